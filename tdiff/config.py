@@ -1,0 +1,342 @@
+"""The settings of data, model, objective, training and decoding; every field says what it means.
+
+A setting has one name everywhere: `--set train.lr=1e-3` on the command line is `lr = 1e-3` under `[train]` in a TOML
+file and `settings.train.lr` in Python. Layers are laid over one another (preset, file, command line), and only then
+checked, so that an error speaks of what was asked for and not of how it arrived.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from tdiff.errors import TdiffError, unknown
+
+SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
+DECODERS = ("ancestral", "confidence", "random", "refill", "schedule", "topk")
+Layer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Where text comes from and how it becomes tokens."""
+
+    sources: tuple[str, ...] = ("shakespeare",)
+    """Files, folders, globs, `-` for stdin, or a named corpus (shakespeare, python)."""
+    text_field: str = "text"
+    """The field of .jsonl and .csv rows that holds the text."""
+    tokenizer: str = "char"
+    """char (learnt from the corpus), bpe:SIZE (trained on it), ascii (tiny-diffusion's table), or a tokenizer.json."""
+    unknown: Literal["error", "token"] = "error"
+    """What a character outside the vocabulary is: an error that names it, or the unknown token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """The bidirectional transformer."""
+
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads; they share out the width."""
+    width: int = 128
+    """Size of the residual stream."""
+    window: int = 256
+    """The most tokens the model sees at once, and the length of a training row."""
+    conv: int = 0
+    """Width of a depthwise convolution before attention and MLP: an odd number of places, 0 for none."""
+    time_conditioning: bool = False
+    """Tell the model the share of places still masked (tiny-diffusion does)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveSettings:
+    """The masked-diffusion bound that is minimised."""
+
+    timesteps: int = 0
+    """0: continuous time. T: the discrete bound on t = 1/T .. 1 (10 is text-diffusion's, 128 tiny-diffusion's)."""
+    schedule: str = "linear"
+    """hidden(t), the share of places masked at time t: linear, cosine, cosine-seed, exponential, polynomial."""
+    context: int = 16
+    """A training row protects up to this many leading places from masking, so that the model learns to be prompted."""
+    context_mode: Literal["random", "fixed"] = "random"
+    """random: none for half of the rows, else 1..context; fixed: always context (such a model needs a prompt)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """The optimisation and its bookkeeping."""
+
+    steps: int = 0
+    """Optimizer steps; 0: as `minutes` or `epochs` say."""
+    minutes: float = 0.0
+    """Wall-clock budget of training, over all resumes; 0: none. The learning rate follows the clock."""
+    epochs: float = 0.0
+    """Passes over the training part, counted in tokens; 0: as `steps` or `minutes` say."""
+    batch_size: int = 16
+    """Rows of one forward pass."""
+    accumulate: int = 1
+    """Forward passes of one optimizer step."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw for everything, or muon for the weight matrices of the blocks and adamw for the rest."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW."""
+    muon_lr: float = 2e-2
+    """Peak learning rate of Muon."""
+    warmup: float = 0.02
+    """Share of training over which the learning rate rises from 0."""
+    decay: float = 0.6
+    """Share of training, at its end, over which the learning rate falls linearly to `final_lr`."""
+    final_lr: float = 0.02
+    """Last learning rate, as a share of the peak."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of the matrices."""
+    beta2: float = 0.95
+    """AdamW's second-moment decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    ema: float = 0.998
+    """Decay d of the averaged weights; at step n it is min(d, (1 + n) / (10 + n))."""
+    seed: int = 0
+    """Seed of the weights, the order of the data and the masks."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile: auto is on for CUDA only."""
+    log_every: float = 1.0
+    """Seconds between records of the loss (never more than one a step)."""
+    eval_every: int = 250
+    """Steps between evaluations of the bound on held-out text; 0: only at the end."""
+    eval_tokens: int = 8192
+    """Held-out tokens of one such evaluation."""
+    sample_every: int = 500
+    """Steps between samples; 0: none."""
+    save_every: float = 60.0
+    """Seconds between saves of what a resume needs; 0: only at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a training run is told; written whole to the run's config.toml."""
+
+    preset: str = ""
+    """The preset the other settings started from."""
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+    @classmethod
+    def of(cls, layers: Iterable[Mapping[str, Any]]) -> Self:
+        """Settings from layers of nested mappings, later ones winning. Raises TdiffError naming what is wrong."""
+        merged: Layer = {}
+        for layer in layers:
+            lay_over(merged, layer)
+        settings: Self = _build(cls, merged, "")
+        settings._check()
+        return settings
+
+    def as_layer(self) -> Layer:
+        """The same as plain nested dictionaries, ready for TOML or JSON."""
+        return typing.cast(Layer, plain(self))
+
+    def _check(self) -> None:
+        data, model, objective, train = self.data, self.model, self.objective, self.train
+        if not data.sources:
+            raise TdiffError("data.sources is empty: name a file, a folder or a corpus")
+        if model.width % model.heads or model.width // model.heads % 2:
+            raise TdiffError(
+                f"model.width {model.width} must be an even number of channels for each of model.heads {model.heads}"
+            )
+        if model.conv and model.conv % 2 == 0:
+            raise TdiffError(f"model.conv must be odd, or 0 for none; got {model.conv}")
+        if objective.schedule not in SCHEDULES:
+            raise unknown("schedule", objective.schedule, SCHEDULES)
+        if not 0 <= objective.context < model.window:
+            raise TdiffError(
+                f"objective.context {objective.context} must be at least 0 and below model.window {model.window}"
+            )
+        for name in ("layers", "heads", "width", "window"):
+            _at_least(1, f"model.{name}", getattr(model, name))
+        _at_least(0, "model.conv", model.conv)
+        _at_least(0, "objective.timesteps", objective.timesteps)
+        for name in ("batch_size", "accumulate", "eval_tokens"):
+            _at_least(1, f"train.{name}", getattr(train, name))
+        for name in (
+            "steps",
+            "minutes",
+            "epochs",
+            "clip",
+            "weight_decay",
+            "eval_every",
+            "sample_every",
+            "log_every",
+            "save_every",
+        ):
+            _at_least(0, f"train.{name}", getattr(train, name))
+        for name in ("warmup", "decay", "final_lr", "ema", "beta2"):
+            _within(0, 1, f"train.{name}", getattr(train, name))
+        for name in ("lr", "muon_lr"):
+            if not getattr(train, name) > 0:
+                raise TdiffError(f"train.{name} must be above 0; got {getattr(train, name)}")
+        budgets = [name for name in ("steps", "minutes", "epochs") if getattr(train, name)]
+        if len(budgets) > 1:
+            raise TdiffError(f"training ends by one rule; got {' and '.join('train.' + b for b in budgets)}: keep one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSettings:
+    """How a text is generated."""
+
+    decoder: str = "confidence"
+    """ancestral, confidence, random, refill, schedule or topk."""
+    threshold: float = 0.7
+    """confidence: reveal every place whose proposed token has at least this probability."""
+    k: int = 0
+    """topk: places revealed a step; 0: a tenth of the length."""
+    steps: int = 0
+    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own."""
+    schedule: str = "linear"
+    """hidden(t) of the scheduled decoders."""
+    temperature: float | None = None
+    """Of the drawn tokens; 0: always the likeliest; None: the decoder's own (ancestral draws, the others do not)."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together reach this probability (nucleus)."""
+    seed: int = 0
+    """Noise is keyed by (seed, row, step, place)."""
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise unknown("decoder", self.decoder, DECODERS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        _within(0, 1, "threshold", self.threshold)
+        _within(0, 1, "top-p", self.top_p)
+        for name in ("k", "steps", "temperature", "top_k"):
+            _at_least(0, name.replace("_", "-"), getattr(self, name) or 0)
+
+
+PRESETS: dict[str, Layer] = {
+    "char-1m": {
+        "model": {"layers": 4, "heads": 4, "width": 128, "window": 256},
+        "train": {"batch_size": 16, "minutes": 10.0},
+    },
+    "char-10m": {
+        "model": {"layers": 6, "heads": 6, "width": 384, "window": 256},
+        "train": {"batch_size": 64, "steps": 10_000, "lr": 1e-3, "ema": 0.999},
+    },
+}
+
+
+def lay_over(base: Layer, layer: Mapping[str, Any]) -> None:
+    """Write `layer` over `base` in place, table by table."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping):
+            inner = base.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise TdiffError(f"setting {key!r} is a single value, not a table")
+            lay_over(inner, value)
+        else:
+            base[key] = value
+
+
+def read_layer(path: Path) -> Layer:
+    """The settings a TOML file gives. Raises TdiffError where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise TdiffError(f"config {str(path)!r} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as why:
+        raise TdiffError(f"config {str(path)!r} cannot be read: {why}") from None
+
+
+def parse_assignment(text: str) -> Layer:
+    """`a.b=c` as a nested layer; c is read as TOML where it is TOML, else as plain text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise TdiffError(f"--set takes NAME=VALUE, such as train.lr=1e-3; got {text!r}")
+    try:
+        parsed = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    layer: Any = parsed
+    for key in reversed(name.strip().split(".")):
+        layer = {key: layer}
+    return typing.cast(Layer, layer)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as dictionaries and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def _build(kind: Any, layer: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for key in layer:
+        if key not in hints:
+            raise unknown("setting", prefix + key, [prefix + name for name in hints] if prefix else _every_name())
+    values = {}
+    for key, value in layer.items():
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise TdiffError(f"setting {prefix + key!r} is a table; got {value!r}")
+            values[key] = _build(hints[key], value, f"{prefix}{key}.")
+        else:
+            values[key] = _convert(hints[key], value, prefix + key)
+    return kind(**values)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise unknown(f"{name}", value, choices)
+        return value
+    if origin is tuple:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)) or not all(isinstance(v, str) for v in items):
+            raise TdiffError(f"setting {name!r} takes a list of strings; got {value!r}")
+        return tuple(items)
+    if origin in (typing.Union, types.UnionType):  # pragma: no cover - guards a future optional field
+        raise AssertionError(f"setting {name} has an unsupported type {kind}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise TdiffError(f"setting {name!r} takes {_ARTICLE[kind]}; got {value!r}")
+    return value
+
+
+_ARTICLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _every_name() -> list[str]:
+    names = []
+    for table, kind in typing.get_type_hints(Settings).items():
+        if dataclasses.is_dataclass(kind):
+            names += [table, *(f"{table}.{f.name}" for f in dataclasses.fields(kind))]
+        else:
+            names.append(table)
+    return names
+
+
+def _at_least(low: float, name: str, value: float) -> None:
+    if not value >= low:
+        raise TdiffError(f"{name} must be at least {low}; got {value}")
+
+
+def _within(low: float, high: float, name: str, value: float) -> None:
+    if not low <= value <= high:
+        raise TdiffError(f"{name} must lie between {low} and {high}; got {value}")

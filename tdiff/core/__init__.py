@@ -1,0 +1,1 @@
+"""The engine: schedules, models, decoders, training. It knows torch and no screen."""

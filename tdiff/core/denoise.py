@@ -1,0 +1,204 @@
+"""The one denoising loop: from any canvas to a text, a step at a time.
+
+A generator of frozen `Step` records. It has no callback, no history and no idea who is watching: `generate` takes the
+last step, a trace takes all, a test takes the first three.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tdiff.config import DecodeSettings
+from tdiff.core import noise
+from tdiff.core.decoders import Decoder, Look, decoder, propose
+from tdiff.core.schedules import schedule
+from tdiff.errors import TdiffError
+
+
+class Denoiser(Protocol):
+    """Any (tokens, share) -> logits. Differences between models are wrappers with this signature."""
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask."""
+        ...
+
+    def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
+        """Logits (N, V) at the N places, row by row, where `where` (B, L) is true; -inf at tokens never proposed.
+
+        `tokens` (B, L) int64; `share` (B,) float32, the share of maskable places that are masked, for models that are
+        told the time.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step did to B rows of L places. Rows that were finished before it are unchanged."""
+
+    index: int
+    """1 for the first step."""
+    tokens: Tensor
+    """(B, L) int64: the canvas after the step."""
+    confidence: Tensor
+    """(B, L) float32: c of each revealed token when it was revealed; 1 where it was given, 0 where masked."""
+    committed: Tensor
+    """(B, L) bool: masked before the step and revealed after it."""
+    remasked: Tensor
+    """(B, L) bool: revealed before the step and masked after it."""
+    draft: Tensor
+    """(B, L) int64: the canvas with this step's proposals in the places still masked."""
+    masked: Tensor
+    """(B, L) bool: still masked after the step."""
+    calls: Tensor
+    """(B,) int64: model calls so far that had the row in their batch."""
+    forced: Tensor
+    """(B,) int64: places so far that were committed only because the steps ran out."""
+
+
+def plan(settings: DecodeSettings) -> tuple[Decoder, int, float]:
+    """The decoder, its steps (0: uncapped) and its temperature, where the settings leave them to the decoder."""
+    rule = decoder(settings.decoder)
+    temperature = rule.temperature if settings.temperature is None else settings.temperature
+    return rule, settings.steps or rule.steps, temperature
+
+
+@torch.inference_mode()
+def denoise(
+    denoiser: Denoiser,
+    canvas: Tensor,
+    frozen: Tensor | None = None,
+    settings: DecodeSettings | None = None,
+    *,
+    rows: Tensor | None = None,
+    first_place: int = 0,
+) -> Iterator[Step]:
+    """Resolve the masks of `canvas` (B, L) int64, yielding a Step for each step of the decoder.
+
+    `frozen` (B, L) bool marks the places that no decoder may change; by default all that hold a token. `rows` (B,)
+    int64 names the rows, and `first_place` the canvas's first place, for the noise: a row's text depends on the seed,
+    its name and its own canvas, never on the batch. A row in which a step changed nothing is not given to the model
+    again, nor is a finished one. Raises TdiffError where a frozen place holds a mask.
+    """
+    settings = settings or DecodeSettings()
+    rule, steps, temperature = plan(settings)
+    hidden = schedule(settings.schedule).grid(steps) if rule.steps else None
+    tokens, masked = canvas, canvas == denoiser.mask_id
+    frozen = ~masked if frozen is None else frozen
+    if (masked & frozen).any():
+        raise TdiffError("a frozen place holds a mask, which nothing could ever resolve")
+    rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
+    places = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
+    left, total = masked.sum(1), (~frozen).sum(1)
+    confidence = (~masked).float()
+    calls, forced = torch.zeros_like(left), torch.zeros_like(left)
+    logits, left_then, changed = torch.empty(0), left, left > 0
+    for index in itertools.count(1):
+        # The step's one wait for the device: how much is left in each row, and in which rows the canvas has changed.
+        remaining, news = torch.stack((left, left * changed)).tolist()
+        if not any(remaining):
+            return
+        seen, fresh = changed & (left > 0), logits[:0]
+        if any(news):
+            some, share = slice(None) if all(news) else seen, left / total
+            fresh, calls = denoiser(tokens[some], share[some], masked[some]), calls + seen
+        logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left)
+        left_then = left
+
+        def uniform(stream: int, index: int = index) -> Tensor:
+            return noise.uniform(settings.seed, index, stream, rows, places)
+
+        token, c = propose(logits, settings, temperature, uniform(0)[masked] if temperature else None)
+        draft = tokens.masked_scatter(masked, token)
+        score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
+        hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
+        active = ~frozen & (left > 0)[:, None]
+        look = Look(masked, active, score, left, total, hidden_t, hidden_s, uniform)
+        commit = rule.commit(look, settings)
+        if index == steps:
+            forced = forced + (masked & ~commit).sum(1)
+            commit = masked
+        still = masked & ~commit
+        if rule.remask:
+            still = still | rule.remask(look, settings)
+        committed, remasked = masked & ~still, still & ~masked
+        before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, denoiser.mask_id)
+        confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
+        changed = (tokens != before).any(1)
+        masked, left = still, still.sum(1)
+        yield Step(
+            index=index,
+            tokens=tokens,
+            confidence=confidence,
+            committed=committed,
+            remasked=remasked,
+            draft=torch.where(masked, draft, tokens),
+            masked=masked,
+            calls=calls,
+            forced=forced,
+        )
+
+
+def _merge(old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Tensor) -> Tensor:
+    """Logits (N, V) of all masked places: `fresh` in the rows `seen`, in the others those of an earlier call.
+
+    `left` and `old_left` (B,) count each row's masked places now and at that call; unseen rows have not changed.
+    """
+    merged = fresh.new_empty(int(left.sum()), fresh.size(-1))
+    is_fresh = seen.repeat_interleave(left)
+    merged[is_fresh] = fresh
+    merged[~is_fresh] = old[(~seen & (left > 0)).repeat_interleave(old_left)]
+    return merged
+
+
+def slide(
+    denoiser: Denoiser,
+    canvas: Tensor,
+    window: int,
+    overlap: int,
+    settings: DecodeSettings | None = None,
+    *,
+    frozen: Tensor | None = None,
+) -> Iterator[Step]:
+    """As `denoise`, for a canvas (B, L) longer than the model's `window`, in places.
+
+    The window moves from left to right; the last `overlap` places of one are the frozen start of the next. Steps are
+    of the whole canvas and numbered through.
+    """
+    settings = settings or DecodeSettings()
+    length = canvas.size(1)
+    if not 0 <= overlap < window:
+        raise TdiffError(f"the overlap of a sliding canvas must be below the window of {window} places; got {overlap}")
+    if length <= window:
+        yield from denoise(denoiser, canvas, frozen, settings)
+        return
+    masked = canvas == denoiser.mask_id
+    frozen = ~masked if frozen is None else frozen
+    nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
+    whole = Step(0, canvas, (~masked).float(), nothing, nothing, canvas, masked, none, none)
+    start = done = 0
+    while done < length:
+        view = slice(start, min(start + window, length))
+        held = frozen[:, view].clone()
+        held[:, : done - start] = True
+        before = replace(whole, committed=nothing, remasked=nothing)
+        for step in denoise(denoiser, before.tokens[:, view], held, settings, first_place=start):
+            pasted = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
+            whole = Step(**pasted)
+            yield whole
+        start, done = view.stop - overlap, view.stop
+
+
+def _paste(whole: Any, part: Any, view: slice) -> Any:
+    """A field of a Step of the whole canvas from that of one window: (B, L) is pasted in, counters go on."""
+    if isinstance(whole, int) or whole.ndim == 1:
+        return whole + part
+    whole = whole.clone()
+    whole[:, view] = part
+    return whole

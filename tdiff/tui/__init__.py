@@ -1,0 +1,1 @@
+"""The live view. It knows the records and no torch."""

@@ -1,0 +1,36 @@
+"""Hostile text made harmless: the one place where text from a model, a log or a file is made safe to print.
+
+A terminal obeys control characters, escape sequences and direction overrides wherever they come from. Each is
+replaced by a picture or a spelled-out escape, so that the reader sees that it was there and the terminal does not.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls, DEL, bidirectional marks and overrides, zero-width characters, line and paragraph separators,
+# the byte-order mark, interlinear anchors, lone surrogates, and the tag characters that hide text in text.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+_UNSAFE_IN_CELL = re.compile(_UNSAFE.pattern[:-1] + "\t\n]")
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def visible(text: str) -> str:
+    """`text` with everything a terminal might obey made visible; line feeds and tabs stay."""
+    return _UNSAFE.sub(_picture, text)
+
+
+def visible_line(text: str) -> str:
+    """As `visible`, with line feeds and tabs shown too: for text that must stay on one line."""
+    return _UNSAFE_IN_CELL.sub(_picture, text)
