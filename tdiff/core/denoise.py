@@ -126,7 +126,7 @@ def denoise(
             commit = masked
         still = masked & ~commit
         if rule.remask:
-            still = still | rule.remask(look, settings)
+            still = still | (active & rule.remask(look, settings))
         committed, remasked = masked & ~still, still & ~masked
         before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, denoiser.mask_id)
         confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
@@ -165,6 +165,7 @@ def slide(
     settings: DecodeSettings | None = None,
     *,
     frozen: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> Iterator[Step]:
     """As `denoise`, for a canvas (B, L) longer than the model's `window`, in places.
 
@@ -176,7 +177,7 @@ def slide(
     if not 0 <= overlap < window:
         raise TdiffError(f"the overlap of a sliding canvas must be below the window of {window} places; got {overlap}")
     if length <= window:
-        yield from denoise(denoiser, canvas, frozen, settings)
+        yield from denoise(denoiser, canvas, frozen, settings, rows=rows)
         return
     masked = canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
@@ -188,7 +189,7 @@ def slide(
         held = frozen[:, view].clone()
         held[:, : done - start] = True
         before = replace(whole, committed=nothing, remasked=nothing)
-        for step in denoise(denoiser, before.tokens[:, view], held, settings, first_place=start):
+        for step in denoise(denoiser, before.tokens[:, view], held, settings, rows=rows, first_place=start):
             pasted = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
             whole = Step(**pasted)
             yield whole

@@ -1,0 +1,150 @@
+"""Models on disk: a folder of config.json, model.safetensors, tokenizer.json. No pickle is ever read or written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tdiff import runs
+from tdiff.core import tokenizers
+from tdiff.core.models import Shape, Transformer
+from tdiff.core.tokenizers import TextTokenizer
+from tdiff.errors import TdiffError
+
+MODEL_TYPE = "tdiff"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a model remembers of its training, besides its weights."""
+
+    corpus: str
+    """Name of the text it was trained on."""
+    sources: tuple[str, ...]
+    """The settings' data.sources, from which the held-out part can be had again."""
+    text_field: str
+    timesteps: int
+    schedule: str
+    context: int
+    """Prompts of up to so many tokens were practised."""
+    context_mode: str
+    """"fixed": it never began from nothing, and refuses to."""
+    openings: tuple[str, ...]
+    """Beginnings of training windows, to start a text from when no prompt is given."""
+    steps: int
+    tokens: int
+    """Tokens seen in training."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to denoise, its tokenizer, and where it comes from."""
+
+    name: str
+    path: Path
+    network: Transformer
+    tokenizer: TextTokenizer
+    origin: Origin
+
+
+def save_model(folder: Path, network: Transformer, tokenizer: TextTokenizer, origin: Origin) -> None:
+    """Write a model folder; each file is whole or absent at any moment."""
+    config = {
+        "model_type": MODEL_TYPE,
+        "architectures": ["Transformer"],
+        **dataclasses.asdict(network.shape),
+        "origin": dataclasses.asdict(origin),
+    }
+    tokenizer.save(folder)
+    runs.write_whole(folder / "model.safetensors", save(_contiguous(network.state_dict()), {"format": "pt"}))
+    runs.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
+
+
+def load_model(name: str, device: str = "cpu") -> LoadedModel:
+    """The model of that name or path (see `runs.find_model`), in evaluation mode.
+
+    Raises TdiffError where it is missing, of another kind, truncated, or its weights do not fit its config.
+    """
+    folder = runs.find_model(name)
+    config = _read_config(folder / "config.json")
+    if config.get("model_type") != MODEL_TYPE:
+        raise TdiffError(
+            f"model {name!r} is of type {config.get('model_type')!r}; this version reads its own models, "
+            f"whose config.json says {MODEL_TYPE!r}"
+        )
+    shape = _build(Shape, config, folder)
+    origin = _build(Origin, config.get("origin", {}), folder)
+    tokenizer = tokenizers.load(folder / "tokenizer.json")
+    if len(tokenizer) != shape.vocab_size or tokenizer.mask_id != shape.mask_id:
+        raise TdiffError(
+            f"model {name!r} does not fit its tokenizer: {shape.vocab_size} tokens with mask {shape.mask_id}, "
+            f"but tokenizer.json has {len(tokenizer)} with mask {tokenizer.mask_id}"
+        )
+    network = Transformer(shape)
+    put_weights(network, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    network.requires_grad_(False).eval().to(device)
+    label = folder.parent.name if folder.name == "model" else folder.name
+    return LoadedModel(label, folder, network, tokenizer, origin)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises TdiffError where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise TdiffError(f"weights {str(path)!r} do not exist") from None
+    except (SafetensorError, OSError, ValueError) as why:
+        raise TdiffError(
+            f"weights {str(path)!r} are damaged or not safetensors ({str(why).splitlines()[0]}); "
+            "get or train the model again"
+        ) from None
+
+
+def put_weights(network: Transformer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `tensors` into the network, converted to its precision. Raises TdiffError naming the first that is wrong."""
+    own = network.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors:
+            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
+        if name not in own:
+            raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json has no place for")
+        if own[name].shape != tensors[name].shape:
+            raise TdiffError(
+                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"config.json asks for {tuple(own[name].shape)}"
+            )
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")
+    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as why:
+        raise TdiffError(f"model config {str(path)!r} cannot be read: {why}") from None
+    if not isinstance(config, dict):
+        raise TdiffError(f"model config {str(path)!r} is not a table of settings")
+    return config
+
+
+def _build(kind: Any, values: Any, folder: Path) -> Any:
+    try:
+        known = {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+    except TypeError as why:
+        missing = str(why).split("argument")[-1].lstrip("s:").strip() or str(why)
+        raise TdiffError(f"model config {str(folder / 'config.json')!r} lacks {missing}") from None

@@ -1,0 +1,330 @@
+"""Text to train on: files, folders, globs, stdin and the named corpora, as one string in a fixed order.
+
+What cannot be read is refused with one line that names it: nothing is guessed or repaired. It does not know what a
+token is, nor who draws the progress of a fetch.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import glob
+import gzip
+import hashlib
+import io
+import json
+import os
+import queue
+import re
+import reprlib
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdiff.errors import TdiffError
+from tdiff.visible import visible_line
+
+CORPORA = ("python", "shakespeare")
+SUFFIXES: tuple[str, ...] = (".txt", ".md", ".py", ".jsonl", ".csv")
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_BYTES = 1_115_394
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+STALL_SECONDS = 5.0  # the longest wait for the first or the next bytes of a fetch
+FETCH_SECONDS = 20.0  # the longest a whole fetch may take
+
+Progress = Callable[[int, int], None]
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")  # JSON can spell these; a text file cannot hold them
+_short = reprlib.Repr()  # what came may be a whole book: an error shows the start of it
+_short.maxlist, _short.maxstring = 12, 40
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Text, and what it is."""
+
+    text: str
+    """The whole of it; never blank when it comes from `load`."""
+    name: str
+    """What it really is: shakespeare, python, stdin, or the file, folder or glob; safe to print."""
+    note: str = ""
+    """One line of talk for stderr where it is not, or not kept, as was asked for; else empty."""
+
+    def split(self) -> tuple[str, str]:
+        """The training part, which is the first 90% of the characters rounded down, and the held-out rest."""
+        cut = len(self.text) * 9 // 10
+        return self.text[:cut], self.text[cut:]
+
+
+def load(sources: Sequence[str], text_field: str = "text", progress: Progress | None = None) -> Corpus:
+    r"""The text of all `sources`, in the order given.
+
+    A source is a file, a folder, a glob, `-` (stdin) or one of CORPORA; those bare names win over files so called,
+    which `./python` reaches. A folder is walked for files with one of SUFFIXES, without hidden ones and linked folders.
+    A glob means the files it matches, with one of SUFFIXES unless the pattern ends in another (`*.log`). Both are read
+    in the order of their paths. A file named outright may have any suffix: all but .jsonl and .csv are plain text, and
+    .gz after a suffix is unpacked.
+
+    Text is UTF-8; a byte-order mark is dropped and \r\n becomes \n, else it is kept as it is. Sources, files, and the
+    rows' `text_field` of .jsonl and .csv files are joined with a blank line ("\n\n"); blank rows, and blank files of a
+    folder or glob, add nothing. `progress(done, total)`, in bytes, is called while shakespeare is fetched.
+
+    Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row.
+    """
+    parts = [_load(source, text_field, progress) for source in sources]
+    names = [part.name for part in parts]
+    name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
+    return Corpus(_join(part.text for part in parts), name, "; ".join(part.note for part in parts if part.note))
+
+
+def check_length(tokens: int, window: int, what: str) -> None:
+    """Raises TdiffError where `what`, of so many tokens, cannot fill one window of the model."""
+    if tokens < window:
+        mend = f"give more text or a window of {tokens} or less" if tokens else "give more text"
+        raise TdiffError(f"{what} has {tokens} tokens; model.window is {window}: {mend}")
+
+
+def _load(source: str, field: str, progress: Progress | None) -> Corpus:
+    if source == "python":
+        return Corpus(_python(), source)
+    if source == "shakespeare":
+        return _shakespeare(progress)
+    label = "stdin" if source == "-" else visible_line(source)
+    path = Path(source)
+    try:
+        exists = source != "" and path.exists()  # Path("") is the current folder
+        if source == "-":
+            corpus = _corpus(sys.stdin.buffer.read(), label, label)
+        elif exists and not path.is_dir():
+            corpus = _read(path, field)
+        elif exists or glob.has_magic(source):
+            corpus = Corpus(_join(_read(file, field).text for file in _files(source)), label)
+        else:
+            raise _missing(source)
+    except OSError as why:
+        raise _unreadable(label, why) from None
+    if not corpus.text:
+        raise TdiffError(f"{label} is blank: it holds no text to train on")
+    return corpus
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "\n\n".join(text for text in texts if text and not text.isspace())
+
+
+def _files(source: str) -> list[Path]:
+    """The files that a folder or a glob stands for, sorted. Raises TdiffError where there are none."""
+    path, suffixes = Path(source), SUFFIXES
+    if path.is_dir():
+        found = _walk(path)
+    else:
+        found = map(Path, glob.iglob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        own = _suffix(path)
+        suffixes = (own,) if own and not glob.has_magic(own) else SUFFIXES
+    files = {path for path in found if _suffix(path) in suffixes and path.is_file()}
+    if not files:
+        raise TdiffError(f"{source!r}: no file there ends in {', '.join(suffixes)} (with or without .gz)")
+    return sorted(files, key=lambda path: path.parts)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(why: OSError) -> None:  # os.walk would pass over what it cannot list
+        raise _unreadable(str(why.filename), why)
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _read(path: Path, field: str) -> Corpus:
+    label, name = visible_line(str(path)), visible_line(path.name)
+    corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in CORPORA else name)
+    rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
+    return Corpus(_join(rows(corpus.text, label, field)), corpus.name) if rows else corpus
+
+
+def _bytes(path: Path, label: str) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
+    except (OSError, EOFError, zlib.error) as why:
+        raise _unreadable(label, why) from None
+
+
+def _corpus(data: bytes, label: str, name: str) -> Corpus:
+    """Bytes as text; blank text as the empty one. Raises TdiffError with the offset of what is not text."""
+    rule = "it must be text in UTF-8"
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as why:
+        raise TdiffError(f"{label}: byte {why.start} (0x{data[why.start]:02x}) is not UTF-8; {rule}") from None
+    if (nul := data.find(0)) >= 0:
+        raise TdiffError(f"{label}: byte {nul} is NUL, as in binary files; {rule}")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    return Corpus("" if text.isspace() else text, "shakespeare" if _is_shakespeare(data) else name)
+
+
+def _jsonl(text: str, label: str, field: str) -> Iterator[str]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{label}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as why:  # a number of 5,000 digits is a ValueError too
+            reason = f"{why.msg} at column {why.colno}" if isinstance(why, json.JSONDecodeError) else why
+            raise TdiffError(f"{where} is not JSON: {reason}") from None
+        if not isinstance(row, dict):
+            raise TdiffError(f"{where} must be an object with a field {field!r}; got {_short.repr(row)}")
+        if field not in row:
+            raise _no_field(where, field, list(row))
+        value = row[field]
+        if not isinstance(value, str):
+            raise TdiffError(f"{where}: field {field!r} must be text; got {_short.repr(value)}")
+        if bad := _NOT_TEXT.search(value):
+            raise TdiffError(f"{where}: field {field!r} holds U+{ord(bad[0]):04X}, which text cannot")
+        yield value.replace("\r\n", "\n")
+
+
+def _csv(text: str, label: str, field: str) -> Iterator[str]:
+    csv.field_size_limit(2**31 - 1)  # by default a text above 128 KiB is refused; this fits every platform's C long
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)  # strict: an open quote would swallow the rest
+    filled = filter(None, rows)
+    try:
+        header = next(filled, [])
+        if header and field not in header:
+            raise _no_field(f"{label}:{rows.line_num}", field, header)
+        for row in filled:
+            if len(row) != len(header):
+                counts = f"{len(row)} fields and the header {len(header)}"
+                raise TdiffError(f"{label}:{rows.line_num} has {counts}; text that holds commas must be quoted")
+            yield row[header.index(field)]
+    except csv.Error as why:
+        raise TdiffError(f"{label}:{rows.line_num} is not CSV: {why}") from None
+
+
+def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
+    near = difflib.get_close_matches(field, fields, n=1)
+    hint = f"; did you mean --text-field {near[0]!r}?" if near else ""
+    return TdiffError(f"{where} has no field {field!r}, only {_short.repr(fields)}{hint}")
+
+
+def _missing(source: str) -> TdiffError:
+    path = Path(source)
+    known = list(CORPORA)
+    with suppress(OSError):
+        known += sorted(str(path.with_name(other.name)) for other in path.parent.iterdir())
+    near = difflib.get_close_matches(source, known, n=1)
+    hint = f"did you mean {visible_line(near[0])}?" if near else f"the corpora are {' and '.join(CORPORA)}"
+    return TdiffError(f"no such file or folder: {source!r}; {hint}")
+
+
+def _unreadable(label: str, why: Exception) -> TdiffError:
+    return TdiffError(f"{visible_line(label)} cannot be read: {getattr(why, 'strerror', None) or why}")
+
+
+def _python() -> str:
+    """The language reference that comes with the interpreter.
+
+    Its chapters repeat their sections, so that held-out text would stand in the training part: each paragraph is kept
+    where it comes first.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise TdiffError("corpus python: this interpreter comes without pydoc_data; name a text file instead") from None
+    return "\n\n".join(dict.fromkeys("\n\n".join(topics[key].strip("\n") for key in sorted(topics)).split("\n\n")))
+
+
+def _is_shakespeare(data: bytes) -> bool:
+    return len(data) == SHAKESPEARE_BYTES and hashlib.sha256(data).hexdigest() == SHAKESPEARE_SHA256
+
+
+def _shakespeare(progress: Progress | None) -> Corpus:
+    """Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web; failing these, the python corpus."""
+    import platformdirs
+
+    if named := os.environ.get("TDIFF_SHAKESPEARE"):
+        label = visible_line(f"TDIFF_SHAKESPEARE={named}")
+        data = _bytes(Path(named), label)
+        if not _is_shakespeare(data):
+            raise TdiffError(f"{label} must name {SHAKESPEARE_BYTES:,} bytes with sha256 {SHAKESPEARE_SHA256}")
+        return _corpus(data, label, "shakespeare")
+    cache = platformdirs.user_cache_path("tdiff") / "shakespeare.txt"
+    with suppress(OSError):
+        if _is_shakespeare(data := cache.read_bytes()):
+            return _corpus(data, str(cache), "shakespeare")
+    note = ""
+    try:
+        data = _fetch(os.environ.get("TDIFF_SHAKESPEARE_URL") or SHAKESPEARE_URL, progress)
+    except OSError as why:
+        note = f"shakespeare is not cached and could not be fetched ({why}); python, the language reference, stands in"
+        return Corpus(_python(), "python", visible_line(note))
+    try:
+        _store(cache, data)
+    except OSError as why:
+        note = f"shakespeare could not be kept in {cache.parent} ({why.strerror}) and will be fetched again"
+    return Corpus(_corpus(data, str(cache), "shakespeare").text, "shakespeare", visible_line(note))
+
+
+def _fetch(url: str, progress: Progress | None) -> bytes:
+    """Tiny Shakespeare from `url`. Raises OSError, whose text is the reason, within FETCH_SECONDS.
+
+    Another thread talks to the network: no timeout of the standard library bounds the look-up of a name, a row of
+    addresses tried in turn, or a server that sends a byte now and then. This thread waits only as long as it should.
+    """
+    import urllib.request  # half of what it costs to import this module
+
+    deadline = time.monotonic() + FETCH_SECONDS
+    arrivals: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()  # chunks, then b"" or the reason why there are none
+
+    def talk() -> None:
+        left = SHAKESPEARE_BYTES + 1  # one byte too many is enough to know that it is something else
+        try:
+            with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
+                while time.monotonic() < deadline and (chunk := answer.read1(min(left, 1 << 16))):
+                    left -= len(chunk)
+                    arrivals.put(chunk)
+            arrivals.put(b"")
+        except Exception as why:  # whatever it is, it is the reason
+            arrivals.put(str(why).removeprefix("<urlopen error ").removesuffix(">") or type(why).__name__)
+
+    threading.Thread(target=talk, daemon=True).start()
+    data, chunk = b"", None
+    while chunk != b"":
+        if progress:
+            progress(min(len(data), SHAKESPEARE_BYTES), SHAKESPEARE_BYTES)
+        try:
+            chunk = arrivals.get(timeout=max(0.0, min(STALL_SECONDS, deadline - time.monotonic())))
+        except queue.Empty:
+            raise TimeoutError(f"the server fell silent after {len(data):,} of {SHAKESPEARE_BYTES:,} bytes") from None
+        if isinstance(chunk, str):
+            raise OSError(chunk)
+        data += chunk
+    if len(data) < SHAKESPEARE_BYTES:
+        raise OSError(f"only {len(data):,} of {SHAKESPEARE_BYTES:,} bytes came in time")
+    if not _is_shakespeare(data):
+        raise OSError("what came has another sha256")
+    return data
+
+
+def _store(path: Path, data: bytes) -> None:
+    """Write `path` whole or not at all: another run may be reading it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

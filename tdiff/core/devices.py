@@ -1,0 +1,48 @@
+"""Which device computes, and what it can say of itself."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import torch
+
+from tdiff.errors import TdiffError
+
+
+def choose(name: str) -> str:
+    """ "auto" as the best device there is (cuda, mps, cpu), or the one named. Raises TdiffError where it is absent."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, present in there.items() if present)
+    if name not in there:
+        raise TdiffError(f"unknown device {name!r}; known: auto, cuda, mps, cpu")
+    if not there[name]:
+        raise TdiffError(
+            f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in there.items() if p)}"
+        )
+    return name
+
+
+def gpu_report(device: str) -> dict[str, float]:
+    """Load (%), memory (GiB), temperature (C) and power (W) of a CUDA device; what it does not tell is left out."""
+    report: dict[str, float] = {}
+    if device != "cuda":
+        return report
+    free, total = torch.cuda.mem_get_info()
+    report["gpu_memory"] = round((total - free) / 2**30, 2)
+    # Each needs the NVML library; a driver may refuse one and grant the others.
+    questions = (
+        ("gpu_load", torch.cuda.utilization, 1.0),
+        ("gpu_temperature", torch.cuda.temperature, 1.0),
+        ("gpu_power", torch.cuda.power_draw, 1e-3),
+    )
+    for key, ask, unit in questions:
+        with suppress(Exception):
+            report[key] = float(ask()) * unit
+    return report
+
+
+def quiet() -> None:
+    """Keep torch's compiler from talking on the user's terminal."""
+    logging.getLogger("torch").setLevel(logging.ERROR)

@@ -1,0 +1,110 @@
+"""From prompts to texts: canvases for the loop, and the loop's steps as the lines of a trace.
+
+Here tokens become text; the loop itself knows none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from tdiff import __version__
+from tdiff.config import DecodeSettings
+from tdiff.core import noise
+from tdiff.core.checkpoint import LoadedModel
+from tdiff.core.denoise import Step, slide
+from tdiff.errors import TdiffError
+from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
+
+
+def opening(model: LoadedModel, seed: int, row: int) -> str:
+    """One of the openings stored with the model, drawn by the seed; empty where it has none."""
+    openings = model.origin.openings
+    return openings[noise.mix(seed, row, 4) % len(openings)] if openings else ""
+
+
+def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
+    """(B, L) int64: each prompt followed by `length` masks, or by as many as fill the model's window where it is 0.
+
+    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit the
+    model's window, holds a foreign character, or is missing where the model was never trained to begin from nothing.
+    """
+    window, mask_id = model.network.shape.window, model.network.mask_id
+    rows = [model.tokenizer.encode(prompt, "the prompt") for prompt in prompts]
+    longest = max(len(row) for row in rows)
+    if longest >= window:
+        raise TdiffError(
+            f"the prompt has {longest} tokens; {model.name} sees {window} at once, so a prompt may have {window - 1}"
+        )
+    if min(len(row) for row in rows) == 0 and model.origin.context_mode == "fixed" and model.origin.context:
+        raise TdiffError(
+            f"{model.name} was trained to go on from {model.origin.context} given tokens and cannot begin from "
+            "nothing: give it a prompt"
+        )
+    masks = torch.full((length or window - longest,), mask_id)
+    return torch.stack([torch.cat((row, masks)) for row in rows])
+
+
+def generate(
+    model: LoadedModel,
+    prompts: Sequence[str],
+    settings: DecodeSettings,
+    *,
+    length: int = 0,
+    first_row: int = 0,
+) -> Iterator[Step]:
+    """Texts that go on from `prompts`, one a row, step by step; longer than the window by a sliding canvas.
+
+    The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
+    """
+    start = canvas(model, prompts, length).to(model.network.suppress.device)
+    window = model.network.shape.window
+    overlap = min(max(model.origin.context, 1), window - 1)
+    rows = torch.arange(first_row, first_row + len(start), device=start.device)
+    yield from slide(model.network, start, window, overlap, settings, rows=rows)
+
+
+def narrate(
+    model: LoadedModel, prompt: str, settings: DecodeSettings, *, length: int = 0, row: int = 0
+) -> Iterator[TraceLine]:
+    """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
+    begun = time.perf_counter()
+    pieces = model.tokenizer.pieces
+    start = canvas(model, [prompt], length)[0].tolist()
+    given = [(place, pieces[i], i) for place, i in enumerate(start) if i != model.network.mask_id]
+    total = len(start) - len(given)
+    yield TraceHeader(
+        version=__version__,
+        model=model.name,
+        decoder=settings.decoder,
+        settings=dataclasses.asdict(settings),
+        seed=settings.seed,
+        row=row,
+        prompt=prompt,
+        cells=len(start),
+        given=given,
+    )
+    left, step = total, None
+    for step in generate(model, [prompt], settings, length=length, first_row=row):
+        ids, confidence = step.tokens[0].tolist(), step.confidence[0].tolist()
+        committed, remasked = step.committed[0].nonzero()[:, 0].tolist(), step.remasked[0].nonzero()[:, 0].tolist()
+        left += len(remasked) - len(committed)
+        if committed or remasked:
+            yield TraceStep(
+                index=step.index,
+                t=left / total,
+                calls=int(step.calls[0]),
+                cells=[(i, pieces[ids[i]], ids[i], round(confidence[i], 4), "commit") for i in committed]
+                + [(i, pieces[ids[i]], ids[i], 0.0, "remask") for i in remasked],
+            )
+    yield TraceEnd(
+        text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
+        model_calls=int(step.calls[0]) if step else 0,
+        forced=int(step.forced[0]) if step else 0,
+        tokens=total,
+        seconds=round(time.perf_counter() - begun, 4),
+    )

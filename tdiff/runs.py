@@ -1,0 +1,184 @@
+"""A run's folder and a model's name: paths, creation, the event log, and where names are looked up. No torch.
+
+checkpoints/RUN/
+    config.toml      the settings, whole
+    events.jsonl     the records of training, append-only, one flushed line each
+    samples/         traces of the texts drawn during training
+    model/           the averaged weights, their config and tokenizer, as Hugging Face lays out a model
+    resume/          what `--resume` needs
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+import tomli_w
+
+from tdiff.config import Settings, read_layer
+from tdiff.errors import TdiffError
+from tdiff.records import Event, Record, fold, parse, to_line
+
+ROOT = Path("checkpoints")
+"""Where runs are written, under the folder one stands in."""
+SHIPPED = "shakespeare"
+"""The model that comes with the package."""
+_PACKAGE = Path(__file__).resolve().parent
+_SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")
+
+R = TypeVar("R", bound=Record)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole, even after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A folder that a training run writes."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.path.name
+
+    @property
+    def model(self) -> Path:
+        """The averaged weights."""
+        return self.path / "model"
+
+    @property
+    def state(self) -> Path:
+        """What a resume needs."""
+        return self.path / "resume" / "state.safetensors"
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    def settings(self) -> Settings:
+        """The settings the run was started with."""
+        return Settings.of([read_layer(self.path / "config.toml")])
+
+    def history(self) -> list[Event]:
+        """The events so far, folded over resumes; a torn last line is passed over."""
+        if not self.events.exists():
+            return []
+        with self.events.open(encoding="utf-8", errors="replace") as file:
+            return list(fold(parse(line) for line in file if line.endswith("\n")))
+
+    @contextmanager
+    def log(self) -> Iterator[IO[str]]:
+        """The event log, open for appending; a torn last line, left by a crash, is closed first."""
+        torn = self.events.exists() and self.events.stat().st_size and not self.events.read_bytes().endswith(b"\n")
+        with self.events.open("a", encoding="utf-8") as file:
+            if torn:
+                file.write("\n")
+            yield file
+
+    def recorded(self, records: Iterable[R]) -> Iterator[R]:
+        """`records` as they come, each appended to the event log before it is handed on."""
+        with self.log() as file:
+            for record in records:
+                file.write(to_line(record))
+                file.flush()
+                yield record
+
+
+def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
+    """A new run folder with its config.toml. Raises TdiffError where one is there: a run is never overwritten."""
+    if name != Path(name).name or name in ("", ".", ".."):
+        raise TdiffError(f"a run's name is one folder under {root}/, without slashes; got {name!r}")
+    run = Run(root / name)
+    try:
+        run.path.mkdir(parents=True)
+    except FileExistsError:
+        raise TdiffError(
+            f"run {name!r} exists already ({run.path}) and is not overwritten; go on with it by --resume {name}, "
+            "or choose another --run"
+        ) from None
+    except OSError as why:
+        raise TdiffError(f"the run folder {run.path} cannot be made: {why.strerror}") from None
+    write_whole(run.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
+    return run
+
+
+def free_name(stem: str, root: Path = ROOT) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ... where it is taken."""
+    names = (stem if n == 1 else f"{stem}-{n}" for n in range(1, 1_000_000))
+    return next(name for name in names if not (root / name).exists())
+
+
+def find_run(name: str, root: Path = ROOT) -> Run:
+    """The run of that name or path, to go on with. Raises TdiffError naming the nearest."""
+    for path in (Path(name), root / name):
+        if (path / "config.toml").is_file():
+            return Run(path)
+    raise TdiffError(f"no run {name!r} to resume under {root}/{_nearest(name, _names([root], 'config.toml'))}")
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model's weights: a path, ./checkpoints/NAME, the package's own, the source tree's.
+
+    A run's folder stands for its model. Raises TdiffError naming the nearest.
+    """
+    for path in (Path(name).expanduser(), *(shelf / name for shelf in _SHELVES)):
+        for folder in (path, path / "model"):
+            if (folder / "config.json").is_file():
+                return folder
+        if path.is_file():
+            raise TdiffError(
+                f"model {name!r} is a file; tdiff reads a folder with config.json, model.safetensors and "
+                "tokenizer.json (a pickled .pt or .bin is refused: loading one can run code)"
+            )
+        if path != Path() and path.is_dir() and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
+            raise TdiffError(
+                f"model {name!r} holds pickled weights and no config.json with model.safetensors; "
+                "tdiff reads safetensors only, since loading a pickle can run code"
+            )
+        if path.is_dir() and (path / "config.toml").is_file():
+            raise TdiffError(f"run {name!r} has no weights yet: {path / 'model'} is not there")
+    raise TdiffError(f"no model {name!r}: neither a folder nor a name{_nearest(name, _names(_SHELVES, 'model'))}")
+
+
+def _names(shelves: Iterable[Path], inside: str) -> list[str]:
+    return sorted({path.parent.name for shelf in shelves for path in shelf.glob(f"*/{inside}")})
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; there are: {', '.join(names)}" if names else ""
+
+
+def find_config(name: str) -> Path:
+    """A configuration file: a path, or the name of one under configs/ here, in the package or in the source tree."""
+    shelves = [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]
+    for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in shelves)):
+        if path.is_file():
+            return path
+    names = sorted({path.stem for shelf in shelves for path in shelf.glob("*.toml")})
+    raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")

@@ -1,0 +1,228 @@
+"""Slow, obvious versions of the decoders: one row, one place, one number at a time, in Python's float64.
+
+They are written from the rules in words, not from the engine, and share with it only the numbers of `noise.uniform`, so
+that the same seed means the same text. Where a rule leaves something open, it is settled here as it is there: ties go
+to the earlier place, "random places" are those with the largest random numbers, and half a place rounds to even.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tdiff.config import DecodeSettings
+from tdiff.core import noise
+
+DEFAULT_STEPS = {"ancestral": 128, "random": 64, "refill": 10, "schedule": 64}
+DEFAULT_TEMPERATURE = {"ancestral": 1.0}
+
+
+class TableDenoiser:
+    """Looks its logits up: they depend on the place and, if `contextual`, on all of the row's tokens.
+
+    `seen` holds, for each call, the rows it was given, as lists of tokens; `shares` their shares.
+    """
+
+    def __init__(self, vocab: int, length: int, mask_id: int, seed: int, contextual: bool = True, spread: float = 2.0):
+        generator = torch.Generator().manual_seed(seed)
+        self.mask_id = mask_id
+        self.contextual = contextual
+        self.tables = torch.randn(7, length, vocab, generator=generator) * spread
+        self.tables[..., mask_id] = -math.inf
+        self.plain = self.tables.tolist()
+        self.seen: list[list[list[int]]] = []
+        self.shares: list[list[float]] = []
+
+    def page(self, row: list[int]) -> int:
+        key = 0
+        for token in row:
+            key = (key * 31 + token + 1) % 1_000_003
+        return key % len(self.plain) if self.contextual else 0
+
+    def look_up(self, row: list[int], place: int) -> list[float]:
+        """The logits at one place of one row, for the oracles; not counted as a call."""
+        return self.plain[self.page(row)][place]
+
+    def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
+        rows = tokens.tolist()
+        self.seen.append(rows)
+        self.shares.append(share.tolist())
+        return torch.stack([self.tables[self.page(row)][: len(row)] for row in rows])[where]
+
+
+@dataclass
+class Moment:
+    """What one step did to one row; the fields are those of the engine's Step."""
+
+    tokens: list[int]
+    confidence: list[float]
+    committed: list[bool]
+    remasked: list[bool]
+    draft: list[int]
+    masked: list[bool]
+    calls: int
+    forced: int
+
+
+def hidden(schedule: str, t: float) -> float:
+    if schedule == "linear":
+        return t
+    if schedule == "cosine":
+        return math.sin(math.pi * t / 2)
+    if schedule == "cosine-seed":
+        return 1 - math.cos(math.pi * t / 2)
+    if schedule == "exponential":
+        return (math.exp(3 * t) - 1) / (math.exp(3) - 1)
+    if schedule == "polynomial":
+        return t * t
+    raise AssertionError(schedule)
+
+
+def nearest(count: float) -> int:
+    # What is half a place but for rounding errors is half a place, and goes to the even side.
+    return round(round(count, 4))
+
+
+def softmax(logits: list[float]) -> list[float]:
+    top = max(logits)
+    weights = [math.exp(x - top) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def propose(logits: list[float], temperature: float, top_k: int, top_p: float, u: float) -> tuple[int, float]:
+    """The proposed token, and its probability before temperature and truncation. `u` decides the draw."""
+    p = softmax(logits)
+    likeliest_first = sorted(range(len(p)), key=lambda v: (-logits[v], v))
+    if temperature == 0:
+        return likeliest_first[0], p[likeliest_first[0]]
+    sharp = softmax([x / temperature for x in logits])
+    allowed = set(range(len(p)))
+    if 0 < top_k < len(p):
+        # The k likeliest, and whatever is exactly as likely as the last of them.
+        allowed = {v for v in allowed if logits[v] >= logits[likeliest_first[top_k - 1]]}
+    if top_p < 1:
+        # From what is left, the likeliest until together they reach top_p; always at least one.
+        mass = sum(sharp[v] for v in allowed)
+        nucleus: list[int] = []
+        reached = 0.0
+        for v in likeliest_first:
+            if v in allowed and (not nucleus or reached < top_p):
+                nucleus.append(v)
+                reached += sharp[v] / mass
+        allowed = set(nucleus)
+    mass = sum(sharp[v] for v in allowed)
+    reached = 0.0
+    for v in sorted(allowed):
+        reached += sharp[v] / mass
+        if reached > u:
+            return v, p[v]
+    return likeliest_first[0], p[likeliest_first[0]]
+
+
+def most(places: list[int], score: dict[int, float], count: int) -> list[int]:
+    return sorted(places, key=lambda i: (-score[i], i))[:count]
+
+
+def decode(
+    denoiser: TableDenoiser,
+    canvas: list[int],
+    frozen: list[bool],
+    settings: DecodeSettings,
+    row: int = 0,
+    first_place: int = 0,
+) -> list[Moment]:
+    """Every step of the decoder named by `settings`, for one row."""
+    name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
+    steps = settings.steps or DEFAULT_STEPS.get(name, 0)
+    temperature = DEFAULT_TEMPERATURE.get(name, 0.0) if settings.temperature is None else settings.temperature
+    total = sum(not f for f in frozen)
+    tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
+    calls = forced = 0
+    last_given: list[int] | None = None
+    moments: list[Moment] = []
+    while mask in tokens:
+        step = len(moments) + 1
+        before = list(tokens)
+        masked = [i for i in places if before[i] == mask]
+
+        # The model is asked only about a canvas it has not just seen.
+        if before != last_given:
+            calls += 1
+            last_given = before
+
+        def numbers(stream: int, step: int = step) -> list[float]:
+            names = torch.tensor([row]), torch.arange(first_place, first_place + len(canvas))
+            return noise.uniform(settings.seed, step, stream, *names).tolist()
+
+        draw = numbers(0) if temperature else [0.0] * len(canvas)
+        proposal, c = {}, {}
+        for i in masked:
+            logits = denoiser.look_up(before, i)
+            proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i])
+
+        # Which places does the rule reveal?
+        if name in DEFAULT_STEPS:
+            hidden_t = hidden(settings.schedule, (steps - step + 1) / steps)
+            hidden_s = hidden(settings.schedule, (steps - step) / steps)
+            due = max(1, len(masked) - nearest(total * hidden_s))
+        if name == "ancestral":
+            dice = numbers(1)
+            commit = [i for i in masked if dice[i] < (hidden_t - hidden_s) / hidden_t]
+        elif name == "confidence":
+            commit = [i for i in masked if c[i] >= settings.threshold] or most(masked, c, 1)
+        elif name == "topk":
+            commit = most(masked, c, settings.k or max(1, total // 10))
+        elif name == "schedule":
+            commit = most(masked, c, due)
+        elif name == "random":
+            commit = most(masked, dict(enumerate(numbers(1))), due)
+        elif name == "refill":
+            commit = masked
+        else:
+            raise AssertionError(name)
+        if step == steps:
+            forced += len(masked) - len(commit)
+            commit = masked
+        for i in commit:
+            tokens[i], confidence[i] = proposal[i], c[i]
+
+        # Which does it mask again?
+        if name == "refill":
+            again = dict(enumerate(numbers(2)))
+            for i in most([i for i in places if not frozen[i]], again, nearest(total * hidden_s)):
+                tokens[i], confidence[i] = mask, 0.0
+
+        moments.append(
+            Moment(
+                tokens=list(tokens),
+                confidence=list(confidence),
+                committed=[before[i] == mask and tokens[i] != mask for i in places],
+                remasked=[before[i] != mask and tokens[i] == mask for i in places],
+                draft=[
+                    tokens[i] if tokens[i] != mask else proposal[i] if before[i] == mask else before[i] for i in places
+                ],
+                masked=[token == mask for token in tokens],
+                calls=calls,
+                forced=forced,
+            )
+        )
+    return moments
+
+
+def slide(
+    denoiser: TableDenoiser, canvas: list[int], frozen: list[bool], window: int, overlap: int, settings: DecodeSettings
+) -> tuple[list[int], int]:
+    """The text of one row longer than the window, and the number of steps it took."""
+    tokens, steps, start, done = list(canvas), 0, 0, 0
+    while done < len(tokens):
+        end = min(start + window, len(tokens))
+        held = [frozen[i] or i < done for i in range(start, end)]
+        moments = decode(denoiser, tokens[start:end], held, settings, first_place=start)
+        if moments:
+            tokens[start:end] = moments[-1].tokens
+        steps += len(moments)
+        start, done = end - overlap, end
+    return tokens, steps
