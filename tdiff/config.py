@@ -20,6 +20,7 @@ from tdiff.errors import TdiffError, unknown
 
 SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
 DECODERS = ("ancestral", "confidence", "random", "refill", "schedule", "topk")
+BUDGETS = frozenset({"steps", "minutes", "epochs"})
 Layer = dict[str, Any]
 
 
@@ -137,6 +138,8 @@ class Settings:
         """Settings from layers of nested mappings, later ones winning. Raises TdiffError naming what is wrong."""
         merged: Layer = {}
         for layer in layers:
+            if not BUDGETS.isdisjoint(layer.get("train", {})):  # a later layer's budget replaces, whatever its unit
+                merged["train"] = {k: v for k, v in merged.get("train", {}).items() if k not in BUDGETS}
             lay_over(merged, layer)
         settings: Self = _build(cls, merged, "")
         settings._check()
@@ -185,7 +188,7 @@ class Settings:
         for name in ("lr", "muon_lr"):
             if not getattr(train, name) > 0:
                 raise TdiffError(f"train.{name} must be above 0; got {getattr(train, name)}")
-        budgets = [name for name in ("steps", "minutes", "epochs") if getattr(train, name)]
+        budgets = sorted(name for name in BUDGETS if getattr(train, name))
         if len(budgets) > 1:
             raise TdiffError(f"training ends by one rule; got {' and '.join('train.' + b for b in budgets)}: keep one")
 

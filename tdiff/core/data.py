@@ -281,7 +281,7 @@ def _fetch(url: str, progress: Progress | None) -> bytes:
     Another thread talks to the network: no timeout of the standard library bounds the look-up of a name, a row of
     addresses tried in turn, or a server that sends a byte now and then. This thread waits only as long as it should.
     """
-    import urllib.request  # half of what it costs to import this module
+    import urllib.request  # only a fetch pays for it
 
     deadline = time.monotonic() + FETCH_SECONDS
     arrivals: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()  # chunks, then b"" or the reason why there are none
