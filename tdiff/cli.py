@@ -103,7 +103,7 @@ def train(
     from tdiff import training
     from tdiff.config import parse_assignment
 
-    given = {
+    given: dict[str, dict[str, Any]] = {
         "data": {"sources": data or None, "text_field": text_field, "tokenizer": tokenizer},
         "model": {"time_conditioning": time_conditioning, "window": window},
         "objective": {
@@ -135,3 +135,98 @@ def train(
         training.resume(resume)
     else:
         training.start(config, preset, run, layers)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="Text to go on from; without it, an opening of the model's.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
+    decoder: Annotated[
+        str | None, typer.Option(help="confidence, ancestral, schedule, refill, topk or random. [default: confidence]")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
+    length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
+    samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [the decoder's own]")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="The trace as JSON lines, a step at a time.")] = False,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the trace.")] = None,
+) -> None:
+    """Generate text: on a terminal blocks resolve in place; piped, the text alone."""
+    from tdiff import generation
+
+    options = {
+        "decoder": decoder,
+        "threshold": threshold,
+        "k": k,
+        "steps": steps,
+        "schedule": schedule,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+    }
+    request = generation.Request(
+        prompt=prompt,
+        model=model,
+        device=device,
+        samples=samples,
+        length=length,
+        seed=seed,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+    generation.generate(request, as_json=as_json, stream=stream, trace=trace)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's folder, or the name of a run.")],
+    data: Annotated[list[str] | None, typer.Option(help="Text to evaluate on, as in train; repeatable.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="all, train or val. [all of --data; val of the model's own corpus]")
+    ] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
+    draws: Annotated[int, typer.Option(help="Masks drawn for each window.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the masks.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The likelihood bound of a text under a model, with its interval."""
+    import dataclasses
+    import json
+
+    from tdiff.core import devices
+    from tdiff.core.checkpoint import load_model
+    from tdiff.core.evaluate import evaluate as score
+
+    loaded = load_model(model, devices.choose(device))
+    result = score(loaded, data, split, text_field=text_field, draws=draws, seed=seed)
+    if as_json:
+        print(json.dumps({k: v if k == "tokens" else _rounded(v) for k, v in dataclasses.asdict(result).items()}))
+        return
+    low, high = result.interval_95
+    print(
+        f"{result.nats_per_char:.4f} nats a character, {result.bits_per_char:.4f} bits a character\n"
+        f"{result.nats_per_token:.4f} nats a token (95% interval {low:.4f} to {high:.4f})\n"
+        f"{result.tokens:,} tokens, {result.draws} draws, {result.seconds:.1f} s"
+    )
+
+
+def _rounded(value: Any) -> Any:
+    return [round(v, 6) for v in value] if isinstance(value, (list, tuple)) else round(value, 6)
+
+
+@app.command()
+def guide(topic: Annotated[str | None, typer.Argument(help="A page; without it, the list of them.")] = None) -> None:
+    """Read the guide in the terminal."""
+    from tdiff import guide as pages
+
+    pages.show(topic)

@@ -107,18 +107,23 @@ class Run:
                 yield record
 
 
-def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
-    """A new run folder with its config.toml. Raises TdiffError where one is there: a run is never overwritten."""
+def check_free(name: str, root: Path = ROOT) -> None:
+    """Raises TdiffError where `name` cannot be that of a new run: a run is never overwritten."""
     if name != Path(name).name or name in ("", ".", ".."):
         raise TdiffError(f"a run's name is one folder under {root}/, without slashes; got {name!r}")
+    if os.path.lexists(root / name):
+        raise TdiffError(
+            f"run {name!r} exists already ({root / name}) and is not overwritten; go on with it by --resume {name}, "
+            "or choose another --run"
+        )
+
+
+def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
+    """A new run folder with its config.toml. Raises TdiffError where it cannot be made, or is there."""
+    check_free(name, root)
     run = Run(root / name)
     try:
         run.path.mkdir(parents=True)
-    except FileExistsError:
-        raise TdiffError(
-            f"run {name!r} exists already ({run.path}) and is not overwritten; go on with it by --resume {name}, "
-            "or choose another --run"
-        ) from None
     except OSError as why:
         raise TdiffError(f"the run folder {run.path} cannot be made: {why.strerror}") from None
     write_whole(run.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())

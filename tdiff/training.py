@@ -1,58 +1,223 @@
-"""`tdiff train`: settings from presets, files and options; the records of a run as a progress bar or plain lines."""
+"""`tdiff train`: settings from presets, files and options; a run's records as a progress bar or as plain lines."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tdiff import runs
-from tdiff.config import PRESETS, Settings, read_layer
-from tdiff.errors import unknown
-from tdiff.records import Event, to_line
+from tdiff import render, runs
+from tdiff.config import PRESETS, Layer, Settings, read_layer
+from tdiff.errors import TdiffError, unknown
+from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train
+from tdiff.runs import Run
 from tdiff.visible import visible
 
+if TYPE_CHECKING:
+    from tdiff.core.data import Corpus
 
-def start(config: str | None, preset: str | None, run: str | None, layers: list[dict[str, Any]]) -> None:
-    """Begin a run."""
-    from tdiff.core import data
-    from tdiff.core.trainer import train
+_FAILED = 1
 
+
+def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
+    """Begin a run: preset, then the file, then the options, each over the one before."""
     file = read_layer(runs.find_config(config)) if config else {}
-    name = preset or file.get("preset") or "char-1m"
+    name = preset or file.get("preset") or _default_preset(file, layers)
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     settings = Settings.of([PRESETS[name], file, *layers, {"preset": name}])
-    corpus = data.load(settings.data.sources, settings.data.text_field)
-    folder = runs.create(run or runs.free_name(f"{corpus.name}-{name}"), settings)
-    with _stopping() as stop:
-        for record in folder.recorded(train(settings, folder, corpus, stop=stop)):
-            _print(record)
+    if run is not None:
+        runs.check_free(run)
+    corpus = _load(settings)
+    folder = runs.create(run or runs.free_name(_stem(corpus.name, name)), settings)
+    _say(
+        f"{name}{'' if preset or config else ' (the default here)'} on {corpus.name}, {_budget(settings)} -> {folder.path}"
+    )
+    _follow(folder, settings, corpus, again=False)
 
 
 def resume(name: str) -> None:
-    """Go on with a run."""
-    from tdiff.core import data
-    from tdiff.core.trainer import train
-
+    """Go on with a run that was stopped."""
     folder = runs.find_run(name)
     settings = folder.settings()
-    corpus = data.load(settings.data.sources, settings.data.text_field)
-    with _stopping() as stop:
-        for record in folder.recorded(train(settings, folder, corpus, resume=True, stop=stop)):
-            _print(record)
+    if not folder.state.exists():
+        raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
+    last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
+    if isinstance(last, End) and last.reason == "finished":
+        raise TdiffError(f"run {folder.name!r} is finished (step {last.step:,}); begin a new one with another --run")
+    corpus = _load(settings)
+    _say(f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})")
+    _follow(folder, settings, corpus, again=True)
 
 
-def _print(record: Event) -> None:
-    print(visible(to_line(record)), end="", flush=True)
+def _default_preset(file: Layer, layers: list[Layer]) -> str:
+    """char-10m where there is an accelerator to train on, else char-1m."""
+    from tdiff.core import devices
+
+    named = [layer.get("train", {}).get("device") for layer in (file, *layers)]
+    device = next((d for d in reversed(named) if d), "auto")
+    return "char-1m" if devices.choose(str(device)) == "cpu" else "char-10m"
+
+
+def _budget(settings: Settings) -> str:
+    train = settings.train
+    if train.minutes:
+        return f"{render.duration(60 * train.minutes)} of training"
+    return f"{train.epochs:g} passes over the text" if train.epochs else f"{train.steps:,} steps"
+
+
+def _stem(corpus: str, preset: str) -> str:
+    """A folder name from what is trained on what."""
+    safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
+    return f"{safe.strip('-')[:40] or 'text'}-{preset}"
+
+
+def _load(settings: Settings) -> Corpus:
+    from tdiff.core import data
+
+    with _fetching() as progress:
+        corpus = data.load(settings.data.sources, settings.data.text_field, progress)
+    if corpus.note:
+        _say(corpus.note)
+    return corpus
 
 
 @contextmanager
-def _stopping() -> Iterator[Any]:
-    event = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: event.set())
-    yield event.is_set
+def _fetching() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar for a corpus that is fetched, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("fetching the corpus"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
+
+
+def _follow(folder: Run, settings: Settings, corpus: Corpus, *, again: bool) -> None:
+    from tdiff.core.trainer import train
+
+    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    with _stopping() as stop:
+        events = folder.recorded(train(settings, folder, corpus, resume=again, stop=stop))
+        end = _bar(events) if on_terminal else _lines(events)
+    if end.reason == "nan":
+        sys.exit(_FAILED)
+    if end.reason == "stopped":
+        _say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.name}")
+    else:
+        _say(f"done. Try it: tdiff generate --model {folder.name}")
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the run to save and stop; a second Ctrl-C leaves at once."""
+    asked = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+        _say("stopping after this step, and saving (Ctrl-C again to leave at once)")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def describe(record: Event) -> str | None:
+    """A record as one plain line (a sample: a few), or None for one that a reader of lines need not see."""
+    match record:
+        case Start():
+            size = f"{record.parameters / 1e6:.2f}M parameters"
+            return (
+                f"run {record.run}: {size}, {record.tokens:,} training tokens of {record.corpus}, vocabulary "
+                f"{record.vocabulary}, {record.device} with {record.threads} threads"
+            )
+        case Resume():
+            return f"resumed at step {record.step:,}"
+        case Train():
+            return (
+                f"step {record.step:,}  loss {_number(record.loss)}  lr {record.lr:.2e}  grad {_number(record.grad_norm)}  "
+                f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
+            )
+        case Eval():
+            low, high = record.interval_95
+            what = "held-out bound, whole" if record.final else "held-out bound"
+            return (
+                f"step {record.step:,}  {what} {record.nats_per_char:.4f} nats a character "
+                f"(a token {record.nats_per_token:.4f}, {low:.4f}..{high:.4f})"
+            )
+        case Sample():
+            return f"step {record.step:,}  sample:\n" + "\n".join(f"  | {line}" for line in record.text.splitlines())
+        case Checkpoint():
+            return f"step {record.step:,}  saved"
+        case Alert():
+            return f"ALERT {record.what}: {record.text}"
+    return None
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _lines(events: Iterator[Event]) -> End:
+    """Plain lines on stdout: losses are the data of a training run."""
+    for record in events:
+        text = describe(record)
+        if isinstance(record, Alert):
+            _say(text or "")
+        elif text:
+            print(visible(text), flush=True)
+        if isinstance(record, End):
+            return record
+    raise AssertionError("a run ends with its end")
+
+
+def _bar(events: Iterator[Event]) -> End:
+    """A progress bar on stderr, with what is worth keeping printed above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("[bold]{task.fields[step]}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    bound = "no bound yet"
+    with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
+        task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
+        for record in events:
+            if isinstance(record, Train):
+                figures = (
+                    f"loss {_number(record.loss)} · {bound} · {record.tokens_per_second:,.0f} tok/s · "
+                    f"ETA {render.duration(record.eta)}"
+                )
+                bar.update(task, completed=record.progress, step=f"step {record.step:,}", figures=figures)
+                continue
+            if isinstance(record, Eval):
+                bound = f"bound {record.nats_per_char:.3f}"
+            if isinstance(record, Heartbeat):
+                bar.update(task, figures=f"{record.doing} ...")
+            text = describe(record)
+            if text and not isinstance(record, Checkpoint):
+                bar.console.print(Text(visible(text)), soft_wrap=True)
+            if isinstance(record, End):
+                return record
+    raise AssertionError("a run ends with its end")
+
+
+def _say(text: str) -> None:
+    print(visible(text), file=sys.stderr, flush=True)

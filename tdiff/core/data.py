@@ -197,18 +197,22 @@ def _jsonl(text: str, label: str, field: str) -> Iterator[str]:
 def _csv(text: str, label: str, field: str) -> Iterator[str]:
     csv.field_size_limit(2**31 - 1)  # by default a text above 128 KiB is refused; this fits every platform's C long
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)  # strict: an open quote would swallow the rest
-    filled = filter(None, rows)
+    header: list[str] = []
+    line = 1  # where the next row begins
     try:
-        header = next(filled, [])
-        if header and field not in header:
-            raise _no_field(f"{label}:{rows.line_num}", field, header)
-        for row in filled:
-            if len(row) != len(header):
+        for row in rows:
+            where, line = f"{label}:{line}", rows.line_num + 1
+            if row and not header:
+                header = row
+                if field not in header:
+                    raise _no_field(where, field, header)
+            elif row and len(row) != len(header):
                 counts = f"{len(row)} fields and the header {len(header)}"
-                raise TdiffError(f"{label}:{rows.line_num} has {counts}; text that holds commas must be quoted")
-            yield row[header.index(field)]
+                raise TdiffError(f"{where} has {counts}; text that holds commas must be quoted")
+            elif row:
+                yield row[header.index(field)]
     except csv.Error as why:
-        raise TdiffError(f"{label}:{rows.line_num} is not CSV: {why}") from None
+        raise TdiffError(f"{label}:{line} is not CSV: {why}") from None
 
 
 def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
@@ -218,10 +222,9 @@ def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
 
 
 def _missing(source: str) -> TdiffError:
-    path = Path(source)
     known = list(CORPORA)
-    with suppress(OSError):
-        known += sorted(str(path.with_name(other.name)) for other in path.parent.iterdir())
+    with suppress(OSError, ValueError):  # ValueError: a name with NUL
+        known += sorted(map(str, Path(source).parent.iterdir()))
     near = difflib.get_close_matches(source, known, n=1)
     hint = f"did you mean {visible_line(near[0])}?" if near else f"the corpora are {' and '.join(CORPORA)}"
     return TdiffError(f"no such file or folder: {source!r}; {hint}")
@@ -295,7 +298,7 @@ def _fetch(url: str, progress: Progress | None) -> bytes:
                     arrivals.put(chunk)
             arrivals.put(b"")
         except Exception as why:  # whatever it is, it is the reason
-            arrivals.put(str(why).removeprefix("<urlopen error ").removesuffix(">") or type(why).__name__)
+            arrivals.put(str(why).removeprefix("<urlopen error ").removesuffix(">").strip() or type(why).__name__)
 
     threading.Thread(target=talk, daemon=True).start()
     data, chunk = b"", None

@@ -60,9 +60,9 @@ def propose(
 ) -> tuple[Tensor, Tensor]:
     """A token for each place, and c, its probability under the model before temperature and truncation.
 
-    `logits` (N, V) with -inf at tokens never to be proposed; `noise` (N,) uniform, or None for greedy. Returns (N,) int64 and (N,) float32.
-    Tokens are drawn by inverting the distribution function in float64: float32 noise cuts off the tail and so lowers
-    the real temperature (Zheng et al. 2024, arXiv:2409.02908).
+    `logits` (N, V) with -inf at tokens never to be proposed; `noise` (N,) uniform, or None for greedy. Returns (N,)
+    int64 and (N,) float32. Tokens are drawn by inverting the distribution function in float64: float32 noise cuts off
+    the tail and so lowers the real temperature (Zheng et al. 2024, arXiv:2409.02908).
     """
     logits = logits.float()
     best, greedy = logits.max(-1)

@@ -191,6 +191,8 @@ def slide(
         before = replace(whole, committed=nothing, remasked=nothing)
         for step in denoise(denoiser, before.tokens[:, view], held, settings, rows=rows, first_place=start):
             pasted = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
+            # To the window these places were given; they keep the c they were revealed with.
+            pasted["confidence"][:, start:done] = before.confidence[:, start:done]
             whole = Step(**pasted)
             yield whole
         start, done = view.stop - overlap, view.stop

@@ -55,17 +55,18 @@ def generate(
     settings: DecodeSettings,
     *,
     length: int = 0,
-    first_row: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Step]:
     """Texts that go on from `prompts`, one a row, step by step; longer than the window by a sliding canvas.
 
+    `rows` names the rows for the noise: a text depends on its name and prompt, not on the others.
     The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
     """
     start = canvas(model, prompts, length).to(model.network.suppress.device)
     window = model.network.shape.window
     overlap = min(max(model.origin.context, 1), window - 1)
-    rows = torch.arange(first_row, first_row + len(start), device=start.device)
-    yield from slide(model.network, start, window, overlap, settings, rows=rows)
+    names = torch.tensor(range(len(prompts)) if rows is None else rows, device=start.device)
+    yield from slide(model.network, start, window, overlap, settings, rows=names)
 
 
 def narrate(
@@ -89,7 +90,7 @@ def narrate(
         given=given,
     )
     left, step = total, None
-    for step in generate(model, [prompt], settings, length=length, first_row=row):
+    for step in generate(model, [prompt], settings, length=length, rows=[row]):
         ids, confidence = step.tokens[0].tolist(), step.confidence[0].tolist()
         committed, remasked = step.committed[0].nonzero()[:, 0].tolist(), step.remasked[0].nonzero()[:, 0].tolist()
         left += len(remasked) - len(committed)

@@ -26,9 +26,10 @@ from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import devices, noise, tokenizers
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors, save_model
 from tdiff.core.data import Corpus
+from tdiff.core.evaluate import score
 from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Shape, Transformer
-from tdiff.core.objective import Likelihood, Loss, bound, likelihood, protect
+from tdiff.core.objective import Loss, bound, protect
 from tdiff.core.optim import Muon
 from tdiff.core.schedules import schedule
 from tdiff.core.tokenizers import TextTokenizer
@@ -156,7 +157,7 @@ class Job:
             tokens, maskable = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
                 loss = bound(self.network, tokens, maskable, self.schedule, objective.timesteps, generator)
-            (loss.nats / options.accumulate).backward()
+            torch.autograd.backward(loss.nats / options.accumulate)
             losses.append(loss)
         limit = options.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
@@ -183,26 +184,21 @@ class Job:
 
     def evaluate(self, limit: int | None) -> records.Eval:
         """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all."""
-        window = self.settings.model.window
-        rows = self.held_out[: len(self.held_out) // window * window].view(-1, window)
-        if limit is not None and limit < rows.numel():
-            rows = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()]
-        estimate = self._likelihood(rows)
-        per_char = len(self.held_out) / self.held_out_chars
+        ids, chars, window = self.held_out, self.held_out_chars, self.settings.model.window
+        if limit is not None and limit < len(ids):
+            rows = ids[: len(ids) // window * window].view(-1, window)
+            ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
+            chars = len(self.tokenizer.decode(ids))
+        result = score(self.average, ids, chars, draws=2)
         return records.Eval(
             time=time.time(),
             step=self.step,
-            nats_per_token=estimate.nats_per_token,
-            nats_per_char=estimate.nats_per_token * per_char,
-            interval_95=estimate.interval_95,
-            tokens=estimate.tokens,
+            nats_per_token=result.nats_per_token,
+            nats_per_char=result.nats_per_char,
+            interval_95=result.interval_95,
+            tokens=result.tokens,
             final=limit is None,
         )
-
-    def _likelihood(self, rows: Tensor) -> Likelihood:
-        rows = rows.to(self.device)
-        maskable = ~torch.isin(rows, self.unmaskable) if len(self.unmaskable) else torch.ones_like(rows).bool()
-        return likelihood(self.average, rows, maskable, draws=2, batch_size=32)
 
     def sample(self) -> records.Sample:
         """A text written by the averaged weights; its trace goes to samples/."""

@@ -1,0 +1,230 @@
+"""`tdiff generate`: a generation as a resolving canvas, as text, as JSON, or as its trace."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tdiff import render
+from tdiff.canvas import Canvas
+from tdiff.config import DecodeSettings
+from tdiff.errors import TdiffError
+from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
+from tdiff.visible import visible, visible_line
+
+if TYPE_CHECKING:
+    from tdiff.core.checkpoint import LoadedModel
+
+_BATCH = 64
+"""Samples generated together where nobody watches."""
+_FRAME = 1 / 24
+"""Seconds between frames, at least."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    prompt: str | None
+    model: str
+    device: str
+    samples: int
+    length: int
+    seed: int | None
+    options: dict[str, Any]
+    """Fields of DecodeSettings that were given."""
+
+
+def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
+    """Generate and print. The seed goes to stderr, so that any text can be had again."""
+    if request.samples < 1:
+        raise TdiffError(f"--samples must be at least 1; got {request.samples}")
+    if request.length < 0:
+        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {request.length}")
+    if as_json and stream:
+        raise TdiffError(
+            "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
+        )
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    settings = DecodeSettings(seed=seed, **request.options)
+    with ExitStack() as stack:
+        file = stack.enter_context(_open(trace)) if trace else None
+        model = _load(request)
+        print(f"seed {seed}", file=sys.stderr, flush=True)
+        if stream or file or (sys.stdout.isatty() and not as_json):
+            for row in range(request.samples):
+                lines = _narrate(model, request, settings, row)
+                if stream:
+                    end = _copy(lines, [sys.stdout, *([file] if file else [])])
+                elif sys.stdout.isatty() and not as_json:
+                    end = _watch(_kept(lines, file), settings)
+                else:
+                    end = _last(_kept(lines, file))
+                if not stream:
+                    _print(end, _prompt(model, request, seed, row), settings, as_json, end.seconds, end.tokens, row)
+        else:
+            _batches(model, request, settings, as_json)
+
+
+def _load(request: Request) -> LoadedModel:
+    from tdiff.core import devices
+    from tdiff.core.checkpoint import load_model
+
+    return load_model(request.model, devices.choose(request.device))
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as why:
+        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
+
+
+def _prompt(model: LoadedModel, request: Request, seed: int, row: int) -> str:
+    from tdiff.core.generate import opening
+
+    return opening(model, seed, row) if request.prompt is None else request.prompt
+
+
+def _narrate(model: LoadedModel, request: Request, settings: DecodeSettings, row: int) -> Iterator[TraceLine]:
+    from tdiff.core.generate import narrate
+
+    prompt = _prompt(model, request, settings.seed, row)
+    return narrate(model, prompt, settings, length=request.length, row=row)
+
+
+def _batches(model: LoadedModel, request: Request, settings: DecodeSettings, as_json: bool) -> None:
+    """All samples, those whose prompts have the same number of tokens together."""
+    from tdiff.core.generate import generate as steps_of
+
+    prompts = [_prompt(model, request, settings.seed, row) for row in range(request.samples)]
+    sizes = [len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
+    ends: dict[int, tuple[TraceEnd, float, int]] = {}
+    printed = 0
+    groups: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        groups.setdefault(size, []).append(row)
+    chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
+    for rows in sorted(chunks):
+        begun = time.perf_counter()
+        step = None
+        for step in steps_of(model, [prompts[row] for row in rows], settings, length=request.length, rows=rows):
+            pass
+        seconds = time.perf_counter() - begun
+        assert step is not None, "a canvas has at least one masked place"
+        tokens = int(step.tokens.size(1)) - sizes[rows[0]]
+        for i, row in enumerate(rows):
+            text = model.tokenizer.decode(step.tokens[i])
+            calls, forced = int(step.calls[i]), int(step.forced[i])
+            end = TraceEnd(text=text, model_calls=calls, forced=forced, tokens=tokens, seconds=round(seconds, 4))
+            ends[row] = end, seconds, tokens * len(rows)
+        while printed in ends:
+            end, seconds, together = ends.pop(printed)
+            _print(end, prompts[printed], settings, as_json, seconds, together, printed)
+            printed += 1
+
+
+def _print(
+    end: TraceEnd, prompt: str, settings: DecodeSettings, as_json: bool, seconds: float, together: int, row: int
+) -> None:
+    """One text on stdout; `together` tokens were generated in those `seconds`, with the texts of its batch."""
+    if not as_json:
+        print(("\n" if row else "") + visible(end.text), flush=True)
+        return
+    chosen = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("decoder", "seed")}
+    line = {
+        "text": end.text,
+        "prompt": prompt,
+        "decoder": settings.decoder,
+        "settings": chosen,
+        "seed": settings.seed,
+        "model_calls": end.model_calls,
+        "forced": end.forced,
+        "tokens": end.tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(together / seconds, 1) if seconds else None,
+    }
+    print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def _kept(lines: Iterator[TraceLine], file: IO[str] | None) -> Iterator[TraceLine]:
+    """The lines as they come, each written to `file` too."""
+    for line in lines:
+        if file:
+            file.write(to_line(line))
+            file.flush()
+        yield line
+
+
+def _copy(lines: Iterator[TraceLine], files: list[IO[str]]) -> TraceEnd:
+    def copied() -> Iterator[TraceLine]:
+        for line in lines:
+            for file in files:
+                file.write(to_line(line))
+                file.flush()
+            yield line
+
+    return _last(copied())
+
+
+def _last(lines: Iterator[TraceLine]) -> TraceEnd:
+    line: TraceLine | None = None
+    for line in lines:
+        pass
+    assert isinstance(line, TraceEnd), "a trace ends with its text"
+    return line
+
+
+def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
+    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from tdiff.core.denoise import plan
+
+    console = Console(highlight=False)
+    colour = console.color_system is not None and not console.no_color
+    header = next(lines)
+    assert isinstance(header, TraceHeader), "a trace begins with its header"
+    canvas, cap, rule = Canvas.begin(header), plan(settings)[1], _rule(settings)
+    begun = drawn = time.perf_counter()
+
+    def frame() -> Group:
+        shown = render.canvas_lines(canvas, max(1, console.width - 1), colour=colour)
+        room = max(1, console.height - 4)
+        if len(shown) > room:  # follow the first place that is still masked
+            first = next((n for n, line in enumerate(shown) if any(render.BLOCK in text for text, _ in line)), 0)
+            start = min(max(0, first - room // 2), len(shown) - room)
+            shown = shown[start : start + room]
+        counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
+        rows = [*shown, [("", "")], [(counters, "dim")], render.legend(colour=colour)]
+        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in rows))
+
+    with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
+        live.refresh()
+        for line in lines:
+            if isinstance(line, TraceEnd):
+                return line
+            canvas.apply(line)
+            now = time.perf_counter()
+            if now - drawn >= _FRAME or canvas.left == 0:
+                live.update(frame(), refresh=True)
+                drawn = now
+    raise AssertionError("a trace ends with its text")
+
+
+def _rule(settings: DecodeSettings) -> str:
+    """The decoder and the one number that matters most to it, for the status line."""
+    if settings.decoder == "confidence":
+        return f"confidence ≥ {settings.threshold:g}"
+    if settings.decoder == "topk" and settings.k:
+        return f"top {settings.k}"
+    return visible_line(settings.decoder)
