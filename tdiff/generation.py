@@ -7,6 +7,7 @@ import json
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,11 +115,9 @@ def _batches(model: LoadedModel, request: Request, settings: DecodeSettings, as_
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         begun = time.perf_counter()
-        step = None
-        for step in steps_of(model, [prompts[row] for row in rows], settings, length=request.length, rows=rows):
-            pass
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=request.length, rows=rows)
+        step = deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - begun
-        assert step is not None, "a canvas has at least one masked place"
         tokens = int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
             text = model.tokenizer.decode(step.tokens[i])
@@ -175,9 +174,7 @@ def _copy(lines: Iterator[TraceLine], files: list[IO[str]]) -> TraceEnd:
 
 
 def _last(lines: Iterator[TraceLine]) -> TraceEnd:
-    line: TraceLine | None = None
-    for line in lines:
-        pass
+    line = deque(lines, maxlen=1).pop()
     assert isinstance(line, TraceEnd), "a trace ends with its text"
     return line
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tdiff import render, runs
 from tdiff.config import PRESETS, Layer, Settings, read_layer
@@ -34,7 +34,8 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     corpus = _load(settings)
     folder = runs.create(run or runs.free_name(_stem(corpus.name, name)), settings)
     _say(
-        f"{name}{'' if preset or config else ' (the default here)'} on {corpus.name}, {_budget(settings)} -> {folder.path}"
+        f"{name}{'' if preset or config else ' (the default here)'} on {corpus.name}, "
+        f"{_budget(settings)} -> {folder.path}"
     )
     _follow(folder, settings, corpus, again=False)
 
@@ -147,8 +148,8 @@ def describe(record: Event) -> str | None:
             return f"resumed at step {record.step:,}"
         case Train():
             return (
-                f"step {record.step:,}  loss {_number(record.loss)}  lr {record.lr:.2e}  grad {_number(record.grad_norm)}  "
-                f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
+                f"step {record.step:,}  loss {_number(record.loss)}  lr {record.lr:.2e}  "
+                f"grad {_number(record.grad_norm)}  {record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
             )
         case Eval():
             low, high = record.interval_95

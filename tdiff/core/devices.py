@@ -11,7 +11,7 @@ from tdiff.errors import TdiffError
 
 
 def choose(name: str) -> str:
-    """ "auto" as the best device there is (cuda, mps, cpu), or the one named. Raises TdiffError where it is absent."""
+    """The device of that name; auto is the best there is of cuda, mps and cpu. Raises TdiffError where it is absent."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, present in there.items() if present)

@@ -55,8 +55,8 @@ def evaluate(
     corpus = data.load(sources or model.origin.sources, text_field or model.origin.text_field)
     if not sources and corpus.name != model.origin.corpus:
         raise TdiffError(
-            f"{model.name} was trained on {model.origin.corpus}, which is not to be had here ({corpus.note or corpus.name}"
-            "); name a text with --data"
+            f"{model.name} was trained on {model.origin.corpus}, which is not to be had here "
+            f"({corpus.note or corpus.name}); name a text with --data"
         )
     training, held_out = corpus.split()
     text = {"all": corpus.text, "train": training, "val": held_out}[part or ("all" if sources else "val")]

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024).
 
-torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a hundred times slower than float32. Here
-the matrices of one shape go through the iteration together, in float32 on a CPU.
+torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a hundred times slower than float32.
+Here the matrices of one shape go through the iteration together, in float32 on a CPU.
 """
 
 from __future__ import annotations
