@@ -147,10 +147,9 @@ def describe(record: Event) -> str | None:
         case Resume():
             return f"resumed at step {record.step:,}"
         case Train():
-            return (
-                f"step {record.step:,}  loss {_number(record.loss)}  lr {record.lr:.2e}  "
-                f"grad {_number(record.grad_norm)}  {record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
-            )
+            figures = f"loss {_number(record.loss)}  lr {record.lr:.2e}  grad {_number(record.grad_norm)}"
+            pace = f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
+            return f"step {record.step:,}  {figures}  {pace}"
         case Eval():
             low, high = record.interval_95
             what = "held-out bound, whole" if record.final else "held-out bound"

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import platformdirs
 import pytest
 
-from tdiff.core import data
+from tdiff.core import corpora
 from tdiff.core.data import Corpus, check_length, load
 from tdiff.errors import TdiffError
 
@@ -44,8 +44,8 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def play(monkeypatch):
     """Let PLAY pass for Tiny Shakespeare."""
-    monkeypatch.setattr(data, "SHAKESPEARE_BYTES", len(PLAY))
-    monkeypatch.setattr(data, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY).hexdigest())
+    monkeypatch.setattr(corpora, "SHAKESPEARE_BYTES", len(PLAY))
+    monkeypatch.setattr(corpora, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY).hexdigest())
 
 
 @pytest.fixture
@@ -463,7 +463,7 @@ def test_an_unreachable_address_is_replaced_by_python(monkeypatch, url):
 
 
 def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(corpora, "STALL_SECONDS", 0.4)
     server.answer = lambda handler: server.wait()
     start = time.monotonic()
     assert "(the server fell silent after 0 of 248,000 bytes)" in load(["shakespeare"]).note
@@ -475,7 +475,7 @@ def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
 
 def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(corpora, "STALL_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: over.wait(10) and [])
     start = time.monotonic()
     assert "(the server fell silent after 0 of 1,115,394 bytes)" in load(["shakespeare"]).note
@@ -484,7 +484,7 @@ def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
 
 
 def test_a_server_that_trickles_is_left_in_time(server, monkeypatch):
-    monkeypatch.setattr(data, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(corpora, "FETCH_SECONDS", 0.3)
 
     def answer(handler):
         send(handler, b"", promised=len(PLAY))

@@ -10,34 +10,24 @@ import csv
 import difflib
 import glob
 import gzip
-import hashlib
 import io
 import json
 import os
-import queue
 import re
 import reprlib
 import sys
-import threading
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tdiff.core import corpora
+from tdiff.core.corpora import Progress
 from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 
-CORPORA = ("python", "shakespeare")
 SUFFIXES: tuple[str, ...] = (".txt", ".md", ".py", ".jsonl", ".csv")
-SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-SHAKESPEARE_BYTES = 1_115_394
-SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-STALL_SECONDS = 5.0  # the longest wait for the first or the next bytes of a fetch
-FETCH_SECONDS = 20.0  # the longest a whole fetch may take
-
-Progress = Callable[[int, int], None]
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")  # JSON can spell these; a text file cannot hold them
 _short = reprlib.Repr()  # what came may be a whole book: an error shows the start of it
 _short.maxlist, _short.maxstring = 12, 40
@@ -63,7 +53,7 @@ class Corpus:
 def load(sources: Sequence[str], text_field: str = "text", progress: Progress | None = None) -> Corpus:
     r"""The text of all `sources`, in the order given.
 
-    A source is a file, a folder, a glob, `-` (stdin) or one of CORPORA; those bare names win over files so called,
+    A source is a file, a folder, a glob, `-` (stdin) or a named corpus; those bare names win over files so called,
     which `./python` reaches. A folder is walked for files with one of SUFFIXES, without hidden ones and linked folders.
     A glob means the files it matches, with one of SUFFIXES unless the pattern ends in another (`*.log`). Both are read
     in the order of their paths. A file named outright may have any suffix: all but .jsonl and .csv are plain text, and
@@ -90,9 +80,12 @@ def check_length(tokens: int, window: int, what: str) -> None:
 
 def _load(source: str, field: str, progress: Progress | None) -> Corpus:
     if source == "python":
-        return Corpus(_python(), source)
+        return Corpus(corpora.python(), source)
     if source == "shakespeare":
-        return _shakespeare(progress)
+        data, note = corpora.shakespeare(progress)
+        if data is None:
+            return Corpus(corpora.python(), "python", f"{note}; python, the language reference, stands in")
+        return Corpus(_corpus(data, source, source).text, source, note)
     label = "stdin" if source == "-" else visible_line(source)
     path = Path(source)
     try:
@@ -146,7 +139,7 @@ def _suffix(path: Path) -> str:
 
 def _read(path: Path, field: str) -> Corpus:
     label, name = visible_line(str(path)), visible_line(path.name)
-    corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in CORPORA else name)
+    corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in corpora.NAMES else name)
     rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
     return Corpus(_join(rows(corpus.text, label, field)), corpus.name) if rows else corpus
 
@@ -169,7 +162,7 @@ def _corpus(data: bytes, label: str, name: str) -> Corpus:
     if (nul := data.find(0)) >= 0:
         raise TdiffError(f"{label}: byte {nul} is NUL, as in binary files; {rule}")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    return Corpus("" if text.isspace() else text, "shakespeare" if _is_shakespeare(data) else name)
+    return Corpus("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
 
 
 def _jsonl(text: str, label: str, field: str) -> Iterator[str]:
@@ -222,112 +215,13 @@ def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
 
 
 def _missing(source: str) -> TdiffError:
-    known = list(CORPORA)
+    known = list(corpora.NAMES)
     with suppress(OSError, ValueError):  # ValueError: a name with NUL
         known += sorted(map(str, Path(source).parent.iterdir()))
     near = difflib.get_close_matches(source, known, n=1)
-    hint = f"did you mean {visible_line(near[0])}?" if near else f"the corpora are {' and '.join(CORPORA)}"
+    hint = f"did you mean {visible_line(near[0])}?" if near else f"the corpora are {' and '.join(corpora.NAMES)}"
     return TdiffError(f"no such file or folder: {source!r}; {hint}")
 
 
 def _unreadable(label: str, why: Exception) -> TdiffError:
     return TdiffError(f"{visible_line(label)} cannot be read: {getattr(why, 'strerror', None) or why}")
-
-
-def _python() -> str:
-    """The language reference that comes with the interpreter.
-
-    Its chapters repeat their sections, so that held-out text would stand in the training part: each paragraph is kept
-    where it comes first.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        raise TdiffError("corpus python: this interpreter comes without pydoc_data; name a text file instead") from None
-    return "\n\n".join(dict.fromkeys("\n\n".join(topics[key].strip("\n") for key in sorted(topics)).split("\n\n")))
-
-
-def _is_shakespeare(data: bytes) -> bool:
-    return len(data) == SHAKESPEARE_BYTES and hashlib.sha256(data).hexdigest() == SHAKESPEARE_SHA256
-
-
-def _shakespeare(progress: Progress | None) -> Corpus:
-    """Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web; failing these, the python corpus."""
-    import platformdirs
-
-    if named := os.environ.get("TDIFF_SHAKESPEARE"):
-        label = visible_line(f"TDIFF_SHAKESPEARE={named}")
-        data = _bytes(Path(named), label)
-        if not _is_shakespeare(data):
-            raise TdiffError(f"{label} must name {SHAKESPEARE_BYTES:,} bytes with sha256 {SHAKESPEARE_SHA256}")
-        return _corpus(data, label, "shakespeare")
-    cache = platformdirs.user_cache_path("tdiff") / "shakespeare.txt"
-    with suppress(OSError):
-        if _is_shakespeare(data := cache.read_bytes()):
-            return _corpus(data, str(cache), "shakespeare")
-    note = ""
-    try:
-        data = _fetch(os.environ.get("TDIFF_SHAKESPEARE_URL") or SHAKESPEARE_URL, progress)
-    except OSError as why:
-        note = f"shakespeare is not cached and could not be fetched ({why}); python, the language reference, stands in"
-        return Corpus(_python(), "python", visible_line(note))
-    try:
-        _store(cache, data)
-    except OSError as why:
-        note = f"shakespeare could not be kept in {cache.parent} ({why.strerror}) and will be fetched again"
-    return Corpus(_corpus(data, str(cache), "shakespeare").text, "shakespeare", visible_line(note))
-
-
-def _fetch(url: str, progress: Progress | None) -> bytes:
-    """Tiny Shakespeare from `url`. Raises OSError, whose text is the reason, within FETCH_SECONDS.
-
-    Another thread talks to the network: no timeout of the standard library bounds the look-up of a name, a row of
-    addresses tried in turn, or a server that sends a byte now and then. This thread waits only as long as it should.
-    """
-    import urllib.request  # only a fetch pays for it
-
-    deadline = time.monotonic() + FETCH_SECONDS
-    arrivals: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()  # chunks, then b"" or the reason why there are none
-
-    def talk() -> None:
-        left = SHAKESPEARE_BYTES + 1  # one byte too many is enough to know that it is something else
-        try:
-            with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
-                while time.monotonic() < deadline and (chunk := answer.read1(min(left, 1 << 16))):
-                    left -= len(chunk)
-                    arrivals.put(chunk)
-            arrivals.put(b"")
-        except Exception as why:  # whatever it is, it is the reason
-            arrivals.put(str(why).removeprefix("<urlopen error ").removesuffix(">").strip() or type(why).__name__)
-
-    threading.Thread(target=talk, daemon=True).start()
-    data, chunk = b"", None
-    while chunk != b"":
-        if progress:
-            progress(min(len(data), SHAKESPEARE_BYTES), SHAKESPEARE_BYTES)
-        try:
-            chunk = arrivals.get(timeout=max(0.0, min(STALL_SECONDS, deadline - time.monotonic())))
-        except queue.Empty:
-            raise TimeoutError(f"the server fell silent after {len(data):,} of {SHAKESPEARE_BYTES:,} bytes") from None
-        if isinstance(chunk, str):
-            raise OSError(chunk)
-        data += chunk
-    if len(data) < SHAKESPEARE_BYTES:
-        raise OSError(f"only {len(data):,} of {SHAKESPEARE_BYTES:,} bytes came in time")
-    if not _is_shakespeare(data):
-        raise OSError("what came has another sha256")
-    return data
-
-
-def _store(path: Path, data: bytes) -> None:
-    """Write `path` whole or not at all: another run may be reading it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from tdiff import __version__, records
 from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import devices, noise, tokenizers
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors, save_model
-from tdiff.core.data import Corpus
+from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import score
 from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Shape, Transformer
@@ -103,11 +103,7 @@ class Job:
         self.held_out_chars = len(held_out)
         window = settings.model.window
         for part, ids in (("training", self.tokens), ("held-out", self.held_out)):
-            if len(ids) <= window:
-                raise TdiffError(
-                    f"the {part} part of {corpus.name} has {len(ids)} tokens, fewer than a window of {window} and one: "
-                    f"give more text, or --set model.window={2 ** max(3, len(self.held_out).bit_length() - 1)}"
-                )
+            check_length(len(ids), window, f"the {part} part of {corpus.name}")
         model, objective = settings.model, settings.objective
         self.network = Transformer(
             Shape(
@@ -175,7 +171,7 @@ class Job:
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows (B, window) cut from the training part at any offset, and which of their places may be masked."""
         rows, window, objective = self.settings.train.batch_size, self.settings.model.window, self.settings.objective
-        first = torch.randint(len(self.tokens) - window, (rows, 1), generator=generator, device=self.device)
+        first = torch.randint(len(self.tokens) - window + 1, (rows, 1), generator=generator, device=self.device)
         tokens = self.tokens[first + torch.arange(window, device=self.device)]
         maskable = protect(rows, window, objective.context, objective.context_mode, generator)
         if len(self.unmaskable):
