@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench clean
+# What a machine with only a CUDA build of torch and transformers lacks; carried there as wheels.
+SMALL := "typer<0.29" rich tomli-w platformdirs
+GPU := PYTHONPATH=. .venv-gpu/bin/python
+
+.PHONY: demo test test-all check bench wheels gpu clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -21,8 +25,20 @@ check: .venv/developed
 bench: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 
+# The full recipe on a GPU, and its tables. Without network: run `make wheels` first, elsewhere, and bring wheels/.
+gpu:
+	$(PYTHON) -m venv --system-site-packages .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(SMALL)
+	$(GPU) -m tests.benchmarks.engine --device cuda
+	$(GPU) -m tdiff train --config shakespeare-10m --run shakespeare-10m
+	$(GPU) -m tdiff eval shakespeare-10m --json
+	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1
+
+wheels: .venv/bin/python
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d wheels $(SMALL)
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-gpu wheels
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tdiff needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }

@@ -8,6 +8,7 @@ checked, so that an error speaks of what was asked for and not of how it arrived
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -110,6 +111,8 @@ class TrainSettings:
     """Where to train."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA only."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the model's weights on disk; what a resume needs is always whole."""
     log_every: float = 1.0
     """Seconds between records of the loss (never more than one a step)."""
     eval_every: int = 250
@@ -138,8 +141,10 @@ class Settings:
         """Settings from layers of nested mappings, later ones winning. Raises TdiffError naming what is wrong."""
         merged: Layer = {}
         for layer in layers:
-            if not BUDGETS.isdisjoint(layer.get("train", {})):  # a later layer's budget replaces, whatever its unit
-                merged["train"] = {k: v for k, v in merged.get("train", {}).items() if k not in BUDGETS}
+            train, before = layer.get("train"), merged.get("train")
+            if isinstance(train, Mapping) and isinstance(before, dict) and not BUDGETS.isdisjoint(train):
+                # A later layer's budget replaces, whatever its unit.
+                merged["train"] = {k: v for k, v in before.items() if k not in BUDGETS}
             lay_over(merged, layer)
         settings: Self = _build(cls, merged, "")
         settings._check()
@@ -153,6 +158,8 @@ class Settings:
         data, model, objective, train = self.data, self.model, self.objective, self.train
         if not data.sources:
             raise TdiffError("data.sources is empty: name a file, a folder or a corpus")
+        for name in ("layers", "heads", "width", "window"):
+            _at_least(1, f"model.{name}", getattr(model, name))
         if model.width % model.heads or model.width // model.heads % 2:
             raise TdiffError(
                 f"model.width {model.width} must be an even number of channels for each of model.heads {model.heads}"
@@ -165,8 +172,6 @@ class Settings:
             raise TdiffError(
                 f"objective.context {objective.context} must be at least 0 and below model.window {model.window}"
             )
-        for name in ("layers", "heads", "width", "window"):
-            _at_least(1, f"model.{name}", getattr(model, name))
         _at_least(0, "model.conv", model.conv)
         _at_least(0, "objective.timesteps", objective.timesteps)
         for name in ("batch_size", "accumulate", "eval_tokens"):
@@ -317,7 +322,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         raise AssertionError(f"setting {name} has an unsupported type {kind}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or not finite:
         raise TdiffError(f"setting {name!r} takes {_ARTICLE[kind]}; got {value!r}")
     return value
 
@@ -336,8 +342,8 @@ def _every_name() -> list[str]:
 
 
 def _at_least(low: float, name: str, value: float) -> None:
-    if not value >= low:
-        raise TdiffError(f"{name} must be at least {low}; got {value}")
+    if not low <= value < math.inf:
+        raise TdiffError(f"{name} must be at least {low}{' and finite' if value > low else ''}; got {value}")
 
 
 def _within(low: float, high: float, name: str, value: float) -> None:

@@ -18,7 +18,7 @@ from tdiff.canvas import Canvas
 from tdiff.config import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
-from tdiff.visible import visible, visible_line
+from tdiff.visible import json_visible, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
@@ -55,13 +55,17 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         )
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     settings = DecodeSettings(seed=seed, **request.options)
+
+    from tdiff.core.generate import narrate
+
+    model = _load(request)
+    prompts = _prompts(model, request, seed)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
-        model = _load(request)
         print(f"seed {seed}", file=sys.stderr, flush=True)
         if stream or file or (sys.stdout.isatty() and not as_json):
-            for row in range(request.samples):
-                lines = _narrate(model, request, settings, row)
+            for row, prompt in enumerate(prompts):
+                lines = narrate(model, prompt, settings, length=request.length, row=row)
                 if stream:
                     end = _copy(lines, [sys.stdout, *([file] if file else [])])
                 elif sys.stdout.isatty() and not as_json:
@@ -69,9 +73,9 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
                 else:
                     end = _last(_kept(lines, file))
                 if not stream:
-                    _print(end, _prompt(model, request, seed, row), settings, as_json, end.seconds, end.tokens, row)
+                    _print(end, prompt, settings, as_json, end.seconds, end.tokens, row)
         else:
-            _batches(model, request, settings, as_json)
+            _batches(model, prompts, request.length, settings, as_json)
 
 
 def _load(request: Request) -> LoadedModel:
@@ -88,24 +92,21 @@ def _open(path: Path) -> IO[str]:
         raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
 
 
-def _prompt(model: LoadedModel, request: Request, seed: int, row: int) -> str:
-    from tdiff.core.generate import opening
+def _prompts(model: LoadedModel, request: Request, seed: int) -> list[str]:
+    """The prompt of each sample; one that the model cannot take is refused here, before anything is written."""
+    from tdiff.core.generate import canvas, opening
 
-    return opening(model, seed, row) if request.prompt is None else request.prompt
-
-
-def _narrate(model: LoadedModel, request: Request, settings: DecodeSettings, row: int) -> Iterator[TraceLine]:
-    from tdiff.core.generate import narrate
-
-    prompt = _prompt(model, request, settings.seed, row)
-    return narrate(model, prompt, settings, length=request.length, row=row)
+    given = request.prompt
+    prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
+    for prompt in dict.fromkeys(prompts):
+        canvas(model, [prompt], request.length)
+    return prompts
 
 
-def _batches(model: LoadedModel, request: Request, settings: DecodeSettings, as_json: bool) -> None:
+def _batches(model: LoadedModel, prompts: list[str], length: int, settings: DecodeSettings, as_json: bool) -> None:
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.generate import generate as steps_of
 
-    prompts = [_prompt(model, request, settings.seed, row) for row in range(request.samples)]
     sizes = [len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
@@ -115,7 +116,7 @@ def _batches(model: LoadedModel, request: Request, settings: DecodeSettings, as_
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         begun = time.perf_counter()
-        steps = steps_of(model, [prompts[row] for row in rows], settings, length=request.length, rows=rows)
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows)
         step = deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - begun
         tokens = int(step.tokens.size(1)) - sizes[rows[0]]
@@ -150,7 +151,7 @@ def _print(
         "seconds": round(seconds, 4),
         "tokens_per_second": round(together / seconds, 1) if seconds else None,
     }
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
 
 
 def _kept(lines: Iterator[TraceLine], file: IO[str] | None) -> Iterator[TraceLine]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from tdiff.visible import visible
+from tdiff.visible import json_visible, visible
 
 FORMAT = 1
 """Version of the lines, in every header and start record."""
@@ -223,7 +223,7 @@ def to_line(record: Record) -> str:
     """One line of JSON, with its line feed. Fields that are None are left out; numbers that are not finite are null."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     pairs = {"kind": record.kind} | {k: _finite(v) for k, v in values.items() if v is not None}
-    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return json_visible(json.dumps(pairs, ensure_ascii=False, separators=(",", ":"))) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -253,7 +253,7 @@ def _read(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {k: _read(v) for k, v in value.items()}
+        return {visible(k): _read(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_read(v) for v in value]
     return value

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len
+
 from tdiff.canvas import GIVEN, MASKED, Canvas
 
 Run = tuple[str, str]
@@ -41,15 +43,19 @@ def canvas_lines(canvas: Canvas, width: int, palette: str = "dark", colour: bool
 
     def put(text: str, style: str) -> None:
         nonlocal column
-        if column + len(text) > width and column:
+        if column + cell_len(text) > width and column:
             lines.append([])
             column = 0
+        if cell_len(text) > width and len(text) > 1:  # a token longer than a line
+            for character in text:
+                put(character, style)
+            return
         line = lines[-1]
         if line and line[-1][1] == style:
             line[-1] = (line[-1][0] + text, style)
         else:
             line.append((text, style))
-        column += len(text)
+        column += cell_len(text)
 
     for place, (text, confidence) in enumerate(zip(canvas.texts, canvas.confidence, strict=True)):
         if confidence == MASKED:
@@ -96,6 +102,7 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s" if whole < 600 else f"{round(whole / 60)} min"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -33,6 +33,8 @@ _PACKAGE = Path(__file__).resolve().parent
 _SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")
 
 R = TypeVar("R", bound=Record)
+# Path's own raise for a name that no file can have, such as one that is too long; these say no.
+_is_file, _is_dir = os.path.isfile, os.path.isdir
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -139,7 +141,7 @@ def free_name(stem: str, root: Path = ROOT) -> str:
 def find_run(name: str, root: Path = ROOT) -> Run:
     """The run of that name or path, to go on with. Raises TdiffError naming the nearest."""
     for path in (Path(name), root / name):
-        if (path / "config.toml").is_file():
+        if _is_file(path / "config.toml"):
             return Run(path)
     raise TdiffError(f"no run {name!r} to resume under {root}/{_nearest(name, _names([root], 'config.toml'))}")
 
@@ -149,21 +151,22 @@ def find_model(name: str) -> Path:
 
     A run's folder stands for its model. Raises TdiffError naming the nearest.
     """
-    for path in (Path(name).expanduser(), *(shelf / name for shelf in _SHELVES)):
+    # Path.expanduser raises where there is no such user.
+    for path in (Path(os.path.expanduser(name)), *(shelf / name for shelf in _SHELVES)):  # noqa: PTH111
         for folder in (path, path / "model"):
-            if (folder / "config.json").is_file():
+            if _is_file(folder / "config.json"):
                 return folder
-        if path.is_file():
+        if _is_file(path):
             raise TdiffError(
                 f"model {name!r} is a file; tdiff reads a folder with config.json, model.safetensors and "
                 "tokenizer.json (a pickled .pt or .bin is refused: loading one can run code)"
             )
-        if path != Path() and path.is_dir() and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
+        if path != Path() and _is_dir(path) and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
             raise TdiffError(
                 f"model {name!r} holds pickled weights and no config.json with model.safetensors; "
                 "tdiff reads safetensors only, since loading a pickle can run code"
             )
-        if path.is_dir() and (path / "config.toml").is_file():
+        if _is_dir(path) and _is_file(path / "config.toml"):
             raise TdiffError(f"run {name!r} has no weights yet: {path / 'model'} is not there")
     raise TdiffError(f"no model {name!r}: neither a folder nor a name{_nearest(name, _names(_SHELVES, 'model'))}")
 
@@ -183,7 +186,7 @@ def find_config(name: str) -> Path:
     """A configuration file: a path, or the name of one under configs/ here, in the package or in the source tree."""
     shelves = [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]
     for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in shelves)):
-        if path.is_file():
+        if _is_file(path):
             return path
     names = sorted({path.stem for shelf in shelves for path in shelf.glob("*.toml")})
     raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")

@@ -25,19 +25,18 @@ _FAILED = 1
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Begin a run: preset, then the file, then the options, each over the one before."""
     file = read_layer(runs.find_config(config)) if config else {}
-    name = preset or file.get("preset") or _default_preset(file, layers)
+    chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
+    name = str(chosen or _default_preset(file, layers))
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     settings = Settings.of([PRESETS[name], file, *layers, {"preset": name}])
     if run is not None:
         runs.check_free(run)
     corpus = _load(settings)
-    folder = runs.create(run or runs.free_name(_stem(corpus.name, name)), settings)
-    _say(
-        f"{name}{'' if preset or config else ' (the default here)'} on {corpus.name}, "
-        f"{_budget(settings)} -> {folder.path}"
-    )
-    _follow(folder, settings, corpus, again=False)
+    folder = Run(runs.ROOT / (run or runs.free_name(_stem(corpus.name, name))))
+    default = "" if chosen else " (the default here)"
+    title = f"{name}{default} on {corpus.name}, {_budget(settings)} -> {folder.path}"
+    _follow(folder, settings, corpus, title, again=False)
 
 
 def resume(name: str) -> None:
@@ -50,15 +49,16 @@ def resume(name: str) -> None:
     if isinstance(last, End) and last.reason == "finished":
         raise TdiffError(f"run {folder.name!r} is finished (step {last.step:,}); begin a new one with another --run")
     corpus = _load(settings)
-    _say(f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})")
-    _follow(folder, settings, corpus, again=True)
+    title = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
+    _follow(folder, settings, corpus, title, again=True)
 
 
 def _default_preset(file: Layer, layers: list[Layer]) -> str:
     """char-10m where there is an accelerator to train on, else char-1m."""
     from tdiff.core import devices
 
-    named = [layer.get("train", {}).get("device") for layer in (file, *layers)]
+    tables = [layer.get("train") for layer in (file, *layers)]
+    named = [table.get("device") for table in tables if isinstance(table, dict)]
     device = next((d for d in reversed(named) if d), "auto")
     return "char-1m" if devices.choose(str(device)) == "cpu" else "char-10m"
 
@@ -101,12 +101,16 @@ def _fetching() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
 
 
-def _follow(folder: Run, settings: Settings, corpus: Corpus, *, again: bool) -> None:
+def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, again: bool) -> None:
     from tdiff.core.trainer import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     with _stopping() as stop:
-        events = folder.recorded(train(settings, folder, corpus, resume=again, stop=stop))
+        records = train(settings, folder, corpus, resume=again, stop=stop)
+        if not again:
+            runs.create(folder.name, settings)  # only now: what is refused leaves no folder
+        _say(title)
+        events = folder.recorded(records)
         end = _bar(events) if on_terminal else _lines(events)
     if end.reason == "nan":
         sys.exit(_FAILED)

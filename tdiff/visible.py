@@ -6,6 +6,7 @@ replaced by a picture or a spelled-out escape, so that the reader sees that it w
 
 from __future__ import annotations
 
+import json
 import re
 
 # C0 and C1 controls, DEL, bidirectional marks and overrides, zero-width characters, line and paragraph separators,
@@ -34,3 +35,8 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """As `visible`, with line feeds and tabs shown too: for text that must stay on one line."""
     return _UNSAFE_IN_CELL.sub(_picture, text)
+
+
+def json_visible(line: str) -> str:
+    """A line of JSON that means the same, with everything a terminal might obey as JSON's own escapes."""
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tdiff import runs
+from tdiff.config import plain
 from tdiff.core import tokenizers
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.tokenizers import TextTokenizer
@@ -56,8 +58,14 @@ class LoadedModel:
     origin: Origin
 
 
-def save_model(folder: Path, network: Transformer, tokenizer: TextTokenizer, origin: Origin) -> None:
-    """Write a model folder; each file is whole or absent at any moment."""
+def save_model(
+    folder: Path,
+    network: Transformer,
+    tokenizer: TextTokenizer,
+    origin: Origin,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model folder with weights of that precision; each file is whole or absent at any moment."""
     config = {
         "model_type": MODEL_TYPE,
         "architectures": ["Transformer"],
@@ -65,7 +73,7 @@ def save_model(folder: Path, network: Transformer, tokenizer: TextTokenizer, ori
         "origin": dataclasses.asdict(origin),
     }
     tokenizer.save(folder)
-    runs.write_whole(folder / "model.safetensors", save(_contiguous(network.state_dict()), {"format": "pt"}))
+    runs.write_whole(folder / "model.safetensors", save(_contiguous(network.state_dict(), dtype), {"format": "pt"}))
     runs.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
 
 
@@ -81,8 +89,9 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
             f"model {name!r} is of type {config.get('model_type')!r}; this version reads its own models, "
             f"whose config.json says {MODEL_TYPE!r}"
         )
-    shape = _build(Shape, config, folder)
-    origin = _build(Origin, config.get("origin", {}), folder)
+    shape = _build(Shape, config, folder / "config.json")
+    _check_shape(shape, folder / "config.json")
+    origin = _build(Origin, config.get("origin", {}), folder / "config.json")
     tokenizer = tokenizers.load(folder / "tokenizer.json")
     if len(tokenizer) != shape.vocab_size or tokenizer.mask_id != shape.mask_id:
         raise TdiffError(
@@ -127,24 +136,54 @@ def put_weights(network: Transformer, tensors: Mapping[str, Tensor], path: Path)
     network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _contiguous(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, RecursionError) as why:
         raise TdiffError(f"model config {str(path)!r} cannot be read: {why}") from None
     if not isinstance(config, dict):
         raise TdiffError(f"model config {str(path)!r} is not a table of settings")
     return config
 
 
-def _build(kind: Any, values: Any, folder: Path) -> Any:
+def _build(kind: Any, values: Any, path: Path) -> Any:
+    if not isinstance(values, dict):
+        raise TdiffError(f"model config {str(path)!r}: origin cannot be {values!r}")
+    known = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        if name in values:
+            known[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
+            if not _fits(hint, known[name]):
+                raise TdiffError(f"model config {str(path)!r}: {name} cannot be {values[name]!r}")
     try:
-        known = {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        return kind(**known)
     except TypeError as why:
         missing = str(why).split("argument")[-1].lstrip("s:").strip() or str(why)
-        raise TdiffError(f"model config {str(folder / 'config.json')!r} lacks {missing}") from None
+        raise TdiffError(f"model config {str(path)!r} lacks {missing}") from None
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(typing.get_args(hint)[0], item) for item in value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _check_shape(shape: Shape, path: Path) -> None:
+    sound = {
+        "vocab_size": shape.vocab_size > 1,
+        "mask_id": 0 <= shape.mask_id < shape.vocab_size,
+        "suppressed": shape.mask_id in shape.suppressed and all(0 <= i < shape.vocab_size for i in shape.suppressed),
+        "layers": shape.layers >= 1,
+        "width": shape.width >= 1,
+        "heads": shape.heads >= 1 and shape.width % (2 * shape.heads) == 0,
+        "window": shape.window >= 1,
+        "conv": shape.conv == 0 or (shape.conv > 0 and shape.conv % 2 == 1),
+        "timesteps": shape.timesteps >= 0,
+    }
+    for name, good in sound.items():
+        if not good:
+            raise TdiffError(f"model config {str(path)!r}: {name} cannot be {plain(getattr(shape, name))!r}")

@@ -83,7 +83,7 @@ def bound(
     logits = denoiser(tokens.masked_fill(masked, denoiser.mask_id), share, masked)
     row_sum = _by_row(F.cross_entropy(logits, tokens[masked], reduction="none"), masked)
     return Loss(
-        nats=(weight * row_sum).sum() / total.sum(),
+        nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
         share=share,
     )

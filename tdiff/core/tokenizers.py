@@ -34,12 +34,18 @@ class TextTokenizer:
         vocabulary = tokenizer.get_vocab()
         if MASK not in vocabulary or sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise TdiffError(f"the tokenizer has no token {MASK}, or its ids are not 0, 1, 2, ...")
+        if tokenizer.normalizer is not None or not isinstance(tokenizer.decoder, (decoders.Fuse, type(None))):
+            raise TdiffError(
+                "the tokenizer is of a kind that tdiff does not read: the texts of its tokens, joined, are not the text"
+            )
         self.pieces = [_SHOWN.get(text, text) for text, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
         self.mask_id: int = vocabulary[MASK]
         self.unknown_id: int | None = vocabulary.get(UNKNOWN)
         texts = vocabulary.keys() - {MASK, UNKNOWN}
         self._by_character = all(len(text) == 1 for text in texts)
         characters = [(ord(text), vocabulary[text]) for text in texts if len(text) == 1]
+        if not characters:
+            raise TdiffError("the tokenizer has no token of a single character, so that it can spell no text")
         # Code point -> id, -1 where there is none; one row past the last character answers for all beyond.
         self._table = torch.full((max(code for code, _ in characters) + 2,), -1, dtype=torch.int32)
         self._table[[code for code, _ in characters]] = torch.tensor([i for _, i in characters], dtype=torch.int32)

@@ -43,21 +43,27 @@ _SAMPLE = DecodeSettings(decoder="confidence", threshold=0.7, steps=64, temperat
 def train(
     settings: Settings, run: Run, corpus: Corpus, *, resume: bool = False, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[records.Event]:
-    """Train in the folder of `run`, yielding what happened as it happens.
+    """Train in the folder of `run`: an iterator of what happens, as it happens.
 
     `stop` is asked after each step; when it says so, everything is saved and the run ends as "stopped". With `resume`
     the run goes on from its last save; with a budget of steps, bit for bit as if it had never stopped (on the same
     machine with the same number of threads). A loss that is not finite ends the run with an alert, and the last good
-    weights stay. Raises TdiffError for a corpus too short, a device that is absent, or a state that does not fit.
+    weights stay. Raises TdiffError for a corpus too short, a device that is absent, or a state that does not fit: at
+    once, before anything is written.
     """
     job = Job(settings, run, corpus)
     if resume:
         job.load()
+    return _steps(job, resume, stop)
+
+
+def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records.Event]:
+    if resume:
         yield records.Resume(time=time.time(), step=job.step, pid=os.getpid(), host=platform.node())
     else:
         yield job.start_record()
         job.save()
-    options, meter = settings.train, Meter(job)
+    options, meter = job.settings.train, Meter(job)
     saved = time.monotonic()
     reason: Literal["finished", "stopped", "nan"] = "finished"
     while (spent := job.spent()) < 1.0:
@@ -68,8 +74,7 @@ def train(
         if meter.due() or job.spent() >= 1.0:
             record = meter.record(spent)
             yield record
-            if not math.isfinite(record.loss) or not math.isfinite(record.grad_norm):
-                yield job.nan_alert(record)
+            if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm) and job.finite()):
                 reason = "nan"
                 break
             if options.save_every and time.monotonic() - saved >= options.save_every:
@@ -81,7 +86,10 @@ def train(
         if options.sample_every and job.step % options.sample_every == 0:
             yield job.heartbeat("sampling")
             yield job.sample()
-    if reason != "nan":
+    if reason == "nan" or not job.finite():  # a stop may come between the loss that failed and its record
+        reason = "nan"
+        yield job.nan_alert()
+    else:
         yield job.save()
     if reason == "finished":
         yield job.heartbeat("evaluating all held-out text")
@@ -246,18 +254,25 @@ class Job:
         """Told before something long."""
         return records.Heartbeat(time=time.time(), step=self.step, doing=doing)
 
-    def nan_alert(self, record: records.Train) -> records.Alert:
-        """The loss or its gradient is not finite any more."""
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether all weights are numbers still."""
+        weights: list[Tensor] = [*self.network.parameters(), *self.average.parameters()]
+        with torch.no_grad():
+            return math.isfinite(float(torch.stack(torch._foreach_norm(weights, math.inf)).sum()))
+
+    def nan_alert(self) -> records.Alert:
+        """The loss, its gradient or the weights are not finite any more."""
         text = (
-            f"the loss or its gradient is not finite at step {record.step} (loss {record.loss:.4g}, gradient norm "
-            f"{record.grad_norm:.4g}); the weights of the last save are kept in {self.run.model}; try a lower learning "
-            "rate"
+            f"the loss or its gradient is not finite at step {self.step}; the weights of the last save are kept in "
+            f"{self.run.model}; try a lower learning rate"
         )
         return records.Alert(time=time.time(), step=self.step, what="nan", text=text)
 
     def save(self) -> records.Checkpoint:
         """Write the model and what a resume needs."""
-        save_model(self.run.model, self.average, self.tokenizer, self.origin())
+        precision = torch.bfloat16 if self.settings.train.weights == "bfloat16" else torch.float32
+        save_model(self.run.model, self.average, self.tokenizer, self.origin(), precision)
         tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         for n, optimizer in enumerate(self.optimizers):

@@ -1,0 +1,56 @@
+"""What is built and installed works where the source tree is not."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """An sdist, and the wheel that is made from it."""
+    out = tmp_path_factory.mktemp("dist")
+    # A run of the user's own lies beside the shipped model, and must stay at home.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(built):
+    names = zipfile.ZipFile(built[1]).namelist()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert f"tdiff/_data/checkpoints/shakespeare/model/{name}" in names
+    configs = {f"tdiff/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.toml")}
+    assert configs <= set(names)
+    models = {name.split("/")[3] for name in names if name.startswith("tdiff/_data/checkpoints/")}
+    assert models == {"shakespeare"}
+    assert not [name for name in names if "/resume/" in name or name.startswith("tests/")]
+    pages = {f"tdiff/guide/{path.name}" for path in (ROOT / "tdiff" / "guide").glob("*.md")}
+    assert pages <= set(names)
+
+
+def test_the_sdist_holds_no_run_of_a_user(built):
+    names = [name.split("/", 1)[1] for name in tarfile.open(built[0]).getnames() if "/" in name]
+    assert {name.split("/")[1] for name in names if name.startswith("checkpoints/")} == {"shakespeare"}
+    assert "tests/oracles.py" in names
+
+
+def test_the_installed_wheel_generates_elsewhere(built, tmp_path):
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(built[1])]
+    subprocess.run(install, check=True, capture_output=True)
+    env = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    code = "import tdiff, sys; from tdiff.cli import main; print(tdiff.__file__, file=sys.stderr); main()"
+    command = [sys.executable, "-c", code, "generate", "ROMEO:", "--length", "16", "--seed", "1"]
+    done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stderr
+    assert done.stdout.startswith("ROMEO:") and len(done.stdout.rstrip("\n")) >= 16
