@@ -254,17 +254,17 @@ def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
     assert set(plain.tolist()) == {0, 1, 2}
 
 
-def test_a_draw_reaches_the_tail_that_float32_noise_cuts_off():
-    # Token 1 has 1e-10: a number that close below 1 is 1 in float32.
-    logits = torch.tensor([[0.0, math.log(1e-10)]])
-    token, c = propose(logits, DecodeSettings(), 1.0, torch.tensor([1 - 2.0**-40], dtype=torch.float64))
-    assert token.item() == 1
-    assert c.item() == pytest.approx(1e-10, rel=1e-3)
+def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
+    # Token 1 has 1e-10. Both numbers are 1 in float32, but only one of them is that close to 1.
+    logits = torch.tensor([[0.0, math.log(1e-10)]] * 2)
+    token, c = propose(logits, DecodeSettings(), 1.0, torch.tensor([1 - 2.0**-40, 1 - 2.0**-30], dtype=torch.float64))
+    assert token.tolist() == [1, 0]
+    assert c[0].item() == pytest.approx(1e-10, rel=1e-3)
 
 
-def test_the_largest_possible_draw_proposes_a_possible_token():
+@pytest.mark.parametrize("u", [0.0, 1 - 2.0**-53], ids=["smallest", "largest"])
+def test_the_smallest_and_the_largest_draw_propose_a_possible_token(u):
     logits = tables(2000, 12, seed=14)
     logits[:, [0, 11]] = -math.inf
-    u = torch.full((2000,), 1 - 2.0**-53, dtype=torch.float64)
-    token, _ = propose(logits, DecodeSettings(), 1.0, u)
+    token, _ = propose(logits, DecodeSettings(), 1.0, torch.full((2000,), u, dtype=torch.float64))
     assert ((token > 0) & (token < 11)).all()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tdiff.config import DecodeSettings
+from tdiff.core import noise
 from tdiff.core.schedules import reveal_share
 from tdiff.errors import unknown
 
@@ -72,7 +73,7 @@ def propose(
         sharp = _truncate((logits - best[:, None]).to(noise.dtype) / temperature, settings.top_k, settings.top_p)
         mass = sharp.exp().cumsum(-1)
         drawn = torch.searchsorted(mass, noise[:, None] * mass[:, -1:], right=True).squeeze(-1)
-        # Rounding can push a draw next to 1 past the end.
+        # A top-p of 0 leaves no mass but the likeliest's, and rounding can push a draw next to 1 past the end.
         token = torch.where(drawn < logits.size(-1), drawn, greedy)
         best = logits.gather(-1, token[:, None]).squeeze(-1)
     return token, (best - logits.logsumexp(-1)).exp()
@@ -99,9 +100,14 @@ def best(score: Tensor, count: Tensor) -> Tensor:
     return torch.zeros_like(chosen).scatter(-1, order, chosen)
 
 
+def _staying(look: Look) -> Tensor:
+    """(B,) int64: how many places the schedule leaves masked after the step; half a place rounds to even."""
+    return (look.total.to(noise.precise(look.total.device)) * look.hidden_s).round().long()
+
+
 def _due(look: Look) -> Tensor:
-    """(B,) how many places to reveal so that hidden(s) stay masked, rounded cumulatively, at least one."""
-    return (look.left - (look.total * look.hidden_s).round().long()).clamp(min=1)
+    """(B,) int64: how many places to reveal so that the scheduled number stays masked, at least one."""
+    return (look.left - _staying(look)).clamp(min=1)
 
 
 def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
@@ -139,7 +145,7 @@ def _all(look: Look, settings: DecodeSettings) -> Tensor:
 
 def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
     """hidden(s) of all maskable places, chosen anywhere (text-diffusion)."""
-    return best(look.noise(2).masked_fill(~look.maskable, -1.0), (look.total * look.hidden_s).round().long())
+    return best(look.noise(2).masked_fill(~look.maskable, -1.0), _staying(look))
 
 
 DECODERS: dict[str, Decoder] = {

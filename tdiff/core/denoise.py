@@ -91,8 +91,7 @@ def denoise(
     hidden = schedule(settings.schedule).grid(steps) if rule.steps else None
     tokens, masked = canvas, canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
-    if (masked & frozen).any():
-        raise TdiffError("a frozen place holds a mask, which nothing could ever resolve")
+    _check(masked, frozen)
     rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
     places = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
     left, total = masked.sum(1), (~frozen).sum(1)
@@ -138,11 +137,16 @@ def denoise(
             confidence=confidence,
             committed=committed,
             remasked=remasked,
-            draft=torch.where(masked, draft, tokens),
+            draft=draft,
             masked=masked,
             calls=calls,
             forced=forced,
         )
+
+
+def _check(masked: Tensor, frozen: Tensor) -> None:
+    if (masked & frozen).any():
+        raise TdiffError("a frozen place holds a mask, which nothing could ever resolve")
 
 
 def _merge(old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Tensor) -> Tensor:
@@ -181,6 +185,7 @@ def slide(
         return
     masked = canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
+    _check(masked, frozen)
     nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
     whole = Step(0, canvas, (~masked).float(), nothing, nothing, canvas, masked, none, none)
     start = done = 0

@@ -33,6 +33,11 @@ def _shift(x: Tensor, by: int) -> Tensor:
     return (x >> by) & ((1 << (64 - by)) - 1)  # torch shifts int64 arithmetically; this is the logical shift
 
 
+def precise(device: torch.device) -> torch.dtype:
+    """float64, or the best a device has instead."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def uniform(seed: int, step: int, stream: int, rows: Tensor, places: Tensor) -> Tensor:
     """Numbers in [0, 1), float64 (float32 on MPS), one for each pair of `rows` and `places` (int64, broadcast).
 
@@ -43,6 +48,5 @@ def uniform(seed: int, step: int, stream: int, rows: Tensor, places: Tensor) -> 
         x = (x ^ _shift(x, 30)) * _signed(_MIX1)
         x = (x ^ _shift(x, 27)) * _signed(_MIX2)
         x = x ^ _shift(x, 31)
-    if x.device.type == "mps":
-        return _shift(x, 40).to(torch.float32) * 2.0**-24
-    return _shift(x, 11).to(torch.float64) * 2.0**-53
+    bits = 53 if precise(x.device) is torch.float64 else 24
+    return _shift(x, 64 - bits).to(precise(x.device)) * 2.0**-bits
