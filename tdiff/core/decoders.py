@@ -102,7 +102,8 @@ def best(score: Tensor, count: Tensor) -> Tensor:
 
 def _staying(look: Look) -> Tensor:
     """(B,) int64: how many places the schedule leaves masked after the step; half a place rounds to even."""
-    return (look.total.to(noise.precise(look.total.device)) * look.hidden_s).round().long()
+    exact = look.total.to(noise.precise(look.total.device)) * look.hidden_s
+    return exact.round(decimals=4).round().long()  # half a place but for rounding errors is half a place
 
 
 def _due(look: Look) -> Tensor:

@@ -1,0 +1,174 @@
+"""A small text, a tiny trained run, and the command line: in a process of its own, and in this one."""
+
+import contextlib
+import io
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tdiff import cli as command
+from tdiff import runs
+from tdiff.config import Settings
+from tdiff.core import data
+from tdiff.core.trainer import train
+from tdiff.runs import Run
+
+TINY = {
+    "model": {"layers": 1, "heads": 1, "width": 16, "window": 32},
+    "objective": {"context": 8},
+    "train": {"steps": 30, "batch_size": 4, "lr": 1e-2, "device": "cpu", "log_every": 0.0, "save_every": 0.0},
+}
+"""A layer of settings: a model that trains a step in milliseconds."""
+SET_TINY = [
+    f"--set={table}.{name}={value}"
+    for table, pairs in TINY.items()
+    for name, value in pairs.items()
+    if name not in ("steps", "device")
+]
+"""The same as options of `tdiff train`, but for the budget and the device."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Sums in one order, and no second thread on a small machine."""
+    torch.set_num_threads(1)
+
+
+def words(count: int, seed: int = 7) -> str:
+    """Lines of words that follow one another by a rule, from a seed."""
+    draw = random.Random(seed)
+    lexicon = [
+        "the",
+        "hare",
+        "crow",
+        "wolf",
+        "runs",
+        "sleeps",
+        "sings",
+        "over",
+        "hill",
+        "lake",
+        "slowly",
+        "twice",
+        "and",
+        "then",
+    ]
+    text, line = [], []
+    for _ in range(count):
+        line.append(draw.choice(lexicon))
+        if len(line) == 9:
+            text.append(" ".join(line).capitalize() + ".")
+            line = []
+    return "\n".join(text) + "\n"
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory) -> Path:
+    """About 20 kB of text with 27 kinds of character."""
+    path = tmp_path_factory.mktemp("corpus") / "tale.txt"
+    path.write_text(words(3800), "utf-8")
+    assert 18_000 < path.stat().st_size < 22_000
+    return path
+
+
+def settings_of(corpus: Path, *layers: dict) -> Settings:
+    """The tiny settings on that corpus, with `layers` over them."""
+    return Settings.of([TINY, {"data": {"sources": [str(corpus)]}}, *layers])
+
+
+def train_in(root: Path, name: str, settings: Settings, **how) -> tuple[Run, list]:
+    """A run under `root`, new or (with resume=True) gone on with, and the records of its training."""
+    run = Run(root / name) if how.get("resume") else runs.create(name, settings, root)
+    corpus = data.load(settings.data.sources, settings.data.text_field)
+    return run, list(run.recorded(train(settings, run, corpus, **how)))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, corpus_file) -> Run:
+    """A run of 30 steps on the corpus: window 32, context 8, characters."""
+    return train_in(tmp_path_factory.mktemp("tiny") / "checkpoints", "tiny", settings_of(corpus_file))[0]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nobody listens there
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a child: one thread, an ordinary terminal."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
+    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+    return kept | one | more
+
+
+COMMAND = [sys.executable, "-m", "tdiff"]
+
+
+@pytest.fixture
+def cli(here):
+    """Run the command in a process of its own, without a terminal."""
+
+    def run(*arguments: str, stdin: str = "", timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=here,
+            env=environment(**env),
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def refused(self) -> str:
+        """The one line of a refusal: exit code 2, nothing on stdout, no traceback."""
+        lines = self.stderr.splitlines()
+        assert self.returncode == command.BAD_INPUT, self
+        assert self.stdout == "", self
+        assert len(lines) == 1, self
+        assert lines[0].startswith("tdiff: "), self
+        return lines[0].removeprefix("tdiff: ")
+
+
+@pytest.fixture
+def cli_fast(here, monkeypatch):
+    """Run the command in this process, without a terminal."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Done:
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
+        monkeypatch.setattr(sys, "argv", ["tdiff", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as end,
+        ):
+            command.main()
+        printed = []
+        for stream in (out, err):
+            stream.flush()
+            printed.append(stream.buffer.getvalue().decode("utf-8"))
+        return Done(int(end.value.code or 0), *printed)
+
+    return run

@@ -1,0 +1,277 @@
+"""`tdiff train`: every way to say a setting, and every refusal one line that leaves nothing behind."""
+
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import SET_TINY, words
+
+from tdiff import runs
+from tdiff.config import Settings
+from tdiff.records import Start
+
+QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
+
+
+@pytest.fixture
+def trained(cli_fast, corpus_file):
+    """Train for a step with options and return what config.toml says."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Settings:
+        data = [] if any(a.startswith("--data") for a in arguments) else [f"--data={corpus_file}"]
+        done = cli_fast("train", *QUICK, *data, *arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return runs.find_run("r").settings()
+
+    return run
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(here, trained):
+    file = write(here / "mine.toml", "[train]\nseed = 3\nclip = 3.0\nbeta2 = 0.25\n[model]\nwidth = 64\n")
+    settings = trained("--preset=char-10m", f"--config={file}", "--seed=5", "--set=train.clip=2")
+    assert settings.train.seed == 5
+    assert settings.train.clip == 2.0
+    assert settings.train.beta2 == 0.25
+    assert settings.train.ema == 0.999  # the preset's own
+    assert settings.model.width == 16  # by --set, over 64 in the file and 384 in the preset
+    assert settings.preset == "char-10m"
+    assert settings.train.steps == 1  # and not the preset's 10,000 too
+    assert settings.train.minutes == 0
+
+
+def test_a_later_budget_replaces_an_earlier_one_whatever_its_unit(here, trained):
+    file = write(here / "mine.toml", "[train]\nminutes = 5\n")
+    train = trained(f"--config={file}").train  # --steps=1 among the options
+    assert (train.steps, train.minutes, train.epochs) == (1, 0.0, 0.0)
+
+
+SAME = [
+    (["--lr=0.01", "--seed=5"], "[train]\nlr = 0.01\nseed = 5\n"),
+    (["--window=16", "--time-conditioning"], "[model]\nwindow = 16\ntime_conditioning = true\n"),
+    (
+        ["--schedule=cosine", "--timesteps=4", "--context=3", "--context-mode=fixed"],
+        '[objective]\nschedule = "cosine"\ntimesteps = 4\ncontext = 3\ncontext_mode = "fixed"\n',
+    ),
+    (["--optimizer=muon", "--batch-size=2"], '[train]\noptimizer = "muon"\nbatch_size = 2\n'),
+    (["--tokenizer=bpe:64"], '[data]\ntokenizer = "bpe:64"\n'),
+    (
+        ["--eval-every=7", "--sample-every=9", "--epochs=0.01"],
+        "[train]\neval_every = 7\nsample_every = 9\nepochs = 0.01\n",
+    ),
+]
+
+
+def setting_of(option: str) -> str:
+    """The setting that an option of `tdiff train` gives, without its table."""
+    return option.removeprefix("--set=").removeprefix("--").partition("=")[0].rpartition(".")[2].replace("-", "_")
+
+
+@pytest.mark.parametrize(("options", "toml"), SAME, ids=[" ".join(options) for options, _ in SAME])
+def test_options_a_file_and_set_say_the_same(options, toml, here, cli_fast, corpus_file):
+    assigned = [
+        f"--set={table}.{name}={json.dumps(value)}"
+        for table, pairs in tomllib.loads(toml).items()
+        for name, value in pairs.items()
+    ]
+    common = [f"--data={corpus_file}", "--preset=char-1m"]
+    replaced = {setting_of(option) for option in options} | ({"steps"} if "epochs" in toml else set())
+    base = [option for option in QUICK if setting_of(option) not in replaced | {"run"}]
+    base_file = write(here / "base.toml", toml)
+    written = []
+    for n, way in enumerate((options, [f"--config={base_file}"], assigned)):
+        done = cli_fast("train", *common, *base, *way, f"--run=r{n}")
+        assert done.returncode == 0, done.stderr
+        written.append((here / "checkpoints" / f"r{n}" / "config.toml").read_text("utf-8"))
+    assert written[0] == written[1] == written[2]
+    layer = tomllib.loads(written[0])
+    for table, pairs in tomllib.loads(toml).items():
+        assert layer[table] | pairs == layer[table]
+
+
+def test_set_reaches_every_setting(trained, here):
+    changed = {
+        "data.text_field": "words",
+        "data.unknown": "token",
+        "model.conv": 3,
+        "model.heads": 2,
+        "model.layers": 2,
+        "train.accumulate": 2,
+        "train.muon_lr": 0.5,
+        "train.warmup": 0.5,
+        "train.decay": 0.25,
+        "train.final_lr": 0.5,
+        "train.weight_decay": 0.5,
+        "train.beta2": 0.5,
+        "train.compile": "off",
+        "train.log_every": 2.0,
+        "train.eval_tokens": 77,
+        "train.save_every": 5.0,
+        "preset": "char-10m",
+    }
+    layer = trained(*(f"--set={name}={value}" for name, value in changed.items())).as_layer()
+    for name, value in changed.items():
+        table, _, key = name.rpartition(".")
+        assert (layer[table] if table else layer)[key] == value, name
+
+
+def test_the_resolved_settings_begin_the_same_run_again(trained, here, cli_fast, corpus_file):
+    trained("--lr=0.01")
+    done = cli_fast("train", "--config=checkpoints/r/config.toml", "--run=again")
+    assert done.returncode == 0, done.stderr
+    one, other = (here / "checkpoints" / name for name in ("r", "again"))
+    assert (one / "config.toml").read_text() == (other / "config.toml").read_text()
+    weights = "model/model.safetensors"
+    assert (one / weights).read_bytes() == (other / weights).read_bytes()
+
+
+def test_the_first_line_says_what_is_trained_on_what_for_how_long_and_where(cli_fast, corpus_file):
+    options = [*SET_TINY, "--device=cpu", f"--data={corpus_file}", "--sample-every=0"]
+    done = cli_fast("train", *options, "--minutes=0.01", "--run=r")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == "char-1m (the default here) on tale.txt, 1 s of training -> checkpoints/r"
+    assert done.stderr.splitlines()[-1] == "done. Try it: tdiff generate --model r"
+    done = cli_fast("train", *options, "--preset=char-10m", "--steps=1")
+    assert done.stderr.splitlines()[0] == "char-10m on tale.txt, 1 steps -> checkpoints/tale-char-10m"
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("run tale-char-10m: 0.00M parameters")
+    assert lines[1].startswith("step 1  loss ")
+    assert "held-out bound, whole" in lines[-1]
+
+
+def test_a_name_that_is_taken_is_passed_over_and_one_that_is_asked_for_refused(trained, cli_fast, here, corpus_file):
+    trained()
+    before = sorted((here / "checkpoints").rglob("*"))
+    assert "exists already" in cli_fast("train", *QUICK, f"--data={corpus_file}").refused()
+    assert sorted((here / "checkpoints").rglob("*")) == before
+    for name in ("tale-char-1m", "tale-char-1m-2"):
+        done = cli_fast("train", *QUICK[:-1], f"--data={corpus_file}")
+        assert done.returncode == 0
+        assert done.stderr.splitlines()[0].endswith(f"-> checkpoints/{name}")
+
+
+def test_text_comes_from_files_folders_globs_rows_and_stdin(here, trained, cli_fast):
+    (here / "texts").mkdir()
+    parts = [words(150, seed) for seed in range(4)]
+    write(here / "texts" / "a.txt", parts[0])
+    write(here / "texts" / "b.jsonl", json.dumps({"words": parts[1]}) + "\n")
+    with (here / "texts" / "c.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["n", "words"], ["1", parts[2]]])
+    sources = ["texts", "-", "texts/*.txt", "texts/a.txt", "texts/b.jsonl"]
+    settings = trained(*(f"--data={s}" for s in sources), "--text-field=words", stdin=parts[3].encode())
+    assert settings.data.sources == tuple(sources)
+    start = runs.find_run("r").history()[0]
+    assert isinstance(start, Start)
+    a, b, c, d = (len(part) for part in parts)
+    assert start.tokens == (a + b + c + 4 + d + a + a + b + 4 * 2) * 9 // 10
+    assert start.corpus == "texts + stdin + texts/*.txt + 2 more"
+
+
+REFUSED = {
+    "unknown-preset": (["--preset=char-1n"], "unknown preset 'char-1n'; did you mean char-1m?"),
+    "unknown-preset-by-set": (["--set=preset=char-1n"], "did you mean char-1m?"),
+    "unknown-schedule": (["--schedule=linaer"], "did you mean linear?"),
+    "unknown-tokenizer": (["--tokenizer=chars"], "unknown tokenizer 'chars'"),
+    "bpe-too-small": (["--tokenizer=bpe:3"], "a whole number of at least"),
+    "bpe-not-a-number": (["--tokenizer=bpe:many"], "'many'"),
+    "tokenizer-not-there": (["--tokenizer=none.json"], "tokenizer 'none.json' does not exist"),
+    "unknown-device": (["--device=gpu"], "unknown device 'gpu'"),
+    "unknown-device-with-preset": (["--preset=char-1m", "--device=gpu"], "gpu"),
+    "unknown-optimizer": (["--optimizer=adam"], "did you mean adamw?"),
+    "unknown-context-mode": (["--context-mode=fix"], "did you mean fixed?"),
+    "unknown-setting": (["--set=train.rl=1"], "unknown setting 'train.rl'; did you mean train.lr?"),
+    "unknown-table": (["--set=trian.lr=1"], "unknown setting 'trian'; did you mean train?"),
+    "set-without-value": (["--set=train.lr"], "--set takes NAME=VALUE"),
+    "set-text-for-number": (["--set=train.lr=fast"], "takes a number; got 'fast'"),
+    "set-a-table": (["--set=train=3"], "train"),
+    "set-within-a-value": (["--set=train.lr.x=3"], "train.lr"),
+    "infinite": (["--set=train.minutes=inf"], "train.minutes"),
+    "not-a-number": (["--set=train.lr=nan"], "train.lr"),
+    "no-heads": (["--set=model.heads=0"], "model.heads must be at least 1; got 0"),
+    "negative-width": (["--set=model.width=-4"], "model.width must be at least 1"),
+    "odd-heads": (["--set=model.width=130"], "model.heads 4"),
+    "two-budgets": (["--steps=5", "--minutes=1"], "train.minutes and train.steps"),
+    "no-budget": (["--steps=0"], "training has no end"),
+    "negative-steps": (["--steps=-1"], "train.steps must be at least 0"),
+    "context-too-long": (["--context=300"], "below model.window 256"),
+    "no-such-data": (["--data=nothing.txt"], "no such file or folder: 'nothing.txt'"),
+    "empty-data-name": (["--data="], "no such file or folder: ''"),
+    "blank-data": (["--data=blank.txt"], "blank.txt is blank"),
+    "binary-data": (["--data=binary.txt"], "is not UTF-8"),
+    "short-data": (["--data=short.txt"], "the training part of short.txt has 9 tokens"),
+    "rows-without-field": (["--data=rows.jsonl"], "has no field 'text'"),
+    "no-such-config": (["--config=shakespare"], "no configuration 'shakespare'; did you mean shakespeare?"),
+    "torn-config": (["--config=torn.toml"], "config 'torn.toml' cannot be read"),
+    "config-of-the-wrong-shape": (["--config=flat.toml"], "train"),
+    "config-with-a-strange-preset": (["--config=list.toml"], "unknown preset"),
+    "run-with-a-slash": (["--run=a/b"], "one folder under checkpoints/"),
+    "run-dots": (["--run=.."], "one folder under checkpoints/"),
+    "resume-with-options": (["--resume=r", "--steps=5"], "--resume goes on exactly as the run began"),
+    "resume-unknown": (["--resume=r"], "no run 'r' to resume"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "text"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_done_is_one_line_and_leaves_no_folder(arguments, text, here, cli_fast, corpus_file):
+    write(here / "blank.txt", " \n\n")
+    write(here / "short.txt", "0123456789")
+    write(here / "rows.jsonl", '{"words": "x"}\n')
+    write(here / "torn.toml", "[train\n")
+    write(here / "flat.toml", "train = 3\n")
+    write(here / "list.toml", 'preset = ["char-1m"]\n')
+    (here / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    before = sorted(here.rglob("*"))
+    resuming = arguments[0].startswith("--resume")
+    data = [] if resuming or any(a.startswith("--data") for a in arguments) else [f"--data={corpus_file}"]
+    done = cli_fast("train", *data, *arguments)
+    assert text in done.refused()
+    assert sorted(here.rglob("*")) == before
+
+
+USAGE = [["train", "--steps=many"], ["train", "--no-such-option"], ["nonsense"], ["train", "argument"]]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_a_command_line_that_cannot_be_parsed_exits_with_2_and_says_how_to_get_help(arguments, here, cli_fast):
+    done = cli_fast(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert "Error: " in done.stderr
+    assert "-h" in done.stderr
+    assert not list(here.iterdir())
+
+
+def test_hostile_names_are_made_visible_in_what_is_said(here, cli_fast, corpus_file):
+    for arguments in (["--preset=\x1b[2J\n"], ["--data=\x1b[2J\nx"], ["--run=\x1b]0;x\x07/"], ["--set=\x1b[2Jx=1\n"]):
+        refusal = cli_fast("train", f"--data={corpus_file}", *arguments).refused()
+        assert "\x1b" not in refusal
+        assert "\x07" not in refusal
+
+
+def test_a_run_that_stopped_before_its_first_save_is_not_resumed(here, cli_fast, corpus_file):
+    runs.create("r", Settings.of([{"data": {"sources": [str(corpus_file)]}}]))
+    assert "there is nothing to resume" in cli_fast("train", "--resume=r").refused()
+
+
+def test_a_finished_run_is_not_resumed(trained, cli_fast):
+    trained()
+    assert "is finished (step 1)" in cli_fast("train", "--resume=r").refused()
+
+
+def test_a_state_that_is_damaged_is_refused_and_left_as_it_is(trained, cli_fast, here):
+    trained()
+    run = runs.find_run("r")
+    kept = [line for line in run.events.read_text().splitlines(keepends=True) if '"kind":"end"' not in line]
+    run.events.write_text("".join(kept[:-1]))
+    torn = run.state.read_bytes()[:1000]
+    run.state.write_bytes(torn)
+    assert "are damaged" in cli_fast("train", "--resume=r").refused()
+    assert run.state.read_bytes() == torn
+    assert run.events.read_text() == "".join(kept[:-1])

@@ -1,0 +1,344 @@
+"""What a person sees of a generation: the canvas as a fold over its trace, its drawing, and text made safe."""
+
+import itertools
+import json
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.style import Style
+
+from tdiff.canvas import GIVEN, MASKED, Canvas
+from tdiff.records import TraceEnd, TraceHeader, TraceStep
+from tdiff.render import BLOCK, PALETTES, canvas_lines, duration, legend, plain, status, style_of
+from tdiff.visible import json_visible, visible, visible_line
+
+FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
+MODES = pytest.mark.parametrize(("palette", "colour"), [("dark", True), ("light", True), ("dark", False)])
+
+
+def header(cells: int, given: str = "") -> TraceHeader:
+    return TraceHeader(
+        version="0",
+        model="m",
+        decoder="confidence",
+        settings={},
+        seed=0,
+        row=0,
+        prompt=given,
+        cells=cells,
+        given=[(place, text, ord(text)) for place, text in enumerate(given)],
+    )
+
+
+def step(index: int, *cells, calls: int | None = None) -> TraceStep:
+    """A step from (place, text, confidence), or a place that is masked again."""
+    full = [(c, "", 0, 0.0, "remask") if isinstance(c, int) else (c[0], c[1], 7, c[2], "commit") for c in cells]
+    return TraceStep(index=index, t=0.5, calls=index if calls is None else calls, cells=full)
+
+
+def canvas(text: str, confidence: float = 0.5, masked: str = "█", each: bool = True) -> Canvas:
+    """A canvas that shows `text`; `masked` stands for a mask. Without `each` all of it is one place."""
+    pieces = list(text) if each else [text]
+    drawn = Canvas.begin(header(len(pieces)))
+    drawn.apply(step(1, *((n, piece, confidence) for n, piece in enumerate(pieces) if piece != masked)))
+    drawn.apply(step(2))  # so that nothing is fresh
+    return drawn
+
+
+def test_a_canvas_begins_with_the_prompt_and_masks():
+    drawn = Canvas.begin(header(6, "ab"))
+    assert drawn.texts == ["a", "b", "", "", "", ""]
+    assert drawn.confidence == [GIVEN, GIVEN, *[MASKED] * 4]
+    assert (drawn.maskable, drawn.left, drawn.index, drawn.calls) == (4, 4, 0, 0)
+    assert drawn.revealed == 0 and drawn.mean_confidence == 0
+
+
+def test_a_canvas_counts_what_steps_reveal_and_averages_their_confidence():
+    drawn = Canvas.begin(header(6, "ab"))
+    drawn.apply(step(1, (2, "c", 0.5), (5, "f", 1.0), calls=1))
+    assert drawn.texts == ["a", "b", "c", "", "", "f"] and drawn.fresh == {2, 5}
+    assert (drawn.left, drawn.revealed, drawn.mean_confidence) == (2, 0.5, 0.75)
+    drawn.apply(step(3, (3, "d", 0.3), calls=4))
+    assert drawn.fresh == {3} and (drawn.index, drawn.calls, drawn.left) == (3, 4, 1)
+    assert drawn.mean_confidence == pytest.approx(0.6)
+
+
+def test_a_place_masked_again_is_a_mask_and_its_confidence_counts_no_more():
+    drawn = Canvas.begin(header(3))
+    drawn.apply(step(1, (0, "a", 0.2), (1, "b", 0.8)))
+    drawn.apply(step(2, 0, (2, "c", 0.6)))
+    assert drawn.texts == ["", "b", "c"] and drawn.confidence[0] == MASKED
+    assert drawn.left == 1 and drawn.mean_confidence == pytest.approx(0.7) and drawn.fresh == {2}
+    drawn.apply(step(3, (0, "z", 0.1)))
+    assert drawn.left == 0 and drawn.mean_confidence == pytest.approx(0.5)
+
+
+def test_a_place_revealed_anew_without_a_mask_between_counts_once():
+    drawn = Canvas.begin(header(2))
+    drawn.apply(step(1, (0, "a", 0.2)))
+    drawn.apply(step(2, (0, "b", 0.8)))
+    assert drawn.texts[0] == "b" and drawn.left == 1 and drawn.mean_confidence == pytest.approx(0.8)
+
+
+def test_the_end_of_a_trace_brings_the_calls_and_nothing_is_fresh():
+    drawn = Canvas.begin(header(1))
+    drawn.apply(step(1, (0, "a", 0.9)))
+    drawn.apply(TraceEnd(text="a", model_calls=12, forced=0, tokens=1, seconds=0.5))
+    assert (drawn.calls, drawn.fresh, drawn.left, drawn.revealed) == (12, set(), 0, 1.0)
+
+
+def test_a_canvas_of_nothing_but_prompt_is_finished():
+    drawn = Canvas.begin(header(2, "ab"))
+    assert drawn.revealed == 1.0 and drawn.mean_confidence == 0
+
+
+STEPS = st.lists(st.dictionaries(st.integers(0, 7), st.none() | st.floats(0, 1), max_size=8), max_size=12)
+
+
+@given(steps=STEPS)
+@FEW
+def test_the_counters_of_a_canvas_are_those_of_what_it_shows(steps):
+    drawn = Canvas.begin(header(8, ""))
+    for index, cells in enumerate(steps, 1):
+        drawn.apply(step(index, *(place if c is None else (place, "x", c) for place, c in cells.items())))
+        shown = [c for c in drawn.confidence if c != MASKED]
+        assert drawn.left == 8 - len(shown) == drawn.texts.count("")
+        assert drawn.mean_confidence == pytest.approx(sum(shown) / len(shown) if shown else 0, abs=1e-9)
+        assert drawn.fresh == {place for place, c in cells.items() if c is not None}
+
+
+def test_text_of_a_hostile_trace_is_safe_in_a_canvas():
+    drawn = Canvas.begin(header(2, "\x1b"))
+    drawn.apply(step(1, (1, "\x07\u202e", 0.5)))
+    assert drawn.texts == ["␛", "␇\\u202e"]
+
+
+def test_a_small_canvas_is_drawn_as_this():
+    drawn = Canvas.begin(header(24, "To "))
+    text = "To be, or\n\tnot to be.\n\n!"
+    for place in (3, 4, 5, 6, 9, 10, 11, 12, 20, 21, 22, 23):
+        drawn.apply(step(1, (place, text[place], 0.5)))
+    drawn.apply(step(2))
+    assert plain(canvas_lines(drawn, 12)) == "\n".join(
+        [
+            "To be, ██",
+            "    no██████",
+            "█.",
+            "",
+            "!",
+        ]
+    )
+
+
+def test_a_canvas_is_broken_at_its_width_without_losing_a_place():
+    assert plain(canvas_lines(canvas("abcdefgh██"), 4)) == "abcd\nefgh\n██"
+    assert plain(canvas_lines(canvas("abcd\nefgh"), 4)) == "abcd\nefgh"  # a full line and its line feed are one break
+
+
+def test_a_token_is_kept_on_one_line_where_it_fits_and_is_broken_where_no_line_could_hold_it():
+    drawn = Canvas.begin(header(3))
+    drawn.apply(step(1, (0, "one", 0.5), (1, " two", 0.5), (2, " thirteen", 0.5)))
+    assert plain(canvas_lines(drawn, 6)) == "one\n two\n thirt\neen"
+
+
+def test_a_wide_character_takes_two_columns():
+    assert plain(canvas_lines(canvas("日本語abc"), 6)) == "日本語\nabc"
+    assert plain(canvas_lines(canvas("a日本"), 4)) == "a日\n本"
+    assert plain(canvas_lines(canvas("日本█", each=True), 1)) == "日\n本\n█"  # one that no line can hold stands alone
+
+
+def test_a_combining_mark_takes_no_column_of_its_own():
+    assert plain(canvas_lines(canvas("e\u0301e\u0301xy"), 4)) == "e\u0301e\u0301xy"
+
+
+LINE_TEXT = st.text(st.sampled_from("ab █日本é\n\t"), max_size=60)
+
+
+@given(text=LINE_TEXT, width=st.integers(4, 20), each=st.booleans())
+@FEW
+def test_no_line_is_wider_than_the_screen_and_no_character_is_lost(text, width, each):
+    lines = canvas_lines(canvas(text, each=each, masked="" if each else text * 2 + "x"), width)
+    assert all(cell_len(plain([line])) <= width for line in lines)
+    assert plain(lines).replace("\n", "") == text.replace("\t", "    ").replace("\n", "")
+
+
+@MODES
+def test_masks_and_text_differ_in_style_and_neighbours_of_one_style_are_one_run(palette, colour):
+    drawn = canvas("ab██cd")
+    [line] = canvas_lines(drawn, 80, palette, colour)
+    if colour:
+        assert [text for text, _ in line] == ["ab", BLOCK * 2, "cd"]
+        assert line[0][1] == line[2][1] == style_of(0.5, False, palette, colour) != line[1][1]
+    assert plain([line]) == "ab██cd"
+
+
+@MODES
+def test_what_is_new_this_step_is_drawn_as_the_legend_says(palette, colour):
+    drawn = Canvas.begin(header(2))
+    drawn.apply(step(1, (0, "a", 0.5)))
+    drawn.apply(step(2, (1, "b", 0.5)))
+    [(old, old_style), (new, new_style)] = canvas_lines(drawn, 80, palette, colour)[0]
+    assert (old, new) == ("a", "b")
+    mark = legend(palette, colour)[-1][1]
+    assert mark in new_style and mark not in old_style
+
+
+@MODES
+def test_the_prompt_is_drawn_plain(palette, colour):
+    drawn = Canvas.begin(header(2, "ab"))
+    assert canvas_lines(drawn, 80, palette, colour) == [[("ab", "")]]
+
+
+@MODES
+def test_levels_of_confidence_change_at_equal_steps_and_take_in_both_ends(palette, colour):
+    levels = len(PALETTES[palette]) if colour else 5
+    found = [style_of(n / levels + 1e-9, False, palette, colour) for n in range(levels)]
+    assert len(set(found)) == levels
+    for n in range(levels):
+        assert style_of((n + 1) / levels - 1e-9, False, palette, colour) == found[n]
+    assert style_of(0.0, False, palette, colour) == found[0]
+    assert style_of(1.0, False, palette, colour) == found[-1]
+
+
+@pytest.mark.parametrize("palette", sorted(PALETTES))
+def test_every_style_is_one_that_rich_reads_and_levels_stay_apart_when_they_are_new(palette):
+    fresh = [style_of((n + 0.5) / 6, True, palette) for n in range(6)]
+    assert len({Style.parse(style).color for style in fresh}) == 6
+    assert all(Style.parse(style).bold for style in fresh)
+
+
+def test_without_colour_no_style_names_a_colour_and_levels_still_differ():
+    styles = [style_of(n / 4, fresh, colour=False) for n in range(5) for fresh in (False, True)]
+    assert all(Style.parse(style).color is None and Style.parse(style).bgcolor is None for style in styles)
+    assert len({Style.parse(style) for style in styles[::2]}) == 5
+    drawn = canvas("a█", 0.9)
+    assert all(Style.parse(style).color is None for line in canvas_lines(drawn, 80, colour=False) for _, style in line)
+
+
+def test_the_given_text_is_plain_at_and_above_its_mark():
+    assert style_of(GIVEN) == style_of(GIVEN, fresh=True) == ""
+
+
+@MODES
+def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(palette, colour):
+    line = legend(palette, colour)
+    text = plain([line])
+    assert text.startswith("confidence low") and "high" in text and "new this step" in text
+    ramp = line[1:-3]
+    assert [float(label) for label, _ in ramp] == sorted({float(label) for label, _ in ramp})
+    assert len({style for _, style in ramp}) == len(ramp) == (6 if colour else 5)
+    for label, style in ramp:
+        assert style == style_of(float(label), False, palette, colour)
+
+
+def test_the_status_line_is_this():
+    drawn = Canvas.begin(header(6, "ab"))
+    assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · average confidence 0.00 · … tokens/s"
+    drawn.apply(step(7, (2, "c", 0.5), (5, "f", 1.0), (3, "d", 0.9)))
+    assert status(drawn, "confidence 0.7", 0, 1.5) == (
+        "confidence 0.7 · step 7 · 75% · 1 left · average confidence 0.80 · 2 tokens/s"
+    )
+    assert "step 7/9 ·" in status(drawn, "x", 9, 0.0) and "… tokens/s" in status(drawn, "x", 9, 0.0)
+
+
+def test_thousands_of_tokens_a_second_are_set_apart():
+    drawn = canvas("a" * 300)
+    assert status(drawn, "x", 0, 0.1).endswith(" 3,000 tokens/s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (45.2, "45 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (599, "9 min 59 s"),
+        (600, "10 min"),
+        (3540, "59 min"),
+        (3599, "1 h 00 min"),
+        (3600, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
+def test_a_duration_is_said_as_a_person_says_it(seconds, text):
+    assert duration(seconds) == text
+
+
+FILLERS = "\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))  # letters that show nothing
+SAFE = st.text(
+    st.characters(categories=["L", "N", "P", "S", "Mn", "Zs"], exclude_characters=FILLERS, max_codepoint=0xDFFFF)
+)
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+ATTACKS = (
+    "\x1b[31m",
+    "\x9b31m",
+    "\x1b]52;c;QQ==\x07",
+    "\r\x1b[K",
+    "\x7f\x08\x08",
+    "\u202eabc\u2069",
+    "\ud800",
+    "\U000e0041",
+    "\ufeff\u200b\u2028",
+)
+ANY_TEXT = st.one_of(st.text(st.characters()), st.lists(st.sampled_from([*ATTACKS, "a", "\n"])).map("".join))
+
+
+@given(text=ANY_TEXT)
+@example("".join(ATTACKS))
+@example("".join(map(chr, range(0x300))))
+@FEW
+def test_nothing_that_a_terminal_obeys_survives_being_made_visible(text):
+    shown = visible(text)
+    assert not OBEYED.search(shown) and not set(shown) & BIDI
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in set(shown) - {"\n", "\t"})
+    shown.encode("utf-8")
+    line = visible_line(text)
+    assert len(line.splitlines()) <= 1 and not OBEYED.search(line) and "\t" not in line
+
+
+@given(text=ANY_TEXT)
+@FEW
+def test_making_visible_twice_is_making_visible_once(text):
+    assert visible(visible(text)) == visible(text)
+    assert visible_line(visible_line(text)) == visible_line(text) == visible_line(visible(text))
+
+
+@given(text=SAFE)
+@example("plain text,\n\twith e\u0301 and 日本語 and 😀")
+@FEW
+def test_safe_text_is_left_as_it_is(text):
+    assert visible(text) == text
+
+
+def test_every_code_point_of_a_control_or_a_format_is_made_visible():
+    kept = [
+        code
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp") and visible(chr(code)) == chr(code)
+    ]
+    assert kept == [ord("\t"), ord("\n")]
+    assert all(visible(c) != c for c in BIDI)
+
+
+def test_what_is_made_visible_still_says_what_it_was():
+    assert visible("\x1b\x00\r\x7f") == "␛␀␍␡"
+    assert visible("\x9b\u202e\U000e0041") == "\\x9b\\u202e\\U000e0041"
+    assert visible_line("a\tb\n") == "a␉b␊"
+    pictures = [visible(chr(code)) for code in itertools.chain(range(0x9), range(0xB, 0x20), range(0x7F, 0xA0))]
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_json_made_visible_means_the_same_and_holds_nothing_obeyed():
+    values = {"".join(ATTACKS[:6]): ["\x9b\u2028", {"\U000e0041": "\ufeff"}]}
+    line = json_visible(json.dumps(values, ensure_ascii=False))
+    assert json.loads(line) == values and visible(line) == line
