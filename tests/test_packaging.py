@@ -24,7 +24,8 @@ def built(tmp_path_factory):
 
 
 def test_the_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(built):
-    names = zipfile.ZipFile(built[1]).namelist()
+    with zipfile.ZipFile(built[1]) as archive:
+        names = archive.namelist()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert f"tdiff/_data/checkpoints/shakespeare/model/{name}" in names
     configs = {f"tdiff/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.toml")}
@@ -37,7 +38,8 @@ def test_the_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(
 
 
 def test_the_sdist_holds_no_run_of_a_user(built):
-    names = [name.split("/", 1)[1] for name in tarfile.open(built[0]).getnames() if "/" in name]
+    with tarfile.open(built[0]) as archive:
+        names = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
     assert {name.split("/")[1] for name in names if name.startswith("checkpoints/")} == {"shakespeare"}
     assert "tests/oracles.py" in names
 

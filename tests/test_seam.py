@@ -42,10 +42,13 @@ def test_what_only_prints_text_loads_no_engine(arguments):
     assert out.strip()
 
 
-def test_what_crosses_the_seam_loads_neither_engine_nor_screen():
-    names = ("", ".records", ".runs", ".render", ".canvas", ".config", ".errors", ".visible")
-    loaded, _ = loaded_by("".join(f"import tdiff{name}\n" for name in names))
-    assert not loaded & (ENGINE | SCREEN)
+def test_what_crosses_the_seam_loads_neither_engine_nor_view():
+    names = ("", ".records", ".runs", ".canvas", ".config", ".errors", ".visible")
+    loaded, _ = loaded_by(
+        "".join(f"import tdiff{name}\n" for name in names)
+        + "assert 'rich' not in sys.modules\nimport tdiff.render\n"  # which measures how wide a text is with rich
+    )
+    assert not loaded & (ENGINE | {"textual", "typer"})
     assert "tdiff" in loaded
 
 

@@ -1,0 +1,65 @@
+"""Every command of the README and the guide runs: what is written there is true."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import SET_TINY
+
+from tdiff import guide
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
+PAGES = {"README": (ROOT / "README.md").read_text("utf-8"), **guide.pages()}
+
+
+def commands(page: str) -> list[list[str]]:
+    """The tdiff commands of a page's shell blocks, in order; of a block with output, the lines after a $."""
+    found = []
+    for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        lines = [line.removeprefix("$ ") for line in block.splitlines() if kind == "sh" or line.startswith("$ ")]
+        words = [shlex.split(line, comments=True) for line in lines]
+        found += [w[1:] for w in words if w and w[0] == "tdiff"]
+    return found
+
+
+def smaller(arguments: list[str]) -> list[str]:
+    """A training command cut down to two steps of a tiny model: the options are tried, not the patience."""
+    if arguments[0] != "train" or "--resume" in arguments:
+        return arguments
+    keep = [option for option in SET_TINY if "context" not in option]
+    return [*arguments, *keep, "--set=train.compile=off", "--steps=2", "--device=cpu"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monkeypatch):
+    (here / "mytexts").mkdir()
+    (here / "mytexts" / "tale.txt").write_text(corpus_file.read_text("utf-8"), "utf-8")
+    if SHAKESPEARE.exists():
+        monkeypatch.setenv("TDIFF_SHAKESPEARE", str(SHAKESPEARE))
+    found = commands(PAGES[page])
+    assert found, "a page without a command to try"
+    for arguments in found:
+        if arguments[:2] == ["eval", "shakespeare"] and not SHAKESPEARE.exists():
+            pytest.skip(f"{SHAKESPEARE} is not here, so that the shipped model's own corpus cannot be had")
+        if "--resume" in arguments:  # on the page the run was interrupted; here it has finished
+            assert "is finished" in cli_fast(*arguments).refused()
+            continue
+        done = cli_fast(*smaller(arguments))
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(PAGES["README"].splitlines()) < 250
+
+
+def test_the_guide_lists_its_pages_and_names_the_nearest(cli_fast):
+    listed = cli_fast("guide").stdout
+    assert all(f"tdiff guide {name}" in listed for name in guide.pages())
+    assert "did you mean the-bound?" in cli_fast("guide", "the-bond").refused()
+
+
+def test_no_document_names_a_path_of_a_machine():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "tdiff" / "guide").glob("*.md"), *(ROOT / "configs").glob("*")]:
+        assert not re.search(r"(?<![\w.~])/(work|root|home|Users)/", path.read_text("utf-8")), path
