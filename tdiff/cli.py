@@ -17,7 +17,6 @@ from tdiff.errors import TdiffError
 app = typer.Typer(
     name="tdiff",
     help="Train, study and watch masked-diffusion text models in a terminal.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # Rich help costs 90 ms
     pretty_exceptions_enable=False,
@@ -25,22 +24,33 @@ app = typer.Typer(
 )
 
 BAD_INPUT = 2
+_FAILED = 1
 _INTERRUPTED = 130
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
     try:
-        app()
+        sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except TdiffError as error:
         _say(f"tdiff: {error}")
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout has left: nothing more to say, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(0)
+        sys.exit(_FAILED)
+    except OSError as error:  # a full disk, a folder that was taken away
+        _say(f"tdiff: {error}")
+        sys.exit(_FAILED)
+    except Exception as error:
+        # A usage error, of a class whose place differs between versions of typer. Left to itself typer says it in
+        # four lines.
+        say = getattr(error, "format_message", None)
+        if say is None:
+            raise
+        _say(f"tdiff: {say()} (tdiff --help, or tdiff COMMAND --help)")
+        sys.exit(BAD_INPUT)
 
 
 def _say(text: str) -> None:

@@ -85,10 +85,10 @@ def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:
     """The counters of a generation; `cap` is the decoder's number of steps, 0 where it has none."""
     step = f"step {canvas.index}/{cap}" if cap else f"step {canvas.index}"
     done = canvas.maskable - canvas.left
-    speed = f"{done / seconds:,.0f} tokens/s" if seconds > 0 and done else "… tokens/s"
+    speed = f"{done / seconds:,.0f} tok/s" if seconds > 0 and done else "… tok/s"
     return (
         f"{rule} · {step} · {canvas.revealed:.0%} · {canvas.left} left · "
-        f"average confidence {canvas.mean_confidence:.2f} · {speed}"
+        f"mean confidence {canvas.mean_confidence:.2f} · {speed}"
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tdiff import render, runs
@@ -106,12 +107,12 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     with _stopping() as stop:
-        records = train(settings, folder, corpus, resume=again, stop=stop)
+        records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
         if not again:
             runs.create(folder.name, settings)  # only now: what is refused leaves no folder
         _say(title)
         events = folder.recorded(records)
-        end = _bar(events) if on_terminal else _lines(events)
+        end = _bar(events) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
@@ -121,19 +122,22 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the run to save and stop; a second Ctrl-C leaves at once."""
+def _stopping() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C leaves at once."""
     asked = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
-        _say("stopping after this step, and saving (Ctrl-C again to leave at once)")
+        # The signal may have come within a print, which must not be entered twice.
+        with suppress(OSError):
+            os.write(2, b"stopping after this step, and saving (Ctrl-C again to leave at once)\n")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
-        yield asked.is_set
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -174,14 +178,18 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4f}"
 
 
-def _lines(events: Iterator[Event]) -> End:
-    """Plain lines on stdout: losses are the data of a training run."""
+def _lines(events: Iterator[Event], stop: threading.Event) -> End:
+    """Plain lines on stdout: losses are the data of a run. Where their reader leaves, the run saves and stops."""
     for record in events:
         text = describe(record)
         if isinstance(record, Alert):
             _say(text or "")
         elif text:
-            print(visible(text), flush=True)
+            try:
+                print(visible(text), flush=True)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                stop.set()
         if isinstance(record, End):
             return record
     raise AssertionError("a run ends with its end")

@@ -272,10 +272,7 @@ def test_what_cannot_be_done_is_one_line_and_an_old_trace_stays(arguments, text,
 
 @pytest.mark.parametrize("arguments", [["--seed=x"], ["--length=long"], ["one", "two"], ["--bogus"]], ids=" ".join)
 def test_a_command_line_that_cannot_be_parsed_exits_with_2(arguments, cli_fast, tiny_run):
-    done = cli_fast("generate", f"--model={tiny_run.path}", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
-    assert "Error: " in done.stderr
+    assert "--help" in cli_fast("generate", f"--model={tiny_run.path}", *arguments).refused()
 
 
 def cut_weights(folder: Path) -> None:

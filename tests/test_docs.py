@@ -29,7 +29,7 @@ def smaller(arguments: list[str]) -> list[str]:
     if arguments[0] != "train" or "--resume" in arguments:
         return arguments
     keep = [option for option in SET_TINY if "context" not in option]
-    return [*arguments, *keep, "--set=train.compile=off", "--steps=2", "--device=cpu"]
+    return [*arguments, *keep, "--set=train.compile=off", "--minutes=0", "--steps=2", "--device=cpu"]
 
 
 @pytest.mark.parametrize("page", PAGES)

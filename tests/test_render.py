@@ -238,17 +238,17 @@ def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(palett
 
 def test_the_status_line_is_this():
     drawn = Canvas.begin(header(6, "ab"))
-    assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · average confidence 0.00 · … tokens/s"
+    assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · mean confidence 0.00 · … tok/s"
     drawn.apply(step(7, (2, "c", 0.5), (5, "f", 1.0), (3, "d", 0.9)))
     assert status(drawn, "confidence 0.7", 0, 1.5) == (
-        "confidence 0.7 · step 7 · 75% · 1 left · average confidence 0.80 · 2 tokens/s"
+        "confidence 0.7 · step 7 · 75% · 1 left · mean confidence 0.80 · 2 tok/s"
     )
-    assert "step 7/9 ·" in status(drawn, "x", 9, 0.0) and "… tokens/s" in status(drawn, "x", 9, 0.0)
+    assert "step 7/9 ·" in status(drawn, "x", 9, 0.0) and "… tok/s" in status(drawn, "x", 9, 0.0)
 
 
 def test_thousands_of_tokens_a_second_are_set_apart():
     drawn = canvas("a" * 300)
-    assert status(drawn, "x", 0, 0.1).endswith(" 3,000 tokens/s")
+    assert status(drawn, "x", 0, 0.1).endswith(" 3,000 tok/s")
 
 
 @pytest.mark.parametrize(

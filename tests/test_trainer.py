@@ -391,7 +391,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_save(here, corpus_file
     assert "finished" in cli_fast("train", "--resume", "run").refused()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_file):
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(number)
