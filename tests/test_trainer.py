@@ -18,7 +18,8 @@ from tdiff import records, runs
 from tdiff.config import Settings, TrainSettings
 from tdiff.core import data
 from tdiff.core.checkpoint import load_model
-from tdiff.core.trainer import Job, rate, train
+from tdiff.core.job import Job, rate
+from tdiff.core.trainer import train
 from tdiff.errors import TdiffError
 from tdiff.records import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train
 from tdiff.runs import Run

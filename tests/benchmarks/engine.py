@@ -25,8 +25,8 @@ from tdiff.config import PRESETS, DecodeSettings, Settings
 from tdiff.core import decoders, devices
 from tdiff.core import denoise as loop
 from tdiff.core.data import Corpus
+from tdiff.core.job import Job
 from tdiff.core.models import Shape, Transformer
-from tdiff.core.trainer import Job
 
 VOCABULARY = 66
 

@@ -1,0 +1,307 @@
+"""The state of a run in training: data, weights, their average, optimizers, and how it is saved and taken up again.
+
+All randomness of a step is keyed by (seed, step), so that a resumed run draws what an unbroken one would have drawn and
+nothing but the step need be stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import os
+import platform
+import time
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tdiff import __version__, records
+from tdiff.config import DecodeSettings, Settings, TrainSettings
+from tdiff.core import devices, noise, tokenizers
+from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors, save_model
+from tdiff.core.data import Corpus, check_length
+from tdiff.core.evaluate import score
+from tdiff.core.generate import narrate, opening
+from tdiff.core.models import Shape, Transformer
+from tdiff.core.objective import Loss, bound, protect
+from tdiff.core.optim import Muon
+from tdiff.core.schedules import schedule
+from tdiff.core.tokenizers import TextTokenizer
+from tdiff.errors import TdiffError
+from tdiff.runs import Run, write_whole
+
+_OPENINGS = 64
+_SAMPLE = DecodeSettings(decoder="confidence", threshold=0.7, steps=64, temperature=1.0)
+
+
+class Job:
+    """A run in training, between one step and the next."""
+
+    def __init__(self, settings: Settings, run: Run, corpus: Corpus) -> None:
+        self.settings, self.run, self.corpus = settings, run, corpus
+        self.device = devices.choose(settings.train.device)
+        self.step, self.seconds = 0, 0.0
+        training, held_out = corpus.split()
+        self.tokenizer = _tokenizer(settings, run, corpus.text, training)
+        self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
+        self.held_out = self.tokenizer.encode(held_out, "the corpus")
+        self.held_out_chars = len(held_out)
+        window = settings.model.window
+        for part, ids in (("training", self.tokens), ("held-out", self.held_out)):
+            check_length(len(ids), window, f"the {part} part of {corpus.name}")
+        model, objective = settings.model, settings.objective
+        self.network = Transformer(
+            Shape(
+                vocab_size=len(self.tokenizer),
+                mask_id=self.tokenizer.mask_id,
+                suppressed=self.tokenizer.suppressed,
+                layers=model.layers,
+                heads=model.heads,
+                width=model.width,
+                window=window,
+                conv=model.conv,
+                time_conditioning=model.time_conditioning,
+                timesteps=objective.timesteps if model.time_conditioning else 0,
+            )
+        )
+        self.network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
+        self.network.to(self.device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.optimizers = _optimizers(self.network, settings.train, self.device)
+        self.schedule = schedule(objective.schedule)
+        self.unmaskable = torch.tensor(
+            [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
+        )
+        self.total_steps = _total_steps(settings, len(self.tokens))
+        self._begun = time.monotonic()
+        if settings.train.compile == "on" or (settings.train.compile == "auto" and self.device == "cuda"):
+            devices.quiet()
+            self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, over all resumes."""
+        return self.seconds + time.monotonic() - self._begun
+
+    def spent(self) -> float:
+        """Share of the budget that is spent."""
+        if self.total_steps:
+            return self.step / self.total_steps
+        return self.elapsed / (60.0 * self.settings.train.minutes)
+
+    def update(self, spent: float) -> tuple[list[Loss], Tensor]:
+        """One optimizer step. Returns the losses of its batches and the gradient's norm before clipping."""
+        options, objective = self.settings.train, self.settings.objective
+        generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, 5))
+        losses = []
+        for _ in range(options.accumulate):
+            tokens, maskable = self.batch(generator)
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+                loss = bound(self.network, tokens, maskable, self.schedule, objective.timesteps, generator)
+            torch.autograd.backward(loss.nats / options.accumulate)
+            losses.append(loss)
+        limit = options.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate(options, spent)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(options.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        self.step += 1
+        return losses, norm
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows (B, window) cut from the training part at any offset, and which of their places may be masked."""
+        rows, window, objective = self.settings.train.batch_size, self.settings.model.window, self.settings.objective
+        first = torch.randint(len(self.tokens) - window + 1, (rows, 1), generator=generator, device=self.device)
+        tokens = self.tokens[first + torch.arange(window, device=self.device)]
+        maskable = protect(rows, window, objective.context, objective.context_mode, generator)
+        if len(self.unmaskable):
+            maskable &= ~torch.isin(tokens, self.unmaskable)
+        return tokens, maskable
+
+    def evaluate(self, limit: int | None) -> records.Eval:
+        """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all."""
+        ids, chars, window = self.held_out, self.held_out_chars, self.settings.model.window
+        if limit is not None and limit < len(ids):
+            rows = ids[: len(ids) // window * window].view(-1, window)
+            ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
+            chars = len(self.tokenizer.decode(ids))
+        result = score(self.average, ids, chars, draws=2)
+        return records.Eval(
+            time=time.time(),
+            step=self.step,
+            nats_per_token=result.nats_per_token,
+            nats_per_char=result.nats_per_char,
+            interval_95=result.interval_95,
+            tokens=result.tokens,
+            final=limit is None,
+        )
+
+    def sample(self) -> records.Sample:
+        """A text written by the averaged weights; its trace goes to samples/."""
+        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
+        prompt = opening(model, self.settings.train.seed, self.step)
+        length = self.settings.model.window - len(self.tokenizer.encode(prompt))
+        lines = list(narrate(model, prompt, _SAMPLE, length=length))
+        path = f"samples/{self.step:08d}.jsonl"
+        write_whole(self.run.path / path, "".join(map(records.to_line, lines)).encode())
+        text = next(line.text for line in lines if isinstance(line, records.TraceEnd))
+        return records.Sample(time=time.time(), step=self.step, prompt=prompt, text=text, path=path)
+
+    def origin(self) -> Origin:
+        """What the model remembers of this training."""
+        data, objective = self.settings.data, self.settings.objective
+        return Origin(
+            corpus=self.corpus.name,
+            sources=data.sources,
+            text_field=data.text_field,
+            timesteps=objective.timesteps,
+            schedule=objective.schedule,
+            context=objective.context,
+            context_mode=objective.context_mode,
+            openings=_openings(self.corpus.split()[0], objective.context),
+            steps=self.step,
+            tokens=self.step * step_tokens(self.settings),
+        )
+
+    def start_record(self) -> records.Start:
+        """The run's first record."""
+        return records.Start(
+            time=time.time(),
+            run=self.run.name,
+            version=__version__,
+            settings=self.settings.as_layer(),
+            corpus=self.corpus.name,
+            tokens=len(self.tokens),
+            vocabulary=len(self.tokenizer),
+            parameters=sum(p.numel() for p in self.network.parameters()),
+            device=self.device,
+            threads=torch.get_num_threads(),
+            pid=os.getpid(),
+            host=platform.node(),
+            steps=self.total_steps or None,
+            minutes=self.settings.train.minutes or None,
+        )
+
+    def heartbeat(self, doing: str) -> records.Heartbeat:
+        """Told before something long."""
+        return records.Heartbeat(time=time.time(), step=self.step, doing=doing)
+
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether all weights are numbers still."""
+        weights: list[Tensor] = [*self.network.parameters(), *self.average.parameters()]
+        with torch.no_grad():
+            return math.isfinite(float(torch.stack(torch._foreach_norm(weights, math.inf)).sum()))
+
+    def nan_alert(self) -> records.Alert:
+        """The loss, its gradient or the weights are not finite any more."""
+        text = (
+            f"the loss or its gradient is not finite at step {self.step}; the weights of the last save are kept in "
+            f"{self.run.model}; try a lower learning rate"
+        )
+        return records.Alert(time=time.time(), step=self.step, what="nan", text=text)
+
+    def save(self) -> records.Checkpoint:
+        """Write the model and what a resume needs."""
+        precision = torch.bfloat16 if self.settings.train.weights == "bfloat16" else torch.float32
+        save_model(self.run.model, self.average, self.tokenizer, self.origin(), precision)
+        tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
+        for n, optimizer in enumerate(self.optimizers):
+            for i, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in state.items()}
+        notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self._fingerprint()}
+        write_whole(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
+        return records.Checkpoint(time=time.time(), step=self.step, path="model")
+
+    def load(self) -> None:
+        """Take up the state of the last save."""
+        path = self.run.state
+        tensors = read_tensors(path)
+        with safe_open(path, "pt") as file:
+            notes = file.metadata() or {}
+        if notes.get("corpus") != self._fingerprint():
+            raise TdiffError(
+                f"run {self.run.name!r} was trained on another text than data.sources now gives ({self.corpus.name}); "
+                "a resume goes on with the same text"
+            )
+        for prefix, network in (("network.", self.network), ("average.", self.average)):
+            put_weights(network, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
+        for n, optimizer in enumerate(self.optimizers):
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
+                if key.startswith(f"optimizer.{n}."):
+                    i, name = key.split(".")[2:]
+                    states.setdefault(int(i), {})[name] = tensor
+            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
+        self._begun = time.monotonic()
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
+
+
+def rate(options: TrainSettings, spent: float) -> float:
+    """The learning rate, as a share of its peak, when the share `spent` of the budget is: up, level, linearly down."""
+    if options.warmup and spent < options.warmup:
+        return max(spent, 1e-3 * options.warmup) / options.warmup
+    if options.decay and spent > 1 - options.decay:
+        return options.final_lr + (1 - options.final_lr) * (1 - spent) / options.decay
+    return 1.0
+
+
+def step_tokens(settings: Settings) -> int:
+    """Tokens of one optimizer step."""
+    return settings.train.batch_size * settings.train.accumulate * settings.model.window
+
+
+def _total_steps(settings: Settings, tokens: int) -> int:
+    """Optimizer steps of the budget; 0 where it is the clock."""
+    options = settings.train
+    if options.epochs:
+        return math.ceil(options.epochs * tokens / step_tokens(settings))
+    if not options.steps and not options.minutes:
+        raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
+    return options.steps
+
+
+def _optimizers(network: Transformer, options: TrainSettings, device: str) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest; only those matrices decay."""
+    matrices = [p for name, p in network.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    plain: dict[str, Any] = {"params": rest, "weight_decay": 0.0, "peak": options.lr}
+    matrix: dict[str, Any] = {"params": matrices, "weight_decay": options.weight_decay}
+
+    def adamw(*groups: dict[str, Any]) -> torch.optim.Optimizer:
+        fused = device in ("cpu", "cuda")
+        return torch.optim.AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
+
+    if options.optimizer == "muon":
+        return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}])]
+    return [adamw(plain, matrix | {"peak": options.lr})]
+
+
+def _tokenizer(settings: Settings, run: Run, text: str, training: str) -> TextTokenizer:
+    """The run's own tokenizer where it has one, else a new one."""
+    own = run.model / "tokenizer.json"
+    if own.exists():
+        return tokenizers.load(own)
+    return tokenizers.learn(settings.data.tokenizer, text, training, settings.data.unknown == "token")
+
+
+def _openings(training: str, context: int) -> tuple[str, ...]:
+    """Beginnings of lines of the training part, up to `context` characters, cut at a word: to start texts from."""
+    lines = [line for line in training.splitlines() if len(line.split()) > 2]
+    chosen = lines[:: max(1, len(lines) // _OPENINGS)][:_OPENINGS]
+    cut = (line[:context] if len(line) <= context else line[:context].rsplit(" ", 1)[0] for line in chosen)
+    return tuple(dict.fromkeys(filter(None, cut)))
