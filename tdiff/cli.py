@@ -162,7 +162,7 @@ def generate(
     schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
-    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [the decoder's own]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,

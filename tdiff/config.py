@@ -212,8 +212,8 @@ class DecodeSettings:
     """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own."""
     schedule: str = "linear"
     """hidden(t) of the scheduled decoders."""
-    temperature: float | None = None
-    """Of the drawn tokens; 0: always the likeliest; None: the decoder's own (ancestral draws, the others do not)."""
+    temperature: float = 1.0
+    """Of the drawn tokens; 0: always the likeliest."""
     top_k: int = 0
     """Draw from the k likeliest tokens; 0: from all."""
     top_p: float = 1.0
@@ -229,7 +229,7 @@ class DecodeSettings:
         _within(0, 1, "threshold", self.threshold)
         _within(0, 1, "top-p", self.top_p)
         for name in ("k", "steps", "temperature", "top_k"):
-            _at_least(0, name.replace("_", "-"), getattr(self, name) or 0)
+            _at_least(0, name.replace("_", "-"), getattr(self, name))
 
 
 PRESETS: dict[str, Layer] = {

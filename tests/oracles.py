@@ -17,7 +17,6 @@ from tdiff.config import DecodeSettings
 from tdiff.core import noise
 
 DEFAULT_STEPS = {"ancestral": 128, "random": 64, "refill": 10, "schedule": 64}
-DEFAULT_TEMPERATURE = {"ancestral": 1.0}
 
 
 class TableDenoiser:
@@ -137,7 +136,7 @@ def decode(
     """Every step of the decoder named by `settings`, for one row."""
     name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
     steps = settings.steps or DEFAULT_STEPS.get(name, 0)
-    temperature = DEFAULT_TEMPERATURE.get(name, 0.0) if settings.temperature is None else settings.temperature
+    temperature = settings.temperature
     total = sum(not f for f in frozen)
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0

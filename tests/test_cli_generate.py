@@ -478,7 +478,7 @@ def random_generations(model: LoadedModel, count: int, seed: int) -> None:
             threshold=draw.choice([0.0, 1.0, draw.random()]),
             k=draw.choice([0, 1, 3, 1000]),
             steps=draw.choice([0, 1, 2, 7, 40]),
-            temperature=draw.choice([None, 0.0, 1e-300, 1e-3, 1.0, 5.0, 1e300]),
+            temperature=draw.choice([0.0, 1e-300, 1e-3, 1.0, 5.0, 1e300]),
             top_k=draw.choice([0, 1, 5, 10_000]),
             top_p=draw.choice([1.0, 0.0, 1e-9, 0.5, 0.999]),
             seed=draw.choice([0, -1, 2**64 + 3, draw.getrandbits(31)]),

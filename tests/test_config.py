@@ -342,8 +342,3 @@ def test_decoding_that_cannot_be_is_refused_with_the_option_at_fault(values, say
     with pytest.raises(TdiffError) as error:
         DecodeSettings(**values)
     assert says in str(error.value)
-
-
-@pytest.mark.parametrize("temperature", [None, 0, 0.0, 1.5])
-def test_temperature_may_be_left_to_the_decoder_or_be_zero(temperature):
-    assert DecodeSettings(temperature=temperature).temperature == temperature

@@ -30,7 +30,7 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
         k=draw.randint(0, 5),
         steps=steps,
         schedule=draw.choice(config.SCHEDULES),
-        temperature=draw.choice([None, 0.0, 0.3, 1.0, 2.5]),
+        temperature=draw.choice([0.0, 0.3, 1.0, 2.5]),
         top_k=draw.choice([0, 0, 1, 2, 3, 20]),
         top_p=draw.choice([1.0, 1.0, 0.0, 0.3, 0.9]),
         seed=draw.randint(0, 2**40),
@@ -183,8 +183,8 @@ def draws(count: int, seed: int) -> torch.Tensor:
 def test_propose_agrees_with_its_oracle(top_k, top_p, temperature):
     logits, u = tables(300, 7, seed=5), draws(300, seed=6)
     logits[::3, 2] = -math.inf
-    settings = DecodeSettings(top_k=top_k, top_p=top_p)
-    token, c = propose(logits, settings, temperature, u if temperature else None)
+    settings = DecodeSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+    token, c = propose(logits, settings, u if temperature else None)
     for n in range(300):
         expected, p = oracles.propose(logits[n].tolist(), temperature, top_k, top_p, u[n].item())
         assert token[n].item() == expected
@@ -193,7 +193,7 @@ def test_propose_agrees_with_its_oracle(top_k, top_p, temperature):
 
 def test_greedy_proposes_the_likeliest_token_and_its_probability_and_the_first_of_equals():
     logits = torch.tensor([[0.0, 2.0, 1.0], [1.0, 3.0, 3.0], [-math.inf, 0.0, -math.inf]])
-    token, c = propose(logits, DecodeSettings(), 0.0, None)
+    token, c = propose(logits, DecodeSettings(), None)
     assert token.tolist() == [1, 1, 1]
     assert c.tolist() == pytest.approx(
         [math.e**2 / (1 + math.e + math.e**2), math.e**3 / (math.e + 2 * math.e**3), 1.0]
@@ -203,8 +203,8 @@ def test_greedy_proposes_the_likeliest_token_and_its_probability_and_the_first_o
 @pytest.mark.parametrize("temperature", [1e-4, 1e-30, 5e-324])
 def test_a_temperature_next_to_0_is_greedy(temperature):
     logits = tables(500, 9, seed=7)
-    token, c = propose(logits, DecodeSettings(), temperature, draws(500, seed=8))
-    greedy, p1 = propose(logits, DecodeSettings(), 0.0, None)
+    token, c = propose(logits, DecodeSettings(temperature=temperature), draws(500, seed=8))
+    greedy, p1 = propose(logits, DecodeSettings(), None)
     assert token.tolist() == greedy.tolist()
     torch.testing.assert_close(c, p1)
 
@@ -213,7 +213,9 @@ def test_a_temperature_next_to_0_is_greedy(temperature):
 def test_drawn_tokens_are_as_frequent_as_the_model_at_that_temperature_says(temperature):
     count, logits = 20_000, [0.3, -math.inf, 1.2, -0.7, 0.0, -1.5]
     token, _ = propose(
-        torch.tensor(logits).expand(count, -1), DecodeSettings(), temperature, draws(count, seed=int(10 * temperature))
+        torch.tensor(logits).expand(count, -1),
+        DecodeSettings(temperature=temperature),
+        draws(count, seed=int(10 * temperature)),
     )
     expected = [count * p for p in oracles.softmax([x / temperature for x in logits])]
     counts = torch.bincount(token, minlength=6).tolist()
@@ -223,7 +225,7 @@ def test_drawn_tokens_are_as_frequent_as_the_model_at_that_temperature_says(temp
 
 def test_c_is_the_probability_of_the_proposed_token_before_temperature_and_truncation():
     logits = tables(400, 6, seed=9)
-    token, c = propose(logits, DecodeSettings(top_k=3, top_p=0.8), 2.0, draws(400, seed=10))
+    token, c = propose(logits, DecodeSettings(temperature=2.0, top_k=3, top_p=0.8), draws(400, seed=10))
     p = logits.double().softmax(-1)
     torch.testing.assert_close(c.double(), p.gather(-1, token[:, None]).squeeze(-1), rtol=1e-5, atol=1e-7)
     # Otherwise it would prove nothing: often the drawn token is not the likeliest.
@@ -232,7 +234,7 @@ def test_c_is_the_probability_of_the_proposed_token_before_temperature_and_trunc
 
 def test_top_k_draws_all_of_the_k_likeliest_and_nothing_else():
     logits = torch.tensor([0.5, 2.0, 1.0, 0.0, 1.5]).expand(2000, -1)
-    token, _ = propose(logits, DecodeSettings(top_k=3), 2.0, draws(2000, seed=11))
+    token, _ = propose(logits, DecodeSettings(temperature=2.0, top_k=3), draws(2000, seed=11))
     assert set(token.tolist()) == {1, 2, 4}
 
 
@@ -241,15 +243,15 @@ def test_top_k_draws_all_of_the_k_likeliest_and_nothing_else():
 )
 def test_top_p_draws_the_likeliest_until_they_reach_p_and_nothing_else(top_p, kept):
     logits = torch.tensor([0.3, 0.05, 0.5, 0.15]).log().expand(2000, -1)
-    token, _ = propose(logits, DecodeSettings(top_p=top_p), 1.0, draws(2000, seed=12))
+    token, _ = propose(logits, DecodeSettings(top_p=top_p), draws(2000, seed=12))
     assert set(token.tolist()) == kept
 
 
 def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
     # The likeliest has 0.5, but 0.9 once sharpened by temperature 1/4: alone it reaches 0.8 there.
     logits = torch.tensor([0.5, 0.28, 0.22]).log().expand(500, -1)
-    sharp, _ = propose(logits, DecodeSettings(top_p=0.8), 0.25, draws(500, seed=13))
-    plain, _ = propose(logits, DecodeSettings(top_p=0.8), 1.0, draws(500, seed=13))
+    sharp, _ = propose(logits, DecodeSettings(temperature=0.25, top_p=0.8), draws(500, seed=13))
+    plain, _ = propose(logits, DecodeSettings(top_p=0.8), draws(500, seed=13))
     assert set(sharp.tolist()) == {0}
     assert set(plain.tolist()) == {0, 1, 2}
 
@@ -257,7 +259,7 @@ def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
 def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
     # Token 1 has 1e-10. Both numbers are 1 in float32, but only one of them is that close to 1.
     logits = torch.tensor([[0.0, math.log(1e-10)]] * 2)
-    token, c = propose(logits, DecodeSettings(), 1.0, torch.tensor([1 - 2.0**-40, 1 - 2.0**-30], dtype=torch.float64))
+    token, c = propose(logits, DecodeSettings(), torch.tensor([1 - 2.0**-40, 1 - 2.0**-30], dtype=torch.float64))
     assert token.tolist() == [1, 0]
     assert c[0].item() == pytest.approx(1e-10, rel=1e-3)
 
@@ -266,5 +268,5 @@ def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
 def test_the_smallest_and_the_largest_draw_propose_a_possible_token(u):
     logits = tables(2000, 12, seed=14)
     logits[:, [0, 11]] = -math.inf
-    token, _ = propose(logits, DecodeSettings(), 1.0, torch.full((2000,), u, dtype=torch.float64))
+    token, _ = propose(logits, DecodeSettings(), torch.full((2000,), u, dtype=torch.float64))
     assert ((token > 0) & (token < 11)).all()

@@ -52,13 +52,9 @@ class Decoder:
     remask: Policy | None = None
     steps: int = 0
     """Its number of steps; 0: it follows no schedule and ends when nothing is masked, `steps` being a cap."""
-    temperature: float = 0.0
-    """Of its proposals; 0: greedy."""
 
 
-def propose(
-    logits: Tensor, settings: DecodeSettings, temperature: float, noise: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def propose(logits: Tensor, settings: DecodeSettings, noise: Tensor | None) -> tuple[Tensor, Tensor]:
     """A token for each place, and c, its probability under the model before temperature and truncation.
 
     `logits` (N, V) with -inf at tokens never to be proposed; `noise` (N,) uniform, or None for greedy. Returns (N,)
@@ -67,10 +63,12 @@ def propose(
     """
     logits = logits.float()
     best, greedy = logits.max(-1)
-    if noise is None or temperature == 0:
+    if noise is None:
         token = greedy
     else:
-        sharp = _truncate((logits - best[:, None]).to(noise.dtype) / temperature, settings.top_k, settings.top_p)
+        sharp = _truncate(
+            (logits - best[:, None]).to(noise.dtype) / settings.temperature, settings.top_k, settings.top_p
+        )
         mass = sharp.exp().cumsum(-1)
         drawn = torch.searchsorted(mass, noise[:, None] * mass[:, -1:], right=True).squeeze(-1)
         # A top-p of 0 leaves no mass but the likeliest's, and rounding can push a draw next to 1 past the end.
@@ -150,7 +148,7 @@ def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
 
 
 DECODERS: dict[str, Decoder] = {
-    "ancestral": Decoder(_ancestral, steps=128, temperature=1.0),
+    "ancestral": Decoder(_ancestral, steps=128),
     "confidence": Decoder(_above_threshold),
     "random": Decoder(_random, steps=64),
     "refill": Decoder(_all, _remask_at_random, steps=10),

@@ -62,11 +62,10 @@ class Step:
     """(B,) int64: places so far that were committed only because the steps ran out."""
 
 
-def plan(settings: DecodeSettings) -> tuple[Decoder, int, float]:
-    """The decoder, its steps (0: uncapped) and its temperature, where the settings leave them to the decoder."""
+def plan(settings: DecodeSettings) -> tuple[Decoder, int]:
+    """The decoder and its number of steps, its own where the settings leave it open; 0: no cap."""
     rule = decoder(settings.decoder)
-    temperature = rule.temperature if settings.temperature is None else settings.temperature
-    return rule, settings.steps or rule.steps, temperature
+    return rule, settings.steps or rule.steps
 
 
 @torch.inference_mode()
@@ -87,7 +86,7 @@ def denoise(
     again, nor is a finished one. Raises TdiffError where a frozen place holds a mask.
     """
     settings = settings or DecodeSettings()
-    rule, steps, temperature = plan(settings)
+    rule, steps = plan(settings)
     hidden = schedule(settings.schedule).grid(steps) if rule.steps else None
     tokens, masked = canvas, canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
@@ -113,7 +112,7 @@ def denoise(
         def uniform(stream: int, index: int = index) -> Tensor:
             return noise.uniform(settings.seed, index, stream, rows, places)
 
-        token, c = propose(logits, settings, temperature, uniform(0)[masked] if temperature else None)
+        token, c = propose(logits, settings, uniform(0)[masked] if settings.temperature else None)
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)

@@ -35,7 +35,7 @@ from tdiff.errors import TdiffError
 from tdiff.runs import Run, write_whole
 
 _OPENINGS = 64
-_SAMPLE = DecodeSettings(decoder="confidence", threshold=0.7, steps=64, temperature=1.0)
+_SAMPLE = DecodeSettings(decoder="confidence", threshold=0.7, steps=64)
 
 
 class Job:
