@@ -5,6 +5,7 @@ stdout is data, stderr is talk. A TdiffError is one line on stderr and exit code
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,9 @@ _INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except TdiffError as error:
@@ -160,7 +164,9 @@ def generate(
     k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
-    length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
+    length: Annotated[
+        int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
+    ] = 0,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
@@ -216,9 +222,11 @@ def evaluate(
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
     from tdiff.core.evaluate import evaluate as score
+    from tdiff.progress import progress_bar
 
     loaded = load_model(model, devices.choose(device))
-    result = score(loaded, data, split, text_field=text_field, draws=draws, seed=seed)
+    with progress_bar("masking windows") as progress:
+        result = score(loaded, data or (), split, text_field=text_field, draws=draws, seed=seed, progress=progress)
     if as_json:
         print(json.dumps({k: v if k == "tokens" else _rounded(v) for k, v in dataclasses.asdict(result).items()}))
         return

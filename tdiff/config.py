@@ -21,6 +21,8 @@ from tdiff.errors import TdiffError, unknown
 
 SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
 DECODERS = ("ancestral", "confidence", "random", "refill", "schedule", "topk")
+MOST = 10_000_000
+"""The largest count that any setting takes: what is above it is a slip of the keyboard."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
 Layer = dict[str, Any]
 
@@ -188,8 +190,15 @@ class Settings:
             "save_every",
         ):
             _at_least(0, f"train.{name}", getattr(train, name))
-        for name in ("warmup", "decay", "final_lr", "ema", "beta2"):
+        for name in ("warmup", "decay", "final_lr", "ema"):
             _within(0, 1, f"train.{name}", getattr(train, name))
+        if not 0 <= train.beta2 < 1:
+            raise TdiffError(f"train.beta2 must be at least 0 and below 1; got {train.beta2}")
+        for table in (model, objective, train):
+            for f in dataclasses.fields(table):
+                value = getattr(table, f.name)
+                if isinstance(value, int) and f.name != "seed":
+                    _at_most(MOST, f.name, value)
         for name in ("lr", "muon_lr"):
             if not getattr(train, name) > 0:
                 raise TdiffError(f"train.{name} must be above 0; got {getattr(train, name)}")
@@ -228,8 +237,10 @@ class DecodeSettings:
             raise unknown("schedule", self.schedule, SCHEDULES)
         _within(0, 1, "threshold", self.threshold)
         _within(0, 1, "top-p", self.top_p)
-        for name in ("k", "steps", "temperature", "top_k"):
+        _at_least(0, "temperature", self.temperature)
+        for name in ("k", "steps", "top_k"):
             _at_least(0, name.replace("_", "-"), getattr(self, name))
+            _at_most(MOST, name.replace("_", "-"), getattr(self, name))
 
 
 PRESETS: dict[str, Layer] = {
@@ -344,6 +355,11 @@ def _every_name() -> list[str]:
 def _at_least(low: float, name: str, value: float) -> None:
     if not low <= value < math.inf:
         raise TdiffError(f"{name} must be at least {low}{' and finite' if value > low else ''}; got {value}")
+
+
+def _at_most(high: float, name: str, value: float) -> None:
+    if not value <= high:
+        raise TdiffError(f"{name} must be at most {high:,}; got {value}")
 
 
 def _within(low: float, high: float, name: str, value: float) -> None:

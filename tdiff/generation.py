@@ -8,14 +8,14 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tdiff import render
 from tdiff.canvas import Canvas
-from tdiff.config import DecodeSettings
+from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.visible import json_visible, visible, visible_line
@@ -49,6 +49,8 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         raise TdiffError(f"--samples must be at least 1; got {request.samples}")
     if request.length < 0:
         raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {request.length}")
+    if max(request.samples, request.length) > MOST:
+        raise TdiffError(f"--samples and --length must be at most {MOST:,}")
     if as_json and stream:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
@@ -56,7 +58,7 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     settings = DecodeSettings(seed=seed, **request.options)
 
-    from tdiff.core.generate import narrate
+    from tdiff.core.generate import narrate, told
 
     model = _load(request)
     prompts = _prompts(model, request, seed)
@@ -66,14 +68,12 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
                 lines = narrate(model, prompt, settings, length=request.length, row=row)
-                if stream:
-                    end = _copy(lines, [sys.stdout, *([file] if file else [])])
-                elif sys.stdout.isatty() and not as_json:
-                    end = _watch(_kept(lines, file), settings)
-                else:
-                    end = _last(_kept(lines, file))
+                kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
+                watched = sys.stdout.isatty() and not as_json and not stream
+                end = _watch(kept, settings) if watched else _last(kept)
                 if not stream:
-                    _print(end, prompt, settings, as_json, end.seconds, end.tokens, row)
+                    chosen = told(model, settings, end.tokens, row)
+                    _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
         else:
             _batches(model, prompts, request.length, settings, as_json)
 
@@ -106,6 +106,7 @@ def _prompts(model: LoadedModel, request: Request, seed: int) -> list[str]:
 def _batches(model: LoadedModel, prompts: list[str], length: int, settings: DecodeSettings, as_json: bool) -> None:
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.generate import generate as steps_of
+    from tdiff.core.generate import told
 
     sizes = [len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
@@ -127,24 +128,22 @@ def _batches(model: LoadedModel, prompts: list[str], length: int, settings: Deco
             ends[row] = end, seconds, tokens * len(rows)
         while printed in ends:
             end, seconds, together = ends.pop(printed)
-            _print(end, prompts[printed], settings, as_json, seconds, together, printed)
+            chosen = told(model, settings, end.tokens, printed)
+            _print(end, prompts[printed], chosen, as_json, seconds, together)
             printed += 1
 
 
-def _print(
-    end: TraceEnd, prompt: str, settings: DecodeSettings, as_json: bool, seconds: float, together: int, row: int
-) -> None:
+def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
     """One text on stdout; `together` tokens were generated in those `seconds`, with the texts of its batch."""
     if not as_json:
-        print(("\n" if row else "") + visible(end.text), flush=True)
+        print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
         return
-    chosen = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("decoder", "seed")}
     line = {
         "text": end.text,
         "prompt": prompt,
-        "decoder": settings.decoder,
-        "settings": chosen,
-        "seed": settings.seed,
+        "decoder": chosen["decoder"],
+        "settings": {name: value for name, value in chosen.items() if name not in ("decoder", "seed")},
+        "seed": chosen["seed"],
         "model_calls": end.model_calls,
         "forced": end.forced,
         "tokens": end.tokens,
@@ -154,24 +153,13 @@ def _print(
     print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
 
 
-def _kept(lines: Iterator[TraceLine], file: IO[str] | None) -> Iterator[TraceLine]:
-    """The lines as they come, each written to `file` too."""
+def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
+    """The lines as they come, each written to the files first, and flushed."""
     for line in lines:
-        if file:
+        for file in files:
             file.write(to_line(line))
             file.flush()
         yield line
-
-
-def _copy(lines: Iterator[TraceLine], files: list[IO[str]]) -> TraceEnd:
-    def copied() -> Iterator[TraceLine]:
-        for line in lines:
-            for file in files:
-                file.write(to_line(line))
-                file.flush()
-            yield line
-
-    return _last(copied())
 
 
 def _last(lines: Iterator[TraceLine]) -> TraceEnd:
@@ -186,13 +174,11 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
     from rich.live import Live
     from rich.text import Text
 
-    from tdiff.core.denoise import plan
-
     console = Console(highlight=False)
     colour = console.color_system is not None and not console.no_color
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
-    canvas, cap, rule = Canvas.begin(header), plan(settings)[1], _rule(settings)
+    canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
     begun = drawn = time.perf_counter()
 
     def frame() -> Group:

@@ -6,8 +6,10 @@ needs a tokenizer to be shown. A reader ignores kinds and fields it does not kno
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import types
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -181,6 +183,8 @@ class TraceHeader:
     """Places of the canvas, the prompt included."""
     given: list[tuple[int, str, int]]
     """(place, text, id) of the places that were given: the prompt."""
+    steps: int = 0
+    """Steps it takes at most; 0: as many as it needs."""
     format: int = FORMAT
 
 
@@ -237,15 +241,40 @@ def _finite(value: Any) -> Any:
 
 
 def parse(line: str) -> Record | None:
-    """The record on a line, or None where it is torn, of an unknown kind, or lacks a field. Its text is made safe."""
+    """The record on a line, or None where it is torn, of an unknown kind, or a field is missing or of another type.
+
+    Its text is made safe. A number that is null was not finite.
+    """
     try:
         pairs = json.loads(line)
         kind = _KINDS[pairs.pop("kind")]
-        known = {f.name for f in fields(kind)}
-        record: Record = kind(**{k: _read(v) for k, v in pairs.items() if k in known})
+        hints = _hints(kind)
+        values = {k: _read(v) for k, v in pairs.items() if k in hints}
+        if not all(_fits(value, hints[name]) for name, value in values.items()):
+            return None
+        record: Record = kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return record
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of the kind a field promises; what a list or table holds is not looked at."""
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    kind = list if origin is tuple else origin or hint
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _read(value: Any) -> Any:

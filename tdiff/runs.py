@@ -32,6 +32,11 @@ SHIPPED = "shakespeare"
 _PACKAGE = Path(__file__).resolve().parent
 _SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there a run is not guarded
+    fcntl = None  # type: ignore[assignment]
+
 R = TypeVar("R", bound=Record)
 # Path's own raise for a name that no file can have, such as one that is too long; these say no.
 _is_file, _is_dir = os.path.isfile, os.path.isdir
@@ -76,6 +81,11 @@ class Run:
         return self.path / "resume" / "state.safetensors"
 
     @property
+    def corpus(self) -> Path:
+        """The text, where it came through stdin and cannot be read again."""
+        return self.path / "resume" / "corpus.txt"
+
+    @property
     def events(self) -> Path:
         """The event log."""
         return self.path / "events.jsonl"
@@ -92,12 +102,23 @@ class Run:
             return list(fold(parse(line) for line in file if line.endswith("\n")))
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains this run meanwhile. Raises TdiffError where somebody does."""
+        with (self.path / "config.toml").open("rb") as file:
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise TdiffError(f"run {self.name!r} is being trained by another process") from None
+            yield
+
+    @contextmanager
     def log(self) -> Iterator[IO[str]]:
         """The event log, open for appending; a torn last line, left by a crash, is closed first."""
-        torn = self.events.exists() and self.events.stat().st_size and not self.events.read_bytes().endswith(b"\n")
+        with self.events.open("a+b") as last:
+            if last.tell() and (last.seek(-1, os.SEEK_END), last.read(1))[1] != b"\n":
+                last.write(b"\n")
         with self.events.open("a", encoding="utf-8") as file:
-            if torn:
-                file.write("\n")
             yield file
 
     def recorded(self, records: Iterable[R]) -> Iterator[R]:
@@ -151,24 +172,32 @@ def find_model(name: str) -> Path:
 
     A run's folder stands for its model. Raises TdiffError naming the nearest.
     """
+    why = []
     # Path.expanduser raises where there is no such user.
     for path in (Path(os.path.expanduser(name)), *(shelf / name for shelf in _SHELVES)):  # noqa: PTH111
         for folder in (path, path / "model"):
             if _is_file(folder / "config.json"):
                 return folder
-        if _is_file(path):
-            raise TdiffError(
-                f"model {name!r} is a file; tdiff reads a folder with config.json, model.safetensors and "
-                "tokenizer.json (a pickled .pt or .bin is refused: loading one can run code)"
-            )
-        if path != Path() and _is_dir(path) and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
-            raise TdiffError(
-                f"model {name!r} holds pickled weights and no config.json with model.safetensors; "
-                "tdiff reads safetensors only, since loading a pickle can run code"
-            )
-        if _is_dir(path) and _is_file(path / "config.toml"):
-            raise TdiffError(f"run {name!r} has no weights yet: {path / 'model'} is not there")
-    raise TdiffError(f"no model {name!r}: neither a folder nor a name{_nearest(name, _names(_SHELVES, 'model'))}")
+        why += [_not_a_model(path)]
+    reason = next(filter(None, why), "neither a folder nor a name" + _nearest(name, _names(_SHELVES, "model")))
+    raise TdiffError(f"no model {name!r}: {reason}")
+
+
+def _not_a_model(path: Path) -> str:
+    """What is wrong with something that has a model's name; empty where nothing is there."""
+    if _is_file(path):
+        return (
+            f"{path} is a file; tdiff reads a folder with config.json, model.safetensors and tokenizer.json "
+            "(a pickled .pt or .bin is refused: loading one can run code)"
+        )
+    if path != Path() and _is_dir(path) and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
+        return (
+            f"{path} holds pickled weights and no config.json with model.safetensors; tdiff reads safetensors only, "
+            "since loading a pickle can run code"
+        )
+    if _is_dir(path) and _is_file(path / "config.toml"):
+        return f"run {path.name!r} has no weights yet: {path / 'model'} is not there"
+    return ""
 
 
 def _names(shelves: Iterable[Path], inside: str) -> list[str]:

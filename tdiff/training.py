@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdiff import render, runs
 from tdiff.config import PRESETS, Layer, Settings, read_layer
 from tdiff.errors import TdiffError, unknown
+from tdiff.progress import progress_bar
 from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train
 from tdiff.runs import Run
 from tdiff.visible import visible
@@ -35,6 +37,9 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         runs.check_free(run)
     corpus = _load(settings)
     folder = Run(runs.ROOT / (run or runs.free_name(_stem(corpus.name, name))))
+    # What really is trained on; stdin cannot be read again, so what came is kept.
+    sources = (str(folder.corpus),) if "-" in corpus.sources else corpus.sources
+    settings = replace(settings, data=replace(settings.data, sources=sources))
     default = "" if chosen else " (the default here)"
     title = f"{name}{default} on {corpus.name}, {_budget(settings)} -> {folder.path}"
     _follow(folder, settings, corpus, title, again=False)
@@ -80,36 +85,27 @@ def _stem(corpus: str, preset: str) -> str:
 def _load(settings: Settings) -> Corpus:
     from tdiff.core import data
 
-    with _fetching() as progress:
+    with progress_bar("fetching the corpus", of_bytes=True) as progress:
         corpus = data.load(settings.data.sources, settings.data.text_field, progress)
     if corpus.note:
         _say(corpus.note)
     return corpus
 
 
-@contextmanager
-def _fetching() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar for a corpus that is fetched, on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = (TextColumn("fetching the corpus"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
-
-
 def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, again: bool) -> None:
     from tdiff.core.trainer import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-    with _stopping() as stop:
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stopping())
+        if again:
+            stack.enter_context(folder.locked())
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
-        if not again:
-            runs.create(folder.name, settings)  # only now: what is refused leaves no folder
+        if not again:  # only now: what is refused leaves no folder
+            runs.create(folder.name, settings)
+            stack.enter_context(folder.locked())
+            if str(folder.corpus) in settings.data.sources:
+                runs.write_whole(folder.corpus, corpus.text.encode())
         _say(title)
         events = folder.recorded(records)
         end = _bar(events) if on_terminal else _lines(events, stop)

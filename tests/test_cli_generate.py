@@ -107,10 +107,12 @@ def test_json_has_its_keys_and_no_others_and_the_text_of_plain_output(ask):
     assert line["seconds"] > 0
     assert line["tokens_per_second"] == pytest.approx(20 / line["seconds"], rel=0.1)
     fields = {f.name for f in dataclasses.fields(DecodeSettings)} - {"decoder", "seed"}
-    assert line["settings"].keys() == fields
+    assert line["settings"].keys() == fields | {"model", "length", "row"}
+    assert (line["settings"]["length"], line["settings"]["row"]) == (20, 0)
     assert (line["settings"]["k"], line["settings"]["temperature"]) == (5, 0.5)
     # What it tells is enough to have the text again.
-    again = DecodeSettings(decoder=line["decoder"], seed=line["seed"], **line["settings"])
+    told = {name: value for name, value in line["settings"].items() if name in fields}
+    again = DecodeSettings(decoder=line["decoder"], seed=line["seed"], **told)
     assert again == DecodeSettings(decoder="topk", k=5, temperature=0.5, seed=3)
 
 

@@ -13,6 +13,7 @@ from conftest import COMMAND, SET_TINY, environment, words
 from tdiff import runs
 from tdiff.config import Settings
 from tdiff.records import Start
+from tdiff.runs import Run
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
 
@@ -167,7 +168,8 @@ def test_text_comes_from_files_folders_globs_rows_and_stdin(here, trained, cli_f
         csv.writer(file).writerows([["n", "words"], ["1", parts[2]]])
     sources = ["texts", "-", "texts/*.txt", "texts/a.txt", "texts/b.jsonl"]
     settings = trained(*(f"--data={s}" for s in sources), "--text-field=words", stdin=parts[3].encode())
-    assert settings.data.sources == tuple(sources)
+    # stdin cannot be read again: the whole text is kept in the run.
+    assert [Path(source).name for source in settings.data.sources] == ["corpus.txt"]
     start = runs.find_run("r").history()[0]
     assert isinstance(start, Start)
     a, b, c, d = (len(part) for part in parts)
@@ -282,3 +284,42 @@ def test_a_run_whose_reader_leaves_is_saved(here, corpus_file):
         err = child.stderr.read()
     assert "Traceback" not in err
     assert "tdiff train --resume long" in err
+
+
+def test_what_came_through_stdin_is_kept_for_a_resume(cli_fast, here):
+    text = words(700).encode()
+    options = ["--data=-", *SET_TINY, "--device=cpu", "--run=piped"]
+    assert cli_fast("train", *options, "--steps=4", stdin=text).returncode == 0
+    (here / "checkpoints/piped/events.jsonl").write_text("")  # as if it had not finished
+    config = here / "checkpoints/piped/config.toml"
+    config.write_text(config.read_text().replace("steps = 4", "steps = 6"))
+    done = cli_fast("train", "--resume=piped")
+    assert done.returncode == 0, done.stderr
+    assert "step 6" in done.stdout
+    assert cli_fast("eval", "piped", "--draws=1").returncode == 0
+
+
+def test_a_run_remembers_the_corpus_that_stood_in_for_another(cli_fast, here):
+    assert cli_fast("train", *SET_TINY, "--device=cpu", "--steps=2", "--run=r").returncode == 0
+    assert Run(here / "checkpoints/r").settings().data.sources == ("python",)
+    assert cli_fast("eval", "r", "--draws=1").returncode == 0
+    assert "is not to be had here" in cli_fast("eval", "r", "--data=shakespeare").refused()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(cli_fast, here, corpus_file):
+    assert cli_fast("train", f"--data={corpus_file}", *SET_TINY, "--steps=2", "--run=r", "--device=cpu").returncode == 0
+    run = Run(here / "checkpoints/r")
+    run.events.write_text("")
+    with run.locked():
+        assert "is being trained by another process" in cli_fast("train", "--resume=r").refused()
+
+
+@pytest.mark.parametrize(
+    "text", ["无为而无不为道可道非常道名可名非常名" * 40, "acgt" * 300], ids=["chinese", "one-line"]
+)
+def test_a_text_without_words_gives_openings_too(text, cli_fast, here):
+    (here / "a.txt").write_text(text, "utf-8")
+    options = [*SET_TINY, "--context-mode=fixed", "--device=cpu", "--steps=4", "--sample-every=2", "--run=r"]
+    done = cli_fast("train", "--data=a.txt", *options)
+    assert done.returncode == 0, done.stderr
+    assert "sample:" in done.stdout

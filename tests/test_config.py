@@ -270,7 +270,7 @@ ANY = st.fixed_dictionaries(
             {}, optional={"layers": st.integers(1, 99), "time_conditioning": st.booleans(), "conv": st.just(3)}
         ),
         "objective": st.fixed_dictionaries(
-            {}, optional={"timesteps": st.integers(0, 10**9), "schedule": st.sampled_from(SCHEDULES)}
+            {}, optional={"timesteps": st.integers(0, 10**7), "schedule": st.sampled_from(SCHEDULES)}
         ),
         "train": st.fixed_dictionaries(
             {},

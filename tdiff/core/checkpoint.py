@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tdiff import runs
-from tdiff.config import plain
+from tdiff.config import MOST, plain
 from tdiff.core import tokenizers
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.tokenizers import TextTokenizer
@@ -174,15 +174,15 @@ def _fits(hint: Any, value: Any) -> bool:
 
 def _check_shape(shape: Shape, path: Path) -> None:
     sound = {
-        "vocab_size": shape.vocab_size > 1,
+        "vocab_size": 1 < shape.vocab_size <= MOST,
         "mask_id": 0 <= shape.mask_id < shape.vocab_size,
         "suppressed": shape.mask_id in shape.suppressed and all(0 <= i < shape.vocab_size for i in shape.suppressed),
-        "layers": shape.layers >= 1,
-        "width": shape.width >= 1,
+        "layers": 1 <= shape.layers <= 1000,
+        "width": 1 <= shape.width <= 1 << 16,
         "heads": shape.heads >= 1 and shape.width % (2 * shape.heads) == 0,
-        "window": shape.window >= 1,
+        "window": 1 <= shape.window <= 1 << 20,
         "conv": shape.conv == 0 or (shape.conv > 0 and shape.conv % 2 == 1),
-        "timesteps": shape.timesteps >= 0,
+        "timesteps": 0 <= shape.timesteps <= MOST,
     }
     for name, good in sound.items():
         if not good:

@@ -11,6 +11,7 @@ import difflib
 import glob
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tdiff.core import corpora
@@ -43,6 +44,9 @@ class Corpus:
     """What it really is: shakespeare, python, stdin, or the file, folder or glob; safe to print."""
     note: str = ""
     """One line of talk for stderr where it is not, or not kept, as was asked for; else empty."""
+
+    sources: tuple[str, ...] = field(default=(), compare=False)
+    """What `load` has to be asked for to give this text again."""
 
     def split(self) -> tuple[str, str]:
         """The training part, which is the first 90% of the characters rounded down, and the held-out rest."""
@@ -68,7 +72,9 @@ def load(sources: Sequence[str], text_field: str = "text", progress: Progress | 
     parts = [_load(source, text_field, progress) for source in sources]
     names = [part.name for part in parts]
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
-    return Corpus(_join(part.text for part in parts), name, "; ".join(part.note for part in parts if part.note))
+    used = [part.sources or (source,) for part, source in zip(parts, sources, strict=True)]
+    notes = "; ".join(part.note for part in parts if part.note)
+    return Corpus(_join(part.text for part in parts), name, notes, tuple(itertools.chain(*used)))
 
 
 def check_length(tokens: int, window: int, what: str) -> None:
@@ -84,7 +90,7 @@ def _load(source: str, field: str, progress: Progress | None) -> Corpus:
     if source == "shakespeare":
         data, note = corpora.shakespeare(progress)
         if data is None:
-            return Corpus(corpora.python(), "python", f"{note}; python, the language reference, stands in")
+            return Corpus(corpora.python(), "python", f"{note}; python, the language reference, stands in", ("python",))
         return Corpus(_corpus(data, source, source).text, source, note)
     label = "stdin" if source == "-" else visible_line(source)
     path = Path(source)

@@ -38,7 +38,7 @@ class Look:
     hidden_s: float
     """Share of places masked when it ends; 0 at the last step."""
     noise: Callable[[int], Tensor]
-    """stream -> (B, L) uniform numbers in [0, 1); stream 0 is taken by the proposals."""
+    """stream -> (B, L) uniform numbers in [0, 1); see `tdiff.core.noise`."""
 
 
 Policy = Callable[[Look, DecodeSettings], Tensor]
@@ -130,12 +130,12 @@ def _scheduled(look: Look, settings: DecodeSettings) -> Tensor:
 
 def _random(look: Look, settings: DecodeSettings) -> Tensor:
     """The scheduled number, anywhere."""
-    return best(look.noise(1).masked_fill(~look.masked, -1.0), _due(look))
+    return best(look.noise(noise.ORDER).masked_fill(~look.masked, -1.0), _due(look))
 
 
 def _ancestral(look: Look, settings: DecodeSettings) -> Tensor:
     """Each place by itself with probability (hidden(t) - hidden(s)) / hidden(t) (D3PM; MDLM, arXiv:2406.07524)."""
-    return look.masked & (look.noise(1) < reveal_share(look.hidden_t, look.hidden_s))
+    return look.masked & (look.noise(noise.ORDER) < reveal_share(look.hidden_t, look.hidden_s))
 
 
 def _all(look: Look, settings: DecodeSettings) -> Tensor:
@@ -144,7 +144,7 @@ def _all(look: Look, settings: DecodeSettings) -> Tensor:
 
 def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
     """hidden(s) of all maskable places, chosen anywhere (text-diffusion)."""
-    return best(look.noise(2).masked_fill(~look.maskable, -1.0), _staying(look))
+    return best(look.noise(noise.REMASK).masked_fill(~look.maskable, -1.0), _staying(look))
 
 
 DECODERS: dict[str, Decoder] = {

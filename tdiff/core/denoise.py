@@ -112,7 +112,7 @@ def denoise(
         def uniform(stream: int, index: int = index) -> Tensor:
             return noise.uniform(settings.seed, index, stream, rows, places)
 
-        token, c = propose(logits, settings, uniform(0)[masked] if settings.temperature else None)
+        token, c = propose(logits, settings, uniform(noise.PROPOSAL)[masked] if settings.temperature else None)
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
@@ -200,6 +200,11 @@ def slide(
             whole = Step(**pasted)
             yield whole
         start, done = view.stop - overlap, view.stop
+
+
+def windows(length: int, window: int, overlap: int) -> int:
+    """How many windows `slide` takes for a canvas of that length."""
+    return 1 if length <= window else 1 + -(-(length - window) // (window - overlap))
 
 
 def _paste(whole: Any, part: Any, view: slice) -> Any:

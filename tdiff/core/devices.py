@@ -43,6 +43,9 @@ def gpu_report(device: str) -> dict[str, float]:
     return report
 
 
-def quiet() -> None:
-    """Keep torch's compiler from talking on the user's terminal."""
-    logging.getLogger("torch").setLevel(logging.ERROR)
+def compile_or_not() -> None:
+    """Let torch.compile fall back to plain execution where it fails (no C++ compiler, say), without talk."""
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True
+    logging.getLogger("torch").setLevel(logging.CRITICAL)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from tdiff.core.objective import likelihood
 from tdiff.errors import TdiffError
 
 PARTS = ("all", "train", "val")
+Progress = Callable[[int, int], None]
+_LEAST_DRAWS = 64  # of all windows together
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,66 +32,81 @@ class Score:
     """Monte Carlo interval of nats_per_token on this text."""
     tokens: int
     draws: int
-    """Masks drawn for each window."""
+    """Masks drawn for each whole window: as many as asked for, or more where the text is short."""
     seconds: float
 
 
 def evaluate(
     model: LoadedModel,
-    sources: list[str] | None = None,
+    sources: Sequence[str] = (),
     part: str | None = None,
     *,
     text_field: str | None = None,
     draws: int = 4,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Score:
     """The bound of `model` on the text of `sources`, or on the model's own corpus.
 
     `part` is all, train (the first nine tenths) or val (the last); by default all of the text given, and val of the
-    model's own corpus. Raises TdiffError where that corpus cannot be had any more.
+    model's own corpus. `progress` is told the windows masked so far and of how many. Raises TdiffError where a corpus
+    cannot be had; no other stands in for it here.
     """
     if part is not None and part not in PARTS:
         raise TdiffError(f"--split takes {', '.join(PARTS)}; got {part!r}")
     if draws < 1:
         raise TdiffError(f"--draws must be at least 1; got {draws}")
     begun = time.perf_counter()
-    corpus = data.load(sources or model.origin.sources, text_field or model.origin.text_field)
-    if not sources and corpus.name != model.origin.corpus:
-        raise TdiffError(
-            f"{model.name} was trained on {model.origin.corpus}, which is not to be had here "
-            f"({corpus.note or corpus.name}); name a text with --data"
-        )
+    asked = tuple(sources) or model.origin.sources
+    corpus = data.load(asked, text_field or model.origin.text_field)
+    if corpus.sources != asked:
+        what = "the text" if sources else f"the text {model.name} was trained on"
+        raise TdiffError(f"{what} is not to be had here ({corpus.note}); name a text with --data")
     training, held_out = corpus.split()
     text = {"all": corpus.text, "train": training, "val": held_out}[part or ("all" if sources else "val")]
     ids = model.tokenizer.encode(text, corpus.name)
-    return score(model.network, ids, len(text), draws=draws, seed=seed, begun=begun)
+    result = score(model.network, ids, model.tokenizer.lengths, draws=draws, seed=seed, progress=progress)
+    return replace(result, seconds=time.perf_counter() - begun)
 
 
 def score(
-    network: Transformer, ids: Tensor, chars: int, *, draws: int, seed: int = 0, begun: float | None = None
+    network: Transformer,
+    ids: Tensor,
+    lengths: Tensor,
+    *,
+    draws: int,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Score:
     """The bound of `ids` (L,) in disjoint windows; a last, shorter window takes what is left.
 
-    `chars` is the length of the text they spell; `begun` a perf_counter() from which the seconds are counted.
+    `lengths` (V,) gives the characters of each token. Unknown tokens are seen by the model but not scored, nor are
+    their characters counted. A text of few windows is given more draws, so that its interval means something.
     """
-    begun = time.perf_counter() if begun is None else begun
-    window = network.shape.window
+    begun = time.perf_counter()
+    window, device = network.shape.window, network.suppress.device
     whole = len(ids) // window * window
-    nats, tokens, variance = 0.0, 0, 0.0
     special = torch.tensor([i for i in network.shape.suppressed if i != network.mask_id], dtype=torch.int64)
+    parts = []
     for rows in (ids[:whole].view(-1, window), ids[None, whole:]):
         maskable = ~torch.isin(rows, special)
         some = maskable.any(1)
-        if not bool(some.any()):
-            continue
-        device = network.suppress.device
-        # A short text is given more draws, so that its interval means something.
-        repeat = max(draws, math.ceil(64 / len(rows)))
-        part = likelihood(network, rows[some].to(device), maskable[some].to(device), draws=repeat, seed=seed)
-        nats, tokens = nats + float(part.nats.sum()), tokens + part.tokens
-        variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
-    if not tokens:
+        if bool(some.any()):
+            parts.append((rows[some], maskable[some], max(draws, math.ceil(_LEAST_DRAWS / int(some.sum())))))
+    if not parts:
         raise TdiffError("the text has no token that the model could be asked for")
+    nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0
+    every = sum(len(rows) * repeat for rows, _, repeat in parts)
+    for rows, maskable, repeat in parts:
+
+        def told(masked: int, before: int = done) -> None:
+            if progress:
+                progress(before + masked, every)
+
+        part = likelihood(network, rows.to(device), maskable.to(device), draws=repeat, seed=seed, progress=told)
+        nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
+        chars += int(lengths[rows[maskable]].sum())
+        variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
     mean, half = nats / tokens, math.sqrt(variance) / tokens
     return Score(
         nats_per_token=mean,
@@ -96,6 +114,6 @@ def score(
         bits_per_char=nats / chars / math.log(2),
         interval_95=(mean - half, mean + half),
         tokens=tokens,
-        draws=draws,
+        draws=parts[0][2],
         seconds=time.perf_counter() - begun,
     )

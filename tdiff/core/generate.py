@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from tdiff import __version__
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 from tdiff.core.checkpoint import LoadedModel
-from tdiff.core.denoise import Step, slide
+from tdiff.core.denoise import Step, plan, slide, windows
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 
@@ -24,7 +25,7 @@ from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 def opening(model: LoadedModel, seed: int, row: int) -> str:
     """One of the openings stored with the model, drawn by the seed; empty where it has none."""
     openings = model.origin.openings
-    return openings[noise.mix(seed, row, 4) % len(openings)] if openings else ""
+    return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
 
 
 def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
@@ -49,6 +50,17 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
     return torch.stack([torch.cat((row, masks)) for row in rows])
 
 
+def overlap(model: LoadedModel) -> int:
+    """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one."""
+    return min(max(model.origin.context, 1), model.network.shape.window - 1)
+
+
+def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+    """All that it takes, with the prompt, to have a text again, with nothing left to a default."""
+    steps = plan(settings)[1]
+    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row}
+
+
 def generate(
     model: LoadedModel,
     prompts: Sequence[str],
@@ -64,9 +76,8 @@ def generate(
     """
     start = canvas(model, prompts, length).to(model.network.suppress.device)
     window = model.network.shape.window
-    overlap = min(max(model.origin.context, 1), window - 1)
     names = torch.tensor(range(len(prompts)) if rows is None else rows, device=start.device)
-    yield from slide(model.network, start, window, overlap, settings, rows=names)
+    yield from slide(model.network, start, window, overlap(model), settings, rows=names)
 
 
 def narrate(
@@ -82,12 +93,13 @@ def narrate(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
-        settings=dataclasses.asdict(settings),
+        settings=told(model, settings, total, row),
         seed=settings.seed,
         row=row,
         prompt=prompt,
         cells=len(start),
         given=given,
+        steps=plan(settings)[1] * windows(len(start), model.network.shape.window, overlap(model)),
     )
     left, step = total, None
     for step in generate(model, [prompt], settings, length=length, rows=[row]):

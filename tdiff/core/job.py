@@ -49,7 +49,8 @@ class Job:
         self.tokenizer = _tokenizer(settings, run, corpus.text, training)
         self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
         self.held_out = self.tokenizer.encode(held_out, "the corpus")
-        self.held_out_chars = len(held_out)
+        self.openings = _openings(training, settings.objective.context)
+        self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
         window = settings.model.window
         for part, ids in (("training", self.tokens), ("held-out", self.held_out)):
             check_length(len(ids), window, f"the {part} part of {corpus.name}")
@@ -79,7 +80,7 @@ class Job:
         self.total_steps = _total_steps(settings, len(self.tokens))
         self._begun = time.monotonic()
         if settings.train.compile == "on" or (settings.train.compile == "auto" and self.device == "cuda"):
-            devices.quiet()
+            devices.compile_or_not()
             self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
 
     @property
@@ -96,7 +97,7 @@ class Job:
     def update(self, spent: float) -> tuple[list[Loss], Tensor]:
         """One optimizer step. Returns the losses of its batches and the gradient's norm before clipping."""
         options, objective = self.settings.train, self.settings.objective
-        generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, 5))
+        generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, noise.TRAINING))
         losses = []
         for _ in range(options.accumulate):
             tokens, maskable = self.batch(generator)
@@ -129,12 +130,11 @@ class Job:
 
     def evaluate(self, limit: int | None) -> records.Eval:
         """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all."""
-        ids, chars, window = self.held_out, self.held_out_chars, self.settings.model.window
+        ids, window = self.held_out, self.settings.model.window
         if limit is not None and limit < len(ids):
             rows = ids[: len(ids) // window * window].view(-1, window)
             ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
-            chars = len(self.tokenizer.decode(ids))
-        result = score(self.average, ids, chars, draws=2)
+        result = score(self.average, ids, self.tokenizer.lengths, draws=2)
         return records.Eval(
             time=time.time(),
             step=self.step,
@@ -167,7 +167,7 @@ class Job:
             schedule=objective.schedule,
             context=objective.context,
             context_mode=objective.context_mode,
-            openings=_openings(self.corpus.split()[0], objective.context),
+            openings=self.openings,
             steps=self.step,
             tokens=self.step * step_tokens(self.settings),
         )
@@ -219,7 +219,7 @@ class Job:
         for n, optimizer in enumerate(self.optimizers):
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in state.items()}
-        notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self._fingerprint()}
+        notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.fingerprint}
         write_whole(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
         return records.Checkpoint(time=time.time(), step=self.step, path="model")
 
@@ -229,7 +229,7 @@ class Job:
         tensors = read_tensors(path)
         with safe_open(path, "pt") as file:
             notes = file.metadata() or {}
-        if notes.get("corpus") != self._fingerprint():
+        if notes.get("corpus") != self.fingerprint:
             raise TdiffError(
                 f"run {self.run.name!r} was trained on another text than data.sources now gives ({self.corpus.name}); "
                 "a resume goes on with the same text"
@@ -245,9 +245,6 @@ class Job:
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
         self._begun = time.monotonic()
-
-    def _fingerprint(self) -> str:
-        return hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
 
 
 def rate(options: TrainSettings, spent: float) -> float:
@@ -300,8 +297,10 @@ def _tokenizer(settings: Settings, run: Run, text: str, training: str) -> TextTo
 
 
 def _openings(training: str, context: int) -> tuple[str, ...]:
-    """Beginnings of lines of the training part, up to `context` characters, cut at a word: to start texts from."""
-    lines = [line for line in training.splitlines() if len(line.split()) > 2]
-    chosen = lines[:: max(1, len(lines) // _OPENINGS)][:_OPENINGS]
-    cut = (line[:context] if len(line) <= context else line[:context].rsplit(" ", 1)[0] for line in chosen)
-    return tuple(dict.fromkeys(filter(None, cut)))
+    """Beginnings to start texts from, up to `context` characters: of lines, cut at a word; else of any place."""
+    lines = [line[: context + 1] for line in training.splitlines() if len(line.split()) > 2]
+    cut = [line if len(line) <= context else line[:context].rsplit(" ", 1)[0] for line in lines]
+    found = [text for text in cut if text.strip()] or [
+        training[i : i + context] for i in range(0, max(1, len(training) - context), max(1, context))
+    ]
+    return tuple(dict.fromkeys(filter(None, found[:: max(1, len(found) // _OPENINGS)][:_OPENINGS])))

@@ -7,6 +7,7 @@ Neither knows what kind of model it asks, or where its text came from.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,7 @@ def bound(
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row.
 
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
-    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 8). The denoiser is told the
+    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). The denoiser is told the
     share of maskable places that really are masked.
     """
     u = times(len(tokens), generator)
@@ -111,42 +112,75 @@ class Likelihood:
 
 @torch.inference_mode()
 def likelihood(
-    denoiser: Denoiser, tokens: Tensor, maskable: Tensor, *, draws: int, seed: int = 0, batch_size: int = 32
+    denoiser: Denoiser,
+    tokens: Tensor,
+    maskable: Tensor,
+    *,
+    draws: int,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
 ) -> Likelihood:
     """Estimate the bound of `tokens` (n, L) with exact-count masks.
 
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
-    stratified together, each text's marginally uniform. Variance is estimated from the differences of neighbours in
-    the order of l, after each text's own mean is taken out. Raises TdiffError for a text with no maskable place.
+    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
+    Raises TdiffError for a text with no maskable place.
     """
-    total = maskable.sum(1)
+    total = maskable.sum(1).cpu()
     if bool((total == 0).any()):
         raise TdiffError("a text with no place that may be masked has no likelihood")
     n, device = len(tokens), tokens.device
+    cells = n * draws
     generator = torch.Generator().manual_seed(noise.mix(seed, n, draws))
-    # Stratum s of n*draws goes to a random (draw, text): globally stratified, and for one text alone fully so.
-    strata = torch.randperm(n * draws, generator=generator).view(draws, n)
-    level = (strata + torch.rand(strata.shape, generator=generator, dtype=torch.float64)) / (n * draws)
-    count = ((level.to(device) * total).long() + 1).clamp(max=total)
-    nats = torch.empty(draws, n, dtype=torch.float64)
-    for draw in range(draws):
-        for start in range(0, n, batch_size):
-            part = slice(start, start + batch_size)
-            rows = torch.arange(start, min(start + batch_size, n), device=device)
-            places = torch.arange(tokens.size(1), device=device)
-            order = noise.uniform(seed, draw, 3, rows[:, None], places).masked_fill(~maskable[part], 2.0)
-            masked = (order.argsort(1).argsort(1) < count[draw, part, None]) & maskable[part]
-            logits = denoiser(
-                tokens[part].masked_fill(masked, denoiser.mask_id), (count[draw] / total)[part].float(), masked
-            )
-            row_sum = _by_row(F.cross_entropy(logits, tokens[part][masked], reduction="none").double(), masked)
-            nats[draw, part] = (row_sum * total[part] / count[draw, part]).cpu()
-    each, every = nats.mean(0), int(total.sum())
-    noise_of = (nats - each if draws > 1 else nats).flatten()[strata.flatten().argsort()]
-    deviation = 0.0
-    if len(noise_of) > 1:
-        variance = float(noise_of.diff().square().mean()) / 2 * (draws / max(draws - 1, 1))
-        deviation = 1.96 * math.sqrt(variance / draws * n) / every
-    mean = float(each.sum()) / every
-    return Likelihood(each, every, mean, (mean - deviation, mean + deviation), draws)
+    # Stratum s goes to a random cell (draw, text): globally stratified, and for one text alone fully so.
+    strata = torch.randperm(cells, generator=generator)
+    level = (strata + torch.rand(cells, generator=generator, dtype=torch.float64)) / cells
+    text = torch.arange(cells) % n
+    count = torch.minimum((level * total[text]).long() + 1, total[text])
+    nats = torch.empty(cells, dtype=torch.float64)
+    places = torch.arange(tokens.size(1), device=device)
+    for start in range(0, cells, batch_size):
+        part = slice(start, start + batch_size)
+        rows, may = tokens[text[part]], maskable[text[part]]
+        names = torch.arange(start, start + len(rows), device=device)[:, None]
+        order = noise.uniform(seed, 0, noise.EVALUATION, names, places).masked_fill(~may, 2.0)
+        masked = (order.argsort(1).argsort(1) < count[part, None].to(device)) & may
+        share = (count / total[text])[part].float().to(device)
+        logits = denoiser(rows.masked_fill(masked, denoiser.mask_id), share, masked)
+        row_sum = _by_row(F.cross_entropy(logits, rows[masked], reduction="none"), masked)
+        nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
+        if progress:
+            progress(min(start + batch_size, cells))
+    each, every = nats.view(draws, n).mean(0), int(total.sum())
+    mean, half = float(each.sum()) / every, 1.96 * _deviation(nats, strata, n) / every
+    return Likelihood(each, every, mean, (mean - half, mean + half), draws)
+
+
+def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:
+    """Standard deviation of the sum over n texts of their mean draws; infinite where too few were drawn to say.
+
+    `nats` (cells,) and their `strata`, cell c being of text c mod n. The texts are given, and stratified draws vary
+    only by what their level does not explain: a mean of each text and a curve over the levels (a running mean) are
+    fitted in turn, and what is left is noise.
+    """
+    cells, draws = len(nats), len(nats) // n
+    if cells < 3:
+        return math.inf
+    width = 2 * (cells // 32) + 3
+    by_level = strata.argsort()
+    values = nats.view(draws, n)
+    of_text, of_level = torch.zeros(n, dtype=nats.dtype), torch.zeros_like(values)
+    for _ in range(_FITS):
+        if draws > 1 and n > 1:
+            of_text = (values - of_level).mean(0)
+        rest = (values - of_text).flatten()[by_level]
+        smooth = F.avg_pool1d(rest[None, None], width, 1, width // 2, count_include_pad=False)[0, 0]
+        of_level = smooth[strata].view(draws, n)
+    # Each value stands in its own text's mean and in its own running mean, which hide so much of its variance.
+    lost = (1 - 1 / width) * (1 - 1 / draws if draws > 1 and n > 1 else 1)
+    return math.sqrt(float((values - of_text - of_level).square().mean()) / lost * n / draws)
+
+
+_FITS = 4

@@ -66,8 +66,11 @@ SCHEDULES: dict[str, Schedule] = {
         Schedule("linear", lambda t: t, torch.ones_like),
         # MaskGIT's cosine (Chang et al. 2022): slow at the start of decoding, when little is known.
         Schedule("cosine", lambda t: torch.sin(_HALF_PI * t), lambda t: _HALF_PI * torch.cos(_HALF_PI * t)),
-        # text-diffusion's cosine: a different function under the same name.
-        Schedule("cosine-seed", lambda t: 1 - torch.cos(_HALF_PI * t), lambda t: _HALF_PI * torch.sin(_HALF_PI * t)),
+        # text-diffusion's cosine, 1 - cos(pi t / 2): another function under the same name, written so as not to
+        # cancel to 0 in float32 near t = 0.
+        Schedule(
+            "cosine-seed", lambda t: 2 * torch.sin(_HALF_PI / 2 * t) ** 2, lambda t: _HALF_PI * torch.sin(_HALF_PI * t)
+        ),
         Schedule("exponential", lambda t: torch.expm1(3 * t) / _E3, lambda t: 3 * torch.exp(3 * t) / _E3),
         Schedule("polynomial", lambda t: t * t, lambda t: 2 * t),
     )

@@ -16,6 +16,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from tdiff.config import MOST
 from tdiff.errors import TdiffError
 from tdiff.runs import write_whole
 
@@ -49,6 +50,11 @@ class TextTokenizer:
         # Code point -> id, -1 where there is none; one row past the last character answers for all beyond.
         self._table = torch.full((max(code for code, _ in characters) + 2,), -1, dtype=torch.int32)
         self._table[[code for code, _ in characters]] = torch.tensor([i for _, i in characters], dtype=torch.int32)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(V,) int64: the characters of each token."""
+        return torch.tensor([len(piece) for piece in self.pieces])
 
     @property
     def suppressed(self) -> tuple[int, ...]:
@@ -144,7 +150,7 @@ def _of_characters(pieces: Sequence[str]) -> TextTokenizer:
 
 def _bpe(size: str, alphabet: list[str], training: str, specials: list[str]) -> TextTokenizer:
     least = len(alphabet) + len(specials)
-    if not size.isdecimal() or int(size) < least:
+    if not size.isdecimal() or not least <= int(size) <= MOST:
         raise TdiffError(
             f"tokenizer 'bpe:SIZE' takes a whole number of at least {least}, the characters of this corpus and "
             f"the special tokens; got {size!r}"

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -52,21 +53,22 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
             reason = "stopped"
             break
         meter.add(*job.update(spent))
-        if meter.due() or job.spent() >= 1.0:
+        if due := meter.due() or job.spent() >= 1.0:
             record = meter.record(spent)
             yield record
             if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm) and job.finite()):
                 reason = "nan"
                 break
-            if options.save_every and time.monotonic() - saved >= options.save_every:
+        with meter.paused():
+            if options.eval_every and job.step % options.eval_every == 0:
+                yield job.heartbeat("evaluating")
+                yield job.evaluate(options.eval_tokens)
+            if options.sample_every and job.step % options.sample_every == 0:
+                yield job.heartbeat("sampling")
+                yield job.sample()
+            if due and options.save_every and time.monotonic() - saved >= options.save_every:
                 yield job.save()
                 saved = time.monotonic()
-        if options.eval_every and job.step % options.eval_every == 0:
-            yield job.heartbeat("evaluating")
-            yield job.evaluate(options.eval_tokens)
-        if options.sample_every and job.step % options.sample_every == 0:
-            yield job.heartbeat("sampling")
-            yield job.sample()
     if reason == "nan" or not job.finite():  # a stop may come between the loss that failed and its record
         reason = "nan"
         yield job.nan_alert()
@@ -100,6 +102,13 @@ class Meter:
             some = (loss.share > 0).float()
             self._tenths.index_put_((torch.zeros_like(tenth), tenth), loss.row_nats * some, accumulate=True)
             self._tenths.index_put_((torch.ones_like(tenth), tenth), some, accumulate=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not training's."""
+        begun = time.monotonic()
+        yield
+        self._since += time.monotonic() - begun
 
     def due(self) -> bool:
         """Whether it is time for a record."""
