@@ -40,14 +40,18 @@ def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monke
         monkeypatch.setenv("TDIFF_SHAKESPEARE", str(SHAKESPEARE))
     found = commands(PAGES[page])
     assert found, "a page without a command to try"
+    passed_over = []
     for arguments in found:
         if arguments[:2] == ["eval", "shakespeare"] and not SHAKESPEARE.exists():
-            pytest.skip(f"{SHAKESPEARE} is not here, so that the shipped model's own corpus cannot be had")
+            passed_over.append(" ".join(["tdiff", *arguments]))
+            continue
         if "--resume" in arguments:  # on the page the run was interrupted; here it has finished
             assert "is finished" in cli_fast(*arguments).refused()
             continue
         done = cli_fast(*smaller(arguments))
         assert done.returncode == 0, (arguments, done.stderr)
+    if passed_over:  # all the others have run; these need a text that the project does not ship
+        pytest.skip(f"Tiny Shakespeare is not beside the project; not tried: {'; '.join(passed_over)}")
 
 
 def test_the_readme_is_short_enough_to_be_read():
