@@ -157,3 +157,19 @@ def test_a_corpus_that_another_stands_in_for_is_one_line_that_names_both(cli_fas
     refusal = cli_fast("eval", "m").refused()
     assert "was trained on is not to be had here (it could not be fetched)" in refusal
     assert "--data" in refusal
+
+
+def test_a_corpus_that_has_changed_since_the_training_is_one_line(cli_fast, tiny_run, here, corpus_file):
+    model = load_model(str(tiny_run.path))
+    changed = here / "tale.txt"
+    changed.write_text(corpus_file.read_text() + "The hare.")
+    save_model(
+        here / "m",
+        model.network,
+        model.tokenizer,
+        dataclasses.replace(model.origin, sources=(str(changed),)),
+    )
+    refusal = cli_fast("eval", "m").refused()
+    assert "is no longer the text m was trained on" in refusal
+    assert "--data" in refusal
+    assert cli_fast("eval", "m", f"--data={changed}").returncode == 0

@@ -246,6 +246,16 @@ def test_a_budget_of_minutes_ends_by_the_clock_and_a_resume_has_only_what_is_lef
     assert last.lr < 0.2 * settings.train.lr  # the rate follows the clock down
 
 
+def test_a_stop_in_the_last_evaluation_ends_it_and_a_resume_makes_it(tmp_path, corpus_file):
+    settings = settings_of(corpus_file)
+    _, events = train_in(tmp_path, "run", settings, stop=After(settings.train.steps + 1))
+    assert events[-1] == End(time=events[-1].time, step=30, reason="stopped")
+    assert not any(isinstance(e, Eval) for e in events)
+    _, events = train_in(tmp_path, "run", settings, resume=True)
+    assert events[-1].reason == "finished"
+    assert [e.final for e in events if isinstance(e, Eval)] == [True]
+
+
 def test_training_without_an_end_is_refused(tmp_path, corpus_file):
     with pytest.raises(TdiffError, match=r"no end: give train\.steps, train\.minutes or train\.epochs"):
         train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 0}}))

@@ -45,6 +45,8 @@ class Origin:
     steps: int
     tokens: int
     """Tokens seen in training."""
+    corpus_sha256: str = ""
+    """Of the whole text in UTF-8; empty in models that do not say."""
 
 
 @dataclass(frozen=True, slots=True)

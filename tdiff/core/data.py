@@ -10,6 +10,7 @@ import csv
 import difflib
 import glob
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -47,6 +48,10 @@ class Corpus:
 
     sources: tuple[str, ...] = field(default=(), compare=False)
     """What `load` has to be asked for to give this text again."""
+
+    def sha256(self) -> str:
+        """Of the whole text in UTF-8, as hexadecimal digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     def split(self) -> tuple[str, str]:
         """The training part, which is the first 90% of the characters rounded down, and the held-out rest."""

@@ -62,6 +62,11 @@ def evaluate(
     if corpus.sources != asked:
         what = "the text" if sources else f"the text {model.name} was trained on"
         raise TdiffError(f"{what} is not to be had here ({corpus.note}); name a text with --data")
+    if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
+        raise TdiffError(
+            f"{corpus.name} is no longer the text {model.name} was trained on, so its last tenth may hold what "
+            "the model has seen; name a text with --data"
+        )
     training, held_out = corpus.split()
     text = {"all": corpus.text, "train": training, "val": held_out}[part or ("all" if sources else "val")]
     ids = model.tokenizer.encode(text, corpus.name)

@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -38,6 +39,10 @@ _OPENINGS = 64
 _SAMPLE = DecodeSettings(decoder="confidence", threshold=0.7, steps=64)
 
 
+class _Stopped(Exception):
+    """Raised through an evaluation that is to end."""
+
+
 class Job:
     """A run in training, between one step and the next."""
 
@@ -50,6 +55,7 @@ class Job:
         self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
         self.held_out = self.tokenizer.encode(held_out, "the corpus")
         self.openings = _openings(training, settings.objective.context)
+        self.corpus_sha256 = corpus.sha256()
         self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
         window = settings.model.window
         for part, ids in (("training", self.tokens), ("held-out", self.held_out)):
@@ -72,6 +78,9 @@ class Job:
         self.network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        # Listed once: walking the modules three times a step is 2% of a small one.
+        self.weights: list[Tensor] = list(self.network.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizers = _optimizers(self.network, settings.train, self.device)
         self.schedule = schedule(objective.schedule)
         self.unmaskable = torch.tensor(
@@ -105,8 +114,7 @@ class Job:
                 loss = bound(self.network, tokens, maskable, self.schedule, objective.timesteps, generator)
             torch.autograd.backward(loss.nats / options.accumulate)
             losses.append(loss)
-        limit = options.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        norm = self._clip(options.clip or math.inf)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(options, spent)
@@ -114,9 +122,17 @@ class Job:
             optimizer.zero_grad(set_to_none=True)
         decay = min(options.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+            torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
         self.step += 1
         return losses, norm
+
+    def _clip(self, limit: float) -> Tensor:
+        """Scale the gradient down to norm `limit` where it is above. Returns its norm () before."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights if p.grad is not None])
+        # Scaling by 1 is a pass over all weights; on a CPU looking first costs nothing, elsewhere it would wait.
+        if self.device != "cpu" or not norm <= limit:
+            torch.nn.utils.clip_grads_with_norm_(self.weights, limit, norm)
+        return norm
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows (B, window) cut from the training part at any offset, and which of their places may be masked."""
@@ -128,14 +144,25 @@ class Job:
             maskable &= ~torch.isin(tokens, self.unmaskable)
         return tokens, maskable
 
-    def evaluate(self, limit: int | None) -> records.Eval:
-        """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all."""
+    def evaluate(self, limit: int | None, stop: Callable[[], bool] = lambda: False) -> Iterator[records.Eval]:
+        """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all.
+
+        Nothing where `stop` said so meanwhile.
+        """
+
+        def ask(_done: int, _total: int) -> None:
+            if stop():
+                raise _Stopped
+
         ids, window = self.held_out, self.settings.model.window
         if limit is not None and limit < len(ids):
             rows = ids[: len(ids) // window * window].view(-1, window)
             ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
-        result = score(self.average, ids, self.tokenizer.lengths, draws=2)
-        return records.Eval(
+        try:
+            result = score(self.average, ids, self.tokenizer.lengths, draws=2, progress=ask)
+        except _Stopped:
+            return
+        yield records.Eval(
             time=time.time(),
             step=self.step,
             nats_per_token=result.nats_per_token,
@@ -170,6 +197,7 @@ class Job:
             openings=self.openings,
             steps=self.step,
             tokens=self.step * step_tokens(self.settings),
+            corpus_sha256=self.corpus_sha256,
         )
 
     def start_record(self) -> records.Start:
@@ -198,7 +226,7 @@ class Job:
     @torch.no_grad()
     def finite(self) -> bool:
         """Whether all weights are numbers still."""
-        weights: list[Tensor] = [*self.network.parameters(), *self.average.parameters()]
+        weights = [*self.weights, *self.averages]
         with torch.no_grad():
             return math.isfinite(float(torch.stack(torch._foreach_norm(weights, math.inf)).sum()))
 

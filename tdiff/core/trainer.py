@@ -27,11 +27,11 @@ def train(
 ) -> Iterator[records.Event]:
     """Train in the folder of `run`: an iterator of what happens, as it happens.
 
-    `stop` is asked after each step; when it says so, everything is saved and the run ends as "stopped". With `resume`
-    the run goes on from its last save; with a budget of steps, bit for bit as if it had never stopped (on the same
-    machine with the same number of threads). A loss that is not finite ends the run with an alert, and the last good
-    weights stay. Raises TdiffError for a corpus too short, a device that is absent, or a state that does not fit: at
-    once, before anything is written.
+    `stop` is asked after each step, and during the last evaluation; when it says so, everything is saved and the run
+    ends as "stopped". With `resume` the run goes on from its last save; with a budget of steps, bit for bit as if it
+    had never stopped (on the same machine with the same number of threads). A loss that is not finite ends the run with
+    an alert, and the last good weights stay. Raises TdiffError for a corpus too short, a device that is absent, or a
+    state that does not fit: at once, before anything is written.
     """
     job = Job(settings, run, corpus)
     if resume:
@@ -62,7 +62,7 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
         with meter.paused():
             if options.eval_every and job.step % options.eval_every == 0:
                 yield job.heartbeat("evaluating")
-                yield job.evaluate(options.eval_tokens)
+                yield from job.evaluate(options.eval_tokens)
             if options.sample_every and job.step % options.sample_every == 0:
                 yield job.heartbeat("sampling")
                 yield job.sample()
@@ -76,7 +76,9 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
         yield job.save()
     if reason == "finished":
         yield job.heartbeat("evaluating all held-out text")
-        yield job.evaluate(None)
+        whole = list(job.evaluate(None, stop))
+        yield from whole
+        reason = "finished" if whole else "stopped"
     yield records.End(time=time.time(), step=job.step, reason=reason)
 
 
