@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
@@ -33,6 +33,8 @@ class Canvas:
     """Model calls so far."""
     total: float = 0.0
     """Sum of the confidence of the revealed places."""
+    remasked: set[int] = field(default_factory=set)
+    """Places that the last step put back to mask."""
 
     @classmethod
     def begin(cls, header: TraceHeader) -> Canvas:
@@ -48,6 +50,7 @@ class Canvas:
         if isinstance(line, TraceStep):
             self.index, self.calls = line.index, line.calls
             self.fresh.clear()
+            self.remasked.clear()
             for place, text, _, confidence, what in line.cells:
                 if self.confidence[place] != MASKED:
                     self.total -= self.confidence[place]
@@ -55,13 +58,17 @@ class Canvas:
                 if what == "commit":
                     self.texts[place], self.confidence[place] = visible(text), confidence
                     self.fresh.add(place)
+                    self.remasked.discard(place)
                     self.total += confidence
                     self.left -= 1
                 else:
                     self.texts[place], self.confidence[place] = "", MASKED
+                    self.fresh.discard(place)
+                    self.remasked.add(place)
         elif isinstance(line, TraceEnd):
             self.calls = line.model_calls
             self.fresh.clear()
+            self.remasked.clear()
 
     @property
     def revealed(self) -> float:

@@ -113,7 +113,7 @@ def train(
     run: Annotated[str | None, typer.Option(help="Name of the run's folder under checkpoints/.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
 ) -> None:
-    """Train a model; the loss, samples and weights go to checkpoints/RUN/."""
+    """Train a model; loss, samples, weights go to checkpoints/RUN/."""
     from tdiff import training
     from tdiff.config import parse_assignment
 
@@ -177,7 +177,7 @@ def generate(
     stream: Annotated[bool, typer.Option("--stream", help="The trace as JSON lines, a step at a time.")] = False,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the trace.")] = None,
 ) -> None:
-    """Generate text: on a terminal blocks resolve in place; piped, the text alone."""
+    """Generate text; on a terminal, blocks resolve in place. In a pipe there is the text alone."""
     from tdiff import generation
 
     options = {
@@ -210,7 +210,9 @@ def evaluate(
         str | None, typer.Option(help="all, train or val. [all of --data; val of the model's own corpus]")
     ] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
-    draws: Annotated[int, typer.Option(help="Masks drawn for each window.")] = 4,
+    draws: Annotated[
+        int | None, typer.Option(help="Masks drawn for each window. [4; more for a text of under 16 windows]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the masks.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -240,6 +242,90 @@ def evaluate(
 
 def _rounded(value: Any) -> Any:
     return [round(v, 6) for v in value] if isinstance(value, (list, tuple)) else round(value, 6)
+
+
+@app.command()
+def watch(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WHAT]...",
+            help="Up to four: a run's folder or name, a log, a table, a trace, - or ssh://host/path. [the newest run]",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Which model writes. [the watched run's newest weights]")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="confidence, ancestral, schedule, refill, topk or random. [default: confidence]")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
+    length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
+    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
+    device: Annotated[str, typer.Option(help="Where the model writes: auto, cuda, mps or cpu.")] = "auto",
+    every: Annotated[float, typer.Option(help="Seconds between the end of a text and the next.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Print a snapshot as plain text and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The snapshot as JSON, a line for each run.")] = False,
+    no_mouse: Annotated[bool, typer.Option("--no-mouse", help="Leave the mouse to the terminal.")] = False,
+    color: Annotated[str, typer.Option(help="auto, truecolor, 256, 16 or none.")] = "",
+    glyphs: Annotated[str, typer.Option(help="auto, block, space or ascii.")] = "",
+    palette: Annotated[str, typer.Option(help="Colours of confidence: auto, dark, light or traffic.")] = "",
+    theme: Annotated[str, typer.Option(help="One of textual's themes, such as nord or textual-light.")] = "",
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="What was found out about this terminal, and chosen.")
+    ] = False,
+) -> None:
+    """Watch generation and training, live. q leaves, ? shows the keys."""
+    from tdiff import watching
+
+    decoding = {
+        "decoder": decoder,
+        "threshold": threshold,
+        "k": k,
+        "steps": steps,
+        "schedule": schedule,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+    }
+    options = watching.Options(
+        targets=tuple(what or ()),
+        model=model,
+        prompt=prompt,
+        length=length,
+        seed=seed,
+        device=device,
+        decoding={name: value for name, value in decoding.items() if value is not None},
+        every=every,
+        once=once,
+        as_json=as_json,
+        doctor=doctor,
+        mouse=not no_mouse,
+        color=color,
+        glyphs=glyphs,
+        palette=palette,
+        theme=theme,
+    )
+    watching.watch(options)
+
+
+@app.command(hidden=True)
+def serve(
+    model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    share: Annotated[
+        bool, typer.Option("--share", help="Keep out of the way of a run on this machine: the CPU only, when idle.")
+    ] = False,
+) -> None:
+    """Hold a model: requests as JSON lines on stdin, the lines of traces on stdout. `tdiff watch` starts it."""
+    from tdiff.core.serve import serve as answer
+
+    answer(model, device, share=share)
 
 
 @app.command()

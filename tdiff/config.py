@@ -80,7 +80,7 @@ class TrainSettings:
     steps: int = 0
     """Optimizer steps; 0: as `minutes` or `epochs` say."""
     minutes: float = 0.0
-    """Wall-clock budget of training, over all resumes; 0: none. The learning rate follows the clock."""
+    """Wall-clock budget of training, over all resumes, without compiling; 0: none. The learning rate follows the clock."""
     epochs: float = 0.0
     """Passes over the training part, counted in tokens; 0: as `steps` or `minutes` say."""
     batch_size: int = 16
@@ -117,11 +117,11 @@ class TrainSettings:
     """Precision of the model's weights on disk; what a resume needs is always whole."""
     log_every: float = 1.0
     """Seconds between records of the loss (never more than one a step)."""
-    eval_every: int = 250
+    eval_every: int = 200
     """Steps between evaluations of the bound on held-out text; 0: only at the end."""
     eval_tokens: int = 8192
     """Held-out tokens of one such evaluation."""
-    sample_every: int = 500
+    sample_every: int = 200
     """Steps between samples; 0: none."""
     save_every: float = 60.0
     """Seconds between saves of what a resume needs; 0: only at the end."""
@@ -250,7 +250,14 @@ PRESETS: dict[str, Layer] = {
     },
     "char-10m": {
         "model": {"layers": 6, "heads": 6, "width": 384, "window": 256},
-        "train": {"batch_size": 64, "steps": 10_000, "lr": 1e-3, "ema": 0.999},
+        "train": {
+            "batch_size": 64,
+            "steps": 10_000,
+            "lr": 1e-3,
+            "ema": 0.999,
+            "eval_every": 250,  # a GPU's steps are so short that more would be felt
+            "sample_every": 500,
+        },
     },
 }
 

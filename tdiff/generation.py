@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff import render
-from tdiff.canvas import Canvas
+from tdiff import render, terminal
+from tdiff.canvas import MASKED, Canvas
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
+from tdiff.layout import layout
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.visible import json_visible, visible, visible_line
 
@@ -174,23 +175,26 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False)
-    colour = console.color_system is not None and not console.no_color
+    here = terminal.here(ask=False)
+    look, without_colour = here.look, here.colour == "none"
+    system = terminal.COLOUR_SYSTEMS[here.colour]
+    console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
     canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
     begun = drawn = time.perf_counter()
 
     def frame() -> Group:
-        shown = render.canvas_lines(canvas, max(1, console.width - 1), colour=colour)
-        room = max(1, console.height - 4)
-        if len(shown) > room:  # follow the first place that is still masked
-            first = next((n for n, line in enumerate(shown) if any(render.BLOCK in text for text, _ in line)), 0)
-            start = min(max(0, first - room // 2), len(shown) - room)
-            shown = shown[start : start + room]
+        width, room = max(1, console.width - 1), max(1, console.height - 4)
+        laid = layout(render.drawn_texts(canvas, look), width)
+        # Where not all rows fit, follow the first place that is still masked.
+        first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
+        start = max(0, min(first - room // 2, len(laid.rows) - room))
+        shown = [render.row_line(canvas, row, look) for row in laid.rows[start : start + room]]
         counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
-        rows = [*shown, [("", "")], [(counters, "dim")], render.legend(colour=colour)]
-        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in rows))
+        rows = [*shown, [("", "")], [(counters, "dim")], render.legend(look, width)]
+        in_ascii = (render.in_ascii(row, look) for row in rows)
+        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
 
     with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
         live.refresh()

@@ -1,84 +1,106 @@
 """Records and canvases as styled runs of text: pure functions, tested as strings.
 
-A run is a pair (text, style); a line is a list of runs. Styles are those that rich and textual both read. Colours are
-exact entries of the 256-colour palette that stay apart under the common colour-vision deficiencies.
+A run is a pair (text, style); a line is a list of runs. Styles are those that rich and textual both read; which ones
+are used is the choice of a `Look`. Nothing here knows a terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
+from tdiff.ascii_only import ascii_text
 from tdiff.canvas import GIVEN, MASKED, Canvas
+from tdiff.layout import Layout, Piece, layout
+from tdiff.palettes import Look, styles
 
 Run = tuple[str, str]
 Line = list[Run]
 
-BLOCK = "█"
-PALETTES = {
-    "dark": (166, 173, 208, 215, 223, 229),
-    "light": (61, 241, 24, 238, 52, 234),
-}
-_MASK_STYLE = {"dark": "color(240) on color(240)", "light": "color(250) on color(250)"}
-# Without colour five levels still differ.
-_PLAIN = ("dim", "", "underline", "bold", "bold underline")
+PLAIN_LOOK = Look()
+"""256 colours on a dark ground."""
 
 
-def style_of(confidence: float, fresh: bool = False, palette: str = "dark", colour: bool = True) -> str:
-    """The style of a revealed place; what is new this step is bold."""
+def style_of(confidence: float, look: Look = PLAIN_LOOK, fresh: bool = False) -> str:
+    """The style of a revealed place; what is new this step stands out, as `legend` says."""
     if confidence >= GIVEN:
         return ""
-    if not colour:
-        return "reverse" if fresh else _PLAIN[min(int(confidence * len(_PLAIN)), len(_PLAIN) - 1)]
-    shades = PALETTES[palette]
-    shade = f"color({shades[min(int(confidence * len(shades)), len(shades) - 1)]})"
-    return f"bold {shade}" if fresh else shade
+    shades = styles(look).fresh if fresh else styles(look).shades
+    return shades[min(int(confidence * len(shades)), len(shades) - 1)]
 
 
-def canvas_lines(canvas: Canvas, width: int, palette: str = "dark", colour: bool = True) -> list[Line]:
-    """The canvas, broken at line feeds and at `width` columns; masks are blocks."""
-    lines: list[Line] = [[]]
-    column = 0
-
-    def put(text: str, style: str) -> None:
-        nonlocal column
-        if column + cell_len(text) > width and column:
-            lines.append([])
-            column = 0
-        if cell_len(text) > width and len(text) > 1:  # a token longer than a line
-            for character in text:
-                put(character, style)
-            return
-        line = lines[-1]
-        if line and line[-1][1] == style:
-            line[-1] = (line[-1][0] + text, style)
-        else:
-            line.append((text, style))
-        column += cell_len(text)
-
-    for place, (text, confidence) in enumerate(zip(canvas.texts, canvas.confidence, strict=True)):
-        if confidence == MASKED:
-            put(BLOCK, _MASK_STYLE[palette] if colour else "")
-            continue
-        style = style_of(confidence, place in canvas.fresh, palette, colour)
-        for n, part in enumerate(text.split("\n")):
-            if n:
-                lines.append([])
-                column = 0
-            if part:
-                put(part.replace("\t", "    "), style)
-    return lines
-
-
-def legend(palette: str = "dark", colour: bool = True) -> Line:
-    """What the colours mean."""
-    levels = len(PALETTES[palette]) if colour else len(_PLAIN)
-    ramp = [
-        (f" {(n + 0.5) / levels:.1f} ", style_of((n + 0.5) / levels, False, palette, colour)) for n in range(levels)
+def drawn_texts(canvas: Canvas, look: Look = PLAIN_LOOK) -> list[str]:
+    """What is drawn in each place, for `layout`: its text, or the glyph of a mask."""
+    mask, remask = styles(look).mask[0], styles(look).remask[0]
+    texts = [
+        mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
-    new = "bold" if colour else "reverse"
-    return [("confidence low", "dim"), *ramp, ("high", "dim"), ("   new this step: ", "dim"), (new, new)]
+    for place in canvas.remasked:
+        texts[place] = remask
+    return texts
+
+
+def row_line(canvas: Canvas, row: Sequence[Piece], look: Look = PLAIN_LOOK) -> Line:
+    """One row of a layout, with styles; neighbours of one style are one run."""
+    chosen = styles(look)
+    shades, new, bare, mask, remask = chosen.shades, chosen.fresh, chosen.bare, chosen.mask[1], chosen.remask[1]
+    last = len(shades) - 1
+    line: Line = []
+    for place, text in row:
+        confidence = canvas.confidence[place]
+        if confidence == MASKED:
+            style = remask if place in canvas.remasked else mask
+        elif confidence >= GIVEN:
+            style = ""
+        else:
+            style = (new if place in canvas.fresh else shades)[min(int(confidence * (last + 1)), last)]
+            if style in bare and text[0] == " ":
+                rest = text.lstrip(" ")
+                _add(line, text[: len(text) - len(rest)], "")
+                text = rest
+        _add(line, text, style)
+    return line
+
+
+def _add(line: Line, text: str, style: str) -> None:
+    if line and line[-1][1] == style:
+        line[-1] = (line[-1][0] + text, style)
+    elif text:
+        line.append((text, style))
+
+
+def canvas_lines(canvas: Canvas, width: int, look: Look = PLAIN_LOOK, laid: Layout | None = None) -> list[Line]:
+    """The canvas, broken at line feeds and at `width` cells; `laid` is its layout where the caller has it."""
+    laid = laid or layout(drawn_texts(canvas, look), width)
+    return [row_line(canvas, row, look) for row in laid.rows]
+
+
+def legend(look: Look = PLAIN_LOOK, width: int = 80) -> Line:
+    """What the colours and marks mean, in at most `width` cells where that is at least 17; the whole takes 75."""
+    chosen = styles(look)
+    shades = chosen.shades
+    glyph, style = chosen.remask
+    lines = []
+    for low, high, new, again in _WORDS:
+        labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
+        ramp = [
+            (f" {label[1:]}" if low else str(n + 1), shade)
+            for n, (label, shade) in enumerate(zip(labels, shades, strict=True))
+        ]
+        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", chosen.new)]
+        lines.append([*line, (f"  {again}: ", "dim"), (glyph, style)] if again else line)
+    return next((line for line in lines if cell_len(plain([line])) <= width), lines[-1])
+
+
+# From the longest to the shortest: what is said of low, of high, of what is new, and of what is masked again.
+_WORDS = (
+    ("confidence low", " high", "new this step", "masked again"),
+    ("low", " high", "new this step", "masked again"),
+    ("low", " high", "new", "again"),
+    ("", "", "new", "again"),
+    ("", "", "new", ""),
+)
 
 
 def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:
@@ -106,3 +128,8 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(whole / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def in_ascii(line: Line, look: Look) -> Line:
+    """The line as a terminal of this look can show it: unchanged, or in ASCII."""
+    return [(ascii_text(text, not look.utf8), style) for text, style in line] if look.ascii else line

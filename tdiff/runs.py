@@ -142,7 +142,10 @@ def check_free(name: str, root: Path = ROOT) -> None:
 
 
 def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
-    """A new run folder with its config.toml. Raises TdiffError where it cannot be made, or is there."""
+    """A new run folder with its config.toml, entered into the index of runs.
+
+    Raises TdiffError where it cannot be made, or is there.
+    """
     check_free(name, root)
     run = Run(root / name)
     try:
@@ -150,6 +153,9 @@ def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
     except OSError as why:
         raise TdiffError(f"the run folder {run.path} cannot be made: {why.strerror}") from None
     write_whole(run.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
+    from tdiff.places import remember  # which imports this module
+
+    remember(run)
     return run
 
 
@@ -170,7 +176,8 @@ def find_run(name: str, root: Path = ROOT) -> Run:
 def find_model(name: str) -> Path:
     """The folder of a model's weights: a path, ./checkpoints/NAME, the package's own, the source tree's.
 
-    A run's folder stands for its model. Raises TdiffError naming the nearest.
+    A run's folder stands for its model, and the output folder of a Hugging Face Trainer for its newest checkpoint.
+    Raises TdiffError naming the nearest.
     """
     why = []
     # Path.expanduser raises where there is no such user.
@@ -178,9 +185,22 @@ def find_model(name: str) -> Path:
         for folder in (path, path / "model"):
             if _is_file(folder / "config.json"):
                 return folder
-        why += [_not_a_model(path)]
+        if name and (newest := _newest_checkpoint(path)):
+            return newest
+        why += [_not_a_model(path)] if name else []  # no name is not this folder
     reason = next(filter(None, why), "neither a folder nor a name" + _nearest(name, _names(_SHELVES, "model")))
     raise TdiffError(f"no model {name!r}: {reason}")
+
+
+def _newest_checkpoint(path: Path) -> Path | None:
+    """The `checkpoint-N` of the largest N in a folder, of those that have weights where some do: one being written."""
+    steps = {
+        int(digits): folder
+        for folder in (path.glob("checkpoint-*") if _is_dir(path) else ())
+        if (digits := folder.name.partition("-")[2]).isdecimal() and _is_file(folder / "config.json")
+    }
+    whole = [n for n, folder in steps.items() if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))]
+    return steps[max(whole or steps)] if steps else None
 
 
 def _not_a_model(path: Path) -> str:
@@ -190,13 +210,15 @@ def _not_a_model(path: Path) -> str:
             f"{path} is a file; tdiff reads a folder with config.json, model.safetensors and tokenizer.json "
             "(a pickled .pt or .bin is refused: loading one can run code)"
         )
-    if path != Path() and _is_dir(path) and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
+    if _is_dir(path) and (any(path.glob("*.bin")) or any(path.glob("*.pt"))):
         return (
             f"{path} holds pickled weights and no config.json with model.safetensors; tdiff reads safetensors only, "
             "since loading a pickle can run code"
         )
     if _is_dir(path) and _is_file(path / "config.toml"):
         return f"run {path.name!r} has no weights yet: {path / 'model'} is not there"
+    if _is_dir(path):
+        return f"{path} has no config.json; a model is a folder with config.json, model.safetensors and tokenizer.json"
     return ""
 
 

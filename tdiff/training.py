@@ -35,11 +35,11 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     settings = Settings.of([PRESETS[name], file, *layers, {"preset": name}])
     if run is not None:
         runs.check_free(run)
-    corpus = _load(settings)
+    named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
+    settings, corpus = _or_another(settings) if not named else (settings, _load(settings))
     folder = Run(runs.ROOT / (run or runs.free_name(_stem(corpus.name, name))))
-    # What really is trained on; stdin cannot be read again, so what came is kept.
-    sources = (str(folder.corpus),) if "-" in corpus.sources else corpus.sources
-    settings = replace(settings, data=replace(settings.data, sources=sources))
+    if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
+        settings = _reading(settings, str(folder.corpus))
     default = "" if chosen else " (the default here)"
     title = f"{name}{default} on {corpus.name}, {_budget(settings)} -> {folder.path}"
     _follow(folder, settings, corpus, title, again=False)
@@ -73,13 +73,38 @@ def _budget(settings: Settings) -> str:
     train = settings.train
     if train.minutes:
         return f"{render.duration(60 * train.minutes)} of training"
-    return f"{train.epochs:g} passes over the text" if train.epochs else f"{train.steps:,} steps"
+    if train.epochs:
+        amount = f"{train.epochs:g} pass{'es' * (train.epochs != 1)} over the text"
+    else:
+        amount = f"{train.steps:,} step{'s' * (train.steps != 1)}"
+    return f"{amount}, ETA after the first steps"
 
 
 def _stem(corpus: str, preset: str) -> str:
     """A folder name from what is trained on what."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
     return f"{safe.strip('-')[:40] or 'text'}-{preset}"
+
+
+def _reading(settings: Settings, source: str) -> Settings:
+    """The settings with another text."""
+    return replace(settings, data=replace(settings.data, sources=(source,)))
+
+
+def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
+    """The default corpus, or what stands in for it where it is not to be had; and settings that say which it is."""
+    from tdiff.core.corpora import Absent
+
+    try:
+        return settings, _load(settings)
+    except Absent as absent:
+        settings = _reading(settings, "python")
+        corpus = _load(settings)
+        _say(
+            f"{absent.reason}; python, the language reference, stands in "
+            "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
+        )
+        return settings, corpus
 
 
 def _load(settings: Settings) -> Corpus:
@@ -97,7 +122,7 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     with ExitStack() as stack:
-        stop = stack.enter_context(_stopping())
+        stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
         if again:
             stack.enter_context(folder.locked())
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
@@ -108,7 +133,7 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
                 runs.write_whole(folder.corpus, corpus.text.encode())
         _say(title)
         events = folder.recorded(records)
-        end = _bar(events) if on_terminal else _lines(events, stop)
+        end = _bar(events, folder) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
@@ -118,8 +143,11 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
 
 
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C leaves at once."""
+def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C leaves at once.
+
+    `clear` is written before the line that says so, which may come in the middle of a bar.
+    """
     asked = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
@@ -128,7 +156,7 @@ def _stopping() -> Iterator[threading.Event]:
         asked.set()
         # The signal may have come within a print, which must not be entered twice.
         with suppress(OSError):
-            os.write(2, b"stopping after this step, and saving (Ctrl-C again to leave at once)\n")
+            os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to leave at once)\n")
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, ask) for number in numbers}
@@ -176,10 +204,14 @@ def _number(value: float | None) -> str:
 
 def _lines(events: Iterator[Event], stop: threading.Event) -> End:
     """Plain lines on stdout: losses are the data of a run. Where their reader leaves, the run saves and stops."""
+    waiting = True
     for record in events:
         text = describe(record)
+        waiting = waiting and not isinstance(record, Train)
         if isinstance(record, Alert):
             _say(text or "")
+        elif isinstance(record, Heartbeat) and waiting:  # else there are lines to see it by
+            _say(f"{record.doing} ...")
         elif text:
             try:
                 print(visible(text), flush=True)
@@ -191,8 +223,11 @@ def _lines(events: Iterator[Event], stop: threading.Event) -> End:
     raise AssertionError("a run ends with its end")
 
 
-def _bar(events: Iterator[Event]) -> End:
-    """A progress bar on stderr, with what is worth keeping printed above it."""
+def _bar(events: Iterator[Event], folder: Run) -> End:
+    """A progress bar on stderr, with what is worth keeping printed above it; at the end it stays, with loss and bound.
+
+    A resumed run's bar goes on from what its folder tells.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.text import Text
@@ -204,21 +239,35 @@ def _bar(events: Iterator[Event]) -> End:
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    bound = "no bound yet"
+    newest: dict[str, str] = {"bound": "no bound yet"}
+
+    def figures(record: Event) -> str:
+        match record:
+            case Train():
+                newest["loss"] = f"loss {_number(record.loss)}"
+                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
+            case Eval():
+                newest["bound"] = f"bound {record.nats_per_char:.3f}"
+            case Heartbeat():
+                return f"{record.doing} ..."
+            case Resume() | Start():
+                newest["pace"] = "ETA after the first steps"
+            case End():
+                newest["pace"] = ""
+        return " · ".join(newest[name] for name in ("loss", "bound", "pace") if newest.get(name))
+
     with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
         task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
         for record in events:
+            for earlier in folder.history() if isinstance(record, Resume) else []:
+                figures(earlier)
+                bar.update(task, completed=getattr(earlier, "progress", None))
+            bar.update(task, figures=figures(record))
+            if not isinstance(record, Start):
+                bar.update(task, step=f"step {record.step:,}")
             if isinstance(record, Train):
-                figures = (
-                    f"loss {_number(record.loss)} · {bound} · {record.tokens_per_second:,.0f} tok/s · "
-                    f"ETA {render.duration(record.eta)}"
-                )
-                bar.update(task, completed=record.progress, step=f"step {record.step:,}", figures=figures)
+                bar.update(task, completed=record.progress)
                 continue
-            if isinstance(record, Eval):
-                bound = f"bound {record.nats_per_char:.3f}"
-            if isinstance(record, Heartbeat):
-                bar.update(task, figures=f"{record.doing} ...")
             text = describe(record)
             if text and not isinstance(record, Checkpoint):
                 bar.console.print(Text(visible(text)), soft_wrap=True)

@@ -40,6 +40,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_traces_at_home(tmp_path_factory):
+    """Runs of the tests are not entered into the user's own index, nor is the user's configuration read."""
+    mine = tmp_path_factory.mktemp("mine")
+    os.environ["TDIFF_STATE"] = str(mine / "state")
+    os.environ["XDG_CONFIG_HOME"] = str(mine / "config")
+
+
 def words(count: int, seed: int = 7) -> str:
     """Lines of words that follow one another by a rule, from a seed."""
     draw = random.Random(seed)

@@ -330,6 +330,12 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_nearest(folder):
     refused("peom", "no model 'peom': neither a folder nor a name; did you mean poem?")
 
 
+def test_a_folder_that_is_no_model_is_told_apart_from_a_name_of_nothing(tmp_path):
+    (tmp_path / "stories").mkdir()
+    for name in ("stories", "./stories", str(tmp_path / "stories"), "."):
+        refused(name, "has no config.json; a model is a folder with config.json, model.safetensors and tokenizer.json")
+
+
 def test_a_name_that_is_far_off_is_answered_with_all_there_are(folder):
     refused("gpt-seven", "there are: poem")
 

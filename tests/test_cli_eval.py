@@ -7,8 +7,9 @@ import math
 import pytest
 from conftest import settings_of, train_in, words
 
-from tdiff.core import data
+from tdiff.core import corpora, data, evaluate
 from tdiff.core.checkpoint import load_model, save_model
+from tdiff.core.objective import likelihood
 from tdiff.records import Eval
 
 KEYS = ["nats_per_token", "nats_per_char", "bits_per_char", "interval_95", "tokens", "draws", "seconds"]
@@ -54,6 +55,18 @@ def test_a_text_given_is_taken_whole_and_its_tail_shorter_than_a_window_is_count
     assert timeless(score(f"--data={tale}")) == timeless(score(f"--data={tale}", "--split=all"))
     assert score(f"--data={tale}", "--split=train")["tokens"] == 299
     assert score(f"--data={tale}", "--split=val")["tokens"] == 34
+
+
+def test_a_number_of_draws_that_was_asked_for_is_kept_however_short_the_text(score, tale, tiny_run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(evaluate, "likelihood", lambda *a, **k: drawn.append(k["draws"]) or likelihood(*a, **k))
+    for draws in (1, 4, 64):
+        assert score(f"--data={tale}", f"--draws={draws}")["draws"] == draws
+    assert drawn == [1, 1, 4, 4, 64, 64]  # whole windows, and the tail
+    score(f"--data={tale}")
+    assert drawn[6:] == [7, 64]
+    (tiny_run.path.parent / "long.txt").write_text(words(2000))
+    assert score(f"--data={tiny_run.path.parent / 'long.txt'}")["draws"] == 4
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33])
@@ -124,7 +137,7 @@ REFUSED = {
     "absent-data": (["--data=nothing.txt"], "no such file or folder: 'nothing.txt'"),
     "foreign-character": (
         ["--data=foreign.txt"],
-        "character 'é' (U+00E9) at place 3 of foreign.txt (line 1, column 4)",
+        "character 'é' (U+00E9) at place 4 of foreign.txt (line 1, column 4)",
     ),
     "unknown-device": (["--device=gpu"], "unknown device 'gpu'"),
 }
@@ -147,16 +160,19 @@ def test_a_corpus_that_is_gone_is_one_line(cli_fast, tiny_run, here):
     assert "no such file or folder: 'gone.txt'" in cli_fast("eval", "m").refused()
 
 
-def test_a_corpus_that_another_stands_in_for_is_one_line_that_names_both(cli_fast, tiny_run, here, monkeypatch):
+def absent(_progress):
+    raise corpora.Absent("it could not be fetched")
+
+
+def test_a_corpus_that_cannot_be_fetched_is_one_line_that_says_how_to_give_it(cli_fast, tiny_run, here, monkeypatch):
     model = load_model(str(tiny_run.path))
     origin = dataclasses.replace(model.origin, sources=("shakespeare",), corpus="shakespeare")
     save_model(here / "m", model.network, model.tokenizer, origin)
-    monkeypatch.setattr(
-        data, "load", lambda *_: data.Corpus("abc" * 99, "python", "it could not be fetched", ("python",))
-    )
-    refusal = cli_fast("eval", "m").refused()
-    assert "was trained on is not to be had here (it could not be fetched)" in refusal
-    assert "--data" in refusal
+    monkeypatch.setattr(corpora, "shakespeare", absent)
+    helps = "it could not be fetched; set TDIFF_SHAKESPEARE=FILE to a copy of it, or give it by --data FILE --split"
+    assert cli_fast("eval", "m").refused() == f"{helps} val"
+    assert cli_fast("eval", "m", "--split=train").refused() == f"{helps} train"
+    assert cli_fast("eval", str(tiny_run.path), "--data=shakespeare").refused() == f"{helps} all"
 
 
 def test_a_corpus_that_has_changed_since_the_training_is_one_line(cli_fast, tiny_run, here, corpus_file):

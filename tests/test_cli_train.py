@@ -2,17 +2,21 @@
 
 import csv
 import json
+import re
 import subprocess
 import tomllib
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 from conftest import COMMAND, SET_TINY, environment, words
+from ptys import Pty
 
 from tdiff import runs
 from tdiff.config import Settings
-from tdiff.records import Start
+from tdiff.core import corpora
+from tdiff.records import End, Eval, Sample, Start, Train
 from tdiff.runs import Run
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
@@ -141,7 +145,9 @@ def test_the_first_line_says_what_is_trained_on_what_for_how_long_and_where(cli_
     assert done.stderr.splitlines()[0] == "char-1m (the default here) on tale.txt, 1 s of training -> checkpoints/r"
     assert done.stderr.splitlines()[-1] == "done. Try it: tdiff generate --model r"
     done = cli_fast("train", *options, "--preset=char-10m", "--steps=1")
-    assert done.stderr.splitlines()[0] == "char-10m on tale.txt, 1 steps -> checkpoints/tale-char-10m"
+    assert done.stderr.splitlines()[0] == (
+        "char-10m on tale.txt, 1 step, ETA after the first steps -> checkpoints/tale-char-10m"
+    )
     lines = done.stdout.splitlines()
     assert lines[0].startswith("run tale-char-10m: 0.00M parameters")
     assert lines[1].startswith("step 1  loss ")
@@ -208,7 +214,10 @@ REFUSED = {
     "empty-data-name": (["--data="], "no such file or folder: ''"),
     "blank-data": (["--data=blank.txt"], "blank.txt is blank"),
     "binary-data": (["--data=binary.txt"], "is not UTF-8"),
-    "short-data": (["--data=short.txt"], "the training part of short.txt has 9 tokens"),
+    "short-data": (
+        ["--data=short.txt"],
+        "the held-out part of short.txt has 1 token; model.window is 256: give more text, or --window 1 --context 0",
+    ),
     "rows-without-field": (["--data=rows.jsonl"], "has no field 'text'"),
     "no-such-config": (["--config=shakespare"], "no configuration 'shakespare'; did you mean shakespeare?"),
     "torn-config": (["--config=torn.toml"], "config 'torn.toml' cannot be read"),
@@ -236,6 +245,16 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_folder(arguments, text, h
     done = cli_fast("train", *data, *arguments)
     assert text in done.refused()
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("size", [2, 11, 150, 171])
+def test_the_options_that_the_refusal_of_a_short_text_names_are_all_it_takes(size, here, cli_fast):
+    write(here / "a.txt", words(100)[:size])
+    common = ["train", "--data=a.txt", "--device=cpu", "--steps=1", "--run=r"]
+    advice = cli_fast(*common).refused().partition("give more text, or ")[2]
+    assert advice.startswith("--window ")
+    done = cli_fast(*common, *advice.split())
+    assert done.returncode == 0, done.stderr
 
 
 USAGE = [["train", "--steps=many"], ["train", "--no-such-option"], ["nonsense"], ["train", "argument"]]
@@ -299,11 +318,52 @@ def test_what_came_through_stdin_is_kept_for_a_resume(cli_fast, here):
     assert cli_fast("eval", "piped", "--draws=1").returncode == 0
 
 
-def test_a_run_remembers_the_corpus_that_stood_in_for_another(cli_fast, here):
-    assert cli_fast("train", *SET_TINY, "--device=cpu", "--steps=2", "--run=r").returncode == 0
-    assert Run(here / "checkpoints/r").settings().data.sources == ("python",)
+@pytest.fixture
+def no_shakespeare(monkeypatch):
+    def absent(_progress):
+        raise corpora.Absent("it could not be fetched")
+
+    monkeypatch.setattr(corpora, "shakespeare", absent)
+
+
+def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_remembers_it(
+    cli_fast, here, no_shakespeare
+):
+    options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=0"]
+    done = cli_fast("train", *options, "--steps=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == (
+        "it could not be fetched; python, the language reference, stands in "
+        "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
+    )
+    run = Run(here / "checkpoints/r")
+    assert run.settings().data.sources == ("python",)
     assert cli_fast("eval", "r", "--draws=1").returncode == 0
-    assert "is not to be had here" in cli_fast("eval", "r", "--data=shakespeare").refused()
+    run.events.write_text("")  # as if it had not finished
+    config = run.path / "config.toml"
+    config.write_text(config.read_text().replace("steps = 2", "steps = 3"))
+    done = cli_fast("train", "--resume=r")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("going on with checkpoints/r (char-1m on python, 3 steps, ETA after the first steps)")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data=shakespeare"],
+        ["--set=data.sources=shakespeare"],
+        ["--config=mine.toml"],
+        ["--data=a", "--data=shakespeare"],
+    ],
+    ids=" ".join,
+)
+def test_shakespeare_that_was_named_is_never_replaced(arguments, cli_fast, here, no_shakespeare):
+    write(here / "mine.toml", '[data]\nsources = ["shakespeare"]\n')
+    write(here / "a", "text")
+    before = sorted(here.rglob("*"))
+    said = cli_fast("train", *QUICK, *arguments).refused()
+    assert said == "it could not be fetched; set TDIFF_SHAKESPEARE=FILE to a copy of it"
+    assert sorted(here.rglob("*")) == before
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(cli_fast, here, corpus_file):
@@ -323,3 +383,69 @@ def test_a_text_without_words_gives_openings_too(text, cli_fast, here):
     done = cli_fast("train", "--data=a.txt", *options)
     assert done.returncode == 0, done.stderr
     assert "sample:" in done.stdout
+
+
+# A terminal
+
+
+def on_terminal(*arguments: str) -> Pty:
+    return Pty([*COMMAND, "train", *arguments], **environment())
+
+
+def stays(child: Pty) -> list[str]:
+    """The lines of the terminal after the end: a bar of one line erases it before it is drawn anew."""
+    lines = child.written.decode().split("\r\n")
+    return [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", line.rpartition("\x1b[2K")[2]).rstrip() for line in lines]
+
+
+def newest(kind: type) -> Any:
+    return [event for event in runs.find_run("r").history() if isinstance(event, kind)][-1]
+
+
+BAR = r"━+[╸╺]?━* +"
+FIGURES = r"loss \d+\.\d{4} · bound \d+\.\d{3} · [\d,]+ tok/s · ETA \d+ s"
+
+
+def test_on_a_terminal_a_bar_tells_step_loss_bound_speed_and_time_to_go_and_keeps_the_last_of_them(here, corpus_file):
+    options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=5", "--sample-every=10"]
+    child = on_terminal(f"--data={corpus_file}", *options, "--minutes=0.04")
+    assert child.end() == 0, child.written
+    plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", child.written.decode())
+    assert re.search(rf"step [1-9][\d,]* {BAR}\d+% {FIGURES}", plain)
+    lines = stays(child)
+    sample = lines.index(f"step {newest(Sample).step:,}  sample:")
+    assert lines[sample + 1] == f"  | {newest(Sample).text.splitlines()[0]}".rstrip()
+    assert [line for line in lines if line.startswith("step 5  held-out bound ")]
+    *_, bar, done, rest = lines
+    last = f"loss {newest(Train).loss:.4f} · bound {newest(Eval).nats_per_char:.3f}"
+    assert newest(Eval).final
+    assert re.fullmatch(rf"step {newest(End).step:,} {BAR}100% {last}", bar)
+    assert (done, rest) == ("done. Try it: tdiff generate --model r", "")
+    assert len([line for line in lines if "━" in line]) == 1
+
+
+def test_after_ctrl_c_the_bar_stays_at_the_step_that_was_saved_and_a_resumed_bar_goes_on_from_it(here, corpus_file):
+    options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=2", "--sample-every=1", "--steps=100000"]
+    child = on_terminal(f"--data={corpus_file}", *options)
+    child.until(b"step 2  held-out")
+    child.until(b"sampling ...", after=len(child.written))
+    child.send(b"\x03")
+    assert child.end() == 0, child.written
+    *_, bar, stopped, rest = lines = stays(child)
+    step = newest(End).step
+    last = f"loss {newest(Train).loss:.4f} · bound {newest(Eval).nats_per_char:.3f}"
+    assert re.fullmatch(rf"step {step:,} {BAR}0% {last}", bar)
+    assert stopped == f"stopped at step {step:,}; everything is saved. Go on with: tdiff train --resume r"
+    assert rest == ""
+    assert len([line for line in lines if "━" in line]) == 1
+    assert [line for line in lines if line.startswith("stopping")] == [
+        "stopping after this step, and saving (Ctrl-C again to leave at once)"
+    ]
+    config = here / "checkpoints/r/config.toml"
+    config.write_text(config.read_text().replace("eval_every = 2", "eval_every = 0"))
+    bound = f" · bound {newest(Eval).nats_per_char:.3f} · ".encode()
+    child = on_terminal("--resume=r")
+    child.until(bound)
+    child.send(b"\x03")
+    assert child.end() == 0, child.written
+    assert b"no bound yet" not in child.written

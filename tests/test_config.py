@@ -102,7 +102,11 @@ def test_two_budgets_in_one_layer_are_refused_with_both_names():
     [
         ("train.waramup=1", "unknown setting 'train.waramup'; did you mean train.warmup?"),
         ("train.batchsize=1", "unknown setting 'train.batchsize'; did you mean train.batch_size?"),
-        ("objective.schedul='linear'", "unknown setting 'objective.schedul'; did you mean objective.schedule?"),
+        (
+            "objective.schedul='linear'",  # a short list stands beside it
+            "unknown setting 'objective.schedul'; did you mean objective.schedule? known: objective.context, "
+            "objective.context_mode, objective.schedule, objective.timesteps",
+        ),
         ("modle.width=1", "unknown setting 'modle'; did you mean model?"),
         ("presett='x'", "unknown setting 'presett'; did you mean preset?"),
         ("train..lr=1", "unknown setting 'train.'; did you mean train.lr?"),

@@ -54,6 +54,53 @@ def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monke
         pytest.skip(f"Tiny Shakespeare is not beside the project; not tried: {'; '.join(passed_over)}")
 
 
+def sessions(page: str) -> list[tuple[list[str], list[str]]]:
+    """The commands of a page's console blocks, each with the lines that are printed below it."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        for part in re.split(r"^\$ tdiff ", block, flags=re.MULTILINE)[1:]:
+            command, *lines = part.splitlines()
+            found.append((shlex.split(command), lines))
+    return found
+
+
+def test_what_is_printed_below_a_command_is_what_it_prints(cli_fast):
+    found = [session for page in PAGES.values() for session in sessions(page)]
+    assert found
+    for arguments, lines in found:
+        done = cli_fast(*arguments)
+        assert done.returncode == 0, done.stderr
+        whole = lines[-1] != "..."
+        printed = done.stdout.splitlines()
+        assert (printed if whole else printed[: len(lines) - 1]) == (lines if whole else lines[:-1]), arguments
+
+
+def test_the_python_of_the_readme_runs(here):
+    [code] = re.findall(r"^```python\n(.*?)^```", PAGES["README"], re.DOTALL | re.MULTILINE)
+    printed = []
+
+    class ThreeSteps(Exception):
+        pass
+
+    def note(*values):
+        printed.append(values)
+        if len(printed) == 3:
+            raise ThreeSteps
+
+    with pytest.raises(ThreeSteps):
+        exec(code, {"print": note})
+    assert [index for index, _ in printed] == [1, 2, 3]
+    masks = [text.count("█") for _, text in printed]
+    assert masks == sorted(set(masks), reverse=True)
+    assert all(text.startswith("ROMEO:") for _, text in printed)
+
+
+def test_the_list_of_commands_is_not_cut_short_at_80_columns(cli_fast):
+    listed = cli_fast("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert len(listed) >= 4
+    assert not [line for line in listed if line.endswith("...") or len(line) > 80]
+
+
 def test_the_readme_is_short_enough_to_be_read():
     assert len(PAGES["README"].splitlines()) < 250
 

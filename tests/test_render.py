@@ -13,12 +13,23 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from tdiff.canvas import GIVEN, MASKED, Canvas
+from tdiff.layout import layout
+from tdiff.palettes import DEPTHS, GLYPHS, Look, styles
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
-from tdiff.render import BLOCK, PALETTES, canvas_lines, duration, legend, plain, status, style_of
+from tdiff.render import canvas_lines, drawn_texts, duration, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.visible import json_visible, visible, visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
-MODES = pytest.mark.parametrize(("palette", "colour"), [("dark", True), ("light", True), ("dark", False)])
+LOOKS = [
+    Look(palette=palette, ground=ground, colour=colour, glyphs=glyphs)
+    for palette, ground in (("dark", "dark"), ("light", "light"), ("traffic", "dark"), ("traffic", "light"))
+    for colour in DEPTHS
+    for glyphs in (GLYPHS if palette == "dark" else GLYPHS[:1])
+]
+EACH_LOOK = pytest.mark.parametrize(
+    "look", LOOKS, ids=lambda look: f"{look.palette}-on-{look.ground}-{look.colour}-{look.glyphs}"
+)
+COLOURLESS = Look(colour="none")
 
 
 def header(cells: int, given: str = "") -> TraceHeader:
@@ -74,8 +85,10 @@ def test_a_place_masked_again_is_a_mask_and_its_confidence_counts_no_more():
     drawn.apply(step(2, 0, (2, "c", 0.6)))
     assert drawn.texts == ["", "b", "c"] and drawn.confidence[0] == MASKED
     assert drawn.left == 1 and drawn.mean_confidence == pytest.approx(0.7) and drawn.fresh == {2}
+    assert drawn.remasked == {0}
     drawn.apply(step(3, (0, "z", 0.1)))
     assert drawn.left == 0 and drawn.mean_confidence == pytest.approx(0.5)
+    assert drawn.remasked == set()
 
 
 def test_a_place_revealed_anew_without_a_mask_between_counts_once():
@@ -110,6 +123,7 @@ def test_the_counters_of_a_canvas_are_those_of_what_it_shows(steps):
         assert drawn.left == 8 - len(shown) == drawn.texts.count("")
         assert drawn.mean_confidence == pytest.approx(sum(shown) / len(shown) if shown else 0, abs=1e-9)
         assert drawn.fresh == {place for place, c in cells.items() if c is not None}
+        assert drawn.remasked == {place for place, c in cells.items() if c is None}
 
 
 def test_text_of_a_hostile_trace_is_safe_in_a_canvas():
@@ -167,73 +181,191 @@ def test_no_line_is_wider_than_the_screen_and_no_character_is_lost(text, width, 
     assert plain(lines).replace("\n", "") == text.replace("\t", "    ").replace("\n", "")
 
 
-@MODES
-def test_masks_and_text_differ_in_style_and_neighbours_of_one_style_are_one_run(palette, colour):
-    drawn = canvas("ab██cd")
-    [line] = canvas_lines(drawn, 80, palette, colour)
-    if colour:
-        assert [text for text, _ in line] == ["ab", BLOCK * 2, "cd"]
-        assert line[0][1] == line[2][1] == style_of(0.5, False, palette, colour) != line[1][1]
-    assert plain([line]) == "ab██cd"
+@EACH_LOOK
+def test_masks_and_text_differ_in_style_and_neighbours_of_one_style_are_one_run(look):
+    glyph, style = styles(look).mask
+    [line] = canvas_lines(canvas("ab██cd"), 80, look)
+    if look.colour != "none":
+        assert line == [("ab", style_of(0.5, look)), (glyph * 2, style), ("cd", style_of(0.5, look))]
+    assert plain([line]) == f"ab{glyph * 2}cd"
 
 
-@MODES
-def test_what_is_new_this_step_is_drawn_as_the_legend_says(palette, colour):
+@EACH_LOOK
+def test_what_is_new_this_step_is_drawn_as_the_legend_says(look):
     drawn = Canvas.begin(header(2))
-    drawn.apply(step(1, (0, "a", 0.5)))
-    drawn.apply(step(2, (1, "b", 0.5)))
-    [(old, old_style), (new, new_style)] = canvas_lines(drawn, 80, palette, colour)[0]
-    assert (old, new) == ("a", "b")
-    mark = legend(palette, colour)[-1][1]
-    assert mark in new_style and mark not in old_style
+    for level in range(6):
+        drawn.apply(step(1, (0, "a", level / 6 + 0.01)))
+        drawn.apply(step(2, (1, "b", level / 6 + 0.01)))
+        [(old, old_style), (new, new_style)] = canvas_lines(drawn, 80, look)[0]
+        assert (old, new) == ("a", "b")
+        mark = next(style for text, style in legend(look) if text == "bold")
+        assert set(mark.split()) <= set(new_style.split()) and not set(mark.split()) <= set(old_style.split())
 
 
-@MODES
-def test_the_prompt_is_drawn_plain(palette, colour):
-    drawn = Canvas.begin(header(2, "ab"))
-    assert canvas_lines(drawn, 80, palette, colour) == [[("ab", "")]]
+@EACH_LOOK
+def test_a_place_masked_again_is_told_from_a_mask_this_step_and_is_one_in_the_next(look):
+    drawn = canvas("abc")
+    drawn.apply(step(3, 1))
+    mask, again = styles(look).mask, styles(look).remask
+    assert mask != again and (again[0] != mask[0] or look.glyphs == "space")  # a copied screen has no colours
+    assert again in canvas_lines(drawn, 80, look)[0]
+    assert legend(look)[-1] == again
+    drawn.apply(step(4, (0, "x", 0.5)))
+    assert again not in canvas_lines(drawn, 80, look)[0] and mask in canvas_lines(drawn, 80, look)[0]
 
 
-@MODES
-def test_levels_of_confidence_change_at_equal_steps_and_take_in_both_ends(palette, colour):
-    levels = len(PALETTES[palette]) if colour else 5
-    found = [style_of(n / levels + 1e-9, False, palette, colour) for n in range(levels)]
+@EACH_LOOK
+def test_the_prompt_is_drawn_plain(look):
+    drawn = Canvas.begin(header(3, "a b"))
+    assert canvas_lines(drawn, 80, look) == [[("a b", "")]]
+
+
+@EACH_LOOK
+def test_levels_of_confidence_change_at_equal_steps_and_take_in_both_ends(look):
+    levels = 5 if look.colour == "none" else 6
+    found = [style_of(n / levels + 1e-9, look) for n in range(levels)]
     assert len(set(found)) == levels
     for n in range(levels):
-        assert style_of((n + 1) / levels - 1e-9, False, palette, colour) == found[n]
-    assert style_of(0.0, False, palette, colour) == found[0]
-    assert style_of(1.0, False, palette, colour) == found[-1]
+        assert style_of((n + 1) / levels - 1e-9, look) == found[n]
+    assert style_of(0.0, look) == found[0]
+    assert style_of(1.0, look) == found[-1]
 
 
-@pytest.mark.parametrize("palette", sorted(PALETTES))
-def test_every_style_is_one_that_rich_reads_and_levels_stay_apart_when_they_are_new(palette):
-    fresh = [style_of((n + 0.5) / 6, True, palette) for n in range(6)]
-    assert len({Style.parse(style).color for style in fresh}) == 6
-    assert all(Style.parse(style).bold for style in fresh)
+@EACH_LOOK
+def test_every_style_is_one_that_rich_reads_and_names_no_colour_beyond_its_depth(look):
+    chosen = styles(look)
+    read = [Style.parse(style) for style in (*chosen.shades, *chosen.fresh, chosen.mask[1], chosen.remask[1])]
+    colours = [colour for style in read for colour in (style.color, style.bgcolor) if colour]
+    most = {"none": 0, "16": 16, "256": 256, "truecolor": 256}[look.colour]
+    assert all(colour.number is not None and colour.number < most for colour in colours)
+    assert bool(colours) == (look.colour != "none")
 
 
-def test_without_colour_no_style_names_a_colour_and_levels_still_differ():
-    styles = [style_of(n / 4, fresh, colour=False) for n in range(5) for fresh in (False, True)]
-    assert all(Style.parse(style).color is None and Style.parse(style).bgcolor is None for style in styles)
-    assert len({Style.parse(style) for style in styles[::2]}) == 5
-    drawn = canvas("a█", 0.9)
-    assert all(Style.parse(style).color is None for line in canvas_lines(drawn, 80, colour=False) for _, style in line)
+def test_the_palettes_are_these_entries_of_256():
+    shades = {
+        palette: [style_of(n / 6 + 0.01, Look(palette=palette)) for n in range(6)] for palette in ("dark", "light")
+    }
+    assert shades["dark"] == [f"color({n})" for n in (166, 173, 208, 215, 223, 229)]
+    assert shades["light"] == [f"color({n})" for n in (61, 241, 24, 238, 52, 234)]
+
+
+def test_traffic_goes_from_red_to_green():
+    low, high = (Style.parse(style_of(c, Look(palette="traffic"))).color.get_truecolor() for c in (0.0, 1.0))
+    assert low.red > 2 * low.green and high.green > 2 * high.red
+
+
+def test_without_colour_five_levels_differ_in_what_every_terminal_can_do():
+    assert styles(COLOURLESS).shades == ("dim", "", "bold", "underline", "reverse")
+    assert len({Style.parse(style) for style in styles(COLOURLESS).shades}) == 5
+
+
+def test_without_colour_a_blank_is_neither_reversed_nor_underlined():
+    drawn = canvas("  well", 0.9, each=False)
+    assert canvas_lines(drawn, 80, COLOURLESS) == [[("  ", ""), ("well", "reverse")]]
+    assert canvas_lines(canvas("a b", 0.9), 80, COLOURLESS) == [[("a", "reverse"), (" ", ""), ("b", "reverse")]]
+    assert canvas_lines(canvas("a b", 0.7), 80, COLOURLESS) == [[("a", "underline"), (" ", ""), ("b", "underline")]]
+    assert canvas_lines(canvas(" b", 0.5), 80, COLOURLESS) == [[(" b", "bold")]]
 
 
 def test_the_given_text_is_plain_at_and_above_its_mark():
     assert style_of(GIVEN) == style_of(GIVEN, fresh=True) == ""
 
 
-@MODES
-def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(palette, colour):
-    line = legend(palette, colour)
+@EACH_LOOK
+def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(look):
+    line = legend(look)
     text = plain([line])
-    assert text.startswith("confidence low") and "high" in text and "new this step" in text
-    ramp = line[1:-3]
+    assert text.startswith("confidence low") and "high" in text and "new this step" in text and "masked again" in text
+    ramp = [(label, style) for label, style in line if label.strip().startswith(".")]
     assert [float(label) for label, _ in ramp] == sorted({float(label) for label, _ in ramp})
-    assert len({style for _, style in ramp}) == len(ramp) == (6 if colour else 5)
+    assert len({style for _, style in ramp}) == len(ramp) == len(styles(look).shades)
     for label, style in ramp:
-        assert style == style_of(float(label), False, palette, colour)
+        assert style == style_of(float(label), look)
+
+
+@EACH_LOOK
+def test_the_legend_fits_and_what_is_new_and_all_levels_stay_in_it_when_it_is_narrow(look):
+    for width in range(17, 100):
+        line = legend(look, width)
+        assert cell_len(plain([line])) <= width
+        assert {*styles(look).shades, styles(look).new} <= {style for _, style in line}
+    assert cell_len(plain([legend(look)])) <= 76  # within a frame of 80
+
+
+PIECES = st.lists(
+    st.sampled_from(["", "a", "b ", " word", "日", "日本", "\n", "a\nb", "\n\n", "\t", "e\u0301", "longer than it"])
+)
+
+
+@given(texts=PIECES, width=st.integers(1, 12))
+@example(texts=["日"], width=1)
+@example(texts=["abc", "\t"], width=3)
+@FEW
+def test_a_layout_loses_no_character_and_says_where_each_place_begins(texts, width):
+    laid = layout(texts, width)
+    assert len(laid.row) == len(laid.column) == len(texts)
+    for place, text in enumerate(texts):
+        parts = [(n, part) for n, row in enumerate(laid.rows) for p, part in row if p == place]
+        assert "".join(part for _, part in parts) == text.replace("\n", "").replace("\t", "    ")
+        if parts and not text.startswith("\n"):
+            row = parts[0][0]
+            before = "".join(other for p, other in laid.rows[row] if p < place)
+            assert (laid.row[place], laid.column[place]) == (row, cell_len(before))
+    for row in laid.rows:
+        assert [place for place, _ in row] == sorted({place for place, _ in row})
+        text = "".join(part for _, part in row)
+        assert cell_len(text) <= width or (len(text) == 1 and width == 1)
+    breaks = sum(text.count("\n") for text in texts)
+    assert len(laid.rows) >= breaks + 1
+    assert laid.row == sorted(laid.row)
+
+
+@given(texts=PIECES.filter(bool), width=st.integers(1, 12), data=st.data())
+@FEW
+def test_rows_that_are_not_stale_look_as_before(texts, width, data):
+    cells = len(texts)
+    before = Canvas.begin(header(cells))
+    before.apply(step(1, *((n, text, 0.5) for n, text in enumerate(texts))))
+    after = Canvas.begin(header(cells))
+    after.apply(step(1, *((n, text, 0.5) for n, text in enumerate(texts))))
+    changed = data.draw(st.sets(st.integers(0, cells - 1)))
+    after.apply(step(2, *((n, data.draw(st.sampled_from(["x", "wider", "日", "\n"])), 0.9) for n in changed)))
+    old, new = (layout(drawn_texts(c), width) for c in (before, after))
+    stale = new.stale(old, before.fresh | after.fresh)
+    lines, kept = canvas_lines(after, width, laid=new), canvas_lines(before, width, laid=old)
+    for n in set(range(max(len(lines), len(kept)))) - stale:
+        assert lines[n] == kept[n]
+    assert not new.stale(new, [])
+
+
+def test_only_rows_that_changed_are_stale():
+    drawn = canvas("aaaa" * 10)
+    before = layout(drawn_texts(drawn), 4)
+    drawn.apply(step(3, (13, "b", 0.5)))
+    after = layout(drawn_texts(drawn), 4)
+    assert after.stale(before, drawn.fresh) == {3}
+    assert row_line(drawn, after.rows[3])[1][0] == "b"
+
+
+@EACH_LOOK
+def test_in_ascii_all_is_ascii_and_as_wide_as_before(look):
+    shown = [("╭─ ███ ▁▂▃ ⣀⡠ → · … ─╮", "bold"), *legend(look)]
+    line = in_ascii(shown, Look(colour=look.colour, glyphs="ascii", utf8=False))
+    assert plain([line]).isascii() and cell_len(plain([line])) == cell_len(plain([shown]))
+    assert [style for _, style in line] == [style for _, style in shown]
+    assert in_ascii(shown, Look(glyphs="block")) == shown
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
+@FEW
+def test_where_the_terminal_is_not_utf8_no_byte_beyond_ascii_is_left(text):
+    text = visible(text)
+    [(shown, _)] = in_ascii([(text, "")], Look(glyphs="ascii", utf8=False))
+    assert shown.isascii() and cell_len(shown) == cell_len(text)
+
+
+def test_ascii_glyphs_by_choice_leave_letters_alone():
+    assert in_ascii([("naïve 日本 ─█⣀", "")], Look(glyphs="ascii")) == [("naïve 日本 -#.", "")]
 
 
 def test_the_status_line_is_this():

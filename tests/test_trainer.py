@@ -139,6 +139,50 @@ def test_events_come_in_order_parse_again_and_a_heartbeat_stands_before_what_is_
         assert sample.text.startswith(sample.prompt)
 
 
+def test_a_compiled_model_is_told_of_first_and_its_time_is_not_training_s(tmp_path, corpus_file, monkeypatch):
+    calls = []
+
+    def slowly(function):
+        def call(*args):
+            if not calls:
+                time.sleep(1.2)
+            calls.append(args)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", slowly)
+    layer = {"train": {"compile": "on", "steps": 0, "minutes": 1.0 / 60, "eval_every": 0, "sample_every": 0}}
+    settings = settings_of(corpus_file, layer)
+    run = runs.create("run", settings, tmp_path)
+    told = [(event, len(calls)) for event in train(settings, run, data.load(settings.data.sources))]
+    events = [event for event, _ in told]
+    assert kinds(events)[:3] == ["start", "heartbeat", "train"]
+    assert (events[1].doing, told[1][1]) == ("compiling the model, about a minute", 0)
+    assert events[2].step == 1
+    assert events[2].progress < 0.5  # the second that compiling took would have spent it all
+    assert events[-1].step > 1
+
+
+def test_a_compiled_run_too_goes_on_bit_for_bit(tmp_path, corpus_file, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function: lambda *args: function(*args))
+    settings = settings_of(corpus_file, {"train": {"steps": 8, "compile": "on"}})
+    plain, _ = train_in(tmp_path / "a", "run", settings_of(corpus_file, {"train": {"steps": 8}}))
+    part, _ = train_in(tmp_path / "b", "run", settings, stop=After(3))
+    _, events = train_in(tmp_path / "b", "run", settings, resume=True)
+    assert kinds(events)[:3] == ["resume", "heartbeat", "train"]
+    assert files_of(part.model) == files_of(plain.model)
+
+
+def test_the_first_step_has_a_record_with_the_time_to_go_and_so_has_the_first_after_a_resume(tmp_path, corpus_file):
+    settings = settings_of(corpus_file, {"train": {"steps": 9, "log_every": 1000.0, "eval_every": 0}})
+    for step, how in ((1, {"stop": After(4)}), (5, {"resume": True})):
+        _, events = train_in(tmp_path, "run", settings, **how)
+        first = next(e for e in events if isinstance(e, Train))
+        assert first.step == step
+        assert first.eta > 0
+
+
 def test_an_evaluation_on_the_way_takes_about_the_tokens_asked_for_and_the_last_all(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 2, "eval_every": 1, "eval_tokens": 100}})
     _, events = train_in(tmp_path, "run", settings)
@@ -261,22 +305,36 @@ def test_training_without_an_end_is_refused(tmp_path, corpus_file):
         train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 0}}))
 
 
-@pytest.mark.parametrize(("size", "part"), [(30, "training"), (200, "held-out")])
-def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(size, part, tmp_path):
+@pytest.mark.parametrize("size", [1, 30, 200])
+def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(size, tmp_path):
     (tmp_path / "a.txt").write_text(words(100)[:size])
     settings = settings_of(tmp_path / "a.txt")
-    with pytest.raises(TdiffError, match=rf"the {part} part of a\.txt has \d+ tokens; model\.window is 32"):
+    with pytest.raises(
+        TdiffError, match=r"the (training|held-out) part of a\.txt has \d+ tokens?; model\.window is 32"
+    ):
         train(settings, Run(tmp_path / "run"), data.load(settings.data.sources))  # not even begun
     assert not (tmp_path / "run").exists()
 
 
-def test_the_window_that_the_refusal_of_a_short_corpus_names_is_one_that_works(tmp_path):
-    (tmp_path / "a.txt").write_text(words(100)[:200])
+@pytest.mark.parametrize("way", [{}, {"objective": {"context_mode": "fixed"}}, {"data": {"tokenizer": "bpe:30"}}])
+@pytest.mark.parametrize("size", [2, 3, 10, 11, 19, 20, 29, 45, 80, 99, 160, 170, 200, 310])
+def test_what_the_refusal_of_a_short_corpus_advises_works_at_once(size, way, tmp_path):
+    (tmp_path / "a.txt").write_text(words(100)[:size])
+    settings = settings_of(tmp_path / "a.txt", way)
     with pytest.raises(TdiffError) as refusal:
+        train_in(tmp_path, "run", settings)
+    advice = re.search(r"give more text, or --window (\d+)(?: --context (\d+))?$", str(refusal.value))
+    layer = {"model": {"window": int(advice[1])}, "train": {"steps": 2, "eval_every": 1, "sample_every": 1}}
+    context = {"objective": {"context": int(advice[2])}} if advice[2] else {}
+    _, events = train_in(tmp_path, "run-2", Settings.of([settings.as_layer(), layer, context]))
+    assert events[-1].reason == "finished"
+    assert {"train", "eval", "sample"} <= set(kinds(events))
+
+
+def test_without_a_text_that_could_be_cut_in_two_more_text_is_all_that_is_advised(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(TdiffError, match=r"has 0 tokens; model\.window is 32: give more text$"):
         train_in(tmp_path, "run", settings_of(tmp_path / "a.txt"))
-    window = int(re.search(r"a window of (\d+) or less", str(refusal.value))[1])
-    layer = {"model": {"window": window}, "train": {"steps": 1}}
-    assert train_in(tmp_path, "run-2", settings_of(tmp_path / "a.txt", layer))[1][-1].reason == "finished"
 
 
 def test_a_resume_on_another_text_is_refused_and_writes_nothing(tmp_path, corpus_file):
@@ -342,6 +400,8 @@ def test_beginnings_of_lines_of_the_training_part_are_kept_to_start_texts_from(t
     for opening in origin.openings:
         assert 0 < len(opening) <= 8
         assert any(line.startswith(opening) for line in lines)
+        # A whole line, or cut where a word begins; the rest of a word is never left to be guessed.
+        assert opening in lines or opening.endswith(" ")
     assert (origin.corpus, origin.sources, origin.steps, origin.tokens) == ("tale.txt", (str(corpus_file),), 30, 3840)
     assert tiny_run.history()[-1].reason == "finished"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from torch import Tensor
 from tdiff import runs
 from tdiff.config import MOST, plain
 from tdiff.core import tokenizers
+from tdiff.core.denoise import Denoiser
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.tokenizers import TextTokenizer
 from tdiff.errors import TdiffError
@@ -49,14 +50,70 @@ class Origin:
     """Of the whole text in UTF-8; empty in models that do not say."""
 
 
+class Extent(Protocol):
+    """What may be asked of any model's shape."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, the mask and other specials included."""
+        ...
+
+    @property
+    def suppressed(self) -> tuple[int, ...]:
+        """Ids that are never proposed."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Places that it sees at once."""
+        ...
+
+
+class Network(Denoiser, Protocol):
+    """What may be asked of any model: ours, or one of Hugging Face behind `adapters.MaskedLM`."""
+
+    suppress: Tensor
+    """(V,) float32 on the model's device: -inf at the ids that are never proposed, else 0."""
+
+    @property
+    def shape(self) -> Extent:
+        """How large it is."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """What may be asked of any tokenizer: ours, or one of Hugging Face behind `adapters.HubTokenizer`."""
+
+    mask_id: int
+    pieces: list[str]
+    """The text of each token as it stands inside a text; at its beginning it is what `decode` says."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(V,) int64: the characters of each token."""
+        ...
+
+    def __len__(self) -> int:
+        """Tokens."""
+        ...
+
+    def encode(self, text: str, what: str = "the text") -> Tensor:
+        """Ids (L,) int64. Raises TdiffError for a text that cannot be said in them, calling it `what`."""
+        ...
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The text of the ids; a mask is shown as a full block."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model ready to denoise, its tokenizer, and where it comes from."""
 
     name: str
     path: Path
-    network: Transformer
-    tokenizer: TextTokenizer
+    network: Network
+    tokenizer: Vocabulary
     origin: Origin
 
 
@@ -80,17 +137,22 @@ def save_model(
 
 
 def load_model(name: str, device: str = "cpu") -> LoadedModel:
-    """The model of that name or path (see `runs.find_model`), in evaluation mode.
+    """The model of that name or path (see `runs.find_model`), ours or a masked LM of Hugging Face, in evaluation mode.
 
     Raises TdiffError where it is missing, of another kind, truncated, or its weights do not fit its config.
     """
     folder = runs.find_model(name)
-    config = _read_config(folder / "config.json")
-    if config.get("model_type") != MODEL_TYPE:
-        raise TdiffError(
-            f"model {name!r} is of type {config.get('model_type')!r}; this version reads its own models, "
-            f"whose config.json says {MODEL_TYPE!r}"
-        )
+    config = read_config(folder / "config.json")
+    kind = config.get("model_type")
+    if kind != MODEL_TYPE:
+        if not isinstance(kind, str):
+            raise TdiffError(
+                f"model {name!r} is of type {kind!r}; config.json says {MODEL_TYPE!r} for models of tdiff, and names "
+                "the architecture for those of Hugging Face"
+            )
+        from tdiff.core import adapters  # which imports this module, and transformers when it loads
+
+        return adapters.load(name, folder, config, device)
     shape = _build(Shape, config, folder / "config.json")
     _check_shape(shape, folder / "config.json")
     origin = _build(Origin, config.get("origin", {}), folder / "config.json")
@@ -142,7 +204,8 @@ def _contiguous(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, 
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The table in a JSON file. Raises TdiffError where it cannot be read or is none."""
     try:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as why:

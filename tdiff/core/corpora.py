@@ -25,6 +25,14 @@ FETCH_SECONDS = 20.0  # the longest a whole fetch may take
 Progress = Callable[[int, int], None]
 
 
+class Absent(TdiffError):
+    """Tiny Shakespeare is not to be had; `reason` says why, and the whole text what helps."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; set TDIFF_SHAKESPEARE=FILE to a copy of it")
+        self.reason = reason
+
+
 def python() -> str:
     """The language reference that comes with the interpreter.
 
@@ -43,11 +51,10 @@ def is_shakespeare(data: bytes) -> bool:
     return len(data) == SHAKESPEARE_BYTES and hashlib.sha256(data).hexdigest() == SHAKESPEARE_SHA256
 
 
-def shakespeare(progress: Progress | None) -> tuple[bytes | None, str]:
+def shakespeare(progress: Progress | None) -> tuple[bytes, str]:
     """Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web, and a line of talk where there is need.
 
-    None where it is not cached and cannot be fetched; the line then says why. Raises TdiffError where the variable
-    names something else.
+    Raises Absent where it is not cached and cannot be fetched, and TdiffError where the variable names something else.
     """
     import platformdirs
 
@@ -67,7 +74,7 @@ def shakespeare(progress: Progress | None) -> tuple[bytes | None, str]:
     try:
         data = _fetch(os.environ.get("TDIFF_SHAKESPEARE_URL") or SHAKESPEARE_URL, progress)
     except OSError as why:
-        return None, visible_line(f"shakespeare is not cached and could not be fetched ({why})")
+        raise Absent(visible_line(f"shakespeare is not cached and could not be fetched ({why})")) from None
     try:
         write_whole(cache, data)
     except OSError as why:

@@ -12,7 +12,6 @@ import glob
 import gzip
 import hashlib
 import io
-import itertools
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tdiff.core import corpora
@@ -44,10 +43,7 @@ class Corpus:
     name: str
     """What it really is: shakespeare, python, stdin, or the file, folder or glob; safe to print."""
     note: str = ""
-    """One line of talk for stderr where it is not, or not kept, as was asked for; else empty."""
-
-    sources: tuple[str, ...] = field(default=(), compare=False)
-    """What `load` has to be asked for to give this text again."""
+    """One line of talk for stderr where it could not be kept; else empty."""
 
     def sha256(self) -> str:
         """Of the whole text in UTF-8, as hexadecimal digits."""
@@ -72,21 +68,28 @@ def load(sources: Sequence[str], text_field: str = "text", progress: Progress | 
     rows' `text_field` of .jsonl and .csv files are joined with a blank line ("\n\n"); blank rows, and blank files of a
     folder or glob, add nothing. `progress(done, total)`, in bytes, is called while shakespeare is fetched.
 
-    Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row.
+    Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row,
+    and corpora.Absent, a TdiffError, for shakespeare where it cannot be fetched: no other text stands in for it here.
     """
     parts = [_load(source, text_field, progress) for source in sources]
     names = [part.name for part in parts]
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
-    used = [part.sources or (source,) for part, source in zip(parts, sources, strict=True)]
     notes = "; ".join(part.note for part in parts if part.note)
-    return Corpus(_join(part.text for part in parts), name, notes, tuple(itertools.chain(*used)))
+    return Corpus(_join(part.text for part in parts), name, notes)
 
 
-def check_length(tokens: int, window: int, what: str) -> None:
-    """Raises TdiffError where `what`, of so many tokens, cannot fill one window of the model."""
+def check_length(training: int, held_out: int, window: int, context: int, name: str) -> None:
+    """Raises TdiffError where a part of the corpus `name`, of so many tokens, cannot fill one window of the model.
+
+    It names the options with which both parts could.
+    """
+    tokens, part = min((held_out, "held-out"), (training, "training"))
     if tokens < window:
-        mend = f"give more text or a window of {tokens} or less" if tokens else "give more text"
-        raise TdiffError(f"{what} has {tokens} tokens; model.window is {window}: {mend}")
+        fits = f", or --window {tokens}" if tokens else ""
+        if tokens and context >= tokens:
+            fits += f" --context {tokens // 4}"
+        have = f"the {part} part of {name} has {tokens:,} token{'s' * (tokens != 1)}"
+        raise TdiffError(f"{have}; model.window is {window}: give more text{fits}")
 
 
 def _load(source: str, field: str, progress: Progress | None) -> Corpus:
@@ -94,8 +97,6 @@ def _load(source: str, field: str, progress: Progress | None) -> Corpus:
         return Corpus(corpora.python(), source)
     if source == "shakespeare":
         data, note = corpora.shakespeare(progress)
-        if data is None:
-            return Corpus(corpora.python(), "python", f"{note}; python, the language reference, stands in", ("python",))
         return Corpus(_corpus(data, source, source).text, source, note)
     label = "stdin" if source == "-" else visible_line(source)
     path = Path(source)
@@ -169,9 +170,9 @@ def _corpus(data: bytes, label: str, name: str) -> Corpus:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as why:
-        raise TdiffError(f"{label}: byte {why.start} (0x{data[why.start]:02x}) is not UTF-8; {rule}") from None
+        raise TdiffError(f"{label}: byte 0x{data[why.start]:02x} at offset {why.start} is not UTF-8; {rule}") from None
     if (nul := data.find(0)) >= 0:
-        raise TdiffError(f"{label}: byte {nul} is NUL, as in binary files; {rule}")
+        raise TdiffError(f"{label}: the byte at offset {nul} is NUL, as in binary files; {rule}")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return Corpus("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
 
@@ -226,10 +227,18 @@ def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
 
 
 def _missing(source: str) -> TdiffError:
-    known = list(corpora.NAMES)
-    with suppress(OSError, ValueError):  # ValueError: a name with NUL
-        known += sorted(map(str, Path(source).parent.iterdir()))
-    near = difflib.get_close_matches(source, known, n=1)
+    """The error for a name of nothing: it names the nearest thing that could be read."""
+    path, files, folders = Path(source), list(corpora.NAMES), []
+    with suppress(OSError, ValueError), os.scandir(path.parent) as entries:  # ValueError: a name with NUL
+        for entry in entries:
+            beside = str(path.parent / entry.name)
+            if entry.is_dir():
+                folders.append(beside)
+            elif _suffix(Path(beside)) in {*SUFFIXES, _suffix(path)}:
+                files.append(beside)
+    near = difflib.get_close_matches(source, files, n=1)
+    if not near and not _suffix(path):  # /nope.txt was no folder, and /nope is far from /opt
+        near = difflib.get_close_matches(source, folders, n=1, cutoff=0.7)
     hint = f"did you mean {visible_line(near[0])}?" if near else f"the corpora are {' and '.join(corpora.NAMES)}"
     return TdiffError(f"no such file or folder: {source!r}; {hint}")
 

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from tdiff.core import data
-from tdiff.core.checkpoint import LoadedModel
-from tdiff.core.models import Transformer
+from tdiff.core.checkpoint import LoadedModel, Network
+from tdiff.core.corpora import Absent
 from tdiff.core.objective import likelihood
 from tdiff.errors import TdiffError
 
 PARTS = ("all", "train", "val")
 Progress = Callable[[int, int], None]
-_LEAST_DRAWS = 64  # of all windows together
+_DRAWS = 4  # for each window, where no number is given
+LEAST_DRAWS = 64
+"""For all windows together, where no number is given: fewer tell little of their own spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Score:
     """Monte Carlo interval of nats_per_token on this text."""
     tokens: int
     draws: int
-    """Masks drawn for each whole window: as many as asked for, or more where the text is short."""
+    """Masks drawn for each whole window: as many as were asked for; where none were, more for a short text."""
     seconds: float
 
 
@@ -42,51 +44,55 @@ def evaluate(
     part: str | None = None,
     *,
     text_field: str | None = None,
-    draws: int = 4,
+    draws: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Score:
     """The bound of `model` on the text of `sources`, or on the model's own corpus.
 
     `part` is all, train (the first nine tenths) or val (the last); by default all of the text given, and val of the
-    model's own corpus. `progress` is told the windows masked so far and of how many. Raises TdiffError where a corpus
-    cannot be had; no other stands in for it here.
+    model's own corpus. `draws` masks are drawn for each window; None: 4, or more for a text of few windows, so that its
+    interval means something. `progress` is told the windows masked so far and of how many. Raises TdiffError where a
+    corpus cannot be had.
     """
     if part is not None and part not in PARTS:
         raise TdiffError(f"--split takes {', '.join(PARTS)}; got {part!r}")
-    if draws < 1:
+    if draws is not None and draws < 1:
         raise TdiffError(f"--draws must be at least 1; got {draws}")
+    part = part or ("all" if sources else "val")
     begun = time.perf_counter()
-    asked = tuple(sources) or model.origin.sources
-    corpus = data.load(asked, text_field or model.origin.text_field)
-    if corpus.sources != asked:
-        what = "the text" if sources else f"the text {model.name} was trained on"
-        raise TdiffError(f"{what} is not to be had here ({corpus.note}); name a text with --data")
+    try:
+        corpus = data.load(tuple(sources) or model.origin.sources, text_field or model.origin.text_field)
+    except Absent as absent:
+        raise TdiffError(f"{absent}, or give it by --data FILE --split {part}") from None
     if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
         raise TdiffError(
             f"{corpus.name} is no longer the text {model.name} was trained on, so its last tenth may hold what "
             "the model has seen; name a text with --data"
         )
     training, held_out = corpus.split()
-    text = {"all": corpus.text, "train": training, "val": held_out}[part or ("all" if sources else "val")]
+    text = {"all": corpus.text, "train": training, "val": held_out}[part]
     ids = model.tokenizer.encode(text, corpus.name)
-    result = score(model.network, ids, model.tokenizer.lengths, draws=draws, seed=seed, progress=progress)
+    asked, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
+    result = score(model.network, ids, model.tokenizer.lengths, draws=asked, least=least, seed=seed, progress=progress)
     return replace(result, seconds=time.perf_counter() - begun)
 
 
 def score(
-    network: Transformer,
+    network: Network,
     ids: Tensor,
     lengths: Tensor,
     *,
     draws: int,
+    least: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Score:
     """The bound of `ids` (L,) in disjoint windows; a last, shorter window takes what is left.
 
     `lengths` (V,) gives the characters of each token. Unknown tokens are seen by the model but not scored, nor are
-    their characters counted. A text of few windows is given more draws, so that its interval means something.
+    their characters counted. Where `draws` for each window are fewer than `least` for all whole windows (or for the
+    last, shorter one), more are drawn.
     """
     begun = time.perf_counter()
     window, device = network.shape.window, network.suppress.device
@@ -97,7 +103,7 @@ def score(
         maskable = ~torch.isin(rows, special)
         some = maskable.any(1)
         if bool(some.any()):
-            parts.append((rows[some], maskable[some], max(draws, math.ceil(_LEAST_DRAWS / int(some.sum())))))
+            parts.append((rows[some], maskable[some], max(draws, math.ceil(least / int(some.sum())))))
     if not parts:
         raise TdiffError("the text has no token that the model could be asked for")
     nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0

@@ -85,9 +85,8 @@ def narrate(
 ) -> Iterator[TraceLine]:
     """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
     begun = time.perf_counter()
-    pieces = model.tokenizer.pieces
     start = canvas(model, [prompt], length)[0].tolist()
-    given = [(place, pieces[i], i) for place, i in enumerate(start) if i != model.network.mask_id]
+    given = [(place, _piece(model, place, i), i) for place, i in enumerate(start) if i != model.network.mask_id]
     total = len(start) - len(given)
     yield TraceHeader(
         version=__version__,
@@ -111,8 +110,8 @@ def narrate(
                 index=step.index,
                 t=left / total,
                 calls=int(step.calls[0]),
-                cells=[(i, pieces[ids[i]], ids[i], round(confidence[i], 4), "commit") for i in committed]
-                + [(i, pieces[ids[i]], ids[i], 0.0, "remask") for i in remasked],
+                cells=[(i, _piece(model, i, ids[i]), ids[i], round(confidence[i], 4), "commit") for i in committed]
+                + [(i, _piece(model, i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
     yield TraceEnd(
         text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
@@ -121,3 +120,8 @@ def narrate(
         tokens=total,
         seconds=round(time.perf_counter() - begun, 4),
     )
+
+
+def _piece(model: LoadedModel, place: int, token: int) -> str:
+    """What a token looks like in that place: the space that belongs to a subword is none at the text's beginning."""
+    return model.tokenizer.pieces[token] if place else model.tokenizer.decode([token])

@@ -25,7 +25,7 @@ from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import devices, noise, tokenizers
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors, save_model
 from tdiff.core.data import Corpus, check_length
-from tdiff.core.evaluate import score
+from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.objective import Loss, bound, protect
@@ -58,9 +58,8 @@ class Job:
         self.corpus_sha256 = corpus.sha256()
         self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
         window = settings.model.window
-        for part, ids in (("training", self.tokens), ("held-out", self.held_out)):
-            check_length(len(ids), window, f"the {part} part of {corpus.name}")
         model, objective = settings.model, settings.objective
+        check_length(len(self.tokens), len(self.held_out), window, objective.context, corpus.name)
         self.network = Transformer(
             Shape(
                 vocab_size=len(self.tokenizer),
@@ -87,10 +86,20 @@ class Job:
             [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
         )
         self.total_steps = _total_steps(settings, len(self.tokens))
-        self._begun = time.monotonic()
-        if settings.train.compile == "on" or (settings.train.compile == "auto" and self.device == "cuda"):
+        self.begin()
+        self.compiled = settings.train.compile == "on" or (settings.train.compile == "auto" and self.device == "cuda")
+        if self.compiled:
             devices.compile_or_not()
             self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
+
+    def begin(self) -> None:
+        """Start the clock: what came before is not training's."""
+        self._begun = time.monotonic()
+
+    def warm_up(self) -> None:
+        """Have torch compile the model, which it does at its first call, by gradients that are thrown away."""
+        self._gradients(torch.Generator(self.device).manual_seed(0))
+        self.network.zero_grad(set_to_none=True)
 
     @property
     def elapsed(self) -> float:
@@ -105,15 +114,9 @@ class Job:
 
     def update(self, spent: float) -> tuple[list[Loss], Tensor]:
         """One optimizer step. Returns the losses of its batches and the gradient's norm before clipping."""
-        options, objective = self.settings.train, self.settings.objective
+        options = self.settings.train
         generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, noise.TRAINING))
-        losses = []
-        for _ in range(options.accumulate):
-            tokens, maskable = self.batch(generator)
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-                loss = bound(self.network, tokens, maskable, self.schedule, objective.timesteps, generator)
-            torch.autograd.backward(loss.nats / options.accumulate)
-            losses.append(loss)
+        losses = self._gradients(generator)
         norm = self._clip(options.clip or math.inf)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -125,6 +128,18 @@ class Job:
             torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
         self.step += 1
         return losses, norm
+
+    def _gradients(self, generator: torch.Generator) -> list[Loss]:
+        """Add up the gradients of one optimizer step's batches. Returns their losses."""
+        accumulate, timesteps = self.settings.train.accumulate, self.settings.objective.timesteps
+        losses = []
+        for _ in range(accumulate):
+            tokens, maskable = self.batch(generator)
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+                loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator)
+            torch.autograd.backward(loss.nats / accumulate)
+            losses.append(loss)
+        return losses
 
     def _clip(self, limit: float) -> Tensor:
         """Scale the gradient down to norm `limit` where it is above. Returns its norm () before."""
@@ -159,7 +174,7 @@ class Job:
             rows = ids[: len(ids) // window * window].view(-1, window)
             ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
         try:
-            result = score(self.average, ids, self.tokenizer.lengths, draws=2, progress=ask)
+            result = score(self.average, ids, self.tokenizer.lengths, draws=2, least=LEAST_DRAWS, progress=ask)
         except _Stopped:
             return
         yield records.Eval(
@@ -272,7 +287,6 @@ class Job:
                     states.setdefault(int(i), {})[name] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
-        self._begun = time.monotonic()
 
 
 def rate(options: TrainSettings, spent: float) -> float:
@@ -325,9 +339,12 @@ def _tokenizer(settings: Settings, run: Run, text: str, training: str) -> TextTo
 
 
 def _openings(training: str, context: int) -> tuple[str, ...]:
-    """Beginnings to start texts from, up to `context` characters: of lines, cut at a word; else of any place."""
+    """Beginnings to start texts from, up to `context` characters: of lines, cut after a blank; else of any place."""
+    if not context:
+        return ()
     lines = [line[: context + 1] for line in training.splitlines() if len(line.split()) > 2]
-    cut = [line if len(line) <= context else line[:context].rsplit(" ", 1)[0] for line in lines]
+    # With the blank: without it a model may go on with the word.
+    cut = [line if len(line) <= context else line[: line.rfind(" ", 0, context) + 1 or context] for line in lines]
     found = [text for text in cut if text.strip()] or [
         training[i : i + context] for i in range(0, max(1, len(training) - context), max(1, context))
     ]

@@ -45,6 +45,10 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
     else:
         yield job.start_record()
         job.save()
+    if job.compiled:
+        yield job.heartbeat("compiling the model, about a minute")
+        job.warm_up()
+    job.begin()
     options, meter = job.settings.train, Meter(job)
     saved = time.monotonic()
     reason: Literal["finished", "stopped", "nan"] = "finished"
@@ -86,7 +90,7 @@ class Meter:
     """What training did since the last record, summed on the device so that no step waits for it."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self.job, self._told = job, False
         self._reset()
 
     def _reset(self) -> None:
@@ -113,8 +117,8 @@ class Meter:
         self._since += time.monotonic() - begun
 
     def due(self) -> bool:
-        """Whether it is time for a record."""
-        return time.monotonic() - self._since >= self.job.settings.train.log_every or self.job.step == 1
+        """Whether it is time for a record: after the first step, and then every `log_every` seconds."""
+        return not self._told or time.monotonic() - self._since >= self.job.settings.train.log_every
 
     def record(self, spent: float) -> records.Train:
         """The record of the steps since the last one."""
@@ -136,5 +140,6 @@ class Meter:
             eta=job.elapsed * (1 - spent_now) / spent_now if spent_now else 0.0,
             **devices.gpu_report(job.device),
         )
+        self._told = True
         self._reset()
         return record

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from contextlib import nullcontext
 from importlib import resources
+from pathlib import Path
 
 from tdiff.errors import unknown
 
@@ -37,5 +40,15 @@ def show(topic: str | None) -> None:
 
     console = Console()
     long = texts[topic].count("\n") > console.height
-    with console.pager(styles=True) if long else nullcontext():
+    with console.pager(styles=_styled()) if long else nullcontext():
         console.print(Markdown(texts[topic]), width=min(console.width, 100))
+
+
+def _styled() -> bool:
+    """Whether the pager shows styles. Without its option -R less prints their codes as text, and others may, too."""
+    named = os.environ.get("MANPAGER") or os.environ.get("PAGER")  # as pydoc, which starts it, chooses
+    program = named.split()[0] if named and named.split() else shutil.which("less") or ""
+    if Path(program).name != "less":
+        return False
+    os.environ["LESS"] = f"-R {os.environ.get('LESS', '')}"  # before the user's own options, which end in any text
+    return True

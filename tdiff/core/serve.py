@@ -1,0 +1,281 @@
+"""`tdiff serve`: the model behind a pipe. Requests come in on stdin, the traces of `core.generate` go out on stdout.
+
+It knows no screen, and of whoever asks only that it is there: when stdin ends, so does the process. torch is imported
+inside functions, since three things must come before the second or two which that takes: somebody who notices the end
+of stdin, an stdout that no library can print to, and the choice of a device that is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import typing
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from tdiff import config, runs
+from tdiff.config import DECODERS, MOST, DecodeSettings
+from tdiff.errors import TdiffError, unknown
+from tdiff.records import TraceEnd, TraceLine
+from tdiff.requests import (
+    Answer,
+    Begin,
+    Cancel,
+    Cancelled,
+    Generate,
+    Load,
+    Ready,
+    Refused,
+    Request,
+    parse_request,
+    to_line,
+)
+
+if TYPE_CHECKING:
+    from tdiff.core.checkpoint import LoadedModel
+
+Say = Callable[[Answer | TraceLine], None]
+_SPARE = 0.01
+"""Share of one core that it takes of a busy machine."""
+_WAITED = 1.25
+"""A machine is busy where a step takes so many times what it computes."""
+
+
+def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
+    """Load a model and answer requests until stdin ends or nobody reads stdout; then the process ends, status 0.
+
+    With `share` it computes on the CPU alone, in one thread, and only when nobody else on this machine would; where
+    others would, it takes 1% of one core. Raises TdiffError where `share` and another device are asked for together.
+    """
+    if share:
+        device = _cpu_only(device)
+    requests, answers = _pipes()
+    inbox = Inbox()
+    threading.Thread(target=_listen, args=(requests, inbox), name="requests", daemon=True).start()
+
+    def say(answer: Answer | TraceLine) -> None:
+        answers.write(to_line(answer).encode())
+        answers.flush()
+
+    try:
+        server = Server(inbox, say, device, sparing=share)
+        server.answer(Load(model=model))
+        if share:
+            _stand_back()  # not before: an import that only ran when the machine is idle might take minutes
+        server.run()
+    except BrokenPipeError:
+        _leave()
+
+
+def _pipes() -> tuple[int, typing.BinaryIO]:
+    """Stdin and stdout for this module alone; what else is printed to stdout goes to stderr, and stdin is empty."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return requests, os.fdopen(answers, "wb")
+
+
+def _listen(stdin: int, inbox: Inbox) -> None:
+    """Take in requests as they come, and end the process with stdin, whatever the main thread is at."""
+    torn = b""
+    # Not a file object: one that a thread is reading when the interpreter ends is a fatal error.
+    with suppress(OSError):
+        while chunk := os.read(stdin, 1 << 16):
+            *lines, torn = (torn + chunk).split(b"\n")
+            for line in lines:
+                text = line.decode("utf-8", "replace")
+                inbox.put(parse_request(text) or _misunderstood(text))
+    _leave()
+
+
+def _leave() -> NoReturn:
+    os._exit(0)  # at once: other threads may be computing, or blocked in a write that nobody will read
+
+
+def _misunderstood(line: str) -> Refused:
+    return Refused(text=f"not a request that this version knows: {line[:80]!r}")
+
+
+class Inbox:
+    """What has been asked for and not yet been taken up, oldest first."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Request | Refused] = deque()
+        self._news = threading.Condition()
+
+    def put(self, request: Request | Refused) -> None:
+        """Add a request, or the refusal of a line that is none."""
+        with self._news:
+            self._waiting.append(request)
+            self._news.notify()
+
+    def take(self) -> Request | Refused:
+        """The oldest one; waits for it."""
+        with self._news:
+            self._news.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
+
+    def overtaken(self, generation: int, within: float = 0.0) -> bool:
+        """Whether one that waits, or comes within so many seconds, ends the generation of that id.
+
+        Its cancellation does, and another generation.
+        """
+
+        def ends() -> bool:
+            return any(
+                isinstance(request, Generate) or (isinstance(request, Cancel) and request.id == generation)
+                for request in self._waiting
+            )
+
+        with self._news:
+            return self._news.wait_for(ends, within)
+
+
+class Server:
+    """A model, and the loop that does what is asked of it."""
+
+    def __init__(self, inbox: Inbox, say: Say, device: str, *, sparing: bool = False) -> None:
+        """With `sparing` it rests after steps in which it had to wait for other programs."""
+        self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
+        self._model: LoadedModel | None = None
+
+    def run(self) -> NoReturn:
+        """Do what is asked, one thing after another, for ever."""
+        while True:
+            self.answer(self._inbox.take())
+
+    def answer(self, request: Request | Refused) -> None:
+        """Do what is asked; what cannot be done is refused. A `Cancel` that was not in time asks for nothing."""
+        if isinstance(request, Refused):
+            self._say(request)
+        elif isinstance(request, Load):
+            with self._refusing(None):
+                self._load(request.model)
+        elif isinstance(request, Generate):
+            with self._refusing(request.id):
+                self._generate(request)
+
+    @contextmanager
+    def _refusing(self, generation: int | None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as why:
+            # torch's own class of it is not named, since naming it would import torch.
+            if not isinstance(why, (TdiffError, MemoryError)) and type(why).__name__ != "OutOfMemoryError":
+                raise
+            text = str(why).partition("\n")[0] or "out of memory"
+            self._say(Refused(id=generation, text=text))
+
+    def _load(self, name: str) -> None:
+        weights = _written(name)  # before they are read: what is written meanwhile is newer
+
+        import torch
+
+        from tdiff.core import devices
+        from tdiff.core.checkpoint import load_model
+
+        model = self._model = load_model(name, devices.choose(self._device))
+        self._say(
+            Ready(
+                model=model.name,
+                window=model.network.shape.window,
+                device=model.network.suppress.device.type,
+                threads=torch.get_num_threads(),
+                vocabulary=model.network.shape.vocab_size,
+                step=model.origin.steps,
+                weights=weights,
+                decoders=list(DECODERS),
+            )
+        )
+
+    def _generate(self, request: Generate) -> None:
+        from tdiff.core.generate import narrate, opening
+
+        if self._inbox.overtaken(request.id):
+            self._say(Cancelled(id=request.id))
+            return
+        model, settings = self._model, _settings(request)
+        if model is None:
+            raise TdiffError("no model is loaded, so nothing can be generated; load one")
+        prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
+        lines = narrate(model, prompt, settings, length=request.length, row=request.row)
+        header = next(lines)  # where a prompt does not fit, it says so here
+        self._say(Begin(id=request.id))
+        self._say(header)
+        rest = 0.0
+        while True:
+            if self._inbox.overtaken(request.id, within=rest):
+                self._say(Cancelled(id=request.id))
+                return
+            begun, computed = time.perf_counter(), time.thread_time()
+            line = next(lines)
+            if self._sparing:
+                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+            self._say(line)
+            if isinstance(line, TraceEnd):
+                return
+
+
+def pause(passed: float, computed: float) -> float:
+    """Seconds to rest after a step that took `passed` seconds and of them computed for `computed`.
+
+    None where the processor was there when it was wanted. Else so many that a share of it is left to the others which
+    not even the lowest priority leaves: beside two busy threads on two cores that alone takes 3% of one.
+    """
+    return max(0.0, computed / _SPARE - passed) if passed > _WAITED * computed else 0.0
+
+
+def _written(model: str) -> float:
+    """When the weights of that model were written, seconds since the epoch; 0 where they are not there."""
+    try:
+        return (runs.find_model(model) / "model.safetensors").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _settings(request: Generate) -> DecodeSettings:
+    if request.canvas is not None:
+        raise TdiffError("going on from a canvas is not something that this version does; send none")
+    for name in ("length", "row"):
+        if not 0 <= getattr(request, name) <= MOST:
+            raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")
+    hints = typing.get_type_hints(DecodeSettings)
+    for name in request.settings:
+        if name not in hints:
+            raise unknown("setting", name, hints)
+    values = {name: config._convert(hints[name], value, name) for name, value in request.settings.items()}
+    return DecodeSettings(**values | {"seed": request.seed})
+
+
+def _cpu_only(device: str) -> str:
+    """Keep off the graphics card and to one thread. Has no effect after torch was imported."""
+    if device not in ("auto", "cpu"):
+        raise TdiffError(f"--share computes on the CPU only, beside the run that has the device; got --device {device}")
+    os.environ.update(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    return "cpu"
+
+
+def _stand_back() -> None:
+    """Let this thread compute when nobody else on this machine would, and be the first to go when memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    # Linux may first share the machine out among sessions, and then being idle counts for nothing outside of one's own.
+    if os.getsid(0) != os.getpid():
+        with suppress(OSError):
+            os.setsid()
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # and its turn at the disk follows
+    except (AttributeError, OSError):
+        with suppress(OSError):
+            os.nice(19)

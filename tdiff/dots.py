@@ -1,0 +1,107 @@
+"""A field of dots that becomes lines of text: braille, two by four dots a cell, or one plain character a cell.
+
+It knows places and pens, and not what is drawn with them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Sequence
+
+from tdiff.render import Line
+
+_BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
+_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+# The dots of one half of a cell from row a to row b.
+_REACH = tuple(tuple(tuple(sum(half[a : b + 1]) for b in range(4)) for a in range(4)) for half in _BITS)
+_SAME = re.compile(rb"(?s)(.)\1*")
+_MOST_PENS = 255
+
+
+class Dots:
+    """A field of `columns` by `rows` cells."""
+
+    def __init__(self, columns: int, rows: int, *, ascii: bool = False) -> None:
+        self.columns, self.rows, self.ascii = columns, rows, ascii
+        self.across, self.down = (1, 1) if ascii else (2, 4)
+        self._bits = bytearray(columns * rows)
+        self._pen = bytearray(columns * rows)
+        self._pens = [("", " ")]
+        self._behind = bytearray(_MOST_PENS + 1)
+        self._over: dict[int, dict[int, tuple[str, str]]] = {}
+
+    def pen(self, style: str, glyph: str, behind: bool = False) -> int:
+        """A pen: its style, its character where there is no braille, and whether it makes room for other pens."""
+        if len(self._pens) <= _MOST_PENS:
+            self._pens.append((style, glyph))
+        self._behind[len(self._pens) - 1] = behind
+        return len(self._pens) - 1
+
+    def strokes(self, tops: Sequence[int], bottoms: Sequence[int], pen: int) -> None:
+        """A stroke in each column of dots, from its top to its bottom; none where the top is below the bottom.
+
+        In a cell of two pens the later one gives the style, and their dots stand together unless one was `behind`.
+        """
+        width, bits, pens, behind = self.columns, self._bits, self._pen, self._behind
+        for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+            if top > bottom:
+                continue
+            if self.ascii:
+                for cell in range(top * width + column, bottom * width + column + 1, width):
+                    pens[cell] = pen
+                continue
+            reach = _REACH[column & 1]
+            cell, last = (top >> 2) * width + (column >> 1), (bottom >> 2) * width + (column >> 1)
+            while cell <= last:
+                if pens[cell] != pen:
+                    if behind[pens[cell]]:
+                        bits[cell] = 0
+                    pens[cell] = pen
+                bits[cell] |= reach[top & 3][bottom & 3 if cell == last else 3]
+                cell += width
+                top = 0
+
+    def put(self, row: int, column: int, character: str, style: str) -> None:
+        """Stand a character in a cell, whatever is drawn there."""
+        self._over.setdefault(row, {})[column] = (character, style)
+
+    def upright(self, column: int, character: str, style: str) -> None:
+        """A line down a column of cells; where there is something, that shows in reverse."""
+        for row in range(self.rows):
+            cell = row * self.columns + column
+            if column in self._over.get(row, {}):
+                continue
+            if self._pen[cell]:
+                own, glyph = self._pens[self._pen[cell]]
+                self.put(row, column, glyph if self.ascii else _BRAILLE[self._bits[cell]], f"{own} reverse".strip())
+            else:
+                self.put(row, column, character, style)
+
+    def line(self, row: int) -> Line:
+        """A row as runs of text."""
+        begin = row * self.columns
+        pens = self._pen[begin : begin + self.columns]
+        drawn = codecs.charmap_decode(bytes(self._bits[begin : begin + self.columns]), "strict", _BRAILLE)[0]
+        runs: Line = []
+        for same in _SAME.finditer(pens):
+            style, glyph = self._pens[pens[same.start()]]
+            runs.append((glyph * len(same[0]) if self.ascii else drawn[same.start() : same.end()], style))
+        over = self._over.get(row)
+        if over is None:
+            return runs
+        cells = [(character, style) for text, style in runs for character in text]
+        for column, cell in over.items():
+            cells[column] = cell
+        return joined(cells)
+
+
+def joined(cells: Iterable[tuple[str, str]]) -> Line:
+    """Cells of one character each as runs of text."""
+    runs: Line = []
+    for character, style in cells:
+        if runs and runs[-1][1] == style:
+            runs[-1] = (runs[-1][0] + character, style)
+        else:
+            runs.append((character, style))
+    return runs

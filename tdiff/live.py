@@ -1,0 +1,233 @@
+"""A live generation, one text after another: what is asked of the model's process, and its answers as recordings.
+
+It knows neither the screen nor where the process runs; time is told to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tdiff.config import DECODERS, DecodeSettings
+from tdiff.recording import Recording
+from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
+
+KEPT = 16
+"""Recordings kept of what was generated."""
+_THRESHOLD_STEP = 0.05
+
+
+class Process(Protocol):
+    """The model's process, as `child.Child` is."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended; None while it runs."""
+        ...
+
+    def take(self) -> list[Answer | TraceLine]:
+        """What it has said since it was last asked."""
+        ...
+
+    def send(self, request: Request) -> bool:
+        """Ask it something; False where it cannot be asked."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Live:
+    """Texts of one model, each `every` seconds after the last; prompt and decoder may change between and within."""
+
+    def __init__(
+        self,
+        start: Callable[[str], Process],
+        model: str,
+        *,
+        seed: int,
+        options: dict[str, Any] | None = None,
+        prompt: str | None = None,
+        length: int = 0,
+        every: float = 5.0,
+        newest: Callable[[], tuple[str, float] | None] = lambda: None,
+        instead: tuple[str, Callable[[str], Process]] | None = None,
+    ) -> None:
+        """`start` starts the process for a model.
+
+        `newest` tells the model to use now and the time its weights were written (s), or None where that never changes.
+        `instead` is another model, and how its process is started, where the first one's ends before it was ready.
+        """
+        self._start, self.model, self._newest, self._instead = start, model, newest, instead
+        self._seed, self._row, self._every = seed, 0, every
+        self.settings = DecodeSettings(**(options or {}))
+        self._options: dict[str, Any] = dict(options or {})
+        self.prompt, self.length = prompt, length
+        self.recordings: deque[Recording] = deque(maxlen=KEPT)
+        """What was generated, the newest last; the last may still be going on."""
+        self.ready: Ready | None = None
+        """The model that is loaded."""
+        self.message = ""
+        """What went wrong last; "" when all is well."""
+        self._id = 0
+        self._running = 0  # id of the generation that is going on; 0: none
+        self._due = 0.0
+        self._loading = False
+        self._tried: tuple[str, float] | None = None  # the newest weights that a load was asked for
+        self.seconds = 0.0
+        """Since the running text began, or that the last one took."""
+        self._began = 0.0
+        self._told_death = False
+        self._process: Process | None = None
+
+    @property
+    def state(self) -> str:
+        """Off (not started), loading, generating, waiting, or dead."""
+        if self._process is None:
+            return "off"
+        if not self._process.alive:
+            return "dead"
+        if self.ready is None or self._loading:
+            return "loading"
+        return "generating" if self._running else "waiting"
+
+    @property
+    def recording(self) -> Recording | None:
+        """The text that is going on, or the last."""
+        return self.recordings[-1] if self.recordings else None
+
+    def remaining(self, now: float) -> float:
+        """Seconds until the next text begins; 0 while one is going on."""
+        return max(0.0, self._due - now) if self.state == "waiting" else 0.0
+
+    def start(self) -> None:
+        """Start the process, again where it has died."""
+        if self._process is not None:
+            self._process.close()
+        self.ready, self._loading, self._running, self._due, self.message = None, False, 0, 0.0, ""
+        self._told_death = False
+        newest = self._newest()
+        if newest:
+            self.model = newest[0]
+        self._process = self._start(self.model)
+
+    def poll(self, now: float) -> bool:
+        """Take in what the process said, and ask for the next text when it is time. True where something changed."""
+        if self._process is None:
+            return False
+        before = self.state, self.message
+        answers = self._process.take()
+        for answer in answers:
+            self._fold(answer, now)
+        if self._running:
+            self.seconds = now - self._began
+        if self.state == "dead" and not self._told_death:
+            self._running, self._told_death = 0, True
+            self.message = f"the model's process ended: {self._process.reason}"
+            if self._instead and self.ready is None:
+                why, (self.model, self._start), self._instead = self.message, self._instead, None
+                self.start()
+                self.message = f"{why}; {self.model} writes instead"
+        elif self.state == "waiting" and now >= self._due:
+            self._next(now)
+        return bool(answers) or before != (self.state, self.message)
+
+    def new_text(self) -> None:
+        """Begin another text at once."""
+        self._due = 0.0
+        if self._running and self._process is not None:
+            self._process.send(Cancel(id=self._running))
+            self._running = 0
+
+    def set_prompt(self, prompt: str | None) -> None:
+        """Go on from this text, or from the model's own openings where it is None."""
+        self.prompt = prompt
+        self.new_text()
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Change a field of DecodeSettings, for the next text, which begins at once. Raises TdiffError."""
+        options = self._options | {name: value}
+        self.settings = DecodeSettings(**options)
+        self._options = options
+        self.new_text()
+
+    def next_decoder(self) -> str:
+        """Change to the next decoder that the model's process knows."""
+        names = list(self.ready.decoders) if self.ready and self.ready.decoders else sorted(DECODERS)
+        names = [name for name in names if name in DECODERS]
+        here = names.index(self.settings.decoder) if self.settings.decoder in names else -1
+        self.set_option("decoder", names[(here + 1) % len(names)])
+        return self.settings.decoder
+
+    def shift_threshold(self, steps: int) -> float:
+        """Move the confidence threshold by so many times 0.05, within 0..1."""
+        value = round(min(1.0, max(0.0, self.settings.threshold + steps * _THRESHOLD_STEP)), 4)
+        self.set_option("threshold", value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+
+    def _fold(self, answer: Answer | TraceLine, now: float) -> None:
+        match answer:
+            case Ready():
+                self.ready, self._loading, self.message = answer, False, ""
+            case Begin():
+                self._id = answer.id
+            case Refused():
+                self.message = answer.text
+                self._finish(now)
+                if answer.id is None:
+                    self._loading = False
+                else:
+                    self._due = math.inf  # it would be refused again: wait until something is changed
+            case Cancelled():
+                if answer.id == self._running:
+                    self._finish(now)
+            case TraceHeader():
+                self._began = now
+                if self._id == self._running:
+                    self.recordings.append(Recording(answer))
+            case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
+                self.recordings[-1].take(answer)
+                if isinstance(answer, TraceEnd):
+                    self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        self._running, self._due = 0, now + self._every
+
+    def _next(self, now: float) -> None:
+        assert self._process is not None
+        newest = self._newest()
+        if (
+            newest
+            and self.ready
+            and (newest[0] != self.model or newest[1] > self.ready.weights)
+            and newest != self._tried
+        ):
+            self._tried, self.model, self._loading = newest, newest[0], True
+            self._process.send(Load(model=newest[0]))
+            return
+        self._row += 1
+        self._running, self._began, self.seconds = self._row, now, 0.0
+        self._process.send(
+            Generate(
+                id=self._row,
+                prompt=self.prompt,
+                length=self.length,
+                seed=self._seed,
+                row=self._row - 1,
+                settings={k: v for k, v in self._options.items() if k != "seed"},
+            )
+        )

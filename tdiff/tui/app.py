@@ -1,0 +1,758 @@
+"""The live view: what is watched on one side, what the model writes on the other, and the keys between them.
+
+It folds what others bring: sources bring lines, the model's process brings traces. It reads no file and computes
+nothing itself, and it draws nothing while nobody looks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from textual import events
+from textual.app import ComposeResult, SystemCommand
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Input
+
+from tdiff import places, writer
+from tdiff.attached import Attached
+from tdiff.errors import TdiffError
+from tdiff.live import Live
+from tdiff.places import Target
+from tdiff.preferences import Preferences
+from tdiff.recording import Recording
+from tdiff.records import to_line
+from tdiff.render import Line, duration
+from tdiff.runs import write_whole
+from tdiff.sources import PipeSource
+from tdiff.story import Story
+from tdiff.terminal import Terminal
+from tdiff.tui.details_pane import DetailsPane, alert_lines
+from tdiff.tui.figures import figures, flow, number, progress
+from tdiff.tui.gallery import Gallery
+from tdiff.tui.generation_pane import GenerationPane
+from tdiff.tui.help import Page, help_lines
+from tdiff.tui.keys import KEYS, Key, bindings, remapped, shown
+from tdiff.tui.lines import Lines, line_width, two_ends
+from tdiff.tui.log_pane import LogPane
+from tdiff.tui.pacing import Pacer
+from tdiff.tui.painting import TerminalApp
+from tdiff.tui.pane import Pane
+from tdiff.tui.traces import Traces
+from tdiff.tui.training_pane import TrainingPane
+from tdiff.visible import visible_line
+from tdiff.watched import Watched
+from tdiff.watching import Options
+from tdiff.writer import trains_on_this_host
+
+_LOOK_EVERY = 0.25
+"""Seconds between looks at the sources."""
+_FRAME = 1 / 30
+"""Seconds between frames while something moves."""
+_AWAY = 20.0
+"""Seconds of absence after which it is told what happened meanwhile."""
+_PANES = ("generation", "training", "log", "details")
+NOTHING_YET = (
+    "No run here yet. In another window:",
+    "",
+    "  tdiff train --run mine        a run on Tiny Shakespeare",
+    "  tdiff watch                   looks for the newest run here",
+    "  tdiff watch train.log         any log with a loss in it",
+    "  tdiff watch ssh://host/path   one on another machine",
+)
+
+
+class Ask(Input):
+    """A line of text that is asked for, in place of the panes' keys."""
+
+    BINDINGS = [Binding("escape,ctrl+g", "leave", "leave it as it was", show=False)]  # noqa: RUF012
+
+    class Left(Message):
+        """It was left without an answer."""
+
+    def action_leave(self) -> None:
+        """Leave everything as it was."""
+        self.post_message(self.Left())
+
+
+class WatchApp(TerminalApp):
+    """The view."""
+
+    BINDINGS = bindings("app")  # type: ignore[assignment]
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    TITLE = "tdiff watch"
+    CSS_PATH = "app.tcss"
+
+    def __init__(
+        self,
+        watched: Sequence[Watched],
+        live: Live | None,
+        terminal: Terminal,
+        liked: Preferences,
+        *,
+        look_for: Callable[[], Watched | None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`look_for` is asked for a run where none is watched yet; `clock` tells seconds since the epoch."""
+        super().__init__(terminal)
+        self.watched = list(watched)
+        self.live = live
+        self._liked, self._look_for, self._clock = liked, look_for, clock
+        self.attached = Attached(terminal.program)
+        self._left: float | None = None  # when nobody was looking any more
+        self._looked = clock()
+        self._news: list[str] = []  # what happened while nobody looked
+        self._note = ""
+        self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
+        self._zoomed = False
+        self._last_pane: Pane | None = None  # the pane that had the focus last
+        self._asking: Callable[[str | None], None] | None = None
+        self.gallery, self.traces = Gallery(), Traces()
+        self.generation = GenerationPane(terminal.look)
+        self.training = TrainingPane(terminal.look)
+        self.log_pane, self.details = LogPane(), DetailsPane()
+        self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
+        self._aside = Lines(id="aside")
+        self._ask = Ask(id="ask", compact=True)
+        self._pacer = Pacer(self)
+
+    # Making it
+
+    def compose(self) -> ComposeResult:
+        """A line above, the panes, and two lines below."""
+        yield self._top
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield self.generation
+                yield self.log_pane
+            with Vertical(id="right"):
+                yield self.training
+                yield self.details
+        yield self._ask
+        yield self._aside
+        yield self._bottom
+        yield self._hints
+
+    def on_mount(self) -> None:
+        """Show at once what there is; the model's process comes after."""
+        self._ask.display = False
+        if self._liked.keys:
+            self.set_keymap(remapped(self._liked.keys))
+        self._arrange()
+        self.generation.focus()
+        self._look()
+        self._first_sample()
+        self.set_interval(_LOOK_EVERY, self._look)
+        self._frames = self.set_interval(_FRAME, self._frame, pause=True)
+        if self.live is not None and not self._only_traces:
+            self.call_after_refresh(self._start_model)
+
+    @property
+    def _only_traces(self) -> bool:
+        """Whether nothing is watched but generations of somebody else's."""
+        return bool(self.watched) and all(story.format == "trace" for story in self.stories)
+
+    def _start_model(self) -> None:
+        assert self.live is not None
+        self.live.start()
+        self._frames.resume()
+
+    def on_unmount(self) -> None:
+        """Nothing stays behind."""
+        if self.live is not None:
+            self.live.close()
+        for one in self.watched:
+            one.close()
+        self.attached.close()
+
+    # The course of time
+
+    @property
+    def stories(self) -> list[Story]:
+        """What is known of what is watched."""
+        return [one.story for one in self.watched]
+
+    def _look(self) -> None:
+        """Read what is new, and draw what it changes."""
+        now = self._clock()
+        if not self.watched and (found := self._look_for()):
+            self.watched.append(found)
+        changed = False
+        for one in self.watched:
+            changed = one.poll() or changed
+            changed = bool(one.story.check(now)) or changed
+        if self.traces.follow(self.stories) and self.traces.newest is not None:
+            self.gallery.add_live(self.traces.newest, None)
+            if self.generation.following:
+                self._show_entry(self.gallery.entries[-1].label, self.traces.newest, True)
+            self._arrange()
+        attached = self._see_whether_attached(now)
+        if not attached:
+            return
+        if self.live is not None and (self.live.state != "off") and not self._frames_needed:
+            self._frame()
+        if changed or not self._news_drawn:
+            self._draw_training(now)
+        self._draw_lines(now)
+
+    _news_drawn = False
+
+    def _see_whether_attached(self, now: float) -> bool:
+        attached = self.attached.now()
+        self._pacer.paused = not attached
+        slept = now - self._looked > _AWAY  # stopped, or the machine slept
+        if not attached and self._left is None:
+            self._left = now
+        since = self._left if attached and self._left is not None else self._looked if slept else None
+        if since is not None and attached:
+            self._left = None
+            if now - since >= _AWAY:
+                self._tell_what_happened(since, now)
+            self.refresh(layout=True)
+        self._looked = now
+        return attached
+
+    def _tell_what_happened(self, since: float, now: float) -> None:
+        lines = [line for story in self.stories for line in story.away(since)]
+        if lines:
+            self._news = [f"while you were away ({duration(now - since)}): {lines[0]}", *lines[1:]]
+
+    @property
+    def _frames_needed(self) -> bool:
+        return self.generation.moving or (self.live is not None and self.live.state in ("generating", "loading"))
+
+    def _frame(self) -> None:
+        """Take in what the model said; draw it if a frame can be drawn now."""
+        now = self._clock()
+        if self.live is not None:
+            had = len(self.live.recordings), self.live.recording
+            self.live.poll(now)
+            if self.live.recording is not had[1] and self.live.recording is not None:
+                self._begin_text(self.live.recording)
+        if self.attached.now() and self._pacer.ready():
+            self.generation.tick(now)
+            self._describe(now)
+        if self._frames_needed:
+            self._frames.resume()
+        else:
+            self._frames.pause()
+
+    def _begin_text(self, recording: Recording) -> None:
+        assert self.live is not None
+        step = self.live.ready.step if self.live.ready else None
+        self.gallery.add_live(recording, step)
+        if self.generation.following and self.gallery.chosen is None:
+            self.generation.show(recording, caption=self._caption_of_live(), follow=True)
+
+    # Samples
+
+    def _first_sample(self) -> None:
+        """The newest recorded sample, at once, until the model writes."""
+        self._fill_gallery()
+        newest = self.gallery.newest_recorded()
+        if newest is not None and self.generation.recording is None:
+            self.generation.show(newest.recording(), caption=newest.label, follow=True)
+
+    def _fill_gallery(self) -> None:
+        for one in self.watched[:1]:
+            self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
+
+    def _go_to_sample(self, ways: int) -> None:
+        self._fill_gallery()
+        shown = self.gallery.move(ways)
+        if shown is None:
+            self._say("no samples yet")
+            return
+        self._show_entry(shown.label, shown.recording(), shown.live)
+        if shown.step is not None:
+            self.training.put_cursor(shown.step)
+        self._draw_details()
+
+    def _show_entry(self, label: str, recording: Recording | None, live: bool) -> None:
+        if recording is None:
+            self._say(f"{label}: its trace is not to be had")
+            return
+        self.generation.show(recording, caption=label, follow=live and recording.ended is None)
+        if not live:
+            self.generation.following = False
+            self.generation.draw()
+
+    def on_training_pane_moved(self, message: TrainingPane.Moved) -> None:
+        """What the model wrote at that moment of its training."""
+        self._fill_gallery()
+        entry = self.gallery.at(message.step) if message.step is not None else None
+        if message.step is None:
+            self._go_live()
+        elif entry is not None and entry is not self.gallery.chosen:
+            self.gallery.chosen = entry
+            self._show_entry(entry.label, entry.recording(), False)
+        self._draw_details()
+
+    def on_generation_pane_live(self) -> None:
+        """Back to the live edge."""
+        self._go_live()
+
+    def _go_live(self) -> None:
+        self.gallery.chosen = None
+        recording = self.live.recording if self.live is not None else None
+        recording = recording or self.traces.newest
+        newest = self.gallery.newest_recorded()
+        if recording is not None:
+            self.generation.show(recording, caption=self._caption_of_live(), follow=True)
+        elif newest is not None:
+            self.generation.show(newest.recording(), caption=newest.label, follow=True)
+        self.training.put_cursor(None)
+        self._frame()
+
+    def _caption_of_live(self) -> str:
+        if self.live is None:
+            return ""
+        step = f"@{self.live.ready.step:,}" if self.live.ready else ""
+        return f"{self.live.ready.model if self.live.ready else self.live.model}{step}"
+
+    # Drawing
+
+    def _describe(self, now: float) -> None:
+        live = self.live
+        if live is None or live.state == "off":
+            self.generation.describe("recorded", "", 0.0)
+            return
+        rule = live.settings.decoder
+        if rule == "confidence":
+            rule = f"conf ≥ {live.settings.threshold:g}"
+        message = {
+            "loading": f"loading {live.model} ...",
+            "dead": "the model's process is gone",
+            "waiting": live.message
+            or (f"next text in {live.remaining(now):.0f} s" if live.remaining(now) < 1e6 else ""),
+            "generating": live.message,
+        }.get(live.state, "")
+        self.generation.describe(rule, message if self.generation.following else "", live.seconds)
+
+    def _draw_training(self, now: float) -> None:
+        self._news_drawn = True
+        hint: list[Line] = [[(f" {text}", "")] for text in NOTHING_YET] if not self.watched else []
+        self.training.show_stories(self.stories, now, hint)
+        if self.watched:
+            story = self.watched[0].story
+            if self.log_pane.display:
+                self.log_pane.show_log(story.log, story.logged - len(story.log))
+            self._draw_details()
+
+    def _draw_details(self) -> None:
+        if self.details.display and self.watched:
+            self.details.show_story(self.watched[0].story, self.gallery.chosen_sample)
+
+    def _draw_lines(self, now: float) -> None:
+        """The line above and the two below."""
+        width = self.size.width
+        left: Line = [(" tdiff watch ", "bold"), (" ", ""), *self._what(now)]
+        right: Line = [(f"{self.terminal.remedy} ", "bold")] if self.terminal.remedy else [(f"{self._where()} ", "dim")]
+        self._top.show([two_ends(left, right, width)])
+        self._bottom.show([two_ends(self._telling(now), self._alert_count(), width)])
+        self._aside.show([self._in_a_line()])
+        self._hints.show([self._hint_line(width)])
+        self._describe(now)
+
+    def _in_a_line(self) -> Line:
+        """What a pane that is not shown would tell, where there is room for one pane only."""
+        if not self.generation.display:
+            return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
+        if not self.watched:
+            return []
+        told = figures(self.watched[0].story, self.training.smoothing)
+        return [(" training ", "dim"), (f"{progress(self.watched[0].story)} ", ""), *flow(told, self.size.width, 1)[0]]
+
+    def _where(self) -> str:
+        colours = {"truecolor": "16M", "256": "256", "16": "16", "none": "no"}[self.terminal.colour]
+        program = "" if self.terminal.program == "plain" else f"{self.terminal.program} · "
+        return f"{program}{colours} colours"
+
+    def _what(self, now: float) -> Line:
+        """Of each watched run: its name, its state, the age of its newest record, and what its source says."""
+        line: Line = []
+        for one in self.watched:
+            state = one.story.state(now)
+            age = f" {duration(max(0.0, now - one.story.last_time))} ago" if one.story.last_time else ""
+            mark, style = _STATES.get(state, ("·", ""))
+            line += [
+                ("  " if line else "", ""),
+                (visible_line(one.story.name), "bold"),
+                (f" {mark} {state}{age}", style),
+            ]
+            told = one.status()
+            if told.text:
+                line.append((f" ({told.text})", "dim"))
+            if one.target.address:
+                line.append((f" {told.lost} lost", "bold" if told.lost else "dim"))
+            if one.filling is not None:
+                line.append((f" reading {one.filling:.0%}", "dim"))
+        return line or [("no run", "dim")]
+
+    def _telling(self, now: float) -> Line:
+        if self._note:
+            return [(f" {self._note}", "")]
+        if self.live is not None and self.live.state == "dead":
+            return [(f" {self.live.message}", "bold"), (f" · {self._first_name(_KEYS['restart'])} starts it again", "")]
+        if self._news:
+            return [(" " + " · ".join(self._news), "bold")]
+        notices = [notice for story in self.stories for notice in story.alerts]
+        if notices:
+            [newest] = alert_lines(self.stories[0], 1)[:1] or [[(f" {notices[-1].text}", "")]]
+            return [(" ▲", "bold"), *newest]
+        return []
+
+    def _alert_count(self) -> Line:
+        count = sum(len(story.alerts) for story in self.stories)
+        return [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
+
+    def _hint_line(self, width: int) -> Line:
+        """The keys that act now, as many as fit."""
+        pane = self._focused_pane()
+        line: Line = []
+        last: Line = []
+        for hint, keys in groupby((*_hints_of(pane.id if pane else ""), *_hints_of("app")), key=lambda key: key.hint):
+            names = "".join(self._first_name(key) for key in keys)
+            item: Line = [(f" {names} ", "bold"), (f"{hint} ", "dim")]
+            if hint == "help":
+                last = item
+            elif line_width([*line, *item]) + 8 < width:
+                line += item
+        return two_ends(line, last, width)
+
+    def _first_name(self, key: Key) -> str:
+        """The first of the keys of an entry, after the user's changes."""
+        return shown(self._liked.keys.get(key.id, key.keys).split(",")[0], ascii=self.terminal.glyphs == "ascii")
+
+    def _say(self, text: str) -> None:
+        """A word on the line below, until the next key."""
+        self._note = visible_line(text)
+        self._draw_lines(self._clock())
+
+    # Panes
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size may want another arrangement."""
+        self._arrange()
+        self.call_after_refresh(lambda: self._draw_lines(self._clock()))
+
+    def on_descendant_focus(self) -> None:
+        """In a short window, only the focused pane is shown whole."""
+        self._last_pane = self._focused_pane() or self._last_pane
+        self._arrange()
+        self._draw_lines(self._clock())
+
+    def _focused_pane(self) -> Pane | None:
+        return self.focused if isinstance(self.focused, Pane) else None
+
+    def _arrange(self) -> None:
+        """Which panes are shown, and how: beside one another, stacked, one alone, or a single line."""
+        width, height = self.size
+        if not width or not height:
+            return
+        tiny = width < 40 or height < 6
+        alone = self._zoomed or height < 16
+        focused = self._focused_pane()
+        shown_panes = self._shown()
+        chosen = focused.id if focused is not None and focused.id in shown_panes else next(iter(shown_panes), "")
+        for name in _PANES:
+            visible = name in shown_panes and (not alone or name == chosen) and not tiny
+            self.query_one(f"#{name}").display = visible
+        for side, names in (("#left", ("generation", "log")), ("#right", ("training", "details"))):
+            self.query_one(side).display = any(self.query_one(f"#{name}").display for name in names)
+        self.query_one("#panes").styles.layout = "horizontal" if width >= 100 else "vertical"
+        self.query_one("#panes").display = not tiny
+        self._aside.display = alone and not self._zoomed and height >= 8 and not tiny
+        self._bottom.display = not tiny and height >= 9
+        self._hints.display = not tiny and height >= 7
+        if self.focused is None and self._last_pane is not None and self._last_pane.display:
+            self.screen.set_focus(self._last_pane)  # it was hidden, which takes the focus away
+
+    def _shown(self) -> list[str]:
+        """The panes that are shown where there is room: by the user's choice, else by the size of the window."""
+        usual = ["generation"] if self._only_traces else ["generation", "training"]
+        if self.size.width >= 140 and self.size.height >= 30:
+            usual = [*usual, "log", "details"]
+        return [name for name in _PANES if self._wanted.get(name, name in usual)]
+
+    def _toggle(self, name: str) -> None:
+        self._wanted[name] = name not in self._shown()
+        if not self._shown():
+            self._wanted[name] = True
+        self._arrange()
+        focused = self._focused_pane()
+        if focused is None or not focused.display:
+            self._step_focus(1)
+        self._draw_training(self._clock())
+        self._draw_lines(self._clock())
+
+    # Keys
+
+    def on_key(self) -> None:
+        """A key wipes the last word and the news."""
+        self._note, self._news = "", []
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.exit()
+
+    def action_help(self) -> None:
+        """All keys."""
+        self.push_screen(Page("keys", help_lines(self._liked.keys, ascii=self.terminal.glyphs == "ascii")))
+
+    def action_palette(self) -> None:
+        """Commands by name."""
+        self.action_command_palette()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette offers what the keys do."""
+        for key in KEYS:
+            yield SystemCommand(f"{key.does} ({shown(key.keys)})", "", partial(self._perform, key))
+
+    def _perform(self, key: Key) -> None:
+        node = self if key.where == "app" else self.query_one(f"#{key.where}")
+        self.run_worker(self.run_action(key.id, node))
+
+    def action_next_pane(self) -> None:
+        """Focus on the next pane."""
+        self._step_focus(1)
+
+    def action_previous_pane(self) -> None:
+        """Focus on the pane before."""
+        self._step_focus(-1)
+
+    def _step_focus(self, ways: int) -> None:
+        names = self._shown()
+        focused = self._focused_pane()
+        here = names.index(str(focused.id)) if focused is not None and focused.id in names else -ways
+        target = self.query_one(f"#{names[(here + ways) % len(names)]}")
+        assert target.parent is not None
+        target.display = target.parent.display = True  # what is not displayed cannot have the focus
+        self.screen.set_focus(target)
+        self._arrange()
+
+    def action_zoom(self) -> None:
+        """One pane, or all."""
+        self._zoomed = not self._zoomed
+        self._arrange()
+
+    def action_toggle_generation(self) -> None:
+        """Show or hide the generation."""
+        self._toggle("generation")
+
+    def action_toggle_training(self) -> None:
+        """Show or hide the curves."""
+        self._toggle("training")
+
+    def action_toggle_log(self) -> None:
+        """Show or hide the log."""
+        self._toggle("log")
+
+    def action_toggle_details(self) -> None:
+        """Show or hide the details."""
+        self._toggle("details")
+
+    def action_alerts(self) -> None:
+        """All alerts."""
+        lines = [line for story in self.stories for line in alert_lines(story)]
+        self.push_screen(Page("alerts", lines or [[("nothing yet", "dim")]]))
+
+    def action_previous_sample(self) -> None:
+        """The sample before."""
+        self._go_to_sample(-1)
+
+    def action_next_sample(self) -> None:
+        """The sample after."""
+        self._go_to_sample(1)
+
+    def action_restart(self) -> None:
+        """The model's process, again."""
+        if self.live is None:
+            self._say("there is no model's process here")
+            return
+        self._start_model()
+        self._say("starting the model's process again ...")
+
+    def action_copy(self) -> None:
+        """The shown text to the clipboard."""
+        text = self.generation.text()
+        if text:
+            self.copy_to_clipboard(text)
+            self._say(f"copied {len(text):,} characters")
+
+    def action_export(self) -> None:
+        """The shown trace to a file here."""
+        recording = self.generation.recording
+        if recording is None:
+            self._say("there is no trace to save yet")
+            return
+        path = _free_path("trace")
+        try:
+            write_whole(path, "".join(map(to_line, recording.lines())).encode())
+        except OSError as why:
+            self._say(f"{path} cannot be written: {why.strerror}")
+            return
+        self._say(f"saved {path}; tdiff watch {path} shows it again")
+
+    def on_generation_pane_ask(self, message: GenerationPane.Ask) -> None:
+        """What the generation pane wants of the model."""
+        if message.what == "replay":
+            self.generation.replay(self._clock())
+            self._frames.resume()
+            return
+        live = self.live
+        if live is None:
+            self._say("there is no model here; give one with --model")
+            return
+        if message.what == "prompt":
+            self._ask_for("prompt (empty: the model's own openings)", live.prompt or "", self._set_prompt)
+            return
+        if message.what == "new_text":
+            live.new_text()
+        elif message.what == "decoder":
+            self._say(f"decoder {live.next_decoder()}")
+        else:
+            live_value = live.shift_threshold(1 if message.what == "threshold_up" else -1)
+            self._say(f"threshold {live_value:g}")
+        self._go_live()
+        self._frames.resume()
+
+    def _set_prompt(self, text: str | None) -> None:
+        if text is not None and self.live is not None:
+            self.live.set_prompt(text.replace("\\n", "\n") or None)
+            self._go_live()
+            self._frames.resume()
+
+    def on_log_pane_find(self) -> None:
+        """Ask what to find."""
+        self._ask_for("find", "", lambda text: self.log_pane.find(text or ""))
+
+    def on_training_pane_asked(self) -> None:
+        """Ask which metrics to show."""
+        self._ask_for("metric (a part of its name; empty: the loss)", "", lambda text: self.training.choose(text or ""))
+
+    # Asking for a line of text
+
+    def _ask_for(self, what: str, value: str, then: Callable[[str | None], None]) -> None:
+        self._asking, self._back_to = then, self._focused_pane()
+        self._ask.value, self._ask.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
+        self._ask.border_title = None
+        self._ask.display = True
+        self.screen.set_focus(self._ask)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Enter."""
+        self._answer(message.value)
+
+    def on_input_blurred(self) -> None:
+        """Going elsewhere leaves it."""
+        self._answer(None)
+
+    def on_ask_left(self) -> None:
+        """Esc or ctrl+g."""
+        self._answer(None)
+
+    def _answer(self, text: str | None) -> None:
+        then, self._asking = self._asking, None
+        if then is None:
+            return
+        self._ask.display = False
+        self.screen.set_focus(self._back_to or self.generation)
+        try:
+            then(text)
+        except TdiffError as why:
+            self._say(str(why))
+
+    _back_to: Pane | None = None
+
+
+_STATES = {
+    "running": ("●", "bold"),
+    "waiting": ("○", "dim"),
+    "stalled": ("▲", "reverse"),
+    "finished": ("✓", ""),
+    "stopped": ("■", ""),
+    "failed": ("✗", "reverse"),
+    "died": ("✗", "reverse"),
+}
+
+
+_KEYS = {key.id: key for key in KEYS}
+
+
+def _hints_of(where: str | None) -> list[Key]:
+    return [key for key in KEYS if key.where == where and key.hint]
+
+
+def _free_path(stem: str) -> Path:
+    """A file name here that is not taken."""
+    names = (Path(f"{stem}-{n}.jsonl") for n in range(1, 1_000_000))
+    return next(path for path in names if not path.exists())
+
+
+def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: Preferences) -> None:
+    """Watch until the user leaves; then say in three lines where things stand."""
+    watched = [Watched(target, source=keys_apart(target)) for target in targets]
+
+    def trains_here() -> bool:
+        now = time.time()
+        return any(
+            trains_on_this_host(one.story.start.host if one.story.start else None, one.story.state(now))
+            for one in watched
+        )
+
+    def look_for() -> Watched | None:
+        found = places.newest_run()
+        return Watched(places.locate(str(found.path))) if found else None
+
+    app = WatchApp(
+        watched,
+        writer.live(options, targets, trains_here),
+        terminal,
+        liked,
+        look_for=look_for if not options.targets else lambda: None,
+    )
+    app.run(mouse=terminal.mouse)
+    if app.return_code:
+        sys.exit(app.return_code)
+    print("\n".join(summary(app, time.time())))
+
+
+def keys_apart(target: Target) -> PipeSource | None:
+    """Where standard input is what is watched: it under another number, and the keys in its place.
+
+    Raises TdiffError where there is no terminal to read keys from.
+    """
+    if target.kind != "pipe" or target.path is not None:
+        return None
+    source = PipeSource(os.dup(0))
+    try:
+        keys = os.open("/dev/tty", os.O_RDWR)
+    except OSError as why:
+        raise TdiffError(f"tdiff watch - reads its keys from the terminal, and there is none: {why.strerror}") from None
+    os.dup2(keys, 0)
+    os.close(keys)
+    return source
+
+
+def summary(app: WatchApp, now: float) -> list[str]:
+    """Where things stand, in three lines."""
+    lines = []
+    for one in app.watched:
+        story = one.story
+        loss = story.metrics.get("train/loss")
+        value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
+        lines.append(f"{story.name}: {story.state(now)}, {progress(story)}{value}")
+    written = sum(recording.ended is not None for recording in app.live.recordings) if app.live else 0
+    lines.append(f"{written} text{'s' * (written != 1)} generated" + (f" by {app.live.model}" if app.live else ""))
+    lines.append("tdiff watch shows it again; tdiff watch --once prints a snapshot")
+    return lines[-3:]

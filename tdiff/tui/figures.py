@@ -1,0 +1,85 @@
+"""The figures of a run beside its curves, as short pairs of name and value that flow into lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tdiff.render import Line, duration
+from tdiff.story import Story
+from tdiff.tui.lines import line_width
+
+Figure = tuple[str, str]
+"""(name, value)."""
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number as short as it can be read: 2.284, 91, 2.7e-04, 87.4k, 12.3M."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    size = abs(value)
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= unit:
+            scale = 1e3 if name == "k" else unit
+            return f"{value / scale:.{max(0, digits - 1 - len(str(int(size / scale))))}f}{name}"
+    if size and size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.{digits}g}"
+
+
+def figures(story: Story, smoothing: float) -> list[Figure]:
+    """What is told of a story, the most important first."""
+    told: list[Figure] = []
+
+    def last(name: str) -> float | None:
+        series = story.metrics.get(name)
+        return series.last[1] if series is not None and series.last else None
+
+    train, held = story.metrics.get("train/loss"), story.metrics.get("eval/loss")
+    if train is not None and train.last:
+        smooth = train.smoothed(smoothing)
+        told.append(("train", number(smooth[-1] if len(smooth) else train.last[1])))
+    if held is not None and held.last:
+        told.append(("val", number(held.last[1])))
+    judged = held if held is not None else train
+    best = judged.best if judged is not None else None
+    if best:
+        told.append(("best", f"{number(best[0])} @{best[1]:,.0f}"))
+    for label, name in (("grad", "train/grad_norm"), ("lr", "train/lr")):
+        if (value := last(name)) is not None:
+            told.append((label, number(value, 3)))
+    if (speed := last("train/tokens_per_second")) is not None:
+        told.append(("tok/s", number(speed, 3)))
+    if (load := last("gpu/load")) is not None:
+        told.append(("GPU", f"{load:.0f}%"))
+    if (memory := last("gpu/memory")) is not None:
+        told.append(("mem", f"{memory:.1f}G"))
+    if (heat := last("gpu/temperature")) is not None:
+        told.append(("", f"{heat:.0f}°C"))
+    if (power := last("gpu/power")) is not None:
+        told.append(("", f"{power:.0f}W"))
+    return told
+
+
+def progress(story: Story) -> str:
+    """Step k of n, percent, and the time to go."""
+    total = f"/{story.total:,}" if story.total and story.total < 100_000 else f"/{number(story.total)}"
+    parts = [f"step {story.step:,}{total if story.total else ''}"]
+    if story.progress is not None:
+        parts.append(f"{story.progress:.0%}")
+    if story.eta is not None and story.ended is None:
+        parts.append(f"ETA {duration(story.eta)}")
+    return " · ".join(parts)
+
+
+def flow(told: Sequence[Figure], width: int, rows: int) -> list[Line]:
+    """The figures in at most `rows` lines of `width` cells; those that do not fit are left out."""
+    lines: list[Line] = [[]]
+    for name, value in told:
+        pair: Line = [(f" {name} " if name else " ", "dim"), (value, "bold"), (" ", "")]
+        if line_width(lines[-1]) + line_width(pair) > width and lines[-1]:
+            if len(lines) == rows:
+                break
+            lines.append([])
+        lines[-1] += pair
+    return lines

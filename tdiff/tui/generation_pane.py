@@ -1,0 +1,275 @@
+"""The generation pane: blocks that resolve, live or recorded, and the recorder's place among the steps."""
+
+from __future__ import annotations
+
+from textual.message import Message
+from textual.widget import Widget
+
+from tdiff.canvas import Canvas
+from tdiff.palettes import PALETTES, Look
+from tdiff.recording import Recording
+from tdiff.render import Line, legend
+from tdiff.tui.canvas_view import CanvasView
+from tdiff.tui.keys import bindings
+from tdiff.tui.lines import Lines
+from tdiff.tui.pane import Pane
+
+_LEAP = 10
+_REPLAY_STEPS_A_SECOND = 20.0
+
+
+class GenerationPane(Pane):
+    """A recording, at one of its steps.
+
+    While it follows, the newest step is shown as it comes; pausing keeps the step, and what is generated meanwhile is
+    recorded all the same.
+    """
+
+    BINDINGS = bindings("generation")  # type: ignore[assignment]
+
+    class Live(Message):
+        """The user wants the live edge."""
+
+    class Ask(Message):
+        """The user wants something of the generation: prompt, new_text, decoder, threshold_down or threshold_up."""
+
+        def __init__(self, what: str) -> None:
+            super().__init__()
+            self.what = what
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(id="generation")
+        self.look = look
+        self.recording: Recording | None = None
+        self.at = 0
+        """Steps of the recording that are shown."""
+        self.following = True
+        """Whether the newest step is shown as it comes."""
+        self._replayed: float | None = None  # when the replay was at step 0
+        self._drawn: tuple[Recording | None, int] = (None, 0)
+        self._title, self._caption, self._message, self._seconds = "generation", "", "", 0.0
+        self._canvas_view = CanvasView(look)
+        self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
+
+    def body(self) -> list[Widget]:
+        """Canvas, legend, and the line of steps."""
+        return [self._canvas_view, self._legend, self._scrub]
+
+    def on_mount(self) -> None:
+        """The legend never changes but for the palette."""
+        self._draw_legend()
+
+    def on_resize(self) -> None:
+        """Everything that depends on the width."""
+        self._draw_legend()
+        self._tell()
+
+    # What is shown
+
+    def show(self, recording: Recording | None, *, caption: str, follow: bool, at: int | None = None) -> None:
+        """Show a recording: at its end, or after `at` steps."""
+        self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
+        self.at = (recording.steps if at is None else at) if recording else 0
+        self.draw()
+
+    def describe(self, title: str, message: str, seconds: float) -> None:
+        """The pane's title, a line on what the model's process is doing, and the seconds this text has taken so far."""
+        told = (title, message, seconds)
+        if told != (self._title, self._message, self._seconds):
+            self._title, self._message, self._seconds = told
+            self._tell()
+
+    def tick(self, now: float) -> None:
+        """Go on with what is followed or replayed."""
+        if self.recording is None:
+            return
+        if self._replayed is not None:
+            self.at = min(int((now - self._replayed) * _REPLAY_STEPS_A_SECOND), self.recording.steps)
+            if self.at == self.recording.steps:
+                self._replayed = None
+        elif self.following:
+            self.at = self.recording.steps
+        if self._drawn != (self.recording, self.at):
+            self.draw()
+
+    @property
+    def moving(self) -> bool:
+        """Whether a replay is going on."""
+        return self._replayed is not None
+
+    def draw(self) -> None:
+        """Draw the recording as it is at this step: only the places that changed, where it is the one drawn before."""
+        recording, at = self.recording, self.at
+        before, at_before = self._drawn
+        self._drawn = recording, at
+        if recording is None:
+            self._canvas_view.clear()
+        else:
+            changed: set[int] | None = None
+            if before is recording:
+                changed = set()
+                for step in range(min(at, at_before), max(at, at_before) + 1):
+                    changed.update(recording.changed(step))
+            self._canvas_view.show(self.canvas, changed)
+        self._tell()
+
+    @property
+    def canvas(self) -> Canvas:
+        """The canvas that is shown."""
+        assert self.recording is not None
+        return self.recording.canvas(self.at)
+
+    def text(self) -> str:
+        """What is shown, as text; masks as blocks."""
+        if self.recording is None:
+            return ""
+        return "".join(text or "█" for text in self.canvas.texts)
+
+    def in_a_line(self) -> str:
+        """Step, share, places left, and the text as it is, for where there is one line."""
+        if self.recording is None:
+            return self._message
+        canvas = self.canvas
+        return f"{self._readout(canvas)}  {' '.join(self.text().split())}"
+
+    def _readout(self, canvas: Canvas) -> str:
+        assert self.recording is not None
+        cap = f"/{self.recording.header.steps}" if self.recording.header.steps else ""
+        return f"step {canvas.index}{cap} · {canvas.revealed:.0%} · {canvas.left} left"
+
+    def _tell(self) -> None:
+        if not self.is_mounted:
+            return
+        recording = self.recording
+        state = "live" if self.following and not self.moving else "replay" if self.moving else "paused"
+        mark = {"live": "▶", "replay": "▷", "paused": "‖"}[state]
+        title: Line = [(f"{mark} {state}", "bold" if state == "live" else "reverse"), (f" · {self._title}", "")]
+        if recording is None:
+            self.frame([(self._title, "")], [], [(self._message, "")] if self._message else [], [])
+            self._scrub.show([])
+            return
+        canvas = self.canvas
+        self.frame(
+            title, [(self._readout(canvas), "")], [(self._message or self._caption, "")], [(self._speed(canvas), "")]
+        )
+        self._scrub.show([scrub_line(self.at, recording.steps, recording.ended is not None, self.size.width - 2)])
+
+    def _speed(self, canvas: Canvas) -> str:
+        assert self.recording is not None
+        ended = self.recording.ended
+        seconds = ended.seconds if ended else self._seconds
+        done = ended.tokens if ended else canvas.maskable - canvas.left
+        speed = f"{done / seconds:,.0f} tok/s" if seconds > 0 and done else "… tok/s"
+        return f"conf {canvas.mean_confidence:.2f} · {canvas.calls} calls · {speed}"
+
+    def _draw_legend(self) -> None:
+        self._legend.show([[(" ", ""), *legend(self.look, max(1, self.size.width - 4))]])
+
+    # Keys
+
+    def _to(self, step: int) -> None:
+        if self.recording is None:
+            return
+        self.at = min(max(step, 0), self.recording.steps)
+        self.following, self._replayed = False, None
+        self.draw()
+
+    def action_pause(self) -> None:
+        """Pause here, or go on at the live edge."""
+        if self.following or self.moving:
+            self.following, self._replayed = False, None
+            self._tell()
+        else:
+            self.post_message(self.Live())
+
+    def action_step_back(self) -> None:
+        """One step back."""
+        self._to(self.at - 1)
+
+    def action_step_forward(self) -> None:
+        """One step forward."""
+        self._to(self.at + 1)
+
+    def action_leap_back(self) -> None:
+        """Ten steps back."""
+        self._to(self.at - _LEAP)
+
+    def action_leap_forward(self) -> None:
+        """Ten steps forward."""
+        self._to(self.at + _LEAP)
+
+    def action_first_step(self) -> None:
+        """To the canvas before the first step."""
+        self._to(0)
+
+    def action_live(self) -> None:
+        """To the live edge."""
+        self.post_message(self.Live())
+
+    def replay(self, now: float) -> None:
+        """Play the recording from its first step."""
+        if self.recording is not None:
+            self.following, self._replayed, self.at = False, now, 0
+            self.draw()
+
+    def action_scroll_up(self) -> None:
+        """Scroll the text up."""
+        self._canvas_view.scroll_rows(-1)
+
+    def action_scroll_down(self) -> None:
+        """Scroll the text down."""
+        self._canvas_view.scroll_rows(1)
+
+    def action_palette_next(self) -> None:
+        """The next palette."""
+        names = list(PALETTES)
+        name = names[(names.index(self.look.palette) + 1) % len(names)]
+        self.set_look(
+            Look(
+                palette=name,
+                ground=self.look.ground,
+                colour=self.look.colour,
+                glyphs=self.look.glyphs,
+                utf8=self.look.utf8,
+            )
+        )
+
+    def set_look(self, look: Look) -> None:
+        """Draw with another look."""
+        self.look = self._canvas_view.look = look
+        self._drawn = (None, 0)
+        self._draw_legend()
+        self.draw()
+
+    def action_replay(self) -> None:
+        """Play this text again."""
+        self.post_message(self.Ask("replay"))
+
+    def action_prompt(self) -> None:
+        """Edit the prompt."""
+        self.post_message(self.Ask("prompt"))
+
+    def action_new_text(self) -> None:
+        """Begin another text."""
+        self.post_message(self.Ask("new_text"))
+
+    def action_decoder(self) -> None:
+        """The next decoder."""
+        self.post_message(self.Ask("decoder"))
+
+    def action_threshold_down(self) -> None:
+        """A lower threshold."""
+        self.post_message(self.Ask("threshold_down"))
+
+    def action_threshold_up(self) -> None:
+        """A higher threshold."""
+        self.post_message(self.Ask("threshold_up"))
+
+
+def scrub_line(at: int, steps: int, ended: bool, width: int) -> Line:
+    """Where the shown step is among all: ◀ 0 ━━━╸37┄┄┄ 64 ▶."""
+    head, tail = " ◀ 0 ", f" {steps}{' ▶' if ended else ' …'} "
+    here = str(at) if 0 < at < steps else ""
+    room = max(0, width - len(head) - len(tail) - len(here) - 1)
+    done = round(room * at / steps) if steps else 0
+    return [(head, "dim"), ("━" * done + "╸", ""), (here, "bold"), ("┄" * (room - done), "dim"), (tail, "dim")]

@@ -1,0 +1,81 @@
+"""The help screen: all keys, from the one table, and what the marks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+
+from tdiff.render import Line
+from tdiff.tui.keys import KEYS, Where, shown
+from tdiff.tui.lines import Lines
+
+_TITLES: dict[Where, str] = {
+    "app": "Everywhere",
+    "generation": "Generation (tab takes you there)",
+    "training": "Training",
+    "log": "Log",
+}
+
+
+def help_lines(changed: Mapping[str, str], *, ascii: bool) -> list[Line]:
+    """The keys of every part of the view, as they are after a user's changes (id -> keys)."""
+    lines: list[Line] = []
+    for where, title in _TITLES.items():
+        lines += [[], [(title, "bold")]] if lines else [[(title, "bold")]]
+        for key in KEYS:
+            if key.where == where:
+                names = shown(changed.get(key.id, key.keys), ascii=ascii)
+                lines.append([(f"  {names:<18}", "bold"), (f" {key.does}", ""), (f"  ({key.id})", "dim")])
+    lines += [
+        [],
+        [("Keys and colours", "bold")],
+        [("  watch.toml in your configuration folder changes them:", "")],
+        [('    palette = "light"', "")],
+        [("    [keys]", "")],
+        [('    pause = "space,p"', "")],
+    ]
+    return lines
+
+
+class Page(ModalScreen[None]):
+    """A page of lines over the view; most keys close it."""
+
+    BINDINGS = [  # noqa: RUF012 - textual's own way
+        Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("pagedown,space", "scroll(10)", show=False),
+        Binding("pageup,b", "scroll(-10)", show=False),
+    ]
+    DEFAULT_CSS = """
+    Page { align: center middle; }
+    Page > VerticalScroll { width: 84; max-width: 100%; max-height: 100%; height: auto; border: round $foreground;
+        padding: 0 1; background: $background; }
+    Page Lines { height: auto; }
+    """
+
+    def __init__(self, title: str, lines: Sequence[Line]) -> None:
+        super().__init__()
+        self._title, self._page = title, list(lines)
+
+    def compose(self) -> ComposeResult:
+        """The page in a box that scrolls."""
+        with VerticalScroll() as box:
+            box.border_title = f"{self._title} · q closes"
+            box.can_focus = False
+            page = Lines(id="page")
+            page.styles.height = len(self._page)
+            page.show(self._page)
+            yield page
+
+    def action_leave(self) -> None:
+        """Back to the view."""
+        self.dismiss()
+
+    def action_scroll(self, rows: int) -> None:
+        """Scroll the page."""
+        self.query_one(VerticalScroll).scroll_relative(y=rows, animate=False)

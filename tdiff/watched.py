@@ -1,0 +1,188 @@
+"""One watched thing: a source, and the story of what it says.
+
+A big file is told twice: its newest lines at once, and, by a thread, the whole of it; when that has caught up, its
+story takes the place of the first. Nothing here knows what a line means or how it is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tdiff.errors import TdiffError
+from tdiff.places import Target
+from tdiff.sources import FileSource, PipeSource, Read, Source, Status, where_newest
+from tdiff.ssh import SshSource
+
+if TYPE_CHECKING:
+    from tdiff.story import Story
+
+BIG = 8 << 20
+"""Bytes of a file from which its newest lines come first."""
+NEWEST = 20_000
+"""How many of them."""
+_PIECE = 1 << 18
+"""Bytes read in one go, so that whoever shares the interpreter has its turn soon."""
+_PAUSE = 0.0005
+"""Seconds between two pieces of the whole file."""
+_SETTLED = 5.0
+"""Seconds without a change after which a last line without its end is taken for a whole one."""
+
+
+def open_source(target: Target) -> Source:
+    """What reads a target. Raises TdiffError where standard input is a terminal, or there is no ssh client."""
+    if target.address:
+        return SshSource(target.address)
+    if target.kind == "pipe" and target.path:
+        try:
+            return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
+        except OSError as why:
+            raise TdiffError(f"{str(target.path)!r} cannot be read: {why.strerror}") from None
+    return FileSource(target.path) if target.path else PipeSource()
+
+
+class Watched:
+    """A target, followed by calls of `poll`, which never wait for it."""
+
+    def __init__(self, target: Target, story: Callable[[], Story] | None = None, source: Source | None = None) -> None:
+        """`story` makes an empty story, `source` is read in place of the target's own. Raises as `open_source`."""
+        self.target = target
+        self._new = story or (lambda: _story(target.label))
+        self.story = self._new()
+        """What is known. Another object takes its place when a big file has been read as a whole."""
+        self.behind = False
+        """Whether the last poll left something that is there already."""
+        self._source = source or open_source(target)
+        self._fill: _Fill | None = None
+        self._begun = False
+
+    @property
+    def filling(self) -> float | None:
+        """The share of a big file that has been read behind its newest lines, 0..1; None when that is over."""
+        return self._fill.share if self._fill else None
+
+    def poll(self, seconds: float = 0.05) -> bool:
+        """Read what is new into the story, for about `seconds` at most; whether there was anything."""
+        end = time.monotonic() + seconds
+        new = self._swap() if self._begun else self._begin()
+        while True:
+            read = self._source.read(_PIECE)
+            new |= _tell(self.story, read, self._source)
+            self.behind = read.more
+            if self._fill and not self.behind and not self._fill.ident:
+                self._fill.start()  # not before: it would take half of the time that the newest lines need
+            if not self.behind or time.monotonic() >= end:
+                return new
+
+    def finish(self, seconds: float) -> bool:
+        """Read all that there is now, for a snapshot after which nothing is polled; whether it could be had.
+
+        A pipe is read to its end. After `seconds` only what is there already is still read, however long that takes,
+        and what another host goes on sending.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            new = self.poll()
+            status = self.status()
+            if not self.behind and not self._fill:
+                if status.current:
+                    break
+                if new and isinstance(self._source, SshSource):
+                    end = max(end, time.monotonic() + min(seconds, 1.0))
+                if time.monotonic() >= end:
+                    return False
+            if not self.behind:
+                time.sleep(0.01)
+        if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED and (last := self._source.torn()):
+            self.story.feed([last])
+        return True
+
+    def status(self) -> Status:
+        """How the source is doing."""
+        return self._source.status()
+
+    def close(self) -> None:
+        """Let go of the source, and end the thread."""
+        if self._fill:
+            self._fill.stopped = True
+            if self._fill.ident:
+                self._fill.join(1)
+            self._fill.source.close()
+            self._fill = None
+        self._source.close()
+
+    def _begin(self) -> bool:
+        """Where the file is big: its first line, which may be a heading, and a source for its newest."""
+        self._begun = True
+        if not isinstance(self._source, FileSource):
+            return False
+        try:
+            path = self._source.path
+            if path.stat().st_size <= BIG or not (offset := where_newest(path, NEWEST)):
+                return False
+        except (OSError, ValueError):
+            return False  # the source will say why
+        start = self._source
+        self.story.feed(start.read(1 << 16).lines[:1])
+        start.close()
+        self._source = FileSource(path, offset)
+        self._fill = _Fill(path, self._new())
+        return True
+
+    def _swap(self) -> bool:
+        """Go on with the story of the whole, where it has been read."""
+        fill = self._fill
+        if not fill or not fill.ident or fill.is_alive():
+            return False
+        self._fill = None
+        if fill.failure:
+            raise fill.failure
+        self._source.close()
+        self._source, self.story = fill.source, fill.story
+        return True
+
+
+class _Fill(threading.Thread):
+    """Reads a whole file into a story of its own."""
+
+    def __init__(self, path: Path, story: Story) -> None:
+        super().__init__(daemon=True, name="fill")
+        self.source = FileSource(path)
+        self.story = story
+        self.share = 0.0
+        self.stopped = False
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """As far as the file reached at first: what is written meanwhile is left to whoever polls."""
+        try:
+            goal, more = 0, True
+            while more and not self.stopped:
+                read = self.source.read(_PIECE)
+                _tell(self.story, read, self.source)
+                goal = goal or self.source.size
+                more = read.more and self.source.offset < goal
+                self.share = min(1.0, self.source.offset / max(1, goal))
+                time.sleep(_PAUSE)
+        except Exception as why:
+            self.failure = why  # for the thread that polls
+
+
+def _tell(story: Story, read: Read, source: Source) -> bool:
+    """Pass on what was read; the newest lines with the time when they were written, so far as that is known."""
+    if read.reset:
+        story.reset()
+    if read.lines:
+        age = None if read.more else source.status().age
+        story.feed(read.lines, None if age is None else time.time() - age)
+    return read.reset or bool(read.lines)
+
+
+def _story(name: str) -> Story:
+    from tdiff.story import Story
+
+    return Story(name)

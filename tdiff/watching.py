@@ -1,0 +1,124 @@
+"""`tdiff watch`: what was typed becomes sources, a terminal and a model's process; then the view, or one snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tdiff import preferences, runs
+from tdiff.config import MOST, DecodeSettings
+from tdiff.errors import TdiffError
+
+if TYPE_CHECKING:
+    from tdiff.places import Target
+
+MOST_TARGETS = 4
+"""Runs that can be watched at once."""
+_PATIENCE = 15.0
+"""Seconds that a snapshot waits for a source on another machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asked for."""
+
+    targets: Sequence[str] = ()
+    model: str | None = None
+    prompt: str | None = None
+    length: int = 0
+    seed: int | None = None
+    device: str = "auto"
+    decoding: dict[str, Any] = field(default_factory=dict)
+    """Fields of DecodeSettings that were given."""
+    every: float = 5.0
+    once: bool = False
+    as_json: bool = False
+    doctor: bool = False
+    mouse: bool = True
+    color: str = ""
+    glyphs: str = ""
+    palette: str = ""
+    theme: str = ""
+
+
+def watch(options: Options) -> None:
+    """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
+    from tdiff import places, terminal
+
+    _check(options)
+    liked = preferences.load()
+    here = terminal.here(
+        color=options.color or liked.color or "auto",
+        glyphs=options.glyphs or liked.glyphs or "auto",
+        palette=options.palette or liked.palette or "auto",
+        mouse=False if not options.mouse else liked.mouse,
+        ask=not (options.once or options.as_json),
+    )
+    if options.doctor:
+        from tdiff.doctor import doctor
+
+        print(doctor(here))
+        return
+    targets = [places.locate(word) for word in options.targets]
+    if not targets and (newest := places.newest_run()):
+        targets = [places.locate(str(newest.path))]
+    if options.once or options.as_json:
+        _once(targets, options.as_json)
+        return
+    if not (sys.stderr.isatty() and _keyboard(targets)):
+        raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
+    terminal.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+
+    from tdiff.tui import app
+
+    app.run(targets, options, here, liked)
+
+
+def _check(options: Options) -> None:
+    if len(options.targets) > MOST_TARGETS:
+        raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
+    if options.targets.count("-") > 1:
+        raise TdiffError("standard input (-) can be watched once")
+    if not 0 <= options.every < MOST:
+        raise TdiffError(f"--every must be at least 0 seconds; got {options.every:g}")
+    if not 0 <= options.length <= MOST:
+        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {options.length}")
+    DecodeSettings(**options.decoding)
+    if options.model is not None:
+        runs.find_model(options.model)
+
+
+def _keyboard(targets: Sequence[Any]) -> bool:
+    """Whether there are keys to be read; where standard input is watched they come from the terminal itself."""
+    return sys.stdin.isatty() or any(target.kind == "pipe" for target in targets)
+
+
+def _once(targets: Sequence[Target], as_json: bool) -> None:
+    """Print what is known of each target, and leave."""
+    from tdiff import snapshot
+    from tdiff.watched import Watched
+
+    if not targets:
+        raise TdiffError(
+            f"no run under {runs.ROOT}/ yet; begin one with tdiff train --run NAME, or name a log to watch"
+        )
+    watched = [Watched(target) for target in targets]
+    try:
+        for one in watched:
+            if not one.finish(_PATIENCE):
+                print(f"tdiff: {one.target.label}: {one.status().text or 'not all of it came'}", file=sys.stderr)
+        now = time.time()
+        stories = [one.story for one in watched]
+        if as_json:
+            for story in stories:
+                print(json.dumps(snapshot.data(story, now), ensure_ascii=False))
+        else:
+            print(snapshot.text(stories, now))
+    finally:
+        for one in watched:
+            one.close()

@@ -1,0 +1,217 @@
+"""What drawing a generation costs: `python -m tests.benchmarks.canvas`.
+
+The widget runs in a process of its own on a real pseudo-terminal that is drained at once, so that bytes are those that a
+terminal would get, and CPU is that of the whole app: textual, the widget and the thread that writes. Two kinds of text:
+one character a token, as the shipped model has it, and words of one to twelve characters, where every token that is
+revealed moves the text behind it. CPU time grows on a busy machine too: the loop in the last row tells by how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tdiff import terminal
+from tdiff.recording import Recording
+from tdiff.records import TraceHeader, TraceLine, TraceStep
+
+_SCREENS = ((80, 24), (160, 48))
+_WORDS = (
+    " the",
+    " of",
+    ",",
+    " a",
+    " hurry",
+    " forest",
+    " grandmother",
+    " basket",
+    " deep",
+    " girl",
+    "s",
+    " once",
+    " upon",
+)
+
+
+def trace(cells: int, steps: int, *, words: bool, given: int = 16) -> Iterator[TraceLine]:
+    """A generation whose places are revealed in any order, a few of them masked again and revealed anew."""
+    draw = random.Random(7)
+    texts = [draw.choice(_WORDS) if words else draw.choice("etaoin shrdlu ") for _ in range(cells)]
+    prompt = [(place, texts[place], 0) for place in range(given)]
+    known = {"version": "", "model": "", "decoder": "", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
+    yield TraceHeader(**known, cells=cells, given=prompt, steps=steps)
+    places = draw.sample(range(given, cells), cells - given)
+    for step in range(steps):
+        now = places[len(places) * step // steps : len(places) * (step + 1) // steps]
+        sure = [draw.choice((draw.uniform(0.15, 0.45), draw.random())) for _ in now]
+        change = [(place, texts[place], 0, c, "commit") for place, c in zip(now, sure, strict=True)]
+        yield TraceStep(index=step + 1, t=0.5, calls=step + 1, cells=change)
+
+
+def record(cells: int, steps: int, *, words: bool) -> Recording:
+    """That generation, recorded."""
+    header, *lines = trace(cells, steps, words=words)
+    assert isinstance(header, TraceHeader)
+    recording = Recording(header)
+    for line in lines:
+        recording.take(line)
+    return recording
+
+
+def child(report: str, cells: int, steps: int, words: bool, rate: float, frames: int) -> None:
+    """Show a generation, `rate` frames a second, again and again until so many were shown; then tell what it took."""
+    here = terminal.detect(os.environ, encoding="utf-8")
+    terminal.prepare(here, os.environ)
+    from tdiff.tui.canvas_view import CanvasView
+    from tdiff.tui.painting import TerminalApp
+
+    recording = record(cells, steps, words=words)
+    shown = [(recording.canvas(step), recording.changed(step)) for step in range(steps + 1)]
+
+    class Shown(TerminalApp):
+        """The widget alone."""
+
+        frame, begun, spent = 0, 0.0, 0.0
+
+        def compose(self) -> Iterator[CanvasView]:
+            self.view = CanvasView(here.look)
+            yield self.view
+
+        def on_mount(self) -> None:
+            self.view.show(shown[0][0])
+            self.set_timer(1.0, self.begin)  # what starting takes is not counted
+
+        def begin(self) -> None:
+            self.cpu, self.wall = time.process_time(), time.monotonic()
+            self.spent = 0.0
+            self.set_interval(1 / rate, self.tick)
+
+        def tick(self) -> None:
+            if self.frame == frames:
+                told = {
+                    "cpu": time.process_time() - self.cpu,
+                    "seconds": time.monotonic() - self.wall,
+                    "drawing": self.spent / frames,
+                }
+                Path(report).write_text(json.dumps(told), "utf-8")
+                self.exit()
+                return
+            self.frame += 1
+            canvas, changed = shown[self.frame % (steps + 1)]
+            self.begun = time.thread_time()
+            self.view.show(canvas, changed if self.frame % (steps + 1) else None)
+
+        def post_display_hook(self) -> None:
+            if self.begun:
+                self.spent, self.begun = self.spent + time.thread_time() - self.begun, 0.0
+
+    Shown(here).run()
+
+
+def measure(
+    screen: tuple[int, int], cells: int, steps: int, *, words: bool, rate: float = 30.0, frames: int
+) -> dict[str, float]:
+    """CPU and seconds of so many frames, CPU of drawing one, and the bytes that reached the terminal."""
+    columns, lines = screen
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    kept = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TMUX", "STY")}
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as report:
+        settings = {
+            "report": report.name,
+            "cells": cells,
+            "steps": steps,
+            "words": words,
+            "rate": rate,
+            "frames": frames,
+        }
+        command = [sys.executable, "-m", "tests.benchmarks.canvas", "--child", json.dumps(settings)]
+        running = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | {"TERM": "xterm-256color"}
+        )
+        os.close(theirs)
+        written = 0
+
+        def drain() -> None:
+            nonlocal written
+            try:
+                while piece := os.read(ours, 1 << 16):
+                    written += len(piece)
+            except OSError:  # the other end is closed
+                return
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        running.wait()
+        reader.join()
+        os.close(ours)
+        told: dict[str, float] = json.load(report)
+    return told | {"bytes": written}
+
+
+def scrubbing() -> tuple[float, float]:
+    """CPU of a step and of a jump in a recording of 257 steps and 1,025 places, in seconds: the mean and the worst."""
+    recording, draw, took = record(1025, 257, words=False), random.Random(1), []
+    for n in range(2000):
+        begun = time.process_time()
+        recording.canvas(n % 258 if n < 1000 else draw.randrange(258))
+        took.append(time.process_time() - begun)
+    return sum(took) / len(took), max(took)
+
+
+def reference() -> float:
+    """CPU of a loop that never changes, in seconds: the least of five."""
+    took = []
+    for _ in range(5):
+        begun, total = time.process_time(), 0
+        for n in range(200_000):
+            total += n * n % 7
+        took.append(time.process_time() - begun)
+    return min(took)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(**json.loads(given.child))
+        return
+    rows: list[tuple[str, str, str]] = []
+    big = measure((160, 48), 4096, 64, words=False, frames=300)
+    rows += [
+        ("4,096 cells, 64 new a frame, 30 frames/s, 160x48: CPU", f"{big['cpu'] / big['seconds']:.1%}", "< 20 %"),
+        ("  drawing one of its frames: CPU", f"{big['drawing'] * 1e3:.2f} ms", ""),
+        ("  bytes a frame", f"{big['bytes'] / 300:,.0f}", ""),
+    ]
+    for words in (False, True):
+        for screen in _SCREENS:
+            one = measure(screen, 1025, 257, words=words, frames=257)
+            what = f"1,025 {'words' if words else 'characters'} in 257 steps, {screen[0]}x{screen[1]}"
+            rows.append((f"{what}: written", f"{one['bytes'] / 1e3:,.0f} kB", "< 450 kB"))
+            rows.append(("  CPU at 30 steps/s", f"{one['cpu'] / one['seconds']:.1%}", ""))
+    mean, worst = scrubbing()
+    rows.append(
+        ("going to a step of a recording of that: CPU", f"{mean * 1e3:.2f} ms, worst {worst * 1e3:.2f}", "< 2 ms")
+    )
+    rows.append(("a loop of 200,000 multiplications (idle: about 9 ms)", f"{reference() * 1e3:.1f} ms", ""))
+    for what, value, target in rows:
+        print(f"{what:<62} {value:>24}   {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,636 @@
+"""Curves as lines of cells: what must be seen, exact sizes for any input, and pictures of a few charts."""
+
+import functools
+import math
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.style import Style
+
+from tdiff.axes import Scale, numbers, scale, tick_labels, ticks, x_label
+from tdiff.chart import Curve, View, draw, layout, letters, pan, ranges, readout, sparkline, zoom
+from tdiff.render import plain
+from tdiff.series import Series
+
+FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
+BITS = {0x01: (0, 0), 0x02: (0, 1), 0x04: (0, 2), 0x40: (0, 3), 0x08: (1, 0), 0x10: (1, 1), 0x20: (1, 2), 0x80: (1, 3)}
+
+
+def series(values, every: float = 1, first: float = 0, cap: int = 1 << 16) -> Series:
+    made = Series(cap)
+    made.extend([first + every * n for n in range(len(values))], values)
+    return made
+
+
+def curve(values, label: str = "train/loss", style: str = "color(215)", **how) -> Curve:
+    return Curve(series(values, **how), style, label)
+
+
+def falling(count: int, seed: int = 1, noise: float = 0.1) -> list[float]:
+    draws = random.Random(seed)
+    return [2.2 + 4 * math.exp(-12 * n / count) + draws.gauss(0, noise) for n in range(count)]
+
+
+def dots(lines, left: int) -> set[tuple[int, int]]:
+    """(column, row) of every dot of braille, counted from the upper left of the plotted area."""
+    found = set()
+    for y, line in enumerate(plain(lines).split("\n")):
+        for x, character in enumerate(line[left:]):
+            code = ord(character) - 0x2800
+            if 0 < code < 256:
+                found |= {(2 * x + dx, 4 * y + dy) for bit, (dx, dy) in BITS.items() if code & bit}
+    return found
+
+
+def cells(lines) -> list[list[tuple[str, str]]]:
+    """(character, style) of every cell."""
+    return [[(character, style) for text, style in line for character in text] for line in lines]
+
+
+# Any input
+
+
+@functools.cache
+def readable(style: str) -> Style:
+    return Style.parse(style)
+
+
+NUMBER = st.one_of(
+    st.floats(-100, 100),
+    st.floats(),
+    st.sampled_from([0.0, 1.0, -1.0, 1e-300, 5e-324, 1e299, -1e299, math.nan, math.inf, 1.7e9]),
+)
+VALUES = st.one_of(st.lists(NUMBER, max_size=40), st.lists(st.floats(0, 10), min_size=50, max_size=300))
+GAPS = st.sampled_from([0.0, 1e-3, 1.0, 10.0, 1e12])
+NOWHERE = st.one_of(st.none(), NUMBER)
+
+
+@st.composite
+def curves_of(draw):
+    made = []
+    for _ in range(draw(st.integers(0, 4))):
+        one = Series(draw(st.sampled_from([4, 16, 1024])))
+        clock = Series(draw(st.sampled_from([4, 1024]))) if draw(st.booleans()) else None
+        now, every = draw(st.sampled_from([0.0, -5.0, 1.0, 1e6, 1e15])), draw(GAPS)
+        for n, value in enumerate(draw(VALUES)):
+            one.append(now + every * n, value)
+            if clock is not None:
+                clock.append(now + every * n, 1.7e9 + 3.0 * n)
+        label = draw(st.sampled_from(["", "A train/loss", "train/loss", "eval/loss", "é"]))
+        made.append(Curve(one, draw(st.sampled_from(["", "color(80)", "bold color(9)"])), label, clock, 1.7e9))
+    return made
+
+
+VIEW = st.builds(
+    View,
+    x0=NOWHERE,
+    x1=NOWHERE,
+    y0=NOWHERE,
+    y1=NOWHERE,
+    log_x=st.booleans(),
+    log_y=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.6, 0.999]),
+    ghost=st.booleans(),
+    cursor=NOWHERE,
+    marks=st.lists(st.tuples(NUMBER, st.sampled_from(["color(203)", ""])), max_size=5).map(tuple),
+    axis=st.sampled_from(["step", "time", "tokens"]),
+)
+
+
+@FEW
+@given(curves_of(), VIEW, st.integers(-1, 130), st.integers(-1, 34), st.booleans(), st.booleans())
+def test_any_chart_has_exactly_the_lines_and_cells_asked_for(curves, view, width, height, ascii, colour):
+    drawn = draw(curves, view, width, height, ascii=ascii, colour=colour)
+    assert len(drawn) == max(0, height)
+    for line in drawn:
+        assert sum(cell_len(text) for text, _ in line) == max(0, width)
+        for text, style in line:
+            assert readable(style).color is None or colour
+            assert readable(style).bgcolor is None
+            assert text.isascii() or not ascii
+            assert text
+
+
+@FEW
+@given(curves_of(), VIEW, st.integers(1, 130), st.integers(1, 34), NUMBER, st.floats(0.01, 100), st.floats(-2, 2))
+def test_no_question_about_a_chart_raises(curves, view, width, height, x, factor, share):
+    x0, x1, y0, y1 = whole = ranges(curves, view)
+    assert x0 < x1 and y0 < y1 and all(map(math.isfinite, whole))
+    place = layout(curves, view, width, height)
+    assert x0 - (x1 - x0) <= place.x_of(width // 2) <= x1 + (x1 - x0) * 1.01
+    column = place.column_of(x)
+    assert column is None or place.left <= column < width
+    for moved in (zoom(view, whole, factor, x), pan(view, whole, share)):
+        draw(curves, moved, 40, 6)
+    for label, value, step in readout(curves, x, 0.6):
+        assert isinstance(label, str) and math.isfinite(value) and math.isfinite(step)
+    for one in curves:
+        for ascii in (False, True):
+            assert cell_len(sparkline(one.series, width, ascii=ascii)) == width
+
+
+# Everything that is there is seen
+
+
+@FEW
+@given(
+    st.lists(st.one_of(st.floats(-50, 50), st.floats(-50, 50), st.just(math.nan)), min_size=2, max_size=400),
+    st.integers(12, 120),
+    st.integers(4, 30),
+)
+def test_every_value_has_its_dot(values, width, height):
+    one = curve(values)
+    if not one.series.steps:
+        return
+    one = replace(one, series=without_broken(one.series))
+    place = layout([one], View(), width, height)
+    shown = dots(draw([one], View(), width, height)[:-1], place.left)
+    across, down = 2 * place.columns - 1, 4 * place.rows - 1
+    for step, value in zip(one.series.steps, one.series.mean, strict=True):
+        x, y = place.x.share(step) * across, (1 - place.y.share(value)) * down
+        assert any((int(x + dx), int(y + dy)) in shown for dx in (0.499, 0.501) for dy in (0.499, 0.501))
+
+
+def without_broken(full: Series) -> Series:
+    made = Series()
+    made.extend(full.steps, full.mean)
+    return made
+
+
+MILLION = 1_000_000
+SPIKES = (0, 1, 77_777, 400_000, 400_003, 654_321, 999_998, 999_999)
+
+
+@pytest.fixture(scope="module")
+def million() -> Series:
+    noise = [random.Random(5).gauss(2.5, 0.05) for _ in range(1000)]
+    values = noise * (MILLION // 1000)
+    for at in SPIKES:
+        values[at] = 9.0
+    return series(values)
+
+
+@pytest.mark.parametrize("view", [View(), View(smoothing=0.6), View(smoothing=0.99), View(log_y=True)], ids=repr)
+def test_a_spike_of_one_step_among_a_million_is_seen_in_every_view_that_contains_it(million, view):
+    draws = random.Random(3)
+    looks = [(0.0, MILLION - 1.0)]
+    for _ in range(60):
+        at, size = draws.choice(SPIKES), 10 ** draws.uniform(0, 6)
+        x0 = max(0.0, at - draws.random() * size)
+        looks.append((x0, min(MILLION - 1.0, max(float(at), x0 + 1, at + draws.random() * size))))
+    for x0, x1 in looks:
+        width, height = draws.choice([40, 80, 120]), draws.choice([6, 12, 30])
+        seen = replace(view, x0=x0, x1=x1)
+        for ascii in (False, True):
+            place = layout([Curve(million, "", "")], seen, width, height, ascii=ascii)
+            top = cells(draw([Curve(million, "", "")], seen, width, height, ascii=ascii))[0][place.left :]
+            for spike in SPIKES:
+                if not x0 <= spike <= x1:
+                    continue
+                leaf = million.steps[million.index(spike)]  # a spike is drawn at the end of its leaf
+                at = place.column_of(min(leaf, x1)) - place.left
+                assert any(character != " " for character, _ in top[max(0, at - 1) : at + 2]), (x0, x1, spike)
+
+
+def test_a_line_joins_the_values_of_a_short_run():
+    for values in ([1, 5, 2], [0, 0, 10, 0], list(range(30))):
+        place = layout([curve(values)], View(), 80, 12)
+        shown = dots(draw([curve(values)], View(), 80, 12)[:-1], place.left)
+        assert {x for x, _ in shown} == set(range(2 * place.columns))
+        for x in range(1, 2 * place.columns):
+            here, before = ({y for c, y in shown if c == column} for column in (x, x - 1))
+            assert min(abs(a - b) for a in here for b in before) <= 1
+
+
+def test_a_line_passes_through_a_view_between_two_values():
+    one = curve([0.0, 10.0], every=1000)
+    view = View(x0=400, x1=600)
+    lines = draw([one], view, 60, 8)
+    assert {x for x, _ in dots(lines[:-1], layout([one], view, 60, 8).left)} == set(
+        range(2 * layout([one], view, 60, 8).columns)
+    )
+
+
+# Looks
+
+
+def test_a_smoothed_curve_is_bright_before_its_dim_ghost():
+    one = curve(falling(4000))
+    drawn = cells(draw([one], View(smoothing=0.9), 80, 11))
+    place = layout([one], View(smoothing=0.9), 80, 11)
+    styles = {style for row in drawn[:-1] for character, style in row[place.left :] if character != " "}
+    assert styles == {"color(215)", "dim color(215)"}
+    for column in range(place.left, 80):
+        assert any(row[column][1] == "color(215)" for row in drawn[:-1])
+    alone = cells(draw([one], View(smoothing=0.9, ghost=False), 80, 11))
+    assert not any("dim" in style for row in alone[:-1] for character, style in row[place.left :] if character != " ")
+    raw = cells(draw([one], View(), 80, 11))
+    assert {style for row in raw[:-1] for character, style in row[place.left :] if character != " "} == {"color(215)"}
+
+
+def test_a_curve_that_is_not_to_be_smoothed_is_as_it_is():
+    one = replace(curve([5.0, 1.0, 1.0, 1.0], "held"), smooth=False)
+    assert draw([one], View(smoothing=0.9), 60, 8) == draw([one], View(), 60, 8)
+    assert draw([one], View(smoothing=0.9, ghost=False), 60, 8) == draw([one], View(), 60, 8)
+    assert readout([one], 1, 0.9) == [("held", 1.0, 1)]
+    assert readout([replace(one, smooth=True)], 1, 0.9)[0][1] > 2
+
+
+def test_of_two_curves_in_a_cell_the_later_gives_the_style_and_both_their_dots():
+    flat = View(y0=0, y1=7)
+    low, high = curve([0.0] * 9, "a", "color(1)"), curve([3.0] * 9, "b", "color(2)")
+    both = draw([low, high], flat, 40, 3)
+    place = layout([low, high], flat, 40, 3)
+    assert dots(both[:-1], place.left) == dots(draw([low], flat, 40, 3)[:-1], place.left) | dots(
+        draw([high], flat, 40, 3)[:-1], place.left
+    )
+    assert {style for _, style in cells(both)[1][place.left :]} == {"color(2)"}
+    assert {style for _, style in cells(draw([high, low], flat, 40, 3))[1][place.left :]} == {"color(1)"}
+
+
+def test_without_colour_curves_differ_by_weight_and_by_a_letter_at_their_end():
+    curves = [curve(falling(500, seed), f"{name} train/loss") for seed, name in enumerate("DCBA")]
+    drawn = cells(draw(curves, View(), 80, 12, colour=False))
+    assert sorted(row[-1][0] for row in drawn if row[-1][0] != " ") == list("ABCD")
+    assert all(readable(style).color is None for row in drawn for _, style in row)
+    assert len({style for row in drawn[:-1] for character, style in row if "⠀" < character <= "⣿"}) == 3
+    coloured = cells(draw(curves, View(), 80, 12))
+    assert not any(row[-1][0].isalpha() for row in coloured[:-1])
+
+
+def test_letters_are_those_of_the_labels_where_they_tell_the_curves_apart():
+    def of(*labels):
+        return letters([curve([1.0], label) for label in labels])
+
+    assert of("eval/loss", "train/loss") == ["e", "t"]
+    assert of("B train/loss", "A train/loss") == ["B", "A"]
+    assert of("B eval", "B train", "A eval", "A train") == ["b", "B", "a", "A"]
+    assert of("", "x") == ["A", "B"]
+    assert of("a", "a", "a") == ["A", "B", "C"]
+    assert of("é", "x") == ["A", "B"]
+
+
+def test_a_loss_that_is_not_finite_is_marked_where_the_curve_was():
+    values = falling(900) + [math.nan] * 100
+    drawn = cells(draw([curve(values)], View(), 80, 11))
+    marks = [(y, x) for y, row in enumerate(drawn) for x, (character, _) in enumerate(row) if character == "✗"]
+    last = curve(values).series.last[1]
+    place = layout([curve(values)], View(), 80, 11)
+    row = round((1 - place.y.share(last)) * (place.rows - 1))
+    assert {y for y, _ in marks} == {row}
+    assert [x for _, x in marks] == list(range(place.column_of(900), 80))
+    assert {drawn[y][x][1] for y, x in marks} == {"bold color(215)"}
+    plainly = plain(draw([curve(values)], View(), 80, 11, ascii=True))
+    assert "x" in plainly and plainly.isascii()
+
+
+def test_the_line_is_interrupted_where_values_were_not_finite():
+    values = [1.0, 1.0, math.nan, 1.0, 1.0]
+    row = next(line for line in plain(draw([curve(values)], View(), 60, 4)).split("\n") if "✗" in line)
+    before, after = row.split("✗")
+    assert before.endswith("    ") and after.startswith("    ")
+    whole = [1.0] * 5
+    assert not any("     " in line for line in plain(draw([curve(whole)], View(), 60, 4)).split("\n") if "⠤" in line)
+
+
+def test_a_run_without_one_finite_value_shows_its_marks():
+    drawn = plain(draw([curve([math.nan] * 50)], View(), 60, 6)).split("\n")
+    assert drawn[4].count("✗") > 20
+    assert drawn[5].endswith(" 49") and " 0 " in drawn[5]
+
+
+def test_alerts_stand_on_the_x_axis_or_above_its_label():
+    one = curve(falling(1000))
+    view = View(marks=((300, "color(203)"), (999, "color(203)"), (5000, "color(203)"), (math.nan, "")))
+    place = layout([one], view, 80, 11)
+    drawn = cells(draw([one], view, 80, 11))
+    assert [(y, x) for y, row in enumerate(drawn) for x, cell in enumerate(row) if cell == ("▲", "color(203)")] == [
+        (9, place.column_of(999)),
+        (10, place.column_of(300)),
+    ]
+    assert "".join(character for character, _ in drawn[10]).endswith(" 999")
+    assert "^" in plain(draw([one], view, 80, 11, ascii=True))
+    assert not any("color" in style for line in draw([one], view, 80, 11, colour=False) for _, style in line)
+
+
+def test_the_cursor_is_a_line_down_the_chart_that_hides_no_curve():
+    one = curve(falling(1000))
+    with_cursor, without = (cells(draw([one], View(cursor=at), 80, 11)) for at in (500, None))
+    column = layout([one], View(), 80, 11).column_of(500)
+    for y in range(10):
+        (character, style), (was, own) = with_cursor[y][column], without[y][column]
+        assert (character, style) == (("┊", "") if was == " " else (was, f"{own} reverse"))
+        with_cursor[y][column] = without[y][column]
+    assert with_cursor == without
+    assert draw([one], View(cursor=5000), 80, 11) == draw([one], View(), 80, 11)
+
+
+def test_at_80_columns_the_curve_is_at_least_60_columns_wide():
+    for values in ([2.0, 6.0], [3e-4, 0.0], [87_400.0, 2.0], [1.7e9, 1.7e9 + 1], [1e-12, 1e-11], [-1e5, 1e5]):
+        for height in (6, 11, 24):
+            assert layout([curve(values)], View(), 78, height).columns >= 60
+
+
+# Axes
+
+
+@FEW
+@given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12), st.floats(0.05, 0.5))
+def test_ticks_are_round_apart_and_within(low, size, apart):
+    on = scale(low, low + size, log=False)
+    found = ticks(on, apart)
+    places = [on.share(value) for value in found]
+    assert all(b - a >= apart * 0.999 for a, b in pairwise(places))
+    assert all(-0.011 <= place <= 1.011 for place in places)
+    if apart <= 0.3:
+        assert len(found) >= 2 or apart > 0.2
+    if len(found) > 1:
+        step = found[1] - found[0]
+        digits = f"{step:.3e}"[0]
+        assert digits in "125" or size < 1e-9 * abs(low)
+
+
+def test_labels_are_short_and_tell_the_ticks_apart():
+    def labels(low, high, apart=0.2, log=False):
+        on = scale(low, high, log)
+        return tick_labels(on, ticks(on, apart))
+
+    assert labels(2.2, 6.1) == ["3", "4", "5", "6"]
+    assert labels(2.281, 2.312) == ["2.29", "2.30", "2.31"]
+    assert labels(0, 3e-4) == ["0", "1e-4", "2e-4", "3e-4"]
+    assert labels(0, 9.1e4) == ["0", "20k", "40k", "60k", "80k"]
+    assert labels(-1, 1) == ["-1.0", "-0.5", "0", "0.5", "1.0"]
+    assert labels(1.7e9, 1.7e9 + 4) == [f"{1_700_000_000 + n}" for n in range(5)]
+    assert labels(0.03, 700, log=True) == ["0.1", "1", "10", "100"]
+    assert labels(2.2, 6.1, log=True) == ["4", "6"]
+    assert labels(1e-9, 1e9, log=True) == ["1e-8", "1e-4", "1", "10k", "100M"]
+
+
+@FEW
+@given(st.floats(1e-12, 1e12), st.floats(1.001, 1e12), st.floats(0.1, 0.5))
+def test_ticks_of_a_logarithmic_axis_are_apart_and_within(low, times, apart):
+    on = scale(low, low * times, log=True)
+    places = [on.share(value) for value in ticks(on, apart)]
+    assert all(b - a >= apart for a, b in pairwise(places))
+    assert all(-0.011 <= place <= 1.011 for place in places)
+
+
+def test_numbers_share_unit_and_decimals():
+    assert numbers([0.5, 1, 1.5], 0.5) == ["0.5", "1.0", "1.5"]
+    assert numbers([41_900_000, 0], 100_000) == ["41.9M", "0"]
+    assert numbers([1e15, 2e15], 1e15) == ["1e15", "2e15"]
+    assert numbers([2.5e-4, 5e-5], 5e-5) == ["2.5e-4", "0.5e-4"]
+    assert numbers([1e9, 1e9 + 0.2], 0.2) == ["1000000000.0", "1000000000.2"]
+    assert numbers([], 1) == []
+
+
+def test_the_x_axis_says_steps_times_or_tokens():
+    assert x_label(41_980, "step", 400) == "41,980"
+    assert x_label(0.5, "step", 0.01) == "0.5"
+    assert x_label(11_520, "time", 60) == "3 h 12 min"
+    assert x_label(1.25, "time", 0.01) == "1.25 s"
+    assert x_label(344_000_000, "tokens", 3e6) == "344M"
+    assert x_label(900, "tokens", 10) == "900"
+
+
+def last_line(curves, view, width=80):
+    return plain(draw(curves, view, width, 8)).split("\n")[-1]
+
+
+def test_x_by_time_and_by_tokens_follows_the_clock():
+    one, clock, tokens = series(falling(1000), every=10), Series(), Series()
+    for n in range(1000):
+        clock.append(10 * n, 1.7e9 + 4 * n + (36_000 if n >= 500 else 0))  # ten hours of pause
+        tokens.append(10 * n, 80_000 * n)
+    timed = Curve(one, "", "", clock, 1.7e9)
+    assert last_line([timed], View(axis="time")).startswith(" └ 0 s ─")
+    assert last_line([timed], View(axis="time")).endswith("─ 11 h 07 min")
+    assert last_line([Curve(one, "", "", tokens)], View(axis="tokens")).endswith("─ 79.9M")
+    for curve_, step in ((timed, 3330), (Curve(one, "", "", tokens), 3330), (Curve(one, "", ""), 3330)):
+        assert curve_.step(curve_.x(step)) == pytest.approx(step)
+    assert timed.x(4990) == pytest.approx(1996) and timed.x(5000) == pytest.approx(38_000)
+    place = layout([timed], View(axis="time"), 80, 11)
+    shown = {x for x, _ in dots(draw([timed], View(axis="time"), 80, 11)[:-1], place.left)}
+    assert shown == set(range(2 * place.columns))  # the pause is a straight line
+
+
+def test_a_logarithmic_y_axis_leaves_out_what_is_not_above_nought_and_says_so():
+    values = [10.0 ** -(n % 5) for n in range(200)]
+    mixed = [-value if n % 7 == 0 else value for n, value in enumerate(values)]
+    assert ranges([curve(mixed)], View(log_y=True))[2:] == pytest.approx((1e-4, 1.0))
+    assert "values ≤ 0 left out" in last_line([curve(mixed)], View(log_y=True))
+    assert "values <= 0 left out" in plain(draw([curve(mixed)], View(log_y=True), 80, 8, ascii=True))
+    assert "left out" not in last_line([curve(values)], View(log_y=True))
+    assert "left out" not in last_line([curve(mixed)], View())
+    nothing = draw([curve([-1.0, 0.0, -2.0])], View(log_y=True), 60, 8)
+    assert not dots(nothing[:-1], 0)
+
+
+def test_a_straight_line_in_both_logarithms_is_drawn_straight():
+    power = Curve(series([n**-0.5 for n in range(1, 3001)], first=1), "", "")
+    view = View(log_x=True, log_y=True)
+    place = layout([power], view, 80, 12)
+    across, down = 2 * place.columns - 1, 4 * place.rows - 1
+    for x, y in dots(draw([power], view, 80, 12)[:-1], place.left):
+        assert y == pytest.approx(x / across * down, abs=1.5)
+    assert last_line([power], view).split("─", 1)[0] == "   └ 1 "
+    assert " 10 " in last_line([power], view) and " 1,000 " in last_line([power], view)
+
+
+def test_steps_from_nought_on_have_a_logarithmic_axis_from_one_on():
+    assert ranges([curve([1.0, 2.0, 3.0])], View(log_x=True))[:2] == (1, 2)
+
+
+def test_one_record_or_a_constant_has_a_range_around_it():
+    x0, x1, y0, y1 = ranges([curve([2.5], first=7)], View())
+    assert (x0, x1) == (7, 8) and y0 < 2.5 < y1
+    assert ranges([curve([0.0] * 5)], View())[2:] == (-1, 1)
+    assert ranges([], View()) == (0, 1, 0, 1)
+    x0, x1, _, _ = ranges([curve([1.0] * 5)], View(x0=3, x1=3))
+    assert x0 == 3 < x1
+    assert ranges([curve([1.0] * 5)], View(x0=4, x1=2))[:2] == (2, 4)
+
+
+def test_y_follows_what_is_in_sight():
+    one = curve([100.0] * 10 + [1.0, 2.0] * 45)
+    assert ranges([one], View())[2:] == (1, 100)
+    assert ranges([one], View(x0=20, x1=50))[2:] == (1, 2)
+    assert ranges([one], View(x0=20, x1=50, y1=4))[2:] == (1, 4)
+    _, _, low, high = ranges([one], View(x0=20, smoothing=0.99, ghost=False))
+    assert low > 2 and high < 100  # only the smoothed curve is drawn, which still falls
+
+
+# Mouse and keys
+
+
+@FEW
+@given(st.integers(20, 200), st.integers(3, 30), st.booleans(), st.booleans(), st.integers(0, 200))
+def test_the_column_of_the_x_of_a_column_is_that_column(width, height, log, ascii, at):
+    one = curve(falling(3000), first=1)
+    place = layout([one], View(log_x=log), width, height, ascii=ascii)
+    column = place.left + at % place.columns
+    assert place.column_of(place.x_of(column)) == column
+    assert place.x_of(0) == place.x_of(place.left)
+    assert place.x_of(width + 9) == place.x_of(width - 1)
+    assert place.column_of(place.x.low - 1) is None and place.column_of(place.x.high * 1.1) is None
+
+
+@FEW
+@given(st.floats(0.001, 1000), st.floats(0, 1), st.booleans(), st.floats(0.01, 0.9), st.floats(0.02, 0.1))
+def test_zoom_keeps_its_place_and_stays_within_the_data(factor, share, log, begin, size):
+    whole = (1.0, 100_001.0, 0.0, 1.0)
+    full = Scale(1.0, 100_001.0, log)
+    view = View(x0=full.value(begin), x1=full.value(begin + size), log_x=log)
+    at = full.value(begin + share * size)
+    new = zoom(view, whole, factor, at)
+    if new.x0 is None:
+        assert new.x1 is None and factor < 1
+        return
+    a, b = full.share(new.x0), full.share(new.x1)
+    assert -1e-9 <= a < b <= 1 + 1e-9
+    assert b - a == pytest.approx(max(size / factor, 1e-6), rel=1e-6) or factor < 1 or not log
+    if a > 1e-6 and b < 1 - 1e-6:
+        assert (full.share(at) - a) / (b - a) == pytest.approx(share, abs=1e-4)
+    if factor < 1:
+        assert b - a <= size / factor * (1 + 1e-6)
+
+
+def test_zoom_goes_in_to_one_step_and_out_to_everything():
+    whole = (0.0, 1000.0, 0.0, 1.0)
+    near = zoom(View(), whole, 1e9, 500)
+    assert near.x1 - near.x0 == pytest.approx(1) and near.x0 < 500 < near.x1
+    assert zoom(near, whole, 1e-9, 500) == View()
+    assert zoom(View(), whole, 2, 1000) == View(x0=500, x1=1000)
+    assert zoom(View(), whole, 2, 5000) == View(x0=500, x1=1000)
+    assert zoom(View(x0=500, x1=1000), whole, 0.5, 1000) == View()
+
+
+def test_pan_goes_by_a_share_of_the_view_and_stops_at_the_end_of_the_data():
+    whole = (0.0, 1000.0, 0.0, 1.0)
+    view = View(x0=200, x1=400)
+    for share, x0, x1 in ((0.5, 300, 500), (-0.5, 100, 300), (99, 800, 1000), (-99, 0, 200)):
+        moved = pan(view, whole, share)
+        assert (moved.x0, moved.x1) == pytest.approx((x0, x1))
+    assert pan(View(), whole, 0.5) == View()
+    log = pan(View(x0=10, x1=100, log_x=True), (1.0, 1000.0, 0.0, 1.0), 1.0)
+    assert (log.x0, log.x1) == pytest.approx((100, 1000))
+
+
+def test_the_readout_is_that_of_the_nearest_leaf():
+    one, other = curve([5.0, 6.0, 7.0], "a", every=10), curve([1.0, 2.0], "b", every=100)
+    assert readout([one, other], 14) == [("a", 6.0, 10), ("b", 1.0, 0)]
+    assert readout([one, other], 16) == [("a", 7.0, 20), ("b", 1.0, 0)]
+    assert readout([one, other], 1e9) == [("a", 7.0, 20), ("b", 2.0, 100)]
+    assert readout([one, other], -1e9) == [("a", 5.0, 0), ("b", 1.0, 0)]
+    assert readout([curve([], "none"), one], 0, 0.5)[0][0] == "a"
+    assert readout([one], 20, 0.5)[0][1] == pytest.approx(one.series.smoothed(0.5)[2])
+
+
+def test_a_sparkline_shows_the_spike():
+    flat = [1.0] * 1000
+    assert sparkline(series(flat), 10) == "⠤" * 10
+    flat[500] = 9.0
+    assert sparkline(series(flat), 11) == "⣀⣀⣀⣀⣀⣸⣀⣀⣀⣀⣀"
+    assert sparkline(series(flat), 11, ascii=True) == "_____#_____"
+    assert sparkline(Series(), 5) == "     "
+    assert sparkline(series(flat), 0) == ""
+
+
+# Pictures
+
+
+def run_of_a_day() -> list[Curve]:
+    """A loss with a spike, every ten steps, and an evaluation every 2,000."""
+    values = falling(4198, noise=0.08)
+    values[3811] = 4.9
+    held = [2.3 + 3.5 * math.exp(-n / 2) for n in range(1, 21)]
+    return [
+        replace(curve(held, "eval/loss", "color(229)", every=2000, first=2000), smooth=False),
+        curve(values, "train/loss", "color(215)", every=10),
+    ]
+
+
+PICTURES = {
+    "60x8": (View(smoothing=0.6), {}),
+    "80x11": (View(smoothing=0.9, marks=((38_110, "color(203)"),)), {}),
+    "100x15": (View(smoothing=0.9, log_y=True, cursor=20_000), {}),
+    "80x11 zoomed": (View(x0=37_900, x1=38_300), {}),
+    "80x11 ascii": (View(smoothing=0.6), {"ascii": True, "colour": False}),
+}
+SHOWN = {
+    "60x8": """\
+6┤⢆
+ │⠈⢆
+ │ ⠈⢆⡀                                                ⡆
+4┤  ⠈⠱⣄⡀                                              ⡇
+ │    ⠈⠳⢦⣀                                            ⡇
+ │      ⠉⠉⠛⠶⢦⣤⣄⣀⣀⡀⡀                                   ⡇
+2┤          ⠈⠉⠈⠉⠉⠉⠙⠛⠛⠛⠛⠛⠛⠒⠒⠒⠒⠒⠶⠲⠖⠖⠒⠶⠒⠒⠶⠒⠒⠲⠒⠒⠒⠒⠶⠲⠲⠒⠲⠒⠖⠒⠒⠶⠒⠒⠔⠤
+ └ 0 ──────────────────── 20,000 ──────────────────── 41,970""",
+    "80x11": """\
+6┤⢆⡀
+ │⠈⢆
+ │ ⠘⡄
+5┤  ⠈⢆                                                                  ⢰
+ │   ⠘⢢⣀                                                                ⢸
+4┤    ⠉⠑⢄                                                               ⢸
+ │      ⠛⠙⢦⢄                                                            ⢸
+3┤        ⠉⠉⠫⢖⡤⢄⣀                                                       ⢸
+ │           ⠉⠈⠉⠒⠛⠭⢖⣒⣢⣤⣤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⡀⣀⡄⢀ ⡀⢀⢠⣀⣀⣀⢀⣀⢀⡀⢀⣀⣀⡀⣀⢀⣀⣀⡀⡀⣀⡀⢀⡀⣀⣀⢀⢀⢀⡀ ⣸⡀⢠⣀⢀⣀⡀⣀
+2┤                ⠈⠈⠉⠙⠙⠛⠉⠉⠉⠉⠉⠉⠉⠑⠉⠉⠉⠉⠛⠛⠛⠛⠛⠛⠛⠛⠛⠋⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠋⠛⠛⠛⠓⠒⠒⠒
+ └ 0 ─────────── 10,000 ─────────── 20,000 ────────── 30,000 ───────────▲ 41,970""",
+    "100x15": """\
+6┤⢢⡀                                            ┊
+ │⠈⠣⡀                                           ┊
+5┤  ⠑⡄                                          ┊
+ │  ⠈⠘⢄⡀                                        ┊                                         ⢸
+ │    ⠘⠢⡀                                       ┊                                         ⢸
+4┤     ⠙⠑⢄⡀                                     ┊                                         ⢸
+ │       ⠈⠳⣤⡀                                   ┊                                         ⢸
+ │        ⠉⠈⠫⡢⣀                                 ┊                                         ⢸
+3┤          ⠙⠈⠢⡑⠤⣀                              ┊                                         ⢸
+ │           ⠈⠋⠈⠑⠢⣉⠒⢄⣀                          ┊                                         ⢸
+ │              ⠈⠙⠿⠉⠒⠤⣉⡑⠒⠤⠤⣀⣀⡀⣀⢀                ┊                                         ⢸
+ │                 ⠈⠹⠙⢹⠈⠉⠒⠒⠤⠤⠬⣉⣉⣑⢒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⡀⣦⣴⣄⡄
+ │                      ⠁⠉⠹⠋⠻⠿⣿⡟⢿⠁⠉⠉⠉⠉⠑⠒⠉⠊⠒⠊⠒⠒⠒⠒⠒⠒⠤⠔⠢⠔⠒⠒⠒⠒⠢⠔⠒⠒⠒⠢⠔⠒⠒⠒⠢⠤⠔⠒⠒⠒⠒⠒⠒⠤⠔⠢⠒⠔⠒⠒⠢⠒⠢⠒⠒⠔⠊⠒⠤⠔⠒⠢⠢⠔⠢⠤
+2┤                             ⠁ ⠁⠈⠹⠃⠁⠈ ⠈⠁⠁⠈⠉⢸⠛⠃⠉⠃⠛⠟⢻⠹⠉⠙⠉⠉⠻⠙⠉⠋⠛⠛⠁⠙⠹⠙⠛⠋⠋⠉⠉⠃⠛⠋⠁⠟⠋⢹⠹⠛⠹⠙⠿⠉⠻⠉⠻⠏⠋⠙⠙⠹⠛⠹⠹⠙⠛⠃
+ └ 0 ──────────────── 10,000 ─────────────── 20,000 ─────────────── 30,000 ────────────────── 41,970""",
+    "80x11 zoomed": """\
+ │                                        ⢸
+ │                                        ⡸⡄
+ │                                        ⡇⡇
+4┤                                        ⡇⢸
+ │                                       ⢀⠇⢸
+ │                                       ⢸ ⠘⡄
+3┤                                       ⢸  ⡇
+ │                                       ⡸  ⡇
+ │               ⣠     ⢀                 ⡇  ⢱
+ │⠙⠛⠫⠭⠭⠛⠛⠭⠭⠝⠛⠋⠛⠛⠋⠉⠙⢍⡩⠭⠛⠉⠉⠛⠛⠛⠛⠉⠛⠫⠭⠭⠋⠉⠙⠛⠛⠛⠛⠋⠉⠉⠹⠭⠭⢍⣉⠭⠋⠙⠛⠛⠛⠭⣉⣉⡩⠭⠝⠛⠛⠛⠛⠛⠫⠭⠭⠛⠙⠛⠋⠉⠉⠙⠛⠭⠭⠭
+ └ 37,900 ─────── 38,000 ─────────── 38,100 ──────────── 38,200 ───────── 38,300""",
+    "80x11 ascii": """\
+ |+
+6+.+
+ | .+
+5+  .+                                                                .
+ |   .+.                                                              .
+4+    .++.                                                            .
+ |      .++**                                                         .
+3+        .+++++***                                                   .
+ |            ..+++++++++++++++++++++++*+*+*+*+++*+*+**+++++*++++++*++++++.... e
+2+                   ..................+.+.+.+...+.+.++.....+......+......++++ t
+ + 0 ----------- 10,000 ---------- 20,000 ---------- 30,000 ----------- 41,970""",
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_is_as_it_was(name):
+    view, how = PICTURES[name]
+    width, height = map(int, name.split()[0].split("x"))
+    lines = plain(draw(run_of_a_day(), view, width, height, **how)).split("\n")
+    assert [line.rstrip() for line in lines] == SHOWN[name].split("\n")

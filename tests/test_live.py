@@ -1,0 +1,207 @@
+"""A live generation: what the model's process is asked, and when; what its answers become."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tdiff.errors import TdiffError
+from tdiff.live import Live
+from tdiff.records import TraceEnd, TraceHeader, TraceStep
+from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+
+
+class Process:
+    """A process that says what it is told to say."""
+
+    def __init__(self, model: str) -> None:
+        self.model, self.asked, self.says, self.reason, self.closed = model, [], [], None, False
+
+    @property
+    def alive(self) -> bool:
+        return self.reason is None
+
+    def take(self) -> list:
+        said, self.says = self.says, []
+        return said
+
+    def send(self, request) -> bool:
+        self.asked.append(request)
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Stage:
+    """A Live and the processes it has started."""
+
+    def __init__(self, **options) -> None:
+        self.processes: list[Process] = []
+        self.live = Live(self._start, "mine", seed=7, **options)
+        self.live.start()
+
+    def _start(self, model: str) -> Process:
+        self.processes.append(Process(model))
+        return self.processes[-1]
+
+    @property
+    def process(self) -> Process:
+        return self.processes[-1]
+
+    def says(self, *answers, now: float = 0.0) -> None:
+        self.process.says += answers
+        self.live.poll(now)
+
+
+def ready(weights: float = 1.0, **more) -> Ready:
+    fields = {"model": "mine", "window": 8, "device": "cpu", "threads": 1, "vocabulary": 9, "step": 5}
+    return Ready(**fields, weights=weights, decoders=["confidence", "topk"], **more)
+
+
+HEADER = TraceHeader(
+    version="1", model="mine", decoder="topk", settings={}, seed=7, row=0, prompt="", cells=2, given=[], steps=0
+)
+STEP = TraceStep(index=1, t=0.5, calls=1, cells=[(0, "a", 1, 0.9, "commit")])
+END = TraceEnd(text="ab", model_calls=2, forced=0, tokens=2, seconds=0.5)
+
+
+def begun(stage: Stage, now: float = 0.0) -> int:
+    """Ready, asked, and answered up to a first step; the request's id."""
+    stage.says(ready(), now=now)
+    asked = stage.process.asked[-1]
+    assert isinstance(asked, Generate)
+    stage.says(Begin(id=asked.id), HEADER, STEP, now=now)
+    return asked.id
+
+
+def test_the_first_text_is_asked_for_when_the_model_is_ready_and_the_next_after_the_pause():
+    stage = Stage(every=5.0)
+    assert stage.live.state == "loading"
+    stage.live.poll(0.0)
+    assert stage.process.asked == []
+    begun(stage)
+    assert stage.live.state == "generating"
+    assert stage.live.recording.steps == 1
+    stage.says(END, now=2.0)
+    assert stage.live.state == "waiting"
+    assert stage.live.remaining(3.0) == pytest.approx(4.0)
+    stage.live.poll(6.9)
+    assert len(stage.process.asked) == 1
+    stage.live.poll(7.0)
+    first, second = stage.process.asked
+    assert (first.seed, first.row, second.row) == (7, 0, 1)
+    assert first.id != second.id
+
+
+def test_the_options_given_are_those_asked_for_and_no_others():
+    stage = Stage(options={"decoder": "topk", "k": 3}, prompt="so", length=4)
+    stage.says(ready())
+    asked = stage.process.asked[-1]
+    assert (asked.settings, asked.prompt, asked.length) == ({"decoder": "topk", "k": 3}, "so", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "prompt"),
+    [
+        (lambda live: live.set_prompt("new"), {}, "new"),
+        (lambda live: live.next_decoder(), {"decoder": "topk"}, None),
+        (lambda live: live.shift_threshold(1), {"threshold": 0.75}, None),
+        (lambda live: live.new_text(), {}, None),
+    ],
+)
+def test_a_change_ends_the_text_that_is_going_on_and_begins_another_at_once(change, settings, prompt):
+    stage = Stage()
+    running = begun(stage)
+    change(stage.live)
+    assert stage.process.asked[-1] == Cancel(id=running)
+    stage.says(Cancelled(id=running), now=0.1)
+    asked = stage.process.asked[-1]
+    assert (asked.settings, asked.prompt) == (settings, prompt)
+    assert asked.id != running
+
+
+def test_lines_of_a_text_that_was_given_up_are_not_shown_in_the_next():
+    stage = Stage()
+    begun(stage)
+    first = stage.live.recording
+    stage.live.new_text()
+    stage.says(STEP, now=0.1)  # it was on its way
+    assert first.steps == 1
+    assert len(stage.live.recordings) == 1
+    stage.says(Begin(id=stage.process.asked[-1].id), HEADER, now=0.2)
+    assert len(stage.live.recordings) == 2
+    assert stage.live.recording.steps == 0
+
+
+def test_the_threshold_stays_within_0_and_1_and_a_setting_that_cannot_be_changes_nothing():
+    stage = Stage(options={"threshold": 0.95})
+    assert [stage.live.shift_threshold(1) for _ in range(3)] == [1.0, 1.0, 1.0]
+    assert stage.live.shift_threshold(-100) == 0.0
+    with pytest.raises(TdiffError, match="temperature"):
+        stage.live.set_option("temperature", -1.0)
+    assert stage.live.settings.threshold == 0.0
+
+
+def test_a_refused_request_is_told_and_not_repeated_until_something_changes():
+    stage = Stage()
+    stage.says(ready())
+    stage.says(Refused(id=stage.process.asked[-1].id, text="the prompt has 300 tokens"))
+    assert "300 tokens" in stage.live.message
+    stage.live.poll(1e6)
+    assert len(stage.process.asked) == 1
+    assert math.isinf(stage.live.remaining(1e6))
+    stage.live.set_prompt("short")
+    stage.live.poll(1e6 + 1)
+    assert stage.process.asked[-1].prompt == "short"
+
+
+def test_newer_weights_are_loaded_before_the_next_text_and_asked_for_once():
+    newest = ["folder", 1.0]
+    stage = Stage(newest=lambda: tuple(newest), every=1.0)
+    begun(stage)
+    newest[1] = 2.0
+    stage.says(END, now=1.0)
+    stage.live.poll(3.0)
+    assert stage.process.asked[-1] == Load(model="folder")
+    assert stage.live.state == "loading"
+    stage.says(Refused(text="it is damaged"), now=3.1)
+    assert "damaged" in stage.live.message
+    stage.live.poll(9.0)
+    assert isinstance(stage.process.asked[-1], Generate)  # the old weights go on to be used
+    assert sum(isinstance(request, Load) for request in stage.process.asked) == 1
+
+
+def test_a_death_is_told_with_its_reason_and_the_process_can_be_started_again():
+    stage = Stage()
+    begun(stage)
+    stage.process.reason = "killed by signal 9"
+    assert stage.live.poll(1.0)
+    assert stage.live.state == "dead"
+    assert "killed by signal 9" in stage.live.message
+    assert len(stage.live.recordings) == 1  # what was written stays
+    stage.live.start()
+    assert stage.processes[0].closed
+    assert (stage.live.state, stage.live.message) == ("loading", "")
+    begun(stage)
+    assert stage.live.state == "generating"
+
+
+def test_where_the_first_process_never_was_ready_another_takes_its_place_once():
+    others = []
+
+    def other(model: str) -> Process:
+        others.append(Process(model))
+        return others[-1]
+
+    stage = Stage(instead=("shipped", other))
+    stage.process.reason = "exit 127: tdiff: not found"
+    stage.live.poll(0.0)
+    assert [process.model for process in others] == ["shipped"]
+    assert "not found" in stage.live.message
+    assert "shipped writes instead" in stage.live.message
+    others[0].reason = "exit 1"
+    stage.live.poll(1.0)
+    assert len(others) == 1
+    assert stage.live.state == "dead"

@@ -1,0 +1,190 @@
+"""What a word of the command line means, and the index of runs."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tdiff import places, runs
+from tdiff.config import Settings
+from tdiff.errors import TdiffError
+from tdiff.places import Target, known_runs, locate, newest_run, remember
+from tdiff.runs import Run
+from tdiff.ssh import Address
+
+SETTINGS = Settings.of([{"data": {"sources": ["x"]}}])
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch) -> Path:
+    """An empty working folder, and a state folder that is not there yet."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TDIFF_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def make(path: Path | str, *files: str) -> Run:
+    Path(path).mkdir(parents=True, exist_ok=True)
+    for name in files or ("config.toml", "events.jsonl"):
+        (Path(path) / name).write_text("")
+    return Run(Path(path))
+
+
+def refusal(word: str) -> str:
+    with pytest.raises(TdiffError) as refused:
+        locate(word)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_dash_is_the_pipe_and_an_address_is_one():
+    assert locate("-") == Target("pipe", "-")
+    address = Address.parse("ssh://me@host/runs/tiny/events.jsonl")
+    assert locate("ssh://me@host/runs/tiny/events.jsonl") == Target("ssh", "host:tiny", address=address)
+    assert "the host of an address" in refusal("ssh://-x/a")
+
+
+@pytest.mark.parametrize("files", [["config.toml"], ["events.jsonl"]], ids=str)
+def test_a_folder_is_a_run_by_its_settings_or_its_events(files):
+    run = make("somewhere/tiny", *files)
+    expected = Target("run", "tiny", Path("somewhere/tiny/events.jsonl"), run=run)
+    assert locate("somewhere/tiny") == locate("somewhere/tiny/") == expected
+
+
+def test_the_folder_one_stands_in_has_its_own_name(monkeypatch):
+    make("tiny")
+    monkeypatch.chdir("tiny")
+    assert locate(".").label == "tiny"
+
+
+def test_a_file_is_a_file_and_the_events_of_a_run_know_their_run():
+    run = make("checkpoints/tiny")
+    Path("train.log").write_text("")
+    assert locate("train.log") == Target("file", "train.log", Path("train.log"))
+    assert locate("checkpoints/tiny/events.jsonl") == Target("file", "tiny", run.events, run=run)
+    Path("evil\x1b[31m\n").write_text("")
+    assert locate("evil\x1b[31m\n").label == "evil␛[31m␊"
+
+
+def test_a_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.csv").write_text("")
+    assert locate("~/a.csv").path == tmp_path / "a.csv"
+
+
+def test_a_fifo_is_a_pipe_and_a_device_is_nothing():
+    os.mkfifo("fifo")
+    assert locate("fifo") == Target("pipe", "fifo", Path("fifo"))
+    assert "a device or a socket" in refusal("/dev/null")
+
+
+def test_a_folder_that_is_no_run_says_so_and_names_the_newest_inside():
+    Path("empty").mkdir()
+    assert refusal("empty") == "'empty' is not a run's folder: it holds neither config.toml nor events.jsonl"
+    make("checkpoints/tiny")
+    assert refusal("checkpoints").endswith("; its newest run is 'checkpoints/tiny'")
+
+
+def test_a_name_is_looked_for_under_the_root_and_then_in_the_index(tmp_path):
+    far, near = make(tmp_path / "far" / "tiny"), make("checkpoints/tiny")
+    remember(far)
+    assert locate("tiny").run == near
+    for path in near.path.iterdir():
+        path.unlink()
+    assert locate("tiny") == Target("run", "tiny", far.events, run=far)
+    Path("tiny").mkdir()  # a folder here that is no run does not hide it
+    assert locate("tiny").run == far
+    assert "nothing to watch is called 'far/tiny'" in refusal("far/tiny")
+
+
+def test_an_unknown_name_is_told_the_nearest(tmp_path):
+    assert refusal("tiny") == "nothing to watch is called 'tiny'; there is no run under checkpoints/, and none is known"
+    make("checkpoints/shakespeare")
+    remember(make(tmp_path / "far" / "wiki-small"))
+    assert refusal("wiki-smal").endswith("; did you mean wiki-small?")
+    assert refusal("shakespere").endswith("; did you mean shakespeare?")
+    assert refusal("zzz").endswith("; there are: shakespeare, wiki-small")
+    for word in ("", "\0", "a" * 5000, "~nobody-of-that-name/x", "..\0/x"):
+        assert "nothing to watch is called" in refusal(word)
+
+
+def test_what_scp_or_a_browser_would_take_is_told_the_right_form():
+    assert refusal("me@host:/var/a.log").endswith("; a file on another host is ssh://me@host/var/a.log")
+    assert refusal("host:a.log").endswith("; a file on another host is ssh://host/~/a.log")
+    assert refusal("http://host/a").endswith("knows ssh://[user@]host[:port]/path")
+
+
+def test_the_newest_run_is_the_one_written_last():
+    assert newest_run() is None
+    for age, name in ((300, "a"), (100, "b"), (200, "c")):
+        os.utime(make(f"checkpoints/{name}").events, (1e9 - age, 1e9 - age))
+    make("checkpoints/no-events", "config.toml")
+    assert newest_run() == Run(Path("checkpoints/b"))
+    assert newest_run(Path("elsewhere")) is None
+
+
+def test_a_run_is_entered_when_it_is_created_and_found_from_anywhere(monkeypatch, tmp_path):
+    run = runs.create("tiny", SETTINGS)
+    path = run.path.absolute()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    assert locate("tiny").run == Run(path)
+
+
+def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path):
+    old, new = make(tmp_path / "old" / "tiny"), make(tmp_path / "new" / "tiny")
+    remember(old)
+    remember(new)
+    assert known_runs() == {"tiny": new.path}
+    (new.path / "config.toml").unlink()
+    (new.path / "events.jsonl").unlink()
+    assert known_runs() == {"tiny": old.path}
+    make(new.path)
+    remember(old)
+    assert known_runs() == {"tiny": old.path}
+
+
+def test_the_index_holds_a_line_a_run_and_stays_short(state, monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "_MOST", 5)
+    for names, kept in (("aabab", "ab"), (["c", "a", "d", "e\n\udcff", "b"], ["a", "d", "e\n\udcff", "b"])):
+        for name in names:
+            remember(make(tmp_path / "runs" / name))
+        lines = [json.loads(line) for line in (state / "runs.jsonl").read_text().splitlines()]
+        assert [line["name"] for line in lines] == list(kept)
+        assert all(set(line) == {"name", "path", "time"} for line in lines)
+    assert known_runs()["e\n\udcff"] == tmp_path / "runs" / "e\n\udcff"
+
+
+def test_a_damaged_index_is_read_as_far_as_it_goes(state, tmp_path):
+    run = make(tmp_path / "tiny")
+    remember(run)
+    good = (state / "runs.jsonl").read_bytes()
+    (state / "runs.jsonl").write_bytes(
+        b'\xff\0[1]\n[1]\n7\n{"name": 3, "path": "x"}\n{"name": "x"}\n' + good + good[:9]
+    )
+    assert known_runs() == {"tiny": run.path}
+    (state / "runs.jsonl").unlink()
+    (state / "runs.jsonl").mkdir()
+    assert known_runs() == {}
+    remember(run)
+
+
+def test_a_state_folder_that_cannot_be_written_keeps_no_run_from_being_made(state, monkeypatch):
+    state.write_text("a file in its place")
+    run = runs.create("tiny", SETTINGS)
+    assert run.settings() == SETTINGS
+    assert state.read_text() == "a file in its place"
+    assert known_runs() == {}
+
+
+def test_runs_that_begin_at_once_are_all_entered(tmp_path):
+    made = [make(tmp_path / f"run-{i}") for i in range(12)]
+    threads = [threading.Thread(target=remember, args=(run,)) for run in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(known_runs().values()) == {run.path for run in made}
