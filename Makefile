@@ -24,6 +24,7 @@ check: .venv/developed
 
 bench: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.startup
 
 # The full recipe on a GPU, and its tables. Without network: run `make wheels` first, elsewhere, and bring wheels/.
 gpu:

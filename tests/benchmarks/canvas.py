@@ -1,9 +1,9 @@
 """What drawing a generation costs: `python -m tests.benchmarks.canvas`.
 
-The widget runs in a process of its own on a real pseudo-terminal that is drained at once, so that bytes are those that a
-terminal would get, and CPU is that of the whole app: textual, the widget and the thread that writes. Two kinds of text:
-one character a token, as the shipped model has it, and words of one to twelve characters, where every token that is
-revealed moves the text behind it. CPU time grows on a busy machine too: the loop in the last row tells by how much.
+The widget runs in a process of its own on a real pseudo-terminal that is drained at once, so that bytes are those
+that a terminal would get, and CPU is that of the whole app: textual, the widget and the writing thread. Two kinds of
+text: one character a token, as the shipped model has it, and words of one to twelve characters, where every token that
+is revealed moves the text behind it. CPU time grows on a busy machine too: the loop in the last row tells by how much.
 """
 
 from __future__ import annotations
