@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tdiff.columns import FARTHEST, number
+from tdiff.describe import describe
 from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, parse
-from tdiff.training import describe
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:

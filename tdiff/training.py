@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from tdiff import render, runs
 from tdiff.config import PRESETS, Layer, Settings, read_layer
+from tdiff.describe import describe, number
 from tdiff.errors import TdiffError, unknown
 from tdiff.progress import progress_bar
-from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train
+from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Start, Train
 from tdiff.runs import Run
 from tdiff.visible import visible
 
@@ -167,41 +168,6 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def describe(record: Event) -> str | None:
-    """A record as one plain line (a sample: a few), or None for one that a reader of lines need not see."""
-    match record:
-        case Start():
-            size = f"{record.parameters / 1e6:.2f}M parameters"
-            return (
-                f"run {record.run}: {size}, {record.tokens:,} training tokens of {record.corpus}, vocabulary "
-                f"{record.vocabulary}, {record.device} with {record.threads} threads"
-            )
-        case Resume():
-            return f"resumed at step {record.step:,}"
-        case Train():
-            figures = f"loss {_number(record.loss)}  lr {record.lr:.2e}  grad {_number(record.grad_norm)}"
-            pace = f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {render.duration(record.eta)}"
-            return f"step {record.step:,}  {figures}  {pace}"
-        case Eval():
-            low, high = record.interval_95
-            what = "held-out bound, whole" if record.final else "held-out bound"
-            return (
-                f"step {record.step:,}  {what} {record.nats_per_char:.4f} nats a character "
-                f"(a token {record.nats_per_token:.4f}, {low:.4f}..{high:.4f})"
-            )
-        case Sample():
-            return f"step {record.step:,}  sample:\n" + "\n".join(f"  | {line}" for line in record.text.splitlines())
-        case Checkpoint():
-            return f"step {record.step:,}  saved"
-        case Alert():
-            return f"ALERT {record.what}: {record.text}"
-    return None
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
-
-
 def _lines(events: Iterator[Event], stop: threading.Event) -> End:
     """Plain lines on stdout: losses are the data of a run. Where their reader leaves, the run saves and stops."""
     waiting = True
@@ -244,7 +210,7 @@ def _bar(events: Iterator[Event], folder: Run) -> End:
     def figures(record: Event) -> str:
         match record:
             case Train():
-                newest["loss"] = f"loss {_number(record.loss)}"
+                newest["loss"] = f"loss {number(record.loss)}"
                 newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
             case Eval():
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"

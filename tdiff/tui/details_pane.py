@@ -127,7 +127,11 @@ def alert_lines(story: Story, rows: int | None = None) -> list[Line]:
     """The alerts, the newest first."""
     notices = list(reversed(story.alerts))[:rows]
     return [
-        [(f" {_time_of_day(notice.time)} ", "dim"), (f"{notice.what:<6} ", "bold"), (f"{notice.text} {_at(notice)}", "")]
+        [
+            (f" {_time_of_day(notice.time)} ", "dim"),
+            (f"{notice.what:<6} ", "bold"),
+            (f"{notice.text} {_at(notice)}", ""),
+        ]
         for notice in notices
     ]
 
