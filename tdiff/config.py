@@ -80,7 +80,7 @@ class TrainSettings:
     steps: int = 0
     """Optimizer steps; 0: as `minutes` or `epochs` say."""
     minutes: float = 0.0
-    """Wall-clock budget of training, over all resumes, without compiling; 0: none. The learning rate follows the clock."""
+    """Wall-clock budget of training, over all resumes, without compiling; 0: none. The learning rate follows it."""
     epochs: float = 0.0
     """Passes over the training part, counted in tokens; 0: as `steps` or `minutes` say."""
     batch_size: int = 16

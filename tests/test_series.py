@@ -140,6 +140,15 @@ def test_a_span_that_was_asked_for_is_asked_again_after_the_leaves_changed():
     assert series.span(0, 8) == (1.0, 9.0)
 
 
+def test_a_span_that_was_asked_for_is_asked_again_after_its_last_leaf_grew():
+    series = Series(4)
+    for step in range(5):
+        series.append(step, 1.0)
+    assert (len(series.steps), series.stride, series.span(0, 3)) == (3, 2, (1.0, 1.0))
+    series.append(5, 9.0)
+    assert (len(series.steps), series.span(0, 3)) == (3, (1.0, 9.0))
+
+
 def test_memory_does_not_grow_with_the_number_of_records():
     def held(count: int) -> int:
         tracemalloc.start()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
-_SPARE = 0.01
+_SPARE = 0.005
 """Share of one core that it takes of a busy machine."""
 _WAITED = 1.25
 """A machine is busy where a step takes so many times what it computes."""

@@ -36,7 +36,7 @@ _KNOWN = 8192
 
 
 class Sparse(Widget):
-    """A widget of lines that writes only what changed. It has neither border nor padding, and no links."""
+    """A widget of lines that writes only what changed. It has no border, though it may have padding, and no links."""
 
     ALLOW_SELECT = False  # what textual would copy is not what is shown
 
@@ -44,6 +44,7 @@ class Sparse(Widget):
     _shown: dict[int, list[Cell | None]]  # what the terminal shows of the rows; None: not known
     _known: dict[tuple[str, str], tuple[str, list[Cell]]]  # of runs, as `learn` gives them
     _cut: frozenset[int] = frozenset()  # rows on which another widget lies
+    _sides: tuple[list[Cell], list[Cell]] | None = None  # the cells of the padding
     _place: object = None
     _filters: object = None
 
@@ -57,8 +58,8 @@ class Sparse(Widget):
         regions = []
         for y in set(rows):
             if 0 <= y < height:
-                # Not from the first cell on, or a whole row would be written; but a row that is cut is cut anywhere.
-                first = 0 if y in self._cut else min(1, width - 1)
+                # Less than a row, or it would be written whole; but a row that is cut is cut anywhere.
+                first = 0 if y + self.gutter.top in self._cut else min(1, width - 1)
                 regions.append(Region(first, y, width - first, 1))
         if regions:
             self.refresh(*regions)
@@ -69,21 +70,26 @@ class Sparse(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Rows that are drawn when they are written."""
-        region = self.region
-        if region != self._place:
-            self._place, self._rows, self._shown, self._cut = region, {}, {}, frozenset()
+        region, padding = self.region, self.gutter
+        if (region, padding) != self._place:
+            self._place, self._rows, self._shown, self._cut = (region, padding), {}, {}, frozenset()
+            self._sides = None
         filters = (self.background_colors, *self.get_line_filters())
         if filters != self._filters:
             self._filters = filters
             self.forget()
-        if crop.column_span != (0, region.width) or self.gutter or self.opacity < 1:
+        if crop.column_span != (0, region.width) or padding != self.styles.padding or self.opacity < 1:
             for y in crop.line_range:
                 self._shown.pop(y, None)
             return super().render_lines(crop)
-        for y in crop.line_range:
-            if y not in self._rows:
-                self._rows[y] = _Row(self, y, region.width)
-        return [self._rows[y] for y in crop.line_range]
+        return [self._row(y, region.width) for y in crop.line_range]
+
+    def _row(self, y: int, width: int) -> Strip:
+        if not 0 <= y - self.gutter.top < self.size.height:
+            return self.whole(y)
+        if y not in self._rows:
+            self._rows[y] = _Row(self, y, width)
+        return self._rows[y]
 
     def whole(self, y: int) -> Strip:
         """A row as every widget gives it."""
@@ -91,7 +97,7 @@ class Sparse(Widget):
 
     def write(self, y: int, size: int, console: Console, *, whole: bool = False) -> str:
         """What brings the first `size` cells of a row of the terminal to what they are to be."""
-        cells, shown = self.cells(y), self._shown.get(y)
+        cells, shown = self._padded(y), self._shown.get(y)
         if shown is None or len(shown) != len(cells):
             shown = self._shown[y] = [None] * len(cells)
         text = _written(cells[:size], repeat(None) if whole else shown, console)
@@ -103,7 +109,8 @@ class Sparse(Widget):
         self._shown.pop(y, None)
         if y not in self._cut:
             self._cut = self._cut | {y}
-            self.call_later(self.refresh_rows, (y,))  # in case it was to be drawn from its second cell on
+            # It may have been about to be drawn from its second cell on.
+            self.call_later(self.refresh_rows, (y - self.gutter.top,))
         return self.whole(y).divide(cuts)
 
     def cells(self, y: int) -> list[Cell]:
@@ -136,7 +143,17 @@ class Sparse(Widget):
 
     def forget(self) -> None:
         """What was learned of the look of things is no longer true."""
-        self._known = {}
+        self._known, self._sides = {}, None
+
+    def _padded(self, y: int) -> list[Cell]:
+        """The cells of a row with its padding."""
+        left, top, right = self.gutter.left, self.gutter.top, self.gutter.right
+        if not left and not right:
+            return self.cells(y - top)
+        if self._sides is None:
+            cells = [(text, style) for piece, style, _ in self.whole(y) for text in " " * cell_len(piece)]
+            self._sides = cells[:left], cells[len(cells) - right :]
+        return [*self._sides[0], *self.cells(y - top), *self._sides[1]]
 
     def _learn(self, text: str, style: str) -> tuple[str, list[Cell]]:
         strip = paint([(text, style)], cell_len(text))
