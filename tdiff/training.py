@@ -234,6 +234,8 @@ def _bar(events: Iterator[Event], folder: Run) -> End:
             if isinstance(record, Train):
                 bar.update(task, completed=record.progress)
                 continue
+            if isinstance(record, End) and record.reason == "finished":
+                bar.update(task, completed=1.0)  # the clock may have run out after the last record of a loss
             text = describe(record)
             if text and not isinstance(record, Checkpoint):
                 bar.console.print(Text(visible(text)), soft_wrap=True)

@@ -611,6 +611,21 @@ def test_another_widget_may_lie_on_it_move_and_go():
             assert differences(grid, app) == []
 
 
+def test_it_may_have_padding_and_be_faint():
+    @watching((14, 6))
+    async def test(app, pilot):
+        grid, draw, styles = Grid(14, 6).feed(app.wrote()), random.Random(4), app.view.styles
+        recording = Recording(header(60, list("abcde")))
+        for k, padding in enumerate([0, (0, 1), (0, 2), (1, 0, 0, 3), (1, 2, 0, 1), (0, 1, 1, 2), 0]):
+            styles.padding, styles.opacity = padding, 0.5 if k % 3 == 2 else 1.0
+            for _ in range(2):
+                take_random_step(recording, draw, list("vwxyz"))
+                app.view.show(recording.canvas(recording.steps), recording.changed(recording.steps))
+                await settle(pilot)
+                grid.feed(app.wrote())
+                assert differences(grid, app) == []
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_marks_stand_with_the_character_before_them_whatever_changes(seed):
     draw = random.Random(seed)

@@ -36,8 +36,8 @@ from tdiff.errors import TdiffError
 from tdiff.runs import Run, write_whole
 
 _OPENINGS = 64
-# A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, which shows
-# its faults as well, in a quarter of the calls that one place a call would take. A little sharpened, to be read.
+# A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, in a
+# quarter of the calls that one place a call would take. A little sharpened, to be read.
 _SAMPLE = DecodeSettings(decoder="ancestral", steps=64, temperature=0.7)
 
 

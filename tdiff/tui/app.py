@@ -24,7 +24,7 @@ from textual.widgets import Input
 
 from tdiff import places, writer
 from tdiff.attached import Attached
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 from tdiff.live import Live
 from tdiff.places import Target
 from tdiff.preferences import Preferences
@@ -408,11 +408,11 @@ class WatchApp(TerminalApp):
         notices = [notice for story in self.stories for notice in story.alerts]
         if notices:
             [newest] = alert_lines(self.stories[0], 1)[:1] or [[(f" {notices[-1].text}", "")]]
-            return [(" ▲", "bold"), *newest]
+            return [(" ▲" if notices[-1].what != "ended" else " ·", "bold"), *newest]
         return []
 
     def _alert_count(self) -> Line:
-        count = sum(len(story.alerts) for story in self.stories)
+        count = sum(notice.what != "ended" for story in self.stories for notice in story.alerts)
         return [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
 
     def _hint_line(self, width: int) -> Line:
@@ -721,6 +721,11 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
         liked,
         look_for=look_for if not options.targets else lambda: None,
     )
+    theme = options.theme or liked.theme
+    if theme:
+        if theme not in app.available_themes:
+            raise unknown("theme", theme, app.available_themes)
+        app.theme = theme
     app.run(mouse=terminal.mouse)
     if app.return_code:
         sys.exit(app.return_code)

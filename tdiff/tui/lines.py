@@ -10,7 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tdiff.render import Line
-from tdiff.tui.painting import paint
+from tdiff.tui.painting import ground, paint
 
 
 class Lines(Widget):
@@ -40,7 +40,7 @@ class Lines(Widget):
             self._width = self.size.width
             self._strips.clear()
         if y not in self._strips:
-            self._strips[y] = paint(self._lines[y] if y < len(self._lines) else [], self.size.width)
+            self._strips[y] = paint(self._lines[y] if y < len(self._lines) else [], self.size.width, ground(self))
         return self._strips[y]
 
 

@@ -22,6 +22,7 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.messages import TerminalSupportsSynchronizedOutput
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tdiff.ascii_only import ascii_text
 from tdiff.render import Line
@@ -38,6 +39,13 @@ def paint(line: Line, width: int, base: Style = _NULL) -> Strip:
     size = sum(cell_len(text) for text, _, _ in segments)
     strip = Strip(segments, size)
     return strip if size == width else strip.adjust_cell_length(width, base)
+
+
+def ground(widget: Widget) -> Style:
+    """What lies under the lines of a widget: the theme's background, or the terminal's own."""
+    if widget.app.native_ansi_color:
+        return _NULL
+    return Style(bgcolor=widget.background_colors[1].rich_color)
 
 
 @lru_cache(maxsize=4096)
@@ -133,8 +141,8 @@ class TerminalApp(App[None]):
         self.terminal = terminal
         self._line_filters = filters(terminal)
         super().__init__(**options)
-        if terminal.colour in ("16", "none"):  # themes of 24-bit colours have nothing left to tell widgets apart with
-            self.theme = f"ansi-{terminal.ground}"
+        # The terminal's own colours and ground, unless a theme is asked for: as one's shell looks, in fewer bytes.
+        self.theme = f"ansi-{terminal.ground}"
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Ours, in place of textual's."""

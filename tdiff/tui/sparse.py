@@ -25,7 +25,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tdiff.render import Line
-from tdiff.tui.painting import paint
+from tdiff.tui.painting import ground, paint
 
 Cell = tuple[str, Style | None]
 """What stands in a cell, "" in the second of a wide character, and its style."""
@@ -66,7 +66,7 @@ class Sparse(Widget):
 
     def render_line(self, y: int) -> Strip:
         """A row for whoever wants it whole."""
-        return paint(self.line(y), self.size.width)
+        return paint(self.line(y), self.size.width, ground(self))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Rows that are drawn when they are written."""
@@ -156,7 +156,7 @@ class Sparse(Widget):
         return [*self._sides[0], *self.cells(y - top), *self._sides[1]]
 
     def _learn(self, text: str, style: str) -> tuple[str, list[Cell]]:
-        strip = paint([(text, style)], cell_len(text))
+        strip = paint([(text, style)], cell_len(text), ground(self))
         background = self.background_colors[1]
         for one in self.get_line_filters():
             strip = strip.apply_filter(one, background)

@@ -167,6 +167,7 @@ class TrainingPane(Pane):
             (curve.x(notice.step), "bold color(203)" if self._look.colour != "16" else "bold color(9)")
             for story, curve in zip(reversed(self._stories), (curves[0], *curves), strict=False)
             for notice in story.alerts
+            if notice.what != "ended"
         )
         return replace(self._view, marks=marks[-64:])
 
