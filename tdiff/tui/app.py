@@ -183,6 +183,8 @@ class WatchApp(TerminalApp):
 
     def _look(self) -> None:
         """Read what is new, and draw what it changes."""
+        if not self.screen_stack:  # the timer's last word, when all is over
+            return
         now = self._clock()
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
@@ -232,6 +234,8 @@ class WatchApp(TerminalApp):
 
     def _frame(self) -> None:
         """Take in what the model said; draw it if a frame can be drawn now."""
+        if not self.screen_stack:
+            return
         now = self._clock()
         if self.live is not None:
             had = len(self.live.recordings), self.live.recording

@@ -70,6 +70,7 @@ class GenerationPane(Pane):
         """Show a recording: at its end, or after `at` steps."""
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
         self.at = (recording.steps if at is None else at) if recording else 0
+        self._canvas_view.follow()
         self.draw()
 
     def describe(self, title: str, message: str, seconds: float) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
-from textual.geometry import Region
-from textual.strip import Strip
-from textual.widget import Widget
 
 from tdiff.render import Line
-from tdiff.tui.painting import ground, paint
+from tdiff.tui.sparse import Sparse
 
 
-class Lines(Widget):
+class Lines(Sparse):
     """A widget that shows lines; rows beyond them are blank."""
 
     DEFAULT_CSS = "Lines { height: 1; width: 1fr; }"
@@ -21,27 +18,16 @@ class Lines(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._lines: list[Line] = []
-        self._strips: dict[int, Strip] = {}
-        self._width = 0
 
     def show(self, lines: Sequence[Line]) -> None:
         """Show these lines from the top."""
         before, self._lines = self._lines, [list(line) for line in lines]
-        for y in range(max(len(before), len(self._lines))):
-            old = before[y] if y < len(before) else None
-            new = self._lines[y] if y < len(self._lines) else None
-            if old != new:
-                self._strips.pop(y, None)
-                self.refresh(Region(0, y, max(1, self.size.width), 1))
+        changed = {y for y in range(min(len(before), len(lines))) if before[y] != lines[y]}
+        self.refresh_rows(changed | set(range(*sorted((len(before), len(lines))))))
 
-    def render_line(self, y: int) -> Strip:
-        """A row, painted once until it changes."""
-        if self.size.width != self._width:
-            self._width = self.size.width
-            self._strips.clear()
-        if y not in self._strips:
-            self._strips[y] = paint(self._lines[y] if y < len(self._lines) else [], self.size.width, ground(self))
-        return self._strips[y]
+    def line(self, y: int) -> Line:
+        """A row."""
+        return clip(self._lines[y], self.size.width) if y < len(self._lines) else []
 
 
 def line_width(line: Line) -> int:

@@ -1,0 +1,202 @@
+"""What the live view costs: `python -m tests.benchmarks.watch`, a line a figure, each beside its target.
+
+The real command on a real pseudo-terminal that is drained at once. Other work on the machine shows in every figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import statistics
+import struct
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WATCH = [sys.executable, "-m", "tdiff", "watch"]
+LINES = 1_000_000
+
+
+class View:
+    """`tdiff watch` on a pseudo-terminal."""
+
+    def __init__(self, folder: Path, *arguments: str, rate: float = 0.0, width: int = 80, height: int = 24) -> None:
+        """`rate` is what the link carries, bytes a second; 0: as much as comes."""
+        self.written, self.rate, self.begun = b"", rate, time.perf_counter()
+        state = {"TDIFF_STATE": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config")}
+        env = os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)} | state
+        for name in ("NO_COLOR", "STY", "TMUX", "COLORTERM"):
+            env.pop(name, None)
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execvpe(WATCH[0], [*WATCH, *arguments], env)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        self._allowed, self._asked = 0.0, time.perf_counter()
+
+    def read(self, seconds: float) -> None:
+        """Drain it for so long."""
+        end = time.perf_counter() + seconds
+        while (left := end - time.perf_counter()) > 0:
+            size = 1 << 16
+            if self.rate:
+                now = time.perf_counter()
+                self._allowed = min(self.rate / 10, self._allowed + self.rate * (now - self._asked))
+                self._asked = now
+                size = int(self._allowed)
+                if size < 256:
+                    time.sleep(min(left, 0.005))
+                    continue
+            if select.select([self.fd], [], [], min(left, 0.01))[0]:
+                with contextlib.suppress(OSError):
+                    piece = os.read(self.fd, size)
+                    self.written += piece
+                    self._allowed -= len(piece)
+
+    def until(self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0) -> float:
+        """Seconds until that is written, or true."""
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < patience:
+            if what() if callable(what) else what.encode() in self.written[after:]:
+                return time.perf_counter() - begun
+            self.read(0.005)
+        raise SystemExit(f"{what!r} did not come within {patience:.0f} s")
+
+    def key(self, keys: bytes, shows: str) -> float:
+        """Seconds from a key to what it shows."""
+        at = len(self.written)
+        os.write(self.fd, keys)
+        return self.until(shows, at)
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the view has used, its children apart."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Resident megabytes of the view, its children apart."""
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+
+    def leave(self) -> None:
+        os.write(self.fd, b"qq")
+        self.read(0.3)
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGTERM)
+        end = time.perf_counter() + 10
+        while time.perf_counter() < end and os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            self.read(0.05)
+        os.close(self.fd)
+
+
+def told(what: str, figure: float, unit: str, target: float) -> None:
+    verdict = "ok" if figure <= target else "MISSED"
+    print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {verdict}", flush=True)
+
+
+def run_folder(folder: Path) -> Path:
+    """The shipped run, with its log and samples."""
+    target = folder / "checkpoints" / "shakespeare"
+    shutil.copytree(ROOT / "checkpoints" / "shakespeare", target)
+    return target
+
+
+def start_up(folder: Path, times: int) -> None:
+    paints, samples, lives = [], [], []
+    for _ in range(times):
+        view = View(folder)
+        view.until("tdiff watch")
+        paints.append(time.perf_counter() - view.begun)
+        view.until("confidence low")
+        view.until(lambda view=view: b"left" in view.written)  # type: ignore[misc]
+        samples.append(time.perf_counter() - view.begun)
+        view.until("██████")
+        lives.append(time.perf_counter() - view.begun)
+        view.leave()
+    told("first paint", statistics.median(paints), "s", 0.6)
+    told("the recorded sample", statistics.median(samples), "s", 1.0)
+    told("live: the first masks of a text of the model's", statistics.median(lives), "s", 4.0)
+
+
+def idle(folder: Path, seconds: float) -> None:
+    view = View(folder, "--every", "100000", "--decoder", "schedule", "--steps", "4")
+    view.until("next text in")
+    view.read(3)
+    before = view.cpu()
+    view.read(seconds)
+    told("idle, share of a core", 100 * (view.cpu() - before) / seconds, "%", 1.0)
+    told("resident memory of the view", view.memory(), "MB", 80)
+    view.leave()
+
+
+def big_file(folder: Path) -> None:
+    log = folder / "big" / "events.jsonl"
+    log.parent.mkdir()
+    line = (
+        '{{"kind":"train","time":{t:.3f},"step":{n},"tokens":{k},"loss":{x:.15f},"loss_by_mask":[2.1031,1.9441,2.0311,'
+        '2.2214,2.3151,2.4155,2.5155,2.6154,2.7155,2.8155],"lr":0.00026415094339622643,"grad_norm":0.9134141206741333,'
+        '"tokens_per_second":87412.22561211,"progress":{p:.12f},"eta":{e:.7f},"gpu_load":97.0,"gpu_memory":41.22,'
+        '"gpu_temperature":63.0,"gpu_power":402.1}}\n'
+    )
+    with log.open("w") as file:
+        for n in range(1, LINES + 1):
+            x = 1.5 + 3 / (1 + n / 20000) + (n * 7919 % 1000) / 1e4
+            file.write(line.format(t=1.7e9 + n, n=n, k=n * 2048, x=x, p=n / LINES, e=float(LINES - n)))
+    view = View(folder, str(log.parent), "--every", "100000", "--decoder", "schedule", "--steps", "4")
+    view.until("980,")  # the x axis of the newest 20,000
+    told("1,000,000 lines: the newest 20,000 painted", time.perf_counter() - view.begun, "s", 2.0)
+    delays = []
+    while b"\xe2\x94\x94 1 " not in view.written and time.perf_counter() - view.begun < 180:
+        delays += [view.key(b"?", "Everywhere"), view.key(b"q", "EMA")]
+        view.read(0.3)
+    told("1,000,000 lines: the rest filled in", time.perf_counter() - view.begun, "s", 20.0)
+    told("keys meanwhile, the slowest of all", 1000 * max(delays), "ms", 100)
+    told("keys meanwhile, the median", 1000 * statistics.median(delays), "ms", 100)
+    told("resident memory with the million lines", view.memory(), "MB", 80)
+    view.leave()
+
+
+def slow_link(folder: Path) -> None:
+    view = View(folder, "--every", "0", rate=50_000)
+    view.until("left")
+    delays = []
+    for _ in range(8):
+        view.read(1.0)
+        delays += [view.key(b"?", "Everywhere"), view.key(b"q", "confidence low")]
+    told("keys on a link of 50 kB/s, the slowest of 16", max(delays), "s", 1.0)
+    view.leave()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="start, idle, big or slow")
+    parser.add_argument("--times", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{time.strftime('%Y-%m-%d')}  {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_folder(folder)
+        parts = {
+            "start": lambda: start_up(folder, options.times),
+            "idle": lambda: idle(folder, 20.0),
+            "slow": lambda: slow_link(folder),
+            "big": lambda: big_file(folder),
+        }
+        for part, measure in parts.items():
+            if options.only in ("", part):
+                measure()
+
+
+if __name__ == "__main__":
+    main()
