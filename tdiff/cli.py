@@ -282,6 +282,7 @@ def watch(
 ) -> None:
     """Watch generation and training, live. q leaves, ? shows the keys."""
     from tdiff import watching
+    from tdiff.watch.options import Options
 
     decoding = {
         "decoder": decoder,
@@ -293,7 +294,7 @@ def watch(
         "top_k": top_k,
         "top_p": top_p,
     }
-    options = watching.Options(
+    options = Options(
         targets=tuple(what or ()),
         model=model,
         prompt=prompt,

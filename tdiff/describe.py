@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tdiff.draw.render import duration
 from tdiff.records import Alert, Checkpoint, Eval, Event, Resume, Sample, Start, Train
-from tdiff.render import duration
 
 
 def describe(record: Event) -> str | None:

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff import render, terminal
 from tdiff.canvas import MASKED, Canvas
 from tdiff.config import MOST, DecodeSettings
+from tdiff.draw import render, terminal
+from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError
-from tdiff.layout import layout
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.visible import json_visible, visible, visible_line
 

@@ -153,7 +153,7 @@ def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
     except OSError as why:
         raise TdiffError(f"the run folder {run.path} cannot be made: {why.strerror}") from None
     write_whole(run.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
-    from tdiff.places import remember  # which imports this module
+    from tdiff.index import remember  # which imports this module
 
     remember(run)
     return run

@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tdiff import render, runs
+from tdiff import runs
 from tdiff.config import PRESETS, Layer, Settings, read_layer
 from tdiff.describe import describe, number
+from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.progress import progress_bar
 from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Start, Train

@@ -7,15 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tdiff import preferences, runs
+from tdiff import runs
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
+from tdiff.watch import preferences
+from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
-    from tdiff.places import Target
+    from tdiff.watch.places import Target
 
 MOST_TARGETS = 4
 """Runs that can be watched at once."""
@@ -23,32 +24,10 @@ _PATIENCE = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the user asked for."""
-
-    targets: Sequence[str] = ()
-    model: str | None = None
-    prompt: str | None = None
-    length: int = 0
-    seed: int | None = None
-    device: str = "auto"
-    decoding: dict[str, Any] = field(default_factory=dict)
-    """Fields of DecodeSettings that were given."""
-    every: float = 5.0
-    once: bool = False
-    as_json: bool = False
-    doctor: bool = False
-    mouse: bool = True
-    color: str = ""
-    glyphs: str = ""
-    palette: str = ""
-    theme: str = ""
-
-
 def watch(options: Options) -> None:
     """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
-    from tdiff import places, terminal
+    from tdiff.draw import terminal
+    from tdiff.watch import places
 
     _check(options)
     liked = preferences.load()
@@ -60,7 +39,7 @@ def watch(options: Options) -> None:
         ask=not (options.once or options.as_json),
     )
     if options.doctor:
-        from tdiff.doctor import doctor
+        from tdiff.draw.doctor import doctor
 
         print(doctor(here))
         return
@@ -100,8 +79,8 @@ def _keyboard(targets: Sequence[Any]) -> bool:
 
 def _once(targets: Sequence[Target], as_json: bool) -> None:
     """Print what is known of each target, and leave."""
-    from tdiff import snapshot
-    from tdiff.watched import Watched
+    from tdiff.watch import snapshot
+    from tdiff.watch.watched import Watched
 
     if not targets:
         raise TdiffError(

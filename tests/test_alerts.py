@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.alerts import BUSY, GAPS, SILENCE, WARM_UP, Losses, Spikes, gone, patience, usual_gap
+from tdiff.watch.alerts import BUSY, GAPS, SILENCE, WARM_UP, Losses, Spikes, gone, patience, usual_gap
 
 FEW = examples(derandomize=True, deadline=None, max_examples=50, database=None)
 RUNS, LENGTH = 100, 2_000

@@ -17,14 +17,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tdiff.canvas import GIVEN, MASKED, Canvas
-from tdiff.layout import layout
-from tdiff.palettes import Look
-from tdiff.recording import Recording
+from tdiff.draw.layout import layout
+from tdiff.draw.palettes import Look
+from tdiff.draw.render import canvas_lines, plain
+from tdiff.draw.terminal import detect
 from tdiff.records import TraceHeader, TraceStep
-from tdiff.render import canvas_lines, plain
-from tdiff.terminal import detect
 from tdiff.tui.canvas_view import CanvasView, relaid, replaced, typical_width
 from tdiff.tui.painting import NoColours, TerminalApp
+from tdiff.watch.recording import Recording
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 TERMINAL = detect({"TERM": "xterm-256color"}, encoding="utf-8")

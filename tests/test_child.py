@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff import child as module
-from tdiff.child import Child, command, remote, why_ended
 from tdiff.errors import TdiffError
 from tdiff.records import TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
 from tdiff.visible import visible
+from tdiff.watch import child as module
+from tdiff.watch.child import Child, command, remote, why_ended
 
 FEW = examples(derandomize=True, deadline=None, max_examples=15, database=None)
 
@@ -268,7 +268,7 @@ def test_what_the_terminal_sends_to_its_owner_does_not_reach_it(start):
 
 VIEW = """
 import sys, time
-from tdiff.child import Child
+from tdiff.watch.child import Child
 child = Child(sys.argv[1:])
 print(child.pid, flush=True)
 time.sleep(60)

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from tdiff.errors import TdiffError
-from tdiff.live import Live
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.watch.live import Live
 
 
 class Process:

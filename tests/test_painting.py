@@ -14,8 +14,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from tdiff.palettes import DEPTHS
-from tdiff.terminal import clipboard, detect, leaving
+from tdiff.draw.palettes import DEPTHS
+from tdiff.draw.terminal import clipboard, detect, leaving
 from tdiff.tui.painting import AsciiOnly, Depth, NoColours, filters, paint
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -24,7 +24,7 @@ BLACK = Color(0, 0, 0)
 # An app with what tempts textual to write colours: themed widgets, borders, a scrollbar, a modal tint, a toast.
 APP = """
 import os, sys
-from tdiff import terminal
+from tdiff.draw import terminal
 here = terminal.here(color=os.environ.get("ASKED", "auto"), ask=False)
 terminal.prepare(here, os.environ)
 from textual.screen import ModalScreen
@@ -32,7 +32,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.canvas import Canvas
 from tdiff.records import TraceHeader, TraceStep
-from tdiff.render import canvas_lines, legend
+from tdiff.draw.render import canvas_lines, legend
 from tdiff.tui.painting import TerminalApp, paint
 
 header = dict(version="0", model="m", decoder="topk", settings={}, seed=0, row=0, prompt="", given=[])

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tdiff import places, runs
+from tdiff import index, runs
 from tdiff.config import Settings
 from tdiff.errors import TdiffError
-from tdiff.places import Target, known_runs, locate, newest_run, remember
+from tdiff.index import known_runs, remember
 from tdiff.runs import Run
-from tdiff.ssh import Address
+from tdiff.watch.places import Target, locate, newest_run
+from tdiff.watch.ssh import Address
 
 SETTINGS = Settings.of([{"data": {"sources": ["x"]}}])
 
@@ -148,7 +149,7 @@ def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path)
 
 
 def test_the_index_holds_a_line_a_run_and_stays_short(state, monkeypatch, tmp_path):
-    monkeypatch.setattr(places, "_MOST", 5)
+    monkeypatch.setattr(index, "_MOST", 5)
     for names, kept in (("aabab", "ab"), (["c", "a", "d", "e\n\udcff", "b"], ["a", "d", "e\n\udcff", "b"])):
         for name in names:
             remember(make(tmp_path / "runs" / name))

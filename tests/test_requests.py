@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from tdiff import records, requests
 from tdiff.canvas import Canvas
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
-from tdiff.requests import Answer, Begin, Cancel, Generate, Load, Ready, Refused, Request, parse_answer, parse_request
+from tdiff.requests import (
+    Answer,
+    Begin,
+    Cancel,
+    Generate,
+    Load,
+    Ready,
+    Refused,
+    Request,
+    parse_answer,
+    parse_request,
+)
 from tdiff.visible import visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -198,7 +209,7 @@ def test_a_request_that_names_itself_is_answered_by_its_name():
 
 def test_neither_side_of_the_pipe_loads_the_engine_or_a_screen_to_speak():
     code = (
-        "import sys, tdiff.requests, tdiff.child\n"
+        "import sys, tdiff.requests, tdiff.watch.child\n"
         "print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'tokenizers', 'textual', 'rich', 'typer'})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -46,7 +46,7 @@ def test_what_crosses_the_seam_loads_neither_engine_nor_view():
     names = ("", ".records", ".runs", ".canvas", ".config", ".errors", ".visible")
     loaded, _ = loaded_by(
         "".join(f"import tdiff{name}\n" for name in names)
-        + "assert 'rich' not in sys.modules\nimport tdiff.render\n"  # which measures how wide a text is with rich
+        + "assert 'rich' not in sys.modules\nimport tdiff.draw.render\n"  # which measures how wide a text is with rich
     )
     assert not loaded & (ENGINE | {"textual", "typer"})
     assert "tdiff" in loaded

@@ -18,7 +18,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff import requests
-from tdiff.child import Child, command
 from tdiff.config import DECODERS, DecodeSettings
 from tdiff.core import serve
 from tdiff.core.checkpoint import load_model, save_model
@@ -26,6 +25,7 @@ from tdiff.core.generate import narrate, opening
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.watch.child import Child, command
 
 FEW = examples(derandomize=True, deadline=None, max_examples=25, database=None)
 QUICK = {"decoder": "schedule", "steps": 6}
@@ -260,7 +260,7 @@ def test_whenever_requests_come_each_generation_has_one_ending_and_its_lines_sta
 
 def test_a_rest_leaves_the_machine_to_those_who_were_waited_for_and_to_nobody_else():
     assert pause(0.010, 0.010) == pause(0.011, 0.010) == pause(0.0, 0.0) == 0.0
-    assert pause(0.3, 0.01) == pytest.approx(0.7)  # 10 ms of a second
+    assert pause(0.3, 0.01) == pytest.approx(1.7)  # 10 ms of two seconds
     assert pause(2.0, 0.01) == 0.0  # it had less already
 
 

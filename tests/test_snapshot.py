@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from test_story import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train
 
-from tdiff import snapshot
 from tdiff.records import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
-from tdiff.story import Story
 from tdiff.visible import visible
+from tdiff.watch import snapshot
+from tdiff.watch.story import Story
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "shakespeare" / "events.jsonl"

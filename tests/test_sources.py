@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdiff import sources
 from tdiff.errors import TdiffError
-from tdiff.sources import CUT, LONGEST, FileSource, Lines, PipeSource, newest, where_newest
+from tdiff.watch import sources
+from tdiff.watch.sources import CUT, LONGEST, FileSource, Lines, PipeSource, newest, where_newest
 
 
 def split(data: bytes) -> list[str]:

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdiff import ssh
 from tdiff.errors import TdiffError
-from tdiff.ssh import Address, Frames, SshSource
+from tdiff.watch import ssh
+from tdiff.watch.ssh import Address, Frames, SshSource
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -532,7 +532,7 @@ def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
 def test_a_watcher_that_is_killed_leaves_nothing_running_on_the_far_side(far, server, tmp_path):
     write(tmp_path / "log", ["a"])
     code = (
-        "import sys, time\nfrom tdiff import ssh\nsource = ssh.SshSource(ssh.Address.parse(sys.argv[1]))\n"
+        "import sys, time\nfrom tdiff.watch import ssh\nsource = ssh.SshSource(ssh.Address.parse(sys.argv[1]))\n"
         "ssh._SCRIPT = ssh._SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
         "while not source.status().current:\n    source.read()\n    time.sleep(0.01)\n"
         "print(source._process.pid, flush=True)\ntime.sleep(60)\n"

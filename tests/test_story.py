@@ -12,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff import story as module
 from tdiff.records import (
     Alert,
     Checkpoint,
@@ -30,8 +29,9 @@ from tdiff.records import (
     parse,
     to_line,
 )
-from tdiff.story import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, Story
 from tdiff.visible import visible, visible_line
+from tdiff.watch import story as module
+from tdiff.watch.story import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, Story
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()

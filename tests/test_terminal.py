@@ -12,12 +12,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
 
-from tdiff import attached, terminal
-from tdiff.doctor import doctor
+from tdiff.draw import attached, terminal
+from tdiff.draw.doctor import doctor
+from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
+from tdiff.draw.probe import Answers
+from tdiff.draw.terminal import clipboard, detect, leaving, locale_encoding, prepare
 from tdiff.errors import TdiffError
-from tdiff.palettes import DEPTHS, GLYPHS, PALETTES
-from tdiff.probe import Answers
-from tdiff.terminal import clipboard, detect, leaving, locale_encoding, prepare
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 XTERM = {"TERM": "xterm-256color"}
@@ -272,7 +272,7 @@ def test_the_encoding_is_what_the_locale_names(environ, mode, encoding):
 
 @pytest.mark.parametrize("lang", ["C", "C.UTF-8", "POSIX", ""])
 def test_the_locale_of_a_real_process_is_told_apart_from_what_python_makes_of_it(lang):
-    code = "from tdiff import terminal; print(terminal.here(ask=False).utf8)"
+    code = "from tdiff.draw import terminal; print(terminal.here(ask=False).utf8)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(LANG=lang), capture_output=True, text=True, check=True
     )
@@ -295,7 +295,9 @@ def test_the_environment_says_to_textual_what_was_chosen(colour, system):
 
 
 def test_choosing_imports_neither_textual_nor_rich_nor_torch():
-    code = "import sys, tdiff.terminal as t; t.here(ask=False); print({'textual', 'rich', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys, tdiff.draw.terminal as t; t.here(ask=False); print({'textual', 'rich', 'torch'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -342,7 +344,7 @@ def test_the_doctor_shows_the_palette_in_its_colours_and_the_levels_without(colo
 
 ASK = """
 import sys, termios, time
-from tdiff.probe import ask
+from tdiff.draw.probe import ask
 fd = sys.stdin.fileno()
 before = termios.tcgetattr(fd)
 begun = time.monotonic()
@@ -398,16 +400,14 @@ def test_a_terminal_that_keeps_silent_is_not_waited_for():
 
 
 def test_without_a_terminal_nothing_is_asked():
-    code = "from tdiff.probe import ask, Answers; print(ask() == Answers())"
+    code = "from tdiff.draw.probe import ask, Answers; print(ask() == Answers())"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True, start_new_session=True
     )
     assert done.stdout == "True\n"
 
 
-HERE = (
-    "from tdiff import terminal; t = terminal.here(); print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
-)
+HERE = "from tdiff.draw import terminal; t = terminal.here(); print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]
 
 
@@ -544,7 +544,7 @@ def test_real_tmux_is_watched_session_by_session_and_never_waited_for():
 
 WATCH = """
 import itertools, sys, time
-from tdiff.attached import Attached
+from tdiff.draw.attached import Attached
 watch = Attached("tmux", clock=itertools.count(100, 2).__next__)
 for _ in range(200):
     print(watch.now(), file=open(sys.argv[1], "a"))

@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.style import Style
 from test_live import END, HEADER, Process, ready
 
-from tdiff import terminal
-from tdiff.live import Live
-from tdiff.places import Target
-from tdiff.preferences import Preferences
+from tdiff.draw import terminal
 from tdiff.records import TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Generate
 from tdiff.runs import Run
-from tdiff.sources import Status
-from tdiff.story import Story
 from tdiff.tui.app import WatchApp
 from tdiff.tui.keys import KEYS
+from tdiff.watch.live import Live
+from tdiff.watch.places import Target
+from tdiff.watch.preferences import Preferences
+from tdiff.watch.sources import Status
+from tdiff.watch.story import Story
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = 1_700_000_000.0
@@ -579,7 +579,7 @@ def test_keys_of_the_users_own_take_the_place_of_ours():
 
 def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from tdiff.recording import Recording
+    from tdiff.watch.recording import Recording
 
     async def scene(stage: Stage) -> None:
         await stage.begin(9)

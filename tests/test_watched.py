@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tdiff import watched
 from tdiff.errors import TdiffError
-from tdiff.places import locate
 from tdiff.records import End, Train, to_line
-from tdiff.sources import FileSource, PipeSource
-from tdiff.ssh import SshSource
-from tdiff.watched import Watched
+from tdiff.watch import watched
+from tdiff.watch.places import locate
+from tdiff.watch.sources import FileSource, PipeSource
+from tdiff.watch.ssh import SshSource
+from tdiff.watch.watched import Watched
 
 
 class Story:
@@ -297,7 +297,7 @@ def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, w
 
 
 def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch, small):
-    from tdiff.story import Story as Told
+    from tdiff.watch.story import Story as Told
 
     run = tmp_path / "tiny"
     run.mkdir()

@@ -50,7 +50,8 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
     """Load a model and answer requests until stdin ends or nobody reads stdout; then the process ends, status 0.
 
     With `share` it computes on the CPU alone, in one thread, and only when nobody else on this machine would; where
-    others would, it takes 1% of one core. Raises TdiffError where `share` and another device are asked for together.
+    others would, it takes half a percent of one core. Raises TdiffError where `share` and another device are asked for
+    together.
     """
     if share:
         device = _cpu_only(device)

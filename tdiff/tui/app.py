@@ -22,19 +22,12 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
 
-from tdiff import places, writer
-from tdiff.attached import Attached
+from tdiff.draw.attached import Attached
+from tdiff.draw.render import Line, duration
+from tdiff.draw.terminal import Terminal
 from tdiff.errors import TdiffError, unknown
-from tdiff.live import Live
-from tdiff.places import Target
-from tdiff.preferences import Preferences
-from tdiff.recording import Recording
 from tdiff.records import to_line
-from tdiff.render import Line, duration
 from tdiff.runs import write_whole
-from tdiff.sources import PipeSource
-from tdiff.story import Story
-from tdiff.terminal import Terminal
 from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.figures import figures, flow, number, progress
 from tdiff.tui.gallery import Gallery
@@ -49,9 +42,16 @@ from tdiff.tui.pane import Pane
 from tdiff.tui.traces import Traces
 from tdiff.tui.training_pane import TrainingPane
 from tdiff.visible import visible_line
-from tdiff.watched import Watched
-from tdiff.watching import Options
-from tdiff.writer import trains_on_this_host
+from tdiff.watch import places, writer
+from tdiff.watch.live import Live
+from tdiff.watch.options import Options
+from tdiff.watch.places import Target
+from tdiff.watch.preferences import Preferences
+from tdiff.watch.recording import Recording
+from tdiff.watch.sources import PipeSource
+from tdiff.watch.story import Story
+from tdiff.watch.watched import Watched
+from tdiff.watch.writer import trains_on_this_host
 
 _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""

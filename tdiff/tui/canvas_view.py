@@ -13,9 +13,9 @@ from textual import events
 from textual.geometry import Size
 
 from tdiff.canvas import MASKED, Canvas
-from tdiff.layout import Layout, layout
-from tdiff.palettes import Look
-from tdiff.render import Line, drawn_texts, row_line
+from tdiff.draw.layout import Layout, layout
+from tdiff.draw.palettes import Look
+from tdiff.draw.render import Line, drawn_texts, row_line
 from tdiff.tui.sparse import Cell, Sparse
 
 _WHEEL = 3

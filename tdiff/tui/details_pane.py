@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
-from tdiff.alerts import Notice
-from tdiff.render import Line
-from tdiff.story import Story
+from tdiff.draw.render import Line
 from tdiff.tui.figures import number
 from tdiff.tui.lines import Lines, clip
 from tdiff.tui.pane import Pane
+from tdiff.watch.alerts import Notice
+from tdiff.watch.story import Story
 
 _SHADES = " ░▒▓█"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tdiff.render import Line, duration
-from tdiff.story import Story
+from tdiff.draw.render import Line, duration
 from tdiff.tui.lines import line_width
+from tdiff.watch.story import Story
 
 Figure = tuple[str, str]
 """(name, value)."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tdiff.live import KEPT
-from tdiff.recording import Recording
 from tdiff.records import Sample
+from tdiff.watch.live import KEPT
+from tdiff.watch.recording import Recording
 
 
 @dataclass(frozen=True, slots=True, eq=False)

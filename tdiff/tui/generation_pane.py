@@ -6,13 +6,13 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tdiff.canvas import Canvas
-from tdiff.palettes import PALETTES, Look
-from tdiff.recording import Recording
-from tdiff.render import Line, legend
+from tdiff.draw.palettes import PALETTES, Look
+from tdiff.draw.render import Line, legend
 from tdiff.tui.canvas_view import CanvasView
 from tdiff.tui.keys import bindings
 from tdiff.tui.lines import Lines
 from tdiff.tui.pane import Pane
+from tdiff.watch.recording import Recording
 
 _LEAP = 10
 _REPLAY_STEPS_A_SECOND = 20.0

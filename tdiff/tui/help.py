@@ -9,7 +9,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 from tdiff.tui.keys import KEYS, Where, shown
 from tdiff.tui.lines import Lines
 

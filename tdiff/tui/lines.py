@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 from tdiff.tui.sparse import Sparse
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.message import Message
 from textual.widget import Widget
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 from tdiff.tui.keys import bindings
 from tdiff.tui.lines import Lines
 from tdiff.tui.pane import Pane

@@ -24,9 +24,9 @@ from textual.messages import TerminalSupportsSynchronizedOutput
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tdiff.ascii_only import ascii_text
-from tdiff.render import Line
-from tdiff.terminal import Terminal, clipboard, leaving
+from tdiff.draw.ascii_only import ascii_text
+from tdiff.draw.render import Line
+from tdiff.draw.terminal import Terminal, clipboard, leaving
 
 _NULL = Style.null()
 _SYSTEMS = {"256": ColorSystem.EIGHT_BIT, "16": ColorSystem.STANDARD}

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 from tdiff.tui.lines import Lines, clip, line_width, two_ends
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}

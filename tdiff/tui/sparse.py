@@ -24,7 +24,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 from tdiff.tui.painting import ground, paint
 
 Cell = tuple[str, Style | None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tdiff.recording import Recording
 from tdiff.records import TraceHeader
-from tdiff.story import Story
+from tdiff.watch.recording import Recording
+from tdiff.watch.story import Story
 
 
 class Traces:

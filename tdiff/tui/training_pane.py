@@ -9,17 +9,17 @@ from textual import events
 from textual.message import Message
 from textual.widget import Widget
 
-from tdiff import chart
-from tdiff.axes import Axis
-from tdiff.chart import Curve, View
+from tdiff.draw import chart
+from tdiff.draw.axes import Axis
+from tdiff.draw.chart import Curve, View
+from tdiff.draw.palettes import Look
+from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
-from tdiff.palettes import Look
-from tdiff.render import Line
-from tdiff.story import Story
 from tdiff.tui.figures import figures, flow, number, progress
 from tdiff.tui.keys import bindings
 from tdiff.tui.lines import Lines
 from tdiff.tui.pane import Pane
+from tdiff.watch.story import Story
 
 LOSS = "train/loss"
 _COMPANIONS = {LOSS: "eval/loss"}
@@ -156,7 +156,8 @@ class TrainingPane(Pane):
                 series = story.metrics.get(name)
                 if series is not None and (series.steps or series.broken):
                     label = f"{chr(65 + n)} {name}" if several else name
-                    made.append(Curve(series, style, label, clock, origin))
+                    # Evaluations are few, and averages already.
+                    made.append(Curve(series, style, label, clock, origin, smooth=not name.startswith("eval/")))
         return made
 
     def _marked(self, curves: Sequence[Curve]) -> View:

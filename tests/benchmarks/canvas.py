@@ -24,9 +24,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tdiff import terminal
-from tdiff.recording import Recording
+from tdiff.draw import terminal
 from tdiff.records import TraceHeader, TraceLine, TraceStep
+from tdiff.watch.recording import Recording
 
 _SCREENS = ((80, 24), (160, 48))
 _WORDS = (

@@ -8,8 +8,8 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from tdiff.chart import Curve, View, draw
-from tdiff.series import Series
+from tdiff.draw.chart import Curve, View, draw
+from tdiff.watch.series import Series
 
 POINTS = 100_000
 WIDTH, HEIGHT = 120, 30

@@ -10,11 +10,11 @@ from dataclasses import replace
 from textual.color import Color
 
 from tdiff.canvas import Canvas
-from tdiff.layout import layout
-from tdiff.palettes import DEPTHS
+from tdiff.draw.layout import layout
+from tdiff.draw.palettes import DEPTHS
+from tdiff.draw.render import canvas_lines, drawn_texts, row_line
+from tdiff.draw.terminal import detect, here
 from tdiff.records import TraceHeader, TraceStep
-from tdiff.render import canvas_lines, drawn_texts, row_line
-from tdiff.terminal import detect, here
 from tdiff.tui.painting import filters, paint
 
 CELLS, WIDTH, NEW = 4096, 78, 64

@@ -13,9 +13,9 @@ import resource
 import time
 from collections.abc import Iterator
 
-from tdiff import formats
 from tdiff.records import Checkpoint, Eval, Start, Train, to_line
-from tdiff.story import Story
+from tdiff.watch import formats
+from tdiff.watch.story import Story
 
 _PIECE = 2_400
 """Lines fed at once: about a megabyte."""

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 
 from tdiff import runs
-from tdiff.child import Child, command
 from tdiff.config import PRESETS, DecodeSettings, Settings
 from tdiff.core import devices, tokenizers
 from tdiff.core.checkpoint import Origin, load_model, save_model
@@ -32,6 +31,7 @@ from tdiff.core.generate import generate
 from tdiff.core.job import Job
 from tdiff.records import TraceEnd, TraceStep
 from tdiff.requests import Cancel, Generate, Ready, Refused
+from tdiff.watch.child import Child, command
 from tests.benchmarks.engine import VOCABULARY, network
 
 CALLS = 64

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from tdiff.render import duration
+from tdiff.draw.render import duration
 
 Cell = tuple[str, str]
 """(character, style)."""

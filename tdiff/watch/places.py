@@ -1,34 +1,19 @@
-"""What a word of the command line means to `tdiff watch`, and the index by which a run is found from anywhere.
-
-The index is one line a run in the user's state folder. It is a convenience: what cannot be read or written there is
-passed over in silence. Nothing here reads what a file says.
-"""
+"""What a word of the command line means to `tdiff watch`. Nothing here reads what a file says."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import stat
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tdiff.errors import TdiffError
-from tdiff.runs import ROOT, Run, write_whole
-from tdiff.ssh import Address
+from tdiff.index import is_run, known_runs
+from tdiff.runs import ROOT, Run
 from tdiff.visible import visible_line
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two runs that begin at once may lose one entry
-    fcntl = None  # type: ignore[assignment]
-
-_MOST = 1000
-"""Lines of the index, less one."""
+from tdiff.watch.ssh import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +44,11 @@ def locate(word: str, root: Path = ROOT) -> Target:
     # Path.expanduser raises where there is no such user.
     path = Path(os.path.expanduser(word))  # noqa: PTH111
     there = bool(word) and os.path.exists(path)  # noqa: PTH110  (Path's own raises for a name that no file can have)
-    if there and (_is_run(path) or not path.is_dir()):
+    if there and (is_run(path) or not path.is_dir()):
         return _there(path, word)
     if word and word == Path(word).name:
         for folder in (root / word, known_runs().get(word)):
-            if folder and _is_run(folder):
+            if folder and is_run(folder):
                 return _of(Run(folder))
     if there:
         return _there(path, word)
@@ -76,25 +61,9 @@ def newest_run(root: Path = ROOT) -> Run | None:
     return Run(max(found)[1]) if found else None
 
 
-def remember(run: Run) -> None:
-    """Enter a run into the index. Does nothing where the state folder cannot be written."""
-    with suppress(OSError, ValueError):
-        path = run.path.absolute()
-        entry = {"name": path.name, "path": str(path), "time": time.time()}
-        with _alone():
-            others = [other for other in _entries() if other["path"] != entry["path"]]
-            lines = [json.dumps(one) + "\n" for one in [*others, entry][1 - _MOST :]]
-            write_whole(_index(), "".join(lines).encode())
-
-
-def known_runs() -> dict[str, Path]:
-    """The folder of each run in the index that is still there; of two with one name, that begun last."""
-    return {entry["name"]: Path(entry["path"]) for entry in _entries() if _is_run(Path(entry["path"]))}
-
-
 def _there(path: Path, word: str) -> Target:
     """What is at a path where something is."""
-    if _is_run(path):
+    if is_run(path):
         return _of(Run(path))
     try:
         mode = path.stat().st_mode
@@ -126,16 +95,11 @@ def _hint(word: str, root: Path) -> str:
         return "; of addresses tdiff watch knows ssh://[user@]host[:port]/path"
     if tail and head and "/" not in head:  # as scp has it
         return f"; a file on another host is ssh://{head}{tail if tail[0] == '/' else '/~/' + tail}"
-    names = list(dict.fromkeys([*(path.name for path in root.glob("*") if _is_run(path)), *reversed(known_runs())]))
+    names = list(dict.fromkeys([*(path.name for path in root.glob("*") if is_run(path)), *reversed(known_runs())]))
     near = difflib.get_close_matches(word, names, n=1)
     if near:
         return f"; did you mean {near[0]}?"
     return f"; there are: {', '.join(names[:8])}" if names else f"; there is no run under {root}/, and none is known"
-
-
-def _is_run(path: Path) -> bool:
-    # Path's own raise for a name that no file can have.
-    return any(os.path.isfile(path / name) for name in ("config.toml", "events.jsonl"))  # noqa: PTH113
 
 
 def _written(path: Path) -> float | None:
@@ -143,34 +107,3 @@ def _written(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _index() -> Path:
-    if folder := os.environ.get("TDIFF_STATE"):
-        return Path(folder) / "runs.jsonl"
-    from platformdirs import user_state_path
-
-    return user_state_path("tdiff") / "runs.jsonl"
-
-
-def _entries() -> list[dict[str, str]]:
-    """The lines of the index that can be read, oldest first."""
-    entries = []
-    with suppress(OSError):
-        for line in _index().read_text("utf-8", "replace").splitlines():
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("name", "path")):
-                    entries.append(entry)
-    return entries
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Nobody else writes the index meanwhile."""
-    path = _index().with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff import runs
-from tdiff.child import Child, command
 from tdiff.errors import TdiffError
-from tdiff.live import Live
-from tdiff.places import Target
-from tdiff.ssh import Address
+from tdiff.watch.child import Child, command
+from tdiff.watch.live import Live
+from tdiff.watch.places import Target
+from tdiff.watch.ssh import Address
 
 if TYPE_CHECKING:
-    from tdiff.watching import Options
+    from tdiff.watch.options import Options
 
 
 def live(options: Options, targets: Sequence[Target], trains_here: Callable[[], bool]) -> Live:

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from tdiff import alerts, events, formats, meanwhile
-from tdiff.alerts import Losses, Notice, What
-from tdiff.columns import FARTHEST
+from tdiff.draw.render import duration
 from tdiff.records import (
     Alert,
     Checkpoint,
@@ -29,9 +27,11 @@ from tdiff.records import (
     TraceLine,
     TraceStep,
 )
-from tdiff.render import duration
-from tdiff.series import Series
 from tdiff.visible import visible_line
+from tdiff.watch import alerts, events, formats, meanwhile
+from tdiff.watch.alerts import Losses, Notice, What
+from tdiff.watch.columns import FARTHEST
+from tdiff.watch.series import Series
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
 

@@ -6,9 +6,9 @@ import io
 import sys
 from dataclasses import replace
 
-from tdiff.palettes import styles
-from tdiff.render import Line, in_ascii, legend, plain, style_of
-from tdiff.terminal import COLOUR_SYSTEMS, Terminal
+from tdiff.draw.palettes import styles
+from tdiff.draw.render import Line, in_ascii, legend, plain, style_of
+from tdiff.draw.terminal import COLOUR_SYSTEMS, Terminal
 from tdiff.visible import visible_line
 
 

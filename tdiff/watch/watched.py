@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
-from tdiff.places import Target
-from tdiff.sources import FileSource, PipeSource, Read, Source, Status, where_newest
-from tdiff.ssh import SshSource
+from tdiff.watch.places import Target
+from tdiff.watch.sources import FileSource, PipeSource, Read, Source, Status, where_newest
+from tdiff.watch.ssh import SshSource
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 BIG = 8 << 20
 """Bytes of a file from which its newest lines come first."""
@@ -183,6 +183,6 @@ def _tell(story: Story, read: Read, source: Source) -> bool:
 
 
 def _story(name: str) -> Story:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
     return Story(name)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from tdiff.columns import FARTHEST, number
 from tdiff.describe import describe
 from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, parse
 from tdiff.visible import visible_line
+from tdiff.watch.columns import FARTHEST, number
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 EVENTS = (Start, Train, Eval, Sample, Checkpoint, Alert, Resume, Heartbeat, End)
 LATEST = 1e11

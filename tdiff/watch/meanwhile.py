@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdiff.render import duration
+from tdiff.draw.render import duration
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 
 def told(story: Story, since: float, begin: float) -> list[str]:

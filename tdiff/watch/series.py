@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from tdiff.pyramid import Pyramid
+from tdiff.watch.pyramid import Pyramid
 
 LIMIT = 1e300
 """A value of this size or beyond, whose sums would overflow, counts as not finite."""

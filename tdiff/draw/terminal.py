@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+from tdiff.draw.palettes import DEPTHS, GLYPHS, GROUNDS, PALETTES, Look
+from tdiff.draw.probe import Answers, tmux_version
+from tdiff.draw.probe import ask as ask_terminal
 from tdiff.errors import unknown
-from tdiff.palettes import DEPTHS, GLYPHS, GROUNDS, PALETTES, Look
-from tdiff.probe import Answers, tmux_version
-from tdiff.probe import ask as ask_terminal
 
 COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "none": "standard"}
 """What rich and textual call the depths; without colour, styles are drawn and their colours left out."""

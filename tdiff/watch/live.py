@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tdiff.config import DECODERS, DecodeSettings
-from tdiff.recording import Recording
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
+from tdiff.watch.recording import Recording
 
 KEPT = 16
 """Recordings kept of what was generated."""

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tdiff.columns import KNOWN, MOST_COLUMNS, Rows, clock, number, spelled
-from tdiff.console import Console
-from tdiff.events import Events
 from tdiff.records import TraceEnd, TraceHeader, TraceStep, parse
+from tdiff.watch.columns import KNOWN, MOST_COLUMNS, Rows, clock, number, spelled
+from tdiff.watch.events import Events
+from tdiff.watch.huggingface import Console
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 _HEADER_WITHIN = 200
 """Lines in which a table may begin."""

@@ -13,13 +13,13 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from tdiff.alerts import Notice
-from tdiff.ascii_only import ascii_text
+from tdiff.draw.ascii_only import ascii_text
+from tdiff.draw.render import duration, plain
 from tdiff.records import TraceEnd, TraceHeader
-from tdiff.render import duration, plain
-from tdiff.series import Series
-from tdiff.story import Story
 from tdiff.visible import visible_line
+from tdiff.watch.alerts import Notice
+from tdiff.watch.series import Series
+from tdiff.watch.story import Story
 
 SMOOTHING = 0.6
 """Share of the past in what is called smoothed."""
@@ -158,7 +158,7 @@ def _figures(story: Story, now: float) -> Iterator[tuple[str, list[str]]]:
 
 
 def _curve(story: Story, width: int, ascii: bool) -> Iterator[str]:
-    from tdiff.chart import Curve, View, draw
+    from tdiff.draw.chart import Curve, View, draw
 
     curves = [
         Curve(series, "", label)

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from tdiff.errors import TdiffError
-from tdiff.sources import Lines, Read, Status
 from tdiff.visible import visible_line
+from tdiff.watch.sources import Lines, Read, Status
 
 DEFAULT = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
 """The command, unless TDIFF_SSH holds another, such as `ssh -p 2222 -i key`."""

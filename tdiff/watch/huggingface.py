@@ -11,10 +11,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdiff.columns import FARTHEST, Rows
+from tdiff.watch.columns import FARTHEST, Rows
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 _LONGEST_BAR, _LONGEST_ROW = 500, 20_000
 # Colours, and tqdm's going up and down between its bars.

@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Iterable, Sequence
 
-from tdiff.render import Line
+from tdiff.draw.render import Line
 
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
-    from tdiff.story import Story
+    from tdiff.watch.story import Story
 
 STEPS = ("step", "global_step", "iteration", "iter", "it", "epoch")
 """Columns that count steps, the best first."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdiff.axes import FRAME, Cell, Scale, x_line
-from tdiff.curves import Curve, Layout, Ranges, View, layout, leaves, pan, ranges, readout, zoom
-from tdiff.dots import Dots, joined
-from tdiff.render import Line
-from tdiff.series import Series
-from tdiff.strokes import Strokes, bounds, strokes
+from tdiff.draw.axes import FRAME, Cell, Scale, x_line
+from tdiff.draw.curves import Curve, Layout, Ranges, View, layout, leaves, pan, ranges, readout, zoom
+from tdiff.draw.dots import Dots, joined
+from tdiff.draw.render import Line
+from tdiff.draw.strokes import Strokes, bounds, strokes
+from tdiff.watch.series import Series
 
 __all__ = [
     "Curve", "Layout", "Ranges", "View", "draw", "layout", "letters", "pan", "ranges", "readout", "sparkline", "zoom"
