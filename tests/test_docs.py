@@ -25,7 +25,9 @@ def commands(page: str) -> list[list[str]]:
 
 
 def smaller(arguments: list[str]) -> list[str]:
-    """A training command cut down to two steps of a tiny model: the options are tried, not the patience."""
+    """A training command cut down to two steps of a tiny model, a view to a snapshot: the options are tried."""
+    if arguments[0] == "watch" and not {"--once", "--doctor"} & set(arguments):
+        return [*arguments, "--once"]
     if arguments[0] != "train" or "--resume" in arguments:
         return arguments
     keep = [option for option in SET_TINY if "context" not in option]

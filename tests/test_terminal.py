@@ -407,7 +407,10 @@ def test_without_a_terminal_nothing_is_asked():
     assert done.stdout == "True\n"
 
 
-HERE = "from tdiff.draw import terminal; t = terminal.here(); print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
+HERE = (
+    "from tdiff.draw import terminal; t = terminal.here(); "
+    "print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
+)
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]
 
 

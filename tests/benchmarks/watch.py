@@ -43,7 +43,7 @@ class View:
             os.chdir(folder)
             os.execvpe(WATCH[0], [*WATCH, *arguments], env)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        self._allowed, self._asked = 0.0, time.perf_counter()
+        self._allowed, self._asked, self._column = 0.0, time.perf_counter(), 0
 
     def read(self, seconds: float) -> None:
         """Drain it for so long."""
@@ -62,7 +62,14 @@ class View:
                 with contextlib.suppress(OSError):
                     piece = os.read(self.fd, size)
                     self.written += piece
+                    self._answer(piece)
                     self._allowed -= len(piece)
+
+    def _answer(self, piece: bytes) -> None:
+        """What a terminal says when it is asked where its cursor is: it draws a block in one cell, and braille too."""
+        for _ in range(piece.count(b"\x1b[6n")):
+            self._column = self._column % 3 + 1
+            os.write(self.fd, b"\x1b[1;%dR" % self._column)
 
     def until(self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0) -> float:
         """Seconds until that is written, or true."""
