@@ -202,3 +202,25 @@ def test_a_snapshot_needs_no_terminal(place):
     refused = run()
     assert refused.returncode == 2
     assert re.fullmatch(r"tdiff: .*--once prints a snapshot instead\n", refused.stderr)
+
+
+@pytest.fixture
+def no_torch(tmp_path, monkeypatch) -> None:
+    """An environment in which neither torch nor what comes with it can be imported."""
+    folder = tmp_path / "without"
+    folder.mkdir()
+    for name in ("torch", "transformers", "numpy", "safetensors", "tokenizers"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def test_without_torch_one_watches_and_reads_the_guide_and_is_told_why_nothing_is_written(place, no_torch):
+    pty = Pty(WATCH, columns=120)
+    pty.until(b"train/loss")
+    pty.until(b"no torch here")
+    pty.send(b"q")
+    assert pty.end() == 0
+    for words in (["watch", "--once"], ["watch", "--doctor"], ["guide"], ["guide", "watching"]):
+        done = subprocess.run([*WATCH[:-1], *words], env=clean(), capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert done.stdout
