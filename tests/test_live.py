@@ -95,6 +95,19 @@ def test_the_first_text_is_asked_for_when_the_model_is_ready_and_the_next_after_
     assert first.id != second.id
 
 
+def test_while_it_rests_the_text_goes_on_but_no_other_begins():
+    stage = Stage(every=1.0)
+    begun(stage)
+    stage.live.resting = True
+    stage.says(END, now=1.0)
+    assert stage.live.recording.ended is not None
+    stage.live.poll(9.0)
+    assert len(stage.process.asked) == 1
+    stage.live.resting = False
+    stage.live.poll(9.0)
+    assert len(stage.process.asked) == 2
+
+
 def test_the_options_given_are_those_asked_for_and_no_others():
     stage = Stage(options={"decoder": "topk", "k": 3}, prompt="so", length=4)
     stage.says(ready())

@@ -163,7 +163,7 @@ def test_when_the_view_is_ended_its_model_ends_too(place, number):
     assert soon(lambda: pty.read() and children(pty.pid), 30)
     models = children(pty.pid)
     os.kill(pty.pid, number)
-    assert soon(lambda: (pty.read(), not any(map(alive, models)))[1], 30)
+    assert soon(lambda: (pty.read(), not any(map(alive, models)))[1], 60)
     pty.end()
 
 

@@ -211,6 +211,8 @@ class WatchApp(TerminalApp):
     def _see_whether_attached(self, now: float) -> bool:
         attached = self.attached.now()
         self._pacer.paused = not attached
+        if self.live is not None:
+            self.live.resting = not attached
         slept = now - self._looked > _AWAY  # stopped, or the machine slept
         if not attached and self._left is None:
             self._left = now

@@ -78,6 +78,8 @@ class Live:
         """The model that is loaded."""
         self.message = ""
         """What went wrong last; "" when all is well."""
+        self.resting = False
+        """Whether no text is begun for now: nobody looks."""
         self._id = 0
         self._running = 0  # id of the generation that is going on; 0: none
         self._due = 0.0
@@ -137,7 +139,7 @@ class Live:
                 why, (self.model, self._start), self._instead = self.message, self._instead, None
                 self.start()
                 self.message = f"{why}; {self.model} writes instead"
-        elif self.state == "waiting" and now >= self._due:
+        elif self.state == "waiting" and now >= self._due and not self.resting:
             self._next(now)
         return bool(answers) or before != (self.state, self.message)
 

@@ -1,0 +1,141 @@
+"""Which model writes beside what is watched: the one asked for, the run's own, the shipped one; here or over ssh."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tdiff.runs import Run
+from tdiff.watch import writer
+from tdiff.watch.live import Live
+from tdiff.watch.options import Options
+from tdiff.watch.places import Target
+from tdiff.watch.ssh import Address
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def target(path: Path) -> Target:
+    return Target("run", path.name, path / "events.jsonl", run=Run(path))
+
+
+def started(live: Live) -> Live:
+    """Started, and waited for until a model is ready."""
+    live.start()
+    end = time.monotonic() + PATIENCE
+    while live.ready is None and time.monotonic() < end:
+        live.poll(time.time())
+        time.sleep(0.05)
+    return live
+
+
+def asked_for(live: Live, monkeypatch) -> str:
+    """The model that a process would be started for."""
+    seen = []
+
+    class Nobody:
+        alive, reason = True, None
+
+        def __init__(self, command: list[str]) -> None:
+            seen.append(command)
+
+        def take(self) -> list:
+            return []
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(writer, "Child", Nobody)
+    live.start()
+    return " ".join(seen[-1])
+
+
+def test_the_model_asked_for_wins_then_the_runs_own_then_the_shipped_one(here, tiny_run, monkeypatch):
+    own = writer.live(Options(), [target(tiny_run.path)], lambda: False)
+    assert f"--model={tiny_run.path}/model" in asked_for(own, monkeypatch)
+    named = writer.live(Options(model="shakespeare"), [target(tiny_run.path)], lambda: False)
+    assert "shakespeare" in asked_for(named, monkeypatch)
+    young = here / "checkpoints" / "young"
+    young.mkdir(parents=True)
+    assert "--model=shakespeare" in asked_for(writer.live(Options(), [target(young)], lambda: False), monkeypatch)
+    assert "--model=shakespeare" in asked_for(writer.live(Options(), [], lambda: False), monkeypatch)
+
+
+def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tiny_run, monkeypatch):
+    young = here / "checkpoints" / "young"
+    young.mkdir(parents=True)
+    live = writer.live(Options(), [target(young)], lambda: False)
+    asked_for(live, monkeypatch)
+    assert live.model == "shakespeare"
+    shutil.copytree(tiny_run.model, young / "model")
+    assert live._newest()[0] == str(young / "model")
+
+
+@pytest.mark.parametrize(
+    ("device", "trains", "shares"), [("auto", True, True), ("auto", False, False), ("cpu", True, False)]
+)
+def test_while_a_run_trains_here_the_process_keeps_out_of_its_way_unless_a_device_is_asked_for(
+    here, device, trains, shares, monkeypatch
+):
+    live = writer.live(Options(device=device), [], lambda: trains)
+    assert ("--share" in asked_for(live, monkeypatch)) is shares
+
+
+def test_a_run_trains_here_if_it_is_of_this_host_and_not_over():
+    here = platform.node()
+    assert writer.trains_on_this_host(here, "running")
+    assert not writer.trains_on_this_host(here, "finished")
+    assert not writer.trains_on_this_host("elsewhere", "running")
+    assert not writer.trains_on_this_host(None, "running")
+
+
+@pytest.fixture
+def far_side(here, monkeypatch) -> Path:
+    """An ssh that runs its command in a shell here, whose home is another folder; its bin is on the PATH there."""
+    home = here / "far"
+    (home / ".local" / "bin").mkdir(parents=True)
+    ssh = here / "ssh"
+    ssh.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift 2\n'
+        f'cd "{home}" && HOME="{home}" PATH=/usr/bin:/bin exec sh -c "$*"\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("TDIFF_SSH", str(ssh))
+    return home
+
+
+def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_side, tiny_run):
+    tdiff = far_side / ".local" / "bin" / "tdiff"
+    source = Path(writer.__file__).resolve().parents[2]
+    tdiff.write_text(f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m tdiff "$@"\n')
+    tdiff.chmod(0o755)
+    shutil.copytree(tiny_run.path, far_side / "runs" / "it's a run")
+    address = Address.parse("ssh://me@gpu01/~/runs/it's%20a%20run")
+    live = started(writer.live(Options(), [Target("ssh", "gpu01", address=address)], lambda: False))
+    try:
+        assert live.state in ("waiting", "generating"), live.message
+        assert live.ready.model == "it's a run"
+    finally:
+        live.close()
+
+
+def test_where_tdiff_is_not_on_the_far_side_the_shipped_model_writes_here(far_side):
+    address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
+    live = started(writer.live(Options(device="cpu"), [Target("ssh", "gpu01", address=address)], lambda: False))
+    try:
+        assert live.ready is not None, live.message
+        assert live.ready.model == "shakespeare"
+    finally:
+        live.close()
