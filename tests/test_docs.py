@@ -44,7 +44,9 @@ def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monke
     assert found, "a page without a command to try"
     passed_over = []
     for arguments in found:
-        wants_it = arguments[:2] == ["eval", "shakespeare"] or "ascii" in arguments  # what stands in for it is not ASCII
+        wants_it = (
+            arguments[:2] == ["eval", "shakespeare"] or "ascii" in arguments
+        )  # what stands in for it is not ASCII
         if wants_it and not SHAKESPEARE.exists():
             passed_over.append(" ".join(["tdiff", *arguments]))
             continue

@@ -156,6 +156,16 @@ def test_a_model_that_is_killed_is_told_and_started_again(place):
     assert soon(lambda: not alive(model))
 
 
+def test_a_hang_up_ends_it_though_whoever_started_it_ignores_hang_ups(place):
+    pty = Pty(["sh", "-c", f"trap '' HUP; exec {' '.join(WATCH)}"])
+    pty.until(b"train/loss")
+    assert soon(lambda: pty.read() and children(pty.pid), 30)
+    models = children(pty.pid)
+    os.kill(pty.pid, signal.SIGHUP)
+    pty.end()
+    assert soon(lambda: not any(map(alive, models)), 60)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL], ids=["hangup", "term", "kill"])
 def test_when_the_view_is_ended_its_model_ends_too(place, number):
     pty = Pty(WATCH)

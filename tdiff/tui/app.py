@@ -6,10 +6,14 @@ nothing itself, and it draws nothing while nobody looks.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -57,6 +61,8 @@ _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""
 _FRAME = 1 / 30
 """Seconds between frames while something moves."""
+_LAST_WORDS = 2.0
+"""Seconds that leaving may take after a hang-up."""
 _AWAY = 20.0
 """Seconds of absence after which it is told what happened meanwhile."""
 _PANES = ("generation", "training", "log", "details")
@@ -145,6 +151,9 @@ class WatchApp(TerminalApp):
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
         self._ask.display = False
+        for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
+            with suppress(ValueError, NotImplementedError, RuntimeError):
+                asyncio.get_running_loop().add_signal_handler(sign, self._hang_up)
         if self._liked.keys:
             self.set_keymap(remapped(self._liked.keys))
         self._arrange()
@@ -165,6 +174,15 @@ class WatchApp(TerminalApp):
         assert self.live is not None
         self.live.start()
         self._frames.resume()
+
+    def _hang_up(self) -> None:
+        """Leave, and soon: the terminal may be gone, and what is written to it may never come through."""
+        if self.live is not None:
+            self.live.close()
+        last = threading.Timer(_LAST_WORDS, os._exit, (1,))
+        last.daemon = True
+        last.start()
+        self.exit()
 
     def on_unmount(self) -> None:
         """Nothing stays behind."""
