@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff import runs
 from tdiff.config import MOST, DecodeSettings
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 from tdiff.watch import preferences
 from tdiff.watch.options import Options
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_TARGETS = 4
 """Runs that can be watched at once."""
+DEVICES = ("auto", "cuda", "mps", "cpu")
 _PATIENCE = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
@@ -53,9 +54,9 @@ def watch(options: Options) -> None:
         raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
     terminal.prepare(here, os.environ)  # before textual is imported: it reads the environment then
 
-    from tdiff.tui import app
+    from tdiff.tui import session
 
-    app.run(targets, options, here, liked)
+    session.run(targets, options, here, liked)
 
 
 def _check(options: Options) -> None:
@@ -68,6 +69,8 @@ def _check(options: Options) -> None:
     if not 0 <= options.length <= MOST:
         raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {options.length}")
     DecodeSettings(**options.decoding)
+    if options.device not in DEVICES:
+        raise unknown("device", options.device, DEVICES)
     if options.model is not None:
         runs.find_model(options.model)
 

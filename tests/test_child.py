@@ -303,6 +303,13 @@ def test_what_lies_in_the_folder_one_stands_in_does_not_take_the_place_of_a_libr
     assert done.returncode == 0 and done.stdout.startswith("tdiff ")
 
 
+def test_in_the_source_tree_python_looks_there_since_it_may_be_nowhere_else(tmp_path, monkeypatch):
+    root = Path(__file__).resolve().parent.parent
+    for folder, options in ((root, ["-m", "tdiff"]), (root / "tdiff", ["-P", "-m", "tdiff"]), (tmp_path, ["-P", "-m"])):
+        monkeypatch.chdir(folder)
+        assert command("m")[1 : 1 + len(options)] == options
+
+
 def test_the_command_names_the_model_and_the_device_and_may_be_another_machines():
     assert command("m", "cpu")[-3:] == ["serve", "--model=m", "--device=cpu"]
     assert command("-x y", share=True, program=["tdiff"]) == [

@@ -170,6 +170,19 @@ def test_a_refused_request_is_told_and_not_repeated_until_something_changes():
     assert stage.process.asked[-1].prompt == "short"
 
 
+def test_a_prompt_that_is_refused_is_told_for_a_while_and_the_old_one_goes_on():
+    stage = Stage(prompt="so")
+    begun(stage)
+    stage.live.set_prompt("é")
+    stage.live.poll(1.0)
+    stage.says(Refused(id=stage.process.asked[-1].id, text="no é here"), now=1.1)
+    stage.live.poll(1.2)
+    assert stage.process.asked[-1].prompt == "so"
+    assert stage.live.message == "no é here"
+    stage.live.poll(30.0)
+    assert stage.live.message == ""
+
+
 def test_newer_weights_are_loaded_before_the_next_text_and_asked_for_once():
     newest = ["folder", 1.0]
     stage = Stage(newest=lambda: tuple(newest), every=1.0)

@@ -18,11 +18,12 @@ from rich.style import Style
 from test_live import END, HEADER, Process, ready
 
 from tdiff.draw import terminal
+from tdiff.errors import TdiffError
 from tdiff.records import TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Generate
 from tdiff.runs import Run
 from tdiff.tui.app import WatchApp
-from tdiff.tui.keys import KEYS
+from tdiff.tui.keys import KEYS, remapped
 from tdiff.watch.live import Live
 from tdiff.watch.places import Target
 from tdiff.watch.preferences import Preferences
@@ -90,7 +91,14 @@ def told(lines: list[str], name: str = "mine") -> Story:
 
 def header(text: str = TEXT) -> TraceHeader:
     given = [(place, character, 1) for place, character in enumerate("Once")]
-    fields = {"version": "1", "model": "mine", "decoder": "confidence", "settings": {}, "seed": 7, "row": 0}
+    fields = {
+        "version": "1",
+        "model": "mine",
+        "decoder": "confidence",
+        "settings": {"threshold": 0.7},
+        "seed": 7,
+        "row": 0,
+    }
     return TraceHeader(**fields, prompt="Once", cells=len(text), given=given)
 
 
@@ -306,6 +314,59 @@ def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
     play(scene, told(run_lines()))
 
 
+@pytest.mark.parametrize("last", [(80, 24), (39, 5), (60, 15), (100, 30), (160, 48), (80, 11)])
+@pytest.mark.parametrize("first", [(1, 1), (80, 24), (39, 5), (160, 48)])
+def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        if stage.app.size != last:
+            await stage.pilot.resize_terminal(*last)
+            await stage.pilot.pause(0.05)
+        await stage.settle()
+        seen.append(stage.text())
+
+    seen: list[str] = []
+    play(scene, told(run_lines()), size=first)
+    play(scene, told(run_lines()), size=last)
+    assert seen[0] == seen[1]
+
+
+def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        lines = [widget for widget in stage.app.screen.walk_children() if hasattr(widget, "lose")]
+        assert len(lines) > 9
+        for widget in lines:
+            widget._shown = {0: [("x", None)]}
+        stage.app.taken_back = True
+        stage.app._look()
+        assert not any(widget._shown for widget in lines)
+        assert not stage.app.taken_back
+
+    play(scene, told(run_lines()))
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"pause": "ctrl+a"}, "keys.pause: 'ctrl\\+a' cannot be bound"),
+        ({"pause": ""}, "keys.pause: 'an empty key' cannot be bound"),
+        ({"pauze": "p"}, "unknown key id 'pauze'; did you mean pause"),
+        ({"pause": "nonsensekey"}, "unknown key of keys.pause 'nonsensekey'"),
+        ({"pause": "q"}, "'q' is that of quit already"),
+        ({"pause": "left"}, "'left' is that of"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused_before_the_screen_opens(keys, why):
+    with pytest.raises(TdiffError, match=why):
+        remapped(keys)
+
+
+def test_ctrl_c_always_leaves():
+    assert remapped({"quit": "Q"}) == {"quit": "Q,ctrl+c"}
+    assert remapped({"pause": "p", "quit": "Q,ctrl+c"}) == {"pause": "p", "quit": "Q,ctrl+c"}
+
+
 # The keys
 
 
@@ -442,12 +503,15 @@ def test_decoder_and_threshold_change_on_the_fly():
         await stage.begin()
         await stage.press(">", ">")
         assert stage.live.settings.threshold == pytest.approx(0.8)
-        assert "conf ≥ 0.8" in stage.text()
+        assert "threshold 0.8" in stage.text()
         await stage.press(",")
         assert stage.live.settings.threshold == pytest.approx(0.75)
         await stage.press("d")
         assert stage.live.settings.decoder == "topk"
-        assert "topk" in stage.text()
+        assert "decoder topk" in stage.text()
+        await stage.press(">")
+        assert "topk has no threshold" in stage.text()
+        assert stage.live.settings.threshold == pytest.approx(0.75)
 
     play(scene, told(run_lines()))
 

@@ -82,10 +82,10 @@ def legend(look: Look = PLAIN_LOOK, width: int = 80) -> Line:
     shades = chosen.shades
     glyph, style = chosen.remask
     lines = []
-    for low, high, new, again in _WORDS:
+    for low, high, new, again, whole in _WORDS:
         labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
         ramp = [
-            (f" {label[1:]}" if low else str(n + 1), shade)
+            (f" {label[1:]}" if whole else str(n + 1), shade)
             for n, (label, shade) in enumerate(zip(labels, shades, strict=True))
         ]
         line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", chosen.new)]
@@ -93,13 +93,15 @@ def legend(look: Look = PLAIN_LOOK, width: int = 80) -> Line:
     return next((line for line in lines if cell_len(plain([line])) <= width), lines[-1])
 
 
-# From the longest to the shortest: what is said of low, of high, of what is new, and of what is masked again.
+# From the longest to the shortest: what is said of low, of high, of what is new, and of what is masked again; and
+# whether levels are told by their confidence or by a number.
 _WORDS = (
-    ("confidence low", " high", "new this step", "masked again"),
-    ("low", " high", "new this step", "masked again"),
-    ("low", " high", "new", "again"),
-    ("", "", "new", "again"),
-    ("", "", "new", ""),
+    ("confidence low", " high", "new this step", "masked again", True),
+    ("low", " high", "new this step", "masked again", True),
+    ("low", " high", "new", "again", True),
+    ("low ", " high", "new", "again", False),
+    ("", "", "new", "again", False),
+    ("", "", "new", "", False),
 )
 
 

@@ -9,36 +9,34 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 from textual import events
 from textual.app import ComposeResult, SystemCommand
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widgets import Input
 
 from tdiff.draw.attached import Attached
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 from tdiff.records import to_line
 from tdiff.runs import write_whole
+from tdiff.tui import status
+from tdiff.tui.ask import Ask
 from tdiff.tui.details_pane import DetailsPane, alert_lines
-from tdiff.tui.figures import figures, flow, number, progress
 from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
-from tdiff.tui.keys import KEYS, Key, bindings, remapped, shown
-from tdiff.tui.lines import Lines, line_width, two_ends
+from tdiff.tui.keys import KEYS, Key, bindings, shown
+from tdiff.tui.lines import Lines
 from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.painting import TerminalApp
@@ -46,21 +44,18 @@ from tdiff.tui.pane import Pane
 from tdiff.tui.traces import Traces
 from tdiff.tui.training_pane import TrainingPane
 from tdiff.visible import visible_line
-from tdiff.watch import places, writer
 from tdiff.watch.live import Live
-from tdiff.watch.options import Options
-from tdiff.watch.places import Target
 from tdiff.watch.preferences import Preferences
 from tdiff.watch.recording import Recording
-from tdiff.watch.sources import PipeSource
 from tdiff.watch.story import Story
 from tdiff.watch.watched import Watched
-from tdiff.watch.writer import trains_on_this_host
 
 _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""
 _FRAME = 1 / 30
 """Seconds between frames while something moves."""
+_NOTED = 8.0
+"""Seconds for which a word of ours stands below."""
 _LAST_WORDS = 2.0
 """Seconds that leaving may take after a hang-up."""
 _AWAY = 20.0
@@ -76,17 +71,7 @@ NOTHING_YET = (
 )
 
 
-class Ask(Input):
-    """A line of text that is asked for, in place of the panes' keys."""
-
-    BINDINGS = [Binding("escape,ctrl+g", "leave", "leave it as it was", show=False)]  # noqa: RUF012
-
-    class Left(Message):
-        """It was left without an answer."""
-
-    def action_leave(self) -> None:
-        """Leave everything as it was."""
-        self.post_message(self.Left())
+_RESTART = next(key for key in KEYS if key.id == "restart")
 
 
 class WatchApp(TerminalApp):
@@ -117,9 +102,10 @@ class WatchApp(TerminalApp):
         self._left: float | None = None  # when nobody was looking any more
         self._looked = clock()
         self._news: list[str] = []  # what happened while nobody looked
-        self._note = ""
+        self._note, self._noted = "", 0.0
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
+        self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
         self._asking: Callable[[str | None], None] | None = None
         self.gallery, self.traces = Gallery(), Traces()
@@ -155,7 +141,8 @@ class WatchApp(TerminalApp):
             with suppress(ValueError, NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(sign, self._hang_up)
         if self._liked.keys:
-            self.set_keymap(remapped(self._liked.keys))
+            self.set_keymap(dict(self._liked.keys))
+        self._window = self.size
         self._arrange()
         self.generation.focus()
         self._look()
@@ -215,6 +202,9 @@ class WatchApp(TerminalApp):
             if self.generation.following:
                 self._show_entry(self.gallery.entries[-1].label, self.traces.newest, True)
             self._arrange()
+        if self.taken_back:
+            self.taken_back = False
+            self.draw_anew()
         attached = self._see_whether_attached(now)
         if not attached:
             return
@@ -239,7 +229,7 @@ class WatchApp(TerminalApp):
             self._left = None
             if now - since >= _AWAY:
                 self._tell_what_happened(since, now)
-            self.refresh(layout=True)
+            self.draw_anew()
         self._looked = now
         return attached
 
@@ -284,7 +274,7 @@ class WatchApp(TerminalApp):
         self._fill_gallery()
         newest = self.gallery.newest_recorded()
         if newest is not None and self.generation.recording is None:
-            self.generation.show(newest.recording(), caption=newest.label, follow=True)
+            self.generation.show(newest.recording(), caption=newest.label, follow=True, live=False)
 
     def _fill_gallery(self) -> None:
         for one in self.watched[:1]:
@@ -305,7 +295,7 @@ class WatchApp(TerminalApp):
         if recording is None:
             self._say(f"{label}: its trace is not to be had")
             return
-        self.generation.show(recording, caption=label, follow=live and recording.ended is None)
+        self.generation.show(recording, caption=label, follow=live and recording.ended is None, live=live)
         if not live:
             self.generation.following = False
             self.generation.draw()
@@ -333,7 +323,7 @@ class WatchApp(TerminalApp):
         if recording is not None:
             self.generation.show(recording, caption=self._caption_of_live(), follow=True)
         elif newest is not None:
-            self.generation.show(newest.recording(), caption=newest.label, follow=True)
+            self.generation.show(newest.recording(), caption=newest.label, follow=True, live=False)
         self.training.put_cursor(None)
         self._frame()
 
@@ -348,19 +338,15 @@ class WatchApp(TerminalApp):
     def _describe(self, now: float) -> None:
         live = self.live
         if live is None or live.state == "off":
-            self.generation.describe("recorded", "", 0.0)
+            self.generation.describe("", 0.0)
             return
-        rule = live.settings.decoder
-        if rule == "confidence":
-            rule = f"conf ≥ {live.settings.threshold:g}"
+        due = live.remaining(now)
         message = {
             "loading": f"loading {live.model} ...",
             "dead": "the model's process is gone",
-            "waiting": live.message
-            or (f"next text in {live.remaining(now):.0f} s" if live.remaining(now) < 1e6 else ""),
-            "generating": live.message,
+            "waiting": f"next text in {due:.0f} s" if due < 1e6 else "",
         }.get(live.state, "")
-        self.generation.describe(rule, message if self.generation.following else "", live.seconds)
+        self.generation.describe(message if self.generation.following else "", live.seconds)
 
     def _draw_training(self, now: float) -> None:
         self._news_drawn = True
@@ -377,97 +363,50 @@ class WatchApp(TerminalApp):
             self.details.show_story(self.watched[0].story, self.gallery.chosen_sample)
 
     def _draw_lines(self, now: float) -> None:
-        """The line above and the two below."""
-        width = self.size.width
-        left: Line = [(" tdiff watch ", "bold"), (" ", ""), *self._what(now)]
-        right: Line = [(f"{self.terminal.remedy} ", "bold")] if self.terminal.remedy else [(f"{self._where()} ", "dim")]
-        self._top.show([two_ends(left, right, width)])
-        self._bottom.show([two_ends(self._telling(now), self._alert_count(), width)])
-        self._aside.show([self._in_a_line()])
-        self._hints.show([self._hint_line(width)])
+        """The line above, and those below."""
+        width, ascii = self._window.width, self.terminal.glyphs == "ascii"
+        pane = self._focused_pane()
+        self._top.show([status.above(self.watched, self.terminal, now, width)])
+        self._bottom.show([status.below(self._telling(), self.stories, width)])
+        self._aside.show([self._in_a_line(width)])
+        self._hints.show([status.hints(pane.id or "" if pane else "", self._liked.keys, width, ascii=ascii)])
         self._describe(now)
 
-    def _in_a_line(self) -> Line:
-        """What a pane that is not shown would tell, where there is room for one pane only."""
+    def _in_a_line(self, width: int) -> Line:
         if not self.generation.display:
             return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
-        if not self.watched:
-            return []
-        told = figures(self.watched[0].story, self.training.smoothing)
-        return [(" training ", "dim"), (f"{progress(self.watched[0].story)} ", ""), *flow(told, self.size.width, 1)[0]]
+        return status.training_in_a_line(self.stories[0], self.training.smoothing, width) if self.watched else []
 
-    def _where(self) -> str:
-        colours = {"truecolor": "16M", "256": "256", "16": "16", "none": "no"}[self.terminal.colour]
-        program = "" if self.terminal.program == "plain" else f"{self.terminal.program} · "
-        return f"{program}{colours} colours"
-
-    def _what(self, now: float) -> Line:
-        """Of each watched run: its name, its state, the age of its newest record, and what its source says."""
-        line: Line = []
-        for one in self.watched:
-            state = one.story.state(now)
-            age = f" {duration(max(0.0, now - one.story.last_time))} ago" if one.story.last_time else ""
-            mark, style = _STATES.get(state, ("·", ""))
-            line += [
-                ("  " if line else "", ""),
-                (visible_line(one.story.name), "bold"),
-                (f" {mark} {state}{age}", style),
-            ]
-            told = one.status()
-            if told.text:
-                line.append((f" ({told.text})", "dim"))
-            if one.target.address:
-                line.append((f" {told.lost} lost", "bold" if told.lost else "dim"))
-            if one.filling is not None:
-                line.append((f" reading {one.filling:.0%}", "dim"))
-        return line or [("no run", "dim")]
-
-    def _telling(self, now: float) -> Line:
-        if self._note:
+    def _telling(self) -> Line:
+        """What must be told before what happened last: a word of ours, a process that is gone, what one missed."""
+        live = self.live
+        if live is not None and live.state == "dead":
+            key = status.first_name(_RESTART, self._liked.keys, ascii=False)
+            return [(f" {live.message}", "bold"), (f" · {key} starts it again", "")]
+        if live is not None and live.message:
+            return [(f" {live.message}", "bold")]
+        if self._note and self._clock() - self._noted < _NOTED:
             return [(f" {self._note}", "")]
-        if self.live is not None and self.live.state == "dead":
-            return [(f" {self.live.message}", "bold"), (f" · {self._first_name(_KEYS['restart'])} starts it again", "")]
         if self._news:
             return [(" " + " · ".join(self._news), "bold")]
-        notices = [notice for story in self.stories for notice in story.alerts]
-        if notices:
-            [newest] = alert_lines(self.stories[0], 1)[:1] or [[(f" {notices[-1].text}", "")]]
-            return [(" ▲" if notices[-1].what != "ended" else " ·", "bold"), *newest]
-        return []
-
-    def _alert_count(self) -> Line:
-        count = sum(notice.what != "ended" for story in self.stories for notice in story.alerts)
-        return [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
-
-    def _hint_line(self, width: int) -> Line:
-        """The keys that act now, as many as fit."""
-        pane = self._focused_pane()
-        line: Line = []
-        last: Line = []
-        for hint, keys in groupby((*_hints_of(pane.id if pane else ""), *_hints_of("app")), key=lambda key: key.hint):
-            names = "".join(self._first_name(key) for key in keys)
-            item: Line = [(f" {names} ", "bold"), (f"{hint} ", "dim")]
-            if hint == "help":
-                last = item
-            elif line_width([*line, *item]) + 8 < width:
-                line += item
-        return two_ends(line, last, width)
-
-    def _first_name(self, key: Key) -> str:
-        """The first of the keys of an entry, after the user's changes."""
-        return shown(self._liked.keys.get(key.id, key.keys).split(",")[0], ascii=self.terminal.glyphs == "ascii")
+        return [(f" {self.terminal.remedy}", "")] if self.terminal.remedy else []
 
     def _say(self, text: str) -> None:
         """A word on the line below, until the next key."""
-        self._note = visible_line(text)
+        self._note, self._noted = visible_line(text), self._clock()
         self._draw_lines(self._clock())
 
     # Panes
 
     def on_resize(self, event: events.Resize) -> None:
         """Another size may want another arrangement."""
+        self._window = event.size
         self._arrange()
-        self.call_after_refresh(lambda: self._draw_lines(self._clock()))
+        self.call_after_refresh(self._draw_all)
+
+    def _draw_all(self) -> None:
+        self._draw_training(self._clock())
+        self._draw_lines(self._clock())
 
     def on_descendant_focus(self) -> None:
         """In a short window, only the focused pane is shown whole."""
@@ -480,12 +419,12 @@ class WatchApp(TerminalApp):
 
     def _arrange(self) -> None:
         """Which panes are shown, and how: beside one another, stacked, one alone, or a single line."""
-        width, height = self.size
+        width, height = self._window
         if not width or not height:
             return
         tiny = width < 40 or height < 6
         alone = self._zoomed or height < 16
-        focused = self._focused_pane()
+        focused = self._focused_pane() or self._last_pane
         shown_panes = self._shown()
         chosen = focused.id if focused is not None and focused.id in shown_panes else next(iter(shown_panes), "")
         for name in _PANES:
@@ -504,7 +443,7 @@ class WatchApp(TerminalApp):
     def _shown(self) -> list[str]:
         """The panes that are shown where there is room: by the user's choice, else by the size of the window."""
         usual = ["generation"] if self._only_traces else ["generation", "training"]
-        if self.size.width >= 140 and self.size.height >= 30:
+        if self._window.width >= 140 and self._window.height >= 30:
             usual = [*usual, "log", "details"]
         return [name for name in _PANES if self._wanted.get(name, name in usual)]
 
@@ -642,6 +581,9 @@ class WatchApp(TerminalApp):
             return
         if message.what == "new_text":
             live.new_text()
+        elif message.what != "decoder" and live.settings.decoder != "confidence":
+            self._say(f"the decoder {live.settings.decoder} has no threshold")
+            return
         elif message.what == "decoder":
             self._say(f"decoder {live.next_decoder()}")
         else:
@@ -699,89 +641,7 @@ class WatchApp(TerminalApp):
     _back_to: Pane | None = None
 
 
-_STATES = {
-    "running": ("●", "bold"),
-    "waiting": ("○", "dim"),
-    "stalled": ("▲", "reverse"),
-    "finished": ("✓", ""),
-    "stopped": ("■", ""),
-    "failed": ("✗", "reverse"),
-    "died": ("✗", "reverse"),
-}
-
-
-_KEYS = {key.id: key for key in KEYS}
-
-
-def _hints_of(where: str | None) -> list[Key]:
-    return [key for key in KEYS if key.where == where and key.hint]
-
-
 def _free_path(stem: str) -> Path:
     """A file name here that is not taken."""
     names = (Path(f"{stem}-{n}.jsonl") for n in range(1, 1_000_000))
     return next(path for path in names if not path.exists())
-
-
-def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: Preferences) -> None:
-    """Watch until the user leaves; then say in three lines where things stand."""
-    watched = [Watched(target, source=keys_apart(target)) for target in targets]
-
-    def trains_here() -> bool:
-        now = time.time()
-        return any(
-            trains_on_this_host(one.story.start.host if one.story.start else None, one.story.state(now))
-            for one in watched
-        )
-
-    def look_for() -> Watched | None:
-        found = places.newest_run()
-        return Watched(places.locate(str(found.path))) if found else None
-
-    app = WatchApp(
-        watched,
-        writer.live(options, targets, trains_here),
-        terminal,
-        liked,
-        look_for=look_for if not options.targets else lambda: None,
-    )
-    theme = options.theme or liked.theme
-    if theme:
-        if theme not in app.available_themes:
-            raise unknown("theme", theme, app.available_themes)
-        app.theme = theme
-    app.run(mouse=terminal.mouse)
-    if app.return_code:
-        sys.exit(app.return_code)
-    print("\n".join(summary(app, time.time())))
-
-
-def keys_apart(target: Target) -> PipeSource | None:
-    """Where standard input is what is watched: it under another number, and the keys in its place.
-
-    Raises TdiffError where there is no terminal to read keys from.
-    """
-    if target.kind != "pipe" or target.path is not None:
-        return None
-    source = PipeSource(os.dup(0))
-    try:
-        keys = os.open("/dev/tty", os.O_RDWR)
-    except OSError as why:
-        raise TdiffError(f"tdiff watch - reads its keys from the terminal, and there is none: {why.strerror}") from None
-    os.dup2(keys, 0)
-    os.close(keys)
-    return source
-
-
-def summary(app: WatchApp, now: float) -> list[str]:
-    """Where things stand, in three lines."""
-    lines = []
-    for one in app.watched:
-        story = one.story
-        loss = story.metrics.get("train/loss")
-        value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
-        lines.append(f"{story.name}: {story.state(now)}, {progress(story)}{value}")
-    written = sum(recording.ended is not None for recording in app.live.recordings) if app.live else 0
-    lines.append(f"{written} text{'s' * (written != 1)} generated" + (f" by {app.live.model}" if app.live else ""))
-    lines.append("tdiff watch shows it again; tdiff watch --once prints a snapshot")
-    return lines[-3:]

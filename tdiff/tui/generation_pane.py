@@ -8,6 +8,7 @@ from textual.widget import Widget
 from tdiff.canvas import Canvas
 from tdiff.draw.palettes import PALETTES, Look
 from tdiff.draw.render import Line, legend
+from tdiff.records import TraceHeader
 from tdiff.tui.canvas_view import CanvasView
 from tdiff.tui.keys import bindings
 from tdiff.tui.lines import Lines
@@ -47,7 +48,8 @@ class GenerationPane(Pane):
         """Whether the newest step is shown as it comes."""
         self._replayed: float | None = None  # when the replay was at step 0
         self._drawn: tuple[Recording | None, int] = (None, 0)
-        self._title, self._caption, self._message, self._seconds = "generation", "", "", 0.0
+        self._live = False  # whether the recording is of the model that writes now
+        self._caption, self._message, self._seconds = "", "", 0.0
         self._canvas_view = CanvasView(look)
         self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
 
@@ -66,18 +68,20 @@ class GenerationPane(Pane):
 
     # What is shown
 
-    def show(self, recording: Recording | None, *, caption: str, follow: bool, at: int | None = None) -> None:
-        """Show a recording: at its end, or after `at` steps."""
+    def show(
+        self, recording: Recording | None, *, caption: str, follow: bool, live: bool = True, at: int | None = None
+    ) -> None:
+        """Show a recording: at its end, or after `at` steps. `live`: it is being written, or was written here."""
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
+        self._live = live
         self.at = (recording.steps if at is None else at) if recording else 0
         self._canvas_view.follow()
         self.draw()
 
-    def describe(self, title: str, message: str, seconds: float) -> None:
-        """The pane's title, a line on what the model's process is doing, and the seconds this text has taken so far."""
-        told = (title, message, seconds)
-        if told != (self._title, self._message, self._seconds):
-            self._title, self._message, self._seconds = told
+    def describe(self, message: str, seconds: float) -> None:
+        """What the model's process is doing, and the seconds that its text has taken so far."""
+        if (message, seconds) != (self._message, self._seconds):
+            self._message, self._seconds = message, seconds
             self._tell()
 
     def tick(self, now: float) -> None:
@@ -142,18 +146,31 @@ class GenerationPane(Pane):
         if not self.is_mounted:
             return
         recording = self.recording
-        state = "live" if self.following and not self.moving else "replay" if self.moving else "paused"
-        mark = {"live": "▶", "replay": "▷", "paused": "‖"}[state]
-        title: Line = [(f"{mark} {state}", "bold" if state == "live" else "reverse"), (f" · {self._title}", "")]
+        state = "replay" if self.moving else "paused" if not self.following and self._live else "live"
+        if state == "live" and not self._live:
+            state = "recorded"
+        mark = {"live": "▶", "replay": "▷", "paused": "‖", "recorded": "◇"}[state]
+        title: Line = [(f"{mark} {state}", "reverse" if state in ("paused", "replay") else "bold")]
+        if recording is not None and recording.header.decoder:
+            title.append((f" · {_rule(recording.header)}", ""))
         if recording is None:
-            self.frame([(self._title, "")], [], [(self._message, "")] if self._message else [], [])
+            self.frame([("generation", "")], [], [(self._message, "")] if self._message else [], [])
             self._scrub.show([])
             return
         canvas = self.canvas
         self.frame(
             title, [(self._readout(canvas), "")], [(self._message or self._caption, "")], [(self._speed(canvas), "")]
         )
-        self._scrub.show([scrub_line(self.at, recording.steps, recording.ended is not None, self.size.width - 2)])
+        self._scrub.show(
+            [
+                scrub_line(
+                    recording.index(self.at),
+                    recording.index(recording.steps),
+                    recording.ended is not None,
+                    self.size.width - 2,
+                )
+            ]
+        )
 
     def _speed(self, canvas: Canvas) -> str:
         assert self.recording is not None
@@ -265,6 +282,14 @@ class GenerationPane(Pane):
     def action_threshold_up(self) -> None:
         """A higher threshold."""
         self.post_message(self.Ask("threshold_up"))
+
+
+def _rule(header: TraceHeader) -> str:
+    """The decoder, and the threshold where it has one."""
+    threshold = header.settings.get("threshold")
+    if header.decoder == "confidence" and isinstance(threshold, (int, float)):
+        return f"conf ≥ {threshold:g}"
+    return header.decoder
 
 
 def scrub_line(at: int, steps: int, ended: bool, width: int) -> Line:

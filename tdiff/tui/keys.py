@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textual.binding import Binding
+from textual.keys import Keys
 
 from tdiff.errors import TdiffError, unknown
 
@@ -142,14 +143,41 @@ def shown(keys: str, *, ascii: bool = False) -> str:
 
 
 def remapped(changes: Mapping[str, str]) -> dict[str, str]:
-    """`changes` (id -> keys) of a user's configuration, checked. Raises TdiffError for an id or key that cannot be."""
-    known = {entry.id for entry in KEYS}
+    """`changes` (id -> keys) of a user's configuration, checked; ctrl+c always leaves.
+
+    Raises TdiffError for an id that there is not, a key that cannot be, or one that would do two things.
+    """
+    known = {entry.id: entry for entry in KEYS}
     for name, keys in changes.items():
         if name not in known:
             raise unknown("key id", name, known)
         for key in keys.split(","):
-            if not key.strip() or key.strip().lower() in NEVER:
-                raise TdiffError(
-                    f"keys.{name}: {key.strip() or 'an empty key'!r} cannot be bound: terminals, screen or tmux keep it"
-                )
-    return dict(changes)
+            _check(name, key.strip())
+    all_keys = dict(changes)
+    if "quit" in all_keys and "ctrl+c" not in _split(all_keys["quit"]):
+        all_keys["quit"] += ",ctrl+c"
+    taken: dict[tuple[str, str], str] = {}
+    for entry in KEYS:
+        for key in _split(all_keys.get(entry.id, entry.keys)):
+            other = taken.setdefault((entry.where, key), entry.id)
+            if entry.where != "app":
+                other = taken.get(("app", key), other)
+            if other != entry.id and (entry.id in changes or other in changes):
+                raise TdiffError(f"keys.{entry.id}: {key!r} is that of {other} already; give one of them another")
+    return all_keys
+
+
+def _split(keys: str) -> list[str]:
+    return [_CHARACTERS.get(key.strip(), key.strip()) for key in keys.split(",")]
+
+
+_CHARACTERS = {character: name for name, character in _SHOWN.items() if len(character) == 1 and character.isascii()}
+_NAMED = {str(key.value) for key in Keys} | {key for entry in KEYS for key in entry.keys.split(",")}
+
+
+def _check(name: str, key: str) -> None:
+    if not key or key.lower() in NEVER:
+        raise TdiffError(f"keys.{name}: {key or 'an empty key'!r} cannot be bound: terminals, screen or tmux keep it")
+    bare = key.removeprefix("alt+").removeprefix("ctrl+").removeprefix("shift+")
+    if len(bare) != 1 and key not in _NAMED and bare not in _NAMED:
+        raise unknown(f"key of keys.{name}", key, _NAMED)

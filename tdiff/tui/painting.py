@@ -140,6 +140,8 @@ class TerminalApp(App[None]):
     def __init__(self, terminal: Terminal, **options: Any) -> None:
         self.terminal = terminal
         self._line_filters = filters(terminal)
+        self.taken_back = False
+        """Whether the terminal was somebody else's meanwhile, and nothing we drew is there any more."""
         super().__init__(**options)
         # The terminal's own colours and ground, unless a theme is asked for: as one's shell looks, in fewer bytes.
         self.theme = f"ansi-{terminal.ground}"
@@ -168,11 +170,20 @@ class TerminalApp(App[None]):
             if not driver._must_signal_resume:
                 driver.suspend_application_mode()
             base._sigcont_application(driver)  # type: ignore[attr-defined]
+            self.taken_back = True
 
         own: dict[str, Any] = {"stop_application_mode": stop_application_mode}
         if hasattr(base, "_sigcont_application"):
             own["_sigcont_application"] = go_on
         return type(base.__name__, (base,), own)
+
+    def draw_anew(self) -> None:
+        """Draw every cell, as if nothing were there."""
+        for widget in self.screen.walk_children():
+            if lose := getattr(widget, "lose", None):
+                lose()
+            widget.refresh()
+        self.screen.refresh(layout=True)
 
     def copy_to_clipboard(self, text: str) -> None:
         """Put text on the clipboard of the terminal one sits at, through screen and tmux too."""

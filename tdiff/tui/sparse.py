@@ -141,6 +141,10 @@ class Sparse(Widget):
             known = self._known[run] = self._learn(*run)
         return known
 
+    def lose(self) -> None:
+        """What was drawn is not on the terminal any more."""
+        self._shown = {}
+
     def forget(self) -> None:
         """What was learned of the look of things is no longer true."""
         self._known, self._sides = {}, None

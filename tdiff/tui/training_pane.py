@@ -195,11 +195,14 @@ class TrainingPane(Pane):
         self.frame(
             [(title, "")],
             [(f"{smooth} · {axes} · by {view.axis}{zoomed}", "")],
-            [(progress(story), "")],
+            [(progress(story) if view.cursor is None else f"step {story.step:,}", "")],
             self._at_cursor(),
         )
         if view.cursor is None and len(self._stories) > 1:
-            self._figures.show(flow(self._each(), width, 1))
+            each = self._each()
+            rows = min(3, len(flow(each, width, 4)))
+            self._figures.styles.height = rows
+            self._figures.show(flow(each, width, rows))
         else:
             self._figures.show(flow(figures(story, view.smoothing), width, max(1, self._figures.size.height)))
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import tdiff
 from tdiff.errors import TdiffError
 from tdiff.records import TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Request, parse_answer, to_line
@@ -38,8 +39,8 @@ def command(model: str, device: str = "auto", *, share: bool = False, program: S
     """What starts `tdiff serve` for a model's folder or a run's name; `program` is this very tdiff unless given."""
     if not program:
         # Python looks into the folder one stands in first; what lies there must not take the place of a library.
-        here = Path(__file__).resolve().parent.parent.samefile(".")
-        program = [sys.executable, *([] if here else ["-P"]), "-m", "tdiff"]
+        source_tree = Path(tdiff.__file__).resolve().parent.parent.samefile(".")
+        program = [sys.executable, *([] if source_tree else ["-P"]), "-m", "tdiff"]
     return [*program, "serve", f"--model={model}", f"--device={device}", *(["--share"] if share else [])]
 
 

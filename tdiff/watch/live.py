@@ -17,6 +17,8 @@ from tdiff.watch.recording import Recording
 
 KEPT = 16
 """Recordings kept of what was generated."""
+_TOLD = 10.0
+"""Seconds for which a refusal is told, where the process goes on."""
 _THRESHOLD_STEP = 0.05
 
 
@@ -89,6 +91,8 @@ class Live:
         """Since the running text began, or that the last one took."""
         self._began = 0.0
         self._told_death = False
+        self._told_at = 0.0  # when the message came
+        self._good: tuple[str | None, dict[str, Any]] | None = None  # the prompt and options that were last taken
         self._process: Process | None = None
 
     @property
@@ -127,6 +131,8 @@ class Live:
         if self._process is None:
             return False
         before = self.state, self.message
+        if self.message and self.ready is not None and self._process.alive and now - self._told_at > _TOLD:
+            self.message = ""
         answers = self._process.take()
         for answer in answers:
             self._fold(answer, now)
@@ -188,10 +194,13 @@ class Live:
             case Begin():
                 self._id = answer.id
             case Refused():
-                self.message = answer.text
+                self.message, self._told_at = answer.text, now
                 self._finish(now)
                 if answer.id is None:
                     self._loading = False
+                elif self._good is not None and self._good != (self.prompt, self._options):
+                    self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
+                    self.settings, self._due = DecodeSettings(**self._options), now
                 else:
                     self._due = math.inf  # it would be refused again: wait until something is changed
             case Cancelled():
@@ -200,6 +209,7 @@ class Live:
             case TraceHeader():
                 self._began = now
                 if self._id == self._running:
+                    self._good = self.prompt, self._options
                     self.recordings.append(Recording(answer))
             case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
                 self.recordings[-1].take(answer)

@@ -108,6 +108,10 @@ class Recording:
         remasked = {cell[0] for cell in line.cells if cell[4] == "remask"}
         return Canvas(texts, confidence, fresh, maskable, left, line.index, line.calls, total, remasked)
 
+    def index(self, step: int) -> int:
+        """The number that the model gave to a step, 0 before the first: steps that changed nothing have one too."""
+        return self._steps[min(step, self.steps) - 1].line.index if step > 0 and self.steps else 0
+
     def changed(self, step: int) -> tuple[int, ...]:
         """The places that step 1..`steps` changed, each once; none for another number."""
         return tuple(cell[0] for cell in self._steps[step - 1].line.cells) if 1 <= step <= self.steps else ()

@@ -57,6 +57,8 @@ class Story:
         self._forget()
 
     def _forget(self) -> None:
+        self.closed = False
+        """Whether nothing can come any more: its pipe has ended."""
         self.format = ""
         """tdiff, huggingface, json, csv, trace or log; "" while it is not known."""
         self.metrics: dict[str, Series] = {}
@@ -147,6 +149,8 @@ class Story:
         """How it is at `now`, seconds since the epoch."""
         if self.ended is not None:
             return "failed" if self.ended.reason == "nan" else self.ended.reason
+        if self.closed:
+            return "stopped"
         if not self.format:
             return "waiting"
         if self._process is not None and alerts.gone(*self._process):
@@ -158,7 +162,8 @@ class Story:
     def check(self, now: float) -> list[Notice]:
         """The notices that are new since this was last asked, of any kind; a stall and a death are found only here."""
         state, last = self.state(now), self.last_time
-        if state in ("stalled", "died") and state not in self._warned:
+        # A log without a number has no pace to fall behind.
+        if (state == "died" or (state == "stalled" and self.metrics)) and state not in self._warned:
             self._warned.add(state)
             if state == "died" and self._process is not None:
                 self._notice("died", last, self.step, f"its process {self._process[0]} is gone, without an end")

@@ -176,6 +176,8 @@ def _tell(story: Story, read: Read, source: Source) -> bool:
     """Pass on what was read; the newest lines with the time when they were written, so far as that is known."""
     if read.reset:
         story.reset()
+    if read.done:
+        story.closed = True
     if read.lines:
         age = None if read.more else source.status().age
         story.feed(read.lines, None if age is None else time.time() - age)

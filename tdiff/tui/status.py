@@ -1,0 +1,99 @@
+"""The lines around the panes: what is watched and how it is, what happened last, and the keys that act now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from tdiff.draw.render import Line, duration
+from tdiff.draw.terminal import Terminal
+from tdiff.tui.details_pane import alert_lines
+from tdiff.tui.figures import figures, flow, progress
+from tdiff.tui.keys import KEYS, Key, shown
+from tdiff.tui.lines import line_width, two_ends
+from tdiff.visible import visible_line
+from tdiff.watch.story import Story
+from tdiff.watch.watched import Watched
+
+_STATES = {
+    "running": ("●", "bold"),
+    "waiting": ("○", "dim"),
+    "stalled": ("▲", "reverse"),
+    "finished": ("✓", ""),
+    "stopped": ("■", ""),
+    "failed": ("✗", "reverse"),
+    "died": ("✗", "reverse"),
+}
+
+
+def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int) -> Line:
+    """The first line: each run with its state and the age of its newest record; the terminal where there is room."""
+    runs = [_run(one, now) for one in watched] or [[("no run", "dim")]]
+    left: Line = [(" ", ""), *(part for run in runs for part in [*run, ("  ", "")])]
+    title: Line = [(" tdiff watch ", "bold")]
+    remedy: Line = [(f"{terminal.remedy} ", "bold")] if terminal.remedy else []
+    where: Line = [(f"{_where(terminal)} ", "dim")]
+    # What is told of the runs comes first; the rest has what room is left.
+    for head, right in ((title, remedy or where), (title, []), ([], [])):
+        if line_width([*head, *left, *right]) <= width:
+            return two_ends([*head, *left], right, width)
+    return two_ends(left, [], width)
+
+
+def _run(one: Watched, now: float) -> Line:
+    story, told = one.story, one.status()
+    state = story.state(now)
+    when = (story.ended.time if story.ended is not None else 0) or story.last_time
+    age = f" {duration(max(0.0, now - when))} ago" if when else ""
+    mark, style = _STATES.get(state, ("·", ""))
+    line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}{age}", style)]
+    if told.text:
+        line.append((f" ({told.text})", "dim"))
+    if one.target.address:
+        line.append((f" {told.lost} lost", "bold" if told.lost else "dim"))
+    if one.filling is not None:
+        line.append((f" reading {one.filling:.0%}", "dim"))
+    return line
+
+
+def _where(terminal: Terminal) -> str:
+    colours = {"truecolor": "16M", "256": "256", "16": "16", "none": "no"}[terminal.colour]
+    program = "" if terminal.program == "plain" else f"{terminal.program} · "
+    return f"{program}{colours} colours"
+
+
+def below(told: Line, stories: Sequence[Story], width: int) -> Line:
+    """What happened last, `told` before all else, and how many alerts there are."""
+    notices = [notice for story in stories for notice in story.alerts]
+    count = sum(notice.what != "ended" for notice in notices)
+    right: Line = [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
+    if not told and notices:
+        [newest] = next(lines for story in stories if (lines := alert_lines(story, 1)))
+        told = [(" ▲" if notices[-1].what != "ended" else " ·", "bold"), *newest]
+    return two_ends(told, right, width)
+
+
+def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) -> Line:
+    """The keys that act now, as many as fit; help is always there. `changed` are the user's own keys."""
+    line: Line = []
+    last: Line = []
+    keys = [key for place in (where, "app") for key in KEYS if key.where == place and key.hint]
+    for hint, those in groupby(keys, key=lambda key: key.hint):
+        names = [first_name(key, changed, ascii=ascii) for key in those]
+        item: Line = [(f" {('/' if max(map(len, names)) > 1 else '').join(names)} ", "bold"), (f"{hint} ", "dim")]
+        if hint == "help":
+            last = item
+        elif line_width([*line, *item]) + 8 < width:
+            line += item
+    return two_ends(line, last, width)
+
+
+def first_name(key: Key, changed: Mapping[str, str], *, ascii: bool) -> str:
+    """The first of the keys of an entry, after the user's changes."""
+    return shown(changed.get(key.id, key.keys).split(",")[0], ascii=ascii)
+
+
+def training_in_a_line(story: Story, smoothing: float, width: int) -> Line:
+    """What the training pane would tell, where there is room for one pane only."""
+    head: Line = [(" training ", "dim"), (f"{progress(story)} ", "")]
+    return [*head, *flow(figures(story, smoothing), max(1, width - line_width(head)), 1)[0]]
