@@ -11,8 +11,10 @@ from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
 from tdiff.tui.keys import KEYS, Where, shown
-from tdiff.tui.lines import Lines
+from tdiff.tui.lines import Lines, line_width
 
+_WIDTH = 76
+"""Cells within the page's box at 80 columns."""
 _TITLES: dict[Where, str] = {
     "app": "Everywhere",
     "generation": "Generation (tab takes you there)",
@@ -29,7 +31,11 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool) -> list[Line]:
         for key in KEYS:
             if key.where == where:
                 names = shown(changed.get(key.id, key.keys), ascii=ascii)
-                lines.append([(f"  {names:<18}", "bold"), (f" {key.does}", ""), (f"  ({key.id})", "dim")])
+                line: Line = [(f"  {names:<18}", "bold"), (f" {key.does}", "")]
+                name: Line = [(f"  ({key.id})", "dim")]
+                # The id is what watch.toml needs: where it would be cut off, it has a line of its own.
+                fits = line_width([*line, *name]) <= _WIDTH
+                lines += [[*line, *name]] if fits else [line, [(" " * 19, ""), *name]]
     lines += [
         [],
         [("Keys and colours", "bold")],
