@@ -163,7 +163,7 @@ def test_a_hang_up_ends_it_though_whoever_started_it_ignores_hang_ups(place):
     models = children(pty.pid)
     os.kill(pty.pid, signal.SIGHUP)
     pty.end()
-    assert soon(lambda: not any(map(alive, models)), 60)
+    assert soon(lambda: not any(map(alive, models)), 30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL], ids=["hangup", "term", "kill"])
@@ -173,7 +173,7 @@ def test_when_the_view_is_ended_its_model_ends_too(place, number):
     assert soon(lambda: pty.read() and children(pty.pid), 30)
     models = children(pty.pid)
     os.kill(pty.pid, number)
-    assert soon(lambda: (pty.read(), not any(map(alive, models)))[1], 60)
+    assert soon(lambda: (pty.read(), not any(map(alive, models)))[1], 30)
     pty.end()
 
 
