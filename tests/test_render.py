@@ -366,6 +366,7 @@ def test_where_the_terminal_is_not_utf8_no_byte_beyond_ascii_is_left(text):
 
 def test_ascii_glyphs_by_choice_leave_letters_alone():
     assert in_ascii([("naïve 日本 ─█⣀", "")], Look(glyphs="ascii")) == [("naïve 日本 -#.", "")]
+    assert in_ascii([("9 left · values ≤ 0 …", "")], Look(glyphs="ascii")) == [("9 left . values < 0 .", "")]
 
 
 def test_the_status_line_is_this():

@@ -12,17 +12,16 @@ from rich.cells import cell_len
 
 @lru_cache(maxsize=4096)
 def ascii_text(text: str, everything: bool = False) -> str:
-    """The text with everything that a view draws with as ASCII; with `everything` the letters too, as question marks.
+    """The text with all that a view draws and punctuates with as ASCII; with `everything` letters too, as "?".
 
     The second is for a terminal that takes each byte for a character: there the UTF-8 of an innocent letter can hold
     the byte 0x9b, which such a terminal obeys.
     """
     if text.isascii():
         return text
-    text = text.translate(_DRAWN)
+    text = text.translate(_SPELLINGS)
     if not everything or text.isascii():
         return text
-    text = text.translate(_TYPED)
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
 
 
@@ -61,3 +60,4 @@ _TYPED = _each(
     dot="·…", left="≤«", right="≥»", equal="≠", plus="±✓", cross="×✗", slash="÷", dash="–—−", quote="‘’", quotes="“”",
     star="•", blank="°\u00a0", sigma="σ§", mu="µμ",
 )  # fmt: skip
+_SPELLINGS = _DRAWN | _TYPED

@@ -115,6 +115,7 @@ class WatchApp(TerminalApp):
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
         self._ask = Ask(id="ask", compact=True)
+        self._page = Page()
         self._pacer = Pacer(self)
 
     # Making it
@@ -137,6 +138,7 @@ class WatchApp(TerminalApp):
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
         self._ask.display = False
+        self.install_screen(self._page, "page")
         for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
             with suppress(ValueError, NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(sign, self._hang_up)
@@ -253,8 +255,8 @@ class WatchApp(TerminalApp):
             if self.live.recording is not had[1] and self.live.recording is not None:
                 self._begin_text(self.live.recording)
         if self.attached.now() and self._pacer.ready():
-            self.generation.tick(now)
             self._describe(now)
+            self.generation.tick(now)
         if self._frames_needed:
             self._frames.resume()
         else:
@@ -470,7 +472,7 @@ class WatchApp(TerminalApp):
 
     def action_help(self) -> None:
         """All keys."""
-        self.push_screen(Page("keys", help_lines(self._liked.keys, ascii=self.terminal.glyphs == "ascii")))
+        self._turn_to("keys", help_lines(self._liked.keys, ascii=self.terminal.glyphs == "ascii"))
 
     def action_palette(self) -> None:
         """Commands by name."""
@@ -527,7 +529,12 @@ class WatchApp(TerminalApp):
     def action_alerts(self) -> None:
         """All alerts."""
         lines = [line for story in self.stories for line in alert_lines(story)]
-        self.push_screen(Page("alerts", lines or [[("nothing yet", "dim")]]))
+        self._turn_to("alerts", lines or [[("nothing yet", "dim")]])
+
+    def _turn_to(self, title: str, lines: Sequence[Line]) -> None:
+        self._page.turn_to(title, lines)
+        if self.screen is not self._page:
+            self.push_screen("page")
 
     def action_previous_sample(self) -> None:
         """The sample before."""

@@ -14,13 +14,13 @@ from textual.geometry import Size
 
 from tdiff.canvas import MASKED, Canvas
 from tdiff.draw.layout import Layout, layout
+from tdiff.draw.masks import WIDEST, make_room
 from tdiff.draw.palettes import Look
 from tdiff.draw.render import Line, drawn_texts, row_line
 from tdiff.tui.sparse import Cell, Sparse
 
 _WHEEL = 3
 """Rows for a notch of the mouse's wheel."""
-_WIDEST_MASK = 8
 _ENOUGH = 4
 """Places that tell how wide a place typically is."""
 
@@ -38,7 +38,8 @@ class CanvasView(Sparse):
         self._marks: set[int] = set()  # places that are drawn as new, or as masked again
         self._laid = layout([], 1)
         self._drawn: dict[int, list[Cell]] = {}  # cells of rows of the layout
-        self._mask_width = 1  # glyphs for each mask
+        self._mask_width = 1  # glyphs of each mask before any gives way
+        self._masks: dict[int, int] = {}  # glyphs of each place that is masked, where that is more than one
         self._top = 0  # the first row of the layout that is in view
         self._fitted = Size(0, 0)  # the size that all this is for
         self._following = True
@@ -59,9 +60,11 @@ class CanvasView(Sparse):
             self._mask_width = typical_width(canvas) or (before and typical_width(before)) or self._mask_width
             self._begin()
             return
-        old, self._texts = self._texts, self._drawn_texts(canvas)
         marks = canvas.fresh | canvas.remasked
-        places = {place for place in changed if 0 <= place < len(old)} | self._marks | marks
+        places = {place for place in changed if 0 <= place < len(canvas.texts)} | self._marks | marks
+        if self._masks:
+            self._give_way(canvas, places)
+        old, self._texts = self._texts, self._drawn_texts(canvas)
         if old != self._texts:
             places.update(n for n, (was, text) in enumerate(zip(old, self._texts, strict=True)) if was != text)
         self._marks = marks
@@ -187,6 +190,8 @@ class CanvasView(Sparse):
     def _begin(self) -> None:
         """Lay out and paint everything."""
         canvas = self._canvas
+        wide = canvas.confidence if canvas and self._mask_width > 1 else []
+        self._masks = {place: self._mask_width for place, confidence in enumerate(wide) if confidence == MASKED}
         self._texts = self._drawn_texts(canvas) if canvas else []
         self._marks = canvas.fresh | canvas.remasked if canvas else set()
         self._laid = layout([], 1)
@@ -195,12 +200,24 @@ class CanvasView(Sparse):
         self.refresh_rows(range(self.size.height))
 
     def _drawn_texts(self, canvas: Canvas) -> list[str]:
-        texts, width = drawn_texts(canvas, self._look), self._mask_width
-        if width > 1:
-            for place, confidence in enumerate(canvas.confidence):
-                if confidence == MASKED:
-                    texts[place] *= width
+        texts = drawn_texts(canvas, self._look)
+        for place, width in self._masks.items():
+            texts[place] *= width
         return texts
+
+    def _give_way(self, canvas: Canvas, places: set[int]) -> None:
+        """Make the masks wider and narrower, so that what is revealed moves little."""
+        masks, changed = self._masks, set()
+        for place in places:
+            masked = canvas.confidence[place] == MASKED
+            if masked and place not in masks:
+                masks[place] = min(WIDEST, max(1, cell_len(self._texts[place])))
+            elif not masked and place in masks:
+                del masks[place]
+            elif masked:
+                continue
+            changed.add(place)
+        make_room(self._laid, canvas.texts, masks, changed)
 
     def _fit(self) -> None:
         self._fitted = self.size
@@ -278,7 +295,7 @@ def typical_width(canvas: Canvas) -> int:
     """
     pairs = zip(canvas.texts, canvas.confidence, strict=True)
     widths = [max(1, cell_len(text)) for text, confidence in pairs if confidence != MASKED]
-    return min(_WIDEST_MASK, round(sum(widths) / len(widths))) if len(widths) >= _ENOUGH else 0
+    return min(WIDEST, round(sum(widths) / len(widths))) if len(widths) >= _ENOUGH else 0
 
 
 def replaced(laid: Layout, place: int, old: str, new: str) -> bool:

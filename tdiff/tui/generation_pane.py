@@ -80,8 +80,9 @@ class GenerationPane(Pane):
 
     def describe(self, message: str, seconds: float) -> None:
         """What the model's process is doing, and the seconds that its text has taken so far."""
-        if (message, seconds) != (self._message, self._seconds):
-            self._message, self._seconds = message, seconds
+        self._seconds = seconds  # told with the next step: a figure that changes without one would be drawn for nothing
+        if message != self._message:
+            self._message = message
             self._tell()
 
     def tick(self, now: float) -> None:

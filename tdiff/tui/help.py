@@ -48,7 +48,7 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool) -> list[Line]:
 
 
 class Page(ModalScreen[None]):
-    """A page of lines over the view; most keys close it."""
+    """A page of lines over the view; most keys close it. One for all, since textual keeps of each what it drew."""
 
     BINDINGS = [  # noqa: RUF012 - textual's own way
         Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
@@ -64,19 +64,28 @@ class Page(ModalScreen[None]):
     Page Lines { height: auto; }
     """
 
-    def __init__(self, title: str, lines: Sequence[Line]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._title, self._page = title, list(lines)
+        self._title = ""
+        self._page = Lines(id="page")
+
+    def turn_to(self, title: str, lines: Sequence[Line]) -> None:
+        """What is shown from now on."""
+        self._title = title
+        self._page.styles.height = len(lines)
+        self._page.show(lines)
 
     def compose(self) -> ComposeResult:
         """The page in a box that scrolls."""
         with VerticalScroll() as box:
-            box.border_title = f"{self._title} · q closes"
             box.can_focus = False
-            page = Lines(id="page")
-            page.styles.height = len(self._page)
-            page.show(self._page)
-            yield page
+            yield self._page
+
+    def on_screen_resume(self) -> None:
+        """It begins at its top."""
+        box = self.query_one(VerticalScroll)
+        box.border_title = f"{self._title} · q closes"
+        box.scroll_home(animate=False)
 
     def action_leave(self) -> None:
         """Back to the view."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -50,6 +51,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
         if theme not in app.available_themes:
             raise unknown("theme", theme, app.available_themes)
         app.theme = theme
+    gc.freeze()  # what is loaded stays, and need not be looked through again and again while keys wait
     app.run(mouse=terminal.mouse)
     if app.return_code:
         sys.exit(app.return_code)

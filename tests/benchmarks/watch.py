@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ import shutil
 import signal
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -26,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = [sys.executable, "-m", "tdiff", "watch"]
 LINES = 1_000_000
+CALLS = 64
+"""Model calls of a text whose time is compared."""
 
 
 class View:
@@ -189,11 +193,66 @@ def slow_link(folder: Path) -> None:
     view.leave()
 
 
+def beside(folder: Path, rounds: int) -> None:
+    """What a text of `char-10m` takes under the view, over the same without one: pairs, in new processes each round.
+
+    New ones, since two processes that do the same differ by some percent for as long as they live.
+    """
+    from tests.benchmarks.serving import saved
+
+    model = saved(folder / "char-10m", "char-10m")
+    ratios = []
+    for n in range(rounds):
+        here = folder / f"round-{n}"
+        here.mkdir()
+        alone = [sys.executable, "-m", "tests.benchmarks.watch", "--alone", str(model)]
+        other = subprocess.Popen(alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert other.stdin and other.stdout
+        options = ("--decoder", "schedule", "--steps", str(CALLS), "--seed", "1", "--every", "100000")
+        view = View(here, "--model", str(model), *options, width=160, height=48)
+        for k in range(1, 6):  # never both at once
+            view.until("next text in")
+            view.read(1.0)
+            view.key(b"x", "saved")
+            seen = json.loads((here / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
+            other.stdin.write("\n")
+            other.stdin.flush()
+            plain = float(other.stdout.readline())
+            if k > 1:  # the first ones warm up
+                ratios.append(seen / plain)
+            os.write(view.fd, b"n")
+            view.read(1.0)
+            view.written = b""
+        view.leave()
+        other.stdin.close()
+        other.wait()
+    ratios.sort()
+    half = f"half of {len(ratios)} pairs {ratios[len(ratios) // 4]:.3f} to {ratios[-1 - len(ratios) // 4]:.3f}"
+    told(f"char-10m under the view / alone ({half})", statistics.median(ratios), "", 1.05)
+
+
+def alone(model: str) -> None:
+    """Write the seconds of a text, without a view, for each line of standard input."""
+    from tdiff.config import DecodeSettings
+    from tdiff.core import devices
+    from tdiff.core.checkpoint import load_model
+    from tdiff.core.generate import narrate
+
+    loaded = load_model(model, devices.choose("auto"))
+    for n, _ in enumerate(sys.stdin):
+        *_, last = narrate(loaded, "", DecodeSettings(decoder="schedule", steps=CALLS, seed=1), row=n)
+        print(last.seconds, flush=True)  # type: ignore[union-attr]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="start, idle, big or slow")
+    parser.add_argument("--only", default="", help="start, idle, big, slow or beside")
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.alone:
+        alone(options.alone)
+        return
     print(f"{time.strftime('%Y-%m-%d')}  {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -203,6 +262,7 @@ def main() -> None:
             "idle": lambda: idle(folder, 20.0),
             "slow": lambda: slow_link(folder),
             "big": lambda: big_file(folder),
+            "beside": lambda: beside(folder, options.times),
         }
         for part, measure in parts.items():
             if options.only in ("", part):

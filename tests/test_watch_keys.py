@@ -1,0 +1,323 @@
+"""What each key of the live view does."""
+
+from __future__ import annotations
+
+import pytest
+from stage import TEXT, Stage, in_utc, play, run_lines, steps, told  # noqa: F401
+
+from tdiff.requests import Cancel
+from tdiff.tui.keys import KEYS
+from tdiff.watch.preferences import Preferences
+
+
+def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it():
+    async def scene(stage: Stage) -> None:
+        app = stage.app
+        for key in KEYS:
+            node = app if key.where == "app" else app.query_one(f"#{key.where}")
+            assert callable(getattr(node, f"action_{key.id}", None)), key
+        offered = [command.title for command in app.get_system_commands(app.screen)]
+        assert all(any(key.does in title for title in offered) for key in KEYS)
+        await stage.press("question_mark")
+        page = stage.app.screen.query_one("#page")
+        shown = "\n".join("".join(text for text, _ in line) for line in page._lines)
+        assert all(key.does in shown for key in KEYS)
+        await stage.press("q")
+        assert len(app.screen_stack) == 1
+
+    play(scene, told(run_lines()))
+
+
+def test_the_help_is_one_page_that_begins_at_its_top():
+    async def scene(stage: Stage) -> None:
+        await stage.press("question_mark")
+        page = stage.app.screen
+        await stage.press("pagedown", "pagedown", "q")
+        assert stage.app.screen is not page
+        await stage.press("exclamation_mark", "q", "question_mark")
+        assert stage.app.screen is page and "Everywhere" in stage.text()
+
+    play(scene)
+
+
+def test_time_alone_draws_nothing_while_a_text_is_written():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.clock.now += 1
+        drawn = []
+        stage.app.generation.frame = lambda *titles: drawn.append(titles)
+        stage.app._frame()
+        assert not drawn
+        await stage.says(*steps(11)[9:])
+        assert "tok/s" in str(drawn[-1])
+
+    play(scene, told(run_lines()))
+
+
+def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
+    from tdiff.tui.keys import NEVER
+
+    for key in KEYS:
+        assert not NEVER & set(key.keys.split(",")), key
+        assert "escape" not in key.keys, "Esc is never the only way"
+
+
+def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_live_edge():
+    async def scene(stage: Stage) -> None:
+        await stage.begin(5)
+        await stage.press("space")
+        assert "paused" in stage.text()
+        await stage.says(*steps(9)[5:])
+        assert stage.app.generation.at == 5
+        assert stage.live.recording.steps == 9
+        await stage.press("end")
+        assert stage.app.generation.at == 9
+        assert "live" in stage.rows()[1]
+
+    play(scene, told(run_lines()))
+
+
+def test_one_goes_back_and_forth_step_by_step_and_what_was_revealed_later_is_masked_again():
+    async def scene(stage: Stage) -> None:
+        await stage.begin(9)
+        pane = stage.app.generation
+        await stage.press("left", "left")
+        assert (pane.at, pane.canvas.index) == (7, 7)
+        await stage.press("H")
+        assert pane.at == 0
+        assert pane.canvas.left == len(TEXT) - 4
+        await stage.press("l", "L")
+        assert pane.at == 9
+        await stage.press("g")
+        assert pane.at == 0
+        assert "Once██████" in stage.text()
+
+    play(scene, told(run_lines()))
+
+
+def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
+    async def scene(stage: Stage) -> None:
+        await stage.begin(9)
+        await stage.press("r")
+        assert stage.app.generation.at == 0
+        stage.clock.now += 0.2
+        stage.app._frame()
+        assert 0 < stage.app.generation.at < 9
+        stage.clock.now += 5
+        stage.app._frame()
+        assert stage.app.generation.at == 9
+        assert not stage.app.generation.moving
+
+    play(scene, told(run_lines()))
+
+
+def test_moving_along_the_curve_shows_what_the_model_wrote_then():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("tab")
+        for _ in range(20):
+            await stage.press("shift+left")
+        assert "at step 300" in stage.text()
+        for _ in range(7):
+            await stage.press("shift+right")
+        assert "at step 600" in stage.text()
+        await stage.press("f")
+        assert "live" in stage.rows()[1]
+
+    play(scene, told(run_lines()), size=(80, 24))
+
+
+def test_brackets_go_through_the_samples_and_carry_the_cursor_along():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("[")
+        assert "at step 900" in stage.text()
+        assert "@900" in stage.text()
+        await stage.press("[", "[")
+        assert "at step 300" in stage.text()
+        await stage.press("[")
+        assert "at step 300" in stage.text()
+        await stage.press("]")
+        assert "at step 600" in stage.text()
+        await stage.press("]", "]")
+        assert "Once" in stage.text()
+
+    play(scene, told(run_lines()))
+
+
+def test_the_prompt_is_edited_in_place_and_the_next_text_goes_on_from_it():
+    async def scene(stage: Stage) -> None:
+        running = await stage.begin()
+        await stage.press("i")
+        await stage.press(*"Ho", "enter")
+        assert Cancel(id=running) in stage.process.asked
+        await stage.settle()
+        assert stage.process.asked[-1].prompt == "Ho"
+        assert stage.app.focused.id == "generation"
+        await stage.press("i", "x", "ctrl+g")
+        assert stage.live.prompt == "Ho"
+        assert stage.app.focused.id == "generation"
+        await stage.press("i", "x", "escape")
+        assert stage.live.prompt == "Ho"
+        assert not stage.app.query_one("#ask").display
+
+    play(scene, told(run_lines()))
+
+
+def test_decoder_and_threshold_change_on_the_fly():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press(">", ">")
+        assert stage.live.settings.threshold == pytest.approx(0.8)
+        assert "threshold 0.8" in stage.text()
+        await stage.press(",")
+        assert stage.live.settings.threshold == pytest.approx(0.75)
+        await stage.press("d")
+        assert stage.live.settings.decoder == "topk"
+        assert "decoder topk" in stage.text()
+        await stage.press(">")
+        assert "topk has no threshold" in stage.text()
+        assert stage.live.settings.threshold == pytest.approx(0.75)
+
+    play(scene, told(run_lines()))
+
+
+def test_a_model_that_dies_is_told_and_started_again_by_a_key():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.process.reason = "killed by signal 9 (out of memory, or kill -9)"
+        stage.clock.now += 1
+        stage.app._frame()
+        await stage.settle()
+        assert "killed by signal 9" in stage.text()
+        assert "R" in stage.text()
+        await stage.press("R")
+        assert len(stage.processes) == 2
+        assert stage.processes[0].closed
+        await stage.begin()
+        assert stage.live.state == "generating"
+
+    play(scene, told(run_lines()), size=(120, 30))
+
+
+def test_panes_are_zoomed_hidden_and_shown():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        panes = {name: stage.app.query_one(f"#{name}") for name in ("generation", "training", "log", "details")}
+
+        def shown() -> set[str]:
+            return {name for name, pane in panes.items() if pane.display}
+
+        assert shown() == {"generation", "training"}
+        await stage.press("z")
+        assert shown() == {"generation"}
+        await stage.press("tab")
+        assert shown() == {"training"}
+        await stage.press("z", "3")
+        assert shown() == {"generation", "training", "log"}
+        assert "loss" in stage.text()
+        await stage.press("1", "2", "3")
+        assert shown() == {"log"} or len(shown()) == 1
+        await stage.press("1", "2", "4")
+        assert {"generation", "training", "details"} <= shown()
+
+    play(scene, told(run_lines()), size=(100, 30))
+
+
+def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("tab")
+        pane = stage.app.training
+        await stage.press("up", "up")
+        assert pane._view.x0 == pytest.approx(752.5)
+        await stage.press("<")
+        assert pane._view.x0 < 752
+        assert "zoomed" in stage.text()
+        await stage.press("f")
+        assert pane._view.x0 is None
+        await stage.press("0")
+        assert "raw" in stage.text()
+        await stage.press("+", "+")
+        assert "EMA .6" in stage.text()
+        await stage.press("a")
+        assert "by time" in stage.text()
+        await stage.press("a")
+        assert "by tokens" in stage.text()
+        await stage.press("A")
+        assert "log" in stage.text()
+        await stage.press("/")
+        await stage.press(*"grad", "enter")
+        assert "train/grad_norm" in stage.text()
+        await stage.press("/")
+        await stage.press(*"nothing", "enter")
+        assert "no metric has 'nothing' in its name" in stage.text()
+
+    play(scene, told(run_lines()), size=(100, 30))
+
+
+def test_the_log_follows_stands_still_and_is_searched():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("3", "tab", "tab")
+        assert stage.app.focused.id == "log"
+        assert "step 1,000" in stage.text()
+        await stage.press("g")
+        assert "following" not in stage.text()
+        await stage.press("/")
+        await stage.press(*"step 700", "enter")
+        assert "step 700" in stage.text()
+        assert "found" in stage.text()
+        await stage.press("G")
+        assert "following" in stage.text()
+
+    play(scene, told(run_lines()), size=(120, 40))
+
+
+def test_up_to_four_runs_are_overlaid_each_with_its_letter():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        text = stage.text()
+        assert all(f"{letter} run{letter}" in text for letter in "ABCD")
+
+    play(scene, *(told(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
+
+
+def test_an_alert_stands_below_and_in_the_list():
+    async def scene(stage: Stage) -> None:
+        await stage.settle()
+        assert "spike" in stage.rows()[-2]
+        assert "[!] 1 alert" in stage.rows()[-2]
+        await stage.press("!")
+        assert "spike" in stage.text()
+        await stage.press("q")
+        assert len(stage.app.screen_stack) == 1
+
+    play(scene, told(run_lines()))
+
+
+def test_keys_of_the_users_own_take_the_place_of_ours():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("p")
+        assert "paused" in stage.text()
+        await stage.press("question_mark")
+        assert "p " in "\n".join(stage.rows())
+
+    play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+
+
+def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from tdiff.watch.recording import Recording
+
+    async def scene(stage: Stage) -> None:
+        await stage.begin(9)
+        await stage.press("x")
+        assert "trace-1.jsonl" in stage.text()
+        read = Recording.read((tmp_path / "trace-1.jsonl").read_text().splitlines())
+        assert read.steps == 9
+        assert read.canvas(9) == stage.app.generation.canvas
+        assert read.canvas(4) == stage.live.recording.canvas(4)
+
+    play(scene, told(run_lines()))
