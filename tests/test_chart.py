@@ -377,6 +377,7 @@ def test_labels_are_short_and_tell_the_ticks_apart():
 def test_ticks_of_a_logarithmic_axis_are_apart_and_within(low, times, apart):
     on = scale(low, low * times, log=True)
     places = [on.share(value) for value in ticks(on, apart)]
+    assert places
     assert all(b - a >= apart for a, b in pairwise(places))
     assert all(-0.011 <= place <= 1.011 for place in places)
 

@@ -474,11 +474,13 @@ def test_the_socket_of_screen_says_whether_it_is_attached():
         watch = attached.Attached("screen", {"SCREENDIR": str(folder), "STY": "123.work"}, clock)
         assert not watch.now()
         socket.chmod(0o700)
-        assert not watch.now()  # an answer holds for a second
-        clock.now += 1
+        assert not watch.now()  # an answer holds for a while, this one not for long
+        clock.now += 0.2
         assert watch.now()
         socket.chmod(0o600)
-        clock.now += 1
+        clock.now += 0.9
+        assert watch.now()
+        clock.now += 0.1
         assert not watch.now()
         socket.rename(folder / "123.other")  # the session was given another name
         clock.now += 1

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_FRESH = 1.0
-"""Seconds for which an answer holds."""
+_FRESH, _SOON = 1.0, 0.2
+"""Seconds for which an answer holds: that somebody looks, and that nobody does, who may come back to a dead screen."""
 _TMUX_PAUSE = 2.0
 """Seconds between two questions to tmux, at least."""
 _TMUX_AGE = 10.0
@@ -45,8 +45,8 @@ class Attached:
         """The answer, at most about a second old (in tmux with several sessions: ten). Never waits."""
         now = self._clock()
         if now >= self._due:
-            self._due = now + _FRESH
             self._answer = self._look()
+            self._due = now + (_FRESH if self._answer else _SOON)
         return self._answer
 
     def close(self) -> None:

@@ -74,6 +74,8 @@ def ticks(scale: Scale, apart: float, axis: Axis | None = None) -> list[float]:
         places = [scale.share(value) for value in found]
         if all(b - a >= apart for a, b in pairwise(places)):
             break
+    if not found and apart > 0.1:  # a short axis between two round values: one that is less round, near its middle
+        return sorted(ticks(scale, apart / 2, axis), key=lambda value: abs(scale.share(value) - 0.5))[:1]
     return found
 
 

@@ -21,15 +21,15 @@ from textual.app import ComposeResult, SystemCommand
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.screen import Screen
-from textual.widgets import Input
 
 from tdiff.draw.attached import Attached
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
-from tdiff.errors import TdiffError
 from tdiff.records import to_line
 from tdiff.runs import write_whole
 from tdiff.tui import status
+from tdiff.tui.absence import AWAY, Absence
+from tdiff.tui.arrangement import PANES, SIDES, arrange, chosen
 from tdiff.tui.ask import Ask
 from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.gallery import Gallery
@@ -58,19 +58,6 @@ _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
 _LAST_WORDS = 2.0
 """Seconds that leaving may take after a hang-up."""
-_AWAY = 20.0
-"""Seconds of absence after which it is told what happened meanwhile."""
-_PANES = ("generation", "training", "log", "details")
-NOTHING_YET = (
-    "No run here yet. In another window:",
-    "",
-    "  tdiff train --run mine        a run on Tiny Shakespeare",
-    "  tdiff watch                   looks for the newest run here",
-    "  tdiff watch train.log         any log with a loss in it",
-    "  tdiff watch ssh://host/path   one on another machine",
-)
-
-
 _RESTART = next(key for key in KEYS if key.id == "restart")
 
 
@@ -99,22 +86,20 @@ class WatchApp(TerminalApp):
         self.live = live
         self._liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
-        self._left: float | None = None  # when nobody was looking any more
-        self._looked = clock()
+        self._absence = Absence(clock())
         self._news: list[str] = []  # what happened while nobody looked
         self._note, self._noted = "", 0.0
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
         self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
-        self._asking: Callable[[str | None], None] | None = None
         self.gallery, self.traces = Gallery(), Traces()
         self.generation = GenerationPane(terminal.look)
         self.training = TrainingPane(terminal.look)
         self.log_pane, self.details = LogPane(), DetailsPane()
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
-        self._ask = Ask(id="ask", compact=True)
+        self._ask = Ask(id="ask")
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -137,7 +122,6 @@ class WatchApp(TerminalApp):
 
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
-        self._ask.display = False
         self.install_screen(self._page, "page")
         for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
             with suppress(ValueError, NotImplementedError, RuntimeError):
@@ -213,7 +197,7 @@ class WatchApp(TerminalApp):
         if self.live is not None and (self.live.state != "off") and not self._frames_needed:
             self._frame()
         if changed or not self._news_drawn:
-            self._draw_training(now)
+            self._draw_training()
         self._draw_lines(now)
 
     _news_drawn = False
@@ -223,16 +207,11 @@ class WatchApp(TerminalApp):
         self._pacer.paused = not attached
         if self.live is not None:
             self.live.resting = not attached
-        slept = now - self._looked > _AWAY  # stopped, or the machine slept
-        if not attached and self._left is None:
-            self._left = now
-        since = self._left if attached and self._left is not None else self._looked if slept else None
-        if since is not None and attached:
-            self._left = None
-            if now - since >= _AWAY:
+        since = self._absence.ended(attached, now)
+        if since is not None:
+            if now - since >= AWAY:
                 self._tell_what_happened(since, now)
             self.draw_anew()
-        self._looked = now
         return attached
 
     def _tell_what_happened(self, since: float, now: float) -> None:
@@ -350,10 +329,9 @@ class WatchApp(TerminalApp):
         }.get(live.state, "")
         self.generation.describe(message if self.generation.following else "", live.seconds)
 
-    def _draw_training(self, now: float) -> None:
+    def _draw_training(self) -> None:
         self._news_drawn = True
-        hint: list[Line] = [[(f" {text}", "")] for text in NOTHING_YET] if not self.watched else []
-        self.training.show_stories(self.stories, now, hint)
+        self.training.show_stories(self.stories)
         if self.watched:
             story = self.watched[0].story
             if self.log_pane.display:
@@ -407,7 +385,7 @@ class WatchApp(TerminalApp):
         self.call_after_refresh(self._draw_all)
 
     def _draw_all(self) -> None:
-        self._draw_training(self._clock())
+        self._draw_training()
         self._draw_lines(self._clock())
 
     def on_descendant_focus(self) -> None:
@@ -424,30 +402,20 @@ class WatchApp(TerminalApp):
         width, height = self._window
         if not width or not height:
             return
-        tiny = width < 40 or height < 6
-        alone = self._zoomed or height < 16
         focused = self._focused_pane() or self._last_pane
-        shown_panes = self._shown()
-        chosen = focused.id if focused is not None and focused.id in shown_panes else next(iter(shown_panes), "")
-        for name in _PANES:
-            visible = name in shown_panes and (not alone or name == chosen) and not tiny
-            self.query_one(f"#{name}").display = visible
-        for side, names in (("#left", ("generation", "log")), ("#right", ("training", "details"))):
-            self.query_one(side).display = any(self.query_one(f"#{name}").display for name in names)
-        self.query_one("#panes").styles.layout = "horizontal" if width >= 100 else "vertical"
-        self.query_one("#panes").display = not tiny
-        self._aside.display = alone and not self._zoomed and height >= 8 and not tiny
-        self._bottom.display = not tiny and height >= 9
-        self._hints.display = not tiny and height >= 7
+        how = arrange(width, height, self._shown(), str(focused.id) if focused else "", self._zoomed)
+        for name in PANES:
+            self.query_one(f"#{name}").display = name in how.panes
+        for side, names in SIDES.items():
+            self.query_one(f"#{side}").display = not how.panes.isdisjoint(names)
+        self.query_one("#panes").styles.layout = "horizontal" if how.beside else "vertical"
+        self.query_one("#panes").display = not how.tiny
+        self._aside.display, self._bottom.display, self._hints.display = how.aside, how.bottom, how.hints
         if self.focused is None and self._last_pane is not None and self._last_pane.display:
             self.screen.set_focus(self._last_pane)  # it was hidden, which takes the focus away
 
     def _shown(self) -> list[str]:
-        """The panes that are shown where there is room: by the user's choice, else by the size of the window."""
-        usual = ["generation"] if self._only_traces else ["generation", "training"]
-        if self._window.width >= 140 and self._window.height >= 30:
-            usual = [*usual, "log", "details"]
-        return [name for name in _PANES if self._wanted.get(name, name in usual)]
+        return chosen(*self._window, self._wanted, self._only_traces)
 
     def _toggle(self, name: str) -> None:
         self._wanted[name] = name not in self._shown()
@@ -457,7 +425,7 @@ class WatchApp(TerminalApp):
         focused = self._focused_pane()
         if focused is None or not focused.display:
             self._step_focus(1)
-        self._draw_training(self._clock())
+        self._draw_training()
         self._draw_lines(self._clock())
 
     # Keys
@@ -599,53 +567,26 @@ class WatchApp(TerminalApp):
         self._go_live()
         self._frames.resume()
 
-    def _set_prompt(self, text: str | None) -> None:
-        if text is not None and self.live is not None:
+    def _set_prompt(self, text: str) -> None:
+        if self.live is not None:
             self.live.set_prompt(text.replace("\\n", "\n") or None)
             self._go_live()
             self._frames.resume()
 
     def on_log_pane_find(self) -> None:
         """Ask what to find."""
-        self._ask_for("find", "", lambda text: self.log_pane.find(text or ""))
+        self._ask_for("find", "", self.log_pane.find)
 
     def on_training_pane_asked(self) -> None:
         """Ask which metrics to show."""
-        self._ask_for("metric (a part of its name; empty: the loss)", "", lambda text: self.training.choose(text or ""))
+        self._ask_for("metric (a part of its name; empty: the loss)", "", self.training.choose)
 
-    # Asking for a line of text
+    def _ask_for(self, what: str, value: str, then: Callable[[str], None]) -> None:
+        self._ask.put(what, value, then, self._focused_pane() or self.generation)
 
-    def _ask_for(self, what: str, value: str, then: Callable[[str | None], None]) -> None:
-        self._asking, self._back_to = then, self._focused_pane()
-        self._ask.value, self._ask.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
-        self._ask.border_title = None
-        self._ask.display = True
-        self.screen.set_focus(self._ask)
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Enter."""
-        self._answer(message.value)
-
-    def on_input_blurred(self) -> None:
-        """Going elsewhere leaves it."""
-        self._answer(None)
-
-    def on_ask_left(self) -> None:
-        """Esc or ctrl+g."""
-        self._answer(None)
-
-    def _answer(self, text: str | None) -> None:
-        then, self._asking = self._asking, None
-        if then is None:
-            return
-        self._ask.display = False
-        self.screen.set_focus(self._back_to or self.generation)
-        try:
-            then(text)
-        except TdiffError as why:
-            self._say(str(why))
-
-    _back_to: Pane | None = None
+    def on_ask_refused(self, message: Ask.Refused) -> None:
+        """An answer that cannot be taken."""
+        self._say(message.why)
 
 
 def _free_path(stem: str) -> Path:

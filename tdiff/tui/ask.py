@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.binding import Binding
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input
+
+from tdiff.errors import TdiffError
 
 
 class Ask(Input):
-    """A line of text that is asked for, in place of the panes' keys."""
+    """A line of text that is asked for, in place of the panes' keys. It is shown only while something is asked."""
 
     BINDINGS = [Binding("escape,ctrl+g", "leave", "leave it as it was", show=False)]  # noqa: RUF012
 
-    class Left(Message):
-        """It was left without an answer."""
+    class Refused(Message):
+        """The answer cannot be taken, and why."""
+
+        def __init__(self, why: str) -> None:
+            super().__init__()
+            self.why = why
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id, compact=True)
+        self.display = False
+        self._then: Callable[[str], None] | None = None
+        self._back_to: Widget | None = None
+
+    def put(self, what: str, value: str, then: Callable[[str], None], back_to: Widget) -> None:
+        """Ask for `what`, beginning with `value`; `then` takes the answer, and may raise TdiffError."""
+        self._then, self._back_to = then, back_to
+        self.value, self.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
+        self.display = True
+        self.screen.set_focus(self)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Enter."""
+        self._close(message.value)
+
+    def on_input_blurred(self) -> None:
+        """Going elsewhere leaves it."""
+        self._close(None)
 
     def action_leave(self) -> None:
         """Leave everything as it was."""
-        self.post_message(self.Left())
+        self._close(None)
+
+    def _close(self, text: str | None) -> None:
+        then, self._then = self._then, None
+        if then is None:
+            return
+        self.display = False
+        self.screen.set_focus(self._back_to)
+        if text is None:
+            return
+        try:
+            then(text)
+        except TdiffError as why:
+            self.post_message(self.Refused(str(why)))

@@ -41,6 +41,14 @@ _STYLES = {
     "16": (("color(3)", "color(11)"), ("color(6)", "color(14)"), ("color(5)", "color(13)"), ("color(2)", "color(10)")),
 }
 """Of each run: its training curve, and the held-out one."""
+_NOTHING_YET = (
+    "No run here yet. In another window:",
+    "",
+    "  tdiff train --run mine        a run on Tiny Shakespeare",
+    "  tdiff watch                   looks for the newest run here",
+    "  tdiff watch train.log         any log with a loss in it",
+    "  tdiff watch ssh://host/path   one on another machine",
+)
 _FOLLOWING = View(smoothing=0.6)
 _AXES: tuple[Axis, ...] = ("step", "time", "tokens")
 
@@ -86,8 +94,6 @@ class TrainingPane(Pane):
         self._view = _FOLLOWING
         self._metric = LOSS
         self._filter = ""
-        self._hint: list[Line] = []
-        self._now = 0.0
         self._curves_view = CurvesView(self._chart)
         self._figures = Lines(id="figures")
 
@@ -101,9 +107,9 @@ class TrainingPane(Pane):
 
     # What is shown
 
-    def show_stories(self, stories: Sequence[Story], now: float, hint: list[Line]) -> None:
-        """Draw the stories as they are now; `hint` stands in the place of the chart while there is nothing to draw."""
-        self._stories, self._hint, self._now = stories, hint, now
+    def show_stories(self, stories: Sequence[Story]) -> None:
+        """Draw the stories as they are now."""
+        self._stories = stories
         names = self.metrics()
         if names and self._metric not in names:
             self._metric = names[0]
@@ -175,7 +181,9 @@ class TrainingPane(Pane):
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            hint = self._hint or [[(" waiting for the first record ...", "dim")]]
+            hint: list[Line] = [[(f" {text}", "")] for text in _NOTHING_YET]
+            if self._stories:
+                hint = [[(" waiting for the first record ...", "dim")]]
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked(curves)
         look = self._look

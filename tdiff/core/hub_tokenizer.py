@@ -1,0 +1,117 @@
+"""Tokenizers of transformers as the rest of tdiff knows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdiff.config import MOST
+from tdiff.errors import TdiffError
+from tdiff.visible import visible
+
+MASKED, UNKNOWN = "█", "\ufffd"
+"""How these tokens are shown; see `tokenizers`."""
+_PLACEHOLDER = re.compile(r"\[unused\d+\]|<unused\d+>|madeupword\d+")
+"""Entries of BERT's and RoBERTa's vocabularies that stand for nothing."""
+
+
+class HubTokenizer:
+    """A tokenizer of transformers as the rest of tdiff knows one; ids of special tokens never come from a text.
+
+    What a token looks like is asked of the tokenizer's own decoder: how it stands between two other tokens.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, name: str) -> None:
+        """`vocab_size` is the model's. Raises TdiffError where there is no mask token, or the two do not fit."""
+        if not isinstance(vocab_size, int) or not 1 < vocab_size <= MOST:
+            raise TdiffError(f"model {name!r}: vocab_size cannot be {vocab_size!r}")
+        self._tokenizer = tokenizer
+        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+        self._join = decoder.decode if decoder else tokenizer.convert_tokens_to_string
+        marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = marked.union(tokenizer.all_special_ids)
+        if tokenizer.mask_token_id is None or tokenizer.mask_token_id >= vocab_size:
+            raise TdiffError(f"model {name!r} has no mask token, so there is nothing that it could fill in")
+        self.mask_id: int = tokenizer.mask_token_id
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        vocabulary = tokenizer.get_vocab()
+        texts = {i: token for token, i in vocabulary.items() if i not in special}
+        if not texts or max(texts) >= vocab_size or (self.unknown_id or 0) >= vocab_size:
+            raise TdiffError(
+                f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens, but the tokenizer "
+                f"has {len(vocabulary)}, the last of them {max(texts, default=-1)}"
+            )
+        proposable = {i for i, token in texts.items() if not _PLACEHOLDER.fullmatch(token)}
+        self.suppressed = tuple(i for i in range(vocab_size) if i not in proposable)
+        """Ids that a model must never propose: special tokens, placeholders, and those that no token has."""
+        self._not_text = special - {self.unknown_id}
+        # Ids without a token, which models have so that their number is round, never come to be shown.
+        names = texts | {i: token for token, i in vocabulary.items() if i in special and i < vocab_size}
+        names |= {self.mask_id: MASKED} | ({self.unknown_id: UNKNOWN} if self.unknown_id is not None else {})
+        self._tokens = [names.get(i, UNKNOWN) for i in range(vocab_size)]
+        raw = self._between(sorted(proposable))
+        self.pieces = [visible(text) for text in raw]
+        """The text of each token as it stands inside a text, safe to print; a byte that is no character is shown so."""
+        self.lengths = torch.tensor([len(text) for text in raw])
+        """(V,) int64: the characters of each token."""
+        self.begin, self.end = self._around()
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str, what: str = "the text") -> Tensor:
+        """Ids (L,) int64, without begin and end. Raises TdiffError for what is no text, or spells a special token."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as why:
+            raise TdiffError(
+                f"character {text[why.start]!r} at place {why.start + 1} of {what} is half of a character"
+            ) from None
+        ids = self._ids(text)
+        for i in ids:
+            if i in self._not_text:
+                token = self._tokenizer.convert_ids_to_tokens(i)
+                raise TdiffError(f"{what} holds {token!r}, which is no text but a special token of the model")
+        return torch.tensor(ids, dtype=torch.int64)
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The text of the ids; a mask is shown as a full block."""
+        text: str = self._join([self._tokens[i] for i in (ids.tolist() if isinstance(ids, Tensor) else ids)])
+        return text
+
+    def _ids(self, text: str, special: bool = False) -> list[int]:
+        """With `special` the tokens around a text are added, and those in it are read as such."""
+        # Tokenizers written in Python would no longer find any token in a text without spaces.
+        split = not special and self._tokenizer.is_fast
+        ids: list[int] = self._tokenizer.encode(
+            text, add_special_tokens=special, split_special_tokens=split, truncation=False, verbose=False
+        )
+        return ids
+
+    def _between(self, proposable: Sequence[int]) -> list[str]:
+        """The text of each token between two words, which is all of it but those words."""
+        for i in proposable:
+            word = self._tokens[i]
+            one, two = self._join([word]), self._join([word, word])
+            if one.isascii() and one.isalpha() and two.startswith(one):
+                break
+        else:
+            return [self._join([token]) for token in self._tokens]
+        last, texts = two[len(one) :], []
+        for token in self._tokens:
+            text = self._join([word, token, word])
+            fits = text.startswith(one) and text.endswith(last) and len(text) >= len(two)
+            texts.append(text[len(one) : len(text) - len(last)] if fits else self._join([token]))
+        return texts
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        whole, text = self._ids("a", special=True), self._ids("a")
+        for start in range(len(whole) - len(text) + 1):
+            if text and whole[start : start + len(text)] == text:
+                return whole[:start], whole[start + len(text) :]
+        return [], []

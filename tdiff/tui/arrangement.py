@@ -1,0 +1,60 @@
+"""Which panes a window of a size shows, and how: beside one another, stacked, one alone, or not even that.
+
+Pure: sizes and names go in, what to display comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+PANES = ("generation", "training", "log", "details")
+"""All panes, in the order in which one goes through them."""
+SIDES = {"left": ("generation", "log"), "right": ("training", "details")}
+"""The two columns, or halves, and the panes in each."""
+_BESIDE = 100
+"""Columns from which the two sides stand beside one another."""
+_ROOMY = (140, 30)
+"""Columns and rows from which log and details are shown unasked."""
+_ALONE = 16
+"""Rows below which one pane at a time is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What is displayed."""
+
+    panes: frozenset[str]
+    beside: bool
+    """Whether the sides stand beside one another."""
+    aside: bool
+    """A line for the pane that is not shown."""
+    bottom: bool
+    hints: bool
+
+    @property
+    def tiny(self) -> bool:
+        """Whether there is room for the first line only."""
+        return not self.panes
+
+
+def chosen(width: int, height: int, wanted: Mapping[str, bool], only_traces: bool) -> list[str]:
+    """The panes that are shown where there is room: by the user's choice, else by the size of the window."""
+    usual = {"generation"} if only_traces else {"generation", "training"}
+    if width >= _ROOMY[0] and height >= _ROOMY[1]:
+        usual |= {"log", "details"}
+    return [name for name in PANES if wanted.get(name, name in usual)]
+
+
+def arrange(width: int, height: int, shown: Sequence[str], focused: str, zoomed: bool) -> Arrangement:
+    """How `shown`, which names at least one pane, stands in a window; `focused` is the pane that is shown alone."""
+    tiny = width < 40 or height < 6
+    alone = zoomed or height < _ALONE
+    panes = {focused if focused in shown else shown[0]} if alone else set(shown)
+    return Arrangement(
+        panes=frozenset() if tiny else frozenset(panes),
+        beside=width >= _BESIDE,
+        aside=alone and not zoomed and height >= 8 and not tiny,
+        bottom=not tiny and height >= 9,
+        hints=not tiny and height >= 7,
+    )

@@ -1,0 +1,54 @@
+"""Which panes a window shows, and since when nobody looked at them."""
+
+import pytest
+
+from tdiff.tui.absence import Absence
+from tdiff.tui.arrangement import PANES, arrange, chosen
+
+BOTH = ["generation", "training"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "panes", "beside", "aside", "bottom", "hints"),
+    [
+        (160, 48, BOTH, True, False, True, True),
+        (80, 24, BOTH, False, False, True, True),
+        (80, 16, BOTH, False, False, True, True),
+        (80, 15, ["training"], False, True, True, True),
+        (80, 8, ["training"], False, True, False, True),
+        (80, 6, ["training"], False, False, False, False),
+        (80, 5, [], False, False, False, False),
+        (39, 24, [], False, False, False, False),
+    ],
+)
+def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
+    how = arrange(width, height, BOTH, "training", zoomed=False)
+    assert how.panes == set(panes) and how.tiny == (not panes)
+    assert (how.beside, how.aside, how.bottom, how.hints) == (beside, aside, bottom, hints)
+
+
+def test_one_pane_has_the_screen_where_it_was_asked_for():
+    assert arrange(160, 48, BOTH, "training", zoomed=True).panes == {"training"}
+    assert arrange(160, 48, BOTH, "log", zoomed=True).panes == {"generation"}  # what is hidden cannot have it
+
+
+def test_panes_are_chosen_by_the_user_else_by_the_room():
+    assert chosen(80, 24, {}, False) == BOTH and chosen(80, 24, {}, True) == ["generation"]
+    assert chosen(140, 30, {}, False) == list(PANES)
+    assert chosen(140, 30, {"log": False, "generation": False}, False) == ["training", "details"]
+    assert chosen(80, 24, {"log": True}, False) == [*BOTH, "log"]
+
+
+def test_an_absence_is_told_when_it_ends():
+    absence = Absence(0.0)
+    assert absence.ended(True, 1.0) is None
+    assert absence.ended(False, 2.0) is absence.ended(False, 3.0) is None
+    assert absence.ended(True, 50.0) == 2.0 and absence.ended(True, 51.0) is None
+
+
+def test_a_look_that_comes_late_ends_an_absence_too():
+    absence = Absence(0.0)
+    assert absence.ended(True, 15.0) is None
+    assert absence.ended(True, 115.0) == 15.0
+    assert absence.ended(False, 300.0) is None  # back, but nobody looks
+    assert absence.ended(True, 301.0) == 115.0
