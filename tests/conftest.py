@@ -180,3 +180,20 @@ def cli_fast(here, monkeypatch):
         return Done(int(end.value.code or 0), *printed)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory) -> dict[str, Path]:
+    """The folder of a random Hugging Face model of each kind; see `hub_zoo`."""
+    from hub_zoo import KINDS, make  # which needs torch
+
+    root = tmp_path_factory.mktemp("zoo")
+    return {kind: make(kind, root / kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def loaded(zoo):
+    """Those models, loaded."""
+    from tdiff.core.checkpoint import load_model
+
+    return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
