@@ -231,3 +231,20 @@ def test_where_the_first_process_never_was_ready_another_takes_its_place_once():
     stage.live.poll(1.0)
     assert len(others) == 1
     assert stage.live.state == "dead"
+
+
+def test_a_process_that_is_to_keep_out_of_the_way_is_started_again_at_once():
+    trains = [False]
+    stage = Stage(courteous=lambda: trains[0])
+    begun(stage)
+    trains[0] = True
+    stage.says(now=0.5)
+    assert len(stage.processes) == 1  # it is not asked at every frame
+    stage.says(now=1.5)
+    assert len(stage.processes) == 2 and stage.processes[0].closed and stage.live.state == "loading"
+    number = begun(stage, now=2.0)
+    trains[0] = False
+    stage.says(now=9.0)
+    assert len(stage.processes) == 2  # a text is not cut short for the sake of speed
+    stage.says(END, now=10.5)
+    assert len(stage.processes) == 3 and stage.live.recordings[-1].ended and number

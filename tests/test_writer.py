@@ -63,20 +63,22 @@ def asked_for(live: Live, monkeypatch) -> str:
 
 
 def test_the_model_asked_for_wins_then_the_runs_own_then_the_shipped_one(here, tiny_run, monkeypatch):
-    own = writer.live(Options(), [target(tiny_run.path)], lambda: False)
+    own = writer.live(Options(), lambda: [target(tiny_run.path)], lambda: False)
     assert f"--model={tiny_run.path}/model" in asked_for(own, monkeypatch)
-    named = writer.live(Options(model="shakespeare"), [target(tiny_run.path)], lambda: False)
+    named = writer.live(Options(model="shakespeare"), lambda: [target(tiny_run.path)], lambda: False)
     assert "shakespeare" in asked_for(named, monkeypatch)
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)
-    assert "--model=shakespeare" in asked_for(writer.live(Options(), [target(young)], lambda: False), monkeypatch)
-    assert "--model=shakespeare" in asked_for(writer.live(Options(), [], lambda: False), monkeypatch)
+    assert "--model=shakespeare" in asked_for(
+        writer.live(Options(), lambda: [target(young)], lambda: False), monkeypatch
+    )
+    assert "--model=shakespeare" in asked_for(writer.live(Options(), lambda: [], lambda: False), monkeypatch)
 
 
 def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tiny_run, monkeypatch):
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)
-    live = writer.live(Options(), [target(young)], lambda: False)
+    live = writer.live(Options(), lambda: [target(young)], lambda: False)
     asked_for(live, monkeypatch)
     assert live.model == "shakespeare"
     shutil.copytree(tiny_run.model, young / "model")
@@ -89,8 +91,18 @@ def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tin
 def test_while_a_run_trains_here_the_process_keeps_out_of_its_way_unless_a_device_is_asked_for(
     here, device, trains, shares, monkeypatch
 ):
-    live = writer.live(Options(device=device), [], lambda: trains)
+    live = writer.live(Options(device=device), lambda: [], lambda: trains)
     assert ("--share" in asked_for(live, monkeypatch)) is shares
+
+
+def test_a_run_that_begins_later_is_written_by_its_weights_and_kept_out_of_the_way_of(here, tiny_run, monkeypatch):
+    watched: list[Target] = []
+    live = writer.live(Options(), lambda: watched, lambda: bool(watched))
+    assert "--share" not in asked_for(live, monkeypatch)
+    watched.append(target(tiny_run.path))
+    live.poll(time.time() + 5)
+    assert live.model == str(tiny_run.model)
+    assert "--share" in asked_for(live, monkeypatch)
 
 
 def test_a_run_trains_here_if_it_is_of_this_host_and_not_over():
@@ -123,7 +135,7 @@ def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_
     tdiff.chmod(0o755)
     shutil.copytree(tiny_run.path, far_side / "runs" / "it's a run")
     address = Address.parse("ssh://me@gpu01/~/runs/it's%20a%20run")
-    live = started(writer.live(Options(), [Target("ssh", "gpu01", address=address)], lambda: False))
+    live = started(writer.live(Options(), lambda: [Target("ssh", "gpu01", address=address)], lambda: False))
     try:
         assert live.state in ("waiting", "generating"), live.message
         assert live.ready.model == "it's a run"
@@ -133,7 +145,7 @@ def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_
 
 def test_where_tdiff_is_not_on_the_far_side_the_shipped_model_writes_here(far_side):
     address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
-    live = started(writer.live(Options(device="cpu"), [Target("ssh", "gpu01", address=address)], lambda: False))
+    live = started(writer.live(Options(device="cpu"), lambda: [Target("ssh", "gpu01", address=address)], lambda: False))
     try:
         assert live.ready is not None, live.message
         assert live.ready.model == "shakespeare"

@@ -72,7 +72,7 @@ class WatchApp(TerminalApp):
 
     def __init__(
         self,
-        watched: Sequence[Watched],
+        watched: list[Watched],
         live: Live | None,
         terminal: Terminal,
         liked: Preferences,
@@ -80,9 +80,12 @@ class WatchApp(TerminalApp):
         look_for: Callable[[], Watched | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`look_for` is asked for a run where none is watched yet; `clock` tells seconds since the epoch."""
+        """`look_for` is asked for a run where none is watched yet, and what it finds is added to `watched`.
+
+        `clock` tells seconds since the epoch.
+        """
         super().__init__(terminal)
-        self.watched = list(watched)
+        self.watched = watched
         self.live = live
         self._liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)

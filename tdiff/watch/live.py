@@ -20,6 +20,8 @@ KEPT = 16
 _TOLD = 10.0
 """Seconds for which a refusal is told, where the process goes on."""
 _THRESHOLD_STEP = 0.05
+_MOVED = 1.0
+"""Seconds between two looks at whether the process has to keep out of a run's way."""
 
 
 class Process(Protocol):
@@ -62,14 +64,18 @@ class Live:
         length: int = 0,
         every: float = 5.0,
         newest: Callable[[], tuple[str, float] | None] = lambda: None,
+        courteous: Callable[[], bool] = lambda: False,
         instead: tuple[str, Callable[[str], Process]] | None = None,
     ) -> None:
         """`start` starts the process for a model.
 
         `newest` tells the model to use now and the time its weights were written (s), or None where that never changes.
+        `courteous` tells whether a process that is started now keeps out of the way of a run; where that changes, it
+        is started again: at once to keep out of the way, else between two texts.
         `instead` is another model, and how its process is started, where the first one's ends before it was ready.
         """
         self._start, self.model, self._newest, self._instead = start, model, newest, instead
+        self._courteous, self._keeps_away, self._asked = courteous, False, 0.0
         self._seed, self._row, self._every = seed, 0, every
         self.settings = DecodeSettings(**(options or {}))
         self._options: dict[str, Any] = dict(options or {})
@@ -124,6 +130,7 @@ class Live:
         newest = self._newest()
         if newest:
             self.model = newest[0]
+        self._keeps_away = self._courteous()
         self._process = self._start(self.model)
 
     def poll(self, now: float) -> bool:
@@ -138,6 +145,10 @@ class Live:
             self._fold(answer, now)
         if self._running:
             self.seconds = now - self._began
+        if self._process.alive and not 0 <= now - self._asked < _MOVED:
+            self._asked = now
+            if self._courteous() != self._keeps_away and (not self._keeps_away or not self._running):
+                self.start()
         if self.state == "dead" and not self._told_death:
             self._running, self._told_death = 0, True
             self.message = f"the model's process ended: {self._process.reason}"

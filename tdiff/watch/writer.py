@@ -20,28 +20,32 @@ if TYPE_CHECKING:
     from tdiff.watch.options import Options
 
 
-def live(options: Options, targets: Sequence[Target], trains_here: Callable[[], bool]) -> Live:
+def live(options: Options, targets: Callable[[], Sequence[Target]], trains_here: Callable[[], bool]) -> Live:
     """The live generation of a watch.
 
-    The model is the one asked for, else that of the first watched run, where it lies, else the shipped one. While
-    `trains_here` says that a watched run trains on this machine, and no device was asked for, the process keeps out of
-    its way.
+    The model is the one asked for, else that of the first watched run, where it lies, else the shipped one; `targets`
+    tells what is watched, to which a run may come later. While `trains_here` says that a watched run trains on this
+    machine, and no device was asked for, the process keeps out of its way.
     """
 
-    def here(model: str) -> Child:
-        share = options.device == "auto" and trains_here()
-        return Child(command(model, options.device, share=share))
+    def courteous() -> bool:
+        return options.device == "auto" and trains_here()
 
-    first = targets[0] if targets else None
-    start, newest, instead, model = here, _nothing, None, runs.SHIPPED
-    if options.model is not None:
-        newest, model = _newest_of(options.model), options.model
-    elif first is not None and first.address is not None:
+    def here(model: str) -> Child:
+        return Child(command(model, options.device, share=courteous()))
+
+    def newest() -> tuple[str, float] | None:
+        if options.model is not None:
+            return _newest(options.model)
+        first = next(iter(targets()), None)
+        return _newest(str(first.run.path)) if first is not None and first.run is not None else None
+
+    first = next(iter(targets()), None)
+    start, instead, model = here, None, options.model or runs.SHIPPED
+    if options.model is None and first is not None and first.address is not None:
         address = first.address
         model = _folder(address)
         start, instead = (lambda model: Child(_over_ssh(address, model, options.device))), (runs.SHIPPED, here)
-    elif first is not None and first.run is not None:
-        newest = _newest_of(str(first.run.path))
     return Live(
         start,
         model,
@@ -51,6 +55,7 @@ def live(options: Options, targets: Sequence[Target], trains_here: Callable[[], 
         length=options.length,
         every=options.every,
         newest=newest,
+        courteous=courteous,
         instead=instead,
     )
 
@@ -60,21 +65,13 @@ def trains_on_this_host(host: str | None, state: str) -> bool:
     return host == platform.node() and state in ("running", "stalled")
 
 
-def _nothing() -> tuple[str, float] | None:
-    return None
-
-
-def _newest_of(name: str) -> Callable[[], tuple[str, float] | None]:
-    """A function that tells the folder of a model's newest weights and when they were written."""
-
-    def newest() -> tuple[str, float] | None:
-        try:
-            folder = runs.find_model(name)
-            return str(folder), (folder / "model.safetensors").stat().st_mtime
-        except (TdiffError, OSError):  # not written yet, or being replaced
-            return None
-
-    return newest
+def _newest(name: str) -> tuple[str, float] | None:
+    """The folder of a model's newest weights, and when they were written."""
+    try:
+        folder = runs.find_model(name)
+        return str(folder), (folder / "model.safetensors").stat().st_mtime
+    except (TdiffError, OSError):  # not written yet, or being replaced
+        return None
 
 
 def _folder(address: Address) -> str:
