@@ -222,6 +222,23 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
     play(scene, told(run_lines()), size=(120, 30))
 
 
+def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypatch):
+    there = [False]
+
+    async def scene(stage: Stage) -> None:
+        monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
+        stage.watched[0].story.feed([train_line(1010, 1.2)])
+        news = [True]
+        stage.watched[0].poll = lambda: bool(news) and news.pop()
+        await stage.settle()
+        assert "step 1,010" not in stage.text()
+        there[0] = True
+        await stage.settle()
+        assert "step 1,010" in stage.text()
+
+    play(scene, told(run_lines()), model=False)
+
+
 def test_end_of_a_text_waits_and_says_so():
     async def scene(stage: Stage) -> None:
         await stage.begin()

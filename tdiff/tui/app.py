@@ -90,6 +90,7 @@ class WatchApp(TerminalApp):
         self._liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
+        self._undrawn = True  # whether the stories have gone on since they were drawn
         self._news: list[str] = []  # what happened while nobody looked
         self._note, self._noted = "", 0.0
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
@@ -182,10 +183,9 @@ class WatchApp(TerminalApp):
         now = self._clock()
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
-        changed = False
         for one in self.watched:
-            changed = one.poll() or changed
-            changed = bool(one.story.check(now)) or changed
+            self._undrawn |= one.poll()
+            self._undrawn |= bool(one.story.check(now))
         if self.traces.follow(self.stories) and self.traces.newest is not None:
             self.gallery.add_live(self.traces.newest, None)
             if self.generation.following:
@@ -199,11 +199,9 @@ class WatchApp(TerminalApp):
             return
         if self.live is not None and (self.live.state != "off") and not self._frames_needed:
             self._frame()
-        if changed or not self._news_drawn:
+        if self._undrawn:
             self._draw_training()
         self._draw_lines(now)
-
-    _news_drawn = False
 
     def _see_whether_attached(self, now: float) -> bool:
         attached = self.attached.now()
@@ -333,7 +331,7 @@ class WatchApp(TerminalApp):
         self.generation.describe(message if self.generation.following else "", live.seconds)
 
     def _draw_training(self) -> None:
-        self._news_drawn = True
+        self._undrawn = False
         self.training.show_stories(self.stories)
         if self.watched:
             story = self.watched[0].story
