@@ -245,6 +245,42 @@ def _rounded(value: Any) -> Any:
 
 
 @app.command()
+def compare(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders of models, or names of runs.")],
+    decoders: Annotated[str, typer.Option(help="Decoders with their usual settings, with commas between.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GRID", help='Such as "decoder=confidence threshold=0.5,0.7 temperature=0.7,1"; repeatable.'
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Text whose last tenth gives the prompts. [the first model's own corpus]")
+    ] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
+    prompts: Annotated[int, typer.Option(help="How many: 16 characters each, and 240 to write after it.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of all texts.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all texts.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a report.")] = None,
+) -> None:
+    """Ways of generating side by side: model calls, speed, and how good the texts are."""
+    from tdiff import comparison
+
+    request = comparison.Request(
+        models=models,
+        decoders=decoders,
+        settings=settings or (),
+        data=data or (),
+        text_field=text_field,
+        prompts=prompts,
+        seed=seed,
+        device=device,
+    )
+    comparison.compare(request, as_json=as_json, html=html)
+
+
+@app.command()
 def watch(
     what: Annotated[
         list[str] | None,

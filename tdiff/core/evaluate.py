@@ -61,21 +61,30 @@ def evaluate(
         raise TdiffError(f"--draws must be at least 1; got {draws}")
     part = part or ("all" if sources else "val")
     begun = time.perf_counter()
-    try:
-        corpus = data.load(tuple(sources) or model.origin.sources, text_field or model.origin.text_field)
-    except Absent as absent:
-        raise TdiffError(f"{absent}, or give it by --data FILE --split {part}") from None
-    if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
-        raise TdiffError(
-            f"{corpus.name} is no longer the text {model.name} was trained on, so its last tenth may hold what "
-            "the model has seen; name a text with --data"
-        )
+    corpus = corpus_of(model, sources, text_field, f" --split {part}")
     training, held_out = corpus.split()
     text = {"all": corpus.text, "train": training, "val": held_out}[part]
     ids = model.tokenizer.encode(text, corpus.name)
     asked, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
     result = score(model.network, ids, model.tokenizer.lengths, draws=asked, least=least, seed=seed, progress=progress)
     return replace(result, seconds=time.perf_counter() - begun)
+
+
+def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None, more: str = "") -> data.Corpus:
+    """The text of `sources`, or the model's own corpus as it was when it was trained.
+
+    Raises TdiffError where it cannot be had; `more` is what is to be given beside --data then.
+    """
+    try:
+        corpus = data.load(tuple(sources) or model.origin.sources, text_field or model.origin.text_field)
+    except Absent as absent:
+        raise TdiffError(f"{absent}, or give it by --data FILE{more}") from None
+    if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
+        raise TdiffError(
+            f"{corpus.name} is no longer the text {model.name} was trained on, so its last tenth may hold what "
+            "the model has seen; name a text with --data"
+        )
+    return corpus
 
 
 def score(
