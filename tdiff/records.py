@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Literal
 
 from tdiff.visible import json_visible, visible
 
+LARGEST = 1 << 63
+"""Whole numbers are below it, and above its negative."""
 FORMAT = 1
 """Version of the lines, in every header and start record."""
 
@@ -278,9 +280,14 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _read(value: Any) -> Any:
-    """Strings made safe to print; null as NaN inside a number's place is left to the reader as None."""
+    """Strings made safe to print; null as NaN inside a number's place is left to the reader as None.
+
+    Raises ValueError for a whole number that no machine counts to, with which arithmetic and formats would fail.
+    """
     if isinstance(value, str):
         return visible(value)
+    if isinstance(value, int) and not -LARGEST < value < LARGEST:
+        raise ValueError("a number is too large")
     if isinstance(value, dict):
         return {visible(k): _read(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -108,8 +108,6 @@ class Refused:
 Request = Generate | Cancel | Load
 Answer = Ready | Begin | Cancelled | Refused
 
-_LARGEST = 1 << 63
-"""Numbers are below it; beyond, sums and formats of them fail."""
 _REQUESTS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Request)}
 _ANSWERS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Answer)}
 
@@ -185,4 +183,4 @@ def _share(value: Any) -> bool:
 
 
 def _drawable(number: float) -> bool:
-    return -_LARGEST < number < _LARGEST
+    return -records.LARGEST < number < records.LARGEST

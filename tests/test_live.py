@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import pytest
 
+from tdiff.config import DECODERS
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
@@ -157,17 +158,69 @@ def test_the_threshold_stays_within_0_and_1_and_a_setting_that_cannot_be_changes
     assert stage.live.settings.threshold == 0.0
 
 
-def test_a_refused_request_is_told_and_not_repeated_until_something_changes():
+def test_a_refused_request_is_told_as_long_as_it_is_and_tried_again_ever_more_seldom():
+    stage = Stage()
+    stage.says(ready())
+    pauses, now = [], 0.0
+    for _ in range(9):
+        stage.says(Refused(id=stage.process.asked[-1].id, text="out of memory"), now=now)
+        pauses.append(stage.live.remaining(now))
+        stage.live.poll(now + pauses[-1] - 0.1)
+        assert stage.live.message == "out of memory"
+        now += pauses[-1]
+        stage.live.poll(now)
+    assert pauses == [10, 20, 40, 80, 160, 300, 300, 300, 300]
+    assert len(stage.process.asked) == 10
+    stage.says(Begin(id=stage.process.asked[-1].id), HEADER, END, now=now)
+    stage.live.poll(now + 11)
+    assert stage.live.message == ""
+
+
+def test_what_is_refused_is_asked_for_at_once_when_something_changes():
     stage = Stage()
     stage.says(ready())
     stage.says(Refused(id=stage.process.asked[-1].id, text="the prompt has 300 tokens"))
-    assert "300 tokens" in stage.live.message
-    stage.live.poll(1e6)
-    assert len(stage.process.asked) == 1
-    assert math.isinf(stage.live.remaining(1e6))
     stage.live.set_prompt("short")
-    stage.live.poll(1e6 + 1)
+    stage.live.poll(1.0)
     assert stage.process.asked[-1].prompt == "short"
+
+
+def test_a_refusal_of_what_nobody_waits_for_any_more_changes_nothing():
+    stage = Stage()
+    stage.says(ready())
+    first = stage.process.asked[-1].id
+    stage.live.set_prompt("good one")
+    stage.live.poll(1.0)
+    stage.says(Refused(id=first, text="too late"), now=1.0)
+    assert stage.live.prompt == "good one" and stage.live.state == "generating" and not stage.live.message
+
+
+def test_a_process_that_cannot_be_started_is_dead_and_says_why():
+    def fail(model: str) -> Process:
+        raise TdiffError("cannot start 'python': No such file or directory")
+
+    live = Live(fail, "mine", seed=7)
+    live.start()
+    live.poll(0.0)
+    assert live.state == "dead" and "No such file" in live.message
+
+
+def test_a_first_model_that_is_refused_ends_the_process_and_newer_weights_start_it_again():
+    newest = [("mine", 1.0)]
+    stage = Stage(newest=lambda: newest[0])
+    stage.says(Refused(text="weights are damaged"))
+    assert stage.processes[0].closed and stage.live.state == "dead"
+    stage.says()
+    assert "weights are damaged" in stage.live.message and len(stage.processes) == 1
+    newest[0] = ("mine", 2.0)
+    stage.live.poll(1.0)
+    assert len(stage.processes) == 2 and stage.live.state == "loading"
+
+
+def test_decoders_that_nobody_here_knows_are_none_of_ours():
+    stage = Stage()
+    stage.says(replace(ready(), decoders=["quantum"]))
+    assert stage.live.next_decoder() in DECODERS
 
 
 def test_a_prompt_that_is_refused_is_told_for_a_while_and_the_old_one_goes_on():
@@ -221,7 +274,7 @@ def test_where_the_first_process_never_was_ready_another_takes_its_place_once():
         others.append(Process(model))
         return others[-1]
 
-    stage = Stage(instead=("shipped", other))
+    stage = Stage(instead=("shipped", other, lambda: False))
     stage.process.reason = "exit 127: tdiff: not found"
     stage.live.poll(0.0)
     assert [process.model for process in others] == ["shipped"]

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from tdiff.watch.live import Live
 from tdiff.watch.options import Options
 from tdiff.watch.places import Target
 from tdiff.watch.ssh import Address
+from tdiff.watch.story import Story
 
 PATIENCE = 60.0
 
@@ -27,8 +29,13 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def target(path: Path) -> Target:
-    return Target("run", path.name, path / "events.jsonl", run=Run(path))
+def of(target: Target) -> SimpleNamespace:
+    """Something watched, of which nothing is known yet."""
+    return SimpleNamespace(target=target, story=Story())
+
+
+def target(path: Path) -> SimpleNamespace:
+    return of(Target("run", path.name, path / "events.jsonl", run=Run(path)))
 
 
 def started(live: Live) -> Live:
@@ -96,7 +103,7 @@ def test_while_a_run_trains_here_the_process_keeps_out_of_its_way_unless_a_devic
 
 
 def test_a_run_that_begins_later_is_written_by_its_weights_and_kept_out_of_the_way_of(here, tiny_run, monkeypatch):
-    watched: list[Target] = []
+    watched: list[SimpleNamespace] = []
     live = writer.live(Options(), lambda: watched, lambda: bool(watched))
     assert "--share" not in asked_for(live, monkeypatch)
     watched.append(target(tiny_run.path))
@@ -135,7 +142,7 @@ def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_
     tdiff.chmod(0o755)
     shutil.copytree(tiny_run.path, far_side / "runs" / "it's a run")
     address = Address.parse("ssh://me@gpu01/~/runs/it's%20a%20run")
-    live = started(writer.live(Options(), lambda: [Target("ssh", "gpu01", address=address)], lambda: False))
+    live = started(writer.live(Options(), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False))
     try:
         assert live.state in ("waiting", "generating"), live.message
         assert live.ready.model == "it's a run"
@@ -143,9 +150,21 @@ def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_
         live.close()
 
 
+def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_nothing(monkeypatch):
+    far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")))
+    live = writer.live(Options(), lambda: [far], lambda: True)
+    assert live._newest() is None
+    assert "--share" in asked_for(live, monkeypatch)  # over there
+    far.story.feed(['{"kind":"checkpoint","time":1700000000.0,"step":9,"path":"model"}'])
+    assert live._newest() == ("runs/mine", pytest.approx(1.7e9, abs=2)) and live.model == "runs/mine"
+    assert not live._courteous()
+
+
 def test_where_tdiff_is_not_on_the_far_side_the_shipped_model_writes_here(far_side):
     address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
-    live = started(writer.live(Options(device="cpu"), lambda: [Target("ssh", "gpu01", address=address)], lambda: False))
+    live = started(
+        writer.live(Options(device="cpu"), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False)
+    )
     try:
         assert live.ready is not None, live.message
         assert live.ready.model == "shakespeare"

@@ -123,8 +123,9 @@ def _weights(name: str, folder: Path) -> list[Path]:
         return [whole]
     if index.is_file():
         names = read_config(index).get("weight_map")
-        shards = sorted(set(names.values())) if isinstance(names, dict) else []
-        if not shards or not all(isinstance(n, str) and n == Path(n).name for n in shards):
+        named = list(names.values()) if isinstance(names, dict) else []
+        shards = sorted({n for n in named if isinstance(n, str)})
+        if not named or not all(isinstance(n, str) and n == Path(n).name for n in named):
             raise TdiffError(f"the index of weights {str(index)!r} names no files beside it")
         return [folder / shard for shard in shards]
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):

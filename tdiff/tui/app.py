@@ -420,8 +420,6 @@ class WatchApp(TerminalApp):
 
     def _toggle(self, name: str) -> None:
         self._wanted[name] = name not in self._shown()
-        if not self._shown():
-            self._wanted[name] = True
         self._arrange()
         focused = self._focused_pane()
         if focused is None or not focused.display:

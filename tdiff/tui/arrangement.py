@@ -39,11 +39,11 @@ class Arrangement:
 
 
 def chosen(width: int, height: int, wanted: Mapping[str, bool], only_traces: bool) -> list[str]:
-    """The panes that are shown where there is room: by the user's choice, else by the size of the window."""
+    """The panes that are shown where there is room, at least one: by the user's choice, else by the window's size."""
     usual = {"generation"} if only_traces else {"generation", "training"}
     if width >= _ROOMY[0] and height >= _ROOMY[1]:
         usual |= {"log", "details"}
-    return [name for name in PANES if wanted.get(name, name in usual)]
+    return [name for name in PANES if wanted.get(name, name in usual)] or [PANES[0]]
 
 
 def arrange(width: int, height: int, shown: Sequence[str], focused: str, zoomed: bool) -> Arrangement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 from tdiff.records import Sample
 from tdiff.watch.live import KEPT
 from tdiff.watch.recording import Recording
+
+_LARGEST = 64 << 20
+"""Bytes of a trace that is read; a larger one is none of ours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,14 +34,21 @@ class Entry:
         if self._recording is not None:
             return self._recording
         assert self.sample is not None
-        if self.folder is not None:
-            # The path comes from a log: it may only name a file of the run's own.
+        read = self._read() if self.folder is not None else None
+        return read or Recording.of_text(self.sample.prompt, self.sample.text)
+
+    def _read(self) -> Recording | None:
+        """Its trace. The path comes from a log: it may only name a file of the run's own, and anything may be there."""
+        assert self.sample is not None and self.folder is not None
+        try:
             path = (self.folder / self.sample.path).resolve()
-            if path.is_relative_to(self.folder.resolve()) and path.is_file():
-                read = Recording.read(path.read_text("utf-8", errors="replace").splitlines())
-                if read is not None:
-                    return read
-        return Recording.of_text(self.sample.prompt, self.sample.text)
+            if not path.is_relative_to(self.folder.resolve()) or not stat.S_ISREG((found := path.stat()).st_mode):
+                return None
+            if found.st_size > _LARGEST:
+                return None
+            return Recording.read(path.read_text("utf-8", errors="replace").splitlines())
+        except (OSError, RuntimeError, ValueError):  # not there, a name that none can have, links in a circle
+            return None
 
 
 class Gallery:

@@ -298,5 +298,5 @@ def scrub_line(at: int, steps: int, ended: bool, width: int) -> Line:
     head, tail = " ◀ 0 ", f" {steps}{' ▶' if ended else ' …'} "
     here = str(at) if 0 < at < steps else ""
     room = max(0, width - len(head) - len(tail) - len(here) - 1)
-    done = round(room * at / steps) if steps else 0
+    done = min(room, max(0, round(room * at / steps))) if steps else 0  # a trace may count backwards
     return [(head, "dim"), ("━" * done + "╸", ""), (here, "bold"), ("┄" * (room - done), "dim"), (tail, "dim")]

@@ -41,7 +41,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
 
     app = WatchApp(
         watched,
-        writer.live(options, lambda: [one.target for one in watched], trains_here),
+        writer.live(options, lambda: watched, trains_here),
         terminal,
         liked,
         look_for=look_for if not options.targets else lambda: None,

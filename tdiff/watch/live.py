@@ -5,12 +5,12 @@ It knows neither the screen nor where the process runs; time is told to it.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from tdiff.config import DECODERS, DecodeSettings
+from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
 from tdiff.watch.recording import Recording
@@ -19,6 +19,8 @@ KEPT = 16
 """Recordings kept of what was generated."""
 _TOLD = 10.0
 """Seconds for which a refusal is told, where the process goes on."""
+_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+"""Seconds before what was refused is asked for again, doubled each time."""
 _THRESHOLD_STEP = 0.05
 _MOVED = 1.0
 """Seconds between two looks at whether the process has to keep out of a run's way."""
@@ -50,6 +52,26 @@ class Process(Protocol):
         ...
 
 
+class _Never:
+    """A process that could not be started."""
+
+    alive = False
+
+    def __init__(self, reason: str) -> None:
+        self.reason: str | None = reason
+
+    def take(self) -> list[Answer | TraceLine]:
+        """Nothing."""
+        return []
+
+    def send(self, request: Request) -> bool:
+        """Nobody is there."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 class Live:
     """Texts of one model, each `every` seconds after the last; prompt and decoder may change between and within."""
 
@@ -65,14 +87,15 @@ class Live:
         every: float = 5.0,
         newest: Callable[[], tuple[str, float] | None] = lambda: None,
         courteous: Callable[[], bool] = lambda: False,
-        instead: tuple[str, Callable[[str], Process]] | None = None,
+        instead: tuple[str, Callable[[str], Process], Callable[[], bool]] | None = None,
     ) -> None:
         """`start` starts the process for a model.
 
         `newest` tells the model to use now and the time its weights were written (s), or None where that never changes.
         `courteous` tells whether a process that is started now keeps out of the way of a run; where that changes, it
         is started again: at once to keep out of the way, else between two texts.
-        `instead` is another model, and how its process is started, where the first one's ends before it was ready.
+        `instead` is another model, how its process is started and whether it is courteous, where the first one's ends
+        before it was ready.
         """
         self._start, self.model, self._newest, self._instead = start, model, newest, instead
         self._courteous, self._keeps_away, self._asked = courteous, False, 0.0
@@ -98,6 +121,7 @@ class Live:
         self._began = 0.0
         self._told_death = False
         self._told_at = 0.0  # when the message came
+        self._refused = 0  # refusals of what is asked for now, one after another
         self._good: tuple[str | None, dict[str, Any]] | None = None  # the prompt and options that were last taken
         self._process: Process | None = None
 
@@ -131,14 +155,17 @@ class Live:
         if newest:
             self.model = newest[0]
         self._keeps_away = self._courteous()
-        self._process = self._start(self.model)
+        try:
+            self._process = self._start(self.model)
+        except TdiffError as why:
+            self._process = _Never(str(why))
 
     def poll(self, now: float) -> bool:
         """Take in what the process said, and ask for the next text when it is time. True where something changed."""
         if self._process is None:
             return False
         before = self.state, self.message
-        if self.message and self.ready is not None and self._process.alive and now - self._told_at > _TOLD:
+        if self.message and self.ready and not self._refused and self._process.alive and now - self._told_at > _TOLD:
             self.message = ""
         answers = self._process.take()
         for answer in answers:
@@ -153,16 +180,19 @@ class Live:
             self._running, self._told_death = 0, True
             self.message = f"the model's process ended: {self._process.reason}"
             if self._instead and self.ready is None:
-                why, (self.model, self._start), self._instead = self.message, self._instead, None
+                why, (self.model, self._start, self._courteous), self._instead = self.message, self._instead, None
+                self._newest = lambda: None
                 self.start()
                 self.message = f"{why}; {self.model} writes instead"
+        elif isinstance(self._process, _Never) and (newest := self._newest()) and newest != self._tried:
+            self.start()  # what could not be loaded is another one by now
         elif self.state == "waiting" and now >= self._due and not self.resting:
             self._next(now)
         return bool(answers) or before != (self.state, self.message)
 
     def new_text(self) -> None:
         """Begin another text at once."""
-        self._due = 0.0
+        self._due, self._refused = 0.0, 0
         if self._running and self._process is not None:
             self._process.send(Cancel(id=self._running))
             self._running = 0
@@ -182,7 +212,7 @@ class Live:
     def next_decoder(self) -> str:
         """Change to the next decoder that the model's process knows."""
         names = list(self.ready.decoders) if self.ready and self.ready.decoders else sorted(DECODERS)
-        names = [name for name in names if name in DECODERS]
+        names = [name for name in names if name in DECODERS] or sorted(DECODERS)
         here = names.index(self.settings.decoder) if self.settings.decoder in names else -1
         self.set_option("decoder", names[(here + 1) % len(names)])
         return self.settings.decoder
@@ -204,28 +234,37 @@ class Live:
                 self.ready, self._loading, self.message = answer, False, ""
             case Begin():
                 self._id = answer.id
-            case Refused():
+            case Refused() if answer.id in (None, self._running):
                 self.message, self._told_at = answer.text, now
                 self._finish(now)
-                if answer.id is None:
+                if answer.id is None and self.ready is None:
+                    self._give_up(answer.text)
+                elif answer.id is None:
                     self._loading = False
                 elif self._good is not None and self._good != (self.prompt, self._options):
                     self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
                     self.settings, self._due = DecodeSettings(**self._options), now
-                else:
-                    self._due = math.inf  # it would be refused again: wait until something is changed
+                else:  # it may be refused again, or memory may be free by then
+                    self._refused += 1
+                    self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
             case Cancelled():
                 if answer.id == self._running:
                     self._finish(now)
             case TraceHeader():
                 self._began = now
                 if self._id == self._running:
-                    self._good = self.prompt, self._options
+                    self._good, self._refused = (self.prompt, self._options), 0
                     self.recordings.append(Recording(answer))
             case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
                 self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
                     self._finish(now)
+
+    def _give_up(self, why: str) -> None:
+        """The first model cannot be had: end the process, so that another one takes its place or it is started again."""
+        assert self._process is not None
+        self._process.close()
+        self._process, self._tried = _Never(why), self._newest()
 
     def _finish(self, now: float) -> None:
         self._running, self._due = 0, now + self._every

@@ -86,7 +86,7 @@ class Recording:
         if self.ended is not None or isinstance(line, TraceHeader):
             self.ignored += 1
         elif isinstance(line, TraceEnd):
-            self.ended = line
+            self.ended = dataclasses.replace(line, seconds=_bounded(line.seconds))
             self._newest.apply(line)
         else:
             self._take_step(line)
@@ -206,6 +206,11 @@ class Recording:
             for cell, state in zip(entry.line.cells, entry.was, strict=True):
                 texts[cell[0]], confidence[cell[0]] = state
         self._at = step
+
+
+def _bounded(seconds: Any) -> float:
+    """A time as far as it can be believed; 0 for what is none."""
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < records.LARGEST else 0.0
 
 
 def _share(confidence: Any) -> float:

@@ -179,7 +179,8 @@ class Story:
         times = self.clock.mean
         if self._epoch is None or not times:
             return None
-        return self._epoch + times[min(self.clock.index(step), len(times) - 1)]
+        when = self._epoch + times[min(self.clock.index(step), len(times) - 1)]
+        return when if 0 <= when < events.LATEST else None
 
     def away(self, since: float) -> list[str]:
         """What happened after `since`, seconds since the epoch, in up to four short lines."""

@@ -13,17 +13,21 @@ from tdiff import runs
 from tdiff.errors import TdiffError
 from tdiff.watch.child import Child, command
 from tdiff.watch.live import Live
-from tdiff.watch.places import Target
 from tdiff.watch.ssh import Address
+from tdiff.watch.watched import Watched
 
 if TYPE_CHECKING:
     from tdiff.watch.options import Options
 
 
-def live(options: Options, targets: Callable[[], Sequence[Target]], trains_here: Callable[[], bool]) -> Live:
+_TOLD_AFTER = 1.0
+"""Seconds that a log tells of weights after they were written, at most."""
+
+
+def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Live:
     """The live generation of a watch.
 
-    The model is the one asked for, else that of the first watched run, where it lies, else the shipped one; `targets`
+    The model is the one asked for, else that of the first watched run, where it lies, else the shipped one; `watched`
     tells what is watched, to which a run may come later. While `trains_here` says that a watched run trains on this
     machine, and no device was asked for, the process keeps out of its way.
     """
@@ -37,26 +41,32 @@ def live(options: Options, targets: Callable[[], Sequence[Target]], trains_here:
     def newest() -> tuple[str, float] | None:
         if options.model is not None:
             return _newest(options.model)
-        first = next(iter(targets()), None)
-        return _newest(str(first.run.path)) if first is not None and first.run is not None else None
+        first = next(iter(watched()), None)
+        if first is None:
+            return None
+        if first.target.address is not None:
+            written = first.story.checkpoint
+            return None if written is None else (_folder(first.target.address), written.time - _TOLD_AFTER)
+        return _newest(str(first.target.run.path)) if first.target.run is not None else None
 
-    first = next(iter(targets()), None)
-    start, instead, model = here, None, options.model or runs.SHIPPED
-    if options.model is None and first is not None and first.address is not None:
-        address = first.address
-        model = _folder(address)
-        start, instead = (lambda model: Child(_over_ssh(address, model, options.device))), (runs.SHIPPED, here)
+    first = next(iter(watched()), None)
+    address = first.target.address if first is not None and options.model is None else None
+
+    def there(model: str) -> Child:
+        assert address is not None
+        return Child(_over_ssh(address, model, options.device))
+
     return Live(
-        start,
-        model,
+        here if address is None else there,
+        options.model or (runs.SHIPPED if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
         options=options.decoding,
         prompt=options.prompt,
         length=options.length,
         every=options.every,
         newest=newest,
-        courteous=courteous,
-        instead=instead,
+        courteous=courteous if address is None else lambda: False,  # on the far side it always is
+        instead=None if address is None else (runs.SHIPPED, here, courteous),
     )
 
 
