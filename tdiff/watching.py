@@ -48,7 +48,7 @@ def watch(options: Options) -> None:
     if not targets and (newest := places.newest_run()):
         targets = [places.locate(str(newest.path))]
     if options.once or options.as_json:
-        _once(targets, options.as_json)
+        _once(targets, options.as_json, ascii=here.look.ascii)
         return
     if not (sys.stderr.isatty() and _keyboard(targets)):
         raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
@@ -77,10 +77,10 @@ def _check(options: Options) -> None:
 
 def _keyboard(targets: Sequence[Any]) -> bool:
     """Whether there are keys to be read; where standard input is watched they come from the terminal itself."""
-    return sys.stdin.isatty() or any(target.kind == "pipe" for target in targets)
+    return sys.stdin.isatty() or any(target.kind == "pipe" and target.path is None for target in targets)
 
 
-def _once(targets: Sequence[Target], as_json: bool) -> None:
+def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
     """Print what is known of each target, and leave."""
     from tdiff.watch import snapshot
     from tdiff.watch.watched import Watched
@@ -100,7 +100,7 @@ def _once(targets: Sequence[Target], as_json: bool) -> None:
             for story in stories:
                 print(json.dumps(snapshot.data(story, now), ensure_ascii=False))
         else:
-            print(snapshot.text(stories, now))
+            print(snapshot.text(stories, now, ascii=ascii))
     finally:
         for one in watched:
             one.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -256,9 +257,86 @@ def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():
         await stage.press("[")
         assert "at step" in stage.text()
         await stage.press("d")
-        assert "no model here" in stage.text()
+        assert "no model's process" in stage.text()
 
     play(scene, told(run_lines()), model=False)
 
 
 assert HEADER
+
+
+def test_panes_hidden_in_a_large_window_leave_one_in_a_small_one():
+    async def scene(stage: Stage) -> None:
+        await stage.press("1", "2")  # log and details are left
+        for size in ((80, 11), (80, 24), (160, 48)):
+            await stage.pilot.resize_terminal(*size)
+            await stage.press("tab")
+            assert any(stage.app.query_one(f"#{name}").display for name in ("generation", "training", "log", "details"))
+
+    play(scene, told(run_lines()), size=(160, 48))
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "circle", "../x", "samples", "no/such", "\0"])
+def test_whatever_path_a_sample_tells_of_its_text_is_shown(path, tmp_path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "samples").mkdir()
+    sample = {"kind": "sample", "time": NOW, "step": 990, "prompt": "Once", "text": "Once and again", "path": path}
+
+    async def scene(stage: Stage) -> None:
+        assert "Once and again" in stage.text()
+
+    play(scene, told([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
+
+
+def test_numbers_beyond_counting_are_no_records():
+    huge = 10**400
+    lines = [
+        {"kind": "eval", "time": NOW, "step": 990, "nats_per_token": huge, "nats_per_char": 1, "interval_95": [1, 2]},
+        {"kind": "start", "time": NOW, "run": "x", "version": "", "settings": {"a": [huge]}, "corpus": "", "tokens": 1},
+        {"kind": "train", "step": huge, "loss": 1.0},
+        {"loss": huge, "step": 3},
+    ]
+
+    async def scene(stage: Stage) -> None:
+        assert "train/loss" in stage.text()
+
+    play(scene, told([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
+
+
+def test_a_pane_that_comes_back_is_as_things_are_now():
+    async def scene(stage: Stage) -> None:
+        await stage.press("z", "3", "tab", "tab")
+        assert "╭─ log" in stage.text() and "step 1000  loss" in stage.text()
+
+    play(scene, told(run_lines()), model=False)
+
+
+def test_the_help_keeps_the_keys_while_the_window_changes():
+    async def scene(stage: Stage) -> None:
+        await stage.press("question_mark")
+        await stage.pilot.resize_terminal(100, 30)
+        await stage.settle()
+        await stage.press("q")
+        assert stage.app.is_running and len(stage.app.screen_stack) == 1
+
+    play(scene, told(run_lines()))
+
+
+def test_two_traces_of_one_name_are_two_texts():
+    def trace(text: str):
+        from tdiff.records import to_line
+
+        given = header(text)
+        return told([to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl")
+
+    one, other = trace("Once aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), trace("Once bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
+
+    async def scene(stage: Stage) -> None:
+        count = len(stage.app.gallery.entries)
+        await stage.settle()
+        await stage.settle()
+        assert len(stage.app.gallery.entries) == count == 1  # the newest of what was there
+        shown = stage.app.traces.newest.canvas(9)
+        assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
+
+    play(scene, one, other, model=False)

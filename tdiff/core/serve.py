@@ -228,7 +228,7 @@ class Server:
 def pause(passed: float, computed: float) -> float:
     """Seconds to rest after a step that took `passed` seconds and of them computed for `computed`.
 
-    None where the processor was there when it was wanted. Else so many that a share of it is left to the others which
+    0 where the processor was there when it was wanted. Else so many that a share of it is left to the others which
     not even the lowest priority leaves: beside two busy threads on two cores that alone takes 3% of one.
     """
     return max(0.0, computed / _SPARE - passed) if passed > _WAITED * computed else 0.0

@@ -95,6 +95,7 @@ class WatchApp(TerminalApp):
         self._note, self._noted = "", 0.0
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
+        self._displayed: frozenset[str] = frozenset()
         self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
         self.gallery, self.traces = Gallery(), Traces()
@@ -230,9 +231,9 @@ class WatchApp(TerminalApp):
             return
         now = self._clock()
         if self.live is not None:
-            had = len(self.live.recordings), self.live.recording
+            before = self.live.recording
             self.live.poll(now)
-            if self.live.recording is not had[1] and self.live.recording is not None:
+            if self.live.recording is not before and self.live.recording is not None:
                 self._begin_text(self.live.recording)
         if self.attached.now() and self._pacer.ready():
             self._describe(now)
@@ -273,14 +274,8 @@ class WatchApp(TerminalApp):
             self.training.put_cursor(shown.step)
         self._draw_details()
 
-    def _show_entry(self, label: str, recording: Recording | None, live: bool) -> None:
-        if recording is None:
-            self._say(f"{label}: its trace is not to be had")
-            return
+    def _show_entry(self, label: str, recording: Recording, live: bool) -> None:
         self.generation.show(recording, caption=label, follow=live and recording.ended is None, live=live)
-        if not live:
-            self.generation.following = False
-            self.generation.draw()
 
     def on_training_pane_moved(self, message: TrainingPane.Moved) -> None:
         """What the model wrote at that moment of its training."""
@@ -332,7 +327,7 @@ class WatchApp(TerminalApp):
 
     def _draw_training(self) -> None:
         self._undrawn = False
-        self.training.show_stories(self.stories)
+        self.training.show_stories(self.stories, self._clock())
         if self.watched:
             story = self.watched[0].story
             if self.log_pane.display:
@@ -349,31 +344,31 @@ class WatchApp(TerminalApp):
         pane = self._focused_pane()
         self._top.show([status.above(self.watched, self.terminal, now, width)])
         self._bottom.show([status.below(self._telling(), self.stories, width)])
-        self._aside.show([self._in_a_line(width)])
+        self._aside.show([self._in_a_line(now, width)])
         self._hints.show([status.hints(pane.id or "" if pane else "", self._liked.keys, width, ascii=ascii)])
         self._describe(now)
 
-    def _in_a_line(self, width: int) -> Line:
+    def _in_a_line(self, now: float, width: int) -> Line:
         if not self.generation.display:
             return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
-        return status.training_in_a_line(self.stories[0], self.training.smoothing, width) if self.watched else []
+        return status.training_in_a_line(self.stories[0], self.training.smoothing, now, width) if self.watched else []
 
     def _telling(self) -> Line:
         """What must be told before what happened last: a word of ours, a process that is gone, what one missed."""
+        if self._note and self._clock() - self._noted < _NOTED:
+            return [(f" {self._note}", "")]
         live = self.live
         if live is not None and live.state == "dead":
-            key = status.first_name(_RESTART, self._liked.keys, ascii=False)
+            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
             return [(f" {live.message}", "bold"), (f" · {key} starts it again", "")]
         if live is not None and live.message:
             return [(f" {live.message}", "bold")]
-        if self._note and self._clock() - self._noted < _NOTED:
-            return [(f" {self._note}", "")]
         if self._news:
             return [(" " + " · ".join(self._news), "bold")]
         return [(f" {self.terminal.remedy}", "")] if self.terminal.remedy else []
 
     def _say(self, text: str) -> None:
-        """A word on the line below, until the next key."""
+        """A word on the line below, for some seconds or until the next key."""
         self._note, self._noted = visible_line(text), self._clock()
         self._draw_lines(self._clock())
 
@@ -407,19 +402,22 @@ class WatchApp(TerminalApp):
         how = arrange(width, height, self._shown(), str(focused.id) if focused else "", self._zoomed)
         for name in PANES:
             self.query_one(f"#{name}").display = name in how.panes
+        self._undrawn |= not how.panes <= self._displayed  # it may be long ago that one was drawn
+        self._displayed = how.panes
         for side, names in SIDES.items():
             self.query_one(f"#{side}").display = not how.panes.isdisjoint(names)
         self.query_one("#panes").styles.layout = "horizontal" if how.beside else "vertical"
         self.query_one("#panes").display = not how.tiny
         self._aside.display, self._bottom.display, self._hints.display = how.aside, how.bottom, how.hints
-        if self.focused is None and self._last_pane is not None and self._last_pane.display:
+        at_the_panes = self.screen is self.generation.screen  # else the focus belongs to what lies over them
+        if at_the_panes and self.focused is None and self._last_pane is not None and self._last_pane.display:
             self.screen.set_focus(self._last_pane)  # it was hidden, which takes the focus away
 
     def _shown(self) -> list[str]:
         return chosen(*self._window, self._wanted, self._only_traces)
 
     def _toggle(self, name: str) -> None:
-        self._wanted[name] = name not in self._shown()
+        self._wanted[name] = name not in self._shown() or self._shown() == [name]  # the last one stays
         self._arrange()
         focused = self._focused_pane()
         if focused is None or not focused.display:
@@ -448,7 +446,8 @@ class WatchApp(TerminalApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette offers what the keys do."""
         for key in KEYS:
-            yield SystemCommand(f"{key.does} ({shown(key.keys)})", "", partial(self._perform, key))
+            keys = shown(self._liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
+            yield SystemCommand(f"{key.does} ({keys})", "", partial(self._perform, key))
 
     def _perform(self, key: Key) -> None:
         node = self if key.where == "app" else self.query_one(f"#{key.where}")
@@ -547,11 +546,14 @@ class WatchApp(TerminalApp):
             self._frames.resume()
             return
         live = self.live
-        if live is None:
-            self._say("there is no model here; give one with --model")
+        if live is None or live.state == "off":
+            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
+            self._say("there is no model's process" + (f"; {key} starts one" if live is not None else ""))
             return
         if message.what == "prompt":
-            self._ask_for("prompt (empty: the model's own openings)", live.prompt or "", self._set_prompt)
+            self._ask_for(
+                "prompt (empty: the model's own openings)", (live.prompt or "").replace("\n", "\\n"), self._set_prompt
+            )
             return
         if message.what == "new_text":
             live.new_text()

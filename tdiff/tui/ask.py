@@ -42,19 +42,21 @@ class Ask(Input):
         self._close(message.value)
 
     def on_input_blurred(self) -> None:
-        """Going elsewhere leaves it."""
-        self._close(None)
+        """Going to another pane leaves it; going to another window does not."""
+        if self.app.app_focus:
+            self._close(None, back=False)
 
     def action_leave(self) -> None:
         """Leave everything as it was."""
         self._close(None)
 
-    def _close(self, text: str | None) -> None:
+    def _close(self, text: str | None, back: bool = True) -> None:
         then, self._then = self._then, None
         if then is None:
             return
         self.display = False
-        self.screen.set_focus(self._back_to)
+        if back:
+            self.screen.set_focus(self._back_to)
         if text is None:
             return
         try:

@@ -61,14 +61,14 @@ def figures(story: Story, smoothing: float) -> list[Figure]:
     return told
 
 
-def progress(story: Story) -> str:
+def progress(story: Story, now: float) -> str:
     """Step k of n, percent, and the time to go."""
     total = f"/{story.total:,}" if story.total and story.total < 100_000 else f"/{number(story.total)}"
     parts = [f"step {story.step:,}{total if story.total else ''}"]
     if story.progress is not None:
         parts.append(f"{story.progress:.0%}")
-    if story.eta is not None and story.ended is None:
-        parts.append(f"ETA {duration(story.eta)}")
+    if (left := story.left(now)) is not None:
+        parts.append(f"ETA {duration(left)}")
     return " · ".join(parts)
 
 

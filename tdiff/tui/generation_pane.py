@@ -13,6 +13,7 @@ from tdiff.tui.canvas_view import CanvasView
 from tdiff.tui.keys import bindings
 from tdiff.tui.lines import Lines
 from tdiff.tui.pane import Pane
+from tdiff.visible import visible_line
 from tdiff.watch.recording import Recording
 
 _LEAP = 10
@@ -47,7 +48,7 @@ class GenerationPane(Pane):
         self.following = True
         """Whether the newest step is shown as it comes."""
         self._replayed: float | None = None  # when the replay was at step 0
-        self._drawn: tuple[Recording | None, int] = (None, 0)
+        self._drawn: tuple[Recording | None, int, int] = (None, 0, 0)
         self._live = False  # whether the recording is of the model that writes now
         self._caption, self._message, self._seconds = "", "", 0.0
         self._canvas_view = CanvasView(look)
@@ -95,7 +96,7 @@ class GenerationPane(Pane):
                 self._replayed = None
         elif self.following:
             self.at = self.recording.steps
-        if self._drawn != (self.recording, self.at):
+        if self._drawn != (self.recording, self.at, self.recording.taken):
             self.draw()
 
     @property
@@ -106,13 +107,14 @@ class GenerationPane(Pane):
     def draw(self) -> None:
         """Draw the recording as it is at this step: only the places that changed, where it is the one drawn before."""
         recording, at = self.recording, self.at
-        before, at_before = self._drawn
-        self._drawn = recording, at
+        before, at_before, taken_before = self._drawn
+        self._drawn = recording, at, recording.taken if recording else 0
         if recording is None:
             self._canvas_view.clear()
         else:
             changed: set[int] | None = None
-            if before is recording:
+            # A step that took in others is not told apart from what it was.
+            if before is recording and not (at == at_before == recording.steps and recording.taken != taken_before):
                 changed = set()
                 for step in range(min(at, at_before), max(at, at_before) + 1):
                     changed.update(recording.changed(step))
@@ -256,7 +258,7 @@ class GenerationPane(Pane):
     def set_look(self, look: Look) -> None:
         """Draw with another look."""
         self.look = self._canvas_view.look = look
-        self._drawn = (None, 0)
+        self._drawn = (None, 0, 0)
         self._draw_legend()
         self.draw()
 
@@ -290,7 +292,7 @@ def _rule(header: TraceHeader) -> str:
     threshold = header.settings.get("threshold")
     if header.decoder == "confidence" and isinstance(threshold, (int, float)):
         return f"conf ≥ {threshold:g}"
-    return header.decoder
+    return visible_line(header.decoder)
 
 
 def scrub_line(at: int, steps: int, ended: bool, width: int) -> Line:

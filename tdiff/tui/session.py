@@ -24,7 +24,7 @@ from tdiff.watch.writer import trains_on_this_host
 
 
 def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: Preferences) -> None:
-    """Watch until the user leaves; then say in three lines where things stand."""
+    """Watch until the user leaves; then say where things stand."""
     liked = replace(liked, keys=remapped(liked.keys))
     watched = [Watched(target, source=keys_apart(target)) for target in targets]
 
@@ -76,14 +76,14 @@ def keys_apart(target: Target) -> PipeSource | None:
 
 
 def summary(app: WatchApp, now: float) -> list[str]:
-    """Where things stand, in three lines."""
+    """Where things stand: a line for each run, what was written, and how to see it again."""
     lines = []
     for one in app.watched:
         story = one.story
         loss = story.metrics.get("train/loss")
         value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
-        lines.append(f"{story.name}: {story.state(now)}, {progress(story)}{value}")
+        lines.append(f"{story.name}: {story.state(now)}, {progress(story, now)}{value}")
     written = sum(recording.ended is not None for recording in app.live.recordings) if app.live else 0
     lines.append(f"{written} text{'s' * (written != 1)} generated" + (f" by {app.live.model}" if app.live else ""))
     lines.append("tdiff watch shows it again; tdiff watch --once prints a snapshot")
-    return lines[-3:]
+    return lines

@@ -68,8 +68,8 @@ def below(told: Line, stories: Sequence[Story], width: int) -> Line:
     count = sum(notice.what != "ended" for notice in notices)
     right: Line = [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
     if not told and notices:
-        [newest] = next(lines for story in stories if (lines := alert_lines(story, 1)))
-        told = [(" ▲" if notices[-1].what != "ended" else " ·", "bold"), *newest]
+        last = max((story for story in stories if story.alerts), key=lambda story: story.alerts[-1].time or 0.0)
+        told = [(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *alert_lines(last, 1)[0]]
     return two_ends(told, right, width)
 
 
@@ -93,7 +93,7 @@ def first_name(key: Key, changed: Mapping[str, str], *, ascii: bool) -> str:
     return shown(changed.get(key.id, key.keys).split(",")[0], ascii=ascii)
 
 
-def training_in_a_line(story: Story, smoothing: float, width: int) -> Line:
+def training_in_a_line(story: Story, smoothing: float, now: float, width: int) -> Line:
     """What the training pane would tell, where there is room for one pane only."""
-    head: Line = [(" training ", "dim"), (f"{progress(story)} ", "")]
+    head: Line = [(" training ", "dim"), (f"{progress(story, now)} ", "")]
     return [*head, *flow(figures(story, smoothing), max(1, width - line_width(head)), 1)[0]]

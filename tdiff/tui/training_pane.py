@@ -91,6 +91,7 @@ class TrainingPane(Pane):
         super().__init__(id="training")
         self._look = look
         self._stories: Sequence[Story] = ()
+        self._now = 0.0
         self._view = _FOLLOWING
         self._metric = LOSS
         self._filter = ""
@@ -107,9 +108,9 @@ class TrainingPane(Pane):
 
     # What is shown
 
-    def show_stories(self, stories: Sequence[Story]) -> None:
-        """Draw the stories as they are now."""
-        self._stories = stories
+    def show_stories(self, stories: Sequence[Story], now: float) -> None:
+        """Draw the stories as they are at `now`, seconds since the epoch."""
+        self._stories, self._now = stories, now
         names = self.metrics()
         if names and self._metric not in names:
             self._metric = names[0]
@@ -151,6 +152,9 @@ class TrainingPane(Pane):
 
     def _curves(self) -> list[Curve]:
         """What is drawn now, the first run last, so that it lies on top."""
+        return [curve for _, curve in self._curves_of()]
+
+    def _curves_of(self) -> list[tuple[Story, Curve]]:
         made = []
         several = len(self._stories) > 1
         depth = "16" if self._look.colour == "16" else self._look.ground
@@ -163,16 +167,17 @@ class TrainingPane(Pane):
                 if series is not None and (series.steps or series.broken):
                     label = f"{chr(65 + n)} {name}" if several else name
                     # Evaluations are few, and averages already.
-                    made.append(Curve(series, style, label, clock, origin, smooth=not name.startswith("eval/")))
+                    curve = Curve(series, style, label, clock, origin, smooth=not name.startswith("eval/"))
+                    made.append((story, curve))
         return made
 
-    def _marked(self, curves: Sequence[Curve]) -> View:
-        """The view, with a mark for each alert."""
-        if not curves:
-            return self._view
+    def _marked(self) -> View:
+        """The view, with a mark for each alert of a run that has a curve."""
+        style = "bold color(203)" if self._look.colour != "16" else "bold color(9)"
+        of = {id(story): (story, curve) for story, curve in self._curves_of()}
         marks = tuple(
-            (curve.x(notice.step), "bold color(203)" if self._look.colour != "16" else "bold color(9)")
-            for story, curve in zip(reversed(self._stories), (curves[0], *curves), strict=False)
+            (curve.x(notice.step), style)
+            for story, curve in of.values()
             for notice in story.alerts
             if notice.what != "ended"
         )
@@ -185,7 +190,7 @@ class TrainingPane(Pane):
             if self._stories:
                 hint = [[(" waiting for the first record ...", "dim")]]
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
-        view = self._marked(curves)
+        view = self._marked()
         look = self._look
         return chart.draw(curves, view, width, height, ascii=look.ascii, colour=look.colour != "none")
 
@@ -203,7 +208,7 @@ class TrainingPane(Pane):
         self.frame(
             [(title, "")],
             [(f"{smooth} · {axes} · by {view.axis}{zoomed}", "")],
-            [(progress(story) if view.cursor is None else f"step {story.step:,}", "")],
+            [(progress(story, self._now) if view.cursor is None else f"step {story.step:,}", "")],
             self._at_cursor(),
         )
         if view.cursor is None and len(self._stories) > 1:

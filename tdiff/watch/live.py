@@ -261,7 +261,7 @@ class Live:
                     self._finish(now)
 
     def _give_up(self, why: str) -> None:
-        """The first model cannot be had: end the process, so that another one takes its place or it is started again."""
+        """The first model cannot be had: end the process, so that another takes its place or it is started again."""
         assert self._process is not None
         self._process.close()
         self._process, self._tried = _Never(why), self._newest()

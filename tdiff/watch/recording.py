@@ -50,6 +50,8 @@ class Recording:
         """Begin with what was given."""
         self.ignored = 0
         """Changes and lines that were left out, since they could not be true."""
+        self.taken = 0
+        """Lines that were taken in."""
         self.ended: TraceEnd | None = None
         """The last line, once it has come."""
         self.header = self._honest(header)
@@ -85,7 +87,9 @@ class Recording:
         """Take in the next line. Lines after the end, and a second header, are left out."""
         if self.ended is not None or isinstance(line, TraceHeader):
             self.ignored += 1
-        elif isinstance(line, TraceEnd):
+            return
+        self.taken += 1
+        if isinstance(line, TraceEnd):
             self.ended = dataclasses.replace(line, seconds=_bounded(line.seconds))
             self._newest.apply(line)
         else:

@@ -46,7 +46,7 @@ def data(story: Story, now: float) -> dict[str, Any]:
         "step": story.step,
         "total": story.total,
         "progress": story.progress,
-        "eta_seconds": _eta(story, now),
+        "eta_seconds": story.left(now),
         "train": _train(story),
         "eval": _eval(story),
         "best": _best(story),
@@ -115,7 +115,7 @@ def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
 
 def _figures(story: Story, now: float) -> Iterator[tuple[str, list[str]]]:
     """(label, parts) of each line; a part that is not known is empty."""
-    age, eta = _age(story, now), _eta(story, now)
+    age, eta = _age(story, now), story.left(now)
     count = f"{story.step:,}" + (f" of {story.total:,}" if story.total else "")
     percent = "" if story.progress is None else f"{story.progress:.1%}"
     to_go = "" if eta is None else f"ETA {duration(eta)}"
@@ -243,13 +243,6 @@ def _newest(series: Series) -> float | None:
     if broken and (last is None or broken[-1] > last[0]):
         return math.nan
     return None if last is None else last[1]
-
-
-def _eta(story: Story, now: float) -> float | None:
-    """Seconds to go: what was told, less the time since; None unless it runs."""
-    if story.eta is None or story.state(now) != "running":
-        return None
-    return max(0.0, story.eta - (_age(story, now) or 0.0))
 
 
 def _age(story: Story, now: float) -> float | None:

@@ -23,6 +23,7 @@ from tdiff.records import (
     Resume,
     Sample,
     Start,
+    TraceEnd,
     TraceHeader,
     TraceLine,
     TraceStep,
@@ -37,8 +38,8 @@ State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed"
 
 LOG_LINES, LOG_WIDTH = 5_000, 1_000
 """Lines of the log that are kept, and characters of each."""
-MOST_METRICS, MOST_SAMPLES, MOST_NOTICES, MOST_TRACE = 256, 4_096, 1_000, 100_000
-"""How much of each is kept, whatever a source says."""
+MOST_METRICS, MOST_SAMPLES, MOST_NOTICES, MOST_TRACE = 256, 4_096, 1_000, 1 << 24
+"""How much of each is kept, whatever a source says; of a trace, characters."""
 _CAPS = {"train/loss": 1 << 16}
 _CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
 _CLOCK, _TOKENS = "\nclock", "\ntokens"
@@ -78,7 +79,11 @@ class Story:
         self.progress: float | None = None
         """Share of the work done, 0..1."""
         self.samples: list[Sample] = []
-        self.trace: list[TraceLine] = []
+        self.trace: deque[TraceLine] = deque()
+        """The newest lines of a trace."""
+        self.traced_lines = 0
+        """Lines of it so far, with those that are not kept any more."""
+        self._trace_size = 0
         self.alerts: list[Notice] = []
         self.last_time: float | None = None
         """Of the newest record, seconds since the epoch; where records tell no time, of its arrival."""
@@ -131,6 +136,12 @@ class Story:
     def eta(self) -> float | None:
         """Seconds to go, as of the newest record; None where it is not known, or the run has ended."""
         return self._eta if self.ended is None else None
+
+    def left(self, now: float) -> float | None:
+        """Seconds to go at `now`: what was told, less the time since; None unless it runs."""
+        if self.eta is None or self.state(now) != "running":
+            return None
+        return max(0.0, self.eta - max(0.0, now - (self.last_time or now)))
 
     @property
     def gap(self) -> float:
@@ -272,8 +283,11 @@ class Story:
 
     def traced(self, line: TraceLine) -> None:
         """A line of a trace."""
-        if len(self.trace) < MOST_TRACE:
-            self.trace.append(line)
+        self.trace.append(line)
+        self.traced_lines += 1
+        self._trace_size += _size(line)
+        while self._trace_size > MOST_TRACE and len(self.trace) > 1:
+            self._trace_size -= _size(self.trace.popleft())
         if isinstance(line, TraceHeader):
             self.step, self.total, self.progress, self.ended = 0, line.steps or None, 0.0, None
         elif isinstance(line, TraceStep):
@@ -305,7 +319,8 @@ class Story:
                 numbers = {name: (math.nan if value is None else value,) for name, value in held.items()}
                 self.points([event.step], numbers)
             case Sample():
-                self.samples.append(replace(event, text=event.text[:_SAMPLE_LENGTH]))
+                short = {name: getattr(event, name)[:_SAMPLE_LENGTH] for name in ("prompt", "text", "path")}
+                self.samples.append(replace(event, **short))
                 if len(self.samples) > MOST_SAMPLES:
                     del self.samples[1:-1:2]  # thinned, so that the whole run is still there
             case Checkpoint():
@@ -370,6 +385,13 @@ class Story:
 
     def _patience(self) -> float:
         return alerts.patience(self.gap, bool(self.doing))
+
+
+def _size(line: TraceLine) -> int:
+    """About the characters that a line of a trace takes."""
+    if isinstance(line, TraceStep):
+        return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
+    return 64 + len(line.text if isinstance(line, TraceEnd) else line.prompt) + 32 * len(getattr(line, "given", ()))
 
 
 def _known(times: Sequence[float]) -> list[float | None]:
