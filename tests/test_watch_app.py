@@ -306,7 +306,7 @@ def test_numbers_beyond_counting_are_no_records():
 def test_a_pane_that_comes_back_is_as_things_are_now():
     async def scene(stage: Stage) -> None:
         await stage.press("z", "3", "tab", "tab")
-        assert "╭─ log" in stage.text() and "step 1000  loss" in stage.text()
+        assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
     play(scene, told(run_lines()), model=False)
 
