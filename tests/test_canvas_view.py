@@ -5,7 +5,7 @@ import random
 import re
 
 import pytest
-from canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, meant, settle, step, watching
+from canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
 from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ def test_a_canvas_is_shown_as_this(size):
 def test_nothing_is_shown_before_a_canvas_and_after_it_is_cleared():
     @watching((10, 3))
     async def test(app, pilot):
-        assert app.rows() == [""] * 3 and app.view.place_at(0, 0) is None
+        assert app.rows() == [""] * 3
         app.view.show(letters("ab█"))
         await settle(pilot)
         assert app.rows() == ["ab█", "", ""]
@@ -146,44 +146,6 @@ def test_the_wheel_scrolls():
         await pilot._post_mouse_events([MouseScrollDown], app.view)
         await settle(pilot)
         assert app.view.rows[0] == 3
-
-
-def test_a_cell_knows_its_place():
-    @watching((6, 4))
-    async def test(app, pilot):
-        view = app.view
-        view.show(canvas(["日", "本", " token", None, "\n", "x", " much too long"], given=1))
-        await settle(pilot)
-        assert app.rows()[:4] == ["日本", " token", "██", "x"] or app.rows()[0] == "日本"
-        found = {(x, y): view.place_at(x, y) for y in range(4) for x in range(7)}
-        for (x, y), place in found.items():
-            row, at = view._laid.rows[y], 0
-            expected = None
-            for owner, text in row:
-                if at <= x < at + cell_len(text):
-                    expected = owner
-                at += cell_len(text)
-            assert place == expected, (x, y)
-        assert view.place_at(-1, 0) is None is view.place_at(0, -1) is view.place_at(0, 99)
-
-
-def test_the_cursor_is_in_reverse_wherever_it_stands():
-    @watching((6, 3))
-    async def test(app, pilot):
-        view = app.view
-        view.show(canvas(["ab", None, "\n", "long token"], given=1))
-        await settle(pilot)
-        for place, cells in {0: {(0, 0), (1, 0)}, 1: {(2, 0)}, 2: {(3, 0)}, 3: {(x, 1) for x in range(6)}}.items():
-            view.cursor = place
-            await settle(pilot)
-            found = {(x, y) for y, row in enumerate(meant(app)) for x, (_, style) in enumerate(row) if style == "7"}
-            assert cells <= found and (place == 3 or cells == found)
-        view.cursor = None
-        await settle(pilot)
-        assert not any(style == "7" for row in meant(app) for _, style in row)
-        view.cursor = 99  # no such place
-        await settle(pilot)
-        assert app.rows()[0] == "ab█"
 
 
 # Text of every kind
@@ -380,7 +342,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
     elif what == 3:
         app.view.scroll_rows(draw.randrange(-3, 4))
     elif what == 4:
-        app.view.cursor = draw.choice([None, *range(60)])
+        app.view.scroll_rows(99)
     elif what == 5:
         app.view.styles.margin = draw.choice([0, (1, 2), (0, 0, 0, 3)])
     else:

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from tdiff.draw.axes import Scale
-from tdiff.draw.chart import Curve, View, draw, layout, letters, pan, ranges, readout, sparkline, zoom
+from tdiff.draw.chart import Curve, View, draw, layout, letters, pan, ranges, readout, zoom
 from tdiff.draw.render import plain
 from tdiff.watch.series import Series
 
@@ -129,9 +129,6 @@ def test_no_question_about_a_chart_raises(curves, view, width, height, x, factor
         draw(curves, moved, 40, 6)
     for label, value, step in readout(curves, x, 0.6):
         assert isinstance(label, str) and math.isfinite(value) and math.isfinite(step)
-    for one in curves:
-        for ascii in (False, True):
-            assert cell_len(sparkline(one.series, width, ascii=ascii)) == width
 
 
 # Everything that is there is seen
@@ -400,16 +397,6 @@ def test_the_readout_is_that_of_the_nearest_leaf():
     assert readout([one, other], -1e9) == [("a", 5.0, 0), ("b", 1.0, 0)]
     assert readout([curve([], "none"), one], 0, 0.5)[0][0] == "a"
     assert readout([one], 20, 0.5)[0][1] == pytest.approx(one.series.smoothed(0.5)[2])
-
-
-def test_a_sparkline_shows_the_spike():
-    flat = [1.0] * 1000
-    assert sparkline(series(flat), 10) == "⠤" * 10
-    flat[500] = 9.0
-    assert sparkline(series(flat), 11) == "⣀⣀⣀⣀⣀⣸⣀⣀⣀⣀⣀"
-    assert sparkline(series(flat), 11, ascii=True) == "_____#_____"
-    assert sparkline(Series(), 5) == "     "
-    assert sparkline(series(flat), 0) == ""
 
 
 # Pictures

@@ -17,7 +17,7 @@ from tdiff.records import TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
 from tdiff.visible import visible
 from tdiff.watch import child as module
-from tdiff.watch.child import Child, command, remote, why_ended
+from tdiff.watch.child import Child, command, why_ended
 
 FEW = examples(derandomize=True, deadline=None, max_examples=15, database=None)
 
@@ -315,13 +315,3 @@ def test_the_command_names_the_model_and_the_device_and_may_be_another_machines(
     assert command("-x y", share=True, program=["tdiff"]) == [
         *("tdiff", "serve", "--model=-x y", "--device=auto", "--share")
     ]
-
-
-@pytest.mark.parametrize(
-    "word", ["a b", "$(touch owned)", "'; touch owned; '", '"', "ä\n", "-oProxyCommand=x", "*", ""]
-)
-def test_a_far_shell_gets_each_word_as_it_is(word, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = remote(["sh", "-c"], python("import sys; print(ascii(sys.argv[1:]))", word))
-    assert subprocess.run(words, capture_output=True, text=True).stdout == ascii([word]) + "\n"
-    assert list(tmp_path.iterdir()) == []

@@ -139,19 +139,10 @@ def test_nothing_is_drawn_while_nobody_is_there_and_at_once_when_somebody_is():
     pacer = Pacer(app_with(Queue()), clock=clock)
     drawn(pacer, clock, 1.0)
     pacer.paused = True
-    assert drawn(pacer, clock, 60.0) == 0 and pacer.frames == 0
+    assert drawn(pacer, clock, 60.0) == 0
     pacer.paused = False
     assert pacer.ready()
     assert drawn(pacer, clock, 1.0) <= 32  # nothing is made up for
-
-
-def test_the_frames_of_the_last_second_are_counted():
-    clock = Clock()
-    pacer = Pacer(app_with(Queue()), most=10, clock=clock)
-    drawn(pacer, clock, 3.0)
-    assert 9 <= pacer.frames <= 11
-    clock.now += 5
-    assert pacer.frames == 0
 
 
 def test_a_textual_app_has_the_queue_that_is_looked_at():

@@ -222,11 +222,3 @@ def test_a_finished_text_alone_is_a_recording_without_steps_or_confidence():
     assert Recording.of_text("", "").canvas(0).texts == []
     read = Recording.read(map(to_line, recording.lines()))
     assert read and read.canvas(0) == recording.canvas(0) and read.header.prompt == "To be"
-
-
-def test_the_curve_of_confidence_has_both_ends_and_no_more_points_than_asked():
-    recording = taken(header(4), *(step(n + 1, (n, "a", n / 4)) for n in range(4)))
-    assert recording.confidence_curve() == pytest.approx([0.0, 0.125, 0.25, 0.375])
-    assert recording.confidence_curve(2) == pytest.approx([0.0, 0.375])
-    assert len(recording.confidence_curve(3)) == 3 and taken(header(4)).confidence_curve() == []
-    assert taken(header(4), step(1)).confidence_curve() == [0.0]

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdiff.draw.axes import FRAME, Cell, Scale, x_line
+from tdiff.draw.axes import FRAME, Cell, x_line
 from tdiff.draw.curves import Curve, Layout, Ranges, View, layout, leaves, pan, ranges, readout, zoom
 from tdiff.draw.dots import Dots, joined
 from tdiff.draw.render import Line
 from tdiff.draw.strokes import Strokes, bounds, strokes
-from tdiff.watch.series import Series
 
 __all__ = [
-    "Curve", "Layout", "Ranges", "View", "draw", "layout", "letters", "pan", "ranges", "readout", "sparkline", "zoom"
+    "Curve", "Layout", "Ranges", "View", "draw", "layout", "letters", "pan", "ranges", "readout", "zoom"
 ]  # fmt: skip
 
 _LOW = 3
@@ -169,19 +168,3 @@ def _note(curves: Sequence[Curve], place: Layout, ascii: bool) -> str:
     spans = (curve.series.span(*leaves(curve, place.x)) for curve in curves) if place.y.log else ()
     hidden = any(span is not None and span[0] <= 0 for span in spans)
     return f"values {'<=' if ascii else '≤'} 0 left out" if hidden else ""
-
-
-def sparkline(series: Series, width: int, *, ascii: bool = False) -> str:
-    """The whole series in one line of `width` characters."""
-    if width < 1 or not series.steps:
-        return " " * max(0, width)
-    curve = Curve(series, "", "")
-    x0, x1, y0, y1 = ranges([curve], View())
-    place = Layout(Scale(x0, x1), Scale(y0, y1), 0, width, 1, 0, (), 1 if ascii else 2)
-    dots = Dots(width, len(_RAMP) if ascii else 1, ascii=ascii)
-    drawn = _strokes(curve, _ends(curve, place), place, dots, 0.0)
-    if ascii:
-        levels = [_RAMP[-1 - top] if top <= bottom else " " for top, bottom in zip(*drawn, strict=True)]
-        return "".join(levels)
-    dots.strokes(*drawn, dots.pen("", ""))
-    return "".join(text for text, _ in dots.line(0))

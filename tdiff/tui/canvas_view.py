@@ -43,7 +43,6 @@ class CanvasView(Sparse):
         self._top = 0  # the first row of the layout that is in view
         self._fitted = Size(0, 0)  # the size that all this is for
         self._following = True
-        self._cursor: int | None = None
 
     # What is shown
 
@@ -94,18 +93,6 @@ class CanvasView(Sparse):
     # Where one is
 
     @property
-    def cursor(self) -> int | None:
-        """The place that is drawn in reverse; None: none."""
-        return self._cursor
-
-    @cursor.setter
-    def cursor(self, place: int | None) -> None:
-        before, self._cursor = self._cursor, place
-        rows = self._laid.stale(self._laid, [n for n in (before, place) if n is not None])
-        self._drop(rows)
-        self._draw_again(rows)
-
-    @property
     def rows(self) -> tuple[int, int, int]:
         """The first row in view, the rows in view, and all rows."""
         return self._top, self._fitted.height, len(self._laid.rows)
@@ -120,18 +107,6 @@ class CanvasView(Sparse):
         """Keep the first masked place in view from now on."""
         self._following = True
         self._follow()
-
-    def place_at(self, x: int, y: int) -> int | None:
-        """The place that stands in a cell of the widget; None where there is none."""
-        row = self._top + y
-        if y < 0 or x < 0 or row >= len(self._laid.rows):
-            return None
-        end = 0
-        for place, text in self._laid.rows[row]:
-            end += cell_len(text)
-            if x < end:
-                return place
-        return None
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """The wheel."""
@@ -171,17 +146,7 @@ class CanvasView(Sparse):
     def _line(self, row: int) -> Line:
         if self._canvas is None or row >= len(self._laid.rows):
             return []
-        pieces, cursor = self._laid.rows[row], self._cursor
-        if cursor is None or not 0 <= cursor < len(self._texts):
-            return row_line(self._canvas, pieces, self._look)
-        first, last = (bisect_left(pieces, (place, "")) for place in (cursor, cursor + 1))
-        text = "".join(text for _, text in pieces[first:last])
-        if not text and self._laid.row[cursor] == row:
-            text = " "  # a line feed
-        if self._canvas.confidence[cursor] == MASKED:
-            text = " " * len(text)  # the reverse of a block would be as dark as what is behind it
-        before, after = (row_line(self._canvas, part, self._look) for part in (pieces[:first], pieces[last:]))
-        return [*before, (text, "reverse"), *after]
+        return row_line(self._canvas, self._laid.rows[row], self._look)
 
     def on_resize(self) -> None:
         """Lay it out anew, before it is asked for."""
@@ -247,7 +212,7 @@ class CanvasView(Sparse):
         assert canvas is not None
         for place in places:
             row, at, text = laid.row[place], laid.column[place], self._texts[place]
-            if place == self._cursor or not text.isprintable() or at + cell_len(text) > laid.width:
+            if not text.isprintable() or at + cell_len(text) > laid.width:
                 self._drop(laid.stale(laid, (place,)))  # it is drawn otherwise, or stands in several rows
                 continue
             cells = self._drawn.get(row)

@@ -8,7 +8,6 @@ draws nothing itself.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -34,7 +33,6 @@ class Pacer:
         self._app, self._most, self._clock = app, most, clock
         self._due = clock()
         self._slowed = False  # since the last frame
-        self._drawn: deque[float] = deque(maxlen=int(most) + 1)
         self._timed: Any = None  # the driver whose writing is timed
         self._spent = 0.0  # seconds that writing took since the last frame
 
@@ -55,14 +53,7 @@ class Pacer:
             self.rate = min(self._most, self.rate * _FASTER)
         self._slowed = False
         self._due = max(self._due, now - 1 / self.rate) + 1 / self.rate
-        self._drawn.append(now)
         return True
-
-    @property
-    def frames(self) -> int:
-        """Frames drawn in the last second."""
-        now = self._clock()
-        return sum(1 for drawn in self._drawn if now - drawn < 1)
 
     def _slow_down(self) -> None:
         """Aim at fewer frames, once for each that was drawn."""

@@ -7,7 +7,6 @@ the requests mean nor where the process runs: that is in the command.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -42,11 +41,6 @@ def command(model: str, device: str = "auto", *, share: bool = False, program: S
         source_tree = Path(tdiff.__file__).resolve().parent.parent.samefile(".")
         program = [sys.executable, *([] if source_tree else ["-P"]), "-m", "tdiff"]
     return [*program, "serve", f"--model={model}", f"--device={device}", *(["--share"] if share else [])]
-
-
-def remote(ssh: Sequence[str], remote_command: Sequence[str]) -> list[str]:
-    """`remote_command` run by the shell at the far end of `ssh`, a command that ends with the host."""
-    return [*ssh, shlex.join(remote_command)]
 
 
 class Child:

@@ -128,13 +128,6 @@ class Recording:
         if self.ended is not None:
             yield self.ended
 
-    def confidence_curve(self, points: int = 64) -> list[float]:
-        """Mean confidence of what is revealed, 0..1, at no more than so many steps from the first to the newest."""
-        count = min(points, self.steps)
-        chosen = [self._steps[round(n * (self.steps - 1) / max(1, count - 1))] for n in range(count)]
-        shown = [self._newest.maskable - step.left for step in chosen]
-        return [step.total / n if n else 0.0 for step, n in zip(chosen, shown, strict=True)]
-
     def _honest(self, header: TraceHeader) -> TraceHeader:
         cells = min(max(header.cells, 0), MOST_CELLS)
         given: dict[int, tuple[int, str, int]] = {}
