@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff import runs
@@ -71,7 +72,7 @@ def _check(options: Options) -> None:
     DecodeSettings(**options.decoding)
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)
-    if options.model is not None:
+    if options.model is not None and not Path(options.model).is_dir():  # a folder may have its weights later
         runs.find_model(options.model)
 
 
@@ -91,9 +92,18 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         )
     watched = [Watched(target) for target in targets]
     try:
+        nothing = []
         for one in watched:
-            if not one.finish(_PATIENCE):
-                print(f"tdiff: {one.target.label}: {one.status().text or 'not all of it came'}", file=sys.stderr)
+            whole = one.finish(_PATIENCE)
+            why = one.status().text
+            if one.target.address is not None and not one.story.format:  # a file that is empty has said so itself
+                nothing.append(f"{one.target.label}: {why or 'nothing came'}")
+            elif not whole:
+                print(f"tdiff: {one.target.label}: {why or 'not all of it came'}", file=sys.stderr)
+        if len(nothing) == len(watched):
+            raise TdiffError("; ".join(nothing))
+        for line in nothing:
+            print(f"tdiff: {line}", file=sys.stderr)
         now = time.time()
         stories = [one.story for one in watched]
         if as_json:

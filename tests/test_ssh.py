@@ -1,5 +1,6 @@
 """A file on another host: through a real sshd on loopback, and through a local sh whose stream is cut anywhere."""
 
+import contextlib
 import getpass
 import os
 import random
@@ -440,7 +441,8 @@ def test_a_real_sshd_is_followed_through_killed_connections(far, server, follow,
             os.kill(follower.source._process.pid, signal.SIGKILL)
         else:
             for pid in children(server[2]):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # with its parent
+                    os.kill(pid, signal.SIGKILL)
         follower.until(lambda: not follower.source.status().connected)
         follower.look()
     follower.until_lines(lines[:8000])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import platform
+
 import pytest
-from stage import TEXT, Stage, in_utc, play, run_lines, steps, told  # noqa: F401
+from stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, steps, told  # noqa: F401
 
 from tdiff.requests import Cancel
 from tdiff.tui.keys import KEYS
@@ -58,7 +61,8 @@ def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
     from tdiff.tui.keys import NEVER
 
     for key in KEYS:
-        assert not NEVER & set(key.keys.split(",")), key
+        # ctrl+z does what it does everywhere.
+        assert not NEVER & set(key.keys.split(",")) or key.id == "suspend_process", key
         assert "escape" not in key.keys, "Esc is never the only way"
 
 
@@ -374,3 +378,144 @@ def test_the_palette_names_the_users_own_keys():
         assert any("pause" in title and "(p)" in title for title in titles)
 
     play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+
+
+def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
+    from tdiff.records import TraceStep
+    from tdiff.tui.generation_pane import scrub_line
+
+    assert sum(len(text) for text, _ in scrub_line(10**9, 1, True, 60)) <= 60 + 10
+    backwards = [TraceStep(index=n, t=0.5, calls=n, cells=[(n % 7 + 5, "a", 1, 0.5, "commit")]) for n in (10**9, 1)]
+
+    async def scene(stage: Stage) -> None:
+        number = await stage.begin(0)
+        await stage.says(*backwards)
+        await stage.press("left", "left", "right")
+        assert number and all(len(row) <= 80 for row in stage.rows())
+
+    play(scene, told(run_lines()))
+
+
+def test_each_alert_stands_on_the_curve_of_its_own_run():
+    one, other = told(run_lines(), name="one"), told(run_lines(300), name="other")
+    other.start = None
+
+    async def scene(stage: Stage) -> None:
+        await stage.press("tab", "a")  # by time, where each run has its own beginning
+        pane = stage.app.training
+        marks = pane._marked().marks
+        curves = {id(story): curve for story, curve in pane._curves_of()}
+        expected = [curves[id(story)].x(n.step) for story in (other, one) for n in story.alerts if n.what != "ended"]
+        assert sorted(x for x, _ in marks) == sorted(expected) and 690.0 in expected
+
+    play(scene, one, other, size=(120, 30), model=False)
+
+
+def test_the_newest_alert_of_all_runs_stands_below():
+    def alert(minutes: int, text: str) -> str:
+        return json.dumps({"kind": "alert", "time": NOW + 60 * minutes, "step": 9, "what": "note", "text": text})
+
+    async def scene(stage: Stage) -> None:
+        assert "newer of two" in stage.rows()[-2]
+
+    stories = (
+        told([*run_lines(100), alert(1, "older of one")], name="one"),
+        told([*run_lines(100), alert(2, "newer of two")], name="two"),
+    )
+    play(scene, *stories, model=False)
+
+
+def test_a_run_that_stalls_has_no_time_to_go():
+    async def scene(stage: Stage) -> None:
+        assert "ETA" in stage.text()
+        stage.clock.now += 7200
+        await stage.settle()
+        assert "stalled" in stage.text() and "ETA" not in stage.text()
+
+    story = told(run_lines())
+    play(scene, story, model=False)
+
+
+@pytest.mark.parametrize(("pane", "keys"), [("generation", "iKING R: quit"), ("log", "/iq:z"), ("training", "/saved")])
+def test_what_is_typed_right_behind_the_key_that_asks_is_the_answer(pane, keys):
+    from textual.events import Key
+
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.app.screen.set_focus(stage.app.query_one(f"#{pane}"))
+        await stage.pilot.pause()
+        names = {"/": "slash", " ": "space", ":": "colon"}
+        for character in keys:  # all in one packet, as a slow link brings them
+            stage.app.post_message(Key(names.get(character, character), character))
+        await stage.settle()
+        await stage.settle()
+        ask = stage.app.query_one("#ask")
+        assert stage.app.is_running and ask.display and ask.value == keys[1:]
+        assert len(stage.processes) == 1 and len(stage.app.screen_stack) == 1
+
+    play(scene, told(run_lines()), size=(160, 48))
+
+
+def test_a_pasted_prompt_of_several_lines_keeps_them():
+    from textual.events import Paste
+
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("i")
+        stage.app.query_one("#ask").post_message(Paste("ROMEO:\nO she\n"))
+        await stage.settle()
+        assert "prompt" in stage.rows()[-2]  # what is asked is still told
+        await stage.press("enter")
+        assert stage.app.live.prompt == "ROMEO:\nO she"
+
+    play(scene, told(run_lines()))
+
+
+def test_of_several_runs_the_gravest_news_is_told_with_its_name_and_all_states_are():
+    def ended(name: str):
+        return told(
+            [*run_lines(100), json.dumps({"kind": "end", "time": NOW, "step": 100, "reason": "finished"})], name
+        )
+
+    dead = told(run_lines(50), "a run that died")
+    dead._process = (2**22 + 1, platform.node())
+
+    async def scene(stage: Stage) -> None:
+        rows = stage.rows()
+        assert all(mark in rows[0] for mark in ("first ✓", "second ✓", "third ✓", "a run that died ✗"))
+        assert "a run that died died" in rows[-2]
+        await stage.press("exclamation_mark")
+        assert "first ended" in stage.text() and "a run that died" in stage.text()
+
+    play(scene, ended("first"), ended("second"), ended("third"), dead, model=False)
+
+
+def test_the_cursor_reads_only_runs_that_were_there():
+    async def scene(stage: Stage) -> None:
+        await stage.press("tab", "left", "left")
+        assert "B train/loss" in stage.text() and "A train/loss 1" not in stage.text()
+
+    play(scene, told(run_lines(100), "short"), told(run_lines(), "long"), size=(120, 30), model=False)
+
+
+def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.process.reason = "killed by signal 9 (out of memory, or kill -9), as far as anybody can tell from here"
+        stage.app._frame()
+        await stage.settle()
+        assert "R starts the model again" in stage.rows()[-2] and "tell from here" in stage.rows()[-1]
+
+    play(scene, told(run_lines()))
+
+
+def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
+    async def scene(stage: Stage) -> None:
+        from tdiff.watch.recording import Recording
+
+        for _ in range(20):
+            stage.app.gallery.add_live(Recording(header()), 9)
+        labels = [entry.label for entry in stage.app.gallery.entries]
+        assert len(set(labels)) == len(labels) == 16 and labels[-1] == "text 20 by step 9"
+
+    play(scene, model=False)

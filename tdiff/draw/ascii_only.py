@@ -43,7 +43,7 @@ _DRAWN = (
     | dict.fromkeys(range(0x2800, 0x2900), ".")
     | _each(
         dash="─━┄┅┈┉╌╍╴╶╸╺╼╾▔▀↔",
-        bar="│┃┆┇┊┋╎╏║╵╷╹╻╽╿┤├▏▎▍▌▋▊▉▐▕↕⇅",
+        bar="‖│┃┆┇┊┋╎╏║╵╷╹╻╽╿┤├▏▎▍▌▋▊▉▐▕↕⇅",
         equal="═⇄",
         low="▁▂",
         colon="░",
@@ -60,4 +60,4 @@ _TYPED = _each(
     dot="·…", left="≤«", right="≥»", equal="≠", plus="±✓", cross="×✗", slash="÷", dash="–—−", quote="‘’", quotes="“”",
     star="•", blank="°\u00a0", sigma="σ§", mu="µμ",
 )  # fmt: skip
-_SPELLINGS = _DRAWN | _TYPED
+_SPELLINGS = _DRAWN | _TYPED | {ord("🔎"): "> "}

@@ -231,8 +231,19 @@ def _look(view: View, full: Scale, a: float, b: float) -> View:
     return replace(view, x0=full.value(max(0.0, a)), x1=full.value(min(1.0, b)))
 
 
+def _reaches(curve: Curve, x: float) -> bool:
+    first, last = curve.x(curve.series.steps[0]), curve.x(curve.series.steps[-1])
+    room = 0.02 * (last - first)
+    return first - room <= x <= last + room
+
+
 def readout(curves: Sequence[Curve], x: float, smoothing: float = 0.0) -> list[tuple[str, float, float]]:
-    """(label, value, step) of the leaf of each curve that is nearest to x; smoothed where that is asked for."""
+    """(label, value, step) of the leaf of each curve that is nearest to x; smoothed where that is asked for.
+
+    Of several curves, those that end before x or begin after it have nothing to say of it, unless all do.
+    """
+    reached = [curve for curve in curves if curve.series.steps and _reaches(curve, x)]
+    curves = reached or curves
     told = []
     for curve in curves:
         steps, values = curve.series.steps, curve.series.smoothed(smoothing if curve.smooth else 0)

@@ -35,7 +35,7 @@ from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
-from tdiff.tui.keys import KEYS, Key, bindings, shown
+from tdiff.tui.keys import KEYS, Key, bindings, names_of, shown
 from tdiff.tui.lines import Lines
 from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
@@ -343,9 +343,11 @@ class WatchApp(TerminalApp):
         width, ascii = self._window.width, self.terminal.glyphs == "ascii"
         pane = self._focused_pane()
         self._top.show([status.above(self.watched, self.terminal, now, width)])
-        self._bottom.show([status.below(self._telling(), self.stories, width)])
+        told, more = status.below(self._telling(), self.stories, width)
+        self._bottom.show([told])
         self._aside.show([self._in_a_line(now, width)])
-        self._hints.show([status.hints(pane.id or "" if pane else "", self._liked.keys, width, ascii=ascii)])
+        # What does not fit into the line above takes the place of the hints.
+        self._hints.show([more or status.hints(pane.id or "" if pane else "", self._liked.keys, width, ascii=ascii)])
         self._describe(now)
 
     def _in_a_line(self, now: float, width: int) -> Line:
@@ -355,12 +357,14 @@ class WatchApp(TerminalApp):
 
     def _telling(self) -> Line:
         """What must be told before what happened last: a word of ours, a process that is gone, what one missed."""
+        if self._ask.display:
+            return [(f" {self._ask.placeholder}", "")]
         if self._note and self._clock() - self._noted < _NOTED:
             return [(f" {self._note}", "")]
         live = self.live
         if live is not None and live.state == "dead":
             key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
-            return [(f" {live.message}", "bold"), (f" · {key} starts it again", "")]
+            return [(f" {key} starts the model again", "bold"), (f" · {live.message}", "")]
         if live is not None and live.message:
             return [(f" {live.message}", "bold")]
         if self._news:
@@ -426,6 +430,28 @@ class WatchApp(TerminalApp):
         self._draw_lines(self._clock())
 
     # Keys
+
+    async def on_event(self, event: events.Event) -> None:
+        """Open the asked line before the next key is looked at, which may have come with this one and belongs there.
+
+        Textual hands a key to the pane that has the focus, and the pane would answer after the keys that follow.
+        """
+        if isinstance(event, events.Key) and self._opens_line(event.key):
+            return
+        await super().on_event(event)
+
+    def _opens_line(self, pressed: str) -> bool:
+        pane = self._focused_pane()
+        if pane is None or self.screen is not pane.screen:
+            return False
+        asks = {"prompt": self._ask_prompt, "filter": self._ask_filter, "find": self._ask_find}
+        for key in KEYS:
+            asked = key.id in asks and key.where == pane.id
+            if asked and pressed in names_of(self._liked.keys.get(key.id, key.keys)):
+                self.on_key()
+                asks[key.id]()
+                return True
+        return False
 
     def on_key(self) -> None:
         """A key wipes the last word and the news."""
@@ -494,7 +520,7 @@ class WatchApp(TerminalApp):
 
     def action_alerts(self) -> None:
         """All alerts."""
-        lines = [line for story in self.stories for line in alert_lines(story)]
+        lines = [line for story in self.stories for line in alert_lines(story, of=len(self.stories) > 1)]
         self._turn_to("alerts", lines or [[("nothing yet", "dim")]])
 
     def _turn_to(self, title: str, lines: Sequence[Line]) -> None:
@@ -546,14 +572,8 @@ class WatchApp(TerminalApp):
             self._frames.resume()
             return
         live = self.live
-        if live is None or live.state == "off":
-            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
-            self._say("there is no model's process" + (f"; {key} starts one" if live is not None else ""))
-            return
-        if message.what == "prompt":
-            self._ask_for(
-                "prompt (empty: the model's own openings)", (live.prompt or "").replace("\n", "\\n"), self._set_prompt
-            )
+        if message.what == "prompt" or live is None or live.state == "off":
+            self._ask_prompt()
             return
         if message.what == "new_text":
             live.new_text()
@@ -576,14 +596,30 @@ class WatchApp(TerminalApp):
 
     def on_log_pane_find(self) -> None:
         """Ask what to find."""
-        self._ask_for("find", "", self.log_pane.find)
+        self._ask_find()
 
     def on_training_pane_asked(self) -> None:
         """Ask which metrics to show."""
+        self._ask_filter()
+
+    def _ask_prompt(self) -> None:
+        live = self.live
+        if live is None or live.state == "off":
+            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
+            self._say("there is no model's process" + (f"; {key} starts one" if live is not None else ""))
+            return
+        said = (live.prompt or "").replace("\n", "\\n")
+        self._ask_for("prompt (\\n is a new line; empty: the model's own openings)", said, self._set_prompt)
+
+    def _ask_find(self) -> None:
+        self._ask_for("find", "", self.log_pane.find)
+
+    def _ask_filter(self) -> None:
         self._ask_for("metric (a part of its name; empty: the loss)", "", self.training.choose)
 
     def _ask_for(self, what: str, value: str, then: Callable[[str], None]) -> None:
         self._ask.put(what, value, then, self._focused_pane() or self.generation)
+        self._draw_lines(self._clock())
 
     def on_ask_refused(self, message: Ask.Refused) -> None:
         """An answer that cannot be taken."""

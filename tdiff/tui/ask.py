@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from textual import events
 from textual.binding import Binding
 from textual.message import Message
 from textual.widget import Widget
@@ -36,6 +37,12 @@ class Ask(Input):
         self.value, self.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
         self.display = True
         self.screen.set_focus(self)
+
+    def _on_paste(self, event: events.Paste) -> None:
+        """Several lines as one, told apart by backslash and n: an input would keep the first alone."""
+        event.prevent_default()
+        event.stop()
+        self.insert_text_at_cursor("\\n".join(event.text.rstrip("\n").splitlines()))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Enter."""

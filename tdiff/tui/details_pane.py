@@ -123,12 +123,13 @@ def sample_lines(story: Story, chosen: int | None, rows: int) -> list[Line]:
     return lines
 
 
-def alert_lines(story: Story, rows: int | None = None) -> list[Line]:
-    """The alerts, the newest first."""
+def alert_lines(story: Story, rows: int | None = None, *, of: bool = False) -> list[Line]:
+    """The alerts, the newest first; `of`: with the name of what they are of."""
     notices = list(reversed(story.alerts))[:rows]
     return [
         [
             (f" {_time_of_day(notice.time)} ", "dim"),
+            (f"{story.name} " if of else "", ""),
             (f"{notice.what:<6} ", "bold"),
             (f"{notice.text} {_at(notice)}", ""),
         ]

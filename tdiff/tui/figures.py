@@ -22,6 +22,8 @@ def number(value: float | None, digits: int = 4) -> str:
         if size >= unit:
             scale = 1e3 if name == "k" else unit
             return f"{value / scale:.{max(0, digits - 1 - len(str(int(size / scale))))}f}{name}"
+    if size >= 1e3 and digits < 4:
+        return f"{value:,.0f}"
     if size and size < 1e-3:
         return f"{value:.1e}"
     return f"{value:.{digits}g}"

@@ -58,6 +58,7 @@ class Gallery:
         self._recorded: list[Entry] = []
         self._known: list[Sample] = []
         self._live: list[Entry] = []
+        self._written = 0  # texts so far, with those that are not kept any more
         self.chosen: Entry | None = None
         """What the user went to; None: the live edge."""
 
@@ -75,7 +76,8 @@ class Gallery:
     def add_live(self, recording: Recording, step: int | None) -> None:
         """A text that is being generated here."""
         at = f" by step {step:,}" if step is not None else ""
-        self._live.append(Entry(f"text {len(self._live) + 1}{at}", None, None, None, True, recording))
+        self._written += 1
+        self._live.append(Entry(f"text {self._written}{at}", None, None, None, True, recording))
         del self._live[:-KEPT]
 
     @property

@@ -180,7 +180,8 @@ class GenerationPane(Pane):
         ended = self.recording.ended
         seconds = ended.seconds if ended else self._seconds
         done = ended.tokens if ended else canvas.maskable - canvas.left
-        speed = f"{done / seconds:,.0f} tok/s" if seconds > 0 and done else "… tok/s"
+        rate = done / seconds if seconds > 0 else 0.0
+        speed = f"{rate:,.{0 if rate >= 10 else 1}f} tok/s" if rate else "… tok/s"
         return f"conf {canvas.mean_confidence:.2f} · {canvas.calls} calls · {speed}"
 
     def _draw_legend(self) -> None:

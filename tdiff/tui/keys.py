@@ -38,6 +38,7 @@ class Key:
 
 KEYS = (
     Key("quit", "q,ctrl+q,ctrl+c", "leave", "app", "quit"),
+    Key("suspend_process", "ctrl+z", "stop, as in a shell; fg goes on", "app"),
     Key("help", "question_mark,f1", "show the keys", "app", "help"),
     Key("palette", "colon,ctrl+p", "find a command by its name", "app"),
     Key("next_pane", "tab", "go to the next pane", "app", "pane"),
@@ -154,11 +155,11 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
         for key in keys.split(","):
             _check(name, key.strip())
     all_keys = dict(changes)
-    if "quit" in all_keys and "ctrl+c" not in _split(all_keys["quit"]):
+    if "quit" in all_keys and "ctrl+c" not in names_of(all_keys["quit"]):
         all_keys["quit"] += ",ctrl+c"
     taken: dict[tuple[str, str], str] = {}
     for entry in KEYS:
-        for key in _split(all_keys.get(entry.id, entry.keys)):
+        for key in names_of(all_keys.get(entry.id, entry.keys)):
             other = taken.setdefault((entry.where, key), entry.id)
             if entry.where != "app":
                 other = taken.get(("app", key), other)
@@ -167,7 +168,8 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
     return all_keys
 
 
-def _split(keys: str) -> list[str]:
+def names_of(keys: str) -> list[str]:
+    """Textual's names of the keys of an entry."""
     return [_CHARACTERS.get(key.strip(), key.strip()) for key in keys.split(",")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -44,6 +45,20 @@ def clip(line: Line, width: int) -> Line:
             break
         kept.append((text if cell_len(text) <= room else set_cell_size(text, room), style))
     return kept
+
+
+def wrapped(line: Line, width: int) -> tuple[Line, Line]:
+    """The words of a line that fit into `width` cells, and those that do not."""
+    if line_width(line) <= width:
+        return line, []
+    words = [(word, style) for text, style in line for word in re.findall(r" *[^ ]+| +", text)]
+    first: Line = []
+    while words and line_width([*first, words[0]]) <= width:
+        first.append(words.pop(0))
+    if not first:  # a word that is wider than the line
+        return clip(line, width), []
+    words[0] = words[0][0].lstrip(), words[0][1]
+    return first, words
 
 
 def two_ends(left: Line, right: Line, width: int, fill: str = " ", style: str = "") -> Line:

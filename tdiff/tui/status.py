@@ -10,7 +10,7 @@ from tdiff.draw.terminal import Terminal
 from tdiff.tui.details_pane import alert_lines
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.keys import KEYS, Key, shown
-from tdiff.tui.lines import line_width, two_ends
+from tdiff.tui.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
 from tdiff.watch.story import Story
 from tdiff.watch.watched import Watched
@@ -37,6 +37,8 @@ def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int
     for head, right in ((title, remedy or where), (title, []), ([], [])):
         if line_width([*head, *left, *right]) <= width:
             return two_ends([*head, *left], right, width)
+    if len(runs) > 1:  # the state of each is told before anything else of one
+        left = [(" ", ""), *(part for run in runs for part in [*run[:2], ("  ", "")])]
     return two_ends(left, [], width)
 
 
@@ -46,7 +48,7 @@ def _run(one: Watched, now: float) -> Line:
     when = (story.ended.time if story.ended is not None else 0) or story.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""
     mark, style = _STATES.get(state, ("·", ""))
-    line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}{age}", style)]
+    line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}", style), (age, style)]
     if told.text:
         line.append((f" ({told.text})", "dim"))
     if one.target.address:
@@ -62,15 +64,25 @@ def _where(terminal: Terminal) -> str:
     return f"{program}{colours} colours"
 
 
-def below(told: Line, stories: Sequence[Story], width: int) -> Line:
-    """What happened last, `told` before all else, and how many alerts there are."""
+def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]:
+    """What happened last, `told` before all else, and how many alerts there are; then what did not fit into the line.
+
+    Of several runs the gravest of their newest notices is told.
+    """
     notices = [notice for story in stories for notice in story.alerts]
     count = sum(notice.what != "ended" for notice in notices)
-    right: Line = [(f"[!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
+    right: Line = [(f" [!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
     if not told and notices:
-        last = max((story for story in stories if story.alerts), key=lambda story: story.alerts[-1].time or 0.0)
-        told = [(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *alert_lines(last, 1)[0]]
-    return two_ends(told, right, width)
+
+        def weight(story: Story) -> tuple[int, float]:
+            newest = story.alerts[-1]
+            return (newest.what != "ended") + (newest.what in ("died", "nan")), newest.time or 0.0
+
+        last = max((story for story in stories if story.alerts), key=weight)
+        [line] = alert_lines(last, 1, of=len(stories) > 1)
+        return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
+    first, more = wrapped(told, width - line_width(right) - 1)
+    return two_ends(first, right, width), clip([(" ", ""), *more], width) if more else []
 
 
 def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) -> Line:
@@ -81,9 +93,9 @@ def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) ->
     for hint, those in groupby(keys, key=lambda key: key.hint):
         names = [first_name(key, changed, ascii=ascii) for key in those]
         item: Line = [(f" {('/' if max(map(len, names)) > 1 else '').join(names)} ", "bold"), (f"{hint} ", "dim")]
-        if hint == "help":
-            last = item
-        elif line_width([*line, *item]) + 8 < width:
+        if hint in ("help", "quit"):
+            last = [*last, *item]
+        elif line_width([*line, *item]) + 17 < width:
             line += item
     return two_ends(line, last, width)
 

@@ -217,7 +217,10 @@ class TrainingPane(Pane):
             self._figures.styles.height = rows
             self._figures.show(flow(each, width, rows))
         else:
-            self._figures.show(flow(figures(story, view.smoothing), width, max(1, self._figures.size.height)))
+            most = 3 if self.size.height >= 16 else 2 if self.size.height >= 12 else 1
+            lines = flow(figures(story, view.smoothing), width, most)
+            self._figures.styles.height = len(lines)
+            self._figures.show(lines)
 
     def _each(self) -> list[tuple[str, str]]:
         """The newest value of each run, where several are overlaid."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def told(story: Story, since: float, begin: float) -> list[str]:
     """What happened after `since`, seconds since the epoch, when the step was `begin`: up to four lines."""
     lines = []
-    if story.last_time is not None and story.clock.last is not None and story.clock.last[0] > begin:
+    if story.last_time is not None and story.metrics and story.step > begin:
         loss, moved = story.metrics.get("train/loss"), ""
         if loss is not None and loss.last is not None:
             at = min(loss.index(begin), len(loss.steps) - 1)

@@ -45,6 +45,7 @@ _CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
 _CLOCK, _TOKENS = "\nclock", "\ntokens"
 """No metric is called so."""
 _GAPS, _SAMPLE_LENGTH = 65, 20_000
+_ARRIVALS = 4_096
 
 
 class Story:
@@ -104,6 +105,9 @@ class Story:
         self._timed = False  # whether records tell the time
         self._elapsed: float | None = None  # seconds since the start, where only those are told
         self._epoch: float | None = None  # what makes the clock seconds since the epoch
+        self._arrivals: deque[tuple[float, int]] = deque(
+            maxlen=_ARRIVALS
+        )  # when lines came that tell no time, and step
 
     # What the source says
 
@@ -119,9 +123,11 @@ class Story:
             return
         self._seen(arrived)
         self._times.append(arrived)
+        self._arrivals.append((arrived, self.step))
         if self._elapsed is not None:
             self._epoch = arrived - self._elapsed
-        self._change(lambda n: n if n.time is not None else replace(n, time=self.when(n.step)))
+        known = self._elapsed is not None
+        self._change(lambda n: n if n.time is not None else replace(n, time=self.when(n.step) if known else arrived))
         if self.ended is not None and not self.ended.time:
             self.ended = replace(self.ended, time=arrived)
 
@@ -195,12 +201,15 @@ class Story:
 
     def away(self, since: float) -> list[str]:
         """What happened after `since`, seconds since the epoch, in up to four short lines."""
-        begun = self._epoch is not None and self.last_time is not None and self.last_time > since
+        timed = self._epoch is not None or self._arrivals
+        begun = timed and self.last_time is not None and self.last_time > since
         return meanwhile.told(self, since, self._step_at(since)) if begun else []
 
     def _step_at(self, time: float) -> float:
         """The newest step that the clock knows of at `time`, seconds since the epoch; 0 before the first."""
-        at = bisect_right(self.clock.mean, time - (self._epoch or 0.0))
+        if self._epoch is None:
+            return next((step for arrived, step in reversed(self._arrivals) if arrived <= time), 0)
+        at = bisect_right(self.clock.mean, time - self._epoch)
         return self.clock.steps[at - 1] if at else 0.0
 
     # What the parsers tell
