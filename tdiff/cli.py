@@ -264,7 +264,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all texts.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a report.")] = None,
 ) -> None:
-    """Ways of generating side by side: model calls, speed, and how good the texts are."""
+    """Compare ways of generating: calls, speed, quality of the texts."""
     from tdiff import comparison
 
     request = comparison.Request(

@@ -191,3 +191,24 @@ def test_a_resumed_run_runs():
     story = told(train(1), resume(1, time=BEGUN + 100))
     assert snapshot.data(story, BEGUN + 101)["state"] == "running"
     assert to_line(resume(1)).endswith("\n")
+
+
+def test_the_once_of_a_host_that_is_not_to_be_had_fails_with_one_line(cli, here):
+    ssh = here / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host nowhere port 22: Connection refused' >&2; exit 255\n")
+    ssh.chmod(0o755)
+    done = cli("watch", "--once", "ssh://nowhere/run", TDIFF_SSH=str(ssh))
+    assert done.returncode == 2 and done.stdout == ""
+    assert "Connection refused" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_once_is_ascii_where_the_terminal_is(cli, tiny_run):
+    done = cli("watch", "--once", str(tiny_run.path), "--glyphs", "ascii")
+    assert done.returncode == 0 and done.stdout.isascii()
+
+
+def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_for(cli, here, tiny_run):
+    (here / "results").mkdir()
+    (here / "train.log").write_text("{'loss': 1.5}\n")
+    assert cli("watch", "train.log", "--model", "results/", "--once").returncode == 0
+    assert cli("watch", "train.log", "--model", "resluts", "--once").returncode == 2

@@ -520,3 +520,26 @@ def test_a_time_that_is_none_is_not_kept(time):
     assert list(story.clock.steps) == [1]
     assert all("--:--:--" in line or line[2] == ":" for line in story.log)
     assert parse(to_line(train(1))) is not None
+
+
+def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
+    story = Story("log")
+    story.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
+    story.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
+    story.feed(['{"step": 60, "loss": NaN}'], arrived=1110.0)
+    assert story.away(2000.0) == []
+    first, *more = story.away(1050.0)
+    assert first.startswith("51 steps in 1 min 00 s") and any(line.startswith("nan") for line in more)
+    assert story.alerts[-1].time == 1110.0
+
+
+def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
+    monkeypatch.setattr("tdiff.watch.story.MOST_TRACE", 2000)
+    story = Story("trace")
+    for n in range(30):
+        story.traced(
+            TraceHeader(version="", model="", decoder="", settings={}, seed=n, row=0, prompt="", cells=4, given=[])
+        )
+        story.traced(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
+    assert story.traced_lines == 60 and len(story.trace) < 30
+    assert story.trace[-2].seed == 29
