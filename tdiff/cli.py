@@ -25,6 +25,10 @@ app = typer.Typer(
 )
 
 BAD_INPUT = 2
+_DECODERS = (
+    "confidence, factor, entropy-bounded, topk, schedule, margin, entropy, ancestral, first-hitting, random or refill. "
+    "[default: confidence]"
+)
 _FAILED = 1
 _INTERRUPTED = 130
 
@@ -157,11 +161,16 @@ def generate(
         str | None, typer.Argument(help="Text to go on from; without it, an opening of the model's.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
-    decoder: Annotated[
-        str | None, typer.Option(help="confidence, ancestral, schedule, refill, topk or random. [default: confidence]")
-    ] = None,
+    decoder: Annotated[str | None, typer.Option(help=_DECODERS)] = None,
     threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
     k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
+    factor: Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
     length: Annotated[
@@ -184,6 +193,9 @@ def generate(
         "decoder": decoder,
         "threshold": threshold,
         "k": k,
+        "factor": factor,
+        "gamma": gamma,
+        "rank": rank,
         "steps": steps,
         "schedule": schedule,
         "temperature": temperature,
@@ -291,11 +303,16 @@ def watch(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model writes. [the watched run's newest weights]")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
-    decoder: Annotated[
-        str | None, typer.Option(help="confidence, ancestral, schedule, refill, topk or random. [default: confidence]")
-    ] = None,
+    decoder: Annotated[str | None, typer.Option(help=_DECODERS)] = None,
     threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
     k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
+    factor: Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
     schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
@@ -324,6 +341,9 @@ def watch(
         "decoder": decoder,
         "threshold": threshold,
         "k": k,
+        "factor": factor,
+        "gamma": gamma,
+        "rank": rank,
         "steps": steps,
         "schedule": schedule,
         "temperature": temperature,

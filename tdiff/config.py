@@ -20,7 +20,20 @@ from typing import Any, Literal, Self
 from tdiff.errors import TdiffError, unknown
 
 SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
-DECODERS = ("ancestral", "confidence", "random", "refill", "schedule", "topk")
+DECODERS = (
+    "ancestral",
+    "confidence",
+    "entropy",
+    "entropy-bounded",
+    "factor",
+    "first-hitting",
+    "margin",
+    "random",
+    "refill",
+    "schedule",
+    "topk",
+)
+RANKS = ("confidence", "margin", "entropy")
 MOST = 10_000_000
 """The largest count that any setting takes: what is above it is a slip of the keyboard."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
@@ -212,13 +225,20 @@ class DecodeSettings:
     """How a text is generated."""
 
     decoder: str = "confidence"
-    """ancestral, confidence, random, refill, schedule or topk."""
+    """One of DECODERS."""
     threshold: float = 0.7
     """confidence: reveal every place whose proposed token has at least this probability."""
     k: int = 0
     """topk: places revealed a step; 0: a tenth of the length."""
+    factor: float = 1.0
+    """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
+    gamma: float = 0.1
+    """entropy-bounded: nats that the entropies of the places revealed together, but for the largest, may reach."""
+    rank: Literal["confidence", "margin", "entropy"] = "confidence"
+    """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
+    second, or the least entropy."""
     steps: int = 0
-    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own."""
+    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times."""
     schedule: str = "linear"
     """hidden(t) of the scheduled decoders."""
     temperature: float = 1.0
@@ -237,7 +257,10 @@ class DecodeSettings:
             raise unknown("schedule", self.schedule, SCHEDULES)
         _within(0, 1, "threshold", self.threshold)
         _within(0, 1, "top-p", self.top_p)
-        _at_least(0, "temperature", self.temperature)
+        if self.rank not in RANKS:
+            raise unknown("rank", self.rank, RANKS)
+        for name in ("temperature", "factor", "gamma"):
+            _at_least(0, name, getattr(self, name))
         for name in ("k", "steps", "top_k"):
             _at_least(0, name.replace("_", "-"), getattr(self, name))
             _at_most(MOST, name.replace("_", "-"), getattr(self, name))

@@ -16,7 +16,7 @@ from torch import Tensor
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 
-DEFAULT_STEPS = {"ancestral": 128, "random": 64, "refill": 10, "schedule": 64}
+DEFAULT_STEPS = {"ancestral": 128, "entropy": 64, "margin": 64, "random": 64, "refill": 10, "schedule": 64}
 
 
 class TableDenoiser:
@@ -157,13 +157,19 @@ def decode(
             return noise.uniform(settings.seed, step, stream, *names).tolist()
 
         draw = numbers(0) if temperature else [0.0] * len(canvas)
-        proposal, c = {}, {}
+        proposal, c, margin, entropy = {}, {}, {}, {}
         for i in masked:
             logits = denoiser.look_up(before, i)
+            p = sorted(softmax(logits), reverse=True)
+            margin[i], entropy[i] = p[0] - p[1], -sum(x * math.log(x) for x in p if x > 0)
             proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i])
 
+        # Which places come first?
+        by = {"margin": "margin", "entropy": "entropy"}.get(name, settings.rank)
+        rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}}[by]
+
         # Which places does the rule reveal?
-        if name in DEFAULT_STEPS:
+        if name in DEFAULT_STEPS or (name == "first-hitting" and settings.steps):
             hidden_t = hidden(settings.schedule, (steps - step + 1) / steps)
             hidden_s = hidden(settings.schedule, (steps - step) / steps)
             due = max(1, len(masked) - nearest(total * hidden_s))
@@ -171,11 +177,28 @@ def decode(
             dice = numbers(1)
             commit = [i for i in masked if dice[i] < (hidden_t - hidden_s) / hidden_t]
         elif name == "confidence":
-            commit = [i for i in masked if c[i] >= settings.threshold] or most(masked, c, 1)
+            commit = [i for i in masked if c[i] >= settings.threshold] or most(masked, rank, 1)
         elif name == "topk":
-            commit = most(masked, c, settings.k or max(1, total // 10))
-        elif name == "schedule":
-            commit = most(masked, c, due)
+            commit = most(masked, rank, settings.k or max(1, total // 10))
+        elif name in ("schedule", "margin", "entropy"):
+            commit = most(masked, rank, due)
+        elif name == "factor":
+            ordered = most(masked, c, len(masked))
+            fits = [n for n in range(1, len(masked) + 1) if c[ordered[n - 1]] >= 1 - settings.factor / (n + 1)]
+            commit = ordered[: max(fits, default=1)]
+        elif name == "entropy-bounded":
+            ordered = most(masked, {i: -h for i, h in entropy.items()}, len(masked))
+            commit = ordered[:1]
+            while len(commit) < len(ordered):
+                more = ordered[: len(commit) + 1]
+                if sum(entropy[i] for i in more) - max(entropy[i] for i in more) > settings.gamma:
+                    break
+                commit = more
+        elif name == "first-hitting" and settings.steps:
+            arrival = numbers(1, 0)
+            commit = [i for i in masked if arrival[i] >= hidden_s]
+        elif name == "first-hitting":
+            commit = most(masked, dict(enumerate(numbers(1))), 1)
         elif name == "random":
             commit = most(masked, dict(enumerate(numbers(1))), due)
         elif name == "refill":

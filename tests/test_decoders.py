@@ -1,5 +1,8 @@
+import itertools
 import math
 import random
+from collections import Counter
+from dataclasses import replace
 
 import oracles
 import pytest
@@ -28,6 +31,9 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
         decoder=name,
         threshold=draw.choice([0.0, 0.3, 0.5, 0.7, 0.9, 1.0]),
         k=draw.randint(0, 5),
+        factor=draw.choice([0.0, 0.5, 1.0, 3.0]),
+        gamma=draw.choice([0.0, 0.1, 1.0, 5.0]),
+        rank=draw.choice(config.RANKS),
         steps=steps,
         schedule=draw.choice(config.SCHEDULES),
         temperature=draw.choice([0.0, 0.3, 1.0, 2.5]),
@@ -270,3 +276,83 @@ def test_the_smallest_and_the_largest_draw_propose_a_possible_token(u):
     logits[:, [0, 11]] = -math.inf
     token, _ = propose(logits, DecodeSettings(), torch.full((2000,), u, dtype=torch.float64))
     assert ((token > 0) & (token < 11)).all()
+
+
+def law(denoiser: TableDenoiser, length: int, steps: int) -> dict[tuple[int, ...], float]:
+    """The texts of ancestral sampling on the linear schedule, each with its exact probability, by going all ways."""
+    states = {(denoiser.mask_id,) * length: 1.0}
+    for step in range(1, steps + 1):
+        reveal, after = 1 / (steps - step + 1), {}
+        for state, chance in states.items():
+            masked = [i for i in range(length) if state[i] == denoiser.mask_id]
+            options = []
+            for i in masked:
+                p = oracles.softmax(denoiser.look_up(list(state), i))
+                options.append([(denoiser.mask_id, 1 - reveal), *((v, reveal * x) for v, x in enumerate(p) if x)])
+            for choice in itertools.product(*options):
+                new, weight = list(state), chance
+                for i, (token, share) in zip(masked, choice, strict=True):
+                    new[i], weight = token, weight * share
+                after[tuple(new)] = after.get(tuple(new), 0.0) + weight
+        states = after
+    return states
+
+
+@pytest.mark.parametrize("name", ["ancestral", "first-hitting"])
+def test_first_hitting_on_a_grid_is_ancestral_in_law(name):
+    denoiser = TableDenoiser(3, 3, 0, seed=11, spread=1.0)
+    exact = {text: p for text, p in law(denoiser, 3, 4).items() if p > 0}
+    assert len(exact) == 8 and math.isclose(sum(exact.values()), 1)
+    count = 6000
+    canvas = torch.zeros(count, 3, dtype=torch.int64)
+    *_, last = denoise(denoiser, canvas, settings=DecodeSettings(decoder=name, steps=4, seed=5))
+    found = Counter(map(tuple, last.tokens.tolist()))
+    assert found.keys() <= exact.keys()
+    off = sum((found[text] - count * p) ** 2 / (count * p) for text, p in exact.items())
+    assert off < CHI_SQUARE[7]
+    assert last.calls.max() <= 3 and last.forced.sum() == 0  # no call for a step in which nothing arrives
+
+
+def test_first_hitting_without_a_grid_reveals_one_place_a_call_anywhere():
+    canvas = torch.zeros(2000, 4, dtype=torch.int64)
+    steps = list(denoise(TableDenoiser(3, 4, 0, seed=2), canvas, settings=DecodeSettings(decoder="first-hitting")))
+    assert len(steps) == 4 and all((step.committed.sum(1) == 1).all() for step in steps)
+    first = steps[0].committed.sum(0).tolist()
+    assert sum((n - 500) ** 2 / 500 for n in first) < CHI_SQUARE[3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "places"),
+    [
+        (DecodeSettings(decoder="factor", factor=1.0), [0, 1]),  # .9 >= 1/2, .7 >= 2/3, .6 < 3/4
+        (DecodeSettings(decoder="factor", factor=1.6), [0, 1, 2]),
+        (DecodeSettings(decoder="factor", factor=0.0), [0]),
+        (DecodeSettings(decoder="entropy-bounded", gamma=0.3), [0]),  # H of .9 is 0.325
+        (DecodeSettings(decoder="entropy-bounded", gamma=0.4), [0, 1]),  # H of .7 is 0.611
+        (DecodeSettings(decoder="entropy-bounded", gamma=1.0), [0, 1, 2]),
+    ],
+)
+def test_what_a_bound_admits_by_hand(settings, places):
+    denoiser = TableDenoiser(3, 4, 0, seed=0, contextual=False)
+    p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
+    denoiser.tables = torch.cat((torch.full((4, 1), -math.inf), p.log()), 1)[None]
+    greedy = replace(settings, temperature=0.0)
+    step = next(denoise(denoiser, torch.zeros(1, 4, dtype=torch.int64), settings=greedy))
+    assert step.committed[0].nonzero().flatten().tolist() == places
+
+
+def test_ranks_order_places_each_in_its_way():
+    denoiser = TableDenoiser(5, 3, 0, seed=0, contextual=False)
+    # The surest token, the largest lead and the least entropy are in different places.
+    p = torch.tensor([[0.5, 0.45, 0.05, 1e-9], [0.46, 0.2, 0.17, 0.17], [0.48, 0.48, 0.04, 1e-9]])
+    denoiser.tables = torch.cat((torch.full((3, 1), -math.inf), p.log()), 1)[None]
+    canvas = torch.zeros(1, 3, dtype=torch.int64)
+
+    def first(**settings) -> int:
+        step = next(denoise(denoiser, canvas, settings=DecodeSettings(temperature=0.0, **settings)))
+        [place] = step.committed[0].nonzero().flatten().tolist()
+        return place
+
+    for decoder_settings in ({"decoder": "topk", "k": 1}, {"decoder": "schedule", "steps": 3}, {"threshold": 0.99}):
+        assert [first(rank=rank, **decoder_settings) for rank in config.RANKS] == [0, 1, 2]
+    assert (first(decoder="margin", steps=3), first(decoder="entropy", steps=3)) == (1, 2)

@@ -18,11 +18,14 @@ from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)
 
-ALL = ("ancestral", "confidence", "random", "refill", "schedule", "topk")
+ALL = (
+    "ancestral", "confidence", "entropy", "entropy-bounded", "factor", "first-hitting", "margin", "random", "refill",
+    "schedule", "topk",
+)  # fmt: skip
 EVERY = pytest.mark.parametrize("name", ALL)
 # The value that a chi-square of so many degrees of freedom passes once in 10,000 times.
 CHI_SQUARE = {4: 23.51, 5: 25.74, 6: 27.86, 7: 29.88}
-SCHEDULED = ("ancestral", "random", "refill", "schedule")
+SCHEDULED = ("ancestral", "entropy", "margin", "random", "refill", "schedule")
 
 
 def examples(count: int):

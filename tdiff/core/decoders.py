@@ -37,8 +37,10 @@ class Look:
     """Share of places masked when the step begins, by the schedule."""
     hidden_s: float
     """Share of places masked when it ends; 0 at the last step."""
-    noise: Callable[[int], Tensor]
-    """stream -> (B, L) uniform numbers in [0, 1); see `tdiff.core.noise`."""
+    noise: Callable[..., Tensor]
+    """stream -> (B, L) uniform numbers in [0, 1), of this step or of another; see `tdiff.core.noise`."""
+    spread: Callable[[Callable[[Tensor], Tensor]], Tensor]
+    """A function of the distributions (N, V) of the N masked places -> its values (B, L), -inf elsewhere."""
 
 
 Policy = Callable[[Look, DecodeSettings], Tensor]
@@ -52,6 +54,8 @@ class Decoder:
     remask: Policy | None = None
     steps: int = 0
     """Its number of steps; 0: it follows no schedule and ends when nothing is masked, `steps` being a cap."""
+    timed: bool = False
+    """Without steps of its own, it follows the schedule where it is given some."""
 
 
 def propose(logits: Tensor, settings: DecodeSettings, noise: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -109,23 +113,85 @@ def _due(look: Look) -> Tensor:
     return (look.left - _staying(look)).clamp(min=1)
 
 
+def _margin(p: Tensor) -> Tensor:
+    """p1 - p2, of distributions (N, V)."""
+    top = p.topk(min(2, p.size(-1)), -1).values
+    return top[:, 0] - (top[:, 1] if top.size(-1) > 1 else 0.0)
+
+
+def _certainty(p: Tensor) -> Tensor:
+    """-H in nats, of distributions (N, V)."""
+    return (p * p.clamp(min=1e-38).log()).sum(-1)
+
+
+_RANKS = {"margin": _margin, "entropy": _certainty}
+
+
+def _rank(look: Look, name: str) -> Tensor:
+    """(B, L): the higher the sooner a masked place is revealed; below all others where nothing is masked.
+
+    c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768) or -H (Dream).
+    """
+    return look.score if name == "confidence" else look.spread(_RANKS[name])
+
+
 def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
     """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618)."""
     sure = look.masked & (look.score >= settings.threshold)
     none = ~sure.any(-1, keepdim=True)
-    first = look.score.argmax(-1, keepdim=True)
+    first = _rank(look, settings.rank).argmax(-1, keepdim=True)
     return sure.scatter(-1, first, none | sure.gather(-1, first))
 
 
 def _top_k(look: Look, settings: DecodeSettings) -> Tensor:
     """The k most confident."""
     k = torch.full_like(look.total, settings.k) if settings.k else (look.total // 10).clamp(min=1)
-    return best(look.score, torch.minimum(k, look.left))
+    return best(_rank(look, settings.rank), torch.minimum(k, look.left))
 
 
 def _scheduled(look: Look, settings: DecodeSettings) -> Tensor:
     """The scheduled number, most confident first (MaskGIT; LLaDA's low-confidence remasking)."""
-    return best(look.score, _due(look))
+    return best(_rank(look, settings.rank), _due(look))
+
+
+def _by_margin(look: Look, settings: DecodeSettings) -> Tensor:
+    return best(_rank(look, "margin"), _due(look))
+
+
+def _by_entropy(look: Look, settings: DecodeSettings) -> Tensor:
+    return best(_rank(look, "entropy"), _due(look))
+
+
+def _factor(look: Look, settings: DecodeSettings) -> Tensor:
+    """In order of confidence, the most places n whose n-th has c >= 1 - f / (n + 1); at least one (Fast-dLLM)."""
+    falling = look.score.sort(-1, descending=True).values
+    n = torch.arange(1, falling.size(-1) + 1, device=falling.device)
+    enough = (falling >= 1 - settings.factor / (n + 1)) & (n <= look.left[:, None])
+    return best(look.score, (enough * n).amax(-1).clamp(min=1))
+
+
+def _entropy_bounded(look: Look, settings: DecodeSettings) -> Tensor:
+    """In order of entropy, as many as keep the sum of all but the largest within gamma (Ben-Hamu et al. 2025,
+    arXiv:2505.24857): no more than that can be lost by drawing them independently.
+    """
+    certainty = look.spread(_certainty)
+    entropy = certainty.sort(-1, descending=True).values.neg()
+    count = torch.arange(1, entropy.size(-1) + 1, device=entropy.device)
+    entropy = entropy.masked_fill(count > look.left[:, None], torch.inf)
+    before = entropy.cumsum(-1) - entropy  # of a rising row, the last is the largest
+    within = (before.nan_to_num(torch.inf, torch.inf) <= settings.gamma) & (count <= look.left[:, None])
+    return best(certainty, within.sum(-1).clamp(min=1))
+
+
+def _first_hitting(look: Look, settings: DecodeSettings) -> Tensor:
+    """Each place at a time of its own, drawn once for all steps (Zheng et al. 2024, arXiv:2409.02908).
+
+    Without a grid of times one place a step, anywhere: the limit of ancestral for ever more steps. With one, ancestral
+    itself in law, and no step but those in which something is revealed asks the model.
+    """
+    if not settings.steps:
+        return best(look.noise(noise.ORDER).masked_fill(~look.masked, -1.0), torch.ones_like(look.left))
+    return look.masked & (look.noise(noise.ORDER, 0) >= look.hidden_s)
 
 
 def _random(look: Look, settings: DecodeSettings) -> Tensor:
@@ -150,6 +216,11 @@ def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
 DECODERS: dict[str, Decoder] = {
     "ancestral": Decoder(_ancestral, steps=128),
     "confidence": Decoder(_above_threshold),
+    "entropy": Decoder(_by_entropy, steps=64),
+    "entropy-bounded": Decoder(_entropy_bounded),
+    "factor": Decoder(_factor),
+    "first-hitting": Decoder(_first_hitting, timed=True),
+    "margin": Decoder(_by_margin, steps=64),
     "random": Decoder(_random, steps=64),
     "refill": Decoder(_all, _remask_at_random, steps=10),
     "schedule": Decoder(_scheduled, steps=64),

@@ -7,7 +7,7 @@ last step, a trace takes all, a test takes the first three.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ def denoise(
     """
     settings = settings or DecodeSettings()
     rule, steps = plan(settings)
-    hidden = schedule(settings.schedule).grid(steps) if rule.steps else None
+    hidden = schedule(settings.schedule).grid(steps) if rule.steps or (rule.timed and steps) else None
     tokens, masked = canvas, canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
     _check(masked, frozen)
@@ -115,9 +115,14 @@ def denoise(
         token, c = propose(logits, settings, uniform(noise.PROPOSAL)[masked] if settings.temperature else None)
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
+
+        def spread(of: Callable[[Tensor], Tensor], logits: Tensor = logits, masked: Tensor = masked) -> Tensor:
+            values = of(logits.float().softmax(-1))
+            return torch.full(masked.shape, -torch.inf, device=masked.device).masked_scatter(masked, values)
+
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
         active = ~frozen & (left > 0)[:, None]
-        look = Look(masked, active, score, left, total, hidden_t, hidden_s, uniform)
+        look = Look(masked, active, score, left, total, hidden_t, hidden_s, uniform, spread)
         commit = rule.commit(look, settings)
         if index == steps:
             forced = forced + (masked & ~commit).sum(1)
