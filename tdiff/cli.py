@@ -176,6 +176,11 @@ def generate(
     length: Annotated[
         int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
     ] = 0,
+    template: Annotated[
+        str | None, typer.Option(help='Text with gaps to fill, by underscores or length: "To be, or ____ {12}".')
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(help="What comes before a gap of --length tokens ...")] = None,
+    suffix: Annotated[str | None, typer.Option(help="... and what comes after it.")] = None,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
@@ -210,6 +215,9 @@ def generate(
         length=length,
         seed=seed,
         options={name: value for name, value in options.items() if value is not None},
+        template=template,
+        prefix=prefix,
+        suffix=suffix,
     )
     generation.generate(request, as_json=as_json, stream=stream, trace=trace)
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from tdiff import templates
 from tdiff.canvas import MASKED, Canvas
 from tdiff.config import MOST, DecodeSettings
 from tdiff.draw import render, terminal
@@ -42,6 +43,11 @@ class Request:
     seed: int | None
     options: dict[str, Any]
     """Fields of DecodeSettings that were given."""
+    template: str | None = None
+    """Text with gaps, in place of a prompt."""
+    prefix: str | None = None
+    suffix: str | None = None
+    """What comes before and after the one gap of `length` tokens."""
 
 
 def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
@@ -56,19 +62,22 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
         )
+    _one_way(request)
+    gaps = templates.parse(request.template) if request.template is not None else ()
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     settings = DecodeSettings(seed=seed, **request.options)
 
     from tdiff.core.generate import narrate, told
 
     model = _load(request)
-    prompts = _prompts(model, request, seed)
+    gaps = gaps or _between(model, request)
+    prompts = _prompts(model, request, seed, gaps)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
         print(f"seed {seed}", file=sys.stderr, flush=True)
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
-                lines = narrate(model, prompt, settings, length=request.length, row=row)
+                lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
                 kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 end = _watch(kept, settings) if watched else _last(kept)
@@ -76,7 +85,34 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
                     chosen = told(model, settings, end.tokens, row)
                     _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
         else:
-            _batches(model, prompts, request.length, settings, as_json)
+            _batches(model, prompts, request.length, settings, as_json, gaps)
+
+
+def _one_way(request: Request) -> None:
+    """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
+    ends = request.prefix is not None or request.suffix is not None
+    ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
+    ways["--prefix and --suffix"] = ends
+    given = [name for name, there in ways.items() if there]
+    if len(given) > 1:
+        raise TdiffError(f"{' and '.join(given)} each say what is to be written: choose one")
+    if request.template is not None and request.length:
+        raise TdiffError(f"a template says how long its gaps are: leave out --length {request.length}")
+
+
+def _between(model: LoadedModel, request: Request) -> templates.Template:
+    """The gap between two ends: of the length asked for, else as long as the model's window allows."""
+    if request.prefix is None and request.suffix is None:
+        return ()
+    ends = [request.prefix or "", request.suffix or ""]
+    used = sum(len(model.tokenizer.encode(end, "an end")) for end in ends if end)
+    window = model.network.shape.window
+    if not request.length and used >= window:
+        raise TdiffError(
+            f"--prefix and --suffix have {used} tokens; {model.name} sees {window} at once: say with --length how many "
+            "to write between them"
+        )
+    return templates.between(ends[0], request.length or window - used, ends[1])
 
 
 def _load(request: Request) -> LoadedModel:
@@ -93,10 +129,13 @@ def _open(path: Path) -> IO[str]:
         raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
 
 
-def _prompts(model: LoadedModel, request: Request, seed: int) -> list[str]:
+def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
     """The prompt of each sample; one that the model cannot take is refused here, before anything is written."""
-    from tdiff.core.generate import canvas, opening
+    from tdiff.core.generate import canvas, filled, opening
 
+    if gaps:
+        filled(model, gaps)
+        return ["".join(part if isinstance(part, str) else f"{{{part}}}" for part in gaps)] * request.samples
     given = request.prompt
     prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
@@ -104,12 +143,19 @@ def _prompts(model: LoadedModel, request: Request, seed: int) -> list[str]:
     return prompts
 
 
-def _batches(model: LoadedModel, prompts: list[str], length: int, settings: DecodeSettings, as_json: bool) -> None:
+def _batches(
+    model: LoadedModel,
+    prompts: list[str],
+    length: int,
+    settings: DecodeSettings,
+    as_json: bool,
+    gaps: templates.Template,
+) -> None:
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.generate import generate as steps_of
     from tdiff.core.generate import told
 
-    sizes = [len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
+    sizes = [0 if gaps else len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
     groups: dict[int, list[int]] = {}
@@ -118,10 +164,11 @@ def _batches(model: LoadedModel, prompts: list[str], length: int, settings: Deco
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         begun = time.perf_counter()
-        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows)
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
         step = deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - begun
-        tokens = int(step.tokens.size(1)) - sizes[rows[0]]
+        written = sum(part for part in gaps if isinstance(part, int))
+        tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
             text = model.tokenizer.decode(step.tokens[i])
             calls, forced = int(step.calls[i]), int(step.forced[i])

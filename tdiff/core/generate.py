@@ -20,6 +20,7 @@ from tdiff.core.checkpoint import LoadedModel
 from tdiff.core.denoise import Step, plan, slide, windows
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.templates import Template
 
 
 def opening(model: LoadedModel, seed: int, row: int) -> str:
@@ -50,6 +51,20 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
     return torch.stack([torch.cat((row, masks)) for row in rows])
 
 
+def filled(model: LoadedModel, template: Template) -> Tensor:
+    """(1, L) int64: the text of a template, with a mask for each token of its gaps.
+
+    Raises TdiffError for a foreign character.
+    """
+    parts = [
+        torch.full((part,), model.network.mask_id)
+        if isinstance(part, int)
+        else model.tokenizer.encode(part, "the template")
+        for part in template
+    ]
+    return torch.cat(parts)[None]
+
+
 def overlap(model: LoadedModel) -> int:
     """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one."""
     return min(max(model.origin.context, 1), model.network.shape.window - 1)
@@ -68,24 +83,34 @@ def generate(
     *,
     length: int = 0,
     rows: Sequence[int] | None = None,
+    template: Template = (),
 ) -> Iterator[Step]:
     """Texts that go on from `prompts`, one a row, step by step; longer than the window by a sliding canvas.
+
+    With a `template` each row fills its gaps, and the prompts are but names for the rows.
 
     `rows` names the rows for the noise: a text depends on its name and prompt, not on the others.
     The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
     """
-    start = canvas(model, prompts, length).to(model.network.suppress.device)
+    start = filled(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
+    start = start.to(model.network.suppress.device)
     window = model.network.shape.window
     names = torch.tensor(range(len(prompts)) if rows is None else rows, device=start.device)
     yield from slide(model.network, start, window, overlap(model), settings, rows=names)
 
 
 def narrate(
-    model: LoadedModel, prompt: str, settings: DecodeSettings, *, length: int = 0, row: int = 0
+    model: LoadedModel,
+    prompt: str,
+    settings: DecodeSettings,
+    *,
+    length: int = 0,
+    row: int = 0,
+    template: Template = (),
 ) -> Iterator[TraceLine]:
     """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
     begun = time.perf_counter()
-    start = canvas(model, [prompt], length)[0].tolist()
+    start = (filled(model, template) if template else canvas(model, [prompt], length))[0].tolist()
     given = [(place, _piece(model, place, i), i) for place, i in enumerate(start) if i != model.network.mask_id]
     total = len(start) - len(given)
     yield TraceHeader(
@@ -101,7 +126,7 @@ def narrate(
         steps=plan(settings)[1] * windows(len(start), model.network.shape.window, overlap(model)),
     )
     left, step = total, None
-    for step in generate(model, [prompt], settings, length=length, rows=[row]):
+    for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):
         ids, confidence = step.tokens[0].tolist(), step.confidence[0].tolist()
         committed, remasked = step.committed[0].nonzero()[:, 0].tolist(), step.remasked[0].nonzero()[:, 0].tolist()
         left += len(remasked) - len(committed)
