@@ -154,3 +154,24 @@ def test_a_textual_app_has_the_queue_that_is_looked_at():
     clock = Clock()
     pacer = Pacer(SimpleNamespace(_driver=SimpleNamespace(_writer_thread=thread)), clock=clock)
     assert drawn(pacer, clock, 0.5) == 0
+
+
+def test_while_a_model_computes_frames_take_no_more_than_their_share_of_a_core():
+    clock, computed = Clock(), Clock()
+    pacer = Pacer(app_with(Queue()), clock=clock, computed=computed)
+    pacer.share = 0.04
+
+    def frames(cost: float, seconds: float = 10.0) -> int:
+        count, end = 0, clock.now + seconds
+        while clock.now < end:
+            if pacer.ready():
+                count += 1
+                computed.now += cost
+            clock.now += 1 / 120
+        return count
+
+    assert 95 <= frames(0.004) <= 102  # 0.004 s is 4% of 0.1 s
+    assert frames(0.0001) >= 280  # what costs little is drawn as often as ever
+    assert 19 <= frames(5.0) <= 22  # but never less often than on the slowest link
+    pacer.share = 1.0
+    assert frames(0.004) >= 280

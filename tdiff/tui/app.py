@@ -54,6 +54,8 @@ _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""
 _FRAME = 1 / 30
 """Seconds between frames while something moves."""
+_COURTEOUS = 0.03
+"""Of a core that drawing may take while the model computes on the CPU: its threads wait for one another."""
 _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
 _LAST_WORDS = 2.0
@@ -235,6 +237,7 @@ class WatchApp(TerminalApp):
             self.live.poll(now)
             if self.live.recording is not before and self.live.recording is not None:
                 self._begin_text(self.live.recording)
+        self._pacer.share = _COURTEOUS if self._computes_here() else 1.0
         if self.attached.now() and self._pacer.ready():
             self._describe(now)
             self.generation.tick(now)
@@ -242,6 +245,11 @@ class WatchApp(TerminalApp):
             self._frames.resume()
         else:
             self._frames.pause()
+
+    def _computes_here(self) -> bool:
+        """Whether a model wants the processors that drawing takes."""
+        live = self.live
+        return live is not None and live.state == "generating" and live.ready is not None and live.ready.device == "cpu"
 
     def _begin_text(self, recording: Recording) -> None:
         assert self.live is not None

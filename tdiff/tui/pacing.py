@@ -7,6 +7,7 @@ draws nothing itself.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,8 +25,22 @@ _EARLY = 0.25
 class Pacer:
     """Asked before every frame. The app may not have started yet."""
 
-    def __init__(self, app: Any, *, most: float = MOST, clock: Callable[[], float] = time.monotonic) -> None:
-        """`app` is a textual app, `most` the frames a second on a quick link, `clock` gives seconds."""
+    def __init__(
+        self,
+        app: Any,
+        *,
+        most: float = MOST,
+        clock: Callable[[], float] = time.monotonic,
+        computed: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`app` is a textual app, `most` the frames a second on a quick link, `clock` and `computed` give seconds."""
+        self.share = 1.0
+        """Of a core that drawing may take: while a model computes on the same machine, each frame holds it up."""
+        self._computed, self._began, self._frame = (
+            computed,
+            0.0,
+            -math.inf,
+        )  # processor time, and time, of the last frame
         self.paused = False
         """True while nobody is attached: no frame is ready."""
         self.rate = most
@@ -45,6 +60,8 @@ class Pacer:
         self._spent = 0.0
         if self.paused or now < self._due - _EARLY / self._most:
             return False
+        if now < self._frame + min((self._computed() - self._began) / self.share, 1 / LEAST):
+            return False
         if self._behind():
             self._due = now + 1 / self._most
             self._slow_down()
@@ -53,6 +70,7 @@ class Pacer:
             self.rate = min(self._most, self.rate * _FASTER)
         self._slowed = False
         self._due = max(self._due, now - 1 / self.rate) + 1 / self.rate
+        self._frame, self._began = now, self._computed()
         return True
 
     def _slow_down(self) -> None:

@@ -62,7 +62,7 @@ class View:
                 if size < 256:
                     time.sleep(min(left, 0.005))
                     continue
-            if select.select([self.fd], [], [], min(left, 0.01))[0]:
+            if select.select([self.fd], [], [], min(left, 0.01) if self.rate else left)[0]:
                 with contextlib.suppress(OSError):
                     piece = os.read(self.fd, size)
                     self.written += piece
@@ -75,13 +75,15 @@ class View:
             self._column = self._column % 3 + 1
             os.write(self.fd, b"\x1b[1;%dR" % self._column)
 
-    def until(self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0) -> float:
-        """Seconds until that is written, or true."""
+    def until(
+        self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0, every: float = 0.005
+    ) -> float:
+        """Seconds until that is written, or true, looked at so often (s)."""
         begun = time.perf_counter()
         while time.perf_counter() - begun < patience:
             if what() if callable(what) else what.encode() in self.written[after:]:
                 return time.perf_counter() - begun
-            self.read(0.005)
+            self.read(every)
         raise SystemExit(f"{what!r} did not come within {patience:.0f} s")
 
     def key(self, keys: bytes, shows: str) -> float:
@@ -211,7 +213,7 @@ def beside(folder: Path, rounds: int) -> None:
         options = ("--decoder", "schedule", "--steps", str(CALLS), "--seed", "1", "--every", "100000")
         view = View(here, "--model", str(model), *options, width=160, height=48)
         for k in range(1, 6):  # never both at once
-            view.until("next text in")
+            view.until("next text in", every=0.3)  # seldom: whoever reads a terminal takes from the model too
             view.read(1.0)
             view.key(b"x", "saved")
             seen = json.loads((here / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
