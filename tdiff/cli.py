@@ -25,12 +25,26 @@ app = typer.Typer(
 )
 
 BAD_INPUT = 2
+_FAILED = 1
+_INTERRUPTED = 130
 _DECODERS = (
     "confidence, factor, entropy-bounded, topk, schedule, margin, entropy, ancestral, first-hitting, random or refill. "
     "[default: confidence]"
 )
-_FAILED = 1
-_INTERRUPTED = 130
+# The options of a generation, which `generate` and `watch` share.
+_Decoder = Annotated[str | None, typer.Option(help=_DECODERS)]
+_Threshold = Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")]
+_K = Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")]
+_Factor = Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")]
+_Gamma = Annotated[float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")]
+_Rank = Annotated[
+    str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
+]
+_Steps = Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")]
+_Schedule = Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")]
+_Temperature = Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")]
+_TopK = Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")]
+_TopP = Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")]
 
 
 def main() -> NoReturn:
@@ -161,18 +175,14 @@ def generate(
         str | None, typer.Argument(help="Text to go on from; without it, an opening of the model's.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
-    decoder: Annotated[str | None, typer.Option(help=_DECODERS)] = None,
-    threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
-    factor: Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")] = None,
-    gamma: Annotated[
-        float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")
-    ] = None,
-    rank: Annotated[
-        str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
+    decoder: _Decoder = None,
+    threshold: _Threshold = None,
+    k: _K = None,
+    factor: _Factor = None,
+    gamma: _Gamma = None,
+    rank: _Rank = None,
+    steps: _Steps = None,
+    schedule: _Schedule = None,
     length: Annotated[
         int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
     ] = 0,
@@ -182,9 +192,9 @@ def generate(
     prefix: Annotated[str | None, typer.Option(help="What comes before a gap of --length tokens ...")] = None,
     suffix: Annotated[str | None, typer.Option(help="... and what comes after it.")] = None,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
-    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")] = None,
+    temperature: _Temperature = None,
+    top_k: _TopK = None,
+    top_p: _TopP = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
@@ -311,22 +321,18 @@ def watch(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model writes. [the watched run's newest weights]")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
-    decoder: Annotated[str | None, typer.Option(help=_DECODERS)] = None,
-    threshold: Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")] = None,
-    factor: Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")] = None,
-    gamma: Annotated[
-        float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")
-    ] = None,
-    rank: Annotated[
-        str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")] = None,
+    decoder: _Decoder = None,
+    threshold: _Threshold = None,
+    k: _K = None,
+    factor: _Factor = None,
+    gamma: _Gamma = None,
+    rank: _Rank = None,
+    steps: _Steps = None,
+    schedule: _Schedule = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
-    temperature: Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")] = None,
+    temperature: _Temperature = None,
+    top_k: _TopK = None,
+    top_p: _TopP = None,
     seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
     device: Annotated[str, typer.Option(help="Where the model writes: auto, cuda, mps or cpu.")] = "auto",
     every: Annotated[float, typer.Option(help="Seconds between the end of a text and the next.")] = 5.0,
