@@ -423,9 +423,18 @@ def far(server, monkeypatch, quick):
 
 
 def children(pid: int) -> list[int]:
-    """The processes under a process, at any depth."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """The processes under a process, at any depth; none under one that is gone by now."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [child for text in found for child in (int(text), *children(int(text)))]
+
+
+def kill_all_under(pid: int) -> None:
+    for child in children(pid):
+        with contextlib.suppress(ProcessLookupError):  # it went with its parent
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_real_sshd_is_followed_through_killed_connections(far, server, follow, tmp_path):
@@ -440,16 +449,13 @@ def test_a_real_sshd_is_followed_through_killed_connections(far, server, follow,
         if kill == "near":
             os.kill(follower.source._process.pid, signal.SIGKILL)
         else:
-            for pid in children(server[2]):
-                with contextlib.suppress(ProcessLookupError):  # with its parent
-                    os.kill(pid, signal.SIGKILL)
+            kill_all_under(server[2])
         follower.until(lambda: not follower.source.status().connected)
         follower.look()
     follower.until_lines(lines[:8000])
     write(log, lines[8000:9000])
     follower.until_lines(lines[:9000])
-    for pid in children(server[2]):
-        os.kill(pid, signal.SIGKILL)
+    kill_all_under(server[2])
     write(log, lines[9000:])
     follower.until_lines(lines)
     assert follower.resets == 0
