@@ -237,7 +237,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder, or the name of a run.")],
     data: Annotated[list[str] | None, typer.Option(help="Text to evaluate on, as in train; repeatable.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="all, train or val. [all of --data; val of the model's own corpus]")
+        str | None,
+        typer.Option(help="all, train, tuning or val. [all of --data; what the model's own corpus holds out]"),
     ] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
     draws: Annotated[

@@ -27,13 +27,19 @@ DECODERS = (
     "entropy-bounded",
     "factor",
     "first-hitting",
+    "klass",
     "margin",
     "random",
     "refill",
+    "remdm",
     "schedule",
     "topk",
 )
 RANKS = ("confidence", "margin", "entropy")
+REMASKS = ("cap", "rescale", "conf", "loop")
+_OWN: Any = None  # a default that depends on the decoder: the field itself is never None
+_THRESHOLDS = {"klass": 0.9}
+_ETAS = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}
 MOST = 10_000_000
 """The largest count that any setting takes: what is above it is a slip of the keyboard."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
@@ -52,6 +58,8 @@ class DataSettings:
     """char (learnt from the corpus), bpe:SIZE (trained on it), ascii (tiny-diffusion's table), or a tokenizer.json."""
     unknown: Literal["error", "token"] = "error"
     """What a character outside the vocabulary is: an error that names it, or the unknown token."""
+    held_out: Literal["tenth", "tuning"] = "tenth"
+    """tenth: the last tenth. tuning: the last 5% of the rest, for choosing between models; the tenth stays unread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,15 @@ class ModelSettings:
     """The most tokens the model sees at once, and the length of a training row."""
     conv: int = 0
     """Width of a depthwise convolution before attention and MLP: an odd number of places, 0 for none."""
+    hidden: int = 0
+    """Width of the MLP's inner layer; 0: four times the width."""
+    classic: bool = False
+    """Learned positions, LayerNorm and GELU, as in BERT and GPT-2, in place of rotary positions, RMSNorm, normalised
+    queries and keys, and squared ReLU."""
+    tied: bool = False
+    """The output matrix is the token embedding, scaled."""
+    self_conditioning: bool = False
+    """A second pass sees what the first one proposed (Chen et al. 2022, arXiv:2208.04202): twice the work a call."""
     time_conditioning: bool = False
     """Tell the model the share of places still masked (tiny-diffusion does)."""
 
@@ -84,6 +101,10 @@ class ObjectiveSettings:
     """A training row protects up to this many leading places from masking, so that the model learns to be prompted."""
     context_mode: Literal["random", "fixed"] = "random"
     """random: none for half of the rows, else 1..context; fixed: always context (such a model needs a prompt)."""
+    least_masked: float = 0.0
+    """Training draws only times at which at least this share is masked ..."""
+    most_masked: float = 1.0
+    """... and at most this (clipped schedules: Arriola et al. 2025, arXiv:2503.09573); evaluation is over all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +135,22 @@ class TrainSettings:
     """Last learning rate, as a share of the peak."""
     weight_decay: float = 0.01
     """Decoupled weight decay of the matrices."""
+    dropout: float = 0.0
+    """Share of the embedding, and of what attention and MLP write, that a step leaves out."""
     beta2: float = 0.95
     """AdamW's second-moment decay."""
     clip: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     ema: float = 0.998
     """Decay d of the averaged weights; at step n it is min(d, (1 + n) / (10 + n))."""
+    init: str = ""
+    """Begin from the weights and the tokenizer of this model, a folder or a run; blocks it lacks begin as nothing."""
     seed: int = 0
     """Seed of the weights, the order of the data and the masks."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the products within a step (weights and sums stay float32): auto is bfloat16 for CUDA, else float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA only."""
     weights: Literal["float32", "bfloat16"] = "float32"
@@ -187,7 +214,15 @@ class Settings:
             raise TdiffError(
                 f"objective.context {objective.context} must be at least 0 and below model.window {model.window}"
             )
+        if not 0 <= objective.least_masked < objective.most_masked <= 1:
+            raise TdiffError(
+                "objective.least_masked and objective.most_masked must be shares between 0 and 1, the first below the "
+                f"second; got {objective.least_masked} and {objective.most_masked}"
+            )
+        if not 0 <= train.dropout < 1:
+            raise TdiffError(f"train.dropout must be at least 0 and below 1; got {train.dropout}")
         _at_least(0, "model.conv", model.conv)
+        _at_least(0, "model.hidden", model.hidden)
         _at_least(0, "objective.timesteps", objective.timesteps)
         for name in ("batch_size", "accumulate", "eval_tokens"):
             _at_least(1, f"train.{name}", getattr(train, name))
@@ -226,8 +261,9 @@ class DecodeSettings:
 
     decoder: str = "confidence"
     """One of DECODERS."""
-    threshold: float = 0.7
-    """confidence: reveal every place whose proposed token has at least this probability."""
+    threshold: float = _OWN
+    """confidence, klass: reveal every place whose proposed token has at least (klass: more than) this probability. By
+    default 0.7, with klass 0.9."""
     k: int = 0
     """topk: places revealed a step; 0: a tenth of the length."""
     factor: float = 1.0
@@ -237,8 +273,26 @@ class DecodeSettings:
     rank: Literal["confidence", "margin", "entropy"] = "confidence"
     """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
     second, or the least entropy."""
+    kl: float = 0.01
+    """klass: nats by which a place's distribution may have moved since the last call, and is calm."""
+    history: int = 2
+    """klass: calls in a row for which a place must have been calm."""
+    remask: Literal["cap", "rescale", "conf", "loop"] = "cap"
+    """remdm: how often what is revealed is masked again: at a rate of eta at most; at eta times the highest rate there
+    is; the less sure the oftener; or at eta at most, but only between t_on and t_off, where nothing else happens."""
+    eta: float = _OWN
+    """remdm: that rate a step. By default 0.008, with rescale 0.015, with conf 1, with loop 0.02."""
+    t_on: float = 0.55
+    """remdm, loop: the time at which the share alpha_on is revealed and remasking begins."""
+    t_off: float = 0.05
+    """remdm, loop: the time at which it ends."""
+    alpha_on: float = 0.9
+    """remdm, loop: share of places revealed meanwhile."""
+    block: int = 0
+    """Finish blocks of so many places one after another, left to right, whatever the decoder; 0: all at once."""
     steps: int = 0
-    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times."""
+    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times. With
+    blocks, each has its share of them."""
     schedule: str = "linear"
     """hidden(t) of the scheduled decoders."""
     temperature: float = 1.0
@@ -247,22 +301,47 @@ class DecodeSettings:
     """Draw from the k likeliest tokens; 0: from all."""
     top_p: float = 1.0
     """Draw from the likeliest tokens that together reach this probability (nucleus)."""
+    repetition_penalty: float = 1.0
+    """Draw a token that would repeat a span with its probability to this power; 1: as the model says."""
+    repetition_span: int = 1
+    """Tokens of such a span: 1 is any token that stands in the text already, as is usual with subwords."""
     seed: int = 0
     """Noise is keyed by (seed, row, step, place)."""
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise unknown("decoder", self.decoder, DECODERS)
+        if self.remask not in REMASKS:
+            raise unknown("remask", self.remask, REMASKS)
+        own = {"threshold": _THRESHOLDS.get(self.decoder, 0.7), "eta": _ETAS[self.remask]}
+        for name, value in own.items():
+            if getattr(self, name) is _OWN:
+                object.__setattr__(self, name, value)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         _within(0, 1, "threshold", self.threshold)
         _within(0, 1, "top-p", self.top_p)
         if self.rank not in RANKS:
             raise unknown("rank", self.rank, RANKS)
-        for name in ("temperature", "factor", "gamma"):
+        for name in ("temperature", "factor", "gamma", "kl"):
             _at_least(0, name, getattr(self, name))
-        for name in ("k", "steps", "top_k"):
-            _at_least(0, name.replace("_", "-"), getattr(self, name))
+        for name in ("eta", "t_on", "t_off", "alpha_on"):
+            _within(0, 1, name.replace("_", "-"), getattr(self, name))
+        if not self.t_off < self.t_on < 1 or not 0 < self.alpha_on < 1:
+            raise TdiffError(
+                "remdm's loop takes 0 <= t-off < t-on < 1 and 0 < alpha-on < 1; got "
+                f"t-off {self.t_off}, t-on {self.t_on}, alpha-on {self.alpha_on}"
+            )
+        _at_least(1, "repetition-penalty", self.repetition_penalty)
+        for least, name in (
+            (0, "k"),
+            (0, "steps"),
+            (0, "top_k"),
+            (0, "block"),
+            (1, "history"),
+            (1, "repetition_span"),
+        ):
+            _at_least(least, name.replace("_", "-"), getattr(self, name))
             _at_most(MOST, name.replace("_", "-"), getattr(self, name))
 
 

@@ -16,7 +16,15 @@ from torch import Tensor
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 
-DEFAULT_STEPS = {"ancestral": 128, "entropy": 64, "margin": 64, "random": 64, "refill": 10, "schedule": 64}
+DEFAULT_STEPS = {
+    "ancestral": 128,
+    "entropy": 64,
+    "margin": 64,
+    "random": 64,
+    "refill": 10,
+    "remdm": 128,
+    "schedule": 64,
+}
 
 
 class TableDenoiser:
@@ -91,9 +99,38 @@ def softmax(logits: list[float]) -> list[float]:
     return [w / sum(weights) for w in weights]
 
 
-def propose(logits: list[float], temperature: float, top_k: int, top_p: float, u: float) -> tuple[int, float]:
-    """The proposed token, and its probability before temperature and truncation. `u` decides the draw."""
+def kl(p: list[float], q: list[float]) -> float:
+    return sum(x * math.log(x / y) for x, y in zip(p, q, strict=True) if x > 0)
+
+
+def repeats(tokens: list[int], mask: int, place: int, span: int) -> set[int]:
+    """The tokens that would end, in that place, `span` tokens which stand in the row already."""
+    before = tokens[place - span + 1 : place] if place >= span - 1 else [mask]
+    if mask in before:
+        return set()
+    return {
+        tokens[j]
+        for j in range(span - 1, len(tokens))
+        if tokens[j] != mask and tokens[j - span + 1 : j] == before and j != place
+    }
+
+
+def propose(
+    logits: list[float],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    u: float,
+    repeated: set[int] = frozenset(),
+    penalty: float = 1.0,
+) -> tuple[int, float]:
+    """The proposed token, and its probability before temperature and truncation. `u` decides the draw.
+
+    The tokens `repeated` are drawn with the power `penalty` of their probability.
+    """
     p = softmax(logits)
+    if repeated:
+        logits = [(math.log(x) if x else -math.inf) * (penalty if v in repeated else 1) for v, x in enumerate(p)]
     likeliest_first = sorted(range(len(p)), key=lambda v: (-logits[v], v))
     if temperature == 0:
         return likeliest_first[0], p[likeliest_first[0]]
@@ -132,20 +169,27 @@ def decode(
     settings: DecodeSettings,
     row: int = 0,
     first_place: int = 0,
+    steps: int | None = None,
+    block: range | None = None,
 ) -> list[Moment]:
-    """Every step of the decoder named by `settings`, for one row."""
+    """Every step of the decoder named by `settings`, for one row; of a block of it, in that many steps."""
     name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
-    steps = settings.steps or DEFAULT_STEPS.get(name, 0)
+    block = places if block is None else block
+    if steps is None:
+        steps = settings.steps or DEFAULT_STEPS.get(name, 0)
     temperature = settings.temperature
+    frozen = [f or i not in block for i, f in enumerate(frozen)]
     total = sum(not f for f in frozen)
+    last_p: dict[int, list[float]] = {}
+    calm: dict[int, int] = {}
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0
     last_given: list[int] | None = None
     moments: list[Moment] = []
-    while mask in tokens:
+    while mask in [tokens[i] for i in block]:
         step = len(moments) + 1
         before = list(tokens)
-        masked = [i for i in places if before[i] == mask]
+        masked = [i for i in block if before[i] == mask]
 
         # The model is asked only about a canvas it has not just seen.
         if before != last_given:
@@ -162,7 +206,12 @@ def decode(
             logits = denoiser.look_up(before, i)
             p = sorted(softmax(logits), reverse=True)
             margin[i], entropy[i] = p[0] - p[1], -sum(x * math.log(x) for x in p if x > 0)
-            proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i])
+            penalty = settings.repetition_penalty
+            again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
+            proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i], again, penalty)
+            now = softmax(logits)
+            calm[i] = calm[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
+            last_p[i] = now
 
         # Which places come first?
         by = {"margin": "margin", "entropy": "entropy"}.get(name, settings.rank)
@@ -170,8 +219,8 @@ def decode(
 
         # Which places does the rule reveal?
         if name in DEFAULT_STEPS or (name == "first-hitting" and settings.steps):
-            hidden_t = hidden(settings.schedule, (steps - step + 1) / steps)
-            hidden_s = hidden(settings.schedule, (steps - step) / steps)
+            hidden_t = hidden_at((steps - step + 1) / steps, settings)
+            hidden_s = hidden_at((steps - step) / steps, settings)
             due = max(1, len(masked) - nearest(total * hidden_s))
         if name == "ancestral":
             dice = numbers(1)
@@ -199,6 +248,15 @@ def decode(
             commit = [i for i in masked if arrival[i] >= hidden_s]
         elif name == "first-hitting":
             commit = most(masked, dict(enumerate(numbers(1))), 1)
+        elif name == "klass":
+            commit = [i for i in masked if c[i] > settings.threshold and calm[i] >= settings.history]
+            commit = commit or most(masked, c, 1)
+        elif name == "remdm":
+            # Masking again at rate r, how much more must be revealed to be where the schedule says?
+            rate = remask_rate((steps - step + 1) / steps, hidden_t, hidden_s, settings)
+            held = 0.0 if settings.remask == "conf" else rate
+            dice = numbers(1)
+            commit = [i for i in masked if dice[i] < 1 - (hidden_s - held * (1 - hidden_t)) / hidden_t]
         elif name == "random":
             commit = most(masked, dict(enumerate(numbers(1))), due)
         elif name == "refill":
@@ -212,6 +270,14 @@ def decode(
             tokens[i], confidence[i] = proposal[i], c[i]
 
         # Which does it mask again?
+        if name == "remdm":
+            dice = numbers(2)
+            revealed = [i for i in places if not frozen[i] and before[i] != mask]
+            unsure = {i: math.exp(-confidence[i]) for i in revealed}
+            for i in revealed:
+                own = rate * unsure[i] / sum(unsure.values()) if settings.remask == "conf" else rate
+                if dice[i] < own:
+                    tokens[i], confidence[i] = mask, 0.0
         if name == "refill":
             again = dict(enumerate(numbers(2)))
             for i in most([i for i in places if not frozen[i]], again, nearest(total * hidden_s)):
@@ -224,13 +290,71 @@ def decode(
                 committed=[before[i] == mask and tokens[i] != mask for i in places],
                 remasked=[before[i] != mask and tokens[i] == mask for i in places],
                 draft=[
-                    tokens[i] if tokens[i] != mask else proposal[i] if before[i] == mask else before[i] for i in places
+                    tokens[i] if tokens[i] != mask else proposal.get(i, mask) if before[i] == mask else before[i]
+                    for i in places
                 ],
                 masked=[token == mask for token in tokens],
                 calls=calls,
                 forced=forced,
             )
         )
+    return moments
+
+
+def hidden_at(t: float, settings: DecodeSettings) -> float:
+    """How much is hidden at time t: for ReMDM's loop the schedule is stretched on both sides of a level."""
+    if settings.decoder != "remdm" or settings.remask != "loop" or t in (0.0, 1.0):
+        return hidden(settings.schedule, t)
+    if t > settings.t_on:
+        return 1 - settings.alpha_on * (1 - hidden(settings.schedule, (t - settings.t_on) / (1 - settings.t_on)))
+    if t > settings.t_off:
+        return 1 - settings.alpha_on
+    return (1 - settings.alpha_on) * hidden(settings.schedule, t / settings.t_off)
+
+
+def remask_rate(t: float, hidden_t: float, hidden_s: float, settings: DecodeSettings) -> float:
+    if hidden_s == 0:
+        return 0.0
+    highest = min(1.0, hidden_s / (1 - hidden_t)) if hidden_t < 1 else 1.0
+    if settings.remask == "cap":
+        return min(settings.eta, highest)
+    if settings.remask == "loop":
+        return min(settings.eta, highest) if settings.t_off < t <= settings.t_on else 0.0
+    return settings.eta * highest
+
+
+def blocks(frozen: list[bool], size: int) -> list[range]:
+    """The blocks of a row: from its first maskable place to its last."""
+    if all(frozen):
+        return []
+    first, end = frozen.index(False), len(frozen) - frozen[::-1].index(False)
+    return [range(i, min(i + size, len(frozen))) for i in range(first, end, size)]
+
+
+def in_blocks(
+    denoiser: TableDenoiser,
+    canvas: list[int],
+    frozen: list[bool],
+    settings: DecodeSettings,
+    row: int = 0,
+    count: int = 0,
+    first_place: int = 0,
+) -> list[Moment]:
+    """As `decode`, a block after the other; `count`, the blocks of the batch's longest row, share out the steps."""
+    own = blocks(frozen, settings.block)
+    steps = settings.steps or DEFAULT_STEPS.get(settings.decoder, 0)
+    each = math.ceil(steps / (count or len(own) or 1))
+    tokens, calls, forced = list(canvas), 0, 0
+    confidence = [0.0 if token == denoiser.mask_id else 1.0 for token in canvas]
+    moments: list[Moment] = []
+    for block in own:
+        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block):
+            moment.confidence = [c if i in block else confidence[i] for i, c in enumerate(moment.confidence)]
+            moment.calls, moment.forced = moment.calls + calls, moment.forced + forced
+            moments.append(moment)
+        if moments:
+            last = moments[-1]
+            tokens, confidence, calls, forced = last.tokens, last.confidence, last.calls, last.forced
     return moments
 
 

@@ -12,8 +12,8 @@ from oracles import TableDenoiser
 from tdiff import config
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
-from tdiff.core.decoders import DECODERS, best, decoder, propose
-from tdiff.core.denoise import denoise
+from tdiff.core.decoders import DECODERS, best, decoder, penalised, propose, repeated
+from tdiff.core.denoise import denoise, in_blocks, most_steps
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)
@@ -26,7 +26,8 @@ CHI_SQUARE = {1: 15.14, 2: 18.42, 3: 21.11, 4: 23.51, 5: 25.74, 6: 27.86, 7: 29.
 
 def random_settings(name: str, draw: random.Random) -> DecodeSettings:
     # 0 steps is the default: 128 for ancestral, so it comes up there less often.
-    steps = 0 if draw.random() < (0.015 if name == "ancestral" else 0.3) else draw.randint(1, 6)
+    steps = 0 if draw.random() < (0.015 if name in ("ancestral", "remdm") else 0.3) else draw.randint(1, 6)
+    remask = draw.choice(config.REMASKS)
     return DecodeSettings(
         decoder=name,
         threshold=draw.choice([0.0, 0.3, 0.5, 0.7, 0.9, 1.0]),
@@ -34,6 +35,16 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
         factor=draw.choice([0.0, 0.5, 1.0, 3.0]),
         gamma=draw.choice([0.0, 0.1, 1.0, 5.0]),
         rank=draw.choice(config.RANKS),
+        kl=draw.choice([0.0, 0.01, 1.0, 10.0]),
+        history=draw.randint(1, 3),
+        remask=remask,
+        eta=draw.choice([0.0, 0.1, 0.5, 1.0]),
+        t_on=draw.choice([0.3, 0.55, 0.8]),
+        t_off=draw.choice([0.0, 0.05, 0.2]),
+        alpha_on=draw.choice([0.2, 0.5, 0.9]),
+        block=draw.choice([0, 0, 1, 4, 30]),
+        repetition_penalty=draw.choice([1.0, 1.0, 1.5, 4.0]),
+        repetition_span=draw.randint(1, 3),
         steps=steps,
         schedule=draw.choice(config.SCHEDULES),
         temperature=draw.choice([0.0, 0.3, 1.0, 2.5]),
@@ -45,9 +56,12 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
 
 def compare(denoiser, canvas, frozen, settings):
     """Run the engine on the batch and the oracle on each row: all fields of all steps have to agree."""
-    steps = list(denoise(denoiser, torch.tensor(canvas), torch.tensor(frozen), settings))
+    if settings.block:  # a block begins when it is done in every row: there the first row alone
+        canvas, frozen = canvas[:1], frozen[:1]
+    steps = list(in_blocks(denoiser, torch.tensor(canvas), torch.tensor(frozen), settings))
+    oracle = oracles.in_blocks if settings.block else oracles.decode
     for row, (start, held) in enumerate(zip(canvas, frozen, strict=True)):
-        moments = oracles.decode(denoiser, start, held, settings, row)
+        moments = oracle(denoiser, start, held, settings, row)
         assert len(moments) <= len(steps)
         assert all(not step.committed[row].any() and not step.remasked[row].any() for step in steps[len(moments) :])
         for step, moment in zip(steps, moments, strict=False):
@@ -356,3 +370,195 @@ def test_ranks_order_places_each_in_its_way():
     for decoder_settings in ({"decoder": "topk", "k": 1}, {"decoder": "schedule", "steps": 3}, {"threshold": 0.99}):
         assert [first(rank=rank, **decoder_settings) for rank in config.RANKS] == [0, 1, 2]
     assert (first(decoder="margin", steps=3), first(decoder="entropy", steps=3)) == (1, 2)
+
+
+def texts(denoiser: TableDenoiser, settings: DecodeSettings, rows: int = 40, length: int = 12) -> list[list[int]]:
+    *_, last = in_blocks(denoiser, torch.zeros(rows, length, dtype=torch.int64), settings=settings)
+    return last.tokens.tolist()
+
+
+@pytest.mark.parametrize("remask", ["cap", "rescale", "conf"])
+def test_remdm_that_masks_nothing_again_is_ancestral(remask):
+    denoiser = TableDenoiser(5, 12, 0, seed=3)
+    again = DecodeSettings(decoder="remdm", remask=remask, eta=0.0, steps=8, seed=1)
+    assert texts(denoiser, again) == texts(denoiser, DecodeSettings(decoder="ancestral", steps=8, seed=1))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("remask, eta", [("cap", 0.1), ("rescale", 0.3), ("loop", 0.1)])
+def test_remdm_masks_again_at_its_rate_and_stays_on_schedule(remask, eta, schedule):
+    rows, length, steps = 400, 64, 10
+    settings = DecodeSettings(decoder="remdm", remask=remask, eta=eta, steps=steps, schedule=schedule, seed=4)
+    canvas, again = torch.zeros(rows, length, dtype=torch.int64), 0
+    revealed = torch.zeros(rows, length, dtype=torch.bool)
+    for step in denoise(TableDenoiser(4, length, 0, seed=1, contextual=False), canvas, settings=settings):
+        t, s = (steps - step.index + 1) / steps, (steps - step.index) / steps
+        hidden_t, hidden_s = oracles.hidden_at(t, settings), oracles.hidden_at(s, settings)
+        rate = oracles.remask_rate(t, hidden_t, hidden_s, settings)
+        places = rows * length
+        # Within five standard deviations of a share of so many places.
+        assert abs(step.masked.sum().item() / places - hidden_s) < 5 * math.sqrt(0.25 / places)
+        if count := revealed.sum().item():
+            assert abs(step.remasked.sum().item() / count - rate) < 5 * math.sqrt(0.25 / count)
+        again += step.remasked.sum().item()
+        revealed = ~step.masked
+    assert again > 1000
+
+
+def test_remdm_with_conf_masks_again_what_was_least_sure():
+    # c is 0.99 or 0.5, and each row masks one place again at most: those of 0.5 have e^0.49 times the share.
+    denoiser = TableDenoiser(3, 40, 0, seed=0, contextual=False)
+    p = torch.tensor([[0.99, 0.01]] * 20 + [[0.5, 0.5]] * 20)
+    denoiser.tables = torch.cat((torch.full((40, 1), -math.inf), p.log()), 1)[None]
+    settings = DecodeSettings(decoder="remdm", remask="conf", steps=20, temperature=0.0, seed=5)
+    steps = list(denoise(denoiser, torch.zeros(2000, 40, dtype=torch.int64), settings=settings))
+    often = seldom = count = 0.0
+    revealed = torch.zeros(2000, 40)
+    for step in steps:
+        (sure, unsure), (kept, doubtful) = (x.float().view(-1, 2, 20).sum((0, 2)) for x in (step.remasked, revealed))
+        if kept + doubtful:  # the ratio of two rates, pooled over the steps (Mantel and Haenszel)
+            often += float(unsure * kept / (kept + doubtful))
+            seldom += float(sure * doubtful / (kept + doubtful))
+        revealed, count = (~step.masked).float(), count + float(sure + unsure)
+    assert count > 5000
+    # Rows with more that is unsure have smaller shares, so that the pooled ratio is a little below.
+    assert 0.85 * math.exp(0.49) < often / seldom < 1.05 * math.exp(0.49)
+
+
+def of_calls(*calls: list[list[float]]):
+    """A denoiser that answers each call with the next table of probabilities, of tokens 1 and up."""
+
+    class Told:
+        mask_id, asked = 0, 0
+
+        def __call__(self, tokens, share, where):
+            table = torch.tensor(calls[min(self.asked, len(calls) - 1)])
+            self.asked += 1
+            logits = torch.cat((torch.full((len(table), 1), -math.inf), table.log()), 1)
+            return logits.expand(len(tokens), -1, -1)[where]
+
+    return Told()
+
+
+def test_klass_waits_for_what_still_moves():
+    still, moving = [0.95, 0.05], [[0.94, 0.06], [0.99, 0.01], [0.91, 0.09]]
+    calls = [[still, still, [0.6, 0.4], one, [0.55, 0.45]] for one in moving]
+    settings = DecodeSettings(decoder="klass", threshold=0.9, kl=0.01, history=2, temperature=0.0)
+    steps = denoise(of_calls(*calls), torch.zeros(1, 5, dtype=torch.int64), settings=settings)
+    # No place has been calm for two calls yet: the most confident one goes, the earlier of equals. At the second call
+    # place 3 has .99. At the third what is left and has been still goes, and the others wait.
+    chosen = [next(steps).committed[0].nonzero().flatten().tolist() for _ in range(3)]
+    assert chosen == [[0], [3], [1]]
+
+
+def test_a_moved_place_begins_to_be_calm_again():
+    calls = [[[0.95, 0.05], [0.93, 0.07], [0.7, 0.3]]] * 2 + [[[0.95, 0.05], [0.99, 0.01], [0.7, 0.3]]]
+    settings = DecodeSettings(decoder="klass", threshold=0.92, history=1, temperature=0.0)
+    steps = denoise(of_calls(*calls), torch.zeros(1, 3, dtype=torch.int64), settings=settings)
+    assert [next(steps).committed[0].nonzero().flatten().tolist() for _ in range(2)] == [[0], [1]]
+    strict = replace(settings, threshold=0.95, history=3)
+    steps = denoise(of_calls(*calls), torch.zeros(1, 3, dtype=torch.int64), settings=strict)
+    assert all(step.committed.sum() == 1 for step in steps)
+
+
+@EVERY
+def test_blocks_are_finished_one_after_another_from_the_left(name):
+    canvas = torch.zeros(3, 20, dtype=torch.int64)
+    canvas[:, :3] = 1
+    settings = DecodeSettings(decoder=name, steps=12, block=5, seed=2)
+    begun = 0
+    for step in in_blocks(TableDenoiser(5, 20, 0, seed=1), canvas, settings=settings):
+        at = torch.where(step.committed | step.remasked)[1]
+        blocks = (at - 3) // 5
+        if len(blocks):
+            assert blocks.min() == blocks.max() >= begun
+            begun = int(blocks.max())
+        assert (step.masked[:, 3 + 5 * (begun + 1) :]).all()
+    assert begun == 3 and not step.masked.any() and step.index <= 20
+
+
+@EVERY
+def test_one_block_of_all_places_is_no_block(name):
+    denoiser = TableDenoiser(5, 12, 0, seed=3)
+    for steps in (0, 5):
+        plain = DecodeSettings(decoder=name, steps=steps, seed=1)
+        assert texts(denoiser, replace(plain, block=12), 4) == texts(denoiser, plain, 4)
+
+
+def test_the_model_is_told_the_share_masked_of_the_whole_text_in_every_block():
+    denoiser = TableDenoiser(4, 12, 0, seed=1)
+    canvas = torch.zeros(1, 12, dtype=torch.int64)
+    canvas[0, :2] = 1
+    list(in_blocks(denoiser, canvas, settings=DecodeSettings(decoder="topk", k=1, block=4)))
+    assert [share for [share] in denoiser.shares] == pytest.approx([n / 10 for n in range(10, 0, -1)])
+
+
+@pytest.mark.parametrize("block, steps, most", [(0, 0, 0), (0, 7, 7), (4, 0, 0), (4, 7, 3 * 3), (4, 1, 3), (100, 7, 7)])
+def test_the_steps_of_all_blocks_together(block, steps, most):
+    frozen = torch.tensor([True] * 2 + [False] * 10)
+    settings = DecodeSettings(decoder="confidence", block=block, steps=steps, threshold=1.0)
+    assert most_steps(settings, frozen, 12, 3) == most
+
+
+def test_repetition_penalty_by_hand():
+    # Text 1 2 _ _ 1 _: what would repeat a span of two? A place after a mask has no span; after 1 it is 2.
+    tokens = torch.tensor([[1, 2, 0, 0, 1, 0]])
+    masked = tokens == 0
+    after = repeated(tokens, masked, masked, 2, 4)
+    assert after.tolist() == [[False] * 4, [False] * 4, [False, False, True, False]]
+    anywhere = repeated(tokens, masked, masked, 1, 4)
+    assert anywhere.tolist() == [[False, True, True, False]] * 3
+    p = torch.tensor([[0.0, 0.5, 0.3, 0.2]])
+    logits = penalised(p.log() + 7, torch.tensor([[False, True, False, False]]), 2.0)
+    torch.testing.assert_close(logits.exp(), torch.tensor([[0.0, 0.25, 0.3, 0.2]]))
+    token, c = propose(
+        p.log(), DecodeSettings(repetition_penalty=2.0), None, torch.tensor([[False, True, False, False]])
+    )
+    assert token.tolist() == [2] and c.tolist() == pytest.approx([0.3])  # c is the model's own
+
+
+def test_a_repetition_penalty_breaks_a_loop():
+    denoiser = every_place_alike(24, *(-0.1 * n for n in range(30)))
+    greedy = DecodeSettings(decoder="topk", k=1, temperature=0.0)
+    assert len(set(texts(denoiser, greedy, 1, 24)[0])) == 1
+    [text] = texts(denoiser, replace(greedy, repetition_penalty=1e6, repetition_span=2), 1, 24)
+    pairs = Counter(itertools.pairwise(text))
+    # Places are filled from the left: each pair but the last, whose end may be given by chance, is new.
+    assert max(pairs.values()) == 1 and len(pairs) == 23
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "eta"),
+    [
+        ({}, 0.7, 0.008),
+        ({"decoder": "klass"}, 0.9, 0.008),
+        ({"decoder": "klass", "threshold": 0.5}, 0.5, 0.008),
+        ({"decoder": "remdm", "remask": "rescale"}, 0.7, 0.015),
+        ({"decoder": "remdm", "remask": "conf"}, 0.7, 1.0),
+        ({"decoder": "remdm", "remask": "loop"}, 0.7, 0.02),
+        ({"decoder": "remdm", "remask": "loop", "eta": 0.5}, 0.7, 0.5),
+    ],
+)
+def test_defaults_that_depend_on_the_decoder(given, threshold, eta):
+    settings = DecodeSettings(**given)
+    assert (settings.threshold, settings.eta) == (threshold, eta)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"remask": "lop"}, "did you mean loop"),
+        ({"eta": 1.5}, "eta must lie between 0 and 1; got 1.5"),
+        ({"t_on": 0.1, "t_off": 0.2}, "0 <= t-off < t-on < 1"),
+        ({"alpha_on": 1.0}, "0 < alpha-on < 1"),
+        ({"history": 0}, "history must be at least 1"),
+        ({"block": -1}, "block must be at least 0"),
+        ({"repetition_penalty": 0.5}, "repetition-penalty must be at least 1"),
+        ({"kl": math.nan}, "kl must be at least 0"),
+        ({"threshold": -1.0}, "threshold must lie between 0 and 1"),
+    ],
+)
+def test_what_the_new_settings_refuse(given, says):
+    with pytest.raises(TdiffError) as error:
+        DecodeSettings(**given)
+    assert says in str(error.value)

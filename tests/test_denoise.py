@@ -19,13 +19,13 @@ from tdiff.errors import TdiffError
 torch.set_num_threads(1)
 
 ALL = (
-    "ancestral", "confidence", "entropy", "entropy-bounded", "factor", "first-hitting", "margin", "random", "refill",
-    "schedule", "topk",
+    "ancestral", "confidence", "entropy", "entropy-bounded", "factor", "first-hitting", "klass", "margin", "random",
+    "refill", "remdm", "schedule", "topk",
 )  # fmt: skip
 EVERY = pytest.mark.parametrize("name", ALL)
 # The value that a chi-square of so many degrees of freedom passes once in 10,000 times.
 CHI_SQUARE = {4: 23.51, 5: 25.74, 6: 27.86, 7: 29.88}
-SCHEDULED = ("ancestral", "entropy", "margin", "random", "refill", "schedule")
+SCHEDULED = ("ancestral", "entropy", "margin", "random", "refill", "remdm", "schedule")
 
 
 def examples(count: int):
@@ -86,8 +86,8 @@ def test_every_decoder_ends_within_its_bound_and_leaves_no_mask(case):
     most = int((case.canvas == case.mask).sum(1).max())
     name, cap = case.settings.decoder, case.settings.steps or oracles.DEFAULT_STEPS.get(case.settings.decoder, 0)
     steps = case.run()
-    # Only ancestral may have steps that reveal nothing, and only refill takes places back.
-    longest = cap if name in ("ancestral", "refill") else min(most, cap or most)
+    # Only ancestral and remdm may have steps that reveal nothing, and only refill and remdm take places back.
+    longest = cap if name in ("ancestral", "refill", "remdm") else min(most, cap or most)
     assert len(steps) <= longest
     assert [step.index for step in steps] == list(range(1, len(steps) + 1))
     last = steps[-1].tokens if steps else case.canvas

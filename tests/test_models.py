@@ -306,10 +306,10 @@ def test_attention_is_indifferent_to_the_size_of_queries_and_keys():
     attention = Attention(16, 2)
     model, x = network(), torch.randn(1, 24, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        before = attention(x, model.cos, model.sin, None)
+        before = attention(x, (model.cos, model.sin), None)
         attention.c_q.weight *= 50
         attention.c_k.weight *= 0.5
-        torch.testing.assert_close(attention(x, model.cos, model.sin, None), before, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(attention(x, (model.cos, model.sin), None), before, rtol=1e-3, atol=1e-4)
     assert float(before.std()) > 0.01
 
 

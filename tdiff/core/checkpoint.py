@@ -48,6 +48,8 @@ class Origin:
     """Tokens seen in training."""
     corpus_sha256: str = ""
     """Of the whole text in UTF-8; empty in models that do not say."""
+    held_out: str = "tenth"
+    """What of the text was not trained on: the last tenth, or that and the tuning part before it."""
 
 
 class Extent(Protocol):
@@ -156,6 +158,8 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
     shape = _build(Shape, config, folder / "config.json")
     _check_shape(shape, folder / "config.json")
     origin = _build(Origin, config.get("origin", {}), folder / "config.json")
+    if origin.held_out not in ("tenth", "tuning"):
+        raise TdiffError(f"model config {str(folder / 'config.json')!r}: held_out cannot be {origin.held_out!r}")
     tokenizer = tokenizers.load(folder / "tokenizer.json")
     if len(tokenizer) != shape.vocab_size or tokenizer.mask_id != shape.mask_id:
         raise TdiffError(
@@ -248,6 +252,7 @@ def _check_shape(shape: Shape, path: Path) -> None:
         "window": 1 <= shape.window <= 1 << 20,
         "conv": shape.conv == 0 or (shape.conv > 0 and shape.conv % 2 == 1),
         "timesteps": 0 <= shape.timesteps <= MOST,
+        "hidden": 0 <= shape.hidden <= 1 << 18,
     }
     for name, good in sound.items():
         if not good:

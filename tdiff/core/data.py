@@ -49,10 +49,17 @@ class Corpus:
         """Of the whole text in UTF-8, as hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def split(self) -> tuple[str, str]:
-        """The training part, which is the first 90% of the characters rounded down, and the held-out rest."""
+    def split(self, held_out: str = "tenth") -> tuple[str, str]:
+        """The training part, which is the first 90% of the characters rounded down, and the held-out rest.
+
+        With `held_out` "tuning" both come from the training part: its first 95%, rounded down, and what follows, by
+        which models are chosen while the held-out tenth stays unread.
+        """
         cut = len(self.text) * 9 // 10
-        return self.text[:cut], self.text[cut:]
+        if held_out == "tenth":
+            return self.text[:cut], self.text[cut:]
+        tuning = cut * 95 // 100
+        return self.text[:tuning], self.text[tuning:cut]
 
 
 def load(sources: Sequence[str], text_field: str = "text", progress: Progress | None = None) -> Corpus:

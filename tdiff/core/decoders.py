@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
-from tdiff.core.schedules import reveal_share
+from tdiff.core.schedules import Schedule, reveal_share
 from tdiff.errors import unknown
 
 
@@ -29,10 +29,16 @@ class Look:
     """(B, L) bool: the places that are not frozen."""
     score: Tensor
     """(B, L): c, the probability of the proposed token where masked, below 0 elsewhere."""
+    confidence: Tensor
+    """(B, L): c of each revealed token when it was revealed, 1 where it was given, 0 where masked."""
+    calm: Tensor
+    """(B, L) int64: for how many calls in a row the distribution of a masked place has moved by less than `kl` nats."""
     left: Tensor
     """(B,) int64: places still masked."""
     total: Tensor
     """(B,) int64: maskable places."""
+    time: float
+    """t when the step begins, 1 at the first; 0 without a schedule."""
     hidden_t: float
     """Share of places masked when the step begins, by the schedule."""
     hidden_s: float
@@ -56,29 +62,37 @@ class Decoder:
     """Its number of steps; 0: it follows no schedule and ends when nothing is masked, `steps` being a cap."""
     timed: bool = False
     """Without steps of its own, it follows the schedule where it is given some."""
+    watchful: bool = False
+    """It looks at `Look.calm`, for which the distributions of the last call are kept."""
+    grid: Callable[[Schedule, int, DecodeSettings], list[float]] = lambda schedule, steps, _: schedule.grid(steps)
+    """hidden() at the times of its steps, from 1 down to 0."""
 
 
-def propose(logits: Tensor, settings: DecodeSettings, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+def propose(
+    logits: Tensor, settings: DecodeSettings, noise: Tensor | None, repeats: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """A token for each place, and c, its probability under the model before temperature and truncation.
 
-    `logits` (N, V) with -inf at tokens never to be proposed; `noise` (N,) uniform, or None for greedy. Returns (N,)
-    int64 and (N,) float32. Tokens are drawn by inverting the distribution function in float64: float32 noise cuts off
-    the tail and so lowers the real temperature (Zheng et al. 2024, arXiv:2409.02908).
+    `logits` (N, V) with -inf at tokens never to be proposed; `noise` (N,) uniform, or None for greedy; `repeats` (N, V)
+    bool, the tokens that the repetition penalty is for. Returns (N,) int64 and (N,) float32. Tokens are drawn by
+    inverting the distribution function in float64: float32 noise cuts off the tail and so lowers the real temperature
+    (Zheng et al. 2024, arXiv:2409.02908).
     """
     logits = logits.float()
-    best, greedy = logits.max(-1)
+    drawn_from = logits if repeats is None else penalised(logits, repeats, settings.repetition_penalty)
+    best, greedy = drawn_from.max(-1)
     if noise is None:
         token = greedy
     else:
         sharp = _truncate(
-            (logits - best[:, None]).to(noise.dtype) / settings.temperature, settings.top_k, settings.top_p
+            (drawn_from - best[:, None]).to(noise.dtype) / settings.temperature, settings.top_k, settings.top_p
         )
         mass = sharp.exp().cumsum(-1)
         drawn = torch.searchsorted(mass, noise[:, None] * mass[:, -1:], right=True).squeeze(-1)
         # A top-p of 0 leaves no mass but the likeliest's, and rounding can push a draw next to 1 past the end.
         token = torch.where(drawn < logits.size(-1), drawn, greedy)
-        best = logits.gather(-1, token[:, None]).squeeze(-1)
-    return token, (best - logits.logsumexp(-1)).exp()
+    own = best if drawn_from is logits and noise is None else logits.gather(-1, token[:, None]).squeeze(-1)
+    return token, (own - logits.logsumexp(-1)).exp()
 
 
 def _truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -93,6 +107,38 @@ def _truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         outside[:, 0] = False
         logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
     return logits
+
+
+def repeated(tokens: Tensor, masked: Tensor, every: Tensor, span: int, vocabulary: int) -> Tensor:
+    """(N, V) bool: for each of the N `masked` places, the tokens that would end a span which stands in the row already.
+
+    `tokens` (B, L) int64; `every` (B, L) bool, all masks, no span has one. A span of 1 is any token of the row.
+    """
+    rows, length = tokens.shape
+    # The span - 1 tokens before each place, as one number; below 0 where one of them is masked or out of the row.
+    before = tokens.new_zeros(rows, length)
+    whole = torch.ones_like(masked)
+    for back in range(1, span):
+        shifted = tokens.roll(back, 1)
+        before = before * _BASE + shifted + 1  # overflows wrap; two spans that meet in 64 bits are a rare mistake
+        whole &= ~every.roll(back, 1)
+        whole[:, :back] = False
+    row, place = masked.nonzero(as_tuple=True)
+    same = (before[row] == before[row, place][:, None]) & whole[row] & whole[row, place][:, None] & ~every[row]
+    hits = torch.zeros(len(row), vocabulary, dtype=torch.int32, device=tokens.device)
+    return hits.scatter_add_(1, tokens[row], same.to(torch.int32)) > 0
+
+
+_BASE = 0x100000001B3
+
+
+def penalised(logits: Tensor, repeats: Tensor, penalty: float) -> Tensor:
+    """Log p (N, V), times `penalty` where a token `repeats` (after Keskar et al. 2019, arXiv:1909.05858, eq. 1).
+
+    Theirs divides logits, whose sign and size mean nothing; of probabilities this is p to the power of `penalty`.
+    """
+    log_p = logits.log_softmax(-1)
+    return torch.where(repeats, log_p * penalty, log_p)
 
 
 def best(score: Tensor, count: Tensor) -> Tensor:
@@ -213,6 +259,76 @@ def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
     return best(look.noise(noise.REMASK).masked_fill(~look.maskable, -1.0), _staying(look))
 
 
+class Calm:
+    """For how many calls in a row the distribution of each masked place has moved by less than `limit` nats.
+
+    KL(p now || p at the last call) of places that were masked at both.
+    """
+
+    def __init__(self, masked: Tensor, limit: float) -> None:
+        self.limit, self._masked = limit, masked
+        self._log_p: Tensor | None = None
+        self._calm = torch.zeros(masked.shape, dtype=torch.int64, device=masked.device)
+
+    def update(self, logits: Tensor, masked: Tensor) -> Tensor:
+        """Count (B, L) with the `logits` (N, V) of the places `masked` (B, L) now, all masked at the last call too."""
+        log_p = logits.float().log_softmax(-1)
+        if self._log_p is not None:
+            before = self._log_p[masked[self._masked]]
+            moved = (log_p.exp() * (log_p - before).nan_to_num(0.0)).sum(-1)  # -inf less -inf has no weight
+            calm = torch.where(moved < self.limit, self._calm[masked] + 1, 0)
+            self._calm = torch.zeros_like(self._calm).masked_scatter(masked, calm)
+        self._log_p, self._masked = log_p, masked
+        return self._calm
+
+
+def _klass(look: Look, settings: DecodeSettings) -> Tensor:
+    """All with c > threshold that have been calm for some calls, or else the most confident one (Kim et al. 2025,
+    arXiv:2511.05664): a distribution that still moves waits for what its neighbours will be.
+    """
+    sure = look.masked & (look.score > settings.threshold) & (look.calm >= settings.history)
+    return sure | (best(look.score, torch.ones_like(look.left)) & ~sure.any(-1, keepdim=True))
+
+
+def _remask_rate(look: Look, settings: DecodeSettings) -> float:
+    """The share of what is revealed that ReMDM masks again, of all places alike."""
+    most = min(1.0, look.hidden_s / max(1.0 - look.hidden_t, 1e-12))
+    if settings.remask == "rescale":
+        return settings.eta * most
+    if settings.remask == "loop" and not settings.t_off < look.time <= settings.t_on:
+        return 0.0
+    return min(settings.eta, most)
+
+
+def _remdm(look: Look, settings: DecodeSettings) -> Tensor:
+    """Ancestral, and as many more as make up for those masked again (Wang et al. 2025, arXiv:2503.00307)."""
+    rate = 0.0 if settings.remask == "conf" else _remask_rate(look, settings)
+    return look.masked & (look.noise(noise.ORDER) < reveal_share(look.hidden_t, look.hidden_s, rate))
+
+
+def _remask_some(look: Look, settings: DecodeSettings) -> Tensor:
+    """Each revealed place by itself at ReMDM's rate; with conf at its own share of the highest rate there is."""
+    revealed = look.maskable & ~look.masked
+    if settings.remask != "conf":
+        return revealed & (look.noise(noise.REMASK) < _remask_rate(look, settings))
+    most = min(1.0, look.hidden_s / max(1.0 - look.hidden_t, 1e-12))
+    share = (-look.confidence).masked_fill(~revealed, -torch.inf).softmax(-1)  # NaN where nothing is: below nothing
+    return revealed & (look.noise(noise.REMASK) < settings.eta * most * share)
+
+
+def _loop_grid(schedule: Schedule, steps: int, settings: DecodeSettings) -> list[float]:
+    """ReMDM's loop: the schedule down to 1 - alpha_on at t_on, level to t_off, and the schedule down to 0."""
+    if settings.remask != "loop":
+        return schedule.grid(steps)
+    t = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+    left = 1.0 - settings.alpha_on
+    early = 1.0 - settings.alpha_on * (1.0 - schedule.hidden(((t - settings.t_on) / (1.0 - settings.t_on)).clamp(0)))
+    late = left * schedule.hidden((t / settings.t_off).clamp(max=1.0)) if settings.t_off else torch.zeros_like(t)
+    level = torch.full_like(t, left)
+    hidden = torch.where(t > settings.t_on, early, torch.where(t > settings.t_off, level, late))
+    return [1.0, *hidden[1:-1].tolist(), 0.0]
+
+
 DECODERS: dict[str, Decoder] = {
     "ancestral": Decoder(_ancestral, steps=128),
     "confidence": Decoder(_above_threshold),
@@ -220,9 +336,11 @@ DECODERS: dict[str, Decoder] = {
     "entropy-bounded": Decoder(_entropy_bounded),
     "factor": Decoder(_factor),
     "first-hitting": Decoder(_first_hitting, timed=True),
+    "klass": Decoder(_klass, watchful=True),
     "margin": Decoder(_by_margin, steps=64),
     "random": Decoder(_random, steps=64),
     "refill": Decoder(_all, _remask_at_random, steps=10),
+    "remdm": Decoder(_remdm, _remask_some, steps=128, grid=_loop_grid),
     "schedule": Decoder(_scheduled, steps=64),
     "topk": Decoder(_top_k),
 }

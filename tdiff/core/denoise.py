@@ -1,4 +1,4 @@
-"""The one denoising loop: from any canvas to a text, a step at a time.
+"""The one denoising loop: from any canvas to a text, a step at a time; and what composes it, blocks and windows.
 
 A generator of frozen `Step` records. It has no callback, no history and no idea who is watching: `generate` takes the
 last step, a trace takes all, a test takes the first three.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
-from tdiff.core.decoders import Decoder, Look, decoder, propose
+from tdiff.core.decoders import Calm, Decoder, Look, decoder, propose, repeated
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError
 
@@ -53,7 +53,7 @@ class Step:
     remasked: Tensor
     """(B, L) bool: revealed before the step and masked after it."""
     draft: Tensor
-    """(B, L) int64: the canvas with this step's proposals in the places still masked."""
+    """(B, L) int64: the canvas with this step's proposals in the places still masked; outside the block, masks."""
     masked: Tensor
     """(B, L) bool: still masked after the step."""
     calls: Tensor
@@ -77,26 +77,36 @@ def denoise(
     *,
     rows: Tensor | None = None,
     first_place: int = 0,
+    within: Tensor | None = None,
+    steps: int | None = None,
 ) -> Iterator[Step]:
     """Resolve the masks of `canvas` (B, L) int64, yielding a Step for each step of the decoder.
 
     `frozen` (B, L) bool marks the places that no decoder may change; by default all that hold a token. `rows` (B,)
     int64 names the rows, and `first_place` the canvas's first place, for the noise: a row's text depends on the seed,
     its name and its own canvas, never on the batch. A row in which a step changed nothing is not given to the model
-    again, nor is a finished one. Raises TdiffError where a frozen place holds a mask.
+    again, nor is a finished one. Where `within` (B, L) bool is given, only its places are resolved, and `steps` is
+    their share of the decoder's. Raises TdiffError where a frozen place holds a mask.
     """
     settings = settings or DecodeSettings()
-    rule, steps = plan(settings)
-    hidden = schedule(settings.schedule).grid(steps) if rule.steps or (rule.timed and steps) else None
+    rule, planned = plan(settings)
+    steps = planned if steps is None else steps
+    scheduled = rule.steps or (rule.timed and steps)
+    hidden = rule.grid(schedule(settings.schedule), steps, settings) if scheduled else None
     tokens, masked = canvas, canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
     _check(masked, frozen)
+    maskable, outside = (~frozen).sum(1), torch.zeros_like(masked)
+    if within is not None:
+        masked, outside, frozen = masked & within, masked & ~within, frozen | ~within
+    waiting = outside.sum(1)
     rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
     places = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
     left, total = masked.sum(1), (~frozen).sum(1)
     confidence = (~masked).float()
     calls, forced = torch.zeros_like(left), torch.zeros_like(left)
     logits, left_then, changed = torch.empty(0), left, left > 0
+    calm = Calm(masked, settings.kl) if rule.watchful else None
     for index in itertools.count(1):
         # The step's one wait for the device: how much is left in each row, and in which rows the canvas has changed.
         remaining, news = torch.stack((left, left * changed)).tolist()
@@ -104,7 +114,7 @@ def denoise(
             return
         seen, fresh = changed & (left > 0), logits[:0]
         if any(news):
-            some, share = slice(None) if all(news) else seen, left / total
+            some, share = slice(None) if all(news) else seen, (left + waiting) / maskable
             fresh, calls = denoiser(tokens[some], share[some], masked[some]), calls + seen
         logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left)
         left_then = left
@@ -112,7 +122,12 @@ def denoise(
         def uniform(stream: int, index: int = index) -> Tensor:
             return noise.uniform(settings.seed, index, stream, rows, places)
 
-        token, c = propose(logits, settings, uniform(noise.PROPOSAL)[masked] if settings.temperature else None)
+        repeats = None
+        if settings.repetition_penalty > 1:
+            every = masked | outside
+            repeats = repeated(tokens, masked, every, settings.repetition_span, logits.size(-1))
+        random = uniform(noise.PROPOSAL)[masked] if settings.temperature else None
+        token, c = propose(logits, settings, random, repeats)
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
 
@@ -121,15 +136,27 @@ def denoise(
             return torch.full(masked.shape, -torch.inf, device=masked.device).masked_scatter(masked, values)
 
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
-        active = ~frozen & (left > 0)[:, None]
-        look = Look(masked, active, score, left, total, hidden_t, hidden_s, uniform, spread)
+        look = Look(
+            masked=masked,
+            maskable=~frozen & (left > 0)[:, None],
+            score=score,
+            confidence=confidence,
+            calm=calm.update(logits, masked) if calm else _no_calm(masked),
+            left=left,
+            total=total,
+            time=1 - (index - 1) / steps if hidden else 0.0,
+            hidden_t=hidden_t,
+            hidden_s=hidden_s,
+            noise=uniform,
+            spread=spread,
+        )
         commit = rule.commit(look, settings)
         if index == steps:
             forced = forced + (masked & ~commit).sum(1)
             commit = masked
         still = masked & ~commit
         if rule.remask:
-            still = still | (active & rule.remask(look, settings))
+            still = still | (look.maskable & rule.remask(look, settings))
         committed, remasked = masked & ~still, still & ~masked
         before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, denoiser.mask_id)
         confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
@@ -142,10 +169,14 @@ def denoise(
             committed=committed,
             remasked=remasked,
             draft=draft,
-            masked=masked,
+            masked=masked | outside,
             calls=calls,
             forced=forced,
         )
+
+
+def _no_calm(masked: Tensor) -> Tensor:
+    return torch.zeros((), dtype=torch.int64, device=masked.device).expand_as(masked)
 
 
 def _check(masked: Tensor, frozen: Tensor) -> None:
@@ -165,6 +196,86 @@ def _merge(old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Ten
     return merged
 
 
+def in_blocks(
+    denoiser: Denoiser,
+    canvas: Tensor,
+    frozen: Tensor | None = None,
+    settings: DecodeSettings | None = None,
+    *,
+    rows: Tensor | None = None,
+    first_place: int = 0,
+) -> Iterator[Step]:
+    """As `denoise`, in blocks of `settings.block` places from each row's first maskable one, one after another.
+
+    The decoder's steps are shared out evenly among the blocks of the row that has most, at least one each.
+    (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps so.) Without
+    blocks it is `denoise`.
+    """
+    settings = settings or DecodeSettings()
+    masked = canvas == denoiser.mask_id
+    frozen = ~masked if frozen is None else frozen
+    if not settings.block:
+        yield from denoise(denoiser, canvas, frozen, settings, rows=rows, first_place=first_place)
+        return
+    _check(masked, frozen)
+    block, count = _blocks(frozen, settings.block)
+    steps, start = _share(plan(settings)[1], count), _beginning(canvas, masked)
+    whole = start
+    for n in range(count):
+        within, before = block == n, whole
+        for step in denoise(
+            denoiser,
+            before.tokens,
+            frozen,
+            settings,
+            rows=rows,
+            first_place=first_place,
+            within=within & ~frozen,
+            steps=steps,
+        ):
+            whole = replace(
+                step,
+                index=before.index + step.index,
+                # To the loop the tokens of earlier blocks were given; they keep the c they were revealed with.
+                confidence=torch.where(within, step.confidence, before.confidence),
+                calls=before.calls + step.calls,
+                forced=before.forced + step.forced,
+            )
+            yield whole
+
+
+def _blocks(frozen: Tensor, size: int) -> tuple[Tensor, int]:
+    """(B, L) int64: the block of each place, below 0 before the first maskable one; and how many there are."""
+    places = torch.arange(frozen.size(1), device=frozen.device)
+    free = ~frozen
+    block = (places - free.int().argmax(1, keepdim=True)).div(size, rounding_mode="floor")
+    return block, 1 + max(0, int(block.masked_fill(frozen, 0).max())) if free.any() else 0
+
+
+def _share(steps: int, blocks: int) -> int:
+    """The steps of one block; 0, which is no cap, stays so."""
+    return -(-steps // max(1, blocks))
+
+
+def most_steps(settings: DecodeSettings, frozen: Tensor, window: int, overlap: int) -> int:
+    """How many steps `slide` takes for a canvas with those `frozen` places (L,) at most; 0: there is no cap."""
+    steps, total, start, done = plan(settings)[1], 0, 0, 0
+    while done < len(frozen):
+        end = min(start + window, len(frozen))
+        held = frozen[start:end].clone()
+        held[: done - start] = True
+        count = _blocks(held[None], settings.block)[1] if settings.block else 1
+        total += count * _share(steps, count)
+        start, done = end - overlap, end
+    return total
+
+
+def _beginning(canvas: Tensor, masked: Tensor) -> Step:
+    """A canvas before its first step."""
+    nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
+    return Step(0, canvas, (~masked).float(), nothing, nothing, canvas, masked, none, none)
+
+
 def slide(
     denoiser: Denoiser,
     canvas: Tensor,
@@ -180,36 +291,29 @@ def slide(
     The window moves from left to right; the last `overlap` places of one are the frozen start of the next. Steps are
     of the whole canvas and numbered through.
     """
-    settings = settings or DecodeSettings()
     length = canvas.size(1)
     if not 0 <= overlap < window:
         raise TdiffError(f"the overlap of a sliding canvas must be below the window of {window} places; got {overlap}")
     if length <= window:
-        yield from denoise(denoiser, canvas, frozen, settings, rows=rows)
+        yield from in_blocks(denoiser, canvas, frozen, settings, rows=rows)
         return
     masked = canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
     _check(masked, frozen)
-    nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
-    whole = Step(0, canvas, (~masked).float(), nothing, nothing, canvas, masked, none, none)
+    nothing, whole = torch.zeros_like(masked), _beginning(canvas, masked)
     start = done = 0
     while done < length:
         view = slice(start, min(start + window, length))
         held = frozen[:, view].clone()
         held[:, : done - start] = True
         before = replace(whole, committed=nothing, remasked=nothing)
-        for step in denoise(denoiser, before.tokens[:, view], held, settings, rows=rows, first_place=start):
+        for step in in_blocks(denoiser, before.tokens[:, view], held, settings, rows=rows, first_place=start):
             pasted = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
             # To the window these places were given; they keep the c they were revealed with.
             pasted["confidence"][:, start:done] = before.confidence[:, start:done]
             whole = Step(**pasted)
             yield whole
         start, done = view.stop - overlap, view.stop
-
-
-def windows(length: int, window: int, overlap: int) -> int:
-    """How many windows `slide` takes for a canvas of that length."""
-    return 1 if length <= window else 1 + -(-(length - window) // (window - overlap))
 
 
 def _paste(whole: Any, part: Any, view: slice) -> Any:

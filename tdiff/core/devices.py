@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 
 import torch
@@ -22,6 +23,36 @@ def choose(name: str) -> str:
             f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in there.items() if p)}"
         )
     return name
+
+
+def in_bfloat16(wanted: str, device: str) -> bool:
+    """Whether products are to be taken in bfloat16: `wanted` is auto, float32 or bfloat16.
+
+    Raises TdiffError for a CPU that has no fast ones: there they can take a hundred times as long.
+    """
+    if wanted != "bfloat16":
+        return wanted == "auto" and device == "cuda"
+    if device == "cpu" and (slower := _slowdown()) > 1:
+        raise TdiffError(
+            f"train.precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of "
+            "train.precision float32"
+        )
+    return True
+
+
+def _slowdown() -> float:
+    """How many times as long a product takes in bfloat16 as in float32, on this CPU."""
+    times = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(256, 256, dtype=dtype)
+        a @ a
+        taken = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            a @ a
+            taken.append(time.perf_counter() - begun)
+        times[dtype] = min(taken)
+    return times[torch.bfloat16] / times[torch.float32]
 
 
 def gpu_report(device: str) -> dict[str, float]:

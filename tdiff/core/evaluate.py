@@ -16,7 +16,7 @@ from tdiff.core.corpora import Absent
 from tdiff.core.objective import likelihood
 from tdiff.errors import TdiffError
 
-PARTS = ("all", "train", "val")
+PARTS = ("all", "train", "tuning", "val")
 Progress = Callable[[int, int], None]
 _DRAWS = 4  # for each window, where no number is given
 LEAST_DRAWS = 64
@@ -50,20 +50,20 @@ def evaluate(
 ) -> Score:
     """The bound of `model` on the text of `sources`, or on the model's own corpus.
 
-    `part` is all, train (the first nine tenths) or val (the last); by default all of the text given, and val of the
-    model's own corpus. `draws` masks are drawn for each window; None: 4, or more for a text of few windows, so that its
-    interval means something. `progress` is told the windows masked so far and of how many. Raises TdiffError where a
-    corpus cannot be had.
+    `part` is all, train (the first nine tenths), tuning (the end of train that `data.held_out` can keep back) or val
+    (the last tenth); by default all of the text given, and of the model's own corpus what it held out. `draws` masks
+    are drawn for each window; None: 4, or more for a text of few windows, so that its interval means something.
+    `progress` is told the windows masked so far and of how many. Raises TdiffError where a corpus cannot be had.
     """
     if part is not None and part not in PARTS:
         raise TdiffError(f"--split takes {', '.join(PARTS)}; got {part!r}")
     if draws is not None and draws < 1:
         raise TdiffError(f"--draws must be at least 1; got {draws}")
-    part = part or ("all" if sources else "val")
+    part = part or ("all" if sources else {"tenth": "val", "tuning": "tuning"}[model.origin.held_out])
     begun = time.perf_counter()
     corpus = corpus_of(model, sources, text_field, f" --split {part}")
     training, held_out = corpus.split()
-    text = {"all": corpus.text, "train": training, "val": held_out}[part]
+    text = {"all": corpus.text, "train": training, "tuning": corpus.split("tuning")[1], "val": held_out}[part]
     ids = model.tokenizer.encode(text, corpus.name)
     asked, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
     result = score(model.network, ids, model.tokenizer.lengths, draws=asked, least=least, seed=seed, progress=progress)

@@ -17,7 +17,7 @@ from tdiff import __version__
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 from tdiff.core.checkpoint import LoadedModel
-from tdiff.core.denoise import Step, plan, slide, windows
+from tdiff.core.denoise import Step, most_steps, plan, slide
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.templates import Template
@@ -110,7 +110,8 @@ def narrate(
 ) -> Iterator[TraceLine]:
     """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
     begun = time.perf_counter()
-    start = (filled(model, template) if template else canvas(model, [prompt], length))[0].tolist()
+    begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
+    start, frozen = begin.tolist(), begin != model.network.mask_id
     given = [(place, _piece(model, place, i), i) for place, i in enumerate(start) if i != model.network.mask_id]
     total = len(start) - len(given)
     yield TraceHeader(
@@ -123,7 +124,7 @@ def narrate(
         prompt=prompt,
         cells=len(start),
         given=given,
-        steps=plan(settings)[1] * windows(len(start), model.network.shape.window, overlap(model)),
+        steps=most_steps(settings, frozen, model.network.shape.window, overlap(model)),
     )
     left, step = total, None
     for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):

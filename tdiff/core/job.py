@@ -7,6 +7,7 @@ nothing but the step need be stored.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import math
 import os
@@ -23,7 +24,7 @@ from torch import Tensor
 from tdiff import __version__, records
 from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import devices, noise, tokenizers
-from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors, save_model
+from tdiff.core.checkpoint import LoadedModel, Origin, load_model, put_weights, read_tensors, save_model
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
@@ -51,8 +52,9 @@ class Job:
     def __init__(self, settings: Settings, run: Run, corpus: Corpus) -> None:
         self.settings, self.run, self.corpus = settings, run, corpus
         self.device = devices.choose(settings.train.device)
+        self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds = 0, 0.0
-        training, held_out = corpus.split()
+        training, held_out = corpus.split(settings.data.held_out)
         self.tokenizer = _tokenizer(settings, run, corpus.text, training)
         self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
         self.held_out = self.tokenizer.encode(held_out, "the corpus")
@@ -74,15 +76,22 @@ class Job:
                 conv=model.conv,
                 time_conditioning=model.time_conditioning,
                 timesteps=objective.timesteps if model.time_conditioning else 0,
-            )
+                hidden=model.hidden,
+                classic=model.classic,
+                tied=model.tied,
+                self_conditioning=model.self_conditioning,
+            ),
+            settings.train.dropout,
         )
         self.network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
+        if settings.train.init and not run.state.exists():  # else a resume: they come from there
+            _begin_from(load_model(settings.train.init), self.network)
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Listed once: walking the modules three times a step is 2% of a small one.
         self.weights: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
-        self.optimizers = _optimizers(self.network, settings.train, self.device)
+        self.optimizers = _optimizers(self.network, settings.train, self.device, self.bfloat16)
         self.schedule = schedule(objective.schedule)
         self.unmaskable = torch.tensor(
             [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
@@ -118,6 +127,8 @@ class Job:
         """One optimizer step. Returns the losses of its batches and the gradient's norm before clipping."""
         options = self.settings.train
         generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, noise.TRAINING))
+        if options.dropout or self.settings.model.self_conditioning:  # they draw from torch's own generator
+            torch.manual_seed(noise.mix(options.seed, self.step, noise.DROPOUT))
         losses = self._gradients(generator)
         norm = self._clip(options.clip or math.inf)
         for optimizer in self.optimizers:
@@ -135,10 +146,11 @@ class Job:
         """Add up the gradients of one optimizer step's batches. Returns their losses."""
         accumulate, timesteps = self.settings.train.accumulate, self.settings.objective.timesteps
         losses = []
+        clip = self.settings.objective.least_masked, self.settings.objective.most_masked
         for _ in range(accumulate):
             tokens, maskable = self.batch(generator)
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-                loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator)
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator, clip)
             torch.autograd.backward(loss.nats / accumulate)
             losses.append(loss)
         return losses
@@ -215,6 +227,7 @@ class Job:
             steps=self.step,
             tokens=self.step * step_tokens(self.settings),
             corpus_sha256=self.corpus_sha256,
+            held_out=data.held_out,
         )
 
     def start_record(self) -> records.Start:
@@ -315,7 +328,9 @@ def _total_steps(settings: Settings, tokens: int) -> int:
     return options.steps
 
 
-def _optimizers(network: Transformer, options: TrainSettings, device: str) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    network: Transformer, options: TrainSettings, device: str, bfloat16: bool
+) -> list[torch.optim.Optimizer]:
     """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest; only those matrices decay."""
     matrices = [p for name, p in network.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
     chosen = {id(p) for p in matrices}
@@ -328,7 +343,7 @@ def _optimizers(network: Transformer, options: TrainSettings, device: str) -> li
         return torch.optim.AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
 
     if options.optimizer == "muon":
-        return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}])]
+        return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
     return [adamw(plain, matrix | {"peak": options.lr})]
 
 
@@ -337,7 +352,29 @@ def _tokenizer(settings: Settings, run: Run, text: str, training: str) -> TextTo
     own = run.model / "tokenizer.json"
     if own.exists():
         return tokenizers.load(own)
+    if settings.train.init:
+        model = load_model(settings.train.init)
+        if not isinstance(model.tokenizer, TextTokenizer):
+            raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
+        return model.tokenizer
     return tokenizers.learn(settings.data.tokenizer, text, training, settings.data.unknown == "token")
+
+
+def _begin_from(model: LoadedModel, network: Transformer) -> None:
+    """Copy a model's weights; the blocks of the network beyond the model's stay as they are, and write nothing yet.
+
+    Raises TdiffError where anything but the number of blocks differs.
+    """
+    if not isinstance(model.network, Transformer):
+        raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
+    for name, theirs in dataclasses.asdict(model.network.shape).items():
+        ours = getattr(network.shape, name)
+        if ours != theirs and not (name == "layers" and ours > theirs):
+            raise TdiffError(
+                f"{model.name} cannot be gone on from: its {name} is {theirs}, here it is {ours}; only model.layers "
+                "may be larger"
+            )
+    network.load_state_dict(network.state_dict() | model.network.state_dict())
 
 
 def _openings(training: str, context: int) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 One architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide, time
 conditioning by a table of 128 rows). Rotary positions, RMSNorm without parameters, queries and keys normalised, squared
-ReLU, no biases, zero-initialised output projections. What it does not know: schedules, text, and how it is trained.
+ReLU, no biases, zero-initialised output projections; the classic blocks that these replaced stand beside them, to be
+compared. What it does not know: schedules, text, and how it is trained.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ class Shape:
     time_conditioning: bool = False
     timesteps: int = 0
     """With time conditioning: rows of the table of times, 0 for continuous time."""
+    hidden: int = 0
+    """Width of the MLP's inner layer, 0 for four times the width."""
+    classic: bool = False
+    """Learned positions, LayerNorm and GELU."""
+    tied: bool = False
+    """The output matrix is the token embedding, scaled."""
+    self_conditioning: bool = False
+    """A second pass sees what the first one proposed."""
 
 
 def norm(x: Tensor) -> Tensor:
@@ -68,7 +77,7 @@ class Neighbours(nn.Module):
 
 
 class Attention(nn.Module):
-    """Bidirectional multi-head attention with rotary positions and normalised queries and keys."""
+    """Bidirectional multi-head attention; with rotary positions, queries and keys are turned and normalised."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -78,46 +87,61 @@ class Attention(nn.Module):
         self.c_v = nn.Linear(width, width, bias=False)
         self.c_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None) -> Tensor:
-        """`x` (B, L, width); `attend` (B, 1, 1, L) bool, true at places that may be attended, or None for all."""
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
+        """`x` (B, L, width); `turn` cosines and sines (L, D/2) of rotary positions, or None; `attend` (B, 1, 1, L)
+        bool, true at places that may be attended, or None for all.
+        """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.c_q, self.c_k, self.c_v)
         )
-        q, k = norm(rotary(q, cos, sin)), norm(rotary(k, cos, sin))
+        if turn is not None:
+            q, k = norm(rotary(q, *turn)), norm(rotary(k, *turn))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
         out: Tensor = self.c_proj(y.transpose(1, 2).flatten(-2))
         return out
 
 
 class MLP(nn.Module):
-    """Two matrices with a squared ReLU between them (Primer, arXiv:2109.08668)."""
+    """Two matrices with a squared ReLU between them (Primer, arXiv:2109.08668), or a GELU."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int, classic: bool) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width, bias=False)
-        self.c_proj = nn.Linear(4 * width, width, bias=False)
+        self.classic = classic
+        self.c_fc = nn.Linear(width, hidden, bias=False)
+        self.c_proj = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, width) to the same."""
-        out: Tensor = self.c_proj(F.relu(self.c_fc(x)).square())
+        inner = self.c_fc(x)
+        out: Tensor = self.c_proj(F.gelu(inner) if self.classic else F.relu(inner).square())
         return out
+
+
+def _norm(shape: Shape) -> nn.Module:
+    """The normalisation of the residual stream; without parameters but for the classic one."""
+    return nn.LayerNorm(shape.width) if shape.classic else nn.RMSNorm(shape.width, elementwise_affine=False)
 
 
 class Block(nn.Module):
     """Attention, then MLP, each on the normalised residual stream."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
+        self.norm_attn, self.norm_mlp = _norm(shape), _norm(shape)
         self.attn = Attention(shape.width, shape.heads)
-        self.mlp = MLP(shape.width)
+        self.mlp = MLP(shape.width, shape.hidden or 4 * shape.width, shape.classic)
         self.near_attn = Neighbours(shape.width, shape.conv) if shape.conv else nn.Identity()
         self.near_mlp = Neighbours(shape.width, shape.conv) if shape.conv else nn.Identity()
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
         """(B, L, width) to the same."""
-        x = x + self.attn(self.near_attn(norm(x)), cos, sin, attend)
-        out: Tensor = x + self.mlp(self.near_mlp(norm(x)))
+        x = x + self._thinned(self.attn(self.near_attn(self.norm_attn(x)), turn, attend))
+        out: Tensor = x + self._thinned(self.mlp(self.near_mlp(self.norm_mlp(x))))
         return out
+
+    def _thinned(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Time(nn.Module):
@@ -152,13 +176,16 @@ class Transformer(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.dropout = shape, dropout
         self.token_emb = nn.Embedding(shape.vocab_size, shape.width)
         self.time_emb = Time(shape.width, shape.timesteps) if shape.time_conditioning else None
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.output_head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.place_emb = nn.Embedding(shape.window, shape.width) if shape.classic else None
+        self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
+        self.norm_out = _norm(shape)
+        self.output_head = Tied(self.token_emb) if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.feedback = nn.Linear(shape.vocab_size, shape.width, bias=False) if shape.self_conditioning else None
         suppress = torch.zeros(shape.vocab_size)
         suppress[list(shape.suppressed)] = -torch.inf
         half = shape.width // shape.heads // 2
@@ -174,31 +201,74 @@ class Transformer(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Draw fresh weights: what writes to the residual stream and the head start at zero."""
         nn.init.normal_(self.token_emb.weight, generator=generator)
-        nn.init.zeros_(self.output_head.weight)
+        for zero in (self.output_head, self.feedback):
+            if zero is not None:
+                nn.init.zeros_(next(zero.parameters(recurse=False)))
+        if self.place_emb is not None:
+            nn.init.normal_(self.place_emb.weight, generator=generator)
         for name, weight in self.blocks.named_parameters():
-            if weight.ndim < 2 or name.endswith("c_proj.weight") or ".near_" in name:
+            if weight.ndim < 2:  # gains and shifts of the classic norms, which begin as they are
+                continue
+            if name.endswith("c_proj.weight") or ".near_" in name:
                 nn.init.zeros_(weight)
             else:
                 bound = math.sqrt(3 / weight.size(1))
                 nn.init.uniform_(weight, -bound, bound, generator=generator)
 
-    def trunk(self, tokens: Tensor, share: Tensor, attention: Tensor | None = None) -> Tensor:
-        """Features (B, L, width) of `tokens` (B, L): everything but the head."""
+    def trunk(
+        self, tokens: Tensor, share: Tensor, attention: Tensor | None = None, guess: Tensor | None = None
+    ) -> Tensor:
+        """Features (B, L, width) of `tokens` (B, L): all but the head. `guess` (B, L, width) is added first."""
+        length = tokens.size(1)
         x = self.token_emb(tokens)
+        if guess is not None:
+            x = x + guess
         if self.time_emb is not None:
             x = x + self.time_emb(share)
+        if self.place_emb is not None:
+            x = x + self.place_emb.weight[:length]
         x = norm(x)
+        if self.dropout:
+            x = F.dropout(x, self.dropout, self.training)
         attend = None if attention is None else attention[:, None, None]
-        cos, sin = self.cos[: tokens.size(1)], self.sin[: tokens.size(1)]
+        turn = None if self.shape.classic else (self.cos[:length], self.sin[:length])
         for block in self.blocks:
-            x = block(x, cos, sin, attend)
-        return norm(x)
+            x = block(x, turn, attend)
+        out: Tensor = self.norm_out(x)
+        return out
 
     def forward(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor | None = None) -> Tensor:
         """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true.
 
         `tokens` (B, L) int64 with L <= window; `share` (B,) float32, see `Time`; `attention` (B, L) bool, false at
-        padding, which no place attends to. The head is computed at those places only.
+        padding, which no place attends to. The head is computed at those places only. In training, a model with
+        self-conditioning sees what it proposed in half of the calls, by torch's own random numbers.
         """
-        logits: Tensor = self.output_head(self.trunk(tokens, share, attention)[where])
+        guess = None
+        if self.feedback is not None and not (self.training and bool(torch.rand(()) < 0.5)):
+            with torch.no_grad():  # the first pass is not trained through (Chen et al. 2022)
+                proposed = self._at(tokens, share, where, attention).softmax(-1)
+            seen = self.feedback(proposed)
+            guess = seen.new_zeros(*tokens.shape, seen.size(-1)).index_put(where.nonzero(as_tuple=True), seen)
+        return self._at(tokens, share, where, attention, guess)
+
+    def _at(self, tokens: Tensor, share: Tensor, where: Tensor, *more: Tensor | None) -> Tensor:
+        logits: Tensor = self.output_head(self.trunk(tokens, share, *more)[where])
         return logits.float() + self.suppress
+
+
+class Tied(nn.Module):
+    """An output matrix that is the token embedding (Press and Wolf 2017, arXiv:1608.05859), times one learned number,
+    zero at the start.
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(1))
+        # In a tuple, or the matrix would be a second parameter of the same name.
+        self._embedding = (embedding,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, width) to logits (N, V)."""
+        matrix = self._embedding[0].weight
+        return F.linear(x, matrix) * (self.gain / math.sqrt(matrix.size(1)))

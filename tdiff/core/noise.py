@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # What a number is for: the streams that one key (seed, step, row, place) has.
-PROPOSAL, ORDER, REMASK, EVALUATION, OPENING, TRAINING = range(6)
+PROPOSAL, ORDER, REMASK, EVALUATION, OPENING, TRAINING, DROPOUT = range(7)
 _MASK64 = (1 << 64) - 1
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 

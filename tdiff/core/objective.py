@@ -63,20 +63,28 @@ def bound(
     schedule: Schedule,
     timesteps: int,
     generator: torch.Generator,
+    masked_share: tuple[float, float] = (0.0, 1.0),
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row.
 
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
-    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). The denoiser is told the
-    share of maskable places that really are masked.
+    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
+    hidden(t) lies within `masked_share`; where that is not all of 0..1 the loss is that part of the bound, and no
+    bound. The denoiser is told the share of maskable places that really are masked.
     """
     u = times(len(tokens), generator)
+    least, most = masked_share
+    first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
-        i = (timesteps * (1.0 - u)).ceil()  # 1..T: u lies in [0, 1)
-        t, weight = i / timesteps, schedule.discrete_weight(i, timesteps)
+        # The steps first..last of 1..T, at least one; u lies in [0, 1).
+        first_step = max(1, math.ceil(timesteps * first))
+        drawn = max(1, math.floor(timesteps * last) - first_step + 1)
+        i = first_step - 1 + (drawn * (1.0 - u)).ceil()
+        t, weight = i / timesteps, schedule.discrete_weight(i, timesteps) * (drawn / timesteps)
     else:
-        t = _FIRST_TIME + (1.0 - _FIRST_TIME) * u
-        weight = schedule.weight(t) * (1.0 - _FIRST_TIME)
+        first = max(first, _FIRST_TIME)
+        t = first + (last - first) * u
+        weight = schedule.weight(t) * (last - first)
     chance = torch.rand(tokens.shape, generator=generator, device=tokens.device)
     masked = maskable & (chance < schedule.hidden(t)[:, None])
     count, total = masked.sum(1), maskable.sum(1)

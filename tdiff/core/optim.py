@@ -1,7 +1,7 @@
 """Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024).
 
 torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a hundred times slower than float32.
-Here the matrices of one shape go through the iteration together, in float32 on a CPU.
+Here the matrices of one shape go through the iteration together, in bfloat16 only where that was asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Muon(torch.optim.Optimizer):
         lr: float = 2e-2,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        bfloat16: bool = False,
     ) -> None:
+        self._bfloat16 = bfloat16
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -43,19 +45,22 @@ class Muon(torch.optim.Optimizer):
                         self.state[p]["momentum"] = torch.zeros_like(p)
                 buffers = [self.state[p]["momentum"] for p in params]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-                update = orthogonal(torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])))
+                update = orthogonal(
+                    torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])), self._bfloat16
+                )
                 scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 if group["weight_decay"]:
                     torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(params, list(update.unbind()), alpha=-scale)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonal(matrices: Tensor, bfloat16: bool = False) -> Tensor:
     """`matrices` (n, a, b) with their singular values brought near 1, by five quintic Newton-Schulz steps.
 
-    The coefficients are Muon's: they trade exactness (values end in about 0.7..1.2) for the steepest start.
+    The coefficients are Muon's: they trade exactness (values end in about 0.7..1.2) for the steepest start, which
+    bfloat16 is good enough for.
     """
-    x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
+    x: Tensor = matrices.bfloat16() if bfloat16 else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x

@@ -45,6 +45,17 @@ class Schedule:
         now, before = self.hidden(i / timesteps), self.hidden((i - 1) / timesteps)
         return timesteps * (now - before) / now
 
+    def time(self, share: float) -> float:
+        """The time at which that share, 0 to 1, is hidden: hidden() rises, so by halving."""
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if float(self.hidden(torch.tensor(middle, dtype=torch.float64))) < share:
+                low = middle
+            else:
+                high = middle
+        return high
+
     def grid(self, steps: int) -> list[float]:
         """hidden() at the `steps` + 1 equally spaced times from 1 down to 0."""
         times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
