@@ -5,9 +5,11 @@ stdout is data, stderr is talk. A TdiffError is one line on stderr and exit code
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -27,24 +29,55 @@ app = typer.Typer(
 BAD_INPUT = 2
 _FAILED = 1
 _INTERRUPTED = 130
-_DECODERS = (
-    "confidence, factor, entropy-bounded, topk, schedule, margin, entropy, ancestral, first-hitting, random or refill. "
-    "[default: confidence]"
+_RULES = (
+    "confidence, factor, entropy-bounded, klass, topk, schedule, margin, entropy, ancestral, remdm, first-hitting, "
+    "random or refill. [confidence]"
 )
-# The options of a generation, which `generate` and `watch` share.
-_Decoder = Annotated[str | None, typer.Option(help=_DECODERS)]
-_Threshold = Annotated[float | None, typer.Option(help="confidence: reveal what is at least so sure. [0.7]")]
-_K = Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")]
-_Factor = Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")]
-_Gamma = Annotated[float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")]
-_Rank = Annotated[
-    str | None, typer.Option(help="Which places come first: by confidence, margin or entropy. [confidence]")
-]
-_Steps = Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")]
-_Schedule = Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")]
-_Temperature = Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")]
-_TopK = Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")]
-_TopP = Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")]
+# The options of a generation, which `generate` and `watch` share: fields of config.DecodeSettings.
+_DECODING: dict[str, Any] = {
+    "decoder": Annotated[str | None, typer.Option(help=_RULES)],
+    "threshold": Annotated[float | None, typer.Option(help="confidence, klass: reveal what is so sure. [0.7, 0.9]")],
+    "k": Annotated[int | None, typer.Option("--k", help="topk: places revealed a step. [a tenth of the length]")],
+    "factor": Annotated[float | None, typer.Option(help="factor: how unsure places together may be. [1]")],
+    "gamma": Annotated[float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")],
+    "kl": Annotated[float | None, typer.Option("--kl", help="klass: nats a place may move in a call. [0.01]")],
+    "history": Annotated[int | None, typer.Option(help="klass: calls for which it must not. [2]")],
+    "rank": Annotated[str | None, typer.Option(help="What comes first, by confidence, margin or entropy.")],
+    "remask": Annotated[str | None, typer.Option(help="remdm: cap, rescale, conf or loop. [cap]")],
+    "eta": Annotated[float | None, typer.Option(help="remdm: the rate of masking again. [by --remask]")],
+    "t_on": Annotated[float | None, typer.Option("--t-on", help="remdm, loop: masks again from here ... [0.55]")],
+    "t_off": Annotated[float | None, typer.Option("--t-off", help="... to here. [0.05]")],
+    "alpha_on": Annotated[float | None, typer.Option("--alpha-on", help="remdm, loop: the share revealed. [0.9]")],
+    "block": Annotated[int | None, typer.Option(help="Finish blocks of so many places, from the left.")],
+    "steps": Annotated[int | None, typer.Option(help="Steps of a scheduled decoder; a cap for the others.")],
+    "schedule": Annotated[str | None, typer.Option(help="Masking schedule of the scheduled decoders. [linear]")],
+    "temperature": Annotated[float | None, typer.Option(help="Of drawn tokens; 0 is greedy. [1]")],
+    "top_k": Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens.")],
+    "top_p": Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest share p (nucleus).")],
+    "repetition_penalty": Annotated[
+        float | None, typer.Option("--repetition-penalty", help="Power of the probability of what repeats. [1]")
+    ],
+    "repetition_span": Annotated[
+        int | None, typer.Option("--repetition-span", help="Tokens that make a repetition. [1]")
+    ],
+}
+
+
+def _with_decoding(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command those options in place of its last parameter, which is told the ones that were given."""
+    own = inspect.signature(command, eval_str=True).parameters
+
+    def run(**given: Any) -> None:
+        chosen = {name: value for name in _DECODING if (value := given.pop(name)) is not None}
+        command(**given, decoding=chosen)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in _DECODING.items()]
+    mine = [parameter.replace(kind=keyword) for name, parameter in own.items() if name != "decoding"]
+    run.__signature__ = inspect.Signature([*mine, *options])  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*mine, *options)}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
 
 
 def main() -> NoReturn:
@@ -170,19 +203,12 @@ def train(
 
 
 @app.command()
+@_with_decoding
 def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="Text to go on from; without it, an opening of the model's.")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
-    decoder: _Decoder = None,
-    threshold: _Threshold = None,
-    k: _K = None,
-    factor: _Factor = None,
-    gamma: _Gamma = None,
-    rank: _Rank = None,
-    steps: _Steps = None,
-    schedule: _Schedule = None,
     length: Annotated[
         int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
     ] = 0,
@@ -191,32 +217,25 @@ def generate(
     ] = None,
     prefix: Annotated[str | None, typer.Option(help="What comes before a gap of --length tokens ...")] = None,
     suffix: Annotated[str | None, typer.Option(help="... and what comes after it.")] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="Prompts and templates as JSON lines: a text for each ..."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="... to this file; begun already, it is gone on with.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
-    temperature: _Temperature = None,
-    top_k: _TopK = None,
-    top_p: _TopP = None,
     seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="The trace as JSON lines, a step at a time.")] = False,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the trace.")] = None,
+    *,
+    decoding: dict[str, Any],
 ) -> None:
     """Generate text; on a terminal, blocks resolve in place. In a pipe there is the text alone."""
     from tdiff import generation
 
-    options = {
-        "decoder": decoder,
-        "threshold": threshold,
-        "k": k,
-        "factor": factor,
-        "gamma": gamma,
-        "rank": rank,
-        "steps": steps,
-        "schedule": schedule,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
     request = generation.Request(
         prompt=prompt,
         model=model,
@@ -224,12 +243,22 @@ def generate(
         samples=samples,
         length=length,
         seed=seed,
-        options={name: value for name, value in options.items() if value is not None},
+        options=decoding,
         template=template,
         prefix=prefix,
         suffix=suffix,
     )
-    generation.generate(request, as_json=as_json, stream=stream, trace=trace)
+    if input_ is None and output is None:
+        generation.generate(request, as_json=as_json, stream=stream, trace=trace)
+        return
+    if input_ is None:
+        raise TdiffError("--output takes the texts of --input FILE; for one text, redirect stdout")
+    if stream or trace:
+        raise TdiffError("--stream and --trace tell of one text; --input writes many")
+
+    from tdiff import batches
+
+    batches.generate(request, input_, output)
 
 
 @app.command("eval")
@@ -312,6 +341,7 @@ def compare(
 
 
 @app.command()
+@_with_decoding
 def watch(
     what: Annotated[
         list[str] | None,
@@ -322,18 +352,7 @@ def watch(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model writes. [the watched run's newest weights]")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
-    decoder: _Decoder = None,
-    threshold: _Threshold = None,
-    k: _K = None,
-    factor: _Factor = None,
-    gamma: _Gamma = None,
-    rank: _Rank = None,
-    steps: _Steps = None,
-    schedule: _Schedule = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
-    temperature: _Temperature = None,
-    top_k: _TopK = None,
-    top_p: _TopP = None,
     seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
     device: Annotated[str, typer.Option(help="Where the model writes: auto, cuda, mps or cpu.")] = "auto",
     every: Annotated[float, typer.Option(help="Seconds between the end of a text and the next.")] = 5.0,
@@ -347,24 +366,13 @@ def watch(
     doctor: Annotated[
         bool, typer.Option("--doctor", help="What was found out about this terminal, and chosen.")
     ] = False,
+    *,
+    decoding: dict[str, Any],
 ) -> None:
     """Watch generation and training, live. q leaves, ? shows the keys."""
     from tdiff import watching
     from tdiff.watch.options import Options
 
-    decoding = {
-        "decoder": decoder,
-        "threshold": threshold,
-        "k": k,
-        "factor": factor,
-        "gamma": gamma,
-        "rank": rank,
-        "steps": steps,
-        "schedule": schedule,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
     options = Options(
         targets=tuple(what or ()),
         model=model,
@@ -372,7 +380,7 @@ def watch(
         length=length,
         seed=seed,
         device=device,
-        decoding={name: value for name, value in decoding.items() if value is not None},
+        decoding=decoding,
         every=every,
         once=once,
         as_json=as_json,

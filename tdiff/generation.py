@@ -62,15 +62,16 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
         )
-    _one_way(request)
-    gaps = templates.parse(request.template) if request.template is not None else ()
+    one_way(request)
+    if request.template is not None:
+        templates.parse(request.template)  # before a model is loaded
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     settings = DecodeSettings(seed=seed, **request.options)
 
     from tdiff.core.generate import narrate, told
 
-    model = _load(request)
-    gaps = gaps or _between(model, request)
+    model = load(request)
+    gaps = gaps_of(model, request)
     prompts = _prompts(model, request, seed, gaps)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
@@ -88,7 +89,7 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
             _batches(model, prompts, request.length, settings, as_json, gaps)
 
 
-def _one_way(request: Request) -> None:
+def one_way(request: Request) -> None:
     """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
     ends = request.prefix is not None or request.suffix is not None
     ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
@@ -100,8 +101,13 @@ def _one_way(request: Request) -> None:
         raise TdiffError(f"a template says how long its gaps are: leave out --length {request.length}")
 
 
-def _between(model: LoadedModel, request: Request) -> templates.Template:
-    """The gap between two ends: of the length asked for, else as long as the model's window allows."""
+def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
+    """The text with gaps that is asked for; none where it is a prompt.
+
+    The gap between two ends is of the length asked for, else as long as the model's window allows.
+    """
+    if request.template is not None:
+        return templates.parse(request.template)
     if request.prefix is None and request.suffix is None:
         return ()
     ends = [request.prefix or "", request.suffix or ""]
@@ -115,7 +121,8 @@ def _between(model: LoadedModel, request: Request) -> templates.Template:
     return templates.between(ends[0], request.length or window - used, ends[1])
 
 
-def _load(request: Request) -> LoadedModel:
+def load(request: Request) -> LoadedModel:
+    """The model that is asked for."""
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
 
@@ -135,7 +142,7 @@ def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Te
 
     if gaps:
         filled(model, gaps)
-        return ["".join(part if isinstance(part, str) else f"{{{part}}}" for part in gaps)] * request.samples
+        return [templates.shown(gaps)] * request.samples
     given = request.prompt
     prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
@@ -186,7 +193,12 @@ def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, se
     if not as_json:
         print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
         return
-    line = {
+    print(json_visible(json.dumps(as_data(end, prompt, chosen, seconds, together), ensure_ascii=False)), flush=True)
+
+
+def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
+    """A text and how it came about; `together` tokens were generated in those `seconds`."""
+    return {
         "text": end.text,
         "prompt": prompt,
         "decoder": chosen["decoder"],
@@ -198,7 +210,6 @@ def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, se
         "seconds": round(seconds, 4),
         "tokens_per_second": round(together / seconds, 1) if seconds else None,
     }
-    print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
 
 
 def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:

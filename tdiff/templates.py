@@ -49,6 +49,11 @@ def parse(text: str) -> Template:
     return tuple(parts)
 
 
+def shown(template: Template) -> str:
+    """The text, with its gaps by their lengths."""
+    return "".join(part if isinstance(part, str) else f"{{{part}}}" for part in template)
+
+
 def between(prefix: str, length: int, suffix: str) -> Template:
     """A text with one gap of `length` tokens between its two ends, of which one may be empty."""
     return tuple(part for part in (prefix, length, suffix) if part)

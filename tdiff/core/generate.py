@@ -93,10 +93,14 @@ def generate(
     The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
     """
     start = filled(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
+    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
+
+
+def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
+    """Resolve the masks of the canvases `start` (B, L), whose names for the noise are `rows`."""
     start = start.to(model.network.suppress.device)
-    window = model.network.shape.window
-    names = torch.tensor(range(len(prompts)) if rows is None else rows, device=start.device)
-    yield from slide(model.network, start, window, overlap(model), settings, rows=names)
+    names = torch.tensor(rows, device=start.device)
+    yield from slide(model.network, start, model.network.shape.window, overlap(model), settings, rows=names)
 
 
 def narrate(

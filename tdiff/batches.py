@@ -1,0 +1,259 @@
+"""`tdiff generate --input FILE`: a text for each line of a file, as lines of another, which can be gone on with.
+
+The output is written in the order of the input. What it holds already is kept, so a run that was cut short goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tdiff import templates
+from tdiff.config import MOST, DecodeSettings
+from tdiff.errors import TdiffError
+from tdiff.generation import Request, as_data, gaps_of, load, one_way
+from tdiff.progress import progress_bar
+from tdiff.records import TraceEnd
+from tdiff.visible import json_visible, visible, visible_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tdiff.core.checkpoint import LoadedModel
+
+_BATCH = 64
+"""Texts generated together, of one length."""
+_AHEAD = 8 * _BATCH
+"""Lines looked at together, so that enough are of one length."""
+_FIELDS = ("prompt", "template", "prefix", "suffix", "length")
+_PARTIAL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the input that the model can take."""
+
+    number: int
+    given: Any
+    """What it says."""
+    shown: str
+    """Its prompt or template."""
+    canvas: Tensor
+    """(L,) int64."""
+
+
+class _Unusable(Exception):
+    """A line is passed over, for a reason that was told."""
+
+
+def generate(request: Request, source: str, output: Path | None) -> None:
+    """Generate a text for each line of `source`, a file or `-`, to `output` or stdout.
+
+    A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
+    Bad ones are told by number and passed over; the exit code is 1 then.
+    """
+    if request.samples != 1:
+        raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
+    if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
+        raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
+    lines = _read(source)
+    DecodeSettings(**request.options)
+    done = _Done.of(output) if output is not None else _Done()
+    seed = next((value for value in (request.seed, done.seed) if value is not None), None)
+    settings = DecodeSettings(seed=secrets.randbelow(2**31) if seed is None else seed, **request.options)
+    if done.newest is not None:
+        _same_input(done.newest, dict(lines), str(output))
+    model = load(request)
+    if done.newest is not None:
+        _same_settings(done.newest, model, settings, str(output))
+    todo = [(number, text) for number, text in lines if number > done.last]
+    bad = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
+        print(f"seed {settings.seed}", file=sys.stderr, flush=True)
+        if done.count:
+            print(f"{output} holds {done.count:,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
+        progress = stack.enter_context(progress_bar("generating"))
+        behind = len(lines) - len(todo)
+        waiting = iter(todo)
+        while some := list(islice(waiting, _AHEAD)):
+            good: list[Line] = []
+            for number, text in some:
+                try:
+                    good.append(_line(model, request, number, text))
+                except TdiffError as why:
+                    bad += 1
+                    print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
+            for data in _texts(model, settings, good):
+                file.write(json_visible(json.dumps(data, ensure_ascii=False)) + "\n")
+                file.flush()
+            behind += len(some)
+            if progress:
+                progress(behind, len(lines))
+    if bad:
+        print(f"{bad:,} of {len(lines):,} lines were passed over", file=sys.stderr)
+        sys.exit(_PARTIAL)
+
+
+def _read(source: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as why:
+        raise TdiffError(f"the input {source!r} cannot be read: {why.strerror}") from None
+    lines = [(n, line) for n, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1) if line.strip()]
+    if not lines:
+        raise TdiffError(f"the input {source!r} holds no line")
+    return lines
+
+
+def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
+    """The line, understood. Raises TdiffError for what it should not say, or the model cannot take."""
+    from tdiff.core.generate import canvas, filled
+
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as why:
+        raise TdiffError(f"it is not JSON ({why})") from None
+    asked = {"prompt": given} if isinstance(given, str) else given
+    if not isinstance(asked, Mapping):
+        raise TdiffError("a line is an object or a string")
+    said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
+    if not said.keys() - {"length"}:
+        raise TdiffError("it has none of prompt, template, prefix and suffix")
+    for name, value in said.items():
+        if name == "length":
+            if type(value) is not int or not 0 <= value <= MOST:
+                raise TdiffError(f"length must be a whole number from 0 to {MOST:,}")
+        elif not isinstance(value, str):
+            raise TdiffError(f"{name} must be text")
+        elif any("\ud800" <= c <= "\udfff" for c in value):
+            raise TdiffError(f"{name} is not UTF-8")
+    fields: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
+    mine = replace(request, **fields)
+    one_way(mine)
+    gaps = gaps_of(model, mine)
+    start = filled(model, gaps) if gaps else canvas(model, [mine.prompt or ""], mine.length)
+    return Line(number, given, templates.shown(gaps) if gaps else mine.prompt or "", start[0])
+
+
+def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
+    """The output for the lines, in their order; those of one length are generated together."""
+    from tdiff.core.generate import resolve, told
+
+    groups: dict[tuple[int, ...], list[Line]] = {}
+    for line in lines:
+        masked = (line.canvas == model.network.mask_id).nonzero()[:, 0]
+        # With blocks a row's steps are shared out by the row that has most: there the ends must be the same too.
+        ends = (int(masked[0]), int(masked[-1])) if settings.block else ()
+        groups.setdefault((len(line.canvas), *ends), []).append(line)
+    found: dict[int, dict[str, Any]] = {}
+    numbers = deque(line.number for line in lines)
+    # Groups in the order of their first lines, so that what is due next is never far.
+    for group in groups.values():
+        for i in range(0, len(group), _BATCH):
+            part = group[i : i + _BATCH]
+            begun = time.perf_counter()
+            canvases = _stacked([line.canvas for line in part])
+            step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
+            seconds = time.perf_counter() - begun
+            written = (canvases == model.network.mask_id).sum(1).tolist()
+            for n, line in enumerate(part):
+                end = TraceEnd(
+                    text=model.tokenizer.decode(step.tokens[n]),
+                    model_calls=int(step.calls[n]),
+                    forced=int(step.forced[n]),
+                    tokens=written[n],
+                    seconds=round(seconds, 4),
+                )
+                chosen = told(model, settings, written[n], line.number - 1)
+                told_of = as_data(end, line.shown, chosen, seconds, sum(written))
+                found[line.number] = {"line": line.number, "input": line.given} | told_of
+            while numbers and numbers[0] in found:
+                yield found.pop(numbers.popleft())
+
+
+def _stacked(canvases: list[Tensor]) -> Tensor:
+    import torch
+
+    return torch.stack(canvases)
+
+
+@dataclass(slots=True)
+class _Done:
+    """What an output holds already."""
+
+    last: int = 0
+    """Number of the last input line that is done."""
+    count: int = 0
+    size: int = 0
+    """Bytes of the whole lines."""
+    seed: int | None = None
+    newest: dict[str, Any] | None = None
+    """Its last line."""
+
+    @classmethod
+    def of(cls, output: Path) -> _Done:
+        """Raises TdiffError where the file is not such an output."""
+        try:
+            data = output.read_bytes()
+        except FileNotFoundError:
+            return cls()
+        except OSError as why:
+            raise TdiffError(f"the output {str(output)!r} cannot be read: {why.strerror}") from None
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        try:
+            parsed = [json.loads(line) for line in lines]
+            numbers, last = [one["line"] for one in parsed], parsed[-1] if parsed else None
+            if numbers != sorted(set(numbers)):
+                raise ValueError
+            return cls(numbers[-1] if numbers else 0, len(lines), len(whole), last["seed"] if last else None, last)
+        except (ValueError, KeyError, TypeError):
+            raise TdiffError(
+                f"the output {str(output)!r} exists and is not one of tdiff generate --input; name another file"
+            ) from None
+
+    def opened(self, output: Path) -> IO[str]:
+        """The file, ready for the next line: a torn last one is dropped."""
+        try:
+            file = output.open("r+" if output.exists() else "w", encoding="utf-8", newline="\n")
+            file.truncate(self.size)
+            file.seek(self.size)
+        except OSError as why:
+            raise TdiffError(f"the output {str(output)!r} cannot be written: {why.strerror}") from None
+        return file
+
+
+def _same_input(before: dict[str, Any], lines: dict[int, str], output: str) -> None:
+    """Raises TdiffError where an output was begun from another input."""
+    try:
+        same = json.loads(lines[before["line"]]) == before["input"]
+    except (KeyError, ValueError, RecursionError):
+        same = False
+    if not same:
+        raise TdiffError(f"{output!r} was written from another input: its line {before['line']} is not there")
+
+
+def _same_settings(before: dict[str, Any], model: LoadedModel, settings: DecodeSettings, output: str) -> None:
+    """Raises TdiffError where an output was begun in another way than it would go on."""
+    from tdiff.core.generate import told
+
+    chosen = told(model, settings, 0, 0)
+    then = dict(before.get("settings") or {}, decoder=before.get("decoder"), seed=before.get("seed"))
+    for name, value in chosen.items():
+        if name not in ("length", "row") and then.get(name) != value:
+            raise TdiffError(
+                f"{output!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {value}: go on as it was "
+                "begun, or name another output"
+            )

@@ -1,0 +1,146 @@
+"""`tdiff generate --input FILE --output FILE`: a text for each line of a file."""
+
+import json
+
+import pytest
+
+from tdiff import batches
+
+LINES = [
+    '"hare"',
+    '{"template": "a __ to {5} w"}',
+    "no JSON",
+    '{"prompt": "har", "length": 9, "id": [1, null]}',
+    '{"prefix": "o", "suffix": "w", "length": 3}',
+    "",
+    '{"prompt": "\\u00e9"}',
+    '{"length": 3}',
+    '{"prompt": 3}',
+    '{"prompt": "a", "template": "a _"}',
+    '{"template": "a _", "length": 4}',
+    '{"prompt": "a", "length": -1}',
+    '{"prompt": "a", "length": true}',
+    '{"template": "none"}',
+    "[1]",
+    '{"prompt": "\\ud800"}',
+    '"the"',
+]
+GOOD = [1, 2, 4, 5, 17]
+
+
+@pytest.fixture
+def ask(cli_fast, tiny_run, here):
+    (here / "in.jsonl").write_text("\n".join(LINES) + "\n")
+
+    def run(*arguments: str, stdin: bytes = b"", source: str = "in.jsonl"):
+        common = ("--model", str(tiny_run.path), "--length", "12", "--input", source)
+        return cli_fast("generate", *common, *arguments, stdin=stdin)
+
+    return run
+
+
+def records(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def timeless(text: str) -> list[dict]:
+    return [{k: v for k, v in one.items() if "second" not in k} for one in records(text)]
+
+
+def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
+    done = ask("--output", "out.jsonl", "--seed", "5")
+    assert done.returncode == 1 and done.stdout == ""
+    found = records((here / "out.jsonl").read_text())
+    assert [one["line"] for one in found] == GOOD
+    assert [one["input"] for one in found] == [json.loads(LINES[n - 1]) for n in GOOD]
+    first, second, third, fourth, fifth = (one["text"] for one in found)
+    assert first.startswith("hare") and len(first) == 16
+    assert second[:2] == "a " and second[4:8] == " to " and second[-2:] == " w" and len(second) == 15
+    assert third.startswith("har") and len(third) == 12
+    assert (fourth[0], fourth[-1], len(fourth)) == ("o", "w", 5)
+    assert fifth.startswith("the")
+    assert [one["tokens"] for one in found] == [12, 7, 9, 3, 12]
+    told = [line for line in done.stderr.splitlines() if line.endswith("passed over") and ":" in line]
+    assert [int(line.split(":")[1]) for line in told] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+    assert "11 of 16 lines were passed over" in done.stderr
+
+
+def test_a_text_is_that_of_the_same_line_alone(ask, here):
+    ask("--output", "out.jsonl", "--seed", "5", "--decoder", "ancestral")
+    whole = timeless((here / "out.jsonl").read_text())
+    for n in GOOD:
+        (here / "one.jsonl").write_text("\n" * (n - 1) + LINES[n - 1])
+        assert timeless(ask("--seed", "5", "--decoder", "ancestral", source="one.jsonl").stdout) == [
+            one for one in whole if one["line"] == n
+        ]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 5])
+@pytest.mark.parametrize("torn", ["", '{"line": 4, "inp'])
+def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
+    ask("--output", "out.jsonl", "--seed", "5")
+    whole = (here / "out.jsonl").read_text()
+    lines = whole.splitlines(keepends=True)
+    (here / "out.jsonl").write_text("".join(lines[:kept]) + torn)
+    again = ask("--output", "out.jsonl", *(("--seed", "5") if kept == 0 else ()))  # the seed is that of the file
+    assert timeless((here / "out.jsonl").read_text()) == timeless(whole)
+    assert (here / "out.jsonl").read_text().startswith("".join(lines[:kept]))
+    assert (f"holds {kept} of 16 texts: going on" in again.stderr) == (kept > 0)
+
+
+def test_many_lines_are_written_in_their_order_in_batches(ask, here, monkeypatch):
+    monkeypatch.setattr(batches, "_BATCH", 3)
+    monkeypatch.setattr(batches, "_AHEAD", 7)
+    prompts = [f"{'hare'[: 1 + n % 4]}" for n in range(20)]
+    (here / "many.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    done = ask("--seed", "1", source="many.jsonl")
+    assert done.returncode == 0
+    found = records(done.stdout)
+    assert [one["line"] for one in found] == list(range(1, 21))
+    assert [one["prompt"] for one in found] == prompts
+
+
+def test_stdin_and_stdout_are_files_too(ask):
+    done = ask("--seed", "1", source="-", stdin=b'"har"\n')
+    assert [one["line"] for one in records(done.stdout)] == [1]
+
+
+@pytest.mark.parametrize("block", ["0", "4"])
+def test_every_decoder_setting_is_passed_on(ask, block):
+    done = ask("--seed", "1", "--block", block, "--decoder", "remdm", "--remask", "loop", source="in.jsonl")
+    assert {one["settings"]["remask"] for one in records(done.stdout)} == {"loop"}
+    assert {one["settings"]["block"] for one in records(done.stdout)} == {int(block)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--input", "no.jsonl"), "the input 'no.jsonl' cannot be read: No such file or directory"),
+        (("--input", "blank.jsonl"), "the input 'blank.jsonl' holds no line"),
+        (("--input", "in.jsonl", "--samples", "2"), "give a line twice instead of --samples"),
+        (("--input", "in.jsonl", "a prompt"), "leave out the one on the command line"),
+        (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),
+        (("--input", "in.jsonl", "--stream"), "--input writes many"),
+        (("--input", "in.jsonl", "--trace", "t"), "--input writes many"),
+        (("--output", "out.jsonl"), "--output takes the texts of --input FILE"),
+        (("--input", "in.jsonl", "--threshold", "2"), "threshold must lie between 0 and 1"),
+        (
+            ("--input", "in.jsonl", "--output", "other.txt"),
+            "'other.txt' exists and is not one of tdiff generate --input",
+        ),
+        (("--input", "in.jsonl", "--output", "no/out.jsonl"), "cannot be written"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--seed", "6"), "was begun with seed 5, not 6"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--top-k", "6"), "was begun with top-k 0, not 6"),
+        (("--input", "blank2.jsonl", "--output", "begun.jsonl"), "was written from another input: its line 17"),
+    ],
+)
+def test_what_is_refused_leaves_everything_as_it_was(ask, cli_fast, tiny_run, here, arguments, says):
+    ask("--output", "begun.jsonl", "--seed", "5")
+    before = (here / "begun.jsonl").read_bytes()
+    (here / "other.txt").write_text("not this\n")
+    (here / "blank.jsonl").write_text("\n \n")
+    (here / "blank2.jsonl").write_text('"x"\n' * 17)
+    refusal = cli_fast("generate", "--model", str(tiny_run.path), *arguments).refused()
+    assert says in refusal
+    assert (here / "begun.jsonl").read_bytes() == before
+    assert (here / "other.txt").read_text() == "not this\n"
