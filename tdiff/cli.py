@@ -318,6 +318,9 @@ def compare(
         list[str] | None, typer.Option(help="Text whose last tenth gives the prompts. [the first model's own corpus]")
     ] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A causal model's folder, to judge beside the n-gram.")
+    ] = None,
     prompts: Annotated[int, typer.Option(help="How many: 16 characters each, and 240 to write after it.")] = 64,
     seed: Annotated[int, typer.Option(help="Of all texts.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
@@ -336,6 +339,7 @@ def compare(
         prompts=prompts,
         seed=seed,
         device=device,
+        judge=judge,
     )
     comparison.compare(request, as_json=as_json, html=html)
 

@@ -42,6 +42,8 @@ class Request:
     prompts: int
     seed: int
     device: str
+    judge: str | None = None
+    """A causal model, to judge beside the n-gram."""
 
 
 def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
@@ -55,6 +57,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
         raise TdiffError(f"the report {str(html)!r} cannot be written: {html.parent} is not a folder")
 
     from tdiff.core import devices
+    from tdiff.core.causal import CausalJudge
     from tdiff.core.checkpoint import load_model
     from tdiff.core.compare import Contender, advise, run, task
     from tdiff.core.evaluate import corpus_of
@@ -63,7 +66,8 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
 
     models = [load_model(name, devices.choose(request.device)) for name in request.models]
     training, held_out = corpus_of(models[0], request.data, request.text_field).split()
-    judge = Judge(training)
+    second = CausalJudge(request.judge, devices.choose(request.device)) if request.judge is not None else None
+    judge = Judge(training, second.nats if second else None)
     asked = task(judge, held_out, request.prompts)
     several = len(models) > 1
     contenders = [
@@ -142,7 +146,9 @@ def label(settings: DecodeSettings) -> str:
     return " ".join(parts)
 
 
-_HEADS = ("", "", "calls", "tok/call", "tok/s", "judge", "distinct", "words", "copied")
+def _heads(task: Task) -> tuple[str, ...]:
+    second = ("2nd judge",) if task.qualities[0].second is not None else ()
+    return ("", "", "calls", "tok/call", "tok/s", "judge", *second, "distinct", "words", "copied")
 
 
 def _rows(outcomes: Sequence[Outcome], task: Task) -> list[tuple[str, ...]]:
@@ -152,9 +158,10 @@ def _rows(outcomes: Sequence[Outcome], task: Task) -> list[tuple[str, ...]]:
         nats, distinct, words = (
             estimate([getattr(quality, name) for quality in qualities]) for name in ("nats", "distinct", "words")
         )
+        asked = [quality.second for quality in qualities if quality.second is not None]
+        second = [estimate(asked)] if asked else []
         return (
-            f"{nats.mean:.3f} ±{nats.half:.3f}",
-            f"{distinct.mean:.3f} ±{distinct.half:.3f}",
+            *(f"{one.mean:.3f} ±{one.half:.3f}" for one in (nats, *second, distinct)),
             f"{words.mean:.1%} ±{100 * words.half:.1f}",
             f"{len(copied)}",
         )
@@ -168,8 +175,8 @@ def _rows(outcomes: Sequence[Outcome], task: Task) -> list[tuple[str, ...]]:
 
 def table(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> list[Line]:
     """A row for each, real text first; * for those as good as the best, > for the one to take."""
-    rows = [_HEADS, *_rows(outcomes, task)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(_HEADS))]
+    rows = [_heads(task), *_rows(outcomes, task)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines: list[Line] = []
     for number, row in enumerate(rows, -2):
         mark = ">" if number == advice.taken else "*" if number in advice.equal else " "
@@ -231,7 +238,9 @@ def data(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> dict[str, A
 
     def measures(qualities: Sequence[Any], copied: str) -> dict[str, Any]:
         told: dict[str, Any] = {}
-        for name in ("nats", "distinct", "words"):
+        for name in ("nats", "second", "distinct", "words"):
+            if getattr(qualities[0], name) is None:
+                continue
             found = estimate([getattr(quality, name) for quality in qualities])
             told[name] = round(found.mean, 6)
             told[f"{name}_half_95"] = round(found.half, 6)
@@ -270,7 +279,7 @@ def report(outcomes: Sequence[Outcome], task: Task, advice: Advice, shown: int =
     """The same as a page of HTML that needs nothing else, with texts side by side."""
     from html import escape
 
-    heads = "".join(f"<th>{escape(head)}</th>" for head in _HEADS)
+    heads = "".join(f"<th>{escape(head)}</th>" for head in _heads(task))
     body = ""
     for number, row in enumerate(_rows(outcomes, task), -1):
         kind = "taken" if number == advice.taken else "equal" if number in advice.equal else ""

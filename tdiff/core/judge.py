@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -83,14 +83,17 @@ class Quality:
     """Share of its 4-grams of characters that are different ones, 0..1."""
     words: float
     """Share of its words that the training text has, in either case, 0..1; 1 where it has no word."""
+    second: float | None = None
+    """Nats a character of a second judge, where there is one."""
 
 
 class Judge:
     """What the training text says of other texts."""
 
-    def __init__(self, training: str) -> None:
+    def __init__(self, training: str, second: Callable[[str, str], float] | None = None) -> None:
+        """`second` is asked for the nats a character of a text after its prompt, beside the n-gram."""
         self.ngram = NGram(training)
-        self._training = training
+        self._training, self._second = training, second
         self._vocabulary = set(words(training))
 
     def measure(self, prompt: str, text: str) -> Quality:
@@ -108,6 +111,7 @@ class Judge:
             nats=self.ngram.nats(text, len(prompt)),
             distinct=len(set(grams)) / len(grams) if grams else 1.0,
             words=sum(word in self._vocabulary for word in whole) / len(whole) if whole else 1.0,
+            second=self._second(prompt, text) if self._second else None,
         )
 
     def copied(self, texts: Sequence[str]) -> str:
