@@ -153,8 +153,9 @@ class TrainSettings:
     """Of the products within a step (weights and sums stay float32): auto is bfloat16 for CUDA, else float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA only."""
-    weights: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model's weights on disk; what a resume needs is always whole."""
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"
+    """Precision of the model's weights on disk, int8 with a scale for each row of a matrix; what a resume needs is
+    always whole."""
     log_every: float = 1.0
     """Seconds between records of the loss (never more than one a step)."""
     eval_every: int = 200

@@ -350,3 +350,38 @@ def test_a_run_without_weights_yet_is_told_apart_from_no_run(tmp_path):
 def test_a_name_that_no_folder_can_have_is_no_model(folder, name):
     with pytest.raises(TdiffError, match="no model"):
         load_model(name)
+
+
+def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_path):
+    shape = Shape(vocab_size=11, mask_id=10, suppressed=(10,), layers=1, heads=2, width=64, window=12, conv=3)
+    network = Transformer(shape)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+        network.blocks[0].mlp.c_fc.weight[3] = 0.0
+    tokenizer = learn("char", "abcdefgh \n", "")
+    save_model(tmp_path / "whole", network, tokenizer, ORIGIN)
+    save_model(tmp_path / "small", network, tokenizer, ORIGIN, torch.int8)
+    stored = load_file(tmp_path / "small" / "model.safetensors")
+    assert stored["blocks.0.mlp.c_fc.weight"].dtype == torch.int8
+    assert stored["token_emb.weight"].dtype == torch.float32  # too small to be worth it
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "small")]
+    assert sizes[1] < 0.6 * sizes[0]
+    read = load_model(str(tmp_path / "small")).network
+    for (name, mine), theirs in zip(network.named_parameters(), read.parameters(), strict=True):
+        off = (mine - theirs).abs().flatten(1) if mine.ndim > 1 else (mine - theirs).abs()[None]
+        step = mine.abs().flatten(1).amax(1) / 127 if mine.ndim > 1 else mine.abs().amax(0, keepdim=True) / 127
+        assert bool((off.amax(1) <= 0.5001 * step).all()), name
+    # Written again they are the same: nothing is lost twice.
+    save_model(tmp_path / "again", read, tokenizer, ORIGIN, torch.int8)
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert all(torch.equal(again[name], stored[name]) for name in stored if stored[name].dtype == torch.int8)
+
+
+def test_8_bits_without_their_scales_are_refused(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["blocks.0.mlp.c_fc.weight"] = tensors["blocks.0.mlp.c_fc.weight"].to(torch.int8)
+    save_file(tensors, path)
+    refused("poem", "blocks.0.mlp.c_fc.weight in 8 bits, without the scales of its rows")

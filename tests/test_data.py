@@ -376,6 +376,13 @@ def test_split_is_90_to_10_in_order(length):
     assert len(train) == int(length * 0.9)
 
 
+def test_the_tuning_part_is_the_end_of_the_training_part():
+    text = "".join(map(chr, range(97, 123))) * 40
+    train, tuning = Corpus(text, "x").split("tuning")
+    assert train + tuning == Corpus(text, "x").split()[0]
+    assert len(train) == len(train + tuning) * 95 // 100
+
+
 def test_a_part_that_fills_no_window_is_refused_with_the_options_that_fit_both():
     check_length(256, 256, 256, 255, "x")
     for size, fits in [

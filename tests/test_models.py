@@ -1,5 +1,6 @@
 """The transformer against a plain rewriting of tiny-diffusion's, and the parts it is made of."""
 
+import copy
 import math
 
 import pytest
@@ -398,3 +399,93 @@ def test_muon_goes_on_from_its_saved_state():
     second.load_state_dict(first.state_dict())
     steps(rest, second, range(3, 6))
     assert torch.equal(rest, whole)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + 1e-5) * weight + bias
+
+
+def test_classic_blocks_are_learned_positions_layer_norm_and_gelu_written_plainly():
+    model = network(classic=True, hidden=40)
+    w = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    tokens = tokens_of(model, 2)
+    x = w["token_emb.weight"][tokens] + w["place_emb.weight"]
+    x = x / torch.sqrt((x * x).mean(-1, keepdim=True) + torch.finfo(torch.float32).eps)
+    for n in range(2):
+        block = f"blocks.{n}."
+        y = layer_norm(x, w[block + "norm_attn.weight"], w[block + "norm_attn.bias"])
+        q, k, v = ((y @ w[f"{block}attn.{c}.weight"].T).unflatten(-1, (2, 8)) for c in ("c_q", "c_k", "c_v"))
+        scores = torch.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(8)
+        mixed = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v).flatten(-2)
+        x = x + mixed @ w[block + "attn.c_proj.weight"].T
+        y = layer_norm(x, w[block + "norm_mlp.weight"], w[block + "norm_mlp.bias"]) @ w[block + "mlp.c_fc.weight"].T
+        assert y.size(-1) == 40
+        x = x + (y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))) @ w[block + "mlp.c_proj.weight"].T
+    expected = layer_norm(x, w["norm_out.weight"], w["norm_out.bias"]) @ w["output_head.weight"].T
+    torch.testing.assert_close(dense(model, tokens)[..., :10].double(), expected[..., :10], rtol=1e-3, atol=1e-4)
+
+
+def test_a_tied_head_is_the_embedding_and_no_second_matrix():
+    model, plain = network(tied=True), network()
+    assert "output_head.weight" not in model.state_dict() and model.state_dict()["output_head.gain"].shape == (1,)
+    tokens = tokens_of(model, 2)
+    features = model.trunk(tokens, torch.full((2,), 0.5))
+    expected = features @ model.token_emb.weight.T * model.output_head.gain / math.sqrt(16)
+    torch.testing.assert_close(dense(model, tokens)[..., :10], expected[..., :10])
+    assert sum(p.numel() for p in plain.parameters()) - sum(p.numel() for p in model.parameters()) == 12 * 16 - 1
+    again = copy.deepcopy(model)
+    with torch.no_grad():
+        again.token_emb.weight.zero_()
+    assert float(dense(again, tokens)[..., :10].abs().max()) == 0 < float(dense(model, tokens)[..., :10].abs().max())
+
+
+def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
+    model = network(self_conditioning=True)
+    tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
+    where = tokens == model.mask_id
+    first = model.output_head(model.trunk(tokens, share))[where] + model.suppress
+    guess = torch.zeros(2, 24, 16)
+    guess[where] = first.softmax(-1) @ model.feedback.weight.T
+    expected = model.output_head(model.trunk(tokens, share, None, guess))[where] + model.suppress
+    torch.testing.assert_close(model(tokens, share, where), expected)
+    assert not torch.allclose(first[:, :10], expected[:, :10])
+
+
+def test_self_conditioning_in_training_sees_its_guess_half_of_the_time_and_learns_to_use_it():
+    model = network(self_conditioning=True).train().requires_grad_(True)
+    tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
+    where = tokens == model.mask_id
+    seen = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        model.zero_grad()
+        model(tokens, share, where)[:, :10].square().sum().backward()
+        seen += model.feedback.weight.grad is not None and bool(model.feedback.weight.grad.abs().sum() > 0)
+    assert 10 <= seen <= 30
+
+
+@pytest.mark.parametrize("more", [{"classic": True}, {"tied": True}, {"self_conditioning": True}, {"hidden": 20}])
+def test_a_fresh_model_of_any_kind_is_uniform(more):
+    model = Transformer(shape(**more))
+    model.initialise(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        p = dense(model.eval(), tokens_of(model, 2)).softmax(-1)
+    torch.testing.assert_close(p[..., :10], torch.full_like(p[..., :10], 0.1))
+
+
+def test_dropout_is_for_training_only_and_leaves_out_its_share():
+    model = Transformer(shape(), dropout=0.25)
+    model.load_state_dict(network().state_dict())
+    tokens = tokens_of(model, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(model.eval(), tokens), dense(network(), tokens))
+        model.train()
+        before = [block._thinned(torch.ones(100, 100)) for block in model.blocks]
+        assert all(abs(float((x == 0).float().mean()) - 0.25) < 0.02 for x in before)
+        assert all(float(x.max()) == pytest.approx(1 / 0.75) for x in before)
+        torch.manual_seed(1)
+        one = dense(model, tokens)
+        torch.manual_seed(1)
+        assert torch.equal(one, dense(model, tokens))
+        assert not torch.allclose(one[..., :10], dense(model, tokens)[..., :10])

@@ -416,3 +416,41 @@ def test_all_counts_are_drawn_equally_often():
     tokens = some_tokens(20, 10)
     likelihood(spy, tokens, torch.ones_like(tokens, dtype=torch.bool), draws=5, batch_size=20)
     assert torch.bincount(torch.cat(counts), minlength=11).tolist() == [0, *[10] * 10]
+
+
+@EVERY
+@pytest.mark.parametrize("timesteps", [0, 20])
+def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the_whole_bound(name, timesteps):
+    table, _ = consistent()
+    cut = 0.35
+    curve = schedule(name)
+    if timesteps:  # a step on the border would be in both
+        cut = float(curve.hidden(torch.tensor(6.5 / timesteps, dtype=torch.float64)))
+    tokens = TEXTS.repeat(3000, 1)
+    where = torch.ones_like(tokens, dtype=torch.bool)
+    found = []
+    for clip in ((0.0, cut), (cut, 1.0), (0.0, 1.0)):
+        loss = bound(table, tokens, where, curve, timesteps, torch.Generator().manual_seed(2), clip)
+        found.append(float(loss.nats))
+    assert found[0] + found[1] == pytest.approx(found[2], rel=0.02)
+    network = transformer(window=4096)
+    many = some_tokens(64, 4096)
+    for low, high in ((0.2, 0.6), (0.1, 1.0), (0.0, 0.5)):
+        loss = bound(
+            network, many, torch.ones_like(many, dtype=torch.bool), curve, timesteps,
+            torch.Generator().manual_seed(1), (low, high),
+        )  # fmt: skip
+        step = (
+            float(curve.hidden(torch.tensor(1.0)) - curve.hidden(torch.tensor(1 - 1 / timesteps))) if timesteps else 0
+        )
+        assert low - 0.05 < float(loss.share.min()) < low + 0.1 + 2 * step
+        assert high - 0.1 - 2 * step < float(loss.share.max()) < high + 0.05
+
+
+@EVERY
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.1, 0.5, 0.99, 1.0])
+def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
+    curve = schedule(name)
+    at = curve.time(share)
+    assert 0 <= at <= 1
+    assert float(curve.hidden(torch.tensor(at, dtype=torch.float64))) == pytest.approx(share, abs=1e-9)

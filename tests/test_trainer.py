@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -16,8 +17,9 @@ from safetensors.torch import load_file
 
 from tdiff import records, runs
 from tdiff.config import Settings, TrainSettings
-from tdiff.core import data
+from tdiff.core import data, devices
 from tdiff.core.checkpoint import load_model
+from tdiff.core.evaluate import evaluate
 from tdiff.core.job import Job, rate
 from tdiff.core.trainer import train
 from tdiff.errors import TdiffError
@@ -53,6 +55,13 @@ WAYS = {
     "discrete-cosine-fixed-context": {
         "model": {"time_conditioning": True, "conv": 3},
         "objective": {"timesteps": 8, "schedule": "cosine", "context_mode": "fixed"},
+    },
+    "dropout": {"train": {"dropout": 0.2}},
+    "self-conditioning": {"model": {"self_conditioning": True}},
+    "classic-tied-clipped": {
+        "model": {"classic": True, "tied": True, "hidden": 24},
+        "objective": {"least_masked": 0.1, "most_masked": 0.9},
+        "train": {"weights": "int8"},
     },
     "bpe-with-unknown": {"data": {"tokenizer": "bpe:64", "unknown": "token"}},
 }
@@ -477,3 +486,95 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_
     assert load_model("run").origin.steps == end.step >= 2
     events = finish(run, end.step + 3)
     assert (events[0].step, events[-1].step, events[-1].reason) == (end.step, end.step + 3, "finished")
+
+
+def test_a_tuning_part_is_held_out_of_training_and_evaluated_and_the_tenth_is_read_by_nobody(tmp_path, monkeypatch):
+    text = words(4000)
+    (tmp_path / "tale.txt").write_text(text)
+    settings = settings_of(tmp_path / "tale.txt", {"data": {"held_out": "tuning"}, "train": {"steps": 3}})
+    corpus = data.load(settings.data.sources)
+    training, tuning = corpus.split("tuning")
+    job = Job(settings, Run(tmp_path / "run"), corpus)
+    assert job.tokenizer.decode(job.tokens) == training
+    assert job.tokenizer.decode(job.held_out) == tuning
+    assert training + tuning == corpus.split()[0]
+    run, _ = train_in(tmp_path, "other", settings)
+    model = load_model(str(run.path))
+    assert model.origin.held_out == "tuning"
+    [final] = [event for event in run.history() if isinstance(event, Eval)]
+    monkeypatch.chdir(tmp_path)
+    assert final.tokens == len(tuning) == evaluate(model).tokens == evaluate(model, part="tuning").tokens
+    assert evaluate(model, part="val").tokens == len(corpus.split()[1])
+
+
+def test_a_run_begins_from_another_model_and_may_be_deeper(tmp_path, tiny_run, corpus_file):
+    more = {"model": {"layers": 3}, "train": {"init": str(tiny_run.path), "steps": 2}}
+    settings = settings_of(corpus_file, more)
+    before = load_model(str(tiny_run.path))
+    job = Job(settings, Run(tmp_path / "fresh"), data.load(settings.data.sources))
+    tokens = torch.randint(0, len(job.tokenizer), (2, 32), generator=torch.Generator().manual_seed(0))
+    share, where = torch.full((2,), 0.5), torch.ones(2, 32, dtype=torch.bool)
+    with torch.no_grad():
+        # Blocks that are new write nothing yet: at first it is the same model.
+        torch.testing.assert_close(job.average(tokens, share, where), before.network(tokens, share, where))
+    assert job.tokenizer.pieces == before.tokenizer.pieces
+    run, events = train_in(tmp_path, "deeper", settings, stop=After(1))
+    assert events[-1].reason == "stopped"
+    settings = run.settings()
+    _, events = train_in(tmp_path, "deeper", settings, resume=True)
+    assert events[-1].reason == "finished"
+    assert load_model(str(run.path)).network.shape.layers == 3
+
+
+def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, corpus_file):
+    folder = tmp_path / "gone"
+    shutil.copytree(tiny_run.model, folder)
+    settings = settings_of(corpus_file, {"train": {"init": str(folder), "steps": 4}})
+    train_in(tmp_path, "run", settings, stop=After(2))
+    shutil.rmtree(folder)
+    assert train_in(tmp_path, "run", settings, resume=True)[1][-1].reason == "finished"
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ({"model": {"width": 8}}, "its width is 16, here it is 8; only model.layers may be larger"),
+        ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
+        ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
+        ({"train": {"init": "ZOO"}}, "train.init takes a model of tdiff"),
+    ],
+)
+def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_written(
+    tmp_path, tiny_run, corpus_file, zoo, layer, says
+):
+    init = {"train": {"init": str(tiny_run.path)}}
+    layer = {"train": {"init": str(zoo["bert"])}} if layer.get("train", {}).get("init") == "ZOO" else layer
+    settings = settings_of(corpus_file, init, layer)
+    with pytest.raises(TdiffError) as error:
+        Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+    assert says in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_is_refused_on_a_cpu_on_which_it_is_slow(tmp_path, corpus_file, monkeypatch):
+    settings = settings_of(corpus_file, {"train": {"precision": "bfloat16", "steps": 2}})
+    monkeypatch.setattr(devices, "_slowdown", lambda: 97.3)
+    with pytest.raises(TdiffError, match=r"take 97\.3 times as long as those of train\.precision float32"):
+        Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+    monkeypatch.setattr(devices, "_slowdown", lambda: 0.5)
+    run, events = train_in(tmp_path, "run", settings)
+    assert events[-1].reason == "finished"
+    assert all(tensor.dtype == torch.float32 for tensor in load_file(run.state).values())
+    assert devices.in_bfloat16("auto", "cuda") and not devices.in_bfloat16("auto", "cpu")
+    assert not devices.in_bfloat16("float32", "cuda")
+
+
+def test_bfloat16_products_give_nearly_the_gradient_of_float32(tmp_path, corpus_file, monkeypatch):
+    monkeypatch.setattr(devices, "_slowdown", lambda: 0.5)
+    norms = []
+    for precision in ("float32", "bfloat16"):
+        settings = settings_of(corpus_file, {"train": {"precision": precision, "optimizer": "muon", "steps": 6}})
+        _, events = train_in(tmp_path, precision, settings)
+        norms.append([event.loss for event in events if isinstance(event, Train)])
+    assert norms[0] != norms[1]
+    assert norms[0] == pytest.approx(norms[1], rel=0.02)

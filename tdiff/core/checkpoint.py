@@ -126,7 +126,9 @@ def save_model(
     origin: Origin,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model folder with weights of that precision; each file is whole or absent at any moment."""
+    """Write a model folder with weights of that precision, int8 being for large matrices; each file is whole or absent
+    at any moment.
+    """
     config = {
         "model_type": MODEL_TYPE,
         "architectures": ["Transformer"],
@@ -134,7 +136,7 @@ def save_model(
         "origin": dataclasses.asdict(origin),
     }
     tokenizer.save(folder)
-    runs.write_whole(folder / "model.safetensors", save(_contiguous(network.state_dict(), dtype), {"format": "pt"}))
+    runs.write_whole(folder / "model.safetensors", save(_on_disk(network.state_dict(), dtype), {"format": "pt"}))
     runs.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
 
 
@@ -167,7 +169,8 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
             f"but tokenizer.json has {len(tokenizer)} with mask {tokenizer.mask_id}"
         )
     network = Transformer(shape)
-    put_weights(network, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    weights = folder / "model.safetensors"
+    put_weights(network, _in_memory(read_tensors(weights), weights), weights)
     network.requires_grad_(False).eval().to(device)
     label = folder.parent.name if folder.name == "model" else folder.name
     return LoadedModel(label, folder, network, tokenizer, origin)
@@ -204,8 +207,33 @@ def put_weights(network: Transformer, tensors: Mapping[str, Tensor], path: Path)
     network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
 
 
-def _contiguous(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
+def _on_disk(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors as they are written: int8 for each large matrix, and the scale of each of its rows."""
+    plain = torch.float32 if dtype is torch.int8 else dtype
+    written = {name: tensor.detach().to("cpu", plain).contiguous() for name, tensor in tensors.items()}
+    if dtype is torch.int8:
+        for name, tensor in list(written.items()):
+            if tensor.ndim == 2 and tensor.numel() >= _LARGE:
+                scale = tensor.abs().amax(1).clamp(min=1e-30) / 127
+                written[name] = (tensor / scale[:, None]).round().to(torch.int8)
+                written[name + _SCALE] = scale
+    return written
+
+
+def _in_memory(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The inverse: whole matrices. Raises TdiffError for an int8 matrix without scales that fit."""
+    whole = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+    for name, tensor in whole.items():
+        if tensor.dtype is torch.int8:
+            scale = tensors.get(name + _SCALE)
+            if scale is None or tensor.ndim != 2 or scale.shape != tensor.shape[:1]:
+                raise TdiffError(f"weights {str(path)!r} hold {name} in 8 bits, without the scales of its rows")
+            whole[name] = tensor * scale[:, None]
+    return whole
+
+
+_LARGE = 1 << 14  # numbers: 8 bits for less would save nothing worth having
+_SCALE = ".scale"
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class Job:
 
     def save(self) -> records.Checkpoint:
         """Write the model and what a resume needs."""
-        precision = torch.bfloat16 if self.settings.train.weights == "bfloat16" else torch.float32
+        precision = getattr(torch, self.settings.train.weights)
         save_model(self.run.model, self.average, self.tokenizer, self.origin(), precision)
         tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
