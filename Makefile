@@ -6,7 +6,7 @@ BIN := .venv/bin
 SMALL := "typer<0.29" rich tomli-w platformdirs
 GPU := PYTHONPATH=. .venv-gpu/bin/python
 
-.PHONY: demo test test-all check bench wheels gpu clean
+.PHONY: demo test test-all check bench study wheels gpu clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -25,6 +25,10 @@ check: .venv/developed
 bench: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.startup
+
+# About five minutes of one core for each run, as many at once as there are cores; goes on where it was stopped.
+study: .venv/developed
+	@$(BIN)/python -m tests.benchmarks.study $(ARGS)
 
 # The full recipe on a GPU, and its tables. Without network: run `make wheels` first, elsewhere, and bring wheels/.
 gpu:

@@ -65,7 +65,9 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     from tdiff.progress import progress_bar
 
     models = [load_model(name, devices.choose(request.device)) for name in request.models]
-    training, held_out = corpus_of(models[0], request.data, request.text_field).split()
+    corpus = corpus_of(models[0], request.data, request.text_field)
+    # What a model kept back for tuning is what its decoder is tuned on.
+    training, held_out = corpus.split(models[0].origin.held_out)
     second = CausalJudge(request.judge, devices.choose(request.device)) if request.judge is not None else None
     judge = Judge(training, second.nats if second else None)
     asked = task(judge, held_out, request.prompts)

@@ -239,5 +239,6 @@ def find_config(name: str) -> Path:
     for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in shelves)):
         if _is_file(path):
             return path
-    names = sorted({path.stem for shelf in shelves for path in shelf.glob("*.toml")})
+    found = {path.relative_to(shelf).with_suffix("") for shelf in shelves for path in shelf.rglob("*.toml")}
+    names = sorted(path.as_posix() for path in found)
     raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")

@@ -1,0 +1,176 @@
+"""The study: what of the two seed projects' choices matters, each at equal compute and with two seeds.
+
+`make study` trains the rows of configs/study/rows.toml, as many at once as there are cores, one thread each, and prints
+the table of the guide's page what-matters. What is finished is not done again, and what was cut short goes on, so it
+may be stopped at any time. `--rows` chooses rows, `--table` trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tdiff.records import End
+from tdiff.runs import ROOT, Run
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "study"
+SEEDS = (0, 1)
+DRAWS = 8
+"""Masks of each window of the tuning part, the same for every model."""
+# Student's t, 97.5%, by degrees of freedom: two means of two seeds differ by so many pooled deviations by chance alone.
+_T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 11: 2.20, 12: 2.18}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the study."""
+
+    name: str
+    about: str
+    set: list[str] = field(default_factory=list)
+    """Settings that differ from base.toml."""
+    against: str = "base"
+
+    def run(self, seed: int) -> Run:
+        """Its run with that seed."""
+        return Run(ROOT / f"study-{self.name}-{seed}")
+
+    def command(self, seed: int) -> list[str]:
+        """What trains it, behind `tdiff`."""
+        options = [part for assignment in self.set for part in ("--set", assignment)]
+        return ["train", "--config", "study/base", "--run", self.run(seed).name, "--seed", str(seed), *options]
+
+
+def rows() -> list[Row]:
+    """All rows, as rows.toml has them."""
+    return [Row(**row) for row in tomllib.loads((CONFIGS / "rows.toml").read_text("utf-8"))["row"]]
+
+
+def tdiff(*arguments: str) -> str:
+    """Run the command on one thread. Returns its stdout."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tdiff", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"tdiff {shlex.join(arguments)} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+def finish(row: Row, seed: int, more: list[str]) -> None:
+    """Train and evaluate what is missing of a row."""
+    run = row.run(seed)
+    ended = [record for record in run.history() if isinstance(record, End)] if run.path.exists() else []
+    if not ended or ended[-1].reason != "finished":
+        again = run.state.exists()
+        tdiff(*(("train", "--resume", run.name) if again else (*row.command(seed), *more)))
+        print(f"trained {run.name}", file=sys.stderr, flush=True)
+    if not scored(row, seed).exists():
+        text = tdiff("eval", str(run.path), "--split", "tuning", "--draws", str(DRAWS), "--json", "--device", "cpu")
+        scored(row, seed).write_text(text)
+
+
+def scored(row: Row, seed: int) -> Path:
+    """Where the evaluation of a run is kept."""
+    return row.run(seed).path / "study.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a row."""
+
+    row: Row
+    nats: list[float]
+    """A character, of each seed."""
+    parameters: int
+    tokens: int
+    """Seen in training."""
+
+    @property
+    def mean(self) -> float:
+        """Of the seeds."""
+        return statistics.fmean(self.nats)
+
+
+def read(row: Row) -> Result | None:
+    """A finished row; None for another."""
+    if not all(scored(row, seed).exists() for seed in SEEDS):
+        return None
+    nats = [json.loads(scored(row, seed).read_text())["nats_per_char"] for seed in SEEDS]
+    start = next(record for record in row.run(SEEDS[0]).history() if record.kind == "start")
+    config = json.loads((row.run(SEEDS[0]).model / "config.json").read_text())
+    return Result(row, nats, start.parameters, config["origin"]["tokens"])  # type: ignore[union-attr]  # a start
+
+
+def spread(results: list[Result]) -> tuple[float, int]:
+    """The pooled standard deviation of a single seed, nats a character, and its degrees of freedom."""
+    squares = [sum((x - result.mean) ** 2 for x in result.nats) for result in results]
+    freedom = len(results) * (len(SEEDS) - 1)
+    return math.sqrt(sum(squares) / freedom), freedom
+
+
+def table(results: list[Result]) -> str:
+    """The table of the guide."""
+    deviation, freedom = spread(results)
+    # Of a difference between two means of as many seeds.
+    noise = _T[min(freedom, max(_T))] * deviation * math.sqrt(2 / len(SEEDS))
+    named = {result.row.name: result for result in results}
+    lines = [
+        "| | nats a character | bits a byte | parameters | difference | against |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        other = named.get(result.row.against)
+        told: Any = ("", "")
+        if other is not None and other is not result:
+            difference = result.mean - other.mean
+            told = (f"{difference:+.3f}" if abs(difference) > noise else "none", result.row.against)
+        seeds = ", ".join(f"{x:.3f}" for x in result.nats)
+        lines.append(
+            f"| {result.row.about} | {result.mean:.3f} ({seeds}) | {result.mean / math.log(2):.3f} | "
+            f"{result.parameters:,} | {told[0]} | {told[1]} |"
+        )
+    lines.append("")
+    lines.append(
+        f"The tuning part of Tiny Shakespeare, {DRAWS} masks a window, two seeds, {results[0].tokens:,} tokens each. A "
+        f"seed's deviation is {deviation:.4f}; differences below {noise:.3f} are none. {platform.machine()}, one "
+        "thread a run."
+    )
+    lines += ["", *(f"tdiff {shlex.join(result.row.command(0))}" for result in results)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Do what is missing, and print the table of what there is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", default="", help="names of rows, with commas between; all by default")
+    parser.add_argument("--set", action="append", default=[], help="a setting for all rows, such as train.steps=10")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    given = parser.parse_args()
+    chosen = [row for row in rows() if not given.rows or row.name in given.rows.split(",")]
+    more = [part for assignment in given.set for part in ("--set", assignment)]
+    if not given.table:
+        # All rows with the first seed come first, so that a study that is cut short has told something of each.
+        with ThreadPoolExecutor(given.jobs) as pool:
+            for done in [pool.submit(finish, row, seed, more) for seed in SEEDS for row in chosen]:
+                done.result()
+    results = [result for row in chosen if (result := read(row))]
+    if not results:
+        raise SystemExit("no row is finished yet")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
