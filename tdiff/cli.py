@@ -315,9 +315,12 @@ def compare(
         ),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="Text whose last tenth gives the prompts. [the first model's own corpus]")
+        list[str] | None, typer.Option(help="Text whose held-out part gives the prompts. [the first model's corpus]")
     ] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Whose prompts: val or tuning. [what the first model held out]")
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A causal model's folder, to judge beside the n-gram.")
     ] = None,
@@ -339,6 +342,7 @@ def compare(
         prompts=prompts,
         seed=seed,
         device=device,
+        split=split,
         judge=judge,
     )
     comparison.compare(request, as_json=as_json, html=html)

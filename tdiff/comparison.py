@@ -42,6 +42,8 @@ class Request:
     prompts: int
     seed: int
     device: str
+    split: str | None = None
+    """val or tuning: where prompts come from; None: what the first model held out."""
     judge: str | None = None
     """A causal model, to judge beside the n-gram."""
 
@@ -50,6 +52,8 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     """Run all contenders and print what came of it; bars and talk go to stderr."""
     if request.prompts < 2:
         raise TdiffError(f"--prompts must be at least 2, or there is nothing to compare; got {request.prompts}")
+    if request.split not in (None, "val", "tuning"):
+        raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
     chosen = list(parse(request.decoders, request.settings))
     if len(chosen) * len(request.models) > len(_LETTERS):
         raise TdiffError(f"{len(chosen)} settings of {len(request.models)} models are more than {len(_LETTERS)}")
@@ -66,8 +70,8 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
 
     models = [load_model(name, devices.choose(request.device)) for name in request.models]
     corpus = corpus_of(models[0], request.data, request.text_field)
-    # What a model kept back for tuning is what its decoder is tuned on.
-    training, held_out = corpus.split(models[0].origin.held_out)
+    parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
+    training, held_out = corpus.split(parts[request.split])
     second = CausalJudge(request.judge, devices.choose(request.device)) if request.judge is not None else None
     judge = Judge(training, second.nats if second else None)
     asked = task(judge, held_out, request.prompts)

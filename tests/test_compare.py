@@ -6,10 +6,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import words
+from conftest import settings_of, train_in, words
 
 from tdiff import comparison
 from tdiff.config import DecodeSettings
+from tdiff.core import data
 from tdiff.core.checkpoint import load_model
 from tdiff.core.compare import Contender, Outcome, Task, advise, run, shortfall, task
 from tdiff.core.judge import Judge, Quality
@@ -186,9 +187,21 @@ def test_the_command_prints_a_table_a_picture_and_advice_or_json_and_saves_a_rep
     assert told["taken"] in (0, 1) and told["advice"].startswith("Take ")
 
 
+def test_the_prompts_are_of_the_part_that_is_asked_for_or_that_the_model_held_out(cli_fast, here, corpus_file):
+    (here / "long.txt").write_text(words(9000, seed=2))
+    settings = settings_of(here / "long.txt", {"train": {"steps": 1}, "data": {"held_out": "tuning"}})
+    train_in(here, "tuned", settings)
+    corpus = data.load(["long.txt"])
+    for options, part in (((), "tuning"), (("--split=val",), "tenth"), (("--split=tuning",), "tuning")):
+        done = cli_fast("compare", "tuned/model", "--decoders=topk", "--prompts=2", "--json", *options)
+        real = json.loads(done.stdout)["real"]["texts"]
+        assert all(text in corpus.split(part)[1] for text in real)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--split=train"], "--split takes val or tuning; got 'train'"),
         (["--prompts=1"], "--prompts must be at least 2"),
         (["--html=nowhere/report.html"], "is not a folder"),
         (["--decoders=topkk"], "did you mean topk"),

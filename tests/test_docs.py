@@ -38,6 +38,7 @@ def smaller(arguments: list[str]) -> list[str]:
 def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monkeypatch):
     (here / "mytexts").mkdir()
     (here / "mytexts" / "tale.txt").write_text(corpus_file.read_text("utf-8"), "utf-8")
+    (here / "prompts.jsonl").write_text('"KING:"\n{"template": "To be, or ____ to be"}\n')
     if SHAKESPEARE.exists():
         monkeypatch.setenv("TDIFF_SHAKESPEARE", str(SHAKESPEARE))
     found = commands(PAGES[page])
