@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from textual import events
 from textual.app import ComposeResult, SystemCommand
@@ -25,8 +24,6 @@ from textual.screen import Screen
 from tdiff.draw.attached import Attached
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
-from tdiff.records import to_line
-from tdiff.runs import write_whole
 from tdiff.tui import status
 from tdiff.tui.absence import AWAY, Absence
 from tdiff.tui.arrangement import PANES, SIDES, arrange, chosen
@@ -35,18 +32,19 @@ from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
-from tdiff.tui.keys import KEYS, Key, bindings, names_of, shown
+from tdiff.tui.keys import KEYS, Key, bindings, shown
 from tdiff.tui.lines import Lines
 from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.painting import TerminalApp
 from tdiff.tui.pane import Pane
+from tdiff.tui.questions import RESTART, Questions
 from tdiff.tui.traces import Traces
 from tdiff.tui.training_pane import TrainingPane
 from tdiff.visible import visible_line
 from tdiff.watch.live import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.recording import Recording
+from tdiff.watch.recording import Recording, free_path, keep
 from tdiff.watch.story import Story
 from tdiff.watch.watched import Watched
 
@@ -60,7 +58,6 @@ _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
 _LAST_WORDS = 2.0
 """Seconds that leaving may take after a hang-up."""
-_RESTART = next(key for key in KEYS if key.id == "restart")
 
 
 class WatchApp(TerminalApp):
@@ -89,7 +86,7 @@ class WatchApp(TerminalApp):
         super().__init__(terminal)
         self.watched = watched
         self.live = live
-        self._liked, self._look_for, self._clock = liked, look_for, clock
+        self.liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
         self._undrawn = True  # whether the stories have gone on since they were drawn
@@ -106,7 +103,7 @@ class WatchApp(TerminalApp):
         self.log_pane, self.details = LogPane(), DetailsPane()
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
-        self._ask = Ask(id="ask")
+        self._ask, self._questions = Ask(id="ask"), Questions(self)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -133,8 +130,8 @@ class WatchApp(TerminalApp):
         for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
             with suppress(ValueError, NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(sign, self._hang_up)
-        if self._liked.keys:
-            self.set_keymap(dict(self._liked.keys))
+        if self.liked.keys:
+            self.set_keymap(dict(self.liked.keys))
         self._window = self.size
         self._arrange()
         self.generation.focus()
@@ -256,7 +253,7 @@ class WatchApp(TerminalApp):
         step = self.live.ready.step if self.live.ready else None
         self.gallery.add_live(recording, step)
         if self.generation.following and self.gallery.chosen is None:
-            self.generation.show(recording, caption=self._caption_of_live(), follow=True)
+            self.generation.show(recording, caption=self.live.caption, follow=True)
 
     # Samples
 
@@ -275,7 +272,7 @@ class WatchApp(TerminalApp):
         self._fill_gallery()
         shown = self.gallery.move(ways)
         if shown is None:
-            self._say("no samples yet")
+            self.say("no samples yet")
             return
         self._show_entry(shown.label, shown.recording(), shown.live)
         if shown.step is not None:
@@ -306,17 +303,11 @@ class WatchApp(TerminalApp):
         recording = recording or self.traces.newest
         newest = self.gallery.newest_recorded()
         if recording is not None:
-            self.generation.show(recording, caption=self._caption_of_live(), follow=True)
+            self.generation.show(recording, caption=self.live.caption if self.live else "", follow=True)
         elif newest is not None:
             self.generation.show(newest.recording(), caption=newest.label, follow=True, live=False)
         self.training.put_cursor(None)
         self._frame()
-
-    def _caption_of_live(self) -> str:
-        if self.live is None:
-            return ""
-        step = f"@{self.live.ready.step:,}" if self.live.ready else ""
-        return f"{self.live.ready.model if self.live.ready else self.live.model}{step}"
 
     # Drawing
 
@@ -349,13 +340,13 @@ class WatchApp(TerminalApp):
     def _draw_lines(self, now: float) -> None:
         """The line above, and those below."""
         width, ascii = self._window.width, self.terminal.glyphs == "ascii"
-        pane = self._focused_pane()
+        pane = self.focused_pane()
         self._top.show([status.above(self.watched, self.terminal, now, width)])
         told, more = status.below(self._telling(), self.stories, width)
         self._bottom.show([told])
         self._aside.show([self._in_a_line(now, width)])
         # What does not fit into the line above takes the place of the hints.
-        self._hints.show([more or status.hints(pane.id or "" if pane else "", self._liked.keys, width, ascii=ascii)])
+        self._hints.show([more or status.hints(pane.id or "" if pane else "", self.liked.keys, width, ascii=ascii)])
         self._describe(now)
 
     def _in_a_line(self, now: float, width: int) -> Line:
@@ -371,7 +362,7 @@ class WatchApp(TerminalApp):
             return [(f" {self._note}", "")]
         live = self.live
         if live is not None and live.state == "dead":
-            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
+            key = status.first_name(RESTART, self.liked.keys, ascii=self.terminal.glyphs == "ascii")
             return [(f" {key} starts the model again", "bold"), (f" · {live.message}", "")]
         if live is not None and live.message:
             return [(f" {live.message}", "bold")]
@@ -379,7 +370,7 @@ class WatchApp(TerminalApp):
             return [(" " + " · ".join(self._news), "bold")]
         return [(f" {self.terminal.remedy}", "")] if self.terminal.remedy else []
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """A word on the line below, for some seconds or until the next key."""
         self._note, self._noted = visible_line(text), self._clock()
         self._draw_lines(self._clock())
@@ -398,11 +389,12 @@ class WatchApp(TerminalApp):
 
     def on_descendant_focus(self) -> None:
         """In a short window, only the focused pane is shown whole."""
-        self._last_pane = self._focused_pane() or self._last_pane
+        self._last_pane = self.focused_pane() or self._last_pane
         self._arrange()
         self._draw_lines(self._clock())
 
-    def _focused_pane(self) -> Pane | None:
+    def focused_pane(self) -> Pane | None:
+        """The pane that has the focus."""
         return self.focused if isinstance(self.focused, Pane) else None
 
     def _arrange(self) -> None:
@@ -410,7 +402,7 @@ class WatchApp(TerminalApp):
         width, height = self._window
         if not width or not height:
             return
-        focused = self._focused_pane() or self._last_pane
+        focused = self.focused_pane() or self._last_pane
         how = arrange(width, height, self._shown(), str(focused.id) if focused else "", self._zoomed)
         for name in PANES:
             self.query_one(f"#{name}").display = name in how.panes
@@ -431,7 +423,7 @@ class WatchApp(TerminalApp):
     def _toggle(self, name: str) -> None:
         self._wanted[name] = name not in self._shown() or self._shown() == [name]  # the last one stays
         self._arrange()
-        focused = self._focused_pane()
+        focused = self.focused_pane()
         if focused is None or not focused.display:
             self._step_focus(1)
         self._draw_training()
@@ -444,22 +436,9 @@ class WatchApp(TerminalApp):
 
         Textual hands a key to the pane that has the focus, and the pane would answer after the keys that follow.
         """
-        if isinstance(event, events.Key) and self._opens_line(event.key):
+        if isinstance(event, events.Key) and self._questions.opens(event.key):
             return
         await super().on_event(event)
-
-    def _opens_line(self, pressed: str) -> bool:
-        pane = self._focused_pane()
-        if pane is None or self.screen is not pane.screen:
-            return False
-        asks = {"prompt": self._ask_prompt, "filter": self._ask_filter, "find": self._ask_find}
-        for key in KEYS:
-            asked = key.id in asks and key.where == pane.id
-            if asked and pressed in names_of(self._liked.keys.get(key.id, key.keys)):
-                self.on_key()
-                asks[key.id]()
-                return True
-        return False
 
     def on_key(self) -> None:
         """A key wipes the last word and the news."""
@@ -471,7 +450,7 @@ class WatchApp(TerminalApp):
 
     def action_help(self) -> None:
         """All keys."""
-        self._turn_to("keys", help_lines(self._liked.keys, ascii=self.terminal.glyphs == "ascii"))
+        self._turn_to("keys", help_lines(self.liked.keys, ascii=self.terminal.glyphs == "ascii"))
 
     def action_palette(self) -> None:
         """Commands by name."""
@@ -480,7 +459,7 @@ class WatchApp(TerminalApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette offers what the keys do."""
         for key in KEYS:
-            keys = shown(self._liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
+            keys = shown(self.liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
             yield SystemCommand(f"{key.does} ({keys})", "", partial(self._perform, key))
 
     def _perform(self, key: Key) -> None:
@@ -497,7 +476,7 @@ class WatchApp(TerminalApp):
 
     def _step_focus(self, ways: int) -> None:
         names = self._shown()
-        focused = self._focused_pane()
+        focused = self.focused_pane()
         here = names.index(str(focused.id)) if focused is not None and focused.id in names else -ways
         target = self.query_one(f"#{names[(here + ways) % len(names)]}")
         assert target.parent is not None
@@ -547,31 +526,31 @@ class WatchApp(TerminalApp):
     def action_restart(self) -> None:
         """The model's process, again."""
         if self.live is None:
-            self._say("there is no model's process here")
+            self.say("there is no model's process here")
             return
         self._start_model()
-        self._say("starting the model's process again ...")
+        self.say("starting the model's process again ...")
 
     def action_copy(self) -> None:
         """The shown text to the clipboard."""
         text = self.generation.text()
         if text:
             self.copy_to_clipboard(text)
-            self._say(f"copied {len(text):,} characters")
+            self.say(f"copied {len(text):,} characters")
 
     def action_export(self) -> None:
         """The shown trace to a file here."""
         recording = self.generation.recording
         if recording is None:
-            self._say("there is no trace to save yet")
+            self.say("there is no trace to save yet")
             return
-        path = _free_path("trace")
+        path = free_path()
         try:
-            write_whole(path, "".join(map(to_line, recording.lines())).encode())
+            keep(recording, path)
         except OSError as why:
-            self._say(f"{path} cannot be written: {why.strerror}")
+            self.say(f"{path} cannot be written: {why.strerror}")
             return
-        self._say(f"saved {path}; tdiff watch {path} shows it again")
+        self.say(f"saved {path}; tdiff watch {path} shows it again")
 
     def on_generation_pane_ask(self, message: GenerationPane.Ask) -> None:
         """What the generation pane wants of the model."""
@@ -581,22 +560,23 @@ class WatchApp(TerminalApp):
             return
         live = self.live
         if message.what == "prompt" or live is None or live.state == "off":
-            self._ask_prompt()
+            self._questions.prompt()
             return
         if message.what == "new_text":
             live.new_text()
-        elif message.what != "decoder" and live.settings.decoder != "confidence":
-            self._say(f"the decoder {live.settings.decoder} has no threshold")
+        elif message.what != "decoder" and live.settings.decoder not in ("confidence", "klass"):
+            self.say(f"the decoder {live.settings.decoder} has no threshold")
             return
         elif message.what == "decoder":
-            self._say(f"decoder {live.next_decoder()}")
+            self.say(f"decoder {live.next_decoder()}")
         else:
             live_value = live.shift_threshold(1 if message.what == "threshold_up" else -1)
-            self._say(f"threshold {live_value:g}")
+            self.say(f"threshold {live_value:g}")
         self._go_live()
         self._frames.resume()
 
-    def _set_prompt(self, text: str) -> None:
+    def set_prompt(self, text: str) -> None:
+        """The next text goes on from this, and begins at once."""
         if self.live is not None:
             self.live.set_prompt(text.replace("\\n", "\n") or None)
             self._go_live()
@@ -604,37 +584,17 @@ class WatchApp(TerminalApp):
 
     def on_log_pane_find(self) -> None:
         """Ask what to find."""
-        self._ask_find()
+        self._questions.find()
 
     def on_training_pane_asked(self) -> None:
         """Ask which metrics to show."""
-        self._ask_filter()
+        self._questions.metric()
 
-    def _ask_prompt(self) -> None:
-        live = self.live
-        if live is None or live.state == "off":
-            key = status.first_name(_RESTART, self._liked.keys, ascii=self.terminal.glyphs == "ascii")
-            self._say("there is no model's process" + (f"; {key} starts one" if live is not None else ""))
-            return
-        said = (live.prompt or "").replace("\n", "\\n")
-        self._ask_for("prompt (\\n is a new line; empty: the model's own openings)", said, self._set_prompt)
-
-    def _ask_find(self) -> None:
-        self._ask_for("find", "", self.log_pane.find)
-
-    def _ask_filter(self) -> None:
-        self._ask_for("metric (a part of its name; empty: the loss)", "", self.training.choose)
-
-    def _ask_for(self, what: str, value: str, then: Callable[[str], None]) -> None:
-        self._ask.put(what, value, then, self._focused_pane() or self.generation)
+    def ask_for(self, what: str, value: str, then: Callable[[str], None]) -> None:
+        """Ask in the line below the panes; `then` takes the answer."""
+        self._ask.put(what, value, then, self.focused_pane() or self.generation)
         self._draw_lines(self._clock())
 
     def on_ask_refused(self, message: Ask.Refused) -> None:
         """An answer that cannot be taken."""
-        self._say(message.why)
-
-
-def _free_path(stem: str) -> Path:
-    """A file name here that is not taken."""
-    names = (Path(f"{stem}-{n}.jsonl") for n in range(1, 1_000_000))
-    return next(path for path in names if not path.exists())
+        self.say(message.why)

@@ -141,6 +141,11 @@ class Live:
         """The text that is going on, or the last."""
         return self.recordings[-1] if self.recordings else None
 
+    @property
+    def caption(self) -> str:
+        """Which model writes, and of which step."""
+        return f"{self.ready.model}@{self.ready.step:,}" if self.ready else self.model
+
     def remaining(self, now: float) -> float:
         """Seconds until the next text begins; 0 while one is going on."""
         return max(0.0, self._due - now) if self.state == "waiting" else 0.0

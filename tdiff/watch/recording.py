@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tdiff import records
 from tdiff.canvas import MASKED, Canvas
 from tdiff.records import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.runs import write_whole
 from tdiff.visible import visible
 
 MOST_CELLS = 1 << 17
@@ -227,3 +229,14 @@ def recordings(lines: Iterable[str]) -> list[Recording]:
         elif isinstance(record, TraceStep | TraceEnd) and found:
             found[-1].take(record)
     return found
+
+
+def free_path() -> Path:
+    """The name of a trace in the current folder that is not taken."""
+    names = (Path(f"trace-{n}.jsonl") for n in range(1, 1_000_000))
+    return next(path for path in names if not path.exists())
+
+
+def keep(recording: Recording, path: Path) -> None:
+    """Write the trace of a recording, whole or not at all. Raises OSError."""
+    write_whole(path, "".join(map(records.to_line, recording.lines())).encode())
