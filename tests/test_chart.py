@@ -102,6 +102,11 @@ VIEW = st.builds(
 )
 
 
+def test_a_cursor_at_the_right_end_of_a_single_column_is_in_it():
+    drawn = draw([], View(x1=-1.0, cursor=0.0), 1, 1, ascii=True)
+    assert [plain([line]) for line in drawn] == [":"]
+
+
 @FEW
 @given(curves_of(), VIEW, st.integers(-1, 130), st.integers(-1, 34), st.booleans(), st.booleans())
 def test_any_chart_has_exactly_the_lines_and_cells_asked_for(curves, view, width, height, ascii, colour):

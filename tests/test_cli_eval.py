@@ -132,7 +132,7 @@ def test_a_text_in_rows_is_read_by_its_field(score, here):
 
 
 REFUSED = {
-    "unknown-part": (["--split=test"], "--split takes all, train, val; got 'test'"),
+    "unknown-part": (["--split=test"], "--split takes all, train, tuning, val; got 'test'"),
     "no-draws": (["--draws=0"], "--draws must be at least 1; got 0"),
     "absent-data": (["--data=nothing.txt"], "no such file or folder: 'nothing.txt'"),
     "foreign-character": (

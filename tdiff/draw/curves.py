@@ -112,7 +112,8 @@ class Layout:
         share = self.x.share(x)
         if not 0 <= share <= 1 or self.columns < 1:
             return None
-        return self.left + int(share * self._dots + 0.5) // self.across
+        # A single column of one dot has no last dot beside the first, which the share counts on.
+        return self.left + min(int(share * self._dots + 0.5) // self.across, self.columns - 1)
 
     @property
     def _dots(self) -> int:
