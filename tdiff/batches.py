@@ -1,7 +1,7 @@
 """`tdiff generate --input FILE`: a text for each line of a file, as lines of another, which can be gone on with.
 
-The output is written in the order of the input. What it holds already is kept, so a run that was cut short goes on
-where it stopped.
+The output is written in the order of the input. What it holds already is kept: a run that was cut short goes on where
+it stopped, and a line that was bad and has been mended since is added at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tdiff import templates
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.generation import Request, as_data, gaps_of, load, one_way
+from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_way
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
 from tdiff.visible import json_visible, visible, visible_line
@@ -36,6 +36,7 @@ _BATCH = 64
 _AHEAD = 8 * _BATCH
 """Lines looked at together, so that enough are of one length."""
 _FIELDS = ("prompt", "template", "prefix", "suffix", "length")
+_SETTINGS = frozenset(field.name for field in fields(DecodeSettings))
 _PARTIAL = 1
 
 
@@ -52,37 +53,37 @@ class Line:
     """(L,) int64."""
 
 
-class _Unusable(Exception):
-    """A line is passed over, for a reason that was told."""
-
-
 def generate(request: Request, source: str, output: Path | None) -> None:
     """Generate a text for each line of `source`, a file or `-`, to `output` or stdout.
 
     A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
-    Bad ones are told by number and passed over; the exit code is 1 then.
+    Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
     """
+    check_sizes(request)
     if request.samples != 1:
         raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
         raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
+    if output is not None:
+        _check_names(source, output)
     lines = _read(source)
     DecodeSettings(**request.options)
     done = _Done.of(output) if output is not None else _Done()
-    seed = next((value for value in (request.seed, done.seed) if value is not None), None)
-    settings = DecodeSettings(seed=secrets.randbelow(2**31) if seed is None else seed, **request.options)
-    if done.newest is not None:
-        _same_input(done.newest, dict(lines), str(output))
+    _same_input(done.lines, dict(lines), str(output))
+    newest = done.lines[-1] if done.lines else None
+    begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
+    settings = DecodeSettings(seed=begun_with if request.seed is None else request.seed, **request.options)
     model = load(request)
-    if done.newest is not None:
-        _same_settings(done.newest, model, settings, str(output))
-    todo = [(number, text) for number, text in lines if number > done.last]
+    if newest is not None:
+        _same_settings(newest, model, request, settings, str(output))
+    there = {one["line"] for one in done.lines}
+    todo = [(number, text) for number, text in lines if number not in there]
     bad = 0
     with ExitStack() as stack:
         file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
         print(f"seed {settings.seed}", file=sys.stderr, flush=True)
-        if done.count:
-            print(f"{output} holds {done.count:,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
+        if done.lines:
+            print(f"{output} holds {len(there):,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
         progress = stack.enter_context(progress_bar("generating"))
         behind = len(lines) - len(todo)
         waiting = iter(todo)
@@ -128,6 +129,9 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     asked = {"prompt": given} if isinstance(given, str) else given
     if not isinstance(asked, Mapping):
         raise TdiffError("a line is an object or a string")
+    for name in asked:
+        if name.replace("-", "_") in _SETTINGS:
+            raise TdiffError(f"{name} is a setting of all texts: give it as an option")
     said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
     if not said.keys() - {"length"}:
         raise TdiffError("it has none of prompt, template, prefix and suffix")
@@ -139,8 +143,8 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
             raise TdiffError(f"{name} must be text")
         elif any("\ud800" <= c <= "\udfff" for c in value):
             raise TdiffError(f"{name} is not UTF-8")
-    fields: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
-    mine = replace(request, **fields)
+    asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
+    mine = replace(request, **asked_for)
     one_way(mine)
     gaps = gaps_of(model, mine)
     start = filled(model, gaps) if gaps else canvas(model, [mine.prompt or ""], mine.length)
@@ -153,10 +157,9 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
 
     groups: dict[tuple[int, ...], list[Line]] = {}
     for line in lines:
-        masked = (line.canvas == model.network.mask_id).nonzero()[:, 0]
-        # With blocks a row's steps are shared out by the row that has most: there the ends must be the same too.
-        ends = (int(masked[0]), int(masked[-1])) if settings.block else ()
-        groups.setdefault((len(line.canvas), *ends), []).append(line)
+        # With blocks the row that has most shares out the steps: there all must have their masks in the same places.
+        gaps = (line.canvas == model.network.mask_id).nonzero()[:, 0].tolist() if settings.block else ()
+        groups.setdefault((len(line.canvas), *gaps), []).append(line)
     found: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
     # Groups in the order of their first lines, so that what is due next is never far.
@@ -189,18 +192,13 @@ def _stacked(canvases: list[Tensor]) -> Tensor:
     return torch.stack(canvases)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Done:
     """What an output holds already."""
 
-    last: int = 0
-    """Number of the last input line that is done."""
-    count: int = 0
+    lines: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
     """Bytes of the whole lines."""
-    seed: int | None = None
-    newest: dict[str, Any] | None = None
-    """Its last line."""
 
     @classmethod
     def of(cls, output: Path) -> _Done:
@@ -211,18 +209,20 @@ class _Done:
             return cls()
         except OSError as why:
             raise TdiffError(f"the output {str(output)!r} cannot be read: {why.strerror}") from None
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.splitlines()
+        size = data.rfind(b"\n") + 1
+        torn = data[size:]
         try:
-            parsed = [json.loads(line) for line in lines]
-            numbers, last = [one["line"] for one in parsed], parsed[-1] if parsed else None
-            if numbers != sorted(set(numbers)):
-                raise ValueError
-            return cls(numbers[-1] if numbers else 0, len(lines), len(whole), last["seed"] if last else None, last)
-        except (ValueError, KeyError, TypeError):
+            lines = [json.loads(line) for line in data[:size].splitlines()]
+        except (ValueError, RecursionError):
+            lines = [None]
+        numbers = [one["line"] for one in lines if _is_ours(one)]
+        # A torn last line must be the beginning of one of ours: else it is somebody's text, which is not ours to drop.
+        whole = len(set(numbers)) == len(lines) and torn[: len(_BEGINS)] == _BEGINS[: len(torn)]
+        if not whole:
             raise TdiffError(
                 f"the output {str(output)!r} exists and is not one of tdiff generate --input; name another file"
-            ) from None
+            )
+        return cls(lines, size)
 
     def opened(self, output: Path) -> IO[str]:
         """The file, ready for the next line: a torn last one is dropped."""
@@ -235,25 +235,57 @@ class _Done:
         return file
 
 
-def _same_input(before: dict[str, Any], lines: dict[int, str], output: str) -> None:
-    """Raises TdiffError where an output was begun from another input."""
+_BEGINS = b'{"line": '
+
+
+def _is_ours(line: Any) -> bool:
+    match line:
+        case {"line": int(), "input": _, "seed": int(), "decoder": str(), "settings": dict(), "tokens": int()}:
+            return True
+    return False
+
+
+def _check_names(source: str, output: Path) -> None:
+    """Raises TdiffError where the output is no file of its own."""
+    if str(output) == "-":
+        raise TdiffError("--output takes a file that can be gone on with; without it the texts go to stdout")
     try:
-        same = json.loads(lines[before["line"]]) == before["input"]
-    except (KeyError, ValueError, RecursionError):
+        same = source != "-" and output.samefile(source)
+    except OSError:
         same = False
-    if not same:
-        raise TdiffError(f"{output!r} was written from another input: its line {before['line']} is not there")
+    if same:
+        raise TdiffError(f"--output {str(output)!r} is the input itself: name another file")
 
 
-def _same_settings(before: dict[str, Any], model: LoadedModel, settings: DecodeSettings, output: str) -> None:
+def _same_input(done: list[dict[str, Any]], lines: dict[int, str], output: str) -> None:
+    """Raises TdiffError where an output was begun from another input."""
+    for one in done:
+        try:
+            same = json.loads(lines[one["line"]]) == one["input"]
+        except (KeyError, ValueError, RecursionError):
+            same = False
+        if not same:
+            raise TdiffError(f"{output!r} was written from another input: its line {one['line']} is not there")
+
+
+def _same_settings(
+    before: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: str
+) -> None:
     """Raises TdiffError where an output was begun in another way than it would go on."""
     from tdiff.core.generate import told
 
     chosen = told(model, settings, 0, 0)
-    then = dict(before.get("settings") or {}, decoder=before.get("decoder"), seed=before.get("seed"))
+    then = dict(before["settings"], decoder=before["decoder"], seed=before["seed"])
     for name, value in chosen.items():
         if name not in ("length", "row") and then.get(name) != value:
             raise TdiffError(
                 f"{output!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {value}: go on as it was "
                 "begun, or name another output"
             )
+    line = _line(model, request, before["line"], json.dumps(before["input"]))
+    length = int((line.canvas == model.network.mask_id).sum())
+    if length != before["tokens"]:
+        raise TdiffError(
+            f"{output!r} was begun with another --length: its line {before['line']} has {before['tokens']} tokens "
+            f"written, not {length}; go on as it was begun, or name another output"
+        )

@@ -52,12 +52,7 @@ class Request:
 
 def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
     """Generate and print. The seed goes to stderr, so that any text can be had again."""
-    if request.samples < 1:
-        raise TdiffError(f"--samples must be at least 1; got {request.samples}")
-    if request.length < 0:
-        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {request.length}")
-    if max(request.samples, request.length) > MOST:
-        raise TdiffError(f"--samples and --length must be at most {MOST:,}")
+    check_sizes(request)
     if as_json and stream:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
@@ -87,6 +82,16 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
                     _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
         else:
             _batches(model, prompts, request.length, settings, as_json, gaps)
+
+
+def check_sizes(request: Request) -> None:
+    """Raises TdiffError for numbers of texts or tokens that cannot be."""
+    if request.samples < 1:
+        raise TdiffError(f"--samples must be at least 1; got {request.samples}")
+    if request.length < 0:
+        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {request.length}")
+    if max(request.samples, request.length) > MOST:
+        raise TdiffError(f"--samples and --length must be at most {MOST:,}")
 
 
 def one_way(request: Request) -> None:

@@ -23,9 +23,10 @@ LINES = [
     '{"template": "none"}',
     "[1]",
     '{"prompt": "\\ud800"}',
+    '{"prompt": "the", "top-k": 3}',
     '"the"',
 ]
-GOOD = [1, 2, 4, 5, 17]
+GOOD = [1, 2, 4, 5, 18]
 
 
 @pytest.fixture
@@ -61,18 +62,42 @@ def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
     assert fifth.startswith("the")
     assert [one["tokens"] for one in found] == [12, 7, 9, 3, 12]
     told = [line for line in done.stderr.splitlines() if line.endswith("passed over") and ":" in line]
-    assert [int(line.split(":")[1]) for line in told] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
-    assert "11 of 16 lines were passed over" in done.stderr
+    assert [int(line.split(":")[1]) for line in told] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+    assert "12 of 17 lines were passed over" in done.stderr
 
 
-def test_a_text_is_that_of_the_same_line_alone(ask, here):
-    ask("--output", "out.jsonl", "--seed", "5", "--decoder", "ancestral")
+# Longer than the window of 32, with gaps in different places: blocks differ from row to row and window to window.
+GAPS = ["the " * 3 + "____" + " hare" * 8 + " _ the", "the " + "_" * 12 + " hare" * 8 + " _ the"]
+
+
+@pytest.mark.parametrize(
+    "options", [("--decoder", "ancestral"), ("--decoder", "schedule", "--steps", "6", "--block", "2")]
+)
+def test_a_text_is_that_of_the_same_line_alone(ask, here, options):
+    lines = [*LINES, *(json.dumps({"template": gaps}) for gaps in GAPS)]
+    assert len({len(gaps) for gaps in GAPS}) == 1
+    (here / "in.jsonl").write_text("\n".join(lines))
+    ask("--output", "out.jsonl", "--seed", "5", *options)
     whole = timeless((here / "out.jsonl").read_text())
-    for n in GOOD:
-        (here / "one.jsonl").write_text("\n" * (n - 1) + LINES[n - 1])
-        assert timeless(ask("--seed", "5", "--decoder", "ancestral", source="one.jsonl").stdout) == [
+    assert len(whole) == len(GOOD) + 2
+    for n in [*GOOD, len(lines) - 1, len(lines)]:
+        (here / "one.jsonl").write_text("\n" * (n - 1) + lines[n - 1])
+        assert timeless(ask("--seed", "5", *options, source="one.jsonl").stdout) == [
             one for one in whole if one["line"] == n
         ]
+
+
+def test_a_bad_line_is_told_again_and_written_once_it_is_mended(ask, here):
+    ask("--output", "out.jsonl", "--seed", "5")
+    before = (here / "out.jsonl").read_text()
+    again = ask("--output", "out.jsonl")
+    assert again.returncode == 1 and "12 of 17 lines were passed over" in again.stderr
+    assert (here / "out.jsonl").read_text() == before
+    (here / "in.jsonl").write_text("\n".join(['"the"' if n == 2 else line for n, line in enumerate(LINES)]))
+    mended = ask("--output", "out.jsonl")
+    assert "11 of 17 lines were passed over" in mended.stderr
+    after = (here / "out.jsonl").read_text()
+    assert after.startswith(before) and [one["line"] for one in records(after)] == [*GOOD, 3]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 5])
@@ -85,7 +110,7 @@ def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
     again = ask("--output", "out.jsonl", *(("--seed", "5") if kept == 0 else ()))  # the seed is that of the file
     assert timeless((here / "out.jsonl").read_text()) == timeless(whole)
     assert (here / "out.jsonl").read_text().startswith("".join(lines[:kept]))
-    assert (f"holds {kept} of 16 texts: going on" in again.stderr) == (kept > 0)
+    assert (f"holds {kept} of 17 texts: going on" in again.stderr) == (kept > 0)
 
 
 def test_many_lines_are_written_in_their_order_in_batches(ask, here, monkeypatch):
@@ -131,16 +156,27 @@ def test_every_decoder_setting_is_passed_on(ask, block):
         (("--input", "in.jsonl", "--output", "no/out.jsonl"), "cannot be written"),
         (("--input", "in.jsonl", "--output", "begun.jsonl", "--seed", "6"), "was begun with seed 5, not 6"),
         (("--input", "in.jsonl", "--output", "begun.jsonl", "--top-k", "6"), "was begun with top-k 0, not 6"),
-        (("--input", "blank2.jsonl", "--output", "begun.jsonl"), "was written from another input: its line 17"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--length", "20"), "was begun with another --length"),
+        (("--input", "in.jsonl", "--output", "whole.txt"), "'whole.txt' exists and is not one of tdiff generate"),
+        (("--input", "in.jsonl", "--output", "in.jsonl"), "is the input itself"),
+        (("--input", "in.jsonl", "--output", "-"), "without it the texts go to stdout"),
+        (("--input", "in.jsonl", "--length", "-5"), "--length must be at least 1"),
+        (("--input", "in.jsonl", "--length", "100000000000"), "must be at most 10,000,000"),
+        (("--input", "in.jsonl", "--output", "odd.jsonl"), "'odd.jsonl' exists and is not one"),
+        (("--input", "blank2.jsonl", "--output", "begun.jsonl"), "was written from another input: its line 1 "),
     ],
 )
 def test_what_is_refused_leaves_everything_as_it_was(ask, cli_fast, tiny_run, here, arguments, says):
     ask("--output", "begun.jsonl", "--seed", "5")
     before = (here / "begun.jsonl").read_bytes()
     (here / "other.txt").write_text("not this\n")
+    (here / "whole.txt").write_text("my only copy, and no end of line")
+    (here / "odd.jsonl").write_text('{"line": "1", "input": "x", "seed": "x", "settings": [1]}\n')
     (here / "blank.jsonl").write_text("\n \n")
-    (here / "blank2.jsonl").write_text('"x"\n' * 17)
+    (here / "blank2.jsonl").write_text('"x"\n' * 18)
     refusal = cli_fast("generate", "--model", str(tiny_run.path), *arguments).refused()
     assert says in refusal
     assert (here / "begun.jsonl").read_bytes() == before
     assert (here / "other.txt").read_text() == "not this\n"
+    assert (here / "whole.txt").read_text() == "my only copy, and no end of line"
+    assert (here / "in.jsonl").read_text().startswith(LINES[0])

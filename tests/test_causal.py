@@ -65,9 +65,25 @@ def test_the_nats_are_those_of_one_token_after_another(judge, prompt, rest):
     assert judge.nats(text, text) == 0.0
 
 
-def test_a_text_longer_than_the_model_reads_is_refused(judge):
-    with pytest.raises(TdiffError, match="reads 64 at once"):
-        judge.nats("", "the hare " * 60)
+def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(judge):
+    text = "the hare runs over the hill " * 12
+    tokenizer, model = judge._tokenizer, judge._model
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    ids = start + tokenizer(text)["input_ids"]
+    assert len(ids) > 64
+    total, seen = 0.0, 64
+    for n in range(1, len(ids)):
+        # A token is told by the first window of 64 that reaches it; windows begin at 0, 32, 64 ...
+        begin = 0 if n < seen else 32 * ((n - 64) // 32 + 1)
+        before = torch.tensor([ids[begin:n]])
+        total -= float(model(before).logits[0, -1].log_softmax(-1)[ids[n]])
+    assert judge.nats("", text) == pytest.approx(total / len(text), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_a_model_that_sees_both_sides_is_no_judge(zoo, kind):
+    with pytest.raises(TdiffError, match="does not write from left to right"):
+        CausalJudge(str(zoo[kind]))
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     what = f"model {name!r} is of type {config['model_type']!r}"
     settings = _settings(what, config)
     hub.weights(name, folder)  # named before a tokenizer that is missing too
-    tokenizer = _read_tokenizer(name, folder, settings)
-    kind = hub.library().MODEL_FOR_MASKED_LM_MAPPING[type(settings)]
-    model = hub.build(kind, what, name, folder, settings, "masked-LM head").to(device)
+    theirs = hub.tokenizer(folder, settings)
+    with hub.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
+        tokenizer = HubTokenizer(theirs, settings.vocab_size, name)
+    model = hub.build("MODEL_FOR_MASKED_LM_MAPPING", what, name, folder, settings, "masked-LM head").to(device)
     with hub.one_line(f"{what} and cannot be asked for the tokens of a text"):
         network = MaskedLM(model, tokenizer).to(device)
     step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
@@ -65,12 +66,3 @@ def _settings(what: str, config: dict[str, Any]) -> Any:
     if getattr(settings, "is_decoder", False) or getattr(settings, "is_encoder_decoder", False):
         raise TdiffError(f"{what} with a decoder, which writes from left to right and cannot fill in masks")
     return settings
-
-
-def _read_tokenizer(name: str, folder: Path, settings: Any) -> HubTokenizer:
-    hub.has_tokenizer(folder)
-    with hub.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} is damaged or of a kind that is not known"):
-        tokenizer = hub.library().AutoTokenizer.from_pretrained(
-            str(folder), config=settings, local_files_only=True, trust_remote_code=False
-        )
-        return HubTokenizer(tokenizer, settings.vocab_size, name)

@@ -22,19 +22,25 @@ class CausalJudge:
         config = read_config(folder / "config.json")
         kind = config.get("model_type")
         what = f"model {name!r} is of type {kind!r}"
-        known = hub.library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-        if not isinstance(kind, str) or kind not in known:
-            raise TdiffError(f"{what}, which does not write from left to right: a judge is a causal model such as gpt2")
+        known = hub.library().models.auto.modeling_auto
+        no_judge = TdiffError(
+            f"{what}, which does not write from left to right: a judge is a causal model such as gpt2"
+        )
+        if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise no_judge
         settings = hub.settings(what, config)
+        # Of the two-way kinds there are left-to-right classes too, whose attention is two-way unless they are told.
+        if kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(settings, "is_decoder", False):
+            raise no_judge
         hub.weights(name, folder)
-        hub.has_tokenizer(folder)
-        with hub.one_line(f"the tokenizer of {name!r} is damaged or of a kind that is not known"):
-            self._tokenizer: Any = hub.library().AutoTokenizer.from_pretrained(
-                str(folder), config=settings, local_files_only=True, trust_remote_code=False
-            )
+        self._tokenizer: Any = hub.tokenizer(folder, settings)
         if not self._tokenizer.is_fast:
             raise TdiffError(f"the tokenizer of {name!r} cannot say where its tokens stand in a text")
-        build = hub.library().MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+        if len(self._tokenizer) > settings.vocab_size:
+            raise TdiffError(
+                f"{what} and knows {settings.vocab_size:,} tokens, but its tokenizer has {len(self._tokenizer):,}"
+            )
+        build = "MODEL_FOR_CAUSAL_LM_MAPPING"
         self._model = hub.build(build, what, name, folder, settings, "language-model head").to(device)
         self.name, self._device = folder.resolve().name, device
         self._longest = getattr(settings, "max_position_embeddings", None) or getattr(settings, "n_positions", None)
@@ -43,17 +49,19 @@ class CausalJudge:
     def nats(self, prompt: str, text: str) -> float:
         """Nats a character of `text` after `prompt`, with which it begins; tokens that reach beyond it count.
 
-        Raises TdiffError for a text longer than the model can read.
+        A text longer than the model reads is read in windows, each of which sees half of the one before.
         """
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         first = self._tokenizer.bos_token_id
-        ids = ([] if first is None else [first]) + found["input_ids"]
-        if self._longest and len(ids) > self._longest:
-            raise TdiffError(f"a text has {len(ids)} tokens; {self.name} reads {self._longest} at once")
-        tokens = torch.tensor([ids], device=self._device)
-        log_p = F.log_softmax(self._model(tokens).logits[0, :-1].float(), -1)
-        nats = -log_p.gather(-1, tokens[0, 1:, None])[:, 0]
+        ids = torch.tensor(([] if first is None else [first]) + found["input_ids"], device=self._device)
         # Without a first token of its own the model is not asked for the text's first.
-        ends = [end for _, end in found["offset_mapping"]][0 if first is not None else 1 :]
-        after = torch.tensor([end > len(prompt) for end in ends], device=self._device)
-        return float(nats[after].sum()) / max(1, len(text) - len(prompt))
+        ends = torch.tensor([end for _, end in found["offset_mapping"]][0 if first is not None else 1 :])
+        after = (ends > len(prompt)).to(self._device)
+        longest, total, done, start = self._longest or len(ids), 0.0, 0, 0
+        while done < len(after):
+            window = ids[start : start + longest]
+            log_p = F.log_softmax(self._model(window[None]).logits[0, :-1].float(), -1)
+            nats = -log_p.gather(-1, window[1:, None])[:, 0]
+            total += float((nats * after[start : start + len(nats)])[done - start :].sum())
+            done, start = start + len(nats), start + max(1, longest // 2)
+        return total / max(1, len(text) - len(prompt))

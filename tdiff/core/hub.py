@@ -44,22 +44,24 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def settings(what: str, config: dict[str, Any]) -> Any:
-    """The configuration as transformers holds it."""
+    """The configuration as transformers holds it. Raises TdiffError where it cannot be used."""
     with one_line(f"{what}, and its config.json cannot be used"):
         # Not the folder's to say: which file is read, and how attention is computed, which may be code from a hub.
         kept = {k: v for k, v in config.items() if k != "transformers_weights" and not k.endswith("_implementation")}
         return library().CONFIG_MAPPING[config["model_type"]].from_dict(kept)
 
 
-def build(kind: Any, what: str, name: str, folder: Path, settings: Any, head: str) -> Any:
-    """A model of the class `kind` with the folder's weights, in evaluation mode and float32, on the CPU.
+def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: str) -> Any:
+    """A model with the folder's weights, in evaluation mode and float32, on the CPU.
+
+    Its class is that for the settings in transformers' mapping `kinds`.
 
     Raises TdiffError where they are missing, damaged, pickled, not finite, or lack a part; `head` is what the part
     without which it is none is called.
     """
     files = weights(name, folder)
     with one_line(f"{what}, and transformers cannot build it"):
-        model, info = kind.from_pretrained(
+        model, info = getattr(library(), kinds)[type(settings)].from_pretrained(
             None,
             config=settings,
             state_dict={key: tensor for file in files for key, tensor in read_tensors(file).items()},
@@ -119,7 +121,12 @@ def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def has_tokenizer(folder: Path) -> None:
-    """Raises TdiffError where there is none, of which transformers makes up an empty one."""
+def tokenizer(folder: Path, settings: Any) -> Any:
+    """The folder's tokenizer as transformers has it. Raises TdiffError where there is none that can be used."""
+    # Where there is none transformers makes up an empty one.
     if not any(file for pattern in ("tokenizer.json", "vocab*", "*.model", "*.vocab") for file in folder.glob(pattern)):
         raise TdiffError(f"tokenizer {str(folder / 'tokenizer.json')!r} does not exist, nor a vocabulary beside it")
+    with one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} is damaged or of a kind that is not known"):
+        return library().AutoTokenizer.from_pretrained(
+            str(folder), config=settings, local_files_only=True, trust_remote_code=False
+        )
