@@ -72,6 +72,14 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     corpus = corpus_of(models[0], request.data, request.text_field)
     parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
     training, held_out = corpus.split(parts[request.split])
+    if not request.data and request.split == "tuning":
+        for model in models:
+            if model.origin.held_out == "tenth":
+                print(
+                    f"{visible_line(model.name)} was trained on the tuning part: its settings may be chosen by it, but "
+                    "not it by them",
+                    file=sys.stderr,
+                )
     second = CausalJudge(request.judge, devices.choose(request.device)) if request.judge is not None else None
     judge = Judge(training, second.nats if second else None)
     asked = task(judge, held_out, request.prompts)
@@ -141,11 +149,12 @@ def _value(kind: Any, name: str, text: str) -> Any:
 
 def label(settings: DecodeSettings) -> str:
     """The decoder, and what is not as usual."""
-    usual = DecodeSettings(decoder=settings.decoder)
+    usual = DecodeSettings(decoder=settings.decoder, remask=settings.remask)
     parts = [settings.decoder]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.name not in ("decoder", "seed") and value != getattr(usual, field.name):
+        own = field.name == "remask" and settings.decoder == "remdm"
+        if field.name not in ("decoder", "seed") and (own or value != getattr(usual, field.name)):
             parts.append(f"{field.name.replace('_', '-')} {value:g}" if not isinstance(value, str) else value)
     if settings.decoder == "confidence" and settings.threshold == usual.threshold:
         parts.insert(1, f"threshold {settings.threshold:g}")

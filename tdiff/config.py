@@ -42,6 +42,8 @@ _THRESHOLDS = {"klass": 0.9}
 _ETAS = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}
 MOST = 10_000_000
 """The largest count that any setting takes: what is above it is a slip of the keyboard."""
+LEAST_MOST = 0.01
+"""The smallest share that training may be held below: times next to 0 are never drawn."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
 Layer = dict[str, Any]
 
@@ -79,8 +81,8 @@ class ModelSettings:
     hidden: int = 0
     """Width of the MLP's inner layer; 0: four times the width."""
     classic: bool = False
-    """Learned positions, LayerNorm and GELU, as in BERT and GPT-2, in place of rotary positions, RMSNorm, normalised
-    queries and keys, and squared ReLU."""
+    """Blocks with learned positions, LayerNorm and GELU, as in BERT and GPT-2, in place of rotary positions, RMSNorm,
+    normalised queries and keys, and squared ReLU."""
     tied: bool = False
     """The output matrix is the token embedding, scaled."""
     self_conditioning: bool = False
@@ -154,8 +156,8 @@ class TrainSettings:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile: auto is on for CUDA only."""
     weights: Literal["float32", "bfloat16", "int8"] = "float32"
-    """Precision of the model's weights on disk, int8 with a scale for each row of a matrix; what a resume needs is
-    always whole."""
+    """Precision of the model's weights on disk, int8 with a scale for each row of a large matrix. What a resume needs
+    is always whole, and evaluations and samples during training are by the whole ones."""
     log_every: float = 1.0
     """Seconds between records of the loss (never more than one a step)."""
     eval_every: int = 200
@@ -220,6 +222,9 @@ class Settings:
                 "objective.least_masked and objective.most_masked must be shares between 0 and 1, the first below the "
                 f"second; got {objective.least_masked} and {objective.most_masked}"
             )
+        if objective.most_masked < LEAST_MOST:
+            raise TdiffError(f"objective.most_masked must be at least {LEAST_MOST}; got {objective.most_masked}")
+        _at_most(1 << 18, "model.hidden", model.hidden)
         if not 0 <= train.dropout < 1:
             raise TdiffError(f"train.dropout must be at least 0 and below 1; got {train.dropout}")
         _at_least(0, "model.conv", model.conv)
@@ -266,7 +271,7 @@ class DecodeSettings:
     """confidence, klass: reveal every place whose proposed token has at least (klass: more than) this probability. By
     default 0.7, with klass 0.9."""
     k: int = 0
-    """topk: places revealed a step; 0: a tenth of the length."""
+    """topk: places revealed a step; 0: a tenth of the length, or of a block's."""
     factor: float = 1.0
     """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
     gamma: float = 0.1
@@ -293,7 +298,7 @@ class DecodeSettings:
     """Finish blocks of so many places one after another, left to right, whatever the decoder; 0: all at once."""
     steps: int = 0
     """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times. With
-    blocks, each has its share of them."""
+    blocks, each has its share of them, rounded up."""
     schedule: str = "linear"
     """hidden(t) of the scheduled decoders."""
     temperature: float = 1.0
@@ -333,7 +338,7 @@ class DecodeSettings:
                 "remdm's loop takes 0 <= t-off < t-on < 1 and 0 < alpha-on < 1; got "
                 f"t-off {self.t_off}, t-on {self.t_on}, alpha-on {self.alpha_on}"
             )
-        _at_least(1, "repetition-penalty", self.repetition_penalty)
+        _within(1, 1000, "repetition-penalty", self.repetition_penalty)  # beyond it no float32 could tell
         for least, name in (
             (0, "k"),
             (0, "steps"),
@@ -441,7 +446,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return tuple(items)
     if origin in (typing.Union, types.UnionType):  # pragma: no cover - guards a future optional field
         raise AssertionError(f"setting {name} has an unsupported type {kind}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
         return float(value)
     finite = not isinstance(value, float) or math.isfinite(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or not finite:
@@ -449,6 +454,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
+_LARGEST = 10**300  # a whole number beyond it is no float
 _ARTICLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 

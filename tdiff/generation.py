@@ -274,8 +274,8 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
 
 def _rule(settings: DecodeSettings) -> str:
     """The decoder and the one number that matters most to it, for the status line."""
-    if settings.decoder == "confidence":
-        return f"confidence ≥ {settings.threshold:g}"
+    if settings.decoder in ("confidence", "klass"):
+        return f"{settings.decoder} {'≥' if settings.decoder == 'confidence' else '>'} {settings.threshold:g}"
     if settings.decoder == "topk" and settings.k:
         return f"top {settings.k}"
     return visible_line(settings.decoder)

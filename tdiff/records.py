@@ -65,7 +65,8 @@ class Train:
     tokens: int
     """Tokens seen."""
     loss: float
-    """The bound that is minimised, nats a token, mean over the steps since the last record."""
+    """The bound that is minimised, nats a token, mean over the steps since the last record; with clipped mask rates the
+    part of it that is."""
     loss_by_mask: list[float | None]
     """Mean -log p of masked places, nats, by tenth of the share masked (0-10 % first); None where none fell."""
     lr: float

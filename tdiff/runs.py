@@ -240,5 +240,5 @@ def find_config(name: str) -> Path:
         if _is_file(path):
             return path
     found = {path.relative_to(shelf).with_suffix("") for shelf in shelves for path in shelf.rglob("*.toml")}
-    names = sorted(path.as_posix() for path in found)
+    names = sorted(path.as_posix() for path in found if path.name != "rows")
     raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")

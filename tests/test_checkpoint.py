@@ -379,6 +379,12 @@ def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_p
     assert all(torch.equal(again[name], stored[name]) for name in stored if stored[name].dtype == torch.int8)
 
 
+def test_a_scale_that_belongs_to_nothing_is_refused(folder):
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | {"stray.scale": torch.ones(2)}, path)
+    refused("poem", "hold stray.scale, which config.json has no place for")
+
+
 def test_8_bits_without_their_scales_are_refused(folder):
     path = folder / "model.safetensors"
     tensors = load_file(path)

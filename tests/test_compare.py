@@ -50,6 +50,19 @@ def test_a_grid_is_every_combination_and_what_is_twice_is_once():
     assert found[0][1] == DecodeSettings(decoder="topk", k=4, temperature=0.7)
 
 
+def test_a_label_tells_what_is_not_as_usual():
+    grid = "decoder=remdm remask=cap,rescale,loop eta=0.015 steps=0,64"
+    assert [label for label, _ in comparison.parse("klass", [grid])] == [
+        "klass",
+        "remdm cap eta 0.015",
+        "remdm cap eta 0.015 steps 64",
+        "remdm rescale",
+        "remdm rescale steps 64",
+        "remdm loop eta 0.015",
+        "remdm loop eta 0.015 steps 64",
+    ]
+
+
 def test_decoders_by_name_have_their_usual_settings_and_without_any_some_usual_ones_are_taken():
     found = dict(comparison.parse("confidence, ancestral", []))
     assert found == {

@@ -19,6 +19,7 @@ from tdiff.config import (
     read_layer,
 )
 from tdiff.errors import TdiffError
+from tdiff.runs import find_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.toml"))
 
@@ -347,3 +348,33 @@ def test_decoding_that_cannot_be_is_refused_with_the_option_at_fault(values, say
     with pytest.raises(TdiffError) as error:
         DecodeSettings(**values)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("train.lr=1" + "0" * 400, "setting 'train.lr' takes a number"),
+        ("objective.most_masked=0.001", "objective.most_masked must be at least 0.01"),
+        ("objective.least_masked=0.5", ""),
+        ("objective.least_masked=1.0", "the first below the second"),
+        ("objective.most_masked=1.5", "must be shares between 0 and 1"),
+        ("train.dropout=1.0", "train.dropout must be at least 0 and below 1"),
+        ("model.hidden=300000", "model.hidden must be at most 262,144"),
+        ("model.hidden=-1", "model.hidden must be at least 0"),
+        ("data.held_out='fifth'", "unknown data.held_out 'fifth'"),
+        ("train.precision='float16'", "unknown train.precision 'float16'"),
+    ],
+)
+def test_what_the_recipe_refuses(assignment, says):
+    if says:
+        assert says in refused([parse_assignment(assignment)])
+    else:
+        settings(assignment)
+
+
+def test_the_configuration_of_the_study_is_named_and_its_rows_are_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config("study/base").name == "base.toml"
+    with pytest.raises(TdiffError) as error:
+        find_config("nothing-like-it")
+    assert "study/base" in str(error.value) and "rows" not in str(error.value)

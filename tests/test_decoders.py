@@ -13,7 +13,7 @@ from tdiff import config
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 from tdiff.core.decoders import DECODERS, best, decoder, penalised, propose, repeated
-from tdiff.core.denoise import denoise, in_blocks, most_steps
+from tdiff.core.denoise import denoise, in_blocks, most_steps, slide
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)
@@ -500,12 +500,33 @@ def test_the_steps_of_all_blocks_together(block, steps, most):
     assert most_steps(settings, frozen, 12, 3) == most
 
 
+@pytest.mark.parametrize("block", [0, 1, 3, 5, 50])
+@pytest.mark.parametrize("prompt", [0, 2, 9])
+def test_no_sliding_canvas_takes_more_steps_than_are_told_and_blocks_go_on_in_every_window(block, prompt):
+    canvas = torch.zeros(2, 29, dtype=torch.int64)
+    canvas[:, :prompt] = 1
+    canvas[:, 14] = 2
+    settings = DecodeSettings(decoder="ancestral", steps=7, block=block, seed=3)
+    steps = list(slide(TableDenoiser(5, 29, 0, seed=1), canvas, 10, 3, settings))
+    most = most_steps(settings, canvas[0] != 0, 10, 3)
+    assert len(steps) <= most <= (7 + 10) * 4 and not steps[-1].masked.any()
+    assert [step.index for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].calls.max() <= len(steps)
+    # What is revealed later lies further right, by the block and the window.
+    if block == 1:
+        first = [int(step.committed[0].nonzero()[0]) for step in steps if step.committed[0].any()]
+        assert first == sorted(first)
+    alone = list(slide(TableDenoiser(5, 29, 0, seed=1), canvas[:1], 10, 3, settings))
+    assert alone[-1].tokens[0].tolist() == steps[-1].tokens[0].tolist()
+
+
 def test_repetition_penalty_by_hand():
     # Text 1 2 _ _ 1 _: what would repeat a span of two? A place after a mask has no span; after 1 it is 2.
     tokens = torch.tensor([[1, 2, 0, 0, 1, 0]])
     masked = tokens == 0
     after = repeated(tokens, masked, masked, 2, 4)
     assert after.tolist() == [[False] * 4, [False] * 4, [False, False, True, False]]
+    assert not repeated(tokens, masked, masked, 7, 4).any() and repeated(tokens, masked, masked, 7, 4).shape == (3, 4)
     anywhere = repeated(tokens, masked, masked, 1, 4)
     assert anywhere.tolist() == [[False, True, True, False]] * 3
     p = torch.tensor([[0.0, 0.5, 0.3, 0.2]])
@@ -521,7 +542,7 @@ def test_a_repetition_penalty_breaks_a_loop():
     denoiser = every_place_alike(24, *(-0.1 * n for n in range(30)))
     greedy = DecodeSettings(decoder="topk", k=1, temperature=0.0)
     assert len(set(texts(denoiser, greedy, 1, 24)[0])) == 1
-    [text] = texts(denoiser, replace(greedy, repetition_penalty=1e6, repetition_span=2), 1, 24)
+    [text] = texts(denoiser, replace(greedy, repetition_penalty=1000.0, repetition_span=2), 1, 24)
     pairs = Counter(itertools.pairwise(text))
     # Places are filled from the left: each pair but the last, whose end may be given by chance, is new.
     assert max(pairs.values()) == 1 and len(pairs) == 23
@@ -553,7 +574,8 @@ def test_defaults_that_depend_on_the_decoder(given, threshold, eta):
         ({"alpha_on": 1.0}, "0 < alpha-on < 1"),
         ({"history": 0}, "history must be at least 1"),
         ({"block": -1}, "block must be at least 0"),
-        ({"repetition_penalty": 0.5}, "repetition-penalty must be at least 1"),
+        ({"repetition_penalty": 0.5}, "repetition-penalty must lie between 1 and 1000"),
+        ({"repetition_penalty": 1e39}, "repetition-penalty must lie between 1 and 1000"),
         ({"kl": math.nan}, "kl must be at least 0"),
         ({"threshold": -1.0}, "threshold must lie between 0 and 1"),
     ],

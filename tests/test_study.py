@@ -85,10 +85,21 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
         f"trained study-{name}-{seed}" for name in ("base", "cosine") for seed in study.SEEDS
     ]
     assert "| cosine schedule |" in first.stdout
-    assert (
-        "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine" in first.stdout
-    )
+    told = "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine --set"
+    assert told in first.stdout
     (here / "checkpoints" / "study-cosine-1" / "study.json").unlink()
     again = run()
     assert again.stdout == first.stdout and "trained" not in again.stderr
     assert run("--table").stdout == first.stdout
+    other = run("--set=train.steps=4")
+    assert other.returncode and "study-base-0 was begun with other settings" in other.stderr
+    # One that was killed before its first save begins anew; one that was stopped is not scored before it has ended.
+    lost, stopped = (here / "checkpoints" / f"study-{name}-0" for name in ("base", "cosine"))
+    shutil.rmtree(lost / "resume")
+    for folder in (lost, stopped):
+        (folder / "study.json").unlink()
+        events = (folder / "events.jsonl").read_text()
+        (folder / "events.jsonl").write_text(events.replace('"reason":"finished"', '"reason":"stopped"'))
+    again = run()
+    assert sorted(again.stderr.splitlines()) == ["trained study-base-0", "trained study-cosine-0"]
+    assert again.stdout == first.stdout

@@ -542,6 +542,8 @@ def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, c
         ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
         ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
         ({"train": {"init": "ZOO"}}, "train.init takes a model of tdiff"),
+        ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
+        ({"data": {"held_out": "tuning"}}, "was trained on the tuning part of this text"),
     ],
 )
 def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_written(

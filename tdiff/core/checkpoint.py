@@ -222,10 +222,10 @@ def _on_disk(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
 
 def _in_memory(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The inverse: whole matrices. Raises TdiffError for an int8 matrix without scales that fit."""
-    whole = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
-    for name, tensor in whole.items():
+    whole = dict(tensors)
+    for name, tensor in tensors.items():
         if tensor.dtype is torch.int8:
-            scale = tensors.get(name + _SCALE)
+            scale = whole.pop(name + _SCALE, None)
             if scale is None or tensor.ndim != 2 or scale.shape != tensor.shape[:1]:
                 raise TdiffError(f"weights {str(path)!r} hold {name} in 8 bits, without the scales of its rows")
             whole[name] = tensor * scale[:, None]

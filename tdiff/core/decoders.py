@@ -115,6 +115,8 @@ def repeated(tokens: Tensor, masked: Tensor, every: Tensor, span: int, vocabular
     `tokens` (B, L) int64; `every` (B, L) bool, all masks, no span has one. A span of 1 is any token of the row.
     """
     rows, length = tokens.shape
+    if span > length:
+        return torch.zeros(int(masked.sum()), vocabulary, dtype=torch.bool, device=tokens.device)
     # The span - 1 tokens before each place, as one number; below 0 where one of them is masked or out of the row.
     before = tokens.new_zeros(rows, length)
     whole = torch.ones_like(masked)

@@ -32,12 +32,16 @@ def in_bfloat16(wanted: str, device: str) -> bool:
     """
     if wanted != "bfloat16":
         return wanted == "auto" and device == "cuda"
-    if device == "cpu" and (slower := _slowdown()) > 1:
+    if device == "cpu" and (slower := _slowdown()) > _SLOW:
         raise TdiffError(
             f"train.precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of "
             "train.precision float32"
         )
     return True
+
+
+_SLOW = 2.0
+"""A CPU without fast products is ten or a hundred times slower; a busy one may well measure a little above 1."""
 
 
 def _slowdown() -> float:

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tdiff import __version__, records
-from tdiff.config import DecodeSettings, Settings, TrainSettings
+from tdiff.config import DataSettings, DecodeSettings, Settings, TrainSettings
 from tdiff.core import devices, noise, tokenizers
 from tdiff.core.checkpoint import LoadedModel, Origin, load_model, put_weights, read_tensors, save_model
 from tdiff.core.data import Corpus, check_length
@@ -55,7 +55,9 @@ class Job:
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds = 0, 0.0
         training, held_out = corpus.split(settings.data.held_out)
-        self.tokenizer = _tokenizer(settings, run, corpus.text, training)
+        # A resume has its weights and tokenizer already.
+        begun_from = _init(settings, corpus) if settings.train.init and not run.state.exists() else None
+        self.tokenizer = _tokenizer(settings, run, begun_from, corpus.text, training)
         self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
         self.held_out = self.tokenizer.encode(held_out, "the corpus")
         self.openings = _openings(training, settings.objective.context)
@@ -84,8 +86,8 @@ class Job:
             settings.train.dropout,
         )
         self.network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
-        if settings.train.init and not run.state.exists():  # else a resume: they come from there
-            _begin_from(load_model(settings.train.init), self.network)
+        if begun_from is not None:
+            _begin_from(begun_from, self.network)
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Listed once: walking the modules three times a step is 2% of a small one.
@@ -347,17 +349,37 @@ def _optimizers(
     return [adamw(plain, matrix | {"peak": options.lr})]
 
 
-def _tokenizer(settings: Settings, run: Run, text: str, training: str) -> TextTokenizer:
-    """The run's own tokenizer where it has one, else a new one."""
+def _tokenizer(settings: Settings, run: Run, model: LoadedModel | None, text: str, training: str) -> TextTokenizer:
+    """The run's own tokenizer where it has one, or that of the model it begins from, else a new one."""
     own = run.model / "tokenizer.json"
     if own.exists():
         return tokenizers.load(own)
-    if settings.train.init:
-        model = load_model(settings.train.init)
-        if not isinstance(model.tokenizer, TextTokenizer):
-            raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
+    if model is not None:
+        assert isinstance(model.tokenizer, TextTokenizer), "it was looked at when it was loaded"
         return model.tokenizer
     return tokenizers.learn(settings.data.tokenizer, text, training, settings.data.unknown == "token")
+
+
+def _init(settings: Settings, corpus: Corpus) -> LoadedModel:
+    """The model that a run begins from.
+
+    Raises TdiffError where it is not one of ours, settings that it decides are given beside it, or it was trained on
+    what this run holds out.
+    """
+    model = load_model(settings.train.init)
+    if not isinstance(model.network, Transformer):
+        raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
+    if settings.data.tokenizer != DataSettings().tokenizer:
+        raise TdiffError(
+            f"train.init has the tokenizer of {model.name}: leave out data.tokenizer {settings.data.tokenizer!r}"
+        )
+    saw_it = model.origin.held_out == "tenth" and model.origin.corpus_sha256 in ("", corpus.sha256())
+    if settings.data.held_out == "tuning" and saw_it:
+        raise TdiffError(
+            f"{model.name} was trained on the tuning part of this text, so it cannot be held out: leave out "
+            "data.held_out, or begin from another model"
+        )
+    return model
 
 
 def _begin_from(model: LoadedModel, network: Transformer) -> None:
@@ -365,8 +387,7 @@ def _begin_from(model: LoadedModel, network: Transformer) -> None:
 
     Raises TdiffError where anything but the number of blocks differs.
     """
-    if not isinstance(model.network, Transformer):
-        raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
+    assert isinstance(model.network, Transformer), "it was looked at when it was loaded"
     for name, theirs in dataclasses.asdict(model.network.shape).items():
         ours = getattr(network.shape, name)
         if ours != theirs and not (name == "layers" and ours > theirs):

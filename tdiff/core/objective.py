@@ -69,16 +69,17 @@ def bound(
 
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
-    hidden(t) lies within `masked_share`; where that is not all of 0..1 the loss is that part of the bound, and no
-    bound. The denoiser is told the share of maskable places that really are masked.
+    hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
+    the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
+    masked.
     """
     u = times(len(tokens), generator)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
         # The steps first..last of 1..T, at least one; u lies in [0, 1).
-        first_step = max(1, math.ceil(timesteps * first))
-        drawn = max(1, math.floor(timesteps * last) - first_step + 1)
+        first_step = max(1, math.ceil(round(timesteps * first, 9)))
+        drawn = max(1, math.floor(round(timesteps * last, 9)) - first_step + 1)
         i = first_step - 1 + (drawn * (1.0 - u)).ceil()
         t, weight = i / timesteps, schedule.discrete_weight(i, timesteps) * (drawn / timesteps)
     else:

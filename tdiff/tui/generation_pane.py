@@ -291,8 +291,9 @@ class GenerationPane(Pane):
 def _rule(header: TraceHeader) -> str:
     """The decoder, and the threshold where it has one."""
     threshold = header.settings.get("threshold")
-    if header.decoder == "confidence" and isinstance(threshold, (int, float)):
-        return f"conf ≥ {threshold:g}"
+    told = {"confidence": "conf ≥", "klass": "klass >"}.get(header.decoder)
+    if told and isinstance(threshold, (int, float)):
+        return f"{told} {threshold:g}"
     return visible_line(header.decoder)
 
 

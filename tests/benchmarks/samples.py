@@ -3,7 +3,7 @@
 Texts by `tdiff generate` with nothing else said: openings of the model's own to the end of its window, and texts of
 2,000 characters on a sliding canvas. Told are the share of words that the training text has, the most often a line
 stands in a long text, and the longest span copied from the training text, beside that of as much held-out text; and
-what tiny-diffusion's rule (confidence 0.9, greedy, batch 1, the same weights and the same time) needs and writes.
+what tiny-diffusion's rule (confidence 0.9, greedy, batch 1, the same weights, time told as it is) needs and writes.
 """
 
 from __future__ import annotations

@@ -13,17 +13,19 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tdiff.config import PRESETS, Settings, parse_assignment, read_layer
 from tdiff.records import End
-from tdiff.runs import ROOT, Run
+from tdiff.runs import ROOT, Run, write_whole
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "study"
 SEEDS = (0, 1)
@@ -68,17 +70,40 @@ def tdiff(*arguments: str) -> str:
     return done.stdout
 
 
-def finish(row: Row, seed: int, more: list[str]) -> None:
+def is_finished(run: Run) -> bool:
+    """Whether a run has come to its end, rather than to a stop."""
+    ended = [record for record in run.history() if isinstance(record, End)] if run.path.exists() else []
+    return bool(ended) and ended[-1].reason == "finished"
+
+
+def finish(row: Row, seed: int) -> None:
     """Train and evaluate what is missing of a row."""
     run = row.run(seed)
-    ended = [record for record in run.history() if isinstance(record, End)] if run.path.exists() else []
-    if not ended or ended[-1].reason != "finished":
-        again = run.state.exists()
-        tdiff(*(("train", "--resume", run.name) if again else (*row.command(seed), *more)))
+    if not is_finished(run):
+        if run.state.exists():
+            tdiff("train", "--resume", run.name)
+        else:
+            shutil.rmtree(run.path, ignore_errors=True)  # it was killed before its first save
+            tdiff(*row.command(seed))
+        if not is_finished(run):  # it was stopped, and is saved
+            return
         print(f"trained {run.name}", file=sys.stderr, flush=True)
     if not scored(row, seed).exists():
         text = tdiff("eval", str(run.path), "--split", "tuning", "--draws", str(DRAWS), "--json", "--device", "cpu")
-        scored(row, seed).write_text(text)
+        write_whole(scored(row, seed), text.encode())
+
+
+def check(row: Row, seed: int) -> None:
+    """Raises SystemExit where a run of that name was begun with other settings."""
+    run = row.run(seed)
+    if run.path.exists() and (run.path / "config.toml").exists():
+        base = read_layer(CONFIGS / "base.toml")
+        told = [parse_assignment(assignment) for assignment in row.set]
+        wanted = Settings.of([PRESETS[base["preset"]], base, *told, {"train": {"seed": seed}}])
+        if run.settings() != wanted:
+            raise SystemExit(
+                f"{run.path} was begun with other settings than the study has now: delete it, or rename it"
+            )
 
 
 def scored(row: Row, seed: int) -> Path:
@@ -155,17 +180,22 @@ def main() -> None:
     """Do what is missing, and print the table of what there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rows", default="", help="names of rows, with commas between; all by default")
-    parser.add_argument("--set", action="append", default=[], help="a setting for all rows, such as train.steps=10")
+    parser.add_argument("--set", action="append", default=[], help="a setting for all rows, such as train.steps=4000")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
-    chosen = [row for row in rows() if not given.rows or row.name in given.rows.split(",")]
-    more = [part for assignment in given.set for part in ("--set", assignment)]
+    chosen = [replace(row, set=[*row.set, *given.set]) for row in rows()]
+    chosen = [row for row in chosen if not given.rows or row.name in given.rows.split(",")]
+    todo = [(row, seed) for seed in SEEDS for row in chosen]  # what is cut short has told something of each row
+    for row, seed in todo:
+        check(row, seed)
     if not given.table:
-        # All rows with the first seed come first, so that a study that is cut short has told something of each.
-        with ThreadPoolExecutor(given.jobs) as pool:
-            for done in [pool.submit(finish, row, seed, more) for seed in SEEDS for row in chosen]:
+        pool = ThreadPoolExecutor(given.jobs)
+        try:
+            for done in [pool.submit(finish, row, seed) for row, seed in todo]:
                 done.result()
+        finally:  # Ctrl-C reaches the runs too, which save and stop
+            pool.shutdown(cancel_futures=True)
     results = [result for row in chosen if (result := read(row))]
     if not results:
         raise SystemExit("no row is finished yet")
