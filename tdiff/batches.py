@@ -72,8 +72,8 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     _same_input(done.lines, dict(lines), str(output))
     newest = done.lines[-1] if done.lines else None
     begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
-    settings = DecodeSettings(seed=begun_with if request.seed is None else request.seed, **request.options)
     model = load(request)
+    settings = model.decode_settings(request.options, begun_with if request.seed is None else request.seed)
     if newest is not None:
         _same_settings(newest, model, request, settings, str(output))
     there = {one["line"] for one in done.lines}

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import sys
-import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff import config
 from tdiff.config import DecodeSettings
 from tdiff.draw.render import Line, plain
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 from tdiff.runs import write_whole
 from tdiff.visible import visible, visible_line
 
@@ -118,7 +117,6 @@ def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeS
     """
     names = [name.strip() for name in decoders.split(",") if name.strip()]
     grids = [*(f"decoder={name}" for name in names), *settings] or list(_USUAL)
-    hints = typing.get_type_hints(DecodeSettings)
     seen: dict[DecodeSettings, None] = {}
     for grid in grids:
         axes: list[list[tuple[str, Any]]] = []
@@ -127,24 +125,12 @@ def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeS
             name = name.replace("-", "_")
             if not equals or not values:
                 raise TdiffError(f"--settings takes NAME=VALUE[,VALUE...] with spaces between; got {word!r}")
-            if name not in hints or name == "seed":
-                raise unknown("setting", name, [one for one in hints if one != "seed"])
-            axes.append([(name, _value(hints[name], name, value)) for value in values.split(",")])
+            axes.append([(name, config.decode_value(name, value)) for value in values.split(",")])
         for combination in itertools.product(*axes):
             made = DecodeSettings(**dict(combination))
             if made not in seen:
                 seen[made] = None
                 yield label(made), made
-
-
-def _value(kind: Any, name: str, text: str) -> Any:
-    if kind is str:
-        return text
-    try:
-        number: Any = int(text) if kind is int else float(text)
-    except ValueError:
-        number = text  # which the check below refuses in its own words
-    return config._convert(kind, number, name)
 
 
 def label(settings: DecodeSettings) -> str:

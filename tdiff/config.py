@@ -145,6 +145,8 @@ class TrainSettings:
     """Largest norm of the gradient; 0: no clipping."""
     ema: float = 0.998
     """Decay d of the averaged weights; at step n it is min(d, (1 + n) / (10 + n))."""
+    decoding: tuple[str, ...] = ()
+    """How the model writes best, for where nothing is said: decoder=NAME first, then other settings, as name=value."""
     init: str = ""
     """Begin from the weights and the tokenizer of this model, a folder or a run; blocks it lacks begin as nothing."""
     seed: int = 0
@@ -256,6 +258,7 @@ class Settings:
         for name in ("lr", "muon_lr"):
             if not getattr(train, name) > 0:
                 raise TdiffError(f"train.{name} must be above 0; got {getattr(train, name)}")
+        decoding(train.decoding)
         budgets = sorted(name for name in BUDGETS if getattr(train, name))
         if len(budgets) > 1:
             raise TdiffError(f"training ends by one rule; got {' and '.join('train.' + b for b in budgets)}: keep one")
@@ -349,6 +352,39 @@ class DecodeSettings:
         ):
             _at_least(least, name.replace("_", "-"), getattr(self, name))
             _at_most(MOST, name.replace("_", "-"), getattr(self, name))
+
+
+def decode_value(name: str, text: str) -> Any:
+    """A field of DecodeSettings from its text. Raises TdiffError where there is none such, or it cannot be that."""
+    hints = typing.get_type_hints(DecodeSettings)
+    if name not in hints or name == "seed":
+        raise unknown("setting", name, [one for one in hints if one != "seed"])
+    if hints[name] is str:
+        return text
+    try:
+        number: Any = int(text) if hints[name] is int else float(text)
+    except ValueError:
+        number = text  # which the check below refuses in its own words
+    return _convert(hints[name], number, name)
+
+
+def decoding(assignments: Iterable[str]) -> Layer:
+    """Fields of DecodeSettings from texts such as `steps=64`. Raises TdiffError where they make no such settings."""
+    chosen: Layer = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise TdiffError(f"train.decoding takes NAME=VALUE, such as steps=64; got {text!r}")
+        chosen[name.replace("-", "_")] = decode_value(name.replace("-", "_"), value)
+    if chosen and "decoder" not in chosen:
+        raise TdiffError(f"train.decoding must name a decoder, as decoder=NAME; got {', '.join(assignments)}")
+    DecodeSettings(**chosen)
+    return chosen
+
+
+def laid_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> Layer:
+    """What to decode by: the fields given, over the model's own where they name no decoder."""
+    return dict(given) if "decoder" in given else {**own, **given}
 
 
 PRESETS: dict[str, Layer] = {

@@ -61,11 +61,12 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
     if request.template is not None:
         templates.parse(request.template)  # before a model is loaded
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    settings = DecodeSettings(seed=seed, **request.options)
+    DecodeSettings(**request.options)  # before a model is loaded
 
     from tdiff.core.generate import narrate, told
 
     model = load(request)
+    settings = model.decode_settings(request.options, seed)
     gaps = gaps_of(model, request)
     prompts = _prompts(model, request, seed, gaps)
     with ExitStack() as stack:

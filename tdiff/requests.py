@@ -76,6 +76,8 @@ class Ready:
     weights: float
     """When their file was last written, seconds since the epoch: a file with a later time holds newer ones."""
     decoders: list[str]
+    decoding: dict[str, Any] = field(default_factory=dict)
+    """Fields of `config.DecodeSettings` by which it writes where a request names no decoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tdiff import runs
-from tdiff.config import MOST, plain
+from tdiff.config import MOST, DecodeSettings, laid_over, plain
+from tdiff.config import decoding as config_decoding
 from tdiff.core import tokenizers
 from tdiff.core.denoise import Denoiser
 from tdiff.core.models import Shape, Transformer
@@ -50,6 +51,8 @@ class Origin:
     """Of the whole text in UTF-8; empty in models that do not say."""
     held_out: str = "tenth"
     """What of the text was not trained on: the last tenth, or that and the tuning part before it."""
+    decoding: tuple[str, ...] = ()
+    """How it writes best, as `train.decoding` says."""
 
 
 class Extent(Protocol):
@@ -118,6 +121,12 @@ class LoadedModel:
     tokenizer: Vocabulary
     origin: Origin
 
+    def decode_settings(self, given: Mapping[str, Any], seed: int) -> DecodeSettings:
+        """The settings `given`, fields of DecodeSettings, over those the model writes best with, unless they name a
+        decoder themselves.
+        """
+        return DecodeSettings(**laid_over(config_decoding(self.origin.decoding), given), seed=seed)
+
 
 def save_model(
     folder: Path,
@@ -160,6 +169,10 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
     shape = _build(Shape, config, folder / "config.json")
     _check_shape(shape, folder / "config.json")
     origin = _build(Origin, config.get("origin", {}), folder / "config.json")
+    try:
+        config_decoding(origin.decoding)
+    except TdiffError as why:
+        raise TdiffError(f"model config {str(folder / 'config.json')!r}: {why}") from None
     if origin.held_out not in ("tenth", "tuning"):
         raise TdiffError(f"model config {str(folder / 'config.json')!r}: held_out cannot be {origin.held_out!r}")
     tokenizer = tokenizers.load(folder / "tokenizer.json")

@@ -230,6 +230,7 @@ class Job:
             tokens=self.step * step_tokens(self.settings),
             corpus_sha256=self.corpus_sha256,
             held_out=data.held_out,
+            decoding=self.settings.train.decoding,
         )
 
     def start_record(self) -> records.Start:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tdiff import config, runs
 from tdiff.config import DECODERS, MOST, DecodeSettings
@@ -194,6 +194,7 @@ class Server:
                 step=model.origin.steps,
                 weights=weights,
                 decoders=list(DECODERS),
+                decoding=config.decoding(model.origin.decoding),
             )
         )
 
@@ -203,9 +204,10 @@ class Server:
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
             return
-        model, settings = self._model, _settings(request)
+        model, given = self._model, _settings(request)
         if model is None:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
+        settings = model.decode_settings(given, request.seed)
         prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
         lines = narrate(model, prompt, settings, length=request.length, row=request.row)
         header = next(lines)  # where a prompt does not fit, it says so here
@@ -242,7 +244,8 @@ def _written(model: str) -> float:
         return 0.0
 
 
-def _settings(request: Generate) -> DecodeSettings:
+def _settings(request: Generate) -> dict[str, Any]:
+    """The settings that a request gives, of the right kinds. Raises TdiffError for others."""
     if request.canvas is not None:
         raise TdiffError("going on from a canvas is not something that this version does; send none")
     for name in ("length", "row"):
@@ -253,7 +256,9 @@ def _settings(request: Generate) -> DecodeSettings:
         if name not in hints:
             raise unknown("setting", name, hints)
     values = {name: config._convert(hints[name], value, name) for name, value in request.settings.items()}
-    return DecodeSettings(**values | {"seed": request.seed})
+    values.pop("seed", None)
+    DecodeSettings(**values)
+    return values
 
 
 def _cpu_only(device: str) -> str:

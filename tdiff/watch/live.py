@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tdiff.config import DECODERS, DecodeSettings
+from tdiff.config import DECODERS, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
@@ -210,9 +210,17 @@ class Live:
     def set_option(self, name: str, value: Any) -> None:
         """Change a field of DecodeSettings, for the next text, which begins at once. Raises TdiffError."""
         options = self._options | {name: value}
-        self.settings = DecodeSettings(**options)
+        self.settings = self._settings_of(options)
         self._options = options
         self.new_text()
+
+    def _settings_of(self, options: dict[str, Any]) -> DecodeSettings:
+        """What the model makes of them. Raises TdiffError for what is no setting."""
+        own = self.ready.decoding if self.ready else {}
+        try:
+            return DecodeSettings(**laid_over(own, options))
+        except (TdiffError, TypeError):  # another version of the program may know other settings
+            return DecodeSettings(**options)
 
     def next_decoder(self) -> str:
         """Change to the next decoder that the model's process knows."""
@@ -237,6 +245,7 @@ class Live:
         match answer:
             case Ready():
                 self.ready, self._loading, self.message = answer, False, ""
+                self.settings = self._settings_of(self._options)
             case Begin():
                 self._id = answer.id
             case Refused() if answer.id in (None, self._running):
@@ -248,7 +257,7 @@ class Live:
                     self._loading = False
                 elif self._good is not None and self._good != (self.prompt, self._options):
                     self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
-                    self.settings, self._due = DecodeSettings(**self._options), now
+                    self.settings, self._due = self._settings_of(self._options), now
                 else:  # it may be refused again, or memory may be free by then
                     self._refused += 1
                     self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
