@@ -162,11 +162,14 @@ def train(
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations; 0: only at the end.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting.")] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run's folder under checkpoints/.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped, or, with --steps, past its end."),
+    ] = None,
 ) -> None:
     """Train a model; loss, samples, weights go to checkpoints/RUN/."""
     from tdiff import training
-    from tdiff.config import parse_assignment
+    from tdiff.config import BUDGETS, parse_assignment
 
     given: dict[str, dict[str, Any]] = {
         "data": {"sources": data or None, "text_field": text_field, "tokenizer": tokenizer},
@@ -195,9 +198,13 @@ def train(
         *map(parse_assignment, set_ or []),
     ]
     if resume is not None:
-        if config or preset or run or any(layers):
-            raise TdiffError("--resume goes on exactly as the run began; it takes no other option")
-        training.resume(resume)
+        budget = {k: v for k, v in layers[0].get("train", {}).items() if k in BUDGETS}
+        if config or preset or run or set_ or len(budget) > 1 or layers[0] != ({"train": budget} if budget else {}):
+            raise TdiffError(
+                "--resume goes on as the run began; of other options it takes a new end, one of --steps, --minutes and "
+                "--epochs"
+            )
+        training.resume(resume, budget)
     else:
         training.start(config, preset, run, layers)
 

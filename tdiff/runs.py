@@ -91,8 +91,12 @@ class Run:
         return self.path / "events.jsonl"
 
     def settings(self) -> Settings:
-        """The settings the run was started with."""
+        """The settings the run goes by."""
         return Settings.of([read_layer(self.path / "config.toml")])
+
+    def keep(self, settings: Settings) -> None:
+        """Have the run go by them from now on."""
+        write_whole(self.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
 
     def history(self) -> list[Event]:
         """The events so far, folded over resumes; a torn last line is passed over."""
@@ -152,7 +156,7 @@ def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
         run.path.mkdir(parents=True)
     except OSError as why:
         raise TdiffError(f"the run folder {run.path} cannot be made: {why.strerror}") from None
-    write_whole(run.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
+    run.keep(settings)
     from tdiff.index import remember  # which imports this module
 
     remember(run)

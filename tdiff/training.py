@@ -47,15 +47,20 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     _follow(folder, settings, corpus, title, again=False)
 
 
-def resume(name: str) -> None:
-    """Go on with a run that was stopped."""
+def resume(name: str, budget: dict[str, float] | None = None) -> None:
+    """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
     folder = runs.find_run(name)
     settings = folder.settings()
+    if budget:
+        settings = Settings.of([settings.as_layer(), {"train": budget}])
     if not folder.state.exists():
         raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
     last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished":
-        raise TdiffError(f"run {folder.name!r} is finished (step {last.step:,}); begin a new one with another --run")
+    if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
+        raise TdiffError(
+            f"run {folder.name!r} is finished (step {last.step:,}); --steps N goes on to step N, and another --run "
+            "begins a new one"
+        )
     corpus = _load(settings)
     title = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     _follow(folder, settings, corpus, title, again=True)
@@ -128,6 +133,8 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
         if again:
             stack.enter_context(folder.locked())
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
+        if again and settings != folder.settings():
+            folder.keep(settings)
         if not again:  # only now: what is refused leaves no folder
             runs.create(folder.name, settings)
             stack.enter_context(folder.locked())

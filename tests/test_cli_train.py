@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -225,7 +226,10 @@ REFUSED = {
     "config-with-a-strange-preset": (["--config=list.toml"], "unknown preset"),
     "run-with-a-slash": (["--run=a/b"], "one folder under checkpoints/"),
     "run-dots": (["--run=.."], "one folder under checkpoints/"),
-    "resume-with-options": (["--resume=r", "--steps=5"], "--resume goes on exactly as the run began"),
+    "resume-with-options": (["--resume=r", "--lr=5"], "--resume goes on as the run began"),
+    "resume-with-options-and-an-end": (["--resume=r", "--lr=5", "--steps=9"], "of other options it takes a new end"),
+    "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes and --epochs"),
+    "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume goes on as the run began"),
     "resume-unknown": (["--resume=r"], "no run 'r' to resume"),
 }
 
@@ -281,6 +285,27 @@ def test_a_run_that_stopped_before_its_first_save_is_not_resumed(here, cli_fast,
 def test_a_finished_run_is_not_resumed(trained, cli_fast):
     trained()
     assert "is finished (step 1)" in cli_fast("train", "--resume=r").refused()
+
+
+def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
+    trained("--set=train.decay=1.0")
+    before = runs.find_run("r").settings()
+    done = cli_fast("train", "--resume=r", "--steps=4")
+    assert done.returncode == 0, done.stderr
+    run = runs.find_run("r")
+    assert run.settings() == replace(before, train=replace(before.train, steps=4))
+    assert run.history()[-1].step == 4
+    rates = [record.lr for record in run.history() if isinstance(record, Train)]
+    assert rates[-1] < before.train.lr
+    assert "is finished (step 4)" in cli_fast("train", "--resume=r").refused()
+
+
+@pytest.mark.parametrize("end", ["--steps=1", "--minutes=0.00001", "--epochs=0.00001"])
+def test_a_new_end_that_is_already_passed_is_refused(end, trained, cli_fast):
+    trained("--steps=2")
+    before = (runs.find_run("r").path / "config.toml").read_text()
+    assert "is at step 2, which is not before the new end" in cli_fast("train", "--resume=r", end).refused()
+    assert (runs.find_run("r").path / "config.toml").read_text() == before
 
 
 def test_a_state_that_is_damaged_is_refused_and_left_as_it_is(trained, cli_fast, here):

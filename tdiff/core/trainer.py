@@ -19,6 +19,7 @@ from tdiff.core import devices
 from tdiff.core.data import Corpus
 from tdiff.core.job import Job, rate, step_tokens
 from tdiff.core.objective import Loss
+from tdiff.errors import TdiffError
 from tdiff.runs import Run
 
 
@@ -29,13 +30,17 @@ def train(
 
     `stop` is asked after each step, and during the last evaluation; when it says so, everything is saved and the run
     ends as "stopped". With `resume` the run goes on from its last save; with a budget of steps, bit for bit as if it
-    had never stopped (on the same machine with the same number of threads). A loss that is not finite ends the run with
-    an alert, and the last good weights stay. Raises TdiffError for a corpus too short, a device that is absent, or a
-    state that does not fit: at once, before anything is written.
+    had never stopped (on the same machine with the same number of threads). `settings` may then have another budget
+    than the run's own, and the learning rate falls to the new end from where it would have been on the way there. A
+    loss that is not finite ends the run with an alert, and the last good weights stay. Raises TdiffError for a corpus
+    too short, a device that is absent, a state that does not fit, or a new budget that is spent: at once, before
+    anything is written.
     """
     job = Job(settings, run, corpus)
     if resume:
         job.load()
+        if settings != run.settings() and job.spent() >= 1.0:  # the same ones may have an evaluation to make up
+            raise TdiffError(f"run {run.name!r} is at step {job.step:,}, which is not before the new end")
     return _steps(job, resume, stop)
 
 
