@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tdiff import templates
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_way
+from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_way, say
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
 from tdiff.visible import json_visible, visible, visible_line
@@ -81,7 +81,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     bad = 0
     with ExitStack() as stack:
         file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
-        print(f"seed {settings.seed}", file=sys.stderr, flush=True)
+        say(settings, request.options)
         if done.lines:
             print(f"{output} holds {len(there):,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
         progress = stack.enter_context(progress_bar("generating"))

@@ -37,6 +37,16 @@ DECODERS = (
 )
 RANKS = ("confidence", "margin", "entropy")
 REMASKS = ("cap", "rescale", "conf", "loop")
+READ_BY = {
+    "threshold": ("confidence", "klass"),
+    "k": ("topk",),
+    "factor": ("factor",),
+    "gamma": ("entropy-bounded",),
+    "kl": ("klass",),
+    "history": ("klass",),
+    "rank": ("confidence", "schedule", "topk"),
+} | dict.fromkeys(("remask", "eta", "t_on", "t_off", "alpha_on"), ("remdm",))
+"""The fields of DecodeSettings that only some decoders read, and those decoders."""
 _OWN: Any = None  # a default that depends on the decoder: the field itself is never None
 _THRESHOLDS = {"klass": 0.9}
 _ETAS = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}

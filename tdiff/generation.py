@@ -8,14 +8,14 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tdiff import templates
 from tdiff.canvas import MASKED, Canvas
-from tdiff.config import MOST, DecodeSettings
+from tdiff.config import MOST, READ_BY, DecodeSettings
 from tdiff.draw import render, terminal
 from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError
@@ -71,7 +71,7 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
     prompts = _prompts(model, request, seed, gaps)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
-        print(f"seed {seed}", file=sys.stderr, flush=True)
+        say(settings, request.options)
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
                 lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
@@ -83,6 +83,19 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
                     _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
         else:
             _batches(model, prompts, request.length, settings, as_json, gaps)
+
+
+def say(settings: DecodeSettings, given: Mapping[str, Any]) -> None:
+    """Tell of the seed, and of options that the decoder does not read."""
+    print(f"seed {settings.seed}", file=sys.stderr)
+    for name, decoders in READ_BY.items():
+        if name in given and settings.decoder not in decoders:
+            option, readers = name.replace("_", "-"), " and ".join(decoders)
+            print(
+                f"--{option} changes nothing here: it is for --decoder {readers}, and this is {settings.decoder}",
+                file=sys.stderr,
+            )
+    sys.stderr.flush()
 
 
 def check_sizes(request: Request) -> None:

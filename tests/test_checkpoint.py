@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tdiff.config import DecodeSettings
 from tdiff.core.checkpoint import LoadedModel, Origin, load_model, save_model
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.tokenizers import learn
@@ -391,3 +392,54 @@ def test_8_bits_without_their_scales_are_refused(folder):
     tensors["blocks.0.mlp.c_fc.weight"] = tensors["blocks.0.mlp.c_fc.weight"].to(torch.int8)
     save_file(tensors, path)
     refused("poem", "blocks.0.mlp.c_fc.weight in 8 bits, without the scales of its rows")
+
+
+OWN = ("decoder=topk", "k=3", "temperature=0.5")
+
+
+@pytest.fixture
+def decisive(folder):
+    """A model folder that says how its model writes best."""
+    origin = json.loads((folder / "config.json").read_text())["origin"]
+    rewrite(folder, origin=origin | {"decoding": list(OWN)})
+    return folder
+
+
+def test_a_model_says_how_it_writes_best_and_what_is_given_goes_over_it(decisive):
+    model = load_model(str(decisive))
+    assert model.decode_settings({}, 5) == DecodeSettings(decoder="topk", k=3, temperature=0.5, seed=5)
+    assert model.decode_settings({"k": 7}, 5) == DecodeSettings(decoder="topk", k=7, temperature=0.5, seed=5)
+
+
+def test_where_a_decoder_is_named_nothing_is_left_of_the_models_own_settings(decisive):
+    model = load_model(str(decisive))
+    assert model.decode_settings({"decoder": "topk"}, 5) == DecodeSettings(decoder="topk", seed=5)
+
+
+def test_a_model_that_says_nothing_is_decoded_by_the_defaults(folder):
+    assert load_model(str(folder)).decode_settings({"steps": 3}, 5) == DecodeSettings(steps=3, seed=5)
+
+
+def test_how_it_writes_best_is_saved_with_it(decisive, tmp_path):
+    model = load_model(str(decisive))
+    save_model(tmp_path / "again", model.network, model.tokenizer, model.origin)
+    assert load_model(str(tmp_path / "again")).origin.decoding == OWN
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        (["decoder=best"], "unknown decoder"),
+        (["k=3"], "must name a decoder"),
+        (["decoder=topk", "k"], "takes NAME=VALUE"),
+        (["decoder=topk", "k=many"], "k"),
+        (["decoder=topk", "colour=red"], "unknown setting"),
+        (["decoder=topk", "seed=3"], "unknown setting"),
+    ],
+)
+def test_a_config_whose_way_of_writing_cannot_be_is_refused(own, says, folder):
+    origin = json.loads((folder / "config.json").read_text())["origin"]
+    rewrite(folder, origin=origin | {"decoding": own})
+    with pytest.raises(TdiffError, match=says) as why:
+        load_model(str(folder))
+    assert "config.json" in str(why.value)

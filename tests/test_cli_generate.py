@@ -83,6 +83,23 @@ def test_piped_the_text_alone_is_on_stdout_and_the_seed_on_stderr(ask):
     assert done.stdout.endswith("\n")
 
 
+@pytest.mark.parametrize("more", [[], ["--decoder=ancestral", "--steps=4"]])
+def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask):
+    plain = ask("--seed=7", "--length=8", *more)
+    done = ask("--seed=7", "--length=8", "--k=3", "--t-on=0.5", *more)
+    assert done.stdout == plain.stdout
+    decoder = "ancestral" if more else "confidence"
+    assert done.stderr.splitlines() == [
+        "seed 7",
+        f"--k changes nothing here: it is for --decoder topk, and this is {decoder}",
+        f"--t-on changes nothing here: it is for --decoder remdm, and this is {decoder}",
+    ]
+
+
+def test_an_option_that_the_decoder_reads_is_not_told_of(ask):
+    assert ask("--seed=7", "--length=8", "--threshold=0.5").stderr == "seed 7\n"
+
+
 def test_the_same_seed_is_the_same_text_and_another_another(ask):
     def draw(seed):
         return ask("The ", f"--seed={seed}", "--decoder=ancestral", "--steps=8").stdout

@@ -474,3 +474,17 @@ def test_after_ctrl_c_the_bar_stays_at_the_step_that_was_saved_and_a_resumed_bar
     child.send(b"\x03")
     assert child.end() == 0, child.written
     assert b"no bound yet" not in child.written
+
+
+def test_a_run_may_say_how_its_model_writes_best(trained, cli_fast, here):
+    file = write(here / "mine.toml", '[train]\ndecoding = ["decoder=topk", "k=4"]\n')
+    assert trained(f"--config={file}").train.decoding == ("decoder=topk", "k=4")
+    done = cli_fast("generate", "--model=r", "--length=8", "--seed=1", "--json", "--device=cpu")
+    assert json.loads(done.stdout)["model_calls"] == 2
+    done = cli_fast("generate", "--model=r", "--length=8", "--seed=1", "--json", "--device=cpu", "--k=2")
+    assert json.loads(done.stdout)["model_calls"] == 4
+
+
+def test_a_way_of_writing_that_cannot_be_is_refused_before_training(here, cli_fast, corpus_file):
+    file = write(here / "mine.toml", '[train]\ndecoding = ["k=4"]\n')
+    assert "must name a decoder" in cli_fast("train", f"--data={corpus_file}", f"--config={file}").refused()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tdiff.config import DECODERS
+from tdiff.config import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
 from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
@@ -114,6 +114,25 @@ def test_the_options_given_are_those_asked_for_and_no_others():
     stage.says(ready())
     asked = stage.process.asked[-1]
     assert (asked.settings, asked.prompt, asked.length) == ({"decoder": "topk", "k": 3}, "so", 4)
+
+
+def test_the_models_own_settings_are_those_shown_until_a_decoder_is_named():
+    stage = Stage(options={"temperature": 0.5})
+    stage.says(ready(decoding={"decoder": "klass", "threshold": 0.6, "history": 4}))
+    assert stage.live.settings == DecodeSettings(decoder="klass", threshold=0.6, history=4, temperature=0.5)
+    assert stage.process.asked[-1].settings == {"temperature": 0.5}  # the process knows its model's own
+    assert stage.live.has_threshold
+    assert stage.live.shift_threshold(1) == pytest.approx(0.65)
+    assert stage.live.settings.history == 4
+    stage.live.set_option("decoder", "topk")
+    assert stage.live.settings.history == DecodeSettings().history
+    assert not stage.live.has_threshold
+
+
+def test_settings_of_its_own_that_nobody_here_knows_are_passed_over():
+    stage = Stage()
+    stage.says(ready(decoding={"decoder": "telepathy", "reach": 3}))
+    assert stage.live.settings == DecodeSettings()
 
 
 @pytest.mark.parametrize(

@@ -564,7 +564,7 @@ class WatchApp(TerminalApp):
             return
         if message.what == "new_text":
             live.new_text()
-        elif message.what != "decoder" and live.settings.decoder not in ("confidence", "klass"):
+        elif message.what != "decoder" and not live.has_threshold:
             self.say(f"the decoder {live.settings.decoder} has no threshold")
             return
         elif message.what == "decoder":

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tdiff.config import DECODERS, DecodeSettings, laid_over
+from tdiff.config import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
@@ -229,6 +229,11 @@ class Live:
         here = names.index(self.settings.decoder) if self.settings.decoder in names else -1
         self.set_option("decoder", names[(here + 1) % len(names)])
         return self.settings.decoder
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the decoder has one to shift."""
+        return self.settings.decoder in READ_BY["threshold"]
 
     def shift_threshold(self, steps: int) -> float:
         """Move the confidence threshold by so many times 0.05, within 0..1."""
