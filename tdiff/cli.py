@@ -31,7 +31,7 @@ _FAILED = 1
 _INTERRUPTED = 130
 _RULES = (
     "confidence, factor, entropy-bounded, klass, topk, schedule, margin, entropy, ancestral, remdm, first-hitting, "
-    "random or refill. [confidence]"
+    "random, refill or autoregressive. [the model's own, or confidence]"
 )
 # The options of a generation, which `generate` and `watch` share: fields of config.DecodeSettings.
 _DECODING: dict[str, Any] = {
@@ -149,6 +149,12 @@ def train(
     time_conditioning: Annotated[
         bool | None, typer.Option("--time-conditioning/--no-time-conditioning", help="Tell the model the time.")
     ] = None,
+    mask_rate_per: Annotated[
+        str | None, typer.Option("--mask-rate-per", help="row, or batch: whether rows have times of their own.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Begin from this model: a folder, a run, or a pretrained one of the hub.")
+    ] = None,
     window: Annotated[int | None, typer.Option(help="Tokens the model sees at once.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many optimizer steps ...")] = None,
     minutes: Annotated[float | None, typer.Option(help="... or minutes ...")] = None,
@@ -179,6 +185,7 @@ def train(
             "schedule": schedule,
             "context": context,
             "context_mode": context_mode,
+            "mask_rate_per": mask_rate_per,
         },
         "train": {
             "steps": steps,
@@ -187,6 +194,7 @@ def train(
             "batch_size": batch_size,
             "lr": lr,
             "optimizer": optimizer,
+            "init": init,
             "seed": seed,
             "device": device,
             "sample_every": sample_every,
@@ -215,7 +223,9 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="Text to go on from; without it, an opening of the model's.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
+    model: Annotated[
+        str, typer.Option(help="A model's folder, the name of a run, or a name on the Hugging Face hub.")
+    ] = "shakespeare",
     length: Annotated[
         int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
     ] = 0,
@@ -270,7 +280,9 @@ def generate(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's folder, or the name of a run.")],
+    model: Annotated[
+        str, typer.Argument(help="A model's folder, the name of a run, or a name on the Hugging Face hub.")
+    ],
     data: Annotated[list[str] | None, typer.Option(help="Text to evaluate on, as in train; repeatable.")] = None,
     split: Annotated[
         str | None,
@@ -291,9 +303,10 @@ def evaluate(
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
     from tdiff.core.evaluate import evaluate as score
-    from tdiff.progress import progress_bar
+    from tdiff.progress import fetching, progress_bar
 
-    loaded = load_model(model, devices.choose(device))
+    with fetching(model) as fetched:
+        loaded = load_model(model, devices.choose(device), fetched)
     with progress_bar("masking windows") as progress:
         result = score(loaded, data or (), split, text_field=text_field, draws=draws, seed=seed, progress=progress)
     if as_json:
@@ -313,7 +326,7 @@ def _rounded(value: Any) -> Any:
 
 @app.command()
 def compare(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders of models, or names of runs.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders of models, or names of them.")],
     decoders: Annotated[str, typer.Option(help="Decoders with their usual settings, with commas between.")] = "",
     settings: Annotated[
         list[str] | None,
@@ -329,7 +342,7 @@ def compare(
         str | None, typer.Option(help="Whose prompts: val or tuning. [what the first model held out]")
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A causal model's folder, to judge beside the n-gram.")
+        str | None, typer.Option(metavar="MODEL", help="A causal model, such as gpt2, to judge beside the n-gram.")
     ] = None,
     prompts: Annotated[int, typer.Option(help="How many: 16 characters each, and 240 to write after it.")] = 64,
     seed: Annotated[int, typer.Option(help="Of all texts.")] = 0,
@@ -353,6 +366,19 @@ def compare(
         judge=judge,
     )
     comparison.compare(request, as_json=as_json, html=html)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="Whose weights: tiny-diffusion.")],
+    file: Annotated[Path, typer.Argument(help="The weights, such as diffusion_model.pt.")],
+    out: Annotated[Path, typer.Argument(help="The model's folder, which must not exist yet.")],
+    heads: Annotated[int | None, typer.Option(help="Attention heads, which the weights do not tell. [6]")] = None,
+) -> None:
+    """Make a model of tdiff from another program's weights."""
+    from tdiff import importing
+
+    importing.bring(kind, file, out, heads)
 
 
 @app.command()
@@ -411,7 +437,9 @@ def watch(
 
 @app.command(hidden=True)
 def serve(
-    model: Annotated[str, typer.Option(help="A model's folder, or the name of a run.")] = "shakespeare",
+    model: Annotated[
+        str, typer.Option(help="A model's folder, the name of a run, or a name on the Hugging Face hub.")
+    ] = "shakespeare",
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     share: Annotated[
         bool, typer.Option("--share", help="Keep out of the way of a run on this machine: the CPU only, when idle.")

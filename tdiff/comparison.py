@@ -18,6 +18,7 @@ from tdiff.runs import write_whole
 from tdiff.visible import visible, visible_line
 
 if TYPE_CHECKING:
+    from tdiff.core.checkpoint import LoadedModel
     from tdiff.core.compare import Advice, Outcome, Task
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -65,9 +66,13 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     from tdiff.core.compare import Contender, advise, run, task
     from tdiff.core.evaluate import corpus_of
     from tdiff.core.judge import Judge
-    from tdiff.progress import progress_bar
+    from tdiff.progress import fetching, progress_bar
 
-    models = [load_model(name, devices.choose(request.device)) for name in request.models]
+    device = devices.choose(request.device)
+    models = []
+    for name in request.models:
+        with fetching(name) as progress:
+            models.append(load_model(name, device, progress))
     corpus = corpus_of(models[0], request.data, request.text_field)
     parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
     training, held_out = corpus.split(parts[request.split])
@@ -79,7 +84,10 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
                     "not it by them",
                     file=sys.stderr,
                 )
-    second = CausalJudge(request.judge, devices.choose(request.device)) if request.judge is not None else None
+    second = None
+    if request.judge is not None:
+        with fetching(request.judge) as progress:
+            second = CausalJudge(request.judge, device, progress)
     judge = Judge(training, second.nats if second else None)
     asked = task(judge, held_out, request.prompts)
     several = len(models) > 1
@@ -90,12 +98,12 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
             f"{visible_line(model.name)}: {label}" if several else label,
         )
         for model in models
-        for label, settings in chosen
+        for label, settings in _fitting(model, chosen)
     ]
     outcomes = []
     for n, contender in enumerate(contenders):
-        with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as progress:
-            outcomes.append(run(contender, asked, judge, progress))
+        with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
+            outcomes.append(run(contender, asked, judge, bar))
     advice = advise(outcomes, asked)
     if html is not None:
         try:
@@ -108,6 +116,14 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
         return
     print(plain([*table(outcomes, asked, advice), [], *picture(outcomes, asked, advice), []]))
     print(sentence(outcomes, advice))
+
+
+def _fitting(model: LoadedModel, chosen: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
+    """The settings that a model knows: for a causal one those from left to right, or its own where none are."""
+    if not model.causal:
+        return chosen
+    own = model.decode_settings({}, 0)
+    return [one for one in chosen if one[1].decoder == own.decoder] or [(label(own), own)]
 
 
 def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeSettings]]:

@@ -22,6 +22,7 @@ from tdiff.errors import TdiffError, unknown
 SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
 DECODERS = (
     "ancestral",
+    "autoregressive",
     "confidence",
     "entropy",
     "entropy-bounded",
@@ -113,6 +114,9 @@ class ObjectiveSettings:
     """A training row protects up to this many leading places from masking, so that the model learns to be prompted."""
     context_mode: Literal["random", "fixed"] = "random"
     """random: none for half of the rows, else 1..context; fixed: always context (such a model needs a prompt)."""
+    mask_rate_per: Literal["row", "batch"] = "row"
+    """Whether each row of a batch has a time of its own, spread evenly over the batch, or all have one
+    (text-diffusion's, whose loss is the noisier for it)."""
     least_masked: float = 0.0
     """Training draws only times at which at least this share is masked ..."""
     most_masked: float = 1.0
@@ -158,7 +162,10 @@ class TrainSettings:
     decoding: tuple[str, ...] = ()
     """How the model writes best, for where nothing is said: decoder=NAME first, then other settings, as name=value."""
     init: str = ""
-    """Begin from the weights and the tokenizer of this model, a folder or a run; blocks it lacks begin as nothing."""
+    """Begin from the weights and the tokenizer of this model: a folder, a run, or a name of the Hugging Face hub.
+    Blocks that a model of tdiff lacks begin as nothing."""
+    checkpointing: bool = False
+    """Keep no activations of a pretrained model's blocks but compute them again: less memory, a third more time."""
     seed: int = 0
     """Seed of the weights, the order of the data and the masks."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -336,6 +343,8 @@ class DecodeSettings:
         for name, value in own.items():
             if getattr(self, name) is _OWN:
                 object.__setattr__(self, name, value)
+        if self.decoder == "autoregressive":  # whose blocks are places, so that the model is asked for one alone
+            object.__setattr__(self, "block", 1)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         _within(0, 1, "threshold", self.threshold)
@@ -411,6 +420,21 @@ PRESETS: dict[str, Layer] = {
             "ema": 0.999,
             "eval_every": 250,  # a GPU's steps are so short that more would be felt
             "sample_every": 500,
+        },
+    },
+    # A pretrained model, whose sizes it brings along: what BERT's kin are commonly fine-tuned with.
+    "finetune": {
+        "model": {"window": 128},
+        "train": {
+            "batch_size": 16,
+            "minutes": 10.0,
+            "lr": 5e-5,
+            "beta2": 0.999,
+            "warmup": 0.06,
+            "decay": 0.94,
+            "weight_decay": 0.01,
+            "dropout": 0.1,
+            "ema": 0.999,
         },
     },
 }

@@ -19,6 +19,7 @@ from tdiff.config import MOST, READ_BY, DecodeSettings
 from tdiff.draw import render, terminal
 from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError
+from tdiff.progress import fetching
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.visible import json_visible, visible, visible_line
 
@@ -145,7 +146,8 @@ def load(request: Request) -> LoadedModel:
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
 
-    return load_model(request.model, devices.choose(request.device))
+    with fetching(request.model) as progress:
+        return load_model(request.model, devices.choose(request.device), progress)
 
 
 def _open(path: Path) -> IO[str]:

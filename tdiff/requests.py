@@ -56,7 +56,7 @@ class Load:
 
     kind: ClassVar[str] = "load"
     model: str
-    """A model's folder, or the name of a run."""
+    """A model's folder, the name of a run, or a name on the Hugging Face hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,8 +39,38 @@ except ImportError:  # not on Windows: there a run is not guarded
     fcntl = None  # type: ignore[assignment]
 
 R = TypeVar("R", bound=Record)
+_NAME = r"\w(?:[\w.-]*\w)?"
+_FILE = re.compile(r"\.(?:pt|pth|bin|safetensors|ckpt|json|git)$", re.IGNORECASE)
 # Path's own raise for a name that no file can have, such as one that is too long; these say no.
 _is_file, _is_dir = os.path.isfile, os.path.isdir
+
+
+class NoModel(TdiffError):
+    """Neither a folder nor a run is called so; `elsewhere` tells whether the Hugging Face hub may be asked for it."""
+
+    def __init__(self, name: str) -> None:
+        names = _names(_SHELVES, "model")
+        super().__init__(f"no model {name!r}: neither a folder nor a name{_nearest(name, names)}")
+        repository, _ = hub_name(name) or ("", "")
+        owner, slash, _ = repository.partition("/")
+        # What is nearly a run's name is a slip, and what begins with a folder's or a run's is a path.
+        slip = name == repository and not slash and difflib.get_close_matches(name, names, n=1)
+        path = slash and any(os.path.exists(root / owner) for root in (Path(), *_SHELVES))  # noqa: PTH110
+        self.elsewhere = bool(repository) and not slip and not path
+
+
+def hub_name(name: str) -> tuple[str, str] | None:
+    """The repository and the revision ("" where none is said) of `NAME`, `OWNER/NAME` or either with `@REVISION`.
+
+    None for what cannot be a name on the Hugging Face hub, such as a path.
+    """
+    repository, at, revision = name.partition("@")
+    legal = len(repository) <= 96 and re.fullmatch(f"{_NAME}(?:/{_NAME})?", repository, re.ASCII)
+    if not legal or "--" in repository or ".." in name or _FILE.search(repository):
+        return None
+    if at and not re.fullmatch(f"{_NAME}(?:/{_NAME})*", revision, re.ASCII):
+        return None
+    return repository, revision
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -181,7 +212,7 @@ def find_model(name: str) -> Path:
     """The folder of a model's weights: a path, ./checkpoints/NAME, the package's own, the source tree's.
 
     A run's folder stands for its model, and the output folder of a Hugging Face Trainer for its newest checkpoint.
-    Raises TdiffError naming the nearest.
+    Raises TdiffError naming the nearest, which is NoModel where nothing of that name is here.
     """
     why = []
     # Path.expanduser raises where there is no such user.
@@ -192,8 +223,9 @@ def find_model(name: str) -> Path:
         if name and (newest := _newest_checkpoint(path)):
             return newest
         why += [_not_a_model(path)] if name else []  # no name is not this folder
-    reason = next(filter(None, why), "neither a folder nor a name" + _nearest(name, _names(_SHELVES, "model")))
-    raise TdiffError(f"no model {name!r}: {reason}")
+    if reason := next(filter(None, why), ""):
+        raise TdiffError(f"no model {name!r}: {reason}")
+    raise NoModel(name)
 
 
 def _newest_checkpoint(path: Path) -> Path | None:

@@ -30,11 +30,18 @@ _FAILED = 1
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Begin a run: preset, then the file, then the options, each over the one before."""
     file = read_layer(runs.find_config(config)) if config else {}
+    begun_from, sizes = _begun_from(file, layers), {}
     chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
+    if begun_from:
+        from tdiff.core import beginnings
+
+        sizes = beginnings.sizes(begun_from)
+        if not chosen and beginnings.is_pretrained(begun_from):
+            chosen = "finetune"
     name = str(chosen or _default_preset(file, layers))
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    settings = Settings.of([PRESETS[name], file, *layers, {"preset": name}])
+    settings = Settings.of([PRESETS[name], sizes, file, *layers, {"preset": name}])
     if run is not None:
         runs.check_free(run)
     named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
@@ -64,6 +71,12 @@ def resume(name: str, budget: dict[str, float] | None = None) -> None:
     corpus = _load(settings)
     title = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     _follow(folder, settings, corpus, title, again=True)
+
+
+def _begun_from(file: Layer, layers: list[Layer]) -> str:
+    """The model that a run begins from, which has its own sizes; empty for none."""
+    tables = (layer.get("train") for layer in (*reversed(layers), file))
+    return next((str(table["init"]) for table in tables if isinstance(table, dict) and "init" in table), "")
 
 
 def _default_preset(file: Layer, layers: list[Layer]) -> str:

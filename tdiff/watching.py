@@ -73,7 +73,14 @@ def _check(options: Options) -> None:
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)
     if options.model is not None and not Path(options.model).is_dir():  # a folder may have its weights later
-        runs.find_model(options.model)
+        try:
+            runs.find_model(options.model)
+        except runs.NoModel as why:
+            from tdiff.core import hub_files  # which brings no engine
+
+            # The model's process asks the hub: it may take long.
+            if not why.elsewhere and hub_files.cached(options.model) is None:
+                raise
 
 
 def _keyboard(targets: Sequence[Any]) -> bool:

@@ -34,6 +34,12 @@ SET_TINY = [
 """The same as options of `tdiff train`, but for the budget and the device."""
 
 
+# No test asks the real hub: nobody listens there. Set before anything reads it, and for children too.
+os.environ |= {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*", "no_proxy": "*"}
+for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
+    os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Sums in one order, and no second thread on a small machine."""
@@ -42,10 +48,11 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_traces_at_home(tmp_path_factory):
-    """Runs of the tests are not entered into the user's own index, nor is the user's configuration read."""
+    """Runs of the tests are not entered into the user's own index, nor are the user's files read."""
     mine = tmp_path_factory.mktemp("mine")
     os.environ["TDIFF_STATE"] = str(mine / "state")
     os.environ["XDG_CONFIG_HOME"] = str(mine / "config")
+    os.environ["HF_HOME"] = str(mine / "huggingface")
 
 
 def words(count: int, seed: int = 7) -> str:
@@ -197,3 +204,34 @@ def loaded(zoo):
     from tdiff.core.checkpoint import load_model
 
     return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory) -> dict[str, bytes]:
+    """The files of a random RoBERTa."""
+    from hub_zoo import make
+
+    folder = make("roberta", tmp_path_factory.mktemp("hub") / "roberta")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(here, tmp_path, monkeypatch):
+    """A hub of this machine's own, an empty cache, and one run here; see `hub_server`."""
+    from hub_server import serving
+
+    monkeypatch.setattr(runs, "_SHELVES", (runs.ROOT,))
+    runs.write_whole(runs.ROOT / "shakespeare" / "model" / "config.json", b"{}")
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.port}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+        yield hub
+
+
+@pytest.fixture
+def published(hub, roberta):
+    """That hub with the RoBERTa, among files that nobody reads."""
+    from hub_server import NAME, NEVER
+
+    hub.publish(NAME, roberta | NEVER)
+    return hub

@@ -248,6 +248,8 @@ def decode(
             commit = [i for i in masked if arrival[i] >= hidden_s]
         elif name == "first-hitting":
             commit = most(masked, dict(enumerate(numbers(1))), 1)
+        elif name == "autoregressive":
+            commit = masked[:1]
         elif name == "klass":
             commit = [i for i in masked if c[i] > settings.threshold and calm[i] >= settings.history]
             commit = commit or most(masked, c, 1)

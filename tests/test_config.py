@@ -55,7 +55,7 @@ def test_every_configuration_loads_over_its_preset_and_says_what_it_means(path):
 def test_every_preset_loads_and_has_one_budget(name):
     loaded = Settings.of([PRESETS[name]])
     assert sum(map(bool, (loaded.train.steps, loaded.train.minutes, loaded.train.epochs))) == 1
-    assert loaded.model.width == PRESETS[name]["model"]["width"]
+    assert loaded.model.window == PRESETS[name]["model"]["window"]
 
 
 def test_layers_leave_the_presets_as_they_were():
@@ -106,8 +106,8 @@ def test_two_budgets_in_one_layer_are_refused_with_both_names():
         (
             "objective.schedul='linear'",  # a short list stands beside it
             "unknown setting 'objective.schedul'; did you mean objective.schedule? known: objective.context, "
-            "objective.context_mode, objective.least_masked, objective.most_masked, objective.schedule, "
-            "objective.timesteps",
+            "objective.context_mode, objective.least_masked, objective.mask_rate_per, objective.most_masked, "
+            "objective.schedule, objective.timesteps",
         ),
         ("modle.width=1", "unknown setting 'modle'; did you mean model?"),
         ("presett='x'", "unknown setting 'presett'; did you mean preset?"),

@@ -541,16 +541,14 @@ def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, c
         ({"model": {"width": 8}}, "its width is 16, here it is 8; only model.layers may be larger"),
         ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
         ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
-        ({"train": {"init": "ZOO"}}, "train.init takes a model of tdiff"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
         ({"data": {"held_out": "tuning"}}, "was trained on the tuning part of this text"),
     ],
 )
 def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_written(
-    tmp_path, tiny_run, corpus_file, zoo, layer, says
+    tmp_path, tiny_run, corpus_file, layer, says
 ):
     init = {"train": {"init": str(tiny_run.path)}}
-    layer = {"train": {"init": str(zoo["bert"])}} if layer.get("train", {}).get("init") == "ZOO" else layer
     settings = settings_of(corpus_file, init, layer)
     with pytest.raises(TdiffError) as error:
         Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))

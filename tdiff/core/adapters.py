@@ -1,52 +1,118 @@
-"""Hugging Face masked language models as denoisers, from folders on disk.
+"""Language models of Hugging Face, masked and causal, as denoisers, from folders on disk and back.
 
-How they are read is told by `hub`; what becomes of them by `hub_tokenizer` and `masked_lm`.
+How they are read is told by `hub`; what becomes of them by `hub_tokenizer`, `masked_lm` and `causal_lm`.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from tdiff.core import hub
-from tdiff.core.checkpoint import LoadedModel, Origin
+import torch
+from safetensors.torch import save as to_bytes
+
+from tdiff.core import hub, hub_files, mdlm
+from tdiff.core.causal_lm import CausalLM
+from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
 from tdiff.core.hub_tokenizer import HubTokenizer
 from tdiff.core.masked_lm import MaskedLM
 from tdiff.errors import TdiffError
 
+SIDECAR = "tdiff.json"
+"""What tdiff knows of such a model that transformers has no place for."""
+_TIME = "time.safetensors"
+_UNSAID = 1024
+"""Places of a causal model that says nothing of how far it sees."""
 _OVERLAP = 16
 """Places of context for the next window of a sliding canvas: nobody practised another number."""
 
 
 def load(name: str, folder: Path, config: dict[str, Any], device: str) -> LoadedModel:
-    """The masked language model in `folder`, whose config.json says `config`, in evaluation mode and float32.
+    """The model in `folder`, whose config.json says `config`, in evaluation mode and float32: masked or causal.
 
-    Raises TdiffError where it is of a kind that fills in no masks, its weights are missing, damaged, pickled or lack
+    Raises TdiffError where it is of a kind that is neither, its weights are missing, damaged, pickled or lack
     the part that proposes tokens, or its tokenizer is missing or does not fit.
     """
+    if config["model_type"] == mdlm.MODEL_TYPE:
+        return mdlm.load(name, folder, config, device)
     what = f"model {name!r} is of type {config['model_type']!r}"
-    settings = _settings(what, config)
+    causal = hub.causal(what, config)
+    settings = causal or _settings(what, config)
     hub.weights(name, folder)  # named before a tokenizer that is missing too
     theirs = hub.tokenizer(folder, settings)
+    size = settings.vocab_size
     with hub.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
-        tokenizer = HubTokenizer(theirs, settings.vocab_size, name)
-    model = hub.build("MODEL_FOR_MASKED_LM_MAPPING", what, name, folder, settings, "masked-LM head").to(device)
+        # What is not written yet is, of a causal model, an id of ours behind all of its own.
+        tokenizer = HubTokenizer(theirs, size + 1, name, size) if causal else HubTokenizer(theirs, size, name)
+    kinds, head = ("CAUSAL", "language-model head") if causal else ("MASKED", "masked-LM head")
+    model = hub.build(f"MODEL_FOR_{kinds}_LM_MAPPING", what, name, folder, settings, head).to(device)
+    ours = read_config(folder / SIDECAR) if (folder / SIDECAR).is_file() else {}
+    window, timed = ours.get("window", 0), ours.get("time_conditioning", False)
+    if not isinstance(window, int) or not isinstance(timed, bool):
+        raise TdiffError(f"model config {str(folder / SIDECAR)!r}: window and time_conditioning cannot be that")
+    network: CausalLM | MaskedLM
     with hub.one_line(f"{what} and cannot be asked for the tokens of a text"):
-        network = MaskedLM(model, tokenizer).to(device)
+        if causal:
+            network = CausalLM(model, tokenizer, hub.positions(settings) or _UNSAID, window).to(device)
+        else:
+            network = MaskedLM(model, tokenizer, window, timed).to(device)
+    if isinstance(network, MaskedLM) and network.time is not None:
+        put_weights(network.time, read_tensors(folder / _TIME), folder / _TIME)
+        network.time.requires_grad_(False)
     step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-    label = f"{folder.resolve().parent.name}/{folder.name}" if step else folder.resolve().name
-    return LoadedModel(label, folder, network, tokenizer, _origin(int(step[1]) if step else 0))
+    own = hub_files.repository(folder) or folder.resolve().name
+    label = f"{folder.resolve().parent.name}/{folder.name}" if step else own
+    if ours:
+        origin = read_origin(ours, folder / SIDECAR)
+        label = folder.resolve().parent.name if folder.name == "model" else label
+    else:
+        origin = _origin(int(step[1]) if step else 0, network.shape.window // 2 if causal else _OVERLAP)
+    if causal and not origin.decoding:
+        origin = dataclasses.replace(origin, decoding=("decoder=autoregressive",))
+    return LoadedModel(label, folder, network, tokenizer, origin, causal is not None)
 
 
-def _origin(steps: int) -> Origin:
+def save(
+    folder: Path, network: CausalLM | MaskedLM, tokenizer: HubTokenizer, origin: Origin, dtype: torch.dtype
+) -> None:
+    """Write the model as transformers would, and beside it what only tdiff reads: its origin, window and time.
+
+    Each file is whole or absent at any moment. Without time conditioning transformers reads the very same model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".model.") as scratch:
+        written = Path(scratch)
+        model = network.model if dtype is torch.float32 else copy.deepcopy(network.model).to(dtype)
+        model.save_pretrained(written)
+        tokenizer.save(written)
+        timed = isinstance(network, MaskedLM) and network.time is not None
+        if isinstance(network, MaskedLM) and network.time is not None:
+            tensors = {name: p.detach().cpu().contiguous() for name, p in network.time.named_parameters()}
+            (written / _TIME).write_bytes(to_bytes(tensors, {"format": "pt"}))
+        ours = {
+            "origin": dataclasses.asdict(origin),
+            "window": network.shape.window,
+            "time_conditioning": timed,
+        }
+        (written / SIDECAR).write_text(json.dumps(ours, indent=2, ensure_ascii=False), "utf-8")
+        # The configuration last: a folder without one is no model yet.
+        for file in sorted(written.iterdir(), key=lambda path: path.name == "config.json"):
+            file.replace(folder / file.name)
+
+
+def _origin(steps: int, context: int) -> Origin:
     return Origin(
         corpus="",
         sources=(),
         text_field="text",
         timesteps=0,
         schedule="linear",
-        context=_OVERLAP,
+        context=context,
         context_mode="random",
         openings=(),
         steps=steps,
@@ -59,8 +125,8 @@ def _settings(what: str, config: dict[str, Any]) -> Any:
     transformers, kind = hub.library(), config["model_type"]
     if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise TdiffError(
-            f"{what}, which is not a masked language model; tdiff reads its own models and those of Hugging Face "
-            "that fill in masks, such as bert, roberta or modernbert"
+            f"{what}, which is not a language model that fills in masks or writes from left to right; tdiff reads its "
+            "own models and those of Hugging Face such as bert, roberta, modernbert or gpt2"
         )
     settings = hub.settings(what, config)
     if getattr(settings, "is_decoder", False) or getattr(settings, "is_encoder_decoder", False):

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tdiff import runs
-from tdiff.core import hub
+from tdiff.core import hub, hub_files
 from tdiff.core.checkpoint import read_config
 from tdiff.errors import TdiffError
 
@@ -16,22 +15,18 @@ from tdiff.errors import TdiffError
 class CausalJudge:
     """The nats a character that a causal model needs for what follows a prompt."""
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
-        """The model in the folder `name`. Raises TdiffError where it is none, or of another kind."""
-        folder = runs.find_model(name)
+    def __init__(self, name: str, device: str = "cpu", progress: hub_files.Progress | None = None) -> None:
+        """The model of that name or path, as `hub_files.find` finds it, telling `progress` of what it fetches.
+
+        Raises TdiffError where it is none, or of another kind.
+        """
+        folder = hub_files.find(name, progress)
         config = read_config(folder / "config.json")
         kind = config.get("model_type")
         what = f"model {name!r} is of type {kind!r}"
-        known = hub.library().models.auto.modeling_auto
-        no_judge = TdiffError(
-            f"{what}, which does not write from left to right: a judge is a causal model such as gpt2"
-        )
-        if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise no_judge
-        settings = hub.settings(what, config)
-        # Of the two-way kinds there are left-to-right classes too, whose attention is two-way unless they are told.
-        if kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(settings, "is_decoder", False):
-            raise no_judge
+        settings = hub.causal(what, config)
+        if settings is None:
+            raise TdiffError(f"{what}, which does not write from left to right: a judge is a causal model such as gpt2")
         hub.weights(name, folder)
         self._tokenizer: Any = hub.tokenizer(folder, settings)
         if not self._tokenizer.is_fast:
@@ -42,8 +37,8 @@ class CausalJudge:
             )
         build = "MODEL_FOR_CAUSAL_LM_MAPPING"
         self._model = hub.build(build, what, name, folder, settings, "language-model head").to(device)
-        self.name, self._device = folder.resolve().name, device
-        self._longest = getattr(settings, "max_position_embeddings", None) or getattr(settings, "n_positions", None)
+        self.name, self._device = hub_files.repository(folder) or folder.resolve().name, device
+        self._longest = hub.positions(settings)
 
     @torch.inference_mode()
     def nats(self, prompt: str, text: str) -> float:

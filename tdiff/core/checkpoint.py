@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from tdiff import runs
 from tdiff.config import MOST, DecodeSettings, laid_over, plain
 from tdiff.config import decoding as config_decoding
-from tdiff.core import tokenizers
+from tdiff.core import hub_files, tokenizers
 from tdiff.core.denoise import Denoiser
 from tdiff.core.models import Shape, Transformer
 from tdiff.core.tokenizers import TextTokenizer
@@ -120,12 +120,22 @@ class LoadedModel:
     network: Network
     tokenizer: Vocabulary
     origin: Origin
+    causal: bool = False
+    """Whether it writes from left to right alone."""
 
     def decode_settings(self, given: Mapping[str, Any], seed: int) -> DecodeSettings:
         """The settings `given`, fields of DecodeSettings, over those the model writes best with, unless they name a
         decoder themselves.
+
+        Raises TdiffError for another decoder than the one that a causal model knows.
         """
-        return DecodeSettings(**laid_over(config_decoding(self.origin.decoding), given), seed=seed)
+        own = config_decoding(self.origin.decoding)
+        settings = DecodeSettings(**laid_over(own, given), seed=seed)
+        if self.causal and settings.decoder != "autoregressive":
+            raise TdiffError(
+                f"{self.name} writes from left to right, which is --decoder autoregressive; got {settings.decoder}"
+            )
+        return settings
 
 
 def save_model(
@@ -149,12 +159,14 @@ def save_model(
     runs.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
 
 
-def load_model(name: str, device: str = "cpu") -> LoadedModel:
-    """The model of that name or path (see `runs.find_model`), ours or a masked LM of Hugging Face, in evaluation mode.
+def load_model(name: str, device: str = "cpu", progress: hub_files.Progress | None = None) -> LoadedModel:
+    """The model of that name or path, ours or a masked LM of Hugging Face, in evaluation mode.
 
-    Raises TdiffError where it is missing, of another kind, truncated, or its weights do not fit its config.
+    A folder, the name of a run, or a name on the Hugging Face hub: see `hub_files.find`, which tells `progress` of
+    what it fetches. Raises TdiffError where it is missing, of another kind, truncated, or its weights do not fit its
+    config.
     """
-    folder = runs.find_model(name)
+    folder = hub_files.find(name, progress)
     config = read_config(folder / "config.json")
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
@@ -168,13 +180,7 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
         return adapters.load(name, folder, config, device)
     shape = _build(Shape, config, folder / "config.json")
     _check_shape(shape, folder / "config.json")
-    origin = _build(Origin, config.get("origin", {}), folder / "config.json")
-    try:
-        config_decoding(origin.decoding)
-    except TdiffError as why:
-        raise TdiffError(f"model config {str(folder / 'config.json')!r}: {why}") from None
-    if origin.held_out not in ("tenth", "tuning"):
-        raise TdiffError(f"model config {str(folder / 'config.json')!r}: held_out cannot be {origin.held_out!r}")
+    origin = read_origin(config, folder / "config.json")
     tokenizer = tokenizers.load(folder / "tokenizer.json")
     if len(tokenizer) != shape.vocab_size or tokenizer.mask_id != shape.mask_id:
         raise TdiffError(
@@ -185,8 +191,20 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
     weights = folder / "model.safetensors"
     put_weights(network, _in_memory(read_tensors(weights), weights), weights)
     network.requires_grad_(False).eval().to(device)
-    label = folder.parent.name if folder.name == "model" else folder.name
+    label = folder.parent.name if folder.name == "model" else hub_files.repository(folder) or folder.name
     return LoadedModel(label, folder, network, tokenizer, origin)
+
+
+def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
+    """The origin that the table `config` of the file `path` tells. Raises TdiffError where it is none."""
+    origin: Origin = _build(Origin, config.get("origin", {}), path)
+    try:
+        config_decoding(origin.decoding)
+    except TdiffError as why:
+        raise TdiffError(f"model config {str(path)!r}: {why}") from None
+    if origin.held_out not in ("tenth", "tuning"):
+        raise TdiffError(f"model config {str(path)!r}: held_out cannot be {origin.held_out!r}")
+    return origin
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -202,9 +220,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def put_weights(network: Transformer, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy `tensors` into the network, converted to its precision. Raises TdiffError naming the first that is wrong."""
-    own = network.state_dict()
+def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `tensors` into the network, converted to its precision; one that stands for two weights comes once.
+
+    Raises TdiffError naming the first that is wrong.
+    """
+    own = dict(network.named_parameters())
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
             raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
@@ -217,7 +238,9 @@ def put_weights(network: Transformer, tensors: Mapping[str, Tensor], path: Path)
             )
         if not bool(torch.isfinite(tensors[name]).all()):
             raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")
-    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 def _on_disk(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

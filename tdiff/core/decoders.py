@@ -252,6 +252,11 @@ def _ancestral(look: Look, settings: DecodeSettings) -> Tensor:
     return look.masked & (look.noise(noise.ORDER) < reveal_share(look.hidden_t, look.hidden_s))
 
 
+def _leftmost(look: Look, settings: DecodeSettings) -> Tensor:
+    """From left to right, as a causal model writes."""
+    return look.masked & (look.masked.cumsum(-1) == 1)
+
+
 def _all(look: Look, settings: DecodeSettings) -> Tensor:
     return look.masked
 
@@ -333,6 +338,7 @@ def _loop_grid(schedule: Schedule, steps: int, settings: DecodeSettings) -> list
 
 DECODERS: dict[str, Decoder] = {
     "ancestral": Decoder(_ancestral, steps=128),
+    "autoregressive": Decoder(_leftmost),
     "confidence": Decoder(_above_threshold),
     "entropy": Decoder(_by_entropy, steps=64),
     "entropy-bounded": Decoder(_entropy_bounded),

@@ -16,8 +16,10 @@ from torch import Tensor
 from tdiff import __version__
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
+from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel
 from tdiff.core.denoise import Step, most_steps, plan, slide
+from tdiff.core.pieces import Pieces
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.templates import Template
@@ -48,13 +50,16 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
             "nothing: give it a prompt"
         )
     masks = torch.full((length or window - longest,), mask_id)
-    return torch.stack([torch.cat((row, masks)) for row in rows])
+    start = torch.stack([torch.cat((row, masks)) for row in rows])
+    if isinstance(model.network, CausalLM):
+        model.network.check(start)
+    return start
 
 
 def filled(model: LoadedModel, template: Template) -> Tensor:
     """(1, L) int64: the text of a template, with a mask for each token of its gaps.
 
-    Raises TdiffError for a foreign character.
+    Raises TdiffError for a foreign character, and where the model cannot fill gaps.
     """
     parts = [
         torch.full((part,), model.network.mask_id)
@@ -62,7 +67,10 @@ def filled(model: LoadedModel, template: Template) -> Tensor:
         else model.tokenizer.encode(part, "the template")
         for part in template
     ]
-    return torch.cat(parts)[None]
+    start = torch.cat(parts)[None]
+    if isinstance(model.network, CausalLM):
+        model.network.check(start)
+    return start
 
 
 def overlap(model: LoadedModel) -> int:
@@ -116,7 +124,9 @@ def narrate(
     begun = time.perf_counter()
     begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
     start, frozen = begin.tolist(), begin != model.network.mask_id
-    given = [(place, _piece(model, place, i), i) for place, i in enumerate(start) if i != model.network.mask_id]
+    pieces = Pieces(model.tokenizer)
+    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.network.mask_id])
+    given = [(place, shown[place], start[place]) for place in sorted(shown)]
     total = len(start) - len(given)
     yield TraceHeader(
         version=__version__,
@@ -136,12 +146,14 @@ def narrate(
         committed, remasked = step.committed[0].nonzero()[:, 0].tolist(), step.remasked[0].nonzero()[:, 0].tolist()
         left += len(remasked) - len(committed)
         if committed or remasked:
+            # A place whose character is whole now, or no more, is told again although its token is the same.
+            texts = pieces.changed(ids, [*committed, *remasked])
             yield TraceStep(
                 index=step.index,
                 t=left / total,
                 calls=int(step.calls[0]),
-                cells=[(i, _piece(model, i, ids[i]), ids[i], round(confidence[i], 4), "commit") for i in committed]
-                + [(i, _piece(model, i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
+                cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
+                + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
     yield TraceEnd(
         text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
@@ -150,8 +162,3 @@ def narrate(
         tokens=total,
         seconds=round(time.perf_counter() - begun, 4),
     )
-
-
-def _piece(model: LoadedModel, place: int, token: int) -> str:
-    """What a token looks like in that place: the space that belongs to a subword is none at the text's beginning."""
-    return model.tokenizer.pieces[token] if place else model.tokenizer.decode([token])

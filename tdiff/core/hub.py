@@ -51,6 +51,23 @@ def settings(what: str, config: dict[str, Any]) -> Any:
         return library().CONFIG_MAPPING[config["model_type"]].from_dict(kept)
 
 
+def causal(what: str, config: dict[str, Any]) -> Any:
+    """The configuration of a model that writes from left to right, as transformers holds it; None for another model."""
+    known, kind = library().models.auto.modeling_auto, config.get("model_type")
+    if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return None
+    found = settings(what, config)
+    # Of the two-way kinds there are left-to-right classes too, whose attention is two-way unless they are told.
+    two_way = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(found, "is_decoder", False)
+    return None if two_way else found
+
+
+def positions(settings: Any) -> int:
+    """Places that a model says it was made for; 0 where it does not say."""
+    told = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in told if isinstance(n, int) and n > 0), 0)
+
+
 def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: str) -> Any:
     """A model with the folder's weights, in evaluation mode and float32, on the CPU.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +26,11 @@ class HubTokenizer:
     What a token looks like is asked of the tokenizer's own decoder: how it stands between two other tokens.
     """
 
-    def __init__(self, tokenizer: Any, vocab_size: int, name: str) -> None:
-        """`vocab_size` is the model's. Raises TdiffError where there is no mask token, or the two do not fit."""
+    def __init__(self, tokenizer: Any, vocab_size: int, name: str, mask_id: int | None = None) -> None:
+        """`vocab_size` is the model's, `mask_id` that of a mask that the tokenizer knows nothing of.
+
+        Raises TdiffError where there is no mask token, or the two do not fit.
+        """
         if not isinstance(vocab_size, int) or not 1 < vocab_size <= MOST:
             raise TdiffError(f"model {name!r}: vocab_size cannot be {vocab_size!r}")
         self._tokenizer = tokenizer
@@ -34,16 +38,20 @@ class HubTokenizer:
         self._join = decoder.decode if decoder else tokenizer.convert_tokens_to_string
         marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         special = marked.union(tokenizer.all_special_ids)
-        if tokenizer.mask_token_id is None or tokenizer.mask_token_id >= vocab_size:
+        mask_id = mask_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+        if mask_id is None or mask_id >= vocab_size:
             raise TdiffError(f"model {name!r} has no mask token, so there is nothing that it could fill in")
-        self.mask_id: int = tokenizer.mask_token_id
+        self.mask_id: int = mask_id
         self.unknown_id: int | None = tokenizer.unk_token_id
+        self.first_id: int | None = tokenizer.bos_token_id
+        """The token of a text's beginning, which causal models have before it."""
         vocabulary = tokenizer.get_vocab()
         texts = {i: token for token, i in vocabulary.items() if i not in special}
-        if not texts or max(texts) >= vocab_size or (self.unknown_id or 0) >= vocab_size:
+        beyond = not texts or max(texts) >= vocab_size or (self.unknown_id or 0) >= vocab_size
+        if beyond or self.mask_id in texts:
             raise TdiffError(
-                f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens, but the tokenizer "
-                f"has {len(vocabulary)}, the last of them {max(texts, default=-1)}"
+                f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens with mask "
+                f"{self.mask_id}, but the tokenizer has {len(vocabulary)}, the last of them {max(texts, default=-1)}"
             )
         proposable = {i for i, token in texts.items() if not _PLACEHOLDER.fullmatch(token)}
         self.suppressed = tuple(i for i in range(vocab_size) if i not in proposable)
@@ -51,9 +59,12 @@ class HubTokenizer:
         self._not_text = special - {self.unknown_id}
         # Ids without a token, which models have so that their number is round, never come to be shown.
         names = texts | {i: token for token, i in vocabulary.items() if i in special and i < vocab_size}
-        names |= {self.mask_id: MASKED} | ({self.unknown_id: UNKNOWN} if self.unknown_id is not None else {})
+        names |= ({self.unknown_id: UNKNOWN} if self.unknown_id is not None else {}) | {self.mask_id: MASKED}
         self._tokens = [names.get(i, UNKNOWN) for i in range(vocab_size)]
-        raw = self._between(sorted(proposable))
+        self._words = self._word(sorted(proposable))
+        raw = [self.between([i]) for i in range(vocab_size)]
+        self.parts = frozenset(i for i in proposable if UNKNOWN in raw[i])
+        """Tokens that hold a part of a character: bytes of a byte-level vocabulary."""
         self.pieces = [visible(text) for text in raw]
         """The text of each token as it stands inside a text, safe to print; a byte that is no character is shown so."""
         self.lengths = torch.tensor([len(text) for text in raw])
@@ -83,6 +94,10 @@ class HubTokenizer:
         text: str = self._join([self._tokens[i] for i in (ids.tolist() if isinstance(ids, Tensor) else ids)])
         return text
 
+    def save(self, folder: Path) -> None:
+        """Write its files into the folder, which exists."""
+        self._tokenizer.save_pretrained(str(folder))
+
     def _ids(self, text: str, special: bool = False) -> list[int]:
         """With `special` the tokens around a text are added, and those in it are read as such."""
         # Tokenizers written in Python would no longer find any token in a text without spaces.
@@ -92,21 +107,26 @@ class HubTokenizer:
         )
         return ids
 
-    def _between(self, proposable: Sequence[int]) -> list[str]:
-        """The text of each token between two words, which is all of it but those words."""
+    def between(self, ids: Sequence[int]) -> str:
+        """The text of some tokens between two words, which is all of it but those words."""
+        tokens = [self._tokens[i] for i in ids]
+        if self._words is not None:
+            word, one, two = self._words
+            text: str = self._join([word, *tokens, word])
+            last = two[len(one) :]
+            if text.startswith(one) and text.endswith(last) and len(text) >= len(two):
+                return text[len(one) : len(text) - len(last)]
+        alone: str = self._join(tokens)
+        return alone
+
+    def _word(self, proposable: Sequence[int]) -> tuple[str, str, str] | None:
+        """A token that is a word, its text, and its text twice; None where there is none."""
         for i in proposable:
             word = self._tokens[i]
             one, two = self._join([word]), self._join([word, word])
             if one.isascii() and one.isalpha() and two.startswith(one):
-                break
-        else:
-            return [self._join([token]) for token in self._tokens]
-        last, texts = two[len(one) :], []
-        for token in self._tokens:
-            text = self._join([word, token, word])
-            fits = text.startswith(one) and text.endswith(last) and len(text) >= len(two)
-            texts.append(text[len(one) : len(text) - len(last)] if fits else self._join([token]))
-        return texts
+                return word, one, two
+        return None
 
     def _around(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text."""

@@ -7,14 +7,12 @@ nothing but the step need be stored.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -22,17 +20,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tdiff import __version__, records
-from tdiff.config import DataSettings, DecodeSettings, Settings, TrainSettings
-from tdiff.core import devices, noise, tokenizers
-from tdiff.core.checkpoint import LoadedModel, Origin, load_model, put_weights, read_tensors, save_model
+from tdiff.config import DecodeSettings, Settings, TrainSettings
+from tdiff.core import beginnings, devices, noise
+from tdiff.core.causal_lm import CausalLM
+from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.objective import Loss, bound, protect
-from tdiff.core.optim import Muon
+from tdiff.core.models import Transformer
+from tdiff.core.objective import Loss, autoregressive, bound, protect
+from tdiff.core.optim import optimizers
 from tdiff.core.schedules import schedule
-from tdiff.core.tokenizers import TextTokenizer
 from tdiff.errors import TdiffError
 from tdiff.runs import Run, write_whole
 
@@ -40,6 +38,8 @@ _OPENINGS = 64
 # A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, in a
 # quarter of the calls that one place a call would take. A little sharpened, to be read.
 _SAMPLE = DecodeSettings(decoder="ancestral", steps=64, temperature=0.7)
+
+_FROM_THE_LEFT = DecodeSettings(decoder="autoregressive", temperature=0.7)
 
 
 class _Stopped(Exception):
@@ -55,53 +55,30 @@ class Job:
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds = 0, 0.0
         training, held_out = corpus.split(settings.data.held_out)
-        # A resume has its weights and tokenizer already.
-        begun_from = _init(settings, corpus) if settings.train.init and not run.state.exists() else None
-        self.tokenizer = _tokenizer(settings, run, begun_from, corpus.text, training)
+        self.network, self.tokenizer = beginnings.begin(settings, run, corpus, training)
         self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
         self.held_out = self.tokenizer.encode(held_out, "the corpus")
         self.openings = _openings(training, settings.objective.context)
         self.corpus_sha256 = corpus.sha256()
         self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
         window = settings.model.window
-        model, objective = settings.model, settings.objective
+        objective = settings.objective
         check_length(len(self.tokens), len(self.held_out), window, objective.context, corpus.name)
-        self.network = Transformer(
-            Shape(
-                vocab_size=len(self.tokenizer),
-                mask_id=self.tokenizer.mask_id,
-                suppressed=self.tokenizer.suppressed,
-                layers=model.layers,
-                heads=model.heads,
-                width=model.width,
-                window=window,
-                conv=model.conv,
-                time_conditioning=model.time_conditioning,
-                timesteps=objective.timesteps if model.time_conditioning else 0,
-                hidden=model.hidden,
-                classic=model.classic,
-                tied=model.tied,
-                self_conditioning=model.self_conditioning,
-            ),
-            settings.train.dropout,
-        )
-        self.network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
-        if begun_from is not None:
-            _begin_from(begun_from, self.network)
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Listed once: walking the modules three times a step is 2% of a small one.
         self.weights: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
-        self.optimizers = _optimizers(self.network, settings.train, self.device, self.bfloat16)
+        self.optimizers = optimizers(self.network, settings.train, self.device, self.bfloat16)
         self.schedule = schedule(objective.schedule)
         self.unmaskable = torch.tensor(
             [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
         )
         self.total_steps = _total_steps(settings, len(self.tokens))
         self.begin()
-        self.compiled = settings.train.compile == "on" or (settings.train.compile == "auto" and self.device == "cuda")
-        if self.compiled:
+        compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
+        self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
+        if self.compiled and isinstance(self.network, Transformer):
             devices.compile_or_not()
             self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
 
@@ -149,10 +126,14 @@ class Job:
         accumulate, timesteps = self.settings.train.accumulate, self.settings.objective.timesteps
         losses = []
         clip = self.settings.objective.least_masked, self.settings.objective.most_masked
+        together = self.settings.objective.mask_rate_per == "batch"
         for _ in range(accumulate):
             tokens, maskable = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator, clip)
+                if isinstance(self.network, CausalLM):
+                    loss = autoregressive(self.network.nats(tokens, maskable), maskable)
+                else:
+                    loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator, clip, together)
             torch.autograd.backward(loss.nats / accumulate)
             losses.append(loss)
         return losses
@@ -208,7 +189,8 @@ class Job:
         model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
         prompt = opening(model, self.settings.train.seed, self.step)
         length = self.settings.model.window - len(self.tokenizer.encode(prompt))
-        lines = list(narrate(model, prompt, _SAMPLE, length=length))
+        causal = isinstance(self.average, CausalLM)
+        lines = list(narrate(model, prompt, _FROM_THE_LEFT if causal else _SAMPLE, length=length))
         path = f"samples/{self.step:08d}.jsonl"
         write_whole(self.run.path / path, "".join(map(records.to_line, lines)).encode())
         text = next(line.text for line in lines if isinstance(line, records.TraceEnd))
@@ -273,10 +255,11 @@ class Job:
 
     def save(self) -> records.Checkpoint:
         """Write the model and what a resume needs."""
-        precision = getattr(torch, self.settings.train.weights)
-        save_model(self.run.model, self.average, self.tokenizer, self.origin(), precision)
-        tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
+        precision = self.settings.train.weights
+        beginnings.save(self.run.model, self.average, self.tokenizer, self.origin(), precision)
+        # Parameters and not the state, in which a weight that stands in two places comes twice.
+        tensors = {f"network.{name}": t for name, t in self.network.named_parameters()}
+        tensors |= {f"average.{name}": t for name, t in self.average.named_parameters()}
         for n, optimizer in enumerate(self.optimizers):
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in state.items()}
@@ -329,74 +312,6 @@ def _total_steps(settings: Settings, tokens: int) -> int:
     if not options.steps and not options.minutes:
         raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
     return options.steps
-
-
-def _optimizers(
-    network: Transformer, options: TrainSettings, device: str, bfloat16: bool
-) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest; only those matrices decay."""
-    matrices = [p for name, p in network.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in network.parameters() if id(p) not in chosen]
-    plain: dict[str, Any] = {"params": rest, "weight_decay": 0.0, "peak": options.lr}
-    matrix: dict[str, Any] = {"params": matrices, "weight_decay": options.weight_decay}
-
-    def adamw(*groups: dict[str, Any]) -> torch.optim.Optimizer:
-        fused = device in ("cpu", "cuda")
-        return torch.optim.AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
-
-    if options.optimizer == "muon":
-        return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
-    return [adamw(plain, matrix | {"peak": options.lr})]
-
-
-def _tokenizer(settings: Settings, run: Run, model: LoadedModel | None, text: str, training: str) -> TextTokenizer:
-    """The run's own tokenizer where it has one, or that of the model it begins from, else a new one."""
-    own = run.model / "tokenizer.json"
-    if own.exists():
-        return tokenizers.load(own)
-    if model is not None:
-        assert isinstance(model.tokenizer, TextTokenizer), "it was looked at when it was loaded"
-        return model.tokenizer
-    return tokenizers.learn(settings.data.tokenizer, text, training, settings.data.unknown == "token")
-
-
-def _init(settings: Settings, corpus: Corpus) -> LoadedModel:
-    """The model that a run begins from.
-
-    Raises TdiffError where it is not one of ours, settings that it decides are given beside it, or it was trained on
-    what this run holds out.
-    """
-    model = load_model(settings.train.init)
-    if not isinstance(model.network, Transformer):
-        raise TdiffError(f"train.init takes a model of tdiff; {model.name} is of another kind")
-    if settings.data.tokenizer != DataSettings().tokenizer:
-        raise TdiffError(
-            f"train.init has the tokenizer of {model.name}: leave out data.tokenizer {settings.data.tokenizer!r}"
-        )
-    saw_it = model.origin.held_out == "tenth" and model.origin.corpus_sha256 in ("", corpus.sha256())
-    if settings.data.held_out == "tuning" and saw_it:
-        raise TdiffError(
-            f"{model.name} was trained on the tuning part of this text, so it cannot be held out: leave out "
-            "data.held_out, or begin from another model"
-        )
-    return model
-
-
-def _begin_from(model: LoadedModel, network: Transformer) -> None:
-    """Copy a model's weights; the blocks of the network beyond the model's stay as they are, and write nothing yet.
-
-    Raises TdiffError where anything but the number of blocks differs.
-    """
-    assert isinstance(model.network, Transformer), "it was looked at when it was loaded"
-    for name, theirs in dataclasses.asdict(model.network.shape).items():
-        ours = getattr(network.shape, name)
-        if ours != theirs and not (name == "layers" and ours > theirs):
-            raise TdiffError(
-                f"{model.name} cannot be gone on from: its {name} is {theirs}, here it is {ours}; only model.layers "
-                "may be larger"
-            )
-    network.load_state_dict(network.state_dict() | model.network.state_dict())
 
 
 def _openings(training: str, context: int) -> tuple[str, ...]:

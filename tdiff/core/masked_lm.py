@@ -1,13 +1,15 @@
 """A masked language model of transformers as a Denoiser.
 
-What it wants around its text (`[CLS] ... [SEP]`) is put there here; who calls sees a canvas of text alone.
+What it wants around its text (`[CLS] ... [SEP]`) is put there here; who calls sees a canvas of text alone. It may be
+told the time, which such models were not in their pretraining, by a small network of ours beside it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,20 +33,51 @@ class Extent:
     """Places of text that it sees at once."""
 
 
+class Time(nn.Module):
+    """The share of maskable places that are masked, as a vector to add to the embedding at every place.
+
+    Cosines of the share, a hidden layer, and a last layer that is zero at the start, so that a pretrained model to
+    which it is given is at first what it was.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(_COSINES, width), nn.Linear(width, width)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw fresh weights."""
+        nn.init.normal_(self.hidden.weight, std=1 / math.sqrt(_COSINES), generator=generator)
+        for zero in (self.hidden.bias, self.out.weight, self.out.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, share: Tensor) -> Tensor:
+        """`share` (B,) in [0, 1] to (B, 1, width)."""
+        waves = torch.cos(math.pi * share[:, None] * torch.arange(_COSINES, device=share.device))
+        told: Tensor = self.out(F.silu(self.hidden(waves.to(self.hidden.weight.dtype))))
+        return told[:, None]
+
+
+_COSINES = 32
+
+
 class MaskedLM(nn.Module):
-    """A model of transformers as a Denoiser. It is not told the time: such models were trained without."""
+    """A model of transformers as a Denoiser."""
 
     suppress: Tensor
     begin: Tensor
     end: Tensor
 
-    def __init__(self, model: Any, tokenizer: HubTokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: HubTokenizer, window: int = 0, timed: bool = False) -> None:
         """Asks the model for a few tokens, to learn how far its positions reach, and whether places can be left out.
 
-        Raises any exception where it does not give logits for them.
+        It is asked for `window` places of text at most, or for as many as it sees; `timed` gives it the time. Raises
+        ValueError for more than it sees, and any exception where it does not give logits.
         """
         super().__init__()
         self.model = model
+        self.time: Time | None = None
+        if timed:
+            self.tell_time()
         size, device = len(tokenizer), next(model.parameters()).device
         suppress = torch.zeros(size)
         suppress[list(tokenizer.suppressed)] = -torch.inf
@@ -66,38 +99,92 @@ class MaskedLM(nn.Module):
                 self._narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
             except (RuntimeError, IndexError, TypeError, ValueError):
                 self._narrow = False
-        window = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
-        if window < 1:
-            raise ValueError(f"its special tokens leave {window} places for a text")
-        self.shape = Extent(size, tokenizer.mask_id, tokenizer.suppressed, window)
+        sees = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
+        if sees < 1:
+            raise ValueError(f"its special tokens leave {sees} places for a text")
+        self._sees = sees
+        self.shape = Extent(size, tokenizer.mask_id, tokenizer.suppressed, sees)
+        self.see(window or sees)
 
     @property
     def mask_id(self) -> int:
         """The id of the mask."""
         return self.shape.mask_id
 
-    def forward(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
-        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window."""
-        return self._logits(tokens, where).float() + self.suppress
+    def see(self, window: int) -> None:
+        """Be asked for so many places of text at once and no more. Raises ValueError for more than it sees."""
+        if window > self._sees:
+            raise ValueError(f"it sees {self._sees} places of text at once; got {window}")
+        self.shape = replace(self.shape, window=window)
 
-    def _logits(self, tokens: Tensor, where: Tensor) -> Tensor:
-        rows = tokens.size(0)
-        framed = torch.cat((self.begin.expand(rows, -1), tokens, self.end.expand(rows, -1)), 1)
-        wanted = F.pad(where, (len(self.begin), len(self.end)))
-        if not self._narrow:
-            logits: Tensor = self.model(input_ids=framed, return_dict=True).logits[wanted]
-            return logits
+    def tell_time(self, generator: torch.Generator | None = None) -> None:
+        """Have it told the time from now on; with a `generator` by fresh weights, which change nothing yet."""
+        table = self.model.get_input_embeddings().weight
+        self.time = Time(table.size(1)).to(table.device)
+        if generator is not None:
+            self.time.initialise(generator)
 
-        def leave_out(module: nn.Module, arguments: Any, output: Any) -> Any:
-            output[next(iter(output))] = output[0][wanted][None]
-            return output
+    def practise(self, dropout: float, checkpointing: bool) -> None:
+        """Make ready to be trained: all weights may change, and every dropout there is has that rate.
 
-        # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
-        hook = self.model.base_model.register_forward_hook(leave_out)
-        try:
-            return self.model(input_ids=framed, return_dict=True).logits[0]  # type: ignore[no-any-return]
-        finally:
-            hook.remove()
+        Raises ValueError where activations cannot be computed again.
+        """
+        practise(self, dropout, checkpointing)
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that decay in training: all matrices but those of embeddings."""
+        tables = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.Embedding)}
+        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in tables]
+
+    def forward(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor | None = None) -> Tensor:
+        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
+
+        `share` (B,) is the time; `attention` (B, L) bool is false at padding, which no place attends to.
+        """
+        return self._logits(tokens, where, share, attention).float() + self.suppress
+
+    def _logits(
+        self, tokens: Tensor, where: Tensor, share: Tensor | None = None, attention: Tensor | None = None
+    ) -> Tensor:
+        rows, frame = tokens.size(0), (len(self.begin), len(self.end))
+        more: dict[str, Any] = {
+            "input_ids": torch.cat((self.begin.expand(rows, -1), tokens, self.end.expand(rows, -1)), 1)
+        }
+        if attention is not None:
+            more["attention_mask"] = F.pad(attention, frame, value=True).long()
+        wanted = F.pad(where, frame)
+        with ExitStack() as hooks:
+            # For this call alone: a hook that stayed would, in a copy of this model, look at the original.
+            if self.time is not None and share is not None:
+                told = self.time(share)
+                table = self.model.get_input_embeddings()
+                hooks.callback(table.register_forward_hook(lambda _module, _given, output: output + told).remove)
+            if not self._narrow:
+                logits: Tensor = self.model(**more, return_dict=True).logits[wanted]
+                return logits
+
+            def leave_out(module: nn.Module, arguments: Any, output: Any) -> Any:
+                output[next(iter(output))] = output[0][wanted][None]
+                return output
+
+            # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
+            hooks.callback(self.model.base_model.register_forward_hook(leave_out).remove)
+            return self.model(**more, return_dict=True).logits[0]  # type: ignore[no-any-return]
+
+
+def practise(network: nn.Module, dropout: float, checkpointing: bool) -> None:
+    """Make a network around a model of transformers ready to be trained; see `MaskedLM.practise`."""
+    network.requires_grad_(True).train()
+    model: Any = network.model
+    for holder in (model.config, *model.modules()):  # some keep a module, some a number, some ask the config
+        for name, value in list(vars(holder).items()):
+            if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+                setattr(holder, name, dropout)
+        if isinstance(holder, nn.Dropout):
+            holder.p = dropout
+    if checkpointing:
+        newer = getattr(model, "activation_checkpointing_enable", None)  # what transformers 5.2x calls it
+        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 @contextmanager

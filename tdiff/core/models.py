@@ -198,6 +198,10 @@ class Transformer(nn.Module):
         """The id of the mask."""
         return self.shape.mask_id
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that decay in training, and that Muon may have: the blocks' matrices."""
+        return [p for name, p in self.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw fresh weights: what writes to the residual stream and the head start at zero."""
         nn.init.normal_(self.token_emb.weight, generator=generator)

@@ -34,10 +34,15 @@ class Loss:
     """(B,) float32: share of each row's maskable places that were masked."""
 
 
-def times(rows: int, generator: torch.Generator) -> Tensor:
-    """(rows,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / rows) mod 1 (Kingma et al. 2021)."""
+def times(rows: int, generator: torch.Generator, together: bool = False) -> Tensor:
+    """(rows,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / rows) mod 1 (Kingma et al. 2021).
+
+    With `together` all have the time u0.
+    """
     device = generator.device
     start = torch.rand((), generator=generator, device=device)
+    if together:
+        return start.expand(rows)
     return (start + torch.arange(rows, device=device) / rows) % 1.0
 
 
@@ -64,8 +69,10 @@ def bound(
     timesteps: int,
     generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
+    together: bool = False,
 ) -> Loss:
-    """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row.
+    """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
+    `together` for all.
 
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
@@ -73,7 +80,7 @@ def bound(
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
     masked.
     """
-    u = times(len(tokens), generator)
+    u = times(len(tokens), generator, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
@@ -97,6 +104,16 @@ def bound(
         row_nats=(row_sum / count.clamp(min=1)).detach(),
         share=share,
     )
+
+
+def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
+    """The loss of a causal model, from the nats (B, L) of each place after those before it, 0 where not `scored`.
+
+    No bound but the very likelihood; nothing is masked, so the share is 1: every place was to be said.
+    """
+    total = scored.sum(1)
+    row_nats = nats.sum(1) / total.clamp(min=1)
+    return Loss(nats=nats.sum() / total.sum().clamp(min=1), row_nats=row_nats.detach(), share=torch.ones_like(row_nats))
 
 
 def _by_row(values: Tensor, where: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix updates are made orthogonal (Jordan et al. 2024).
+"""The optimizers of a run: AdamW, and Muon, momentum whose matrix updates are made orthogonal (Jordan et al. 2024).
 
 torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a hundred times slower than float32.
 Here the matrices of one shape go through the iteration together, in bfloat16 only where that was asked for.
@@ -6,11 +6,25 @@ Here the matrices of one shape go through the iteration together, in bfloat16 on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from tdiff.config import TrainSettings
+
+
+class Trainable(Protocol):
+    """What is asked of a network here."""
+
+    def parameters(self) -> Iterator[Any]:
+        """All weights."""
+        ...
+
+    def matrices(self) -> Sequence[Tensor]:
+        """Those that decay."""
+        ...
 
 
 class Muon(torch.optim.Optimizer):
@@ -68,3 +82,20 @@ def orthogonal(matrices: Tensor, bfloat16: bool = False) -> Tensor:
         a = x @ x.mT
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
     return (x.mT if tall else x).to(matrices.dtype)
+
+
+def optimizers(network: Trainable, options: TrainSettings, device: str, bfloat16: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for the network's matrices and AdamW for the rest; only those matrices decay."""
+    matrices = network.matrices()
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    plain: dict[str, Any] = {"params": rest, "weight_decay": 0.0, "peak": options.lr}
+    matrix: dict[str, Any] = {"params": matrices, "weight_decay": options.weight_decay}
+
+    def adamw(*groups: dict[str, Any]) -> torch.optim.Optimizer:
+        fused = device in ("cpu", "cuda")
+        return torch.optim.AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
+
+    if options.optimizer == "muon":
+        return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
+    return [adamw(plain, matrix | {"peak": options.lr})]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tdiff import config, runs
 from tdiff.config import DECODERS, MOST, DecodeSettings
+from tdiff.core import hub_files
 from tdiff.errors import TdiffError, unknown
 from tdiff.records import TraceEnd, TraceLine
 from tdiff.requests import (
@@ -183,7 +184,11 @@ class Server:
         from tdiff.core import devices
         from tdiff.core.checkpoint import load_model
 
-        model = self._model = load_model(name, devices.choose(self._device))
+        def told(done: int, total: int) -> None:
+            if not done:
+                print(hub_files.announcement(name, total), file=sys.stderr, flush=True)
+
+        model = self._model = load_model(name, devices.choose(self._device), told)
         self._say(
             Ready(
                 model=model.name,
@@ -237,10 +242,10 @@ def pause(passed: float, computed: float) -> float:
 
 
 def _written(model: str) -> float:
-    """When the weights of that model were written, seconds since the epoch; 0 where they are not there."""
+    """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
         return (runs.find_model(model) / "model.safetensors").stat().st_mtime
-    except OSError:
+    except (TdiffError, OSError):
         return 0.0
 
 

@@ -35,7 +35,7 @@ _SHOWN = 400
 
 
 def command(model: str, device: str = "auto", *, share: bool = False, program: Sequence[str] = ()) -> list[str]:
-    """What starts `tdiff serve` for a model's folder or a run's name; `program` is this very tdiff unless given."""
+    """What starts `tdiff serve` for a model's folder or name; `program` is this very tdiff unless given."""
     if not program:
         # Python looks into the folder one stands in first; what lies there must not take the place of a library.
         source_tree = Path(tdiff.__file__).resolve().parent.parent.samefile(".")

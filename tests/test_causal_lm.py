@@ -1,0 +1,208 @@
+"""Causal models beside masked ones: generated with, evaluated, trained and saved, from left to right."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from conftest import train_in
+from test_causal import TEXT, make
+from test_finetune import settings_from
+from test_trainer import After
+
+from tdiff import runs
+from tdiff.config import DecodeSettings
+from tdiff.core.causal_lm import CausalLM
+from tdiff.core.checkpoint import load_model
+from tdiff.core.evaluate import score
+from tdiff.core.generate import generate, narrate
+from tdiff.errors import TdiffError
+from tdiff.records import TraceEnd, TraceStep
+
+
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory) -> Path:
+    return make(tmp_path_factory.mktemp("causal") / "gpt", bos=True)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    path.write_text(TEXT * 10, "utf-8")
+    return path
+
+
+def reference(folder: Path):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def written(model, prompt: str, length: int, **settings) -> torch.Tensor:
+    *_, last = generate(model, [prompt], DecodeSettings(decoder="autoregressive", **settings), length=length)
+    return last.tokens[0]
+
+
+def test_a_causal_model_writes_from_left_to_right_when_nothing_is_said(gpt):
+    model = load_model(str(gpt))
+    settings = model.decode_settings({}, 1)
+    assert settings.decoder == "autoregressive"
+    lines = list(narrate(model, "the ", settings, length=5))
+    places = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
+    assert places == sorted(places)
+    end = lines[-1]
+    assert isinstance(end, TraceEnd)
+    assert (end.model_calls, end.tokens, end.forced) == (5, 5, 0)
+
+
+def test_greedy_it_writes_what_transformers_writes(gpt):
+    model, theirs = load_model(str(gpt)), reference(gpt)
+    prompt = model.tokenizer.encode("the ha")
+    ours = written(model, "the ha", 20, temperature=0.0)
+    read = torch.cat((torch.tensor([model.tokenizer.first_id]), prompt))[None]
+    out = theirs.generate(
+        read,
+        attention_mask=torch.ones_like(read),
+        max_new_tokens=20,
+        do_sample=False,
+        suppress_tokens=[i for i in model.tokenizer.suppressed if i < theirs.config.vocab_size],
+        pad_token_id=model.tokenizer.first_id,
+        eos_token_id=None,
+    )
+    assert ours.tolist() == out[0, 1:].tolist()
+
+
+def test_what_is_remembered_of_the_last_call_changes_nothing(gpt):
+    model, theirs = load_model(str(gpt)), reference(gpt)
+    network = model.network
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randint(1, 250, (3, 9), generator=draw)
+    for place in (2, 3, 5, 5, 1, 8):  # on, on by two, the same again, back, on
+        canvas = tokens.clone()
+        canvas[:, place:] = network.mask_id
+        where = torch.zeros_like(canvas, dtype=torch.bool)
+        where[:, place] = True
+        bos = torch.full((3, 1), model.tokenizer.first_id)
+        with torch.no_grad():
+            got = network(canvas, torch.ones(3), where)
+            whole = theirs(torch.cat((bos, tokens[:, :place]), 1)).logits[:, -1]
+        torch.testing.assert_close(got[:, :-1], whole + network.suppress[:-1], rtol=1e-4, atol=1e-4)
+        assert bool(got[:, -1].isneginf().all())
+
+
+def test_rows_may_be_at_different_places(gpt):
+    model = load_model(str(gpt))
+    network = model.network
+    tokens = torch.randint(1, 250, (2, 6), generator=torch.Generator().manual_seed(1))
+    tokens[0, 2:], tokens[1, 4:] = network.mask_id, network.mask_id
+    where = torch.zeros_like(tokens, dtype=torch.bool)
+    where[0, 2] = where[1, 4] = True
+    with torch.no_grad():
+        both = network(tokens, torch.ones(2), where)
+        alone = [network(tokens[n : n + 1], torch.ones(1), where[n : n + 1]) for n in range(2)]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["confidence", "ancestral", "topk"])
+def test_another_decoder_is_refused(name, gpt, cli_fast):
+    done = cli_fast("generate", "the", f"--model={gpt}", f"--decoder={name}", "--length=4")
+    assert f"gpt writes from left to right, which is --decoder autoregressive; got {name}" in done.refused()
+
+
+def test_a_gap_with_text_behind_it_is_refused(gpt, cli_fast):
+    done = cli_fast("generate", f"--model={gpt}", "--template", "the ____ sings")
+    assert "cannot see what follows a gap" in done.refused()
+
+
+def test_without_a_token_of_the_beginning_it_wants_a_prompt(tmp_path, cli_fast):
+    folder = make(tmp_path / "gpt", bos=False)
+    assert "give it a prompt" in cli_fast("generate", f"--model={folder}", "--length=4").refused()
+    done = cli_fast("generate", "the", f"--model={folder}", "--length=4", "--seed=1")
+    assert done.stdout.startswith("the")
+
+
+def test_its_likelihood_is_exact(gpt, book, cli_fast):
+    model, theirs = load_model(str(gpt)), reference(gpt)
+    ids = model.tokenizer.encode(TEXT)[:100]
+    window = model.network.shape.window
+    allowed = model.network.suppress[:-1]
+    nats = 0.0
+    for start in range(0, len(ids), window):
+        for n, token in enumerate(ids[start : start + window]):
+            before = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + n]))
+            with torch.no_grad():
+                nats -= float((theirs(before[None]).logits[0, -1] + allowed).log_softmax(-1)[token])
+    found = score(model.network, ids, model.tokenizer.lengths, draws=3)
+    assert found.nats_per_token == pytest.approx(nats / len(ids), abs=1e-4)
+    assert found.interval_95 == (found.nats_per_token, found.nats_per_token)
+    told = json.loads(cli_fast("eval", str(gpt), f"--data={book}", "--json", "--device=cpu").stdout)
+    assert told["interval_95"] == [told["nats_per_token"]] * 2
+
+
+def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers(gpt, book, tmp_path):
+    settings = settings_from(gpt, book, {"train": {"steps": 40, "lr": 3e-3}})
+    run, events = train_in(tmp_path, "mine", settings)
+    assert events[-1].reason == "finished"
+    model = load_model(str(run.path))
+    assert isinstance(model.network, CausalLM)
+    assert (model.name, model.origin.steps) == ("mine", 40)
+    assert model.decode_settings({}, 1).decoder == "autoregressive"
+    ids = model.tokenizer.encode(TEXT)[:120]
+    before = load_model(str(gpt)).network
+    before.see(model.network.shape.window)
+    after = score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token
+    assert after < score(before, ids, model.tokenizer.lengths, draws=1).nats_per_token - 0.3
+    theirs = reference(run.model)
+    read = torch.cat((torch.tensor([[model.tokenizer.first_id]]), ids[None, :12]), 1)
+    with torch.no_grad():
+        expected = (theirs(read).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+        got = model.network.nats(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
+    torch.testing.assert_close(got, -expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(gpt, book, tmp_path):
+    settings = settings_from(gpt, book, {"train": {"steps": 6, "dropout": 0.1}})
+    whole, _ = train_in(tmp_path, "whole", settings)
+    train_in(tmp_path, "broken", settings, stop=After(3))
+    broken, events = train_in(tmp_path, "broken", settings, resume=True)
+    assert events[-1].reason == "finished"
+    assert (whole.model / "model.safetensors").read_bytes() == (broken.model / "model.safetensors").read_bytes()
+
+
+def test_samples_of_a_run_are_written_from_left_to_right_by_the_newest_weights(gpt, book, tmp_path):
+    settings = settings_from(gpt, book, {"train": {"steps": 6, "sample_every": 3, "lr": 1e-2}})
+    run, events = train_in(tmp_path, "run", settings)
+    samples = [event for event in events if event.kind == "sample"]
+    assert len(samples) == 2
+    lines = (run.path / samples[0].path).read_text().splitlines()
+    assert json.loads(lines[0])["decoder"] == "autoregressive"
+
+
+def test_the_time_cannot_be_told(gpt, book, tmp_path):
+    settings = settings_from(gpt, book, {"model": {"time_conditioning": True}})
+    with pytest.raises(TdiffError, match="there is no time to tell it"):
+        train_in(tmp_path, "run", settings)
+
+
+def test_it_is_compared_with_a_masked_model_on_the_same_prompts(gpt, zoo, tmp_path, cli_fast):
+    (tmp_path / "long.txt").write_text(TEXT * 10, "utf-8")
+    done = cli_fast(
+        "compare", str(zoo["roberta"]), str(gpt), f"--data={tmp_path / 'long.txt'}", "--prompts=2", "--json",
+        "--settings=decoder=schedule steps=4", "--device=cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["outcomes"]
+    assert [(row["model"], row["settings"]["decoder"]) for row in rows] == [
+        ("roberta", "schedule"),
+        ("gpt", "autoregressive"),
+    ]
+    assert all(math.isfinite(row["nats"]) for row in rows)
+
+
+def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here, cli_fast):
+    options = ["--steps=2", "--batch-size=2", "--context=4", "--eval-every=0", "--sample-every=0", "--device=cpu"]
+    done = cli_fast("train", f"--init={gpt}", f"--data={book}", "--run=mine", *options)
+    assert done.returncode == 0, done.stderr
+    assert runs.find_run("mine").settings().preset == "finetune"
+    done = cli_fast("generate", "the", "--model=mine", "--length=3", "--seed=1", "--device=cpu")
+    assert done.stdout.startswith("the")
