@@ -71,6 +71,10 @@ class DataSettings:
     """char (learnt from the corpus), bpe:SIZE (trained on it), ascii (tiny-diffusion's table), or a tokenizer.json."""
     unknown: Literal["error", "token"] = "error"
     """What a character outside the vocabulary is: an error that names it, or the unknown token."""
+    rows: Literal["packed", "padded"] = "packed"
+    """packed: training rows are cut anywhere from all texts, joined by blank lines, so that none has padding. padded:
+    each text (a row of .jsonl and .csv, a line of other files) begins a row of its own, a long one goes on in the next,
+    and what is left of a row is padding, which nobody attends to and no loss counts."""
     held_out: Literal["tenth", "tuning"] = "tenth"
     """tenth: the last tenth. tuning: the last 5% of the rest, for choosing between models; the tenth stays unread."""
 

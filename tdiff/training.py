@@ -33,8 +33,11 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     begun_from, sizes = _begun_from(file, layers), {}
     chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
     if begun_from:
-        from tdiff.core import beginnings
+        from tdiff.core import beginnings, hub_files
+        from tdiff.progress import fetching
 
+        with fetching(begun_from) as progress:
+            hub_files.find(begun_from, progress)
         sizes = beginnings.sizes(begun_from)
         if not chosen and beginnings.is_pretrained(begun_from):
             chosen = "finetune"
@@ -50,7 +53,8 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
         settings = _reading(settings, str(folder.corpus))
     default = "" if chosen else " (the default here)"
-    title = f"{name}{default} on {corpus.name}, {_budget(settings)} -> {folder.path}"
+    rows = f", {settings.data.rows} rows" if settings.data.rows != "packed" or name == "finetune" else ""
+    title = f"{name}{default} on {corpus.name}{rows}, {_budget(settings)} -> {folder.path}"
     _follow(folder, settings, corpus, title, again=False)
 
 

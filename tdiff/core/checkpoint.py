@@ -53,6 +53,8 @@ class Origin:
     """What of the text was not trained on: the last tenth, or that and the tuning part before it."""
     decoding: tuple[str, ...] = ()
     """How it writes best, as `train.decoding` says."""
+    rows: str = "packed"
+    """How its training rows were made, as `data.rows` says."""
 
 
 class Extent(Protocol):

@@ -20,7 +20,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tdiff.core import corpora
@@ -44,6 +44,8 @@ class Corpus:
     """What it really is: shakespeare, python, stdin, or the file, folder or glob; safe to print."""
     note: str = ""
     """One line of talk for stderr where it could not be kept; else empty."""
+    texts: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What it was joined from, none of it blank: rows of .jsonl and .csv files, lines of others."""
 
     def sha256(self) -> str:
         """Of the whole text in UTF-8, as hexadecimal digits."""
@@ -60,6 +62,12 @@ class Corpus:
             return self.text[:cut], self.text[cut:]
         tuning = cut * 95 // 100
         return self.text[:tuning], self.text[tuning:cut]
+
+    def split_texts(self, held_out: str = "tenth") -> tuple[list[str], list[str]]:
+        """As `split`, by texts: the first 90% of them, rounded down, or 95% of those, and what follows."""
+        cut = len(self.texts) * 9 // 10
+        first, last = (cut, len(self.texts)) if held_out == "tenth" else (cut * 95 // 100, cut)
+        return list(self.texts[:first]), list(self.texts[first:last])
 
 
 def load(sources: Sequence[str], text_field: str = "text", progress: Progress | None = None) -> Corpus:
@@ -82,7 +90,7 @@ def load(sources: Sequence[str], text_field: str = "text", progress: Progress | 
     names = [part.name for part in parts]
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
     notes = "; ".join(part.note for part in parts if part.note)
-    return Corpus(_join(part.text for part in parts), name, notes)
+    return Corpus(_join(part.text for part in parts), name, notes, _texts(parts))
 
 
 def check_length(training: int, held_out: int, window: int, context: int, name: str) -> None:
@@ -101,10 +109,10 @@ def check_length(training: int, held_out: int, window: int, context: int, name: 
 
 def _load(source: str, field: str, progress: Progress | None) -> Corpus:
     if source == "python":
-        return Corpus(corpora.python(), source)
+        return _whole(corpora.python(), source)
     if source == "shakespeare":
         data, note = corpora.shakespeare(progress)
-        return Corpus(_corpus(data, source, source).text, source, note)
+        return replace(_corpus(data, source, source), name=source, note=note)
     label = "stdin" if source == "-" else visible_line(source)
     path = Path(source)
     try:
@@ -114,7 +122,10 @@ def _load(source: str, field: str, progress: Progress | None) -> Corpus:
         elif exists and not path.is_dir():
             corpus = _read(path, field)
         elif exists or glob.has_magic(source):
-            corpus = Corpus(_join(_read(file, field).text for file in _files(source)), label)
+            read = [_read(file, field) for file in _files(source)]
+            corpus = Corpus(
+                _join(part.text for part in read), label, texts=tuple(t for part in read for t in part.texts)
+            )
         else:
             raise _missing(source)
     except OSError as why:
@@ -126,6 +137,10 @@ def _load(source: str, field: str, progress: Progress | None) -> Corpus:
 
 def _join(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text and not text.isspace())
+
+
+def _texts(parts: Iterable[Corpus]) -> tuple[str, ...]:
+    return tuple(text for part in parts for text in part.texts)
 
 
 def _files(source: str) -> list[Path]:
@@ -160,7 +175,15 @@ def _read(path: Path, field: str) -> Corpus:
     label, name = visible_line(str(path)), visible_line(path.name)
     corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in corpora.NAMES else name)
     rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
-    return Corpus(_join(rows(corpus.text, label, field)), corpus.name) if rows else corpus
+    if not rows:
+        return corpus
+    texts = tuple(text for text in rows(corpus.text, label, field) if text and not text.isspace())
+    return Corpus(_join(texts), corpus.name, texts=texts)
+
+
+def _whole(text: str, name: str) -> Corpus:
+    """A text whose lines are its texts."""
+    return Corpus(text, name, texts=tuple(line for line in text.split("\n") if line and not line.isspace()))
 
 
 def _bytes(path: Path, label: str) -> bytes:
@@ -181,7 +204,7 @@ def _corpus(data: bytes, label: str, name: str) -> Corpus:
     if (nul := data.find(0)) >= 0:
         raise TdiffError(f"{label}: the byte at offset {nul} is NUL, as in binary files; {rule}")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    return Corpus("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
+    return _whole("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
 
 
 def _jsonl(text: str, label: str, field: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel, Network
 from tdiff.core.corpora import Absent
 from tdiff.core.objective import Likelihood, likelihood
+from tdiff.core.rows import padded
 from tdiff.errors import TdiffError
 
 PARTS = ("all", "train", "tuning", "val")
@@ -63,12 +64,21 @@ def evaluate(
     part = part or ("all" if sources else {"tenth": "val", "tuning": "tuning"}[model.origin.held_out])
     begun = time.perf_counter()
     corpus = corpus_of(model, sources, text_field, f" --split {part}")
-    training, held_out = corpus.split()
-    text = {"all": corpus.text, "train": training, "tuning": corpus.split("tuning")[1], "val": held_out}[part]
-    ids = model.tokenizer.encode(text, corpus.name)
+    ids = _ids(model, corpus, part)
     asked, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
     result = score(model.network, ids, model.tokenizer.lengths, draws=asked, least=least, seed=seed, progress=progress)
     return replace(result, seconds=time.perf_counter() - begun)
+
+
+def _ids(model: LoadedModel, corpus: data.Corpus, part: str) -> Tensor | list[Tensor]:
+    """The tokens of a part of the corpus, or of its texts where the model was trained on rows of their own."""
+    if model.origin.rows == "padded":
+        training, held_out = corpus.split_texts()
+        texts = {"all": corpus.texts, "train": training, "tuning": corpus.split_texts("tuning")[1], "val": held_out}
+        return [model.tokenizer.encode(text, corpus.name) for text in texts[part]]
+    before, after = corpus.split()
+    whole = {"all": corpus.text, "train": before, "tuning": corpus.split("tuning")[1], "val": after}
+    return model.tokenizer.encode(whole[part], corpus.name)
 
 
 def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None, more: str = "") -> data.Corpus:
@@ -90,7 +100,7 @@ def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None
 
 def score(
     network: Network,
-    ids: Tensor,
+    ids: Tensor | Sequence[Tensor],
     lengths: Tensor,
     *,
     draws: int,
@@ -98,7 +108,8 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Score:
-    """The bound of `ids` (L,) in disjoint windows; a last, shorter window takes what is left.
+    """The bound of `ids` (L,) in disjoint windows; a last, shorter window takes what is left. Of several texts, each
+    begins a window of its own.
 
     `lengths` (V,) gives the characters of each token. Unknown tokens are seen by the model but not scored, nor are
     their characters counted. Where `draws` for each window are fewer than `least` for all whole windows (or for the
@@ -106,11 +117,11 @@ def score(
     """
     begun = time.perf_counter()
     window, device = network.shape.window, network.suppress.device
-    whole = len(ids) // window * window
     special = torch.tensor([i for i in network.shape.suppressed if i != network.mask_id], dtype=torch.int64)
     parts = []
-    for rows in (ids[:whole].view(-1, window), ids[None, whole:]):
-        maskable = ~torch.isin(rows, special)
+    several = not isinstance(ids, Tensor)
+    for rows, real in _windows(ids, window, network.mask_id):
+        maskable = ~torch.isin(rows, special) & real
         some = maskable.any(1)
         if bool(some.any()):
             parts.append((rows[some], maskable[some], max(draws, math.ceil(least / int(some.sum())))))
@@ -127,9 +138,10 @@ def score(
         if isinstance(network, CausalLM):
             part = exactly(network, rows.to(device), maskable.to(device), progress=told)
         else:
-            part = likelihood(network, rows.to(device), maskable.to(device), draws=repeat, seed=seed, progress=told)
+            rows, maskable = rows.to(device), maskable.to(device)
+            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=told, padded=several)
         nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
-        chars += int(lengths[rows[maskable]].sum())
+        chars += int(lengths[rows[maskable].cpu()].sum())
         variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
     mean, half = nats / tokens, math.sqrt(variance) / tokens
     return Score(
@@ -141,6 +153,16 @@ def score(
         draws=parts[0][2],
         seconds=time.perf_counter() - begun,
     )
+
+
+def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows (N, W) and where they are text."""
+    if isinstance(ids, Tensor):
+        whole = len(ids) // window * window
+        for rows in (ids[:whole].view(-1, window), ids[None, whole:]):
+            yield rows, torch.ones_like(rows, dtype=torch.bool)
+    else:
+        yield padded(ids, window, filler)
 
 
 @torch.inference_mode()

@@ -30,6 +30,7 @@ from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
+from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError
 from tdiff.runs import Run, write_whole
@@ -56,14 +57,22 @@ class Job:
         self.step, self.seconds = 0, 0.0
         training, held_out = corpus.split(settings.data.held_out)
         self.network, self.tokenizer = beginnings.begin(settings, run, corpus, training)
-        self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
-        self.held_out = self.tokenizer.encode(held_out, "the corpus")
+        window = settings.model.window
+        self.real: Tensor | None = None
+        self.held_out: Tensor | list[Tensor]
+        if settings.data.rows == "padded":
+            before, after = ([self.tokenizer.encode(t, "the corpus") for t in part] for part in self._texts())
+            rows, real = padded(before, window, self.tokenizer.mask_id)
+            self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), after
+        else:
+            self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
+            self.held_out = self.tokenizer.encode(held_out, "the corpus")
         self.openings = _openings(training, settings.objective.context)
         self.corpus_sha256 = corpus.sha256()
         self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
-        window = settings.model.window
         objective = settings.objective
-        check_length(len(self.tokens), len(self.held_out), window, objective.context, corpus.name)
+        if self.real is None:
+            check_length(len(self.tokens), len(self.held_out), window, objective.context, corpus.name)
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Listed once: walking the modules three times a step is 2% of a small one.
@@ -74,7 +83,7 @@ class Job:
         self.unmaskable = torch.tensor(
             [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
         )
-        self.total_steps = _total_steps(settings, len(self.tokens))
+        self.total_steps = _total_steps(settings, self.tokens.numel())
         self.begin()
         compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
@@ -128,12 +137,22 @@ class Job:
         clip = self.settings.objective.least_masked, self.settings.objective.most_masked
         together = self.settings.objective.mask_rate_per == "batch"
         for _ in range(accumulate):
-            tokens, maskable = self.batch(generator)
+            tokens, maskable, attention = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if isinstance(self.network, CausalLM):
                     loss = autoregressive(self.network.nats(tokens, maskable), maskable)
                 else:
-                    loss = bound(self.network, tokens, maskable, self.schedule, timesteps, generator, clip, together)
+                    loss = bound(
+                        self.network,
+                        tokens,
+                        maskable,
+                        self.schedule,
+                        timesteps,
+                        generator,
+                        masked_share=clip,
+                        together=together,
+                        attention=attention,
+                    )
             torch.autograd.backward(loss.nats / accumulate)
             losses.append(loss)
         return losses
@@ -146,15 +165,36 @@ class Job:
             torch.nn.utils.clip_grads_with_norm_(self.weights, limit, norm)
         return norm
 
-    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows (B, window) cut from the training part at any offset, and which of their places may be masked."""
-        rows, window, objective = self.settings.train.batch_size, self.settings.model.window, self.settings.objective
-        first = torch.randint(len(self.tokens) - window + 1, (rows, 1), generator=generator, device=self.device)
-        tokens = self.tokens[first + torch.arange(window, device=self.device)]
-        maskable = protect(rows, window, objective.context, objective.context_mode, generator)
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows (B, L), which of their places may be masked, and which are not padding; None where none is.
+
+        Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts, and L is the
+        longest of them.
+        """
+        count, window, objective = self.settings.train.batch_size, self.settings.model.window, self.settings.objective
+        if self.real is None:
+            first = torch.randint(len(self.tokens) - window + 1, (count, 1), generator=generator, device=self.device)
+            tokens, real = self.tokens[first + torch.arange(window, device=self.device)], None
+        else:
+            chosen = torch.randint(len(self.tokens), (count,), generator=generator, device=self.device)
+            tokens, real = self.tokens[chosen], self.real[chosen]
+            if not self.compiled:  # which would be done again for every length
+                longest = int(real.sum(1).max())
+                tokens, real = tokens[:, :longest], real[:, :longest]
+        maskable = protect(count, tokens.size(1), objective.context, objective.context_mode, generator)
         if len(self.unmaskable):
             maskable &= ~torch.isin(tokens, self.unmaskable)
-        return tokens, maskable
+        return tokens, maskable if real is None else maskable & real, real
+
+    def _texts(self) -> tuple[list[str], list[str]]:
+        """The texts to train on, and those held out. Raises TdiffError where there is none of either."""
+        before, after = self.corpus.split_texts(self.settings.data.held_out)
+        if not before or not after:
+            raise TdiffError(
+                f"{self.corpus.name} has {len(self.corpus.texts):,} text, too few to hold some out with data.rows "
+                "padded: give more, or have it packed"
+            )
+        return before, after
 
     def evaluate(self, limit: int | None, stop: Callable[[], bool] = lambda: False) -> Iterator[records.Eval]:
         """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all.
@@ -167,7 +207,10 @@ class Job:
                 raise _Stopped
 
         ids, window = self.held_out, self.settings.model.window
-        if limit is not None and limit < len(ids):
+        if isinstance(ids, list):
+            wanted = len(ids) if limit is None else max(1, limit * len(ids) // max(1, sum(map(len, ids))))
+            ids = [ids[n] for n in torch.linspace(0, len(ids) - 1, min(wanted, len(ids))).long().tolist()]
+        elif limit is not None and limit < len(ids):
             rows = ids[: len(ids) // window * window].view(-1, window)
             ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
         try:
@@ -213,6 +256,7 @@ class Job:
             corpus_sha256=self.corpus_sha256,
             held_out=data.held_out,
             decoding=self.settings.train.decoding,
+            rows=data.rows,
         )
 
     def start_record(self) -> records.Start:
@@ -223,7 +267,7 @@ class Job:
             version=__version__,
             settings=self.settings.as_layer(),
             corpus=self.corpus.name,
-            tokens=len(self.tokens),
+            tokens=int(self.real.sum()) if self.real is not None else len(self.tokens),
             vocabulary=len(self.tokenizer),
             parameters=sum(p.numel() for p in self.network.parameters()),
             device=self.device,

@@ -146,13 +146,10 @@ class MaskedLM(nn.Module):
     def _logits(
         self, tokens: Tensor, where: Tensor, share: Tensor | None = None, attention: Tensor | None = None
     ) -> Tensor:
-        rows, frame = tokens.size(0), (len(self.begin), len(self.end))
-        more: dict[str, Any] = {
-            "input_ids": torch.cat((self.begin.expand(rows, -1), tokens, self.end.expand(rows, -1)), 1)
-        }
+        framed, wanted, attention = self._framed(tokens, where, attention)
+        more: dict[str, Any] = {"input_ids": framed}
         if attention is not None:
-            more["attention_mask"] = F.pad(attention, frame, value=True).long()
-        wanted = F.pad(where, frame)
+            more["attention_mask"] = attention.long()
         with ExitStack() as hooks:
             # For this call alone: a hook that stayed would, in a copy of this model, look at the original.
             if self.time is not None and share is not None:
@@ -170,6 +167,17 @@ class MaskedLM(nn.Module):
             # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
             hooks.callback(self.model.base_model.register_forward_hook(leave_out).remove)
             return self.model(**more, return_dict=True).logits[0]  # type: ignore[no-any-return]
+
+    def _framed(self, tokens: Tensor, where: Tensor, attention: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same with what stands around a text; behind a padded one its end comes before the padding."""
+        rows, frame = tokens.size(0), (len(self.begin), len(self.end))
+        framed = torch.cat((self.begin.expand(rows, -1), tokens, self.end.expand(rows, -1)), 1)
+        if attention is not None:
+            place = torch.arange(len(self.end), device=tokens.device) + frame[0] + attention.sum(1)[:, None]
+            framed = framed.scatter(1, place, self.end.expand(rows, -1))
+            inside = torch.arange(framed.size(1), device=tokens.device)
+            attention = inside < frame[0] + attention.sum(1)[:, None] + frame[1]
+        return framed, F.pad(where, frame), attention
 
 
 def practise(network: nn.Module, dropout: float, checkpointing: bool) -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.config import MOST
-from tdiff.core import hub
+from tdiff.core import hub, hub_files
 from tdiff.core.checkpoint import LoadedModel, Origin, read_tensors
 from tdiff.core.hub_tokenizer import HubTokenizer
 from tdiff.core.masked_lm import Extent
@@ -155,7 +155,8 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     _check(tensors, sizes, files[0])
     tensors.pop(_ROTARY, None)
     network = MDLM(sizes, {key: tensors.pop(key)[1] for key in list(tensors)}, tokenizer).to(device)
-    return LoadedModel(folder.resolve().name, folder, network, tokenizer, _origin(sizes.window))
+    label = hub_files.repository(folder) or folder.resolve().name
+    return LoadedModel(label, folder, network, tokenizer, _origin(sizes.window))
 
 
 def layout(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -237,14 +238,19 @@ def _sizes(name: str, config: dict[str, Any], path: Path) -> Sizes:
 
 
 def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
-    """The tokenizer beside the weights; of one without a mask, as GPT-2's, the id after its last is the mask's."""
-    if not (folder / "tokenizer.json").is_file() and not all(
-        (folder / file).is_file() for file in ("vocab.json", "merges.txt")
-    ):
-        raise TdiffError(
-            f"model {name!r} has no tokenizer, as MDLM's repository has none: put GPT-2's tokenizer.json into "
-            f"{str(folder)!r}, beside config.json"
-        )
+    """The tokenizer beside the weights, else GPT-2's from the hub.
+
+    Of one without a mask, as GPT-2's, the id after its last is the mask's.
+    """
+    own = (folder / "tokenizer.json").is_file() or all((folder / f).is_file() for f in ("vocab.json", "merges.txt"))
+    if not own:
+        try:
+            folder = hub_files.tokenizer_of("gpt2")
+        except TdiffError as why:
+            raise TdiffError(
+                f"model {name!r} has no tokenizer, as MDLM's repository has none: put GPT-2's tokenizer.json beside "
+                f"its config.json ({why})"
+            ) from None
     # Not by this folder's config.json, which names a type that transformers does not know, and code of its own.
     theirs = hub.tokenizer(folder, hub.library().GPT2Config())
     spare = vocab_size - len(theirs)

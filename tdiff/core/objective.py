@@ -6,6 +6,7 @@ Neither knows what kind of model it asks, or where its text came from.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def bound(
     generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
+    attention: Tensor | None = None,
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
     `together` for all.
@@ -78,8 +80,9 @@ def bound(
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
     hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked.
+    masked, and of `attention` (B, L) bool, false at padding, where it is given.
     """
+    ask = _asking(denoiser, attention)
     u = times(len(tokens), generator, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
@@ -97,13 +100,19 @@ def bound(
     masked = maskable & (chance < schedule.hidden(t)[:, None])
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
-    logits = denoiser(tokens.masked_fill(masked, denoiser.mask_id), share, masked)
+    logits = ask(tokens.masked_fill(masked, denoiser.mask_id), share, masked)
     row_sum = _by_row(F.cross_entropy(logits, tokens[masked], reduction="none"), masked)
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
         share=share,
     )
+
+
+def _asking(denoiser: Denoiser, attention: Tensor | None) -> Callable[..., Tensor]:
+    """The denoiser, told of padding where there is some."""
+    padded: Callable[..., Tensor] = denoiser
+    return denoiser if attention is None else functools.partial(padded, attention=attention)
 
 
 def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
@@ -146,12 +155,14 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
+    padded: bool = False,
 ) -> Likelihood:
     """Estimate the bound of `tokens` (n, L) with exact-count masks.
 
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
-    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
+    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws. Where
+    texts are `padded`, what follows the last maskable place of each is padding.
     Raises TdiffError for a text with no maskable place.
     """
     total = maskable.sum(1).cpu()
@@ -174,7 +185,9 @@ def likelihood(
         order = noise.uniform(seed, 0, noise.EVALUATION, names, places).masked_fill(~may, 2.0)
         masked = (order.argsort(1).argsort(1) < count[part, None].to(device)) & may
         share = (count / total[text])[part].float().to(device)
-        logits = denoiser(rows.masked_fill(masked, denoiser.mask_id), share, masked)
+        logits = _asking(denoiser, _not_padding(may) if padded else None)(
+            rows.masked_fill(masked, denoiser.mask_id), share, masked
+        )
         row_sum = _by_row(F.cross_entropy(logits, rows[masked], reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
@@ -182,6 +195,11 @@ def likelihood(
     each, every = nats.view(draws, n).mean(0), int(total.sum())
     mean, half = float(each.sum()) / every, 1.96 * _deviation(nats, strata, n) / every
     return Likelihood(each, every, mean, (mean - half, mean + half), draws)
+
+
+def _not_padding(maskable: Tensor) -> Tensor:
+    """(B, L) bool: each row up to its last maskable place."""
+    return maskable.flip(1).cumsum(1).flip(1) > 0
 
 
 def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:
