@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What a machine with only a CUDA build of torch and transformers lacks; carried there as wheels.
-SMALL := "typer<0.29" rich tomli-w platformdirs
+SMALL := "typer<0.29" rich tomli-w platformdirs accelerate
 GPU := PYTHONPATH=. .venv-gpu/bin/python
 
-.PHONY: demo test test-all check bench study wheels gpu clean
+.PHONY: demo test test-all check bench study wheels gpu gpu-pretrained clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -31,13 +31,21 @@ study: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.study $(ARGS)
 
 # The full recipe on a GPU, and its tables. Without network: run `make wheels` first, elsewhere, and bring wheels/.
-gpu:
-	$(PYTHON) -m venv --system-site-packages .venv-gpu
-	.venv-gpu/bin/python -m pip install --quiet $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(SMALL)
+gpu: .venv-gpu/bin/tdiff-ready
 	$(GPU) -m tests.benchmarks.engine --device cuda
 	$(GPU) -m tdiff train --config shakespeare-10m --run shakespeare-10m
 	$(GPU) -m tdiff eval shakespeare-10m --json
 	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1
+
+# A RoBERTa-sized model fine-tuned for 500 steps, beside transformers' own Trainer on the same batches.
+gpu-pretrained: .venv-gpu/bin/tdiff-ready
+	$(GPU) -m tests.benchmarks.pretrained head --device cuda --batch-size 32 --pairs 20
+	$(GPU) -m tests.benchmarks.pretrained trainer --device cuda --shape roberta --batch-size 32 --window 256 --steps 500
+
+.venv-gpu/bin/tdiff-ready:
+	$(PYTHON) -m venv --system-site-packages .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(SMALL)
+	@touch $@
 
 wheels: .venv/bin/python
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d wheels $(SMALL)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SET_TINY
+from test_causal import make as make_causal
 
 from tdiff import guide
 
@@ -30,15 +31,19 @@ def smaller(arguments: list[str]) -> list[str]:
         return [*arguments, "--once"]
     if arguments[0] != "train" or "--resume" in arguments:
         return arguments
+    if "--init" in arguments:  # whose model has its own sizes
+        return [*arguments, "--batch-size=2", "--context=4", "--minutes=0", "--steps=2", "--device=cpu"]
     keep = [option for option in SET_TINY if "context" not in option]
     return [*arguments, *keep, "--set=train.compile=off", "--minutes=0", "--steps=2", "--device=cpu"]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, monkeypatch):
+def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, zoo, monkeypatch):
     (here / "mytexts").mkdir()
     (here / "mytexts" / "tale.txt").write_text(corpus_file.read_text("utf-8"), "utf-8")
     (here / "prompts.jsonl").write_text('"KING:"\n{"template": "To be, or ____ to be"}\n')
+    (here / "my-roberta").symlink_to(zoo["roberta"])
+    make_causal(here / "my-gpt2", bos=True)
     if SHAKESPEARE.exists():
         monkeypatch.setenv("TDIFF_SHAKESPEARE", str(SHAKESPEARE))
     found = commands(PAGES[page])

@@ -102,6 +102,7 @@ def save(
         (written / SIDECAR).write_text(json.dumps(ours, indent=2, ensure_ascii=False), "utf-8")
         # The configuration last: a folder without one is no model yet.
         for file in sorted(written.iterdir(), key=lambda path: path.name == "config.json"):
+            file.chmod(0o644)  # what is made in a scratch folder is for its owner alone
             file.replace(folder / file.name)
 
 

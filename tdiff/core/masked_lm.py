@@ -87,18 +87,18 @@ class MaskedLM(nn.Module):
             ("end", torch.tensor(tokenizer.end, dtype=torch.int64)),
         ):
             self.register_buffer(name, value.to(device), persistent=False)
-        self._narrow = False
+        self.narrow = False
         tokens = torch.full((2, 2), tokenizer.mask_id, device=device)
         where = torch.tensor([[True, False], [True, True]], device=device)
         with torch.inference_mode(), _positions(model, len(self.begin) + 2 + len(self.end)) as reach:
             logits = self._logits(tokens, where)
             if logits.shape != (3, size):
                 raise ValueError(f"logits of shape {tuple(logits.shape)} for 3 places and {size} tokens")
-            self._narrow = True
+            self.narrow = True
             try:
-                self._narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
+                self.narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
             except (RuntimeError, IndexError, TypeError, ValueError):
-                self._narrow = False
+                self.narrow = False
         sees = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
         if sees < 1:
             raise ValueError(f"its special tokens leave {sees} places for a text")
@@ -156,7 +156,7 @@ class MaskedLM(nn.Module):
                 told = self.time(share)
                 table = self.model.get_input_embeddings()
                 hooks.callback(table.register_forward_hook(lambda _module, _given, output: output + told).remove)
-            if not self._narrow:
+            if not self.narrow:
                 logits: Tensor = self.model(**more, return_dict=True).logits[wanted]
                 return logits
 
