@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What a machine with only a CUDA build of torch and transformers lacks; carried there as wheels.
-SMALL := "typer<0.29" rich tomli-w platformdirs accelerate
+SMALL := "typer<0.29" rich tomli-w platformdirs
+# For transformers' own Trainer, which tdiff is measured beside; without what they ask for, torch among it, which is there.
+LONE := accelerate psutil
 GPU := PYTHONPATH=. .venv-gpu/bin/python
 
 .PHONY: demo test test-all check bench study wheels gpu gpu-pretrained clean
@@ -45,10 +47,12 @@ gpu-pretrained: .venv-gpu/bin/tdiff-ready
 .venv-gpu/bin/tdiff-ready:
 	$(PYTHON) -m venv --system-site-packages .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(SMALL)
+	.venv-gpu/bin/python -m pip install --quiet --no-deps $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(LONE)
 	@touch $@
 
 wheels: .venv/bin/python
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d wheels $(SMALL)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d wheels $(LONE)
 
 clean:
 	rm -rf .venv .venv-gpu wheels
