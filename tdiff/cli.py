@@ -391,7 +391,10 @@ def watch(
             help="Up to four: a run's folder or name, a log, a table, a trace, - or ssh://host/path. [the newest run]",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Which model writes. [the watched run's newest weights]")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Which model writes; twice: two side by side. [the watched run's newest weights]"),
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
@@ -416,7 +419,8 @@ def watch(
 
     options = Options(
         targets=tuple(what or ()),
-        model=model,
+        model=model[0] if model else None,
+        others=tuple(model[1:]) if model else (),
         prompt=prompt,
         length=length,
         seed=seed,

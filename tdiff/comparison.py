@@ -61,11 +61,11 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
         raise TdiffError(f"the report {str(html)!r} cannot be written: {html.parent} is not a folder")
 
     from tdiff.core import devices
-    from tdiff.core.causal import CausalJudge
     from tdiff.core.checkpoint import load_model
     from tdiff.core.compare import Contender, advise, run, task
     from tdiff.core.evaluate import corpus_of
     from tdiff.core.judge import Judge
+    from tdiff.core.pretrained.causal import CausalJudge
     from tdiff.progress import fetching, progress_bar
 
     device = devices.choose(request.device)

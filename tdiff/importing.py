@@ -28,8 +28,8 @@ def bring(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
     if os.path.lexists(out):
         raise TdiffError(f"{str(out)!r} exists already and is not overwritten; name a folder that is not there")
 
-    from tdiff.core import tiny
     from tdiff.core.checkpoint import save_model
+    from tdiff.core.pretrained import tiny
 
     network, tokenizer, origin = tiny.read(file, tiny.HEADS if heads is None else heads)
     try:

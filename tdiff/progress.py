@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from tdiff.core.hub_files import announcement
+from tdiff.core.pretrained.hub_files import announcement
 from tdiff.visible import visible_line
 
 

@@ -38,6 +38,7 @@ try:
 except ImportError:  # not on Windows: there a run is not guarded
     fcntl = None  # type: ignore[assignment]
 
+_ALIKE = 0.8  # what is less like the name of any folder here is another word
 R = TypeVar("R", bound=Record)
 _NAME = r"\w(?:[\w.-]*\w)?"
 _FILE = re.compile(r"\.(?:pt|pth|bin|safetensors|ckpt|json|git)$", re.IGNORECASE)
@@ -50,11 +51,13 @@ class NoModel(TdiffError):
 
     def __init__(self, name: str) -> None:
         names = _names(_SHELVES, "model")
-        super().__init__(f"no model {name!r}: neither a folder nor a name{_nearest(name, names)}")
+        beside = difflib.get_close_matches(name, _folders(), n=1, cutoff=_ALIKE)
+        super().__init__(f"no model {name!r}: neither a folder nor a name{_nearest(name, beside or names)}")
         repository, _ = hub_name(name) or ("", "")
         owner, slash, _ = repository.partition("/")
-        # What is nearly a run's name is a slip, and what begins with a folder's or a run's is a path.
-        slip = name == repository and not slash and difflib.get_close_matches(name, names, n=1)
+        # What is nearly a folder's or a run's name is a slip, and what begins with one is a path.
+        near = beside or difflib.get_close_matches(name, names, n=1)
+        slip = name == repository and not slash and near
         path = slash and any(os.path.exists(root / owner) for root in (Path(), *_SHELVES))  # noqa: PTH110
         self.elsewhere = bool(repository) and not slip and not path
 
@@ -256,6 +259,13 @@ def _not_a_model(path: Path) -> str:
     if _is_dir(path):
         return f"{path} has no config.json; a model is a folder with config.json, model.safetensors and tokenizer.json"
     return ""
+
+
+def _folders() -> list[str]:
+    """The folders one stands in, but hidden ones."""
+    with suppress(OSError), os.scandir() as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return []
 
 
 def _names(shelves: Iterable[Path], inside: str) -> list[str]:

@@ -33,7 +33,8 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     begun_from, sizes = _begun_from(file, layers), {}
     chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
     if begun_from:
-        from tdiff.core import beginnings, hub_files
+        from tdiff.core import beginnings
+        from tdiff.core.pretrained import hub_files
         from tdiff.progress import fetching
 
         with fetching(begun_from) as progress:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff import runs
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.watch import preferences
+from tdiff.watch import company, preferences
 from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
@@ -72,15 +72,24 @@ def _check(options: Options) -> None:
     DecodeSettings(**options.decoding)
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)
-    if options.model is not None and not Path(options.model).is_dir():  # a folder may have its weights later
-        try:
-            runs.find_model(options.model)
-        except runs.NoModel as why:
-            from tdiff.core import hub_files  # which brings no engine
+    models = [options.model, *options.others] if options.model is not None else []
+    if len(models) > company.MOST:
+        raise TdiffError(f"tdiff watch shows up to {company.MOST} models side by side; got {len(models)} of --model")
+    for model in models:
+        _check_model(model)
 
-            # The model's process asks the hub: it may take long.
-            if not why.elsewhere and hub_files.cached(options.model) is None:
-                raise
+
+def _check_model(model: str) -> None:
+    if Path(model).is_dir():  # it may have its weights later
+        return
+    try:
+        runs.find_model(model)
+    except runs.NoModel as why:
+        from tdiff.core.pretrained import hub_files  # which brings no engine
+
+        # The model's process asks the hub: it may take long.
+        if not why.elsewhere and hub_files.cached(model) is None:
+            raise
 
 
 def _keyboard(targets: Sequence[Any]) -> bool:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tdiff.core.checkpoint import LoadedModel
 
 TEXT = words(400) + "naïve café — 日本 🙂 (a) b, c.\n"
-KINDS = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert", "mpnet", "deberta-v2")
+KINDS = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert", "mpnet", "deberta-v2", "xlm-roberta")
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ def tokenizer_of(kind: str) -> tuple[Tokenizer, Marks]:
             special_tokens=[marks.begin, marks.pad, marks.end, marks.unk, marks.mask],
             show_progress=False,
         )
-    elif kind in ("albert", "deberta-v2"):
-        marks = BRACKETS
+    elif kind in ("albert", "deberta-v2", "xlm-roberta"):
+        marks = ANGLES if kind == "xlm-roberta" else BRACKETS
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        special = [marks.begin, *(mark for mark in vars(marks).values() if mark != marks.begin)]
         trainer = trainers.UnigramTrainer(
-            vocab_size=120, unk_token=marks.unk, special_tokens=list(vars(marks).values()), show_progress=False
+            vocab_size=120, unk_token=marks.unk, special_tokens=special, show_progress=False
         )
     else:
         marks = BRACKETS
@@ -79,7 +80,7 @@ def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
     import transformers
 
     tokenizer, marks = tokenizer_of(kind)
-    late = 2 if kind in ("roberta", "mpnet") else 0
+    late = 2 if kind in ("roberta", "mpnet", "xlm-roberta") else 0
     common = {
         "vocab_size": tokenizer.get_vocab_size() + spare,
         "max_position_embeddings": 18 + late,

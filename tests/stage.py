@@ -19,6 +19,7 @@ from tdiff.records import TraceHeader, TraceStep
 from tdiff.requests import Begin, Generate
 from tdiff.runs import Run
 from tdiff.tui.app import WatchApp
+from tdiff.watch.company import Company
 from tdiff.watch.live import Live
 from tdiff.watch.places import Target
 from tdiff.watch.preferences import Preferences
@@ -121,14 +122,26 @@ class Clock:
 
 
 class Stage:
-    """A view, its clock, the processes of its model, and what it watches."""
+    """A view, its clock, the processes of its model or of two, and what it watches."""
 
-    def __init__(self, *stories: Story, folder: Path | None = None, colour: str = "256", model: bool = True, **more):
+    def __init__(
+        self,
+        *stories: Story,
+        folder: Path | None = None,
+        colour: str = "256",
+        model: bool = True,
+        beside: str = "",
+        **more,
+    ):
+        """`beside` names a second model."""
         self.clock, self.processes = Clock(), []
         self.watched = [Source(story, folder) for story in stories]
         self.live = Live(self._start, "mine", seed=7, every=5.0) if model else None
+        lives = [self.live] if self.live else []
+        if beside:
+            lives.append(Live(self._start, beside, seed=7, every=5.0))
         self.app = WatchApp(
-            self.watched, self.live, look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
+            self.watched, Company(*lives), look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
         )
         self.app._pacer.ready = lambda: not self.app._pacer.paused  # by this clock no frame is too early
 
@@ -139,6 +152,10 @@ class Stage:
     @property
     def process(self) -> Process:
         return self.processes[-1]
+
+    def of(self, model: str) -> Process:
+        """The newest process of a model."""
+        return [process for process in self.processes if process.model == model][-1]
 
     @asynccontextmanager
     async def at(self, width: int, height: int):

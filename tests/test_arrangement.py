@@ -52,3 +52,35 @@ def test_a_look_that_comes_late_ends_an_absence_too():
     assert absence.ended(True, 115.0) == 15.0
     assert absence.ended(False, 300.0) is None  # back, but nobody looks
     assert absence.ended(True, 301.0) == 115.0
+
+
+TWO = ["generation", "second", "training"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "focused", "panes", "beside", "aside"),
+    [
+        (160, 48, "training", TWO, True, False),
+        (100, 16, "training", TWO, True, False),
+        (99, 22, "second", TWO, False, False),
+        (99, 21, "second", ["generation", "second"], False, True),
+        (99, 21, "training", ["training"], False, True),
+        (100, 15, "second", ["second"], True, True),
+        (60, 15, "log", ["generation"], False, True),
+        (39, 24, "second", [], False, False),
+    ],
+)
+def test_what_a_size_shows_of_two_models(width, height, focused, panes, beside, aside):
+    how = arrange(width, height, TWO, focused, zoomed=False, two=True)
+    assert how.panes == set(panes)
+    assert (how.beside, how.aside) == (beside, aside)
+
+
+def test_the_canvases_of_two_models_are_chosen_together():
+    assert chosen(80, 24, {}, False, two=True) == TWO
+    assert chosen(80, 24, {"generation": False}, False, two=True) == ["training"]
+    assert chosen(80, 24, {"generation": False, "training": False}, False, two=True) == ["generation", "second"]
+    assert chosen(80, 24, {}, True, two=True) == ["generation"]
+    assert chosen(160, 48, {}, False, two=True) == [*TWO, "details"]
+    assert chosen(160, 48, {}, False, two=True, watched=False) == TWO
+    assert chosen(160, 48, {"log": True}, False, two=True) == [*TWO, "log", "details"]

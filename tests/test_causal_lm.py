@@ -14,10 +14,10 @@ from test_trainer import After
 
 from tdiff import runs
 from tdiff.config import DecodeSettings
-from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import load_model
 from tdiff.core.evaluate import score
 from tdiff.core.generate import generate, narrate
+from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceStep
 

@@ -15,9 +15,9 @@ from hub_server import NAME, NEVER, cache, files_asked, half, refusal
 from safetensors.torch import load_file, save_file
 
 from tdiff import runs
-from tdiff.core import hub_files
-from tdiff.core.causal import CausalJudge
 from tdiff.core.checkpoint import load_model
+from tdiff.core.pretrained import hub_files
+from tdiff.core.pretrained.causal import CausalJudge
 from tdiff.progress import fetching
 from tdiff.records import TraceEnd
 from tdiff.requests import Generate, Ready

@@ -18,7 +18,7 @@ from tdiff.config import DecodeSettings
 from tdiff.core.checkpoint import LoadedModel, load_model
 from tdiff.core.evaluate import score
 from tdiff.core.generate import canvas, generate, overlap
-from tdiff.core.mdlm import MDLM, Sizes, layout
+from tdiff.core.pretrained.mdlm import MDLM, Sizes, layout
 
 END = "<|endoftext|>"
 WIDTH, CONDITION, BLOCKS, HEADS, WINDOW = 16, 8, 3, 2, 12

@@ -9,7 +9,7 @@ from hub_zoo import TEXT
 from tdiff.canvas import Canvas
 from tdiff.config import DecodeSettings
 from tdiff.core.generate import narrate
-from tdiff.core.pieces import Pieces
+from tdiff.core.pretrained.pieces import Pieces
 from tdiff.records import TraceEnd, TraceStep
 from tdiff.visible import visible
 

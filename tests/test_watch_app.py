@@ -332,10 +332,10 @@ def test_two_traces_of_one_name_are_two_texts():
     one, other = trace("Once aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), trace("Once bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
 
     async def scene(stage: Stage) -> None:
-        count = len(stage.app.gallery.entries)
+        count = len(stage.app.writing.gallery.entries)
         await stage.settle()
         await stage.settle()
-        assert len(stage.app.gallery.entries) == count == 1  # the newest of what was there
+        assert len(stage.app.writing.gallery.entries) == count == 1  # the newest of what was there
         shown = stage.app.traces.newest.canvas(9)
         assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
 

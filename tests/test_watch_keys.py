@@ -514,8 +514,8 @@ def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
         from tdiff.watch.recording import Recording
 
         for _ in range(20):
-            stage.app.gallery.add_live(Recording(header()), 9)
-        labels = [entry.label for entry in stage.app.gallery.entries]
+            stage.app.writing.gallery.add_live(Recording(header()), 9)
+        labels = [entry.label for entry in stage.app.writing.gallery.entries]
         assert len(set(labels)) == len(labels) == 16 and labels[-1] == "text 20 by step 9"
 
     play(scene, model=False)

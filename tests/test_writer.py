@@ -82,6 +82,47 @@ def test_the_model_asked_for_wins_then_the_runs_own_then_the_shipped_one(here, t
     assert "--model=shakespeare" in asked_for(writer.live(Options(), lambda: [], lambda: False), monkeypatch)
 
 
+def test_two_models_get_one_seed_and_are_asked_for_the_same(here, tiny_run, monkeypatch):
+    both = writer.company(Options(model="shakespeare", others=("elsewhere",), prompt="so", length=9), list, bool)
+    one, other = both.lives
+    assert one._seed == other._seed
+    assert (one.prompt, one.length) == (other.prompt, other.length) == ("so", 9)
+    assert "shakespeare" in asked_for(one, monkeypatch) and "--model=elsewhere" in asked_for(other, monkeypatch)
+    assert writer.company(Options(model="shakespeare"), list, bool).lives[0]._seed != one._seed  # drawn anew
+
+
+def test_one_model_is_a_company_of_one(here, tiny_run, monkeypatch):
+    [alone] = writer.company(Options(seed=3), lambda: [target(tiny_run.path)], lambda: False).lives
+    assert f"--model={tiny_run.path}/model" in asked_for(alone, monkeypatch)
+    assert alone._seed == 3
+
+
+def test_a_third_model_and_a_second_that_is_not_there_are_refused_in_a_line(cli_fast, here, tiny_run):
+    (here / "log").write_text("{'loss': 1.5}\n")
+    words = ["watch", "log", "--once", "--model", "shakespeare", "--model"]
+    assert cli_fast(*words, str(tiny_run.path)).returncode == 0
+    why = cli_fast(*words, "shakespeare", "--model", "shakespeare").refused()
+    assert why == "tdiff watch shows up to 2 models side by side; got 3 of --model"
+    assert "did you mean shakespeare" in cli_fast(*words, "shakespare").refused()
+
+
+def test_two_models_write_side_by_side_in_processes_of_their_own(here):
+    both = writer.company(Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1), list, bool)
+    both.start()
+    end = time.monotonic() + 2 * PATIENCE
+    try:
+        while not all(live.whole for live in both.lives) and time.monotonic() < end:
+            both.poll(time.time())
+            time.sleep(0.05)
+        one, other = (live.recording for live in both.lives)
+        assert one is not None and other is not None, [live.message for live in both.lives]
+        assert one.header.prompt == other.header.prompt != "" and one.header.seed == other.header.seed == 1
+        assert one.ended is not None and other.ended is not None
+        assert one.ended.text == other.ended.text, "the same model, asked for the same"
+    finally:
+        both.close()
+
+
 def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tiny_run, monkeypatch):
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from tdiff.config import DataSettings, Layer, Settings
-from tdiff.core import adapters, hub_files, noise, tokenizers
-from tdiff.core.causal_lm import CausalLM
+from tdiff.core import noise, tokenizers
 from tdiff.core.checkpoint import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
 from tdiff.core.data import Corpus
-from tdiff.core.hub_tokenizer import HubTokenizer
-from tdiff.core.masked_lm import MaskedLM
 from tdiff.core.models import Shape, Transformer
+from tdiff.core.pretrained import adapters, hub_files
+from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
+from tdiff.core.pretrained.masked_lm import MaskedLM
 from tdiff.core.tokenizers import TextTokenizer
 from tdiff.errors import TdiffError
 from tdiff.runs import Run

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from tdiff import runs
 from tdiff.config import MOST, DecodeSettings, laid_over, plain
 from tdiff.config import decoding as config_decoding
-from tdiff.core import hub_files, tokenizers
+from tdiff.core import tokenizers
 from tdiff.core.denoise import Denoiser
 from tdiff.core.models import Shape, Transformer
+from tdiff.core.pretrained import hub_files
 from tdiff.core.tokenizers import TextTokenizer
 from tdiff.errors import TdiffError
 
@@ -77,7 +78,7 @@ class Extent(Protocol):
 
 
 class Network(Denoiser, Protocol):
-    """What may be asked of any model: ours, or one of Hugging Face behind `adapters.MaskedLM`."""
+    """What may be asked of any model: ours, or one of those in `pretrained`."""
 
     suppress: Tensor
     """(V,) float32 on the model's device: -inf at the ids that are never proposed, else 0."""
@@ -89,7 +90,7 @@ class Network(Denoiser, Protocol):
 
 
 class Vocabulary(Protocol):
-    """What may be asked of any tokenizer: ours, or one of Hugging Face behind `adapters.HubTokenizer`."""
+    """What may be asked of any tokenizer: ours, or one of Hugging Face behind `pretrained.hub_tokenizer`."""
 
     mask_id: int
     pieces: list[str]
@@ -177,7 +178,7 @@ def load_model(name: str, device: str = "cpu", progress: hub_files.Progress | No
                 f"model {name!r} is of type {kind!r}; config.json says {MODEL_TYPE!r} for models of tdiff, and names "
                 "the architecture for those of Hugging Face"
             )
-        from tdiff.core import adapters  # which imports this module, and transformers when it loads
+        from tdiff.core.pretrained import adapters  # which imports this module, and transformers when it loads
 
         return adapters.load(name, folder, config, device)
     shape = _build(Shape, config, folder / "config.json")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tdiff.core import data
-from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel, Network
 from tdiff.core.corpora import Absent
 from tdiff.core.objective import Likelihood, likelihood
+from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.rows import padded
 from tdiff.errors import TdiffError
 

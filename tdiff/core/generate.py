@@ -16,10 +16,10 @@ from torch import Tensor
 from tdiff import __version__
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
-from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel
 from tdiff.core.denoise import Step, most_steps, plan, slide
-from tdiff.core.pieces import Pieces
+from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.core.pretrained.pieces import Pieces
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.templates import Template

@@ -22,7 +22,6 @@ from torch import Tensor
 from tdiff import __version__, records
 from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import beginnings, devices, noise
-from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
@@ -30,6 +29,7 @@ from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
+from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError

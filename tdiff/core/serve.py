@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tdiff import config, runs
 from tdiff.config import DECODERS, MOST, DecodeSettings
-from tdiff.core import hub_files
+from tdiff.core.pretrained import hub_files
 from tdiff.errors import TdiffError, unknown
 from tdiff.records import TraceEnd, TraceLine
 from tdiff.requests import (

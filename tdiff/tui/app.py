@@ -1,6 +1,6 @@
-"""The live view: what is watched on one side, what the model writes on the other, and the keys between them.
+"""The live view: what is watched on one side, what models write on the other, and the keys between them.
 
-It folds what others bring: sources bring lines, the model's process brings traces. It reads no file and computes
+It folds what others bring: sources bring lines, the models' processes bring traces. It reads no file and computes
 nothing itself, and it draws nothing while nobody looks.
 """
 
@@ -17,7 +17,6 @@ from functools import partial
 
 from textual import events
 from textual.app import ComposeResult, SystemCommand
-from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.screen import Screen
 
@@ -26,10 +25,9 @@ from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
 from tdiff.tui import status
 from tdiff.tui.absence import AWAY, Absence
-from tdiff.tui.arrangement import PANES, SIDES, arrange, chosen
+from tdiff.tui.arrangement import CANVASES, arrange, chosen
 from tdiff.tui.ask import Ask
 from tdiff.tui.details_pane import DetailsPane, alert_lines
-from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
 from tdiff.tui.keys import KEYS, Key, bindings, shown
@@ -38,13 +36,16 @@ from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.painting import TerminalApp
 from tdiff.tui.pane import Pane
+from tdiff.tui.panes import Panes
 from tdiff.tui.questions import RESTART, Questions
 from tdiff.tui.traces import Traces
 from tdiff.tui.training_pane import TrainingPane
+from tdiff.tui.writing import Writing
 from tdiff.visible import visible_line
+from tdiff.watch.company import Company
 from tdiff.watch.live import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.recording import Recording, free_path, keep
+from tdiff.watch.recording import free_path, keep
 from tdiff.watch.story import Story
 from tdiff.watch.watched import Watched
 
@@ -72,7 +73,7 @@ class WatchApp(TerminalApp):
     def __init__(
         self,
         watched: list[Watched],
-        live: Live | None,
+        company: Company,
         terminal: Terminal,
         liked: Preferences,
         *,
@@ -85,7 +86,7 @@ class WatchApp(TerminalApp):
         """
         super().__init__(terminal)
         self.watched = watched
-        self.live = live
+        self.company = company
         self.liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
@@ -97,10 +98,16 @@ class WatchApp(TerminalApp):
         self._displayed: frozenset[str] = frozenset()
         self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
-        self.gallery, self.traces = Gallery(), Traces()
-        self.generation = GenerationPane(terminal.look)
+        self.traces = Traces()
+        names = CANVASES[: max(1, len(company.lives))]
+        canvases = [GenerationPane(terminal.look, id=name, of_two=len(names) > 1) for name in names]
+        self.writings = [
+            Writing(pane, live, company) for pane, live in zip(canvases, company.lives or [None], strict=True)
+        ]
+        self._last_writing = self.writings[0]
         self.training = TrainingPane(terminal.look)
         self.log_pane, self.details = LogPane(), DetailsPane()
+        self._panes = Panes(canvases, self.training, self.log_pane, self.details, terminal.look)
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
         self._ask, self._questions = Ask(id="ask"), Questions(self)
@@ -112,13 +119,7 @@ class WatchApp(TerminalApp):
     def compose(self) -> ComposeResult:
         """A line above, the panes, and two lines below."""
         yield self._top
-        with Horizontal(id="panes"):
-            with Vertical(id="left"):
-                yield self.generation
-                yield self.log_pane
-            with Vertical(id="right"):
-                yield self.training
-                yield self.details
+        yield self._panes
         yield self._ask
         yield self._aside
         yield self._bottom
@@ -139,23 +140,36 @@ class WatchApp(TerminalApp):
         self._first_sample()
         self.set_interval(_LOOK_EVERY, self._look)
         self._frames = self.set_interval(_FRAME, self._frame, pause=True)
-        if self.live is not None and not self._only_traces:
-            self.call_after_refresh(self._start_model)
+        if self.company and not self._only_traces:
+            self.call_after_refresh(self._start_models)
+
+    @property
+    def writing(self) -> Writing:
+        """Who writes on the canvas that has the focus, or had it last."""
+        return self._last_writing
+
+    @property
+    def live(self) -> Live | None:
+        """Its model."""
+        return self.writing.live
+
+    @property
+    def generation(self) -> GenerationPane:
+        """That canvas."""
+        return self.writing.pane
 
     @property
     def _only_traces(self) -> bool:
         """Whether nothing is watched but generations of somebody else's."""
         return bool(self.watched) and all(story.format == "trace" for story in self.stories)
 
-    def _start_model(self) -> None:
-        assert self.live is not None
-        self.live.start()
+    def _start_models(self) -> None:
+        self.company.start()
         self._frames.resume()
 
     def _hang_up(self) -> None:
         """Leave, and soon: the terminal may be gone, and what is written to it may never come through."""
-        if self.live is not None:
-            self.live.close()
+        self.company.close()
         last = threading.Timer(_LAST_WORDS, os._exit, (1,))
         last.daemon = True
         last.start()
@@ -163,8 +177,7 @@ class WatchApp(TerminalApp):
 
     def on_unmount(self) -> None:
         """Nothing stays behind."""
-        if self.live is not None:
-            self.live.close()
+        self.company.close()
         for one in self.watched:
             one.close()
         self.attached.close()
@@ -183,13 +196,15 @@ class WatchApp(TerminalApp):
         now = self._clock()
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
+            self._arrange()
         for one in self.watched:
             self._undrawn |= one.poll()
             self._undrawn |= bool(one.story.check(now))
         if self.traces.follow(self.stories) and self.traces.newest is not None:
-            self.gallery.add_live(self.traces.newest, None)
-            if self.generation.following:
-                self._show_entry(self.gallery.entries[-1].label, self.traces.newest, True)
+            first = self.writings[0]
+            first.gallery.add_live(self.traces.newest, None)
+            if first.pane.following:
+                first.show_entry(first.gallery.entries[-1].label, self.traces.newest, True)
             self._arrange()
         if self.taken_back:
             self.taken_back = False
@@ -197,7 +212,7 @@ class WatchApp(TerminalApp):
         attached = self._see_whether_attached(now)
         if not attached:
             return
-        if self.live is not None and (self.live.state != "off") and not self._frames_needed:
+        if self.company.started and not self._frames_needed:
             self._frame()
         if self._undrawn:
             self._draw_training()
@@ -206,8 +221,7 @@ class WatchApp(TerminalApp):
     def _see_whether_attached(self, now: float) -> bool:
         attached = self.attached.now()
         self._pacer.paused = not attached
-        if self.live is not None:
-            self.live.resting = not attached
+        self.company.rest(not attached)
         since = self._absence.ended(attached, now)
         if since is not None:
             if now - since >= AWAY:
@@ -222,107 +236,84 @@ class WatchApp(TerminalApp):
 
     @property
     def _frames_needed(self) -> bool:
-        return self.generation.moving or (self.live is not None and self.live.state in ("generating", "loading"))
+        return self.company.busy or any(writing.pane.moving for writing in self.writings)
 
     def _frame(self) -> None:
         """Take in what the model said; draw it if a frame can be drawn now."""
         if not self.screen_stack:
             return
         now = self._clock()
-        if self.live is not None:
-            before = self.live.recording
-            self.live.poll(now)
-            if self.live.recording is not before and self.live.recording is not None:
-                self._begin_text(self.live.recording)
-        self._pacer.share = _COURTEOUS if self._computes_here() else 1.0
+        self.company.poll(now)
+        for writing in self.writings:
+            writing.take_in()
+        self._pacer.share = _COURTEOUS if self.company.computes_here else 1.0
         if self.attached.now() and self._pacer.ready():
-            self._describe(now)
-            self.generation.tick(now)
+            for writing in self.writings:
+                writing.describe(now)
+                writing.pane.tick(now)
         if self._frames_needed:
             self._frames.resume()
         else:
             self._frames.pause()
 
-    def _computes_here(self) -> bool:
-        """Whether a model wants the processors that drawing takes."""
-        live = self.live
-        return live is not None and live.state == "generating" and live.ready is not None and live.ready.device == "cpu"
-
-    def _begin_text(self, recording: Recording) -> None:
-        assert self.live is not None
-        step = self.live.ready.step if self.live.ready else None
-        self.gallery.add_live(recording, step)
-        if self.generation.following and self.gallery.chosen is None:
-            self.generation.show(recording, caption=self.live.caption, follow=True)
-
     # Samples
 
     def _first_sample(self) -> None:
         """The newest recorded sample, at once, until the model writes."""
-        self._fill_gallery()
-        newest = self.gallery.newest_recorded()
-        if newest is not None and self.generation.recording is None:
-            self.generation.show(newest.recording(), caption=newest.label, follow=True, live=False)
+        self._fill_galleries()
+        self.writings[0].show_first()
 
-    def _fill_gallery(self) -> None:
-        for one in self.watched[:1]:
-            self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
+    def _fill_galleries(self) -> None:
+        for writing in self.writings:
+            writing.know(self.watched)
 
     def _go_to_sample(self, ways: int) -> None:
-        self._fill_gallery()
-        shown = self.gallery.move(ways)
+        self._fill_galleries()
+        shown = self.writing.gallery.move(ways)
         if shown is None:
             self.say("no samples yet")
             return
-        self._show_entry(shown.label, shown.recording(), shown.live)
+        self.writing.show_entry(shown.label, shown.recording(), shown.live)
         if shown.step is not None:
             self.training.put_cursor(shown.step)
         self._draw_details()
 
-    def _show_entry(self, label: str, recording: Recording, live: bool) -> None:
-        self.generation.show(recording, caption=label, follow=live and recording.ended is None, live=live)
-
     def on_training_pane_moved(self, message: TrainingPane.Moved) -> None:
         """What the model wrote at that moment of its training."""
-        self._fill_gallery()
-        entry = self.gallery.at(message.step) if message.step is not None else None
+        self._fill_galleries()
+        gallery = self.writing.gallery
+        entry = gallery.at(message.step) if message.step is not None else None
         if message.step is None:
-            self._go_live()
-        elif entry is not None and entry is not self.gallery.chosen:
-            self.gallery.chosen = entry
-            self._show_entry(entry.label, entry.recording(), False)
+            self._go_live(self.writing)
+        elif entry is not None and entry is not gallery.chosen:
+            gallery.chosen = entry
+            self.writing.show_entry(entry.label, entry.recording(), False)
         self._draw_details()
 
-    def on_generation_pane_live(self) -> None:
-        """Back to the live edge."""
-        self._go_live()
+    def on_generation_pane_live(self, message: GenerationPane.Live) -> None:
+        """Back to the live edge; with all canvases whose model's text stands still, where it is paused no more."""
+        for writing in self.writings:
+            stands = not writing.pane.following and writing.gallery.chosen is None
+            if writing.pane is message.pane or (message.together and stands):
+                self._go_live(writing)
 
-    def _go_live(self) -> None:
-        self.gallery.chosen = None
-        recording = self.live.recording if self.live is not None else None
-        recording = recording or self.traces.newest
-        newest = self.gallery.newest_recorded()
-        if recording is not None:
-            self.generation.show(recording, caption=self.live.caption if self.live else "", follow=True)
-        elif newest is not None:
-            self.generation.show(newest.recording(), caption=newest.label, follow=True, live=False)
+    def on_generation_pane_paused(self) -> None:
+        """Every canvas stands still: two are looked at together."""
+        for writing in self.writings:
+            writing.pane.pause()
+
+    def on_generation_pane_looked(self, message: GenerationPane.Looked) -> None:
+        """The palette is that of all."""
+        self._panes.set_look(message.look)
+
+    def _go_live(self, *writings: Writing) -> None:
+        """Back to the live edge, of these or of all."""
+        for writing in writings or self.writings:
+            writing.go_live(self.traces.newest if writing is self.writings[0] else None)
         self.training.put_cursor(None)
         self._frame()
 
     # Drawing
-
-    def _describe(self, now: float) -> None:
-        live = self.live
-        if live is None or live.state == "off":
-            self.generation.describe("", 0.0)
-            return
-        due = live.remaining(now)
-        message = {
-            "loading": f"loading {live.model} ...",
-            "dead": "the model's process is gone",
-            "waiting": f"next text in {due:.0f} s" if due < 1e6 else "",
-        }.get(live.state, "")
-        self.generation.describe(message if self.generation.following else "", live.seconds)
 
     def _draw_training(self) -> None:
         self._undrawn = False
@@ -335,7 +326,7 @@ class WatchApp(TerminalApp):
 
     def _draw_details(self) -> None:
         if self.details.display and self.watched:
-            self.details.show_story(self.watched[0].story, self.gallery.chosen_sample)
+            self.details.show_story(self.watched[0].story, self.writing.gallery.chosen_sample)
 
     def _draw_lines(self, now: float) -> None:
         """The line above, and those below."""
@@ -346,12 +337,16 @@ class WatchApp(TerminalApp):
         self._bottom.show([told])
         self._aside.show([self._in_a_line(now, width)])
         # What does not fit into the line above takes the place of the hints.
-        self._hints.show([more or status.hints(pane.id or "" if pane else "", self.liked.keys, width, ascii=ascii)])
-        self._describe(now)
+        self._hints.show([more or status.hints(pane.where if pane else "", self.liked.keys, width, ascii=ascii)])
+        for writing in self.writings:
+            writing.describe(now)
 
     def _in_a_line(self, now: float, width: int) -> Line:
-        if not self.generation.display:
+        hidden = [writing for writing in self.writings if not writing.pane.display]
+        if hidden and len(self.writings) == 1:
             return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
+        if hidden and not (self._only_traces and self.generation.display):
+            return [(" not shown:", "dim"), *(run for one in hidden for run in one.in_a_line(len(hidden) == 1))]
         return status.training_in_a_line(self.stories[0], self.training.smoothing, now, width) if self.watched else []
 
     def _telling(self) -> Line:
@@ -360,12 +355,14 @@ class WatchApp(TerminalApp):
             return [(f" {self._ask.placeholder}", "")]
         if self._note and self._clock() - self._noted < _NOTED:
             return [(f" {self._note}", "")]
-        live = self.live
-        if live is not None and live.state == "dead":
+        dead = [writing for writing in self.writings if writing.dead]
+        troubles = [writing.trouble for writing in self.writings if writing.trouble]
+        if dead:
             key = status.first_name(RESTART, self.liked.keys, ascii=self.terminal.glyphs == "ascii")
-            return [(f" {key} starts the model again", "bold"), (f" · {live.message}", "")]
-        if live is not None and live.message:
-            return [(f" {live.message}", "bold")]
+            whom = "the model" if len(self.writings) == 1 else " and ".join(writing.name for writing in dead)
+            return [(f" {key} starts {whom} again", "bold"), (f" · {' · '.join(troubles)}", "")]
+        if troubles:
+            return [(f" {' · '.join(troubles)}", "bold")]
         if self._news:
             return [(" " + " · ".join(self._news), "bold")]
         return [(f" {self.terminal.remedy}", "")] if self.terminal.remedy else []
@@ -390,6 +387,8 @@ class WatchApp(TerminalApp):
     def on_descendant_focus(self) -> None:
         """In a short window, only the focused pane is shown whole."""
         self._last_pane = self.focused_pane() or self._last_pane
+        here = [writing for writing in self.writings if writing.pane is self._last_pane]
+        self._last_writing = here[0] if here else self._last_writing
         self._arrange()
         self._draw_lines(self._clock())
 
@@ -403,25 +402,24 @@ class WatchApp(TerminalApp):
         if not width or not height:
             return
         focused = self.focused_pane() or self._last_pane
-        how = arrange(width, height, self._shown(), str(focused.id) if focused else "", self._zoomed)
-        for name in PANES:
-            self.query_one(f"#{name}").display = name in how.panes
+        who = str(focused.id) if focused else ""
+        how = arrange(width, height, self._shown(), who, self._zoomed, self._panes.two)
+        self._panes.stand(how, bool(self.watched))
         self._undrawn |= not how.panes <= self._displayed  # it may be long ago that one was drawn
         self._displayed = how.panes
-        for side, names in SIDES.items():
-            self.query_one(f"#{side}").display = not how.panes.isdisjoint(names)
-        self.query_one("#panes").styles.layout = "horizontal" if how.beside else "vertical"
-        self.query_one("#panes").display = not how.tiny
         self._aside.display, self._bottom.display, self._hints.display = how.aside, how.bottom, how.hints
         at_the_panes = self.screen is self.generation.screen  # else the focus belongs to what lies over them
         if at_the_panes and self.focused is None and self._last_pane is not None and self._last_pane.display:
             self.screen.set_focus(self._last_pane)  # it was hidden, which takes the focus away
 
     def _shown(self) -> list[str]:
-        return chosen(*self._window, self._wanted, self._only_traces)
+        two, watched = self._panes.two, bool(self.watched)
+        return chosen(*self._window, self._wanted, self._only_traces, two=two, watched=watched)
 
     def _toggle(self, name: str) -> None:
-        self._wanted[name] = name not in self._shown() or self._shown() == [name]  # the last one stays
+        shown = self._shown()
+        # The last one stays.
+        self._wanted[name] = name not in shown or not set(shown) - {name, *(CANVASES if name in CANVASES else ())}
         self._arrange()
         focused = self.focused_pane()
         if focused is None or not focused.display:
@@ -450,7 +448,8 @@ class WatchApp(TerminalApp):
 
     def action_help(self) -> None:
         """All keys."""
-        self._turn_to("keys", help_lines(self.liked.keys, ascii=self.terminal.glyphs == "ascii"))
+        ascii = self.terminal.glyphs == "ascii"
+        self._turn_to("keys", help_lines(self.liked.keys, ascii=ascii, two=self._panes.two))
 
     def action_palette(self) -> None:
         """Commands by name."""
@@ -463,7 +462,8 @@ class WatchApp(TerminalApp):
             yield SystemCommand(f"{key.does} ({keys})", "", partial(self._perform, key))
 
     def _perform(self, key: Key) -> None:
-        node = self if key.where == "app" else self.query_one(f"#{key.where}")
+        names = {"app": self, "generation": self.generation, "training": self.training, "log": self.log_pane}
+        node = names[key.where]
         self.run_worker(self.run_action(key.id, node))
 
     def action_next_pane(self) -> None:
@@ -478,9 +478,7 @@ class WatchApp(TerminalApp):
         names = self._shown()
         focused = self.focused_pane()
         here = names.index(str(focused.id)) if focused is not None and focused.id in names else -ways
-        target = self.query_one(f"#{names[(here + ways) % len(names)]}")
-        assert target.parent is not None
-        target.display = target.parent.display = True  # what is not displayed cannot have the focus
+        target = self._panes.reveal(names[(here + ways) % len(names)])
         self.screen.set_focus(target)
         self._arrange()
 
@@ -528,7 +526,8 @@ class WatchApp(TerminalApp):
         if self.live is None:
             self.say("there is no model's process here")
             return
-        self._start_model()
+        self.company.restart(self.live)
+        self._frames.resume()
         self.say("starting the model's process again ...")
 
     def action_copy(self) -> None:
@@ -553,34 +552,32 @@ class WatchApp(TerminalApp):
         self.say(f"saved {path}; tdiff watch {path} shows it again")
 
     def on_generation_pane_ask(self, message: GenerationPane.Ask) -> None:
-        """What the generation pane wants of the model."""
+        """What a generation pane wants of its model."""
+        [writing] = [one for one in self.writings if one.pane is message.pane]
+        live = writing.live
         if message.what == "replay":
-            self.generation.replay(self._clock())
+            writing.pane.replay(self._clock())
             self._frames.resume()
-            return
-        live = self.live
-        if message.what == "prompt" or live is None or live.state == "off":
+        elif message.what == "prompt" or live is None or live.state == "off":
             self._questions.prompt()
-            return
-        if message.what == "new_text":
-            live.new_text()
+        elif message.what == "new_text":
+            self.company.new_text()
+            self._follow()
         elif message.what != "decoder" and not live.has_threshold:
-            self.say(f"the decoder {live.settings.decoder} has no threshold")
-            return
-        elif message.what == "decoder":
-            self.say(f"decoder {live.next_decoder()}")
+            self.say(writing.told(f"the decoder {live.settings.decoder} has no threshold"))
         else:
-            live_value = live.shift_threshold(1 if message.what == "threshold_up" else -1)
-            self.say(f"threshold {live_value:g}")
-        self._go_live()
-        self._frames.resume()
+            self.say(writing.told(writing.changed(message.what)))
+            self._follow(writing)
 
     def set_prompt(self, text: str) -> None:
         """The next text goes on from this, and begins at once."""
-        if self.live is not None:
-            self.live.set_prompt(text.replace("\\n", "\n") or None)
-            self._go_live()
-            self._frames.resume()
+        if self.company:
+            self.company.set_prompt(text.replace("\\n", "\n") or None)
+            self._follow()
+
+    def _follow(self, *writings: Writing) -> None:
+        self._go_live(*writings)
+        self._frames.resume()
 
     def on_log_pane_find(self) -> None:
         """Ask what to find."""

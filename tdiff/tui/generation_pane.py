@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
 
@@ -11,13 +12,17 @@ from tdiff.draw.render import Line, legend
 from tdiff.records import TraceHeader
 from tdiff.tui.canvas_view import CanvasView
 from tdiff.tui.keys import bindings
-from tdiff.tui.lines import Lines
+from tdiff.tui.lines import Lines, line_width
 from tdiff.tui.pane import Pane
 from tdiff.visible import visible_line
 from tdiff.watch.recording import Recording
 
 _LEAP = 10
 _REPLAY_STEPS_A_SECOND = 20.0
+_LOW = 8
+"""Rows up to which the line of steps of one of two canvases stands in its frame."""
+_SHORTEST = 20
+"""Cells of a line of steps that tells anything."""
 
 
 class GenerationPane(Pane):
@@ -30,18 +35,34 @@ class GenerationPane(Pane):
     BINDINGS = bindings("generation")  # type: ignore[assignment]
 
     class Live(Message):
-        """The user wants the live edge."""
+        """The user wants the live edge; `together`: of every canvas that was paused."""
+
+        def __init__(self, pane: GenerationPane, together: bool) -> None:
+            super().__init__()
+            self.pane, self.together = pane, together
+
+    class Paused(Message):
+        """The user has paused, and wants every canvas to stand still."""
 
     class Ask(Message):
         """The user wants something of the generation: prompt, new_text, decoder, threshold_down or threshold_up."""
 
-        def __init__(self, what: str) -> None:
+        def __init__(self, pane: GenerationPane, what: str) -> None:
             super().__init__()
-            self.what = what
+            self.pane, self.what = pane, what
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(id="generation")
+    class Looked(Message):
+        """The user has chosen another palette."""
+
+        def __init__(self, look: Look) -> None:
+            super().__init__()
+            self.look = look
+
+    def __init__(self, look: Look, *, id: str = "generation", of_two: bool = False) -> None:
+        """`of_two`: another canvas stands beside it: its title names the model, and the legend is elsewhere."""
+        super().__init__(id=id, where="generation")
         self.look = look
+        self._of_two = of_two
         self.recording: Recording | None = None
         self.at = 0
         """Steps of the recording that are shown."""
@@ -50,13 +71,14 @@ class GenerationPane(Pane):
         self._replayed: float | None = None  # when the replay was at step 0
         self._drawn: tuple[Recording | None, int, int] = (None, 0, 0)
         self._live = False  # whether the recording is of the model that writes now
-        self._caption, self._message, self._seconds = "", "", 0.0
+        self._caption, self._called, self._seconds = "", "", 0.0
+        self._message, self._short = "", ""
         self._canvas_view = CanvasView(look)
         self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
 
     def body(self) -> list[Widget]:
         """Canvas, legend, and the line of steps."""
-        return [self._canvas_view, self._legend, self._scrub]
+        return [self._canvas_view, *([] if self._of_two else [self._legend]), self._scrub]
 
     def on_mount(self) -> None:
         """The legend never changes but for the palette."""
@@ -79,11 +101,13 @@ class GenerationPane(Pane):
         self._canvas_view.follow()
         self.draw()
 
-    def describe(self, message: str, seconds: float) -> None:
-        """What the model's process is doing, and the seconds that its text has taken so far."""
+    def describe(self, message: str, seconds: float, *, short: str = "", called: str = "") -> None:
+        """What the model's process is doing, in a few words or fewer, and the seconds that its text has taken so far;
+        and what the model is called.
+        """
         self._seconds = seconds  # told with the next step: a figure that changes without one would be drawn for nothing
-        if message != self._message:
-            self._message = message
+        if (message, called) != (self._message, self._called):
+            self._message, self._short, self._called = message, short, called
             self._tell()
 
     def tick(self, now: float) -> None:
@@ -137,8 +161,11 @@ class GenerationPane(Pane):
         """Step, share, places left, and the text as it is, for where there is one line."""
         if self.recording is None:
             return self._message
-        canvas = self.canvas
-        return f"{self._readout(canvas)}  {' '.join(self.text().split())}"
+        return f"{self.readout()}  {' '.join(self.text().split())}"
+
+    def readout(self) -> str:
+        """Step, share and places left; what the model's process does, where there is no text yet."""
+        return self._readout(self.canvas) if self.recording is not None else self._message
 
     def _readout(self, canvas: Canvas) -> str:
         assert self.recording is not None
@@ -154,26 +181,51 @@ class GenerationPane(Pane):
             state = "recorded"
         mark = {"live": "▶", "replay": "▷", "paused": "‖", "recorded": "◇"}[state]
         title: Line = [(f"{mark} {state}", "reverse" if state in ("paused", "replay") else "bold")]
+        if self._of_two:
+            title = self._title_of_two(state, mark)
         if recording is not None and recording.header.decoder:
             title.append((f" · {_rule(recording.header)}", ""))
         if recording is None:
-            self.frame([("generation", "")], [], [(self._message, "")] if self._message else [], [])
+            name = (self._of_two and self._called) or "generation"
+            self.frame([(name, "")], [], [(self._message, "")] if self._message else [], [])
             self._scrub.show([])
             return
         canvas = self.canvas
-        self.frame(
-            title, [(self._readout(canvas), "")], [(self._message or self._caption, "")], [(self._speed(canvas), "")]
-        )
-        self._scrub.show(
-            [
-                scrub_line(
-                    recording.index(self.at),
-                    recording.index(recording.steps),
-                    recording.ended is not None,
-                    self.size.width - 2,
-                )
-            ]
-        )
+        if self._of_two:
+            self._frame_of_two(title, canvas)
+        else:
+            below: Line = [(self._message or self._caption, "")]
+            self.frame(title, [(self._readout(canvas), "")], below, [(self._speed(canvas), "")])
+        self._scrub.show([self._steps_line(recording, self.size.width - 2)])
+
+    def _steps_line(self, recording: Recording, width: int) -> Line:
+        at, steps = recording.index(self.at), recording.index(recording.steps)
+        return scrub_line(at, steps, recording.ended is not None, width)
+
+    def _title_of_two(self, state: str, mark: str) -> Line:
+        """The model, or what is shown in its place; and a word for what is no text of now."""
+        name = self._caption or self._called
+        if state in ("live", "recorded"):
+            return [(f"{mark} {name}", "bold")]
+        return [(f"{mark} {state}", "reverse" if state in ("paused", "replay") else "bold"), (f" · {name}", "")]
+
+    def _frame_of_two(self, title: Line, canvas: Canvas) -> None:
+        """The frame, of whose words those give way that are told elsewhere too: half a window is narrow."""
+        readout, room = self._readout(canvas), self.size.width - 9  # the frame, and blanks around both texts
+        without_left = readout.rpartition(" · ")[0]
+        readouts = [readout, without_left, without_left.removeprefix("step "), f"{canvas.revealed:.0%}"]
+        room_above = room - line_width(title)
+        readout = next((one for one in readouts if cell_len(one) <= room_above), readouts[-1])
+        speed = self._speed(canvas)
+        pairs = [(self._message, speed), (self._short, speed), (self._short, speed.partition(" · ")[2])]
+        message, speed = next((pair for pair in pairs if cell_len("".join(pair)) <= room), pairs[-1])
+        below: Line = [(message, "")] if message else []
+        self._scrub.display = self.size.height > _LOW
+        room_below = room - cell_len(message + speed)
+        if not self._scrub.display and self.recording is not None and room_below >= _SHORTEST:
+            (head, style), *line, (tail, last) = self._steps_line(self.recording, room_below + 1 + (not message))
+            below += [(head if message else head.lstrip(), style), *line, (tail.rstrip(), last)]
+        self.frame(title, [(readout, "")], below, [(speed, "")])
 
     def _speed(self, canvas: Canvas) -> str:
         assert self.recording is not None
@@ -185,7 +237,8 @@ class GenerationPane(Pane):
         return f"conf {canvas.mean_confidence:.2f} · {canvas.calls} calls · {speed}"
 
     def _draw_legend(self) -> None:
-        self._legend.show([[(" ", ""), *legend(self.look, max(1, self.size.width - 4))]])
+        if not self._of_two:
+            self._legend.show([[(" ", ""), *legend(self.look, max(1, self.size.width - 4))]])
 
     # Keys
 
@@ -198,11 +251,18 @@ class GenerationPane(Pane):
 
     def action_pause(self) -> None:
         """Pause here, or go on at the live edge."""
-        if self.following or self.moving:
-            self.following, self._replayed = False, None
-            self._tell()
+        if self.pause():
+            self.post_message(self.Paused())
         else:
-            self.post_message(self.Live())
+            self.post_message(self.Live(self, True))
+
+    def pause(self) -> bool:
+        """Stand still at this step; whether it moved."""
+        if not (self.following or self.moving):
+            return False
+        self.following, self._replayed = False, None
+        self._tell()
+        return True
 
     def action_step_back(self) -> None:
         """One step back."""
@@ -226,7 +286,7 @@ class GenerationPane(Pane):
 
     def action_live(self) -> None:
         """To the live edge."""
-        self.post_message(self.Live())
+        self.post_message(self.Live(self, False))
 
     def replay(self, now: float) -> None:
         """Play the recording from its first step."""
@@ -255,6 +315,7 @@ class GenerationPane(Pane):
                 utf8=self.look.utf8,
             )
         )
+        self.post_message(self.Looked(self.look))
 
     def set_look(self, look: Look) -> None:
         """Draw with another look."""
@@ -265,27 +326,27 @@ class GenerationPane(Pane):
 
     def action_replay(self) -> None:
         """Play this text again."""
-        self.post_message(self.Ask("replay"))
+        self.post_message(self.Ask(self, "replay"))
 
     def action_prompt(self) -> None:
         """Edit the prompt."""
-        self.post_message(self.Ask("prompt"))
+        self.post_message(self.Ask(self, "prompt"))
 
     def action_new_text(self) -> None:
         """Begin another text."""
-        self.post_message(self.Ask("new_text"))
+        self.post_message(self.Ask(self, "new_text"))
 
     def action_decoder(self) -> None:
         """The next decoder."""
-        self.post_message(self.Ask("decoder"))
+        self.post_message(self.Ask(self, "decoder"))
 
     def action_threshold_down(self) -> None:
         """A lower threshold."""
-        self.post_message(self.Ask("threshold_down"))
+        self.post_message(self.Ask(self, "threshold_down"))
 
     def action_threshold_up(self) -> None:
         """A higher threshold."""
-        self.post_message(self.Ask("threshold_up"))
+        self.post_message(self.Ask(self, "threshold_up"))
 
 
 def _rule(header: TraceHeader) -> str:

@@ -23,9 +23,22 @@ _TITLES: dict[Where, str] = {
 }
 
 
-def help_lines(changed: Mapping[str, str], *, ascii: bool) -> list[Line]:
-    """The keys of every part of the view, as they are after a user's changes (id -> keys)."""
+_OF_TWO = (
+    "Pause and going on, another text, the prompt and the palette are of both; all",
+    "other keys of the generation act on the canvas that has the focus.",
+    "A new decoder or threshold writes the same text again, for one model alone.",
+    "Both get the same prompt, seed and length; where no prompt was given, the",
+    "first model's opening. The next text begins when both have written this one.",
+)
+
+
+def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) -> list[Line]:
+    """The keys of every part of the view, as they are after a user's changes (id -> keys); and how they act on the
+    canvases of two models.
+    """
     lines: list[Line] = []
+    if two:
+        lines += [[("Two models side by side", "bold")], *([(f"  {line}", "")] for line in _OF_TWO)]
     for where, title in _TITLES.items():
         lines += [[], [(title, "bold")]] if lines else [[(title, "bold")]]
         for key in KEYS:

@@ -53,8 +53,10 @@ class Pane(Vertical):
     Pane:focus > #body { border-left: round $foreground; border-right: round $foreground; }
     """
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, *, id: str, where: str = "") -> None:
         super().__init__(id=id)
+        self.where = where or id
+        """Which keys act in it, as the table of keys calls it."""
         self._upper, self._lower = Edge(True), Edge(False)
         self._titles: tuple[Line, Line, Line, Line] = ([], [], [], [])
 

@@ -34,7 +34,7 @@ class Questions:
         if pane is None or self._app.screen is not pane.screen:
             return False
         for key in KEYS:
-            asked = key.id in self._by_key and key.where == pane.id
+            asked = key.id in self._by_key and key.where == pane.where
             if asked and pressed in names_of(self._app.liked.keys.get(key.id, key.keys)):
                 self._app.on_key()
                 self._by_key[key.id]()
@@ -50,7 +50,10 @@ class Questions:
             self._app.say("there is no model's process" + (f"; {key} starts one" if live is not None else ""))
             return
         said = (live.prompt or "").replace("\n", "\\n")
-        what = "prompt (\\n is a new line; empty: the model's own openings)"
+        what, whose = "prompt", "the model's"
+        if len(self._app.writings) > 1:
+            what, whose = "prompt of both", "the first model's"
+        what = f"{what} (\\n is a new line; empty: {whose} own openings)"
         self._app.ask_for(what, said, self._app.set_prompt)
 
     def find(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tdiff.config import DECODERS, READ_BY, DecodeSettings, laid_over
@@ -24,6 +25,22 @@ _PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 _THRESHOLD_STEP = 0.05
 _MOVED = 1.0
 """Seconds between two looks at whether the process has to keep out of a run's way."""
+
+
+_OF_DRAWING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span")
+"""Fields of DecodeSettings that mean the same whatever the decoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a text is asked for with."""
+
+    row: int
+    """With the seed, the key of the noise."""
+    prompt: str | None
+    """None: one of the model's own openings."""
+    length: int
+    """0: as many tokens as fill the model's window."""
 
 
 class Process(Protocol):
@@ -99,7 +116,7 @@ class Live:
         """
         self._start, self.model, self._newest, self._instead = start, model, newest, instead
         self._courteous, self._keeps_away, self._asked = courteous, False, 0.0
-        self._seed, self._row, self._every = seed, 0, every
+        self._seed, self._count, self._every = seed, 0, every
         self.settings = DecodeSettings(**(options or {}))
         self._options: dict[str, Any] = dict(options or {})
         self.prompt, self.length = prompt, length
@@ -111,6 +128,12 @@ class Live:
         """What went wrong last; "" when all is well."""
         self.resting = False
         """Whether no text is begun for now: nobody looks."""
+        self.turn: Callable[[float], Turn | None] = self._own_turn
+        """What the next text is asked for with, when it is time; None where it is to wait, and it is asked again."""
+        self.yields = False
+        """Whether a model that writes from left to right does so, where the options name a decoder it refuses."""
+        self.whole = False
+        """Whether the text that was asked for last has been written to its end."""
         self._id = 0
         self._running = 0  # id of the generation that is going on; 0: none
         self._due = 0.0
@@ -146,6 +169,11 @@ class Live:
         """Which model writes, and of which step."""
         return f"{self.ready.model}@{self.ready.step:,}" if self.ready else self.model
 
+    @property
+    def refused(self) -> bool:
+        """Whether what is asked for now was refused."""
+        return self._refused > 0
+
     def remaining(self, now: float) -> float:
         """Seconds until the next text begins; 0 while one is going on."""
         return max(0.0, self._due - now) if self.state == "waiting" else 0.0
@@ -155,7 +183,7 @@ class Live:
         if self._process is not None:
             self._process.close()
         self.ready, self._loading, self._running, self._due, self.message = None, False, 0, 0.0, ""
-        self._told_death = False
+        self._told_death = self.whole = False
         newest = self._newest()
         if newest:
             self.model = newest[0]
@@ -197,10 +225,14 @@ class Live:
 
     def new_text(self) -> None:
         """Begin another text at once."""
-        self._due, self._refused = 0.0, 0
+        self._due, self._refused, self.whole = 0.0, 0, False
         if self._running and self._process is not None:
             self._process.send(Cancel(id=self._running))
             self._running = 0
+
+    def hurry(self) -> None:
+        """Ask again at once for what was refused: it is something else by now."""
+        self._due = 0.0
 
     def set_prompt(self, prompt: str | None) -> None:
         """Go on from this text, or from the model's own openings where it is None."""
@@ -263,6 +295,9 @@ class Live:
                 elif self._good is not None and self._good != (self.prompt, self._options):
                     self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
                     self.settings, self._due = self._settings_of(self._options), now
+                elif self._good is None and self._left_to_right():
+                    self._options, self._due = self._of_drawing(), now
+                    self.settings = self._settings_of(self._options)
                 else:  # it may be refused again, or memory may be free by then
                     self._refused += 1
                     self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
@@ -277,7 +312,16 @@ class Live:
             case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
                 self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
+                    self.whole = True
                     self._finish(now)
+
+    def _left_to_right(self) -> bool:
+        """Whether the model would write so by itself, and the options say otherwise."""
+        own = self.ready.decoding.get("decoder") if self.ready else None
+        return self.yields and own == "autoregressive" and self._options.get("decoder", own) != own
+
+    def _of_drawing(self) -> dict[str, Any]:
+        return {name: value for name, value in self._options.items() if name in _OF_DRAWING}
 
     def _give_up(self, why: str) -> None:
         """The first model cannot be had: end the process, so that another takes its place or it is started again."""
@@ -300,15 +344,21 @@ class Live:
             self._tried, self.model, self._loading = newest, newest[0], True
             self._process.send(Load(model=newest[0]))
             return
-        self._row += 1
-        self._running, self._began, self.seconds = self._row, now, 0.0
+        turn = self.turn(now)
+        if turn is None:
+            return
+        self._count += 1
+        self._running, self._began, self.seconds, self.whole = self._count, now, 0.0, False
         self._process.send(
             Generate(
-                id=self._row,
-                prompt=self.prompt,
-                length=self.length,
+                id=self._count,
+                prompt=turn.prompt,
+                length=turn.length,
                 seed=self._seed,
-                row=self._row - 1,
+                row=turn.row,
                 settings={k: v for k, v in self._options.items() if k != "seed"},
             )
         )
+
+    def _own_turn(self, now: float) -> Turn:
+        return Turn(self._count, self.prompt, self.length)

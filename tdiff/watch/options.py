@@ -13,6 +13,8 @@ class Options:
 
     targets: Sequence[str] = ()
     model: str | None = None
+    others: Sequence[str] = ()
+    """Models that write beside it."""
     prompt: str | None = None
     length: int = 0
     seed: int | None = None

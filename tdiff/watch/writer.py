@@ -1,4 +1,4 @@
-"""Which model writes beside what is watched, and where its process runs."""
+"""Which models write beside what is watched, and where their processes run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import platform
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff import runs
 from tdiff.errors import TdiffError
 from tdiff.watch.child import Child, command
+from tdiff.watch.company import Company
 from tdiff.watch.live import Live
 from tdiff.watch.ssh import Address
 from tdiff.watch.watched import Watched
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 _TOLD_AFTER = 1.0
 """Seconds that a log tells of weights after they were written, at most."""
+
+
+def company(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Company:
+    """All models that write in a watch, each as `live` says."""
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed  # one, for they are compared
+    each = (replace(options, model=model, seed=seed) for model in (options.model, *options.others))
+    return Company(*(live(one, watched, trains_here) for one in each))
 
 
 def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Live:

@@ -29,7 +29,7 @@ from tdiff.core import beginnings, data, devices
 from tdiff.core.checkpoint import load_model
 from tdiff.core.denoise import denoise
 from tdiff.core.job import Job
-from tdiff.core.masked_lm import MaskedLM
+from tdiff.core.pretrained.masked_lm import MaskedLM
 from tdiff.runs import Run
 
 VOCABULARY = 50_265

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.hub_tokenizer import HubTokenizer
-from tdiff.core.masked_lm import Extent, practise
+from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
+from tdiff.core.pretrained.masked_lm import Extent, practise
 from tdiff.errors import TdiffError
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_bytes
 
-from tdiff.core import hub, hub_files, mdlm
-from tdiff.core.causal_lm import CausalLM
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
-from tdiff.core.hub_tokenizer import HubTokenizer
-from tdiff.core.masked_lm import MaskedLM
+from tdiff.core.pretrained import hub, hub_files, mdlm
+from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
+from tdiff.core.pretrained.masked_lm import MaskedLM
 from tdiff.errors import TdiffError
 
 SIDECAR = "tdiff.json"

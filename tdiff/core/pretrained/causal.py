@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tdiff.core import hub, hub_files
 from tdiff.core.checkpoint import read_config
+from tdiff.core.pretrained import hub, hub_files
 from tdiff.errors import TdiffError
 
 

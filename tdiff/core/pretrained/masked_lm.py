@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.hub_tokenizer import HubTokenizer
+from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
 _UNSAID = 512
 """Places of a model that says nothing of how far it sees."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from tdiff.core.checkpoint import Vocabulary
-from tdiff.core.hub_tokenizer import UNKNOWN, HubTokenizer
+from tdiff.core.pretrained.hub_tokenizer import UNKNOWN, HubTokenizer
 from tdiff.visible import visible
 
 _LONGEST = 8  # tokens that one character is shared out among: no more than it has bytes, and some to spare
