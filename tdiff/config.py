@@ -36,6 +36,8 @@ DECODERS = (
     "schedule",
     "topk",
 )
+LEFT_TO_RIGHT = "autoregressive"
+"""The decoder that causal models know."""
 RANKS = ("confidence", "margin", "entropy")
 REMASKS = ("cap", "rescale", "conf", "loop")
 READ_BY = {
@@ -46,6 +48,7 @@ READ_BY = {
     "kl": ("klass",),
     "history": ("klass",),
     "rank": ("confidence", "schedule", "topk"),
+    "schedule": ("ancestral", "entropy", "first-hitting", "margin", "random", "refill", "remdm", "schedule"),
 } | dict.fromkeys(("remask", "eta", "t_on", "t_off", "alpha_on"), ("remdm",))
 """The fields of DecodeSettings that only some decoders read, and those decoders."""
 _OWN: Any = None  # a default that depends on the decoder: the field itself is never None
@@ -228,7 +231,8 @@ class Settings:
             raise TdiffError("data.sources is empty: name a file, a folder or a corpus")
         for name in ("layers", "heads", "width", "window"):
             _at_least(1, f"model.{name}", getattr(model, name))
-        if model.width % model.heads or model.width // model.heads % 2:
+        # A model that is begun from has sizes of its own, whatever they are.
+        if not train.init and (model.width % model.heads or model.width // model.heads % 2):
             raise TdiffError(
                 f"model.width {model.width} must be an even number of channels for each of model.heads {model.heads}"
             )
@@ -347,7 +351,7 @@ class DecodeSettings:
         for name, value in own.items():
             if getattr(self, name) is _OWN:
                 object.__setattr__(self, name, value)
-        if self.decoder == "autoregressive":  # whose blocks are places, so that the model is asked for one alone
+        if self.decoder == LEFT_TO_RIGHT:  # whose blocks are places, so that the model is asked for one alone
             object.__setattr__(self, "block", 1)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)

@@ -38,9 +38,9 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         from tdiff.progress import fetching
 
         with fetching(begun_from) as progress:
-            hub_files.find(begun_from, progress)
-        sizes = beginnings.sizes(begun_from)
-        if not chosen and beginnings.is_pretrained(begun_from):
+            found = str(hub_files.find(begun_from, progress))
+        sizes = beginnings.sizes(found)
+        if not chosen and beginnings.is_pretrained(found):
             chosen = "finetune"
     name = str(chosen or _default_preset(file, layers))
     if name not in PRESETS:
@@ -153,6 +153,7 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
         if again and settings != folder.settings():
             folder.keep(settings)
+            stack.enter_context(folder.locked())  # what was locked is not this file any more
         if not again:  # only now: what is refused leaves no folder
             runs.create(folder.name, settings)
             stack.enter_context(folder.locked())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from test_trainer import After
 
 from tdiff import runs
 from tdiff.config import DecodeSettings
+from tdiff.core import data
 from tdiff.core.checkpoint import load_model
 from tdiff.core.evaluate import score
-from tdiff.core.generate import generate, narrate
+from tdiff.core.generate import generate, narrate, overlap
+from tdiff.core.pretrained.causal import CausalJudge
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceStep
@@ -172,10 +175,114 @@ def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(gpt, book, tmp_path):
 def test_samples_of_a_run_are_written_from_left_to_right_by_the_newest_weights(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"train": {"steps": 6, "sample_every": 3, "lr": 1e-2}})
     run, events = train_in(tmp_path, "run", settings)
-    samples = [event for event in events if event.kind == "sample"]
-    assert len(samples) == 2
-    lines = (run.path / samples[0].path).read_text().splitlines()
-    assert json.loads(lines[0])["decoder"] == "autoregressive"
+    first, last = [event for event in events if event.kind == "sample"]
+    header = json.loads((run.path / last.path).read_text().splitlines()[0])
+    assert header["decoder"] == "autoregressive"
+    told = {k: v for k, v in header["settings"].items() if k in ("temperature", "seed")}
+    model = load_model(str(run.path))
+    again = written(model, last.prompt, header["settings"]["length"], **told)
+    assert model.tokenizer.decode(again) == last.text != first.text
+
+
+def test_a_run_that_can_write_no_sample_goes_on_and_says_why(book, tmp_path):
+    folder = make(tmp_path / "gpt", bos=False)
+    settings = settings_from(folder, book, {"objective": {"context": 0}, "train": {"steps": 4, "sample_every": 2}})
+    _, events = train_in(tmp_path, "run", settings)
+    assert events[-1].reason == "finished"
+    assert [e.doing for e in events if e.kind == "heartbeat" and "give it a prompt" in e.doing]
+
+
+def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast):
+    settings = settings_from(gpt, book, {"data": {"rows": "padded"}, "train": {"steps": 30, "lr": 3e-3}})
+    run, events = train_in(tmp_path, "run", settings)
+    [told] = [event for event in events if event.kind == "eval"]
+    model, theirs = load_model(str(run.path)), reference(run.model)
+    _, texts = data.load((str(book),)).split_texts()
+    nats = count = 0
+    for text in texts:
+        ids = model.tokenizer.encode(text)
+        for start in range(0, len(ids), model.network.shape.window):
+            row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.network.shape.window]))
+            with torch.no_grad():
+                log_p = (theirs(row[None]).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+            nats, count = nats - float(log_p.gather(-1, row[1:, None]).sum()), count + len(row) - 1
+    assert told.tokens == count
+    assert told.nats_per_token == pytest.approx(nats / count, abs=1e-4)
+
+
+def test_without_a_token_of_the_beginning_the_first_place_is_neither_scored_nor_counted(tmp_path):
+    model = load_model(str(make(tmp_path / "gpt", bos=False)))
+    theirs = reference(tmp_path / "gpt")
+    ids = model.tokenizer.encode(TEXT)[:9]
+    with torch.no_grad():
+        log_p = (theirs(ids[None]).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+    found = score(model.network, ids, model.tokenizer.lengths, draws=1)
+    assert found.tokens == 8
+    assert found.nats_per_token == pytest.approx(-float(log_p.gather(-1, ids[1:, None]).mean()), abs=1e-4)
+    with pytest.raises(TdiffError, match="no token that the model could be asked for"):
+        score(model.network, ids[:1], model.tokenizer.lengths, draws=1)
+
+
+def another(tmp_path: Path, gpt: Path, kind: str, **more) -> Path:
+    """A random causal model of another kind, with the tokenizer of `gpt`."""
+    folder = Path(shutil.copytree(gpt, tmp_path / kind))
+    size = json.loads((gpt / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(1)
+    config = transformers.CONFIG_MAPPING[kind](vocab_size=size, **more)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_kind_that_cannot_go_on_from_what_it_read_writes_the_same_more_slowly(tmp_path, gpt):
+    folder = another(tmp_path, gpt, "openai-gpt", n_positions=40, n_embd=16, n_layer=2, n_head=2)
+    model, theirs = load_model(str(folder)), reference(folder)
+    ours = written(model, "the ha", 6, temperature=0.0)
+    read = [model.tokenizer.first_id, *model.tokenizer.encode("the ha").tolist()]
+    for _ in range(6):
+        with torch.no_grad():
+            read.append(int((theirs(torch.tensor([read])).logits[0, -1] + model.network.suppress[:-1]).argmax()))
+    assert ours.tolist() == read[1:]
+
+
+def test_a_kind_that_looks_ahead_is_neither_causal_nor_a_judge(tmp_path, gpt, cli_fast):
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    folder = another(tmp_path, gpt, "bert-generation", max_position_embeddings=40, **size)
+    asked = cli_fast("generate", "the", f"--model={folder}", "--length=3")
+    assert "it looks at what comes after a token" in asked.refused()
+    with pytest.raises(TdiffError, match="looks at what comes after a token"):
+        CausalJudge(str(folder))
+
+
+def test_a_model_of_text_and_pictures_is_refused_in_one_line(tmp_path, gpt, cli_fast):
+    folder = Path(shutil.copytree(gpt, tmp_path / "gemma"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    assert "tdiff reads models of text alone" in cli_fast("generate", "the", f"--model={folder}").refused()
+    with pytest.raises(TdiffError, match="models of text alone"):
+        CausalJudge(str(folder))
+
+
+def test_longer_texts_slide_by_half_a_window_before_and_after_training(gpt, book, tmp_path):
+    before = load_model(str(gpt))
+    assert overlap(before) == before.network.shape.window // 2
+    run, _ = train_in(tmp_path, "run", settings_from(gpt, book))
+    after = load_model(str(run.path))
+    assert overlap(after) == after.network.shape.window // 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ({"train": {"decoding": ["decoder=confidence"]}}, "writes from left to right, and not by decoder=confidence"),
+        ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not know the matrices of gpt"),
+    ],
+)
+def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, says, gpt, book, tmp_path):
+    with pytest.raises(TdiffError) as error:
+        train_in(tmp_path, "run", settings_from(gpt, book, layer))
+    assert says in str(error.value)
 
 
 def test_the_time_cannot_be_told(gpt, book, tmp_path):

@@ -300,6 +300,21 @@ def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
     assert "is finished (step 4)" in cli_fast("train", "--resume=r").refused()
 
 
+def test_a_run_that_goes_on_to_a_new_end_is_still_nobody_elses(trained, cli_fast, corpus_file):
+    trained()
+    child = subprocess.Popen(
+        [*COMMAND, "train", "--resume=r", "--steps=100000"], stdout=PIPE, stderr=PIPE, text=True, env=environment()
+    )
+    try:
+        for line in child.stdout:
+            if line.startswith("step"):
+                break
+        assert "is being trained by another process" in cli_fast("train", "--resume=r").refused()
+    finally:
+        child.terminate()
+        child.communicate(timeout=60)
+
+
 @pytest.mark.parametrize("end", ["--steps=1", "--minutes=0.00001", "--epochs=0.00001"])
 def test_a_new_end_that_is_already_passed_is_refused(end, trained, cli_fast):
     trained("--steps=2")

@@ -113,7 +113,7 @@ def test_the_likelihood_of_padded_rows_is_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
     rows, real = padded(texts, 32, model.network.mask_id)
-    whole = likelihood(model.network, rows, real, draws=400, padded=True)
+    whole = likelihood(model.network, rows, real, draws=400, attention=real)
     for n, text in enumerate(texts):
         one = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
         assert float(whole.nats[n]) == pytest.approx(float(one.nats[0]), rel=0.05)
@@ -135,6 +135,21 @@ def test_a_padded_run_is_trained_evaluated_by_its_texts_and_says_so(kind, zoo, t
     monkeypatch.chdir(tmp_path)
     assert evaluate(model, draws=3).tokens == told.tokens
     assert evaluate(model, part="train").tokens > told.tokens
+
+
+def test_a_pass_over_padded_rows_takes_each_once(tmp_path):
+    (tmp_path / "rows.txt").write_text("the hare sings\n" * 1000)
+    settings = settings_of(tmp_path / "rows.txt", PADDED, {"train": {"steps": 0, "epochs": 1.0, "batch_size": 4}})
+    job = Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+    assert job.total_steps == 900 // 4
+    assert job.step_tokens == 4 * len("the hare sings")
+
+
+def test_no_text_is_held_out_in_part(tales):
+    corpus = data.load((str(tales),))
+    before, after = corpus.split("tenth", "padded")
+    assert before.split("\n\n") == corpus.split_texts()[0]
+    assert after.split("\n\n") == corpus.split_texts()[1]
 
 
 def test_too_few_texts_to_hold_some_out_are_refused(tmp_path):

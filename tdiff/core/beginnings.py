@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from tdiff.config import DataSettings, Layer, Settings
+from tdiff.config import LEFT_TO_RIGHT, DataSettings, Layer, Settings, decoding
 from tdiff.core import noise, tokenizers
 from tdiff.core.checkpoint import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
 from tdiff.core.data import Corpus
 from tdiff.core.models import Shape, Transformer
-from tdiff.core.pretrained import adapters, hub_files
+from tdiff.core.pretrained import adapters, hub_files, mdlm
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.core.pretrained.masked_lm import MaskedLM
@@ -28,9 +28,9 @@ _WINDOW = 128
 """Places of a training row for a pretrained model, where no number is given."""
 # By those names the families of Hugging Face know their sizes.
 _SIZES = {
-    "layers": ("num_hidden_layers", "n_layers", "n_layer"),
+    "layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
     "heads": ("num_attention_heads", "n_heads", "n_head"),
-    "width": ("hidden_size", "dim", "n_embd"),
+    "width": ("hidden_size", "dim", "n_embd", "emb_dim", "d_model"),
 }
 _POSITIONS = ("max_position_embeddings", "n_positions")
 _FRAME = 4
@@ -50,6 +50,8 @@ def sizes(name: str) -> Layer:
         own = {field.name for field in dataclasses.fields(Settings().model)}
         same = {k: v for k, v in config.items() if k in own}
         return {"model": same, "objective": {"timesteps": config["timesteps"]} if config.get("timesteps") else {}}
+    if config.get("model_type") == mdlm.MODEL_TYPE:
+        raise TdiffError(f"train.init: {name} is an MDLM, which can be generated with, but not trained")
     found = {ours: next((config[k] for k in theirs if k in config), None) for ours, theirs in _SIZES.items()}
     seen = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
     told: Layer = {k: v for k, v in found.items() if isinstance(v, int)}
@@ -68,12 +70,12 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
     holds out.
     """
     saved = run.model if run.state.exists() else None
-    name = str(saved or settings.train.init)
+    name = str(saved or (hub_files.find(settings.train.init) if settings.train.init else ""))
     if name and is_pretrained(name):
         return _pretrained(settings, name, saved is None, corpus)
     if settings.train.checkpointing:
         raise TdiffError("train.checkpointing is for pretrained models: leave it out")
-    before = _init(settings, corpus) if name and saved is None else None
+    before = _init(settings, corpus, name) if name and saved is None else None
     tokenizer: Any = before.tokenizer if before else None
     if saved:
         tokenizer = tokenizers.load(saved / "tokenizer.json")
@@ -110,6 +112,8 @@ def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, pre
 
 def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> tuple[Model, Tokenizer]:
     """A model of Hugging Face; `fresh` where it is not the run's own."""
+    from transformers.pytorch_utils import Conv1D
+
     loaded, train = load_model(name), settings.train
     network, tokenizer = loaded.network, loaded.tokenizer
     if not isinstance(network, (MaskedLM, CausalLM)) or not isinstance(tokenizer, HubTokenizer):
@@ -118,6 +122,10 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
         raise TdiffError("train.weights int8 is for models of tdiff; a pretrained one takes float32 or bfloat16")
     if train.compile == "on":
         raise TdiffError("train.compile on is for models of tdiff: leave it out")
+    if isinstance(network, CausalLM):
+        _check_causal(loaded, settings)
+    if train.optimizer == "muon" and any(isinstance(m, Conv1D) for m in network.modules()):
+        raise TdiffError(f"train.optimizer muon does not know the matrices of {loaded.name}, which lie the other way")
     if fresh:
         _check_text(loaded, settings, corpus)
         own = dataclasses.asdict(Settings().model) | sizes(name)["model"]
@@ -130,10 +138,10 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
             network.see(settings.model.window)
         except ValueError as why:
             raise TdiffError(f"model.window is too large for {loaded.name}: {why}") from None
-        if settings.model.time_conditioning and isinstance(network, CausalLM):
-            raise TdiffError(f"{loaded.name} writes from left to right, and there is no time to tell it")
         if settings.model.time_conditioning and isinstance(network, MaskedLM) and network.time is None:
             network.tell_time(torch.Generator().manual_seed(noise.mix(train.seed)))
+    if settings.data.rows == "padded" and isinstance(network, MaskedLM) and not network.ignores_padding():
+        raise TdiffError(f"data.rows padded: {loaded.name} attends to padding; have its rows packed")
     try:
         network.practise(train.dropout, train.checkpointing)
     except ValueError as why:
@@ -141,9 +149,18 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
     return network, tokenizer
 
 
-def _init(settings: Settings, corpus: Corpus) -> LoadedModel:
+def _check_causal(model: LoadedModel, settings: Settings) -> None:
+    """Raises TdiffError for settings that only a masked model takes."""
+    if settings.model.time_conditioning:
+        raise TdiffError(f"{model.name} writes from left to right, and there is no time to tell it")
+    ways = settings.train.decoding
+    if ways and decoding(ways)["decoder"] != LEFT_TO_RIGHT:
+        raise TdiffError(f"train.decoding: {model.name} writes from left to right, and not by {ways[0]}")
+
+
+def _init(settings: Settings, corpus: Corpus, name: str) -> LoadedModel:
     """The model of tdiff that a run begins from."""
-    model = load_model(settings.train.init)
+    model = load_model(name)
     _check_text(model, settings, corpus)
     return model
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tdiff import runs
-from tdiff.config import MOST, DecodeSettings, laid_over, plain
+from tdiff.config import LEFT_TO_RIGHT, MOST, DecodeSettings, laid_over, plain
 from tdiff.config import decoding as config_decoding
 from tdiff.core import tokenizers
 from tdiff.core.denoise import Denoiser
@@ -134,9 +134,9 @@ class LoadedModel:
         """
         own = config_decoding(self.origin.decoding)
         settings = DecodeSettings(**laid_over(own, given), seed=seed)
-        if self.causal and settings.decoder != "autoregressive":
+        if self.causal and settings.decoder != LEFT_TO_RIGHT:
             raise TdiffError(
-                f"{self.name} writes from left to right, which is --decoder autoregressive; got {settings.decoder}"
+                f"{self.name} writes from left to right, which is --decoder {LEFT_TO_RIGHT}; got {settings.decoder}"
             )
         return settings
 
@@ -163,7 +163,7 @@ def save_model(
 
 
 def load_model(name: str, device: str = "cpu", progress: hub_files.Progress | None = None) -> LoadedModel:
-    """The model of that name or path, ours or a masked LM of Hugging Face, in evaluation mode.
+    """The model of that name or path, ours, MDLM's, or a masked or causal one of Hugging Face, in evaluation mode.
 
     A folder, the name of a run, or a name on the Hugging Face hub: see `hub_files.find`, which tells `progress` of
     what it fetches. Raises TdiffError where it is missing, of another kind, truncated, or its weights do not fit its

@@ -51,12 +51,16 @@ class Corpus:
         """Of the whole text in UTF-8, as hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def split(self, held_out: str = "tenth") -> tuple[str, str]:
+    def split(self, held_out: str = "tenth", rows: str = "packed") -> tuple[str, str]:
         """The training part, which is the first 90% of the characters rounded down, and the held-out rest.
 
         With `held_out` "tuning" both come from the training part: its first 95%, rounded down, and what follows, by
-        which models are chosen while the held-out tenth stays unread.
+        which models are chosen while the held-out tenth stays unread. Where `rows` are "padded" no text is cut in two,
+        and the parts are those of `split_texts`.
         """
+        if rows == "padded":
+            before, after = self.split_texts(held_out)
+            return _join(before), _join(after)
         cut = len(self.text) * 9 // 10
         if held_out == "tenth":
             return self.text[:cut], self.text[cut:]

@@ -86,6 +86,8 @@ def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None
 
     Raises TdiffError where it cannot be had; `more` is what is to be given beside --data then.
     """
+    if not sources and not model.origin.sources:
+        raise TdiffError(f"{model.name} does not say what text it was trained on: give one by --data FILE{more}")
     try:
         corpus = data.load(tuple(sources) or model.origin.sources, text_field or model.origin.text_field)
     except Absent as absent:
@@ -122,14 +124,17 @@ def score(
     several = not isinstance(ids, Tensor)
     for rows, real in _windows(ids, window, network.mask_id):
         maskable = ~torch.isin(rows, special) & real
+        if isinstance(network, CausalLM):
+            maskable = network.scorable(maskable)
         some = maskable.any(1)
         if bool(some.any()):
-            parts.append((rows[some], maskable[some], max(draws, math.ceil(least / int(some.sum())))))
+            repeat = 1 if isinstance(network, CausalLM) else max(draws, math.ceil(least / int(some.sum())))
+            parts.append((rows[some], maskable[some], real[some], repeat))
     if not parts:
         raise TdiffError("the text has no token that the model could be asked for")
     nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0
-    every = sum(len(rows) * repeat for rows, _, repeat in parts)
-    for rows, maskable, repeat in parts:
+    every = sum(len(rows) * repeat for rows, _, _, repeat in parts)
+    for rows, maskable, real, repeat in parts:
 
         def told(masked: int, before: int = done) -> None:
             if progress:
@@ -138,8 +143,9 @@ def score(
         if isinstance(network, CausalLM):
             part = exactly(network, rows.to(device), maskable.to(device), progress=told)
         else:
-            rows, maskable = rows.to(device), maskable.to(device)
-            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=told, padded=several)
+            rows, maskable, real = rows.to(device), maskable.to(device), real.to(device)
+            attention = real if several else None
+            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=told, attention=attention)
         nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
         chars += int(lengths[rows[maskable].cpu()].sum())
         variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
@@ -150,7 +156,7 @@ def score(
         bits_per_char=nats / chars / math.log(2),
         interval_95=(mean - half, mean + half),
         tokens=tokens,
-        draws=parts[0][2],
+        draws=parts[0][3],
         seconds=time.perf_counter() - begun,
     )
 
@@ -171,14 +177,16 @@ def exactly(
 ) -> Likelihood:
     """The likelihood of `tokens` (n, L) under a causal model: no estimate, so its interval is a point."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
-    for start in range(0, len(tokens), _ROWS):
-        some = slice(start, start + _ROWS)
+    at_once = max(1, _LOGITS // (tokens.size(1) * network.shape.vocab_size))
+    for start in range(0, len(tokens), at_once):
+        some = slice(start, start + at_once)
         nats[some] = network.nats(tokens[some], scored[some]).sum(1).double().cpu()
         if progress:
-            progress(min(start + _ROWS, len(tokens)))
+            progress(min(start + at_once, len(tokens)))
     count = int(scored.sum())
     mean = float(nats.sum()) / max(1, count)
     return Likelihood(nats, count, mean, (mean, mean), 1)
 
 
-_ROWS = 32
+_LOGITS = 1 << 26
+"""Numbers that are held at once: a quarter of a gigabyte, several times."""

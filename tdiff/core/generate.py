@@ -74,7 +74,12 @@ def filled(model: LoadedModel, template: Template) -> Tensor:
 
 
 def overlap(model: LoadedModel) -> int:
-    """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one."""
+    """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one.
+
+    A causal model saw beginnings of any length, and has half of its window.
+    """
+    if model.causal:
+        return model.network.shape.window // 2
     return min(max(model.origin.context, 1), model.network.shape.window - 1)
 
 

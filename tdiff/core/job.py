@@ -30,6 +30,7 @@ from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
 from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.core.pretrained.hub_tokenizer import UNKNOWN
 from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError
@@ -55,19 +56,21 @@ class Job:
         self.device = devices.choose(settings.train.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds = 0, 0.0
-        training, held_out = corpus.split(settings.data.held_out)
+        training, held_out = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = beginnings.begin(settings, run, corpus, training)
         window = settings.model.window
         self.real: Tensor | None = None
+        self._real_tokens = 0
         self.held_out: Tensor | list[Tensor]
         if settings.data.rows == "padded":
             before, after = ([self.tokenizer.encode(t, "the corpus") for t in part] for part in self._texts())
             rows, real = padded(before, window, self.tokenizer.mask_id)
             self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), after
+            self._real_tokens = int(real.sum())
         else:
             self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
             self.held_out = self.tokenizer.encode(held_out, "the corpus")
-        self.openings = _openings(training, settings.objective.context)
+        self.openings = tuple(map(self._shortened, _openings(training, settings.objective.context)))
         self.corpus_sha256 = corpus.sha256()
         self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
         objective = settings.objective
@@ -83,7 +86,7 @@ class Job:
         self.unmaskable = torch.tensor(
             [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
         )
-        self.total_steps = _total_steps(settings, self.tokens.numel())
+        self.total_steps = self._steps_of_the_budget()
         self.begin()
         compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
@@ -140,7 +143,8 @@ class Job:
             tokens, maskable, attention = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if isinstance(self.network, CausalLM):
-                    loss = autoregressive(self.network.nats(tokens, maskable), maskable)
+                    scored = self.network.scorable(maskable)
+                    loss = autoregressive(self.network.nats(tokens, scored), scored)
                 else:
                     loss = bound(
                         self.network,
@@ -164,6 +168,28 @@ class Job:
         if self.device != "cpu" or not norm <= limit:
             torch.nn.utils.clip_grads_with_norm_(self.weights, limit, norm)
         return norm
+
+    def _steps_of_the_budget(self) -> int:
+        """Optimizer steps; 0 where the budget is the clock."""
+        options = self.settings.train
+        if options.epochs:
+            return math.ceil(options.epochs * (self._real_tokens or len(self.tokens)) / self.step_tokens)
+        if not options.steps and not options.minutes:
+            raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
+        return options.steps
+
+    @property
+    def step_tokens(self) -> float:
+        """Tokens of one optimizer step, padding apart: a mean, where there is some."""
+        options = self.settings.train
+        row = self.settings.model.window if self.real is None else self._real_tokens / len(self.tokens)
+        return options.batch_size * options.accumulate * row
+
+    def _shortened(self, opening: str) -> str:
+        """The opening, of no more tokens than prompts have in training."""
+        ids, most = self.tokenizer.encode(opening, "the corpus"), self.settings.objective.context
+        # A cut may come within a character whose bytes are several tokens.
+        return opening if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN)
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rows (B, L), which of their places may be masked, and which are not padding; None where none is.
@@ -227,13 +253,16 @@ class Job:
             final=limit is None,
         )
 
-    def sample(self) -> records.Sample:
-        """A text written by the averaged weights; its trace goes to samples/."""
-        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
+    def sample(self) -> records.Sample | records.Heartbeat:
+        """A text written by the averaged weights, its trace going to samples/; or why there is none."""
+        causal = isinstance(self.average, CausalLM)
+        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin(), causal)
         prompt = opening(model, self.settings.train.seed, self.step)
         length = self.settings.model.window - len(self.tokenizer.encode(prompt))
-        causal = isinstance(self.average, CausalLM)
-        lines = list(narrate(model, prompt, _FROM_THE_LEFT if causal else _SAMPLE, length=length))
+        try:
+            lines = list(narrate(model, prompt, _FROM_THE_LEFT if causal else _SAMPLE, length=length))
+        except TdiffError as why:  # such as a model that wants a prompt where there are no openings
+            return self.heartbeat(f"no sample: {why}")
         path = f"samples/{self.step:08d}.jsonl"
         write_whole(self.run.path / path, "".join(map(records.to_line, lines)).encode())
         text = next(line.text for line in lines if isinstance(line, records.TraceEnd))
@@ -252,7 +281,7 @@ class Job:
             context_mode=objective.context_mode,
             openings=self.openings,
             steps=self.step,
-            tokens=self.step * step_tokens(self.settings),
+            tokens=round(self.step * self.step_tokens),
             corpus_sha256=self.corpus_sha256,
             held_out=data.held_out,
             decoding=self.settings.train.decoding,
@@ -267,7 +296,7 @@ class Job:
             version=__version__,
             settings=self.settings.as_layer(),
             corpus=self.corpus.name,
-            tokens=int(self.real.sum()) if self.real is not None else len(self.tokens),
+            tokens=self._real_tokens or len(self.tokens),
             vocabulary=len(self.tokenizer),
             parameters=sum(p.numel() for p in self.network.parameters()),
             device=self.device,
@@ -341,21 +370,6 @@ def rate(options: TrainSettings, spent: float) -> float:
     if options.decay and spent > 1 - options.decay:
         return options.final_lr + (1 - options.final_lr) * (1 - spent) / options.decay
     return 1.0
-
-
-def step_tokens(settings: Settings) -> int:
-    """Tokens of one optimizer step."""
-    return settings.train.batch_size * settings.train.accumulate * settings.model.window
-
-
-def _total_steps(settings: Settings, tokens: int) -> int:
-    """Optimizer steps of the budget; 0 where it is the clock."""
-    options = settings.train
-    if options.epochs:
-        return math.ceil(options.epochs * tokens / step_tokens(settings))
-    if not options.steps and not options.minutes:
-        raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
-    return options.steps
 
 
 def _openings(training: str, context: int) -> tuple[str, ...]:

@@ -155,14 +155,14 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
-    padded: bool = False,
+    attention: Tensor | None = None,
 ) -> Likelihood:
     """Estimate the bound of `tokens` (n, L) with exact-count masks.
 
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
-    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws. Where
-    texts are `padded`, what follows the last maskable place of each is padding.
+    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
+    `attention` (n, L) bool is false at padding, where there is some.
     Raises TdiffError for a text with no maskable place.
     """
     total = maskable.sum(1).cpu()
@@ -185,9 +185,8 @@ def likelihood(
         order = noise.uniform(seed, 0, noise.EVALUATION, names, places).masked_fill(~may, 2.0)
         masked = (order.argsort(1).argsort(1) < count[part, None].to(device)) & may
         share = (count / total[text])[part].float().to(device)
-        logits = _asking(denoiser, _not_padding(may) if padded else None)(
-            rows.masked_fill(masked, denoiser.mask_id), share, masked
-        )
+        ask = _asking(denoiser, None if attention is None else attention[text[part]])
+        logits = ask(rows.masked_fill(masked, denoiser.mask_id), share, masked)
         row_sum = _by_row(F.cross_entropy(logits, rows[masked], reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
@@ -195,11 +194,6 @@ def likelihood(
     each, every = nats.view(draws, n).mean(0), int(total.sum())
     mean, half = float(each.sum()) / every, 1.96 * _deviation(nats, strata, n) / every
     return Likelihood(each, every, mean, (mean - half, mean + half), draws)
-
-
-def _not_padding(maskable: Tensor) -> Tensor:
-    """(B, L) bool: each row up to its last maskable place."""
-    return maskable.flip(1).cumsum(1).flip(1) > 0
 
 
 def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:

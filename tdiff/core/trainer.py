@@ -17,7 +17,7 @@ from tdiff import records
 from tdiff.config import Settings
 from tdiff.core import devices
 from tdiff.core.data import Corpus
-from tdiff.core.job import Job, rate, step_tokens
+from tdiff.core.job import Job, rate
 from tdiff.core.objective import Loss
 from tdiff.errors import TdiffError
 from tdiff.runs import Run
@@ -135,12 +135,12 @@ class Meter:
         record = records.Train(
             time=time.time(),
             step=job.step,
-            tokens=job.step * step_tokens(job.settings),
+            tokens=round(job.step * job.step_tokens),
             loss=loss,
             loss_by_mask=[round(n / c, 4) if c else None for n, c in zip(nats, counts, strict=True)],
             lr=options.lr * rate(options, spent),
             grad_norm=norm,
-            tokens_per_second=self._steps * step_tokens(job.settings) / seconds,
+            tokens_per_second=self._steps * job.step_tokens / seconds,
             progress=spent_now,
             eta=job.elapsed * (1 - spent_now) / spent_now if spent_now else 0.0,
             **devices.gpu_report(job.device),

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_bytes
 
+from tdiff.config import LEFT_TO_RIGHT, decoding
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
 from tdiff.core.pretrained import hub, hub_files, mdlm
 from tdiff.core.pretrained.causal_lm import CausalLM
@@ -26,6 +29,7 @@ from tdiff.errors import TdiffError
 SIDECAR = "tdiff.json"
 """What tdiff knows of such a model that transformers has no place for."""
 _TIME = "time.safetensors"
+_SCRATCH = ".model."
 _UNSAID = 1024
 """Places of a causal model that says nothing of how far it sees."""
 _OVERLAP = 16
@@ -45,7 +49,7 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     settings = causal or _settings(what, config)
     hub.weights(name, folder)  # named before a tokenizer that is missing too
     theirs = hub.tokenizer(folder, settings)
-    size = settings.vocab_size
+    size = hub.vocabulary(what, settings)
     with hub.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
         # What is not written yet is, of a causal model, an id of ours behind all of its own.
         tokenizer = HubTokenizer(theirs, size + 1, name, size) if causal else HubTokenizer(theirs, size, name)
@@ -72,8 +76,11 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
         label = folder.resolve().parent.name if folder.name == "model" else label
     else:
         origin = _origin(int(step[1]) if step else 0, network.shape.window // 2 if causal else _OVERLAP)
-    if causal and not origin.decoding:
-        origin = dataclasses.replace(origin, decoding=("decoder=autoregressive",))
+    if causal:
+        ways = origin.decoding or (f"decoder={LEFT_TO_RIGHT}",)
+        if decoding(ways)["decoder"] != LEFT_TO_RIGHT:
+            raise TdiffError(f"model config {str(folder / SIDECAR)!r}: {what}, which does not write by {ways[0]}")
+        origin = dataclasses.replace(origin, decoding=ways)
     return LoadedModel(label, folder, network, tokenizer, origin, causal is not None)
 
 
@@ -85,10 +92,15 @@ def save(
     Each file is whole or absent at any moment. Without time conditioning transformers reads the very same model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".model.") as scratch:
+    for left in folder.parent.glob(f"{_SCRATCH}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=_SCRATCH) as scratch:
         written = Path(scratch)
         model = network.model if dtype is torch.float32 else copy.deepcopy(network.model).to(dtype)
         model.save_pretrained(written)
+        config = read_config(written / "config.json")
+        # Whoever goes on from it is to have its dropout, not this run's.
+        (written / "config.json").write_text(json.dumps(config | network.own_dropout, indent=2) + "\n", "utf-8")
         tokenizer.save(written)
         timed = isinstance(network, MaskedLM) and network.time is not None
         if isinstance(network, MaskedLM) and network.time is not None:
@@ -102,6 +114,8 @@ def save(
         (written / SIDECAR).write_text(json.dumps(ours, indent=2, ensure_ascii=False), "utf-8")
         # The configuration last: a folder without one is no model yet.
         for file in sorted(written.iterdir(), key=lambda path: path.name == "config.json"):
+            with file.open("rb") as whole:
+                os.fsync(whole.fileno())
             file.chmod(0o644)  # what is made in a scratch folder is for its owner alone
             file.replace(folder / file.name)
 

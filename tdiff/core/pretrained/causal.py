@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from tdiff.core.checkpoint import read_config
 from tdiff.core.pretrained import hub, hub_files
+from tdiff.core.pretrained.causal_lm import looks_ahead
 from tdiff.errors import TdiffError
 
 
@@ -31,12 +32,13 @@ class CausalJudge:
         self._tokenizer: Any = hub.tokenizer(folder, settings)
         if not self._tokenizer.is_fast:
             raise TdiffError(f"the tokenizer of {name!r} cannot say where its tokens stand in a text")
-        if len(self._tokenizer) > settings.vocab_size:
-            raise TdiffError(
-                f"{what} and knows {settings.vocab_size:,} tokens, but its tokenizer has {len(self._tokenizer):,}"
-            )
+        known = hub.vocabulary(what, settings)
+        if len(self._tokenizer) > known:
+            raise TdiffError(f"{what} and knows {known:,} tokens, but its tokenizer has {len(self._tokenizer):,}")
         build = "MODEL_FOR_CAUSAL_LM_MAPPING"
         self._model = hub.build(build, what, name, folder, settings, "language-model head").to(device)
+        if looks_ahead(self._model):
+            raise TdiffError(f"{what}, which looks at what comes after a token: a judge is a causal model such as gpt2")
         self.name, self._device = hub_files.repository(folder) or folder.resolve().name, device
         self._longest = hub.positions(settings)
 

@@ -5,28 +5,31 @@ It sees what stands before a place and nothing behind it, so that it can write f
 
 from __future__ import annotations
 
-from dataclasses import replace
+import inspect
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from tdiff.core.pretrained.borrowed import Borrowed, Extent
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
-from tdiff.core.pretrained.masked_lm import Extent, practise
 from tdiff.errors import TdiffError
 
 
-class CausalLM(nn.Module):
+class CausalLM(Borrowed):
     """A causal model as a Denoiser. The mask is an id beyond the model's own: it stands for what is not written yet."""
 
     suppress: Tensor
     begin: Tensor
 
     def __init__(self, model: Any, tokenizer: HubTokenizer, positions: int, window: int = 0) -> None:
-        """`positions` that the model has, of which one goes to its token of the beginning, where it has one."""
-        super().__init__()
-        self.model = model
+        """`positions` that the model has, of which one goes to its token of the beginning, where it has one.
+
+        Raises ValueError where it is not causal, or has fewer than `window` places, and any exception where it does not
+        give logits.
+        """
+        super().__init__(model)
         first = tokenizer.first_id
         suppress = torch.zeros(len(tokenizer))
         suppress[list(tokenizer.suppressed)] = -torch.inf
@@ -34,34 +37,15 @@ class CausalLM(nn.Module):
         self.register_buffer(
             "begin", torch.tensor([] if first is None else [first], dtype=torch.int64), persistent=False
         )
-        self._sees = positions - len(self.begin)
-        self.shape = Extent(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self._sees)
-        self.see(window or self._sees)
+        self.sees = positions - len(self.begin)
+        self.shape = Extent(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
+        self.see(window or self.sees)
+        if looks_ahead(model):
+            raise ValueError("it looks at what comes after a token, and so does not write from left to right")
+        self._goes_on = _goes_on(model)
+        self._last = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._cache: Any = None
         self._read = torch.empty(0, 0, dtype=torch.int64)
-
-    @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        return self.shape.mask_id
-
-    def see(self, window: int) -> None:
-        """Be asked for so many places of text at once and no more. Raises ValueError for more than it sees."""
-        if window > self._sees:
-            raise ValueError(f"it sees {self._sees} places of text at once; got {window}")
-        self.shape = replace(self.shape, window=window)
-
-    def practise(self, dropout: float, checkpointing: bool) -> None:
-        """Make ready to be trained: all weights may change, and every dropout there is has that rate.
-
-        Raises ValueError where activations cannot be computed again.
-        """
-        practise(self, dropout, checkpointing)
-
-    def matrices(self) -> list[nn.Parameter]:
-        """The weights that decay in training: all matrices but those of embeddings."""
-        tables = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.Embedding)}
-        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in tables]
 
     def forward(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
         """Logits (N, V), float32, at the places `where` (B, L) is true: in each row at most one, the leftmost masked.
@@ -83,12 +67,22 @@ class CausalLM(nn.Module):
         """Logits (B, V) of what follows `text` (B, n), computing only what the last call has not."""
         read = torch.cat((self.begin.expand(len(text), -1), text), 1)
         known = self._read.size(1)
-        goes_on = self._read.size(0) == len(read) and known < read.size(1) and torch.equal(self._read, read[:, :known])
-        if not goes_on:
+        same = self._read.size(0) == len(read) and known < read.size(1) and torch.equal(self._read, read[:, :known])
+        if not (self._goes_on and same):
             self._cache, known = None, 0
-        told = self.model(input_ids=read[:, known:], past_key_values=self._cache, use_cache=True, return_dict=True)
-        self._cache, self._read = told.past_key_values, read
+        more: dict[str, Any] = {"logits_to_keep": 1} if self._last else {}
+        if self._goes_on:
+            more |= {"past_key_values": self._cache, "use_cache": True}
+        told = self.model(input_ids=read[:, known:], return_dict=True, **more)
+        if self._goes_on:
+            self._cache, self._read = told.past_key_values, read
         return F.pad(told.logits[:, -1].float(), (0, self.shape.vocab_size - told.logits.size(-1)))
+
+    def scorable(self, places: Tensor) -> Tensor:
+        """(B, L) bool: those of `places` whose likelihood it tells: not the first without a token of the beginning."""
+        if len(self.begin):
+            return places
+        return places & (torch.arange(places.size(1), device=places.device) > 0)
 
     def check(self, canvas: Tensor) -> None:
         """Raises TdiffError where it cannot resolve the masks of `canvas` (B, L) int64."""
@@ -104,14 +98,36 @@ class CausalLM(nn.Module):
     def nats(self, tokens: Tensor, scored: Tensor) -> Tensor:
         """(B, L) float32: -log p of each token of `tokens` (B, L) after those before it; 0 where not `scored`.
 
-        Exact, where a masked model has a bound. The first token of all is not scored where the model has no token of
-        the beginning.
+        Exact, where a masked model has a bound. `scored` (B, L) bool are `scorable` places; others may hold the mask.
         """
-        read = torch.cat((self.begin.expand(len(tokens), -1), tokens), 1)
-        logits = self.model(input_ids=read, use_cache=False, return_dict=True).logits[:, :-1]
+        read = torch.cat((self.begin.expand(len(tokens), -1), tokens.masked_fill(tokens == self.mask_id, 0)), 1)
+        more: dict[str, Any] = {"use_cache": False} if self._goes_on else {}
+        logits = self.model(input_ids=read, return_dict=True, **more).logits[:, :-1]
         late = tokens.size(1) - logits.size(1)
         target, wanted = tokens[:, late:], scored[:, late:]
         nats = F.cross_entropy(
             logits[wanted].float() + self.suppress[: logits.size(-1)], target[wanted], reduction="none"
         )
         return torch.zeros_like(tokens, dtype=nats.dtype).masked_scatter(F.pad(wanted, (late, 0)), nats)
+
+
+@torch.inference_mode()
+def looks_ahead(model: Any) -> bool:
+    """Whether what a model says of a token changes with what comes after it: then it is not causal."""
+    device = next(model.parameters()).device
+    tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device) % model.config.vocab_size
+    one, other = model(input_ids=tokens, return_dict=True).logits[:, :3]
+    return not torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@torch.inference_mode()
+def _goes_on(model: Any) -> bool:
+    """Whether it can go on from what it has read, by transformers' cache, and says the same then."""
+    tokens = torch.tensor([[1, 2, 3, 4]], device=next(model.parameters()).device) % model.config.vocab_size
+    whole = model(input_ids=tokens, return_dict=True).logits[:, -1]
+    try:
+        read = model(input_ids=tokens[:, :2], past_key_values=None, use_cache=True, return_dict=True)
+        rest = model(input_ids=tokens[:, 2:], past_key_values=read.past_key_values, use_cache=True, return_dict=True)
+        return read.past_key_values is not None and torch.allclose(rest.logits[:, -1], whole, rtol=1e-3, atol=1e-3)
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, KeyError):
+        return False

@@ -62,6 +62,14 @@ def causal(what: str, config: dict[str, Any]) -> Any:
     return None if two_way else found
 
 
+def vocabulary(what: str, settings: Any) -> int:
+    """Tokens that a model knows. Raises TdiffError where it does not say, as models of text and pictures do not."""
+    told = getattr(settings, "vocab_size", None)
+    if not isinstance(told, int):
+        raise TdiffError(f"{what}, and its config.json says no vocab_size: tdiff reads models of text alone")
+    return told
+
+
 def positions(settings: Any) -> int:
     """Places that a model says it was made for; 0 where it does not say."""
     told = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))

@@ -9,28 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdiff.core.pretrained.borrowed import Borrowed, Extent
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
 _UNSAID = 512
 """Places of a model that says nothing of how far it sees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """What may be asked of a model without knowing how it is built; see `models.Shape`."""
-
-    vocab_size: int
-    mask_id: int
-    suppressed: tuple[int, ...]
-    window: int
-    """Places of text that it sees at once."""
 
 
 class Time(nn.Module):
@@ -60,7 +49,7 @@ class Time(nn.Module):
 _COSINES = 32
 
 
-class MaskedLM(nn.Module):
+class MaskedLM(Borrowed):
     """A model of transformers as a Denoiser."""
 
     suppress: Tensor
@@ -73,8 +62,7 @@ class MaskedLM(nn.Module):
         It is asked for `window` places of text at most, or for as many as it sees; `timed` gives it the time. Raises
         ValueError for more than it sees, and any exception where it does not give logits.
         """
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.time: Time | None = None
         if timed:
             self.tell_time()
@@ -102,20 +90,9 @@ class MaskedLM(nn.Module):
         sees = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
         if sees < 1:
             raise ValueError(f"its special tokens leave {sees} places for a text")
-        self._sees = sees
+        self.sees = sees
         self.shape = Extent(size, tokenizer.mask_id, tokenizer.suppressed, sees)
         self.see(window or sees)
-
-    @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        return self.shape.mask_id
-
-    def see(self, window: int) -> None:
-        """Be asked for so many places of text at once and no more. Raises ValueError for more than it sees."""
-        if window > self._sees:
-            raise ValueError(f"it sees {self._sees} places of text at once; got {window}")
-        self.shape = replace(self.shape, window=window)
 
     def tell_time(self, generator: torch.Generator | None = None) -> None:
         """Have it told the time from now on; with a `generator` by fresh weights, which change nothing yet."""
@@ -124,17 +101,17 @@ class MaskedLM(nn.Module):
         if generator is not None:
             self.time.initialise(generator)
 
-    def practise(self, dropout: float, checkpointing: bool) -> None:
-        """Make ready to be trained: all weights may change, and every dropout there is has that rate.
-
-        Raises ValueError where activations cannot be computed again.
-        """
-        practise(self, dropout, checkpointing)
-
-    def matrices(self) -> list[nn.Parameter]:
-        """The weights that decay in training: all matrices but those of embeddings."""
-        tables = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.Embedding)}
-        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in tables]
+    def ignores_padding(self) -> bool:
+        """Whether padding changes nothing of what it says of a text, as is tried here; some kinds know no padding."""
+        tokens = torch.full((1, 6), self.mask_id, device=self.suppress.device)
+        places = torch.arange(6, device=tokens.device)[None]
+        training = self.training
+        with torch.inference_mode():
+            self.eval()
+            short = self._logits(tokens[:, :3], places[:, :3] == 1)
+            padded = self._logits(tokens, places == 1, attention=places < 3)
+            self.train(training)
+        return torch.allclose(short, padded, rtol=1e-3, atol=1e-3)
 
     def forward(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor | None = None) -> Tensor:
         """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
@@ -178,21 +155,6 @@ class MaskedLM(nn.Module):
             inside = torch.arange(framed.size(1), device=tokens.device)
             attention = inside < frame[0] + attention.sum(1)[:, None] + frame[1]
         return framed, F.pad(where, frame), attention
-
-
-def practise(network: nn.Module, dropout: float, checkpointing: bool) -> None:
-    """Make a network around a model of transformers ready to be trained; see `MaskedLM.practise`."""
-    network.requires_grad_(True).train()
-    model: Any = network.model
-    for holder in (model.config, *model.modules()):  # some keep a module, some a number, some ask the config
-        for name, value in list(vars(holder).items()):
-            if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
-                setattr(holder, name, dropout)
-        if isinstance(holder, nn.Dropout):
-            holder.p = dropout
-    if checkpointing:
-        newer = getattr(model, "activation_checkpointing_enable", None)  # what transformers 5.2x calls it
-        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from tdiff.config import MOST
 from tdiff.core.checkpoint import LoadedModel, Origin, read_tensors
 from tdiff.core.models import rotary
 from tdiff.core.pretrained import hub, hub_files
+from tdiff.core.pretrained.borrowed import Extent
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
-from tdiff.core.pretrained.masked_lm import Extent
 from tdiff.errors import TdiffError
 
 MODEL_TYPE = "mdlm"

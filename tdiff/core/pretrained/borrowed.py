@@ -1,0 +1,68 @@
+"""What is common to masked and causal models of transformers: how far they see, and how they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What may be asked of a model without knowing how it is built; see `models.Shape`."""
+
+    vocab_size: int
+    mask_id: int
+    suppressed: tuple[int, ...]
+    window: int
+    """Places of text that it sees at once."""
+
+
+class Borrowed(nn.Module):
+    """A network around a model of transformers."""
+
+    shape: Extent
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.sees = 0
+        """Places of text that the model has positions for."""
+        self.own_dropout: dict[str, float] = {}
+        """What its config said of dropout before it was made ready to be trained."""
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask."""
+        return self.shape.mask_id
+
+    def see(self, window: int) -> None:
+        """Be asked for so many places of text at once and no more. Raises ValueError for more than it sees."""
+        if window > self.sees:
+            raise ValueError(f"it sees {self.sees} places of text at once; got {window}")
+        self.shape = replace(self.shape, window=window)
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that decay in training, and that Muon may have: matrices, but for those of the vocabulary."""
+        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        known = {id(m.weight) for m in (*tables, self.model.get_output_embeddings()) if m is not None}
+        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in known]
+
+    def practise(self, dropout: float, checkpointing: bool) -> None:
+        """Make ready to be trained: all weights may change, and every dropout there is has that rate.
+
+        Raises ValueError where activations cannot be computed again.
+        """
+        self.requires_grad_(True).train()
+        for holder in (self.model.config, *self.model.modules()):  # some keep a module, some a number, some ask config
+            for name, value in list(vars(holder).items()):
+                if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+                    if holder is self.model.config:
+                        self.own_dropout.setdefault(name, value)
+                    setattr(holder, name, dropout)
+            if isinstance(holder, nn.Dropout):
+                holder.p = dropout
+        if checkpointing:
+            newer = getattr(self.model, "activation_checkpointing_enable", None)  # what transformers 5.2x calls it
+            (newer or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
