@@ -39,7 +39,7 @@ gpu: .venv-gpu/bin/tdiff-ready
 	$(GPU) -m tdiff eval shakespeare-10m --json
 	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1
 
-# A RoBERTa-sized model fine-tuned for 500 steps, beside transformers' own Trainer on the same batches.
+# A RoBERTa-sized model fine-tuned for 500 steps, beside transformers' own Trainer on rows of the same text.
 gpu-pretrained: .venv-gpu/bin/tdiff-ready
 	$(GPU) -m tests.benchmarks.pretrained head --device cuda --batch-size 32 --pairs 20
 	$(GPU) -m tests.benchmarks.pretrained trainer --device cuda --shape roberta --batch-size 32 --window 256 --steps 500

@@ -134,7 +134,9 @@ def _common(
 @app.command()
 def train(
     config: Annotated[str | None, typer.Option(help="A TOML file of settings, or the name of one in configs/.")] = None,
-    preset: Annotated[str | None, typer.Option(help="char-1m or char-10m; default by device.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="char-1m, char-10m or finetune; default by device and --init.")
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Files, folders, globs, - for stdin, shakespeare or python; repeatable.")
     ] = None,

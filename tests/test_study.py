@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import study
-from benchmarks.study import Result, Row, rows, spread, table
+from benchmarks.study import Result, Row, families, noise, rows, spread, table
 from conftest import environment
 
 from tdiff.config import PRESETS, Settings, parse_assignment, read_layer
@@ -56,11 +56,25 @@ def test_a_difference_inside_the_spread_of_seeds_is_none():
     ]
     deviation, freedom = spread(results)
     assert (deviation, freedom) == (pytest.approx(0.01 * 2**0.5), 4)
+    assert noise(results) == pytest.approx(2.78 * deviation)  # Student's t of 4 degrees of freedom
     lines = {line.split("|")[1].strip(): line for line in table(results).splitlines() if line.startswith("| about")}
     assert "| none | base |" in lines["about same"]
     assert "| -0.500 | base |" in lines["about better"]
     assert "| +0.300 | better |" in lines["about other"]
     assert "2.010 (2.000, 2.020) | 2.900 | 1,000 |" in lines["about base"]
+
+
+def test_a_noisy_row_hides_only_what_it_is_compared_with():
+    results = [
+        result("base", 2.00, 2.002),
+        result("better", 1.95, 1.952),
+        result("slow", 2.10, 2.102),
+        result("noisy", 3.1, 3.4, against="slow"),
+    ]
+    assert {name: len(family) for name, family in families(results).items()} == {"base": 3, "slow": 2}
+    lines = {line.split("|")[1].strip(): line for line in table(results).splitlines() if line.startswith("| about")}
+    assert "| -0.050 | base |" in lines["about better"]
+    assert "| +1.149 | slow |" in lines["about noisy"]
 
 
 @pytest.mark.slow

@@ -145,12 +145,30 @@ def spread(results: list[Result]) -> tuple[float, int]:
     return math.sqrt(sum(squares) / freedom), freedom
 
 
-def table(results: list[Result]) -> str:
-    """The table of the guide."""
+def noise(results: list[Result]) -> float:
+    """The least difference between two of the rows that is more than chance, at 95%, nats a character."""
     deviation, freedom = spread(results)
     # Of a difference between two means of as many seeds.
-    noise = _T[min(freedom, max(_T))] * deviation * math.sqrt(2 / len(SEEDS))
+    return _T[min(freedom, max(_T))] * deviation * math.sqrt(2 / len(SEEDS))
+
+
+def families(results: list[Result]) -> dict[str, list[Result]]:
+    """By the name of the row that others are compared with: it and those, whose seeds tell what chance does to them.
+
+    Rows that are compared with another one may be noisier by far, and are no measure for these.
+    """
     named = {result.row.name: result for result in results}
+    found = {name: [named[name]] for name in {result.row.against for result in results} if name in named}
+    for result in results:
+        if result.row.against in found and result.row.name != result.row.against:
+            found[result.row.against].append(result)
+    return found
+
+
+def table(results: list[Result]) -> str:
+    """The table of the guide."""
+    named = {result.row.name: result for result in results}
+    least = {name: noise(family) for name, family in families(results).items()}
     lines = [
         "| | nats a character | bits a byte | parameters | difference | against |",
         "|---|---|---|---|---|---|",
@@ -160,7 +178,8 @@ def table(results: list[Result]) -> str:
         told: Any = ("", "")
         if other is not None and other is not result:
             difference = result.mean - other.mean
-            told = (f"{difference:+.3f}" if abs(difference) > noise else "none", result.row.against)
+            real = abs(difference) > least[other.row.name]
+            told = (f"{difference:+.3f}" if real else "none", result.row.against)
         seeds = ", ".join(f"{x:.3f}" for x in result.nats)
         lines.append(
             f"| {result.row.about} | {result.mean:.3f} ({seeds}) | {result.mean / math.log(2):.3f} | "
@@ -168,9 +187,10 @@ def table(results: list[Result]) -> str:
         )
     lines.append("")
     lines.append(
-        f"The tuning part of Tiny Shakespeare, {DRAWS} masks a window, two seeds, {results[0].tokens:,} tokens each. A "
-        f"seed's deviation is {deviation:.4f}; differences below {noise:.3f} are none. {platform.machine()}, one "
-        "thread a run."
+        f"The tuning part of Tiny Shakespeare, {DRAWS} masks a window, two seeds, {results[0].tokens:,} tokens each; "
+        f"{platform.machine()}, one thread a run. Differences inside the spread of the seeds are none: "
+        + ", ".join(f"below {limit:.3f} against {name}" for name, limit in least.items())
+        + "."
     )
     lines += ["", *(f"tdiff {shlex.join(result.row.command(0))}" for result in results)]
     return "\n".join(lines)
