@@ -141,6 +141,12 @@ def train(
         list[str] | None, typer.Option(help="Files, folders, globs, - for stdin, shakespeare or python; repeatable.")
     ] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Tell the model the class of each text; a text a row.")
+    ] = False,
+    label_field: Annotated[
+        str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the class. [label]")
+    ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="char, bpe:SIZE, ascii, or a tokenizer.json.")] = None,
     timesteps: Annotated[int | None, typer.Option(help="Time steps of the objective; 0: continuous time.")] = None,
     schedule: Annotated[
@@ -180,7 +186,14 @@ def train(
     from tdiff.config import BUDGETS, parse_assignment
 
     given: dict[str, dict[str, Any]] = {
-        "data": {"sources": data or None, "text_field": text_field, "tokenizer": tokenizer},
+        "data": {
+            "sources": data or None,
+            "text_field": text_field,
+            "tokenizer": tokenizer,
+            "label_field": label_field,
+            "classes": True if classes else None,
+            "rows": "padded" if classes else None,
+        },
         "model": {"time_conditioning": time_conditioning, "window": window},
         "objective": {
             "timesteps": timesteps,
@@ -243,6 +256,12 @@ def generate(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="... to this file; begun already, it is gone on with.")
     ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Write a text of this class; for models trained with --classes.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Push towards the class so many times as far as the model goes. [1]")
+    ] = None,
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
@@ -266,6 +285,8 @@ def generate(
         template=template,
         prefix=prefix,
         suffix=suffix,
+        kind=class_,
+        guidance=guidance,
     )
     if input_ is None and output is None:
         generation.generate(request, as_json=as_json, stream=stream, trace=trace)

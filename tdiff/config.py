@@ -78,6 +78,10 @@ class DataSettings:
     """packed: training rows are cut anywhere from all texts, joined by blank lines, so that none has padding. padded:
     each text (a row of .jsonl and .csv, a line of other files) begins a row of its own, a long one goes on in the next,
     and what is left of a row is padding, which nobody attends to and no loss counts."""
+    classes: bool = False
+    """Tell the model the class of each text, so that it can write texts of a class and tell which one a text is of."""
+    label_field: str = "label"
+    """The field of rows that holds the class; files of a folder are of the class that the folder in it is called."""
     held_out: Literal["tenth", "tuning"] = "tenth"
     """tenth: the last tenth. tuning: the last 5% of the rest, for choosing between models; the tenth stays unread."""
 
@@ -160,6 +164,8 @@ class TrainSettings:
     """Decoupled weight decay of the matrices."""
     dropout: float = 0.0
     """Share of the embedding, and of what attention and MLP write, that a step leaves out."""
+    label_dropout: float = 0.1
+    """With data.classes: share of rows of whose class the model is not told, so that it knows texts at large too."""
     beta2: float = 0.95
     """AdamW's second-moment decay."""
     clip: float = 1.0
@@ -271,7 +277,9 @@ class Settings:
             "save_every",
         ):
             _at_least(0, f"train.{name}", getattr(train, name))
-        for name in ("warmup", "decay", "final_lr", "ema"):
+        if data.classes and data.rows != "padded":
+            raise TdiffError("data.classes wants data.rows padded: a row that is cut from several texts has no class")
+        for name in ("warmup", "decay", "final_lr", "ema", "label_dropout"):
             _within(0, 1, f"train.{name}", getattr(train, name))
         if not 0 <= train.beta2 < 1:
             raise TdiffError(f"train.beta2 must be at least 0 and below 1; got {train.beta2}")

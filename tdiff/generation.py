@@ -49,6 +49,10 @@ class Request:
     prefix: str | None = None
     suffix: str | None = None
     """What comes before and after the one gap of `length` tokens."""
+    kind: str | None = None
+    """The class to write a text of."""
+    guidance: float | None = None
+    """How far to push towards it; None: as far as the model goes by itself, which is 1."""
 
 
 def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
@@ -142,12 +146,18 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
 
 
 def load(request: Request) -> LoadedModel:
-    """The model that is asked for."""
+    """The model that is asked for, told the class that is."""
+    if request.kind is None and request.guidance is not None:
+        raise TdiffError("--guidance pushes towards a class: name it with --class")
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
+    from tdiff.core.guidance import guided
 
     with fetching(request.model) as progress:
-        return load_model(request.model, devices.choose(request.device), progress)
+        model = load_model(request.model, devices.choose(request.device), progress)
+    if request.kind is None:
+        return model
+    return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
 
 
 def _open(path: Path) -> IO[str]:

@@ -136,7 +136,8 @@ def _load(settings: Settings) -> Corpus:
     from tdiff.core import data
 
     with progress_bar("fetching the corpus", of_bytes=True) as progress:
-        corpus = data.load(settings.data.sources, settings.data.text_field, progress)
+        labelled = settings.data.label_field if settings.data.classes else None
+        corpus = data.load(settings.data.sources, settings.data.text_field, progress, labelled)
     if corpus.note:
         _say(corpus.note)
     return corpus

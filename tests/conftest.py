@@ -100,7 +100,8 @@ def settings_of(corpus: Path, *layers: dict) -> Settings:
 def train_in(root: Path, name: str, settings: Settings, **how) -> tuple[Run, list]:
     """A run under `root`, new or (with resume=True) gone on with, and the records of its training."""
     run = Run(root / name) if how.get("resume") else runs.create(name, settings, root)
-    corpus = data.load(settings.data.sources, settings.data.text_field)
+    labelled = settings.data.label_field if settings.data.classes else None
+    corpus = data.load(settings.data.sources, settings.data.text_field, label_field=labelled)
     return run, list(run.recorded(train(settings, run, corpus, **how)))
 
 

@@ -107,7 +107,7 @@ def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(timed, zoo, book, tmp_path
     train_in(tmp_path, "broken", settings, stop=After(3))
     broken, events = train_in(tmp_path, "broken", settings, resume=True)
     assert events[-1].reason == "finished"
-    for file in ("model.safetensors", *(["time.safetensors"] if timed else [])):
+    for file in ("model.safetensors", *(["told.safetensors"] if timed else [])):
         ours, theirs = load_file(broken.model / file), load_file(whole.model / file)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)

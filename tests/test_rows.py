@@ -36,11 +36,11 @@ def tales(tmp_path_factory) -> Path:
 
 @given(st.lists(st.lists(st.integers(1, 9), max_size=20), max_size=6), st.integers(1, 8))
 def test_rows_hold_every_text_in_order_and_nothing_else(texts, window):
-    rows, real = padded([torch.tensor(text, dtype=torch.int64) for text in texts], window, 0)
+    rows, real, text_of = padded([torch.tensor(text, dtype=torch.int64) for text in texts], window, 0)
     assert rows.size(1) <= window
     assert rows[real].tolist() == [token for text in texts for token in text]
     assert bool((rows[~real] == 0).all())
-    assert len(rows) == sum(-(-len(text) // window) for text in texts)
+    assert text_of.tolist() == [n for n, text in enumerate(texts) for _ in range(-(-len(text) // window))]
     # Text stands first in a row, and padding behind it.
     assert torch.equal(real, torch.arange(rows.size(1)) < real.sum(1)[:, None])
 
@@ -66,7 +66,8 @@ def test_a_padded_batch_has_whole_texts_and_masks_nothing_else(tales, tmp_path):
     before, _ = data.load((str(tales),)).split_texts()
     pieces = {text[start : start + 32] for text in before for start in range(0, len(text), 32)}
     for seed in range(5):
-        tokens, maskable, real = job.batch(torch.Generator().manual_seed(seed))
+        tokens, maskable, told = job.batch(torch.Generator().manual_seed(seed))
+        real = told["attention"]
         assert torch.equal(maskable, real)
         assert int(real.sum(1).max()) == tokens.size(1)
         for row, there in zip(tokens, real, strict=True):
@@ -112,8 +113,8 @@ def test_the_end_of_a_text_comes_before_its_padding(loaded, zoo):
 def test_the_likelihood_of_padded_rows_is_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
-    rows, real = padded(texts, 32, model.network.mask_id)
-    whole = likelihood(model.network, rows, real, draws=400, attention=real)
+    rows, real, _ = padded(texts, 32, model.network.mask_id)
+    whole = likelihood(model.network, rows, real, draws=400, told={"attention": real})
     for n, text in enumerate(texts):
         one = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
         assert float(whole.nats[n]) == pytest.approx(float(one.nats[0]), rel=0.05)

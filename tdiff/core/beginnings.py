@@ -89,6 +89,7 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
             mask_id=tokenizer.mask_id,
             suppressed=tokenizer.suppressed,
             timesteps=objective.timesteps if model.time_conditioning else 0,
+            classes=len(corpus.classes) if settings.data.classes else 0,
             **dataclasses.asdict(model),
         ),
         settings.train.dropout,
@@ -138,6 +139,8 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
             network.see(settings.model.window)
         except ValueError as why:
             raise TdiffError(f"model.window is too large for {loaded.name}: {why}") from None
+        if isinstance(network, MaskedLM):
+            network.tell_classes(len(corpus.classes) if settings.data.classes else 0)
         if settings.model.time_conditioning and isinstance(network, MaskedLM) and network.time is None:
             network.tell_time(torch.Generator().manual_seed(noise.mix(train.seed)))
     if settings.data.rows == "padded" and isinstance(network, MaskedLM) and not network.ignores_padding():
@@ -153,6 +156,8 @@ def _check_causal(model: LoadedModel, settings: Settings) -> None:
     """Raises TdiffError for settings that only a masked model takes."""
     if settings.model.time_conditioning:
         raise TdiffError(f"{model.name} writes from left to right, and there is no time to tell it")
+    if settings.data.classes:
+        raise TdiffError(f"{model.name} writes from left to right, and cannot be told of classes: train one of each")
     ways = settings.train.decoding
     if ways and decoding(ways)["decoder"] != LEFT_TO_RIGHT:
         raise TdiffError(f"train.decoding: {model.name} writes from left to right, and not by {ways[0]}")

@@ -56,6 +56,12 @@ class Origin:
     """How it writes best, as `train.decoding` says."""
     rows: str = "packed"
     """How its training rows were made, as `data.rows` says."""
+    classes: tuple[str, ...] = ()
+    """The classes of texts that it may be told of, by their numbers; none for a model that knows none."""
+    counts: tuple[int, ...] = ()
+    """Texts of each class that it was trained on."""
+    label_field: str = "label"
+    """The settings' data.label_field."""
 
 
 class Extent(Protocol):
@@ -184,6 +190,8 @@ def load_model(name: str, device: str = "cpu", progress: hub_files.Progress | No
     shape = _build(Shape, config, folder / "config.json")
     _check_shape(shape, folder / "config.json")
     origin = read_origin(config, folder / "config.json")
+    if len(origin.classes) != shape.classes:
+        raise TdiffError(f"model config {str(folder / 'config.json')!r}: classes cannot be {shape.classes}")
     tokenizer = tokenizers.load(folder / "tokenizer.json")
     if len(tokenizer) != shape.vocab_size or tokenizer.mask_id != shape.mask_id:
         raise TdiffError(
@@ -205,6 +213,8 @@ def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
         config_decoding(origin.decoding)
     except TdiffError as why:
         raise TdiffError(f"model config {str(path)!r}: {why}") from None
+    if len(origin.counts) != len(origin.classes) or len(set(origin.classes)) != len(origin.classes):
+        raise TdiffError(f"model config {str(path)!r}: classes and counts do not go together")
     if origin.held_out not in ("tenth", "tuning"):
         raise TdiffError(f"model config {str(path)!r}: held_out cannot be {origin.held_out!r}")
     return origin
@@ -320,6 +330,7 @@ def _check_shape(shape: Shape, path: Path) -> None:
         "conv": shape.conv == 0 or (shape.conv > 0 and shape.conv % 2 == 1),
         "timesteps": 0 <= shape.timesteps <= MOST,
         "hidden": 0 <= shape.hidden <= 1 << 18,
+        "classes": 0 <= shape.classes <= MOST,
     }
     for name, good in sound.items():
         if not good:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import reprlib
 import sys
@@ -46,6 +47,8 @@ class Corpus:
     """One line of talk for stderr where it could not be kept; else empty."""
     texts: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What it was joined from, none of it blank: rows of .jsonl and .csv files, lines of others."""
+    labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The class of each text, where they were asked for."""
 
     def sha256(self) -> str:
         """Of the whole text in UTF-8, as hexadecimal digits."""
@@ -67,14 +70,42 @@ class Corpus:
         tuning = cut * 95 // 100
         return self.text[:tuning], self.text[tuning:cut]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels there are, in order."""
+        return tuple(sorted(set(self.labels)))
+
     def split_texts(self, held_out: str = "tenth") -> tuple[list[str], list[str]]:
         """As `split`, by texts: the first 90% of them, rounded down, or 95% of those, and what follows."""
-        cut = len(self.texts) * 9 // 10
-        first, last = (cut, len(self.texts)) if held_out == "tenth" else (cut * 95 // 100, cut)
-        return list(self.texts[:first]), list(self.texts[first:last])
+        before, after = self.split_places(held_out)
+        return [self.texts[n] for n in before], [self.texts[n] for n in after]
+
+    def split_places(self, held_out: str = "tenth") -> tuple[list[int], list[int]]:
+        """The numbers of the texts to train on, and of those held out.
+
+        Texts of several classes are shuffled, always alike, and every class is split by itself: files are often sorted.
+        """
+        groups: dict[str, list[int]] = {}
+        for n, label in enumerate(self.labels or ("",) * len(self.texts)):
+            groups.setdefault(label, []).append(n)
+        before, after = [], []
+        for label in sorted(groups):
+            places = groups[label]
+            if self.labels:
+                random.Random(f"held out {label}").shuffle(places)
+            cut = len(places) * 9 // 10
+            first, last = (cut, len(places)) if held_out == "tenth" else (cut * 95 // 100, cut)
+            before += places[:first]
+            after += places[first:last]
+        return before, after
 
 
-def load(sources: Sequence[str], text_field: str = "text", progress: Progress | None = None) -> Corpus:
+def load(
+    sources: Sequence[str],
+    text_field: str = "text",
+    progress: Progress | None = None,
+    label_field: str | None = None,
+) -> Corpus:
     r"""The text of all `sources`, in the order given.
 
     A source is a file, a folder, a glob, `-` (stdin) or a named corpus; those bare names win over files so called,
@@ -87,14 +118,20 @@ def load(sources: Sequence[str], text_field: str = "text", progress: Progress | 
     rows' `text_field` of .jsonl and .csv files are joined with a blank line ("\n\n"); blank rows, and blank files of a
     folder or glob, add nothing. `progress(done, total)`, in bytes, is called while shakespeare is fetched.
 
+    With a `label_field` each text has a label: that field of rows; of the other files of a folder, each of which is one
+    text, the name of the folder in it that they are in. Two classes at least must come of it.
+
     Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row,
     and corpora.Absent, a TdiffError, for shakespeare where it cannot be fetched: no other text stands in for it here.
     """
-    parts = [_load(source, text_field, progress) for source in sources]
+    parts = [_load(source, (text_field, label_field), progress) for source in sources]
     names = [part.name for part in parts]
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
     notes = "; ".join(part.note for part in parts if part.note)
-    return Corpus(_join(part.text for part in parts), name, notes, _texts(parts))
+    whole = _together(parts, name, notes)
+    if label_field is not None and len(whole.classes) < _TWO:
+        raise TdiffError(f"{name} has texts of one class alone, {whole.classes[0]!r}: there is nothing to tell apart")
+    return whole
 
 
 def check_length(training: int, held_out: int, window: int, context: int, name: str) -> None:
@@ -111,25 +148,30 @@ def check_length(training: int, held_out: int, window: int, context: int, name: 
         raise TdiffError(f"{have}; model.window is {window}: give more text{fits}")
 
 
-def _load(source: str, field: str, progress: Progress | None) -> Corpus:
+Fields = tuple[str, str | None]
+"""Of rows: the one that holds the text, and the one with the label where labels are wanted."""
+_TWO = 2
+
+
+def _load(source: str, fields: Fields, progress: Progress | None) -> Corpus:
+    label = "stdin" if source == "-" else visible_line(source)
+    if fields[1] is not None and source in ("-", *corpora.NAMES):
+        raise TdiffError(f"{label} has no labels: classes are read from rows of .jsonl and .csv files, or from folders")
     if source == "python":
         return _whole(corpora.python(), source)
     if source == "shakespeare":
         data, note = corpora.shakespeare(progress)
         return replace(_corpus(data, source, source), name=source, note=note)
-    label = "stdin" if source == "-" else visible_line(source)
     path = Path(source)
     try:
         exists = source != "" and path.exists()  # Path("") is the current folder
         if source == "-":
             corpus = _corpus(sys.stdin.buffer.read(), label, label)
         elif exists and not path.is_dir():
-            corpus = _read(path, field)
+            corpus = _read(path, fields)
         elif exists or glob.has_magic(source):
-            read = [_read(file, field) for file in _files(source)]
-            corpus = Corpus(
-                _join(part.text for part in read), label, texts=tuple(t for part in read for t in part.texts)
-            )
+            root = path if exists else None
+            corpus = _together([_read(file, fields, root) for file in _files(source)], label)
         else:
             raise _missing(source)
     except OSError as why:
@@ -143,8 +185,15 @@ def _join(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text and not text.isspace())
 
 
-def _texts(parts: Iterable[Corpus]) -> tuple[str, ...]:
-    return tuple(text for part in parts for text in part.texts)
+def _together(parts: Sequence[Corpus], name: str, note: str = "") -> Corpus:
+    """Several texts as one."""
+    return Corpus(
+        _join(part.text for part in parts),
+        name,
+        note,
+        texts=tuple(text for part in parts for text in part.texts),
+        labels=tuple(label for part in parts for label in part.labels),
+    )
 
 
 def _files(source: str) -> list[Path]:
@@ -175,14 +224,21 @@ def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _read(path: Path, field: str) -> Corpus:
+def _read(path: Path, fields: Fields, root: Path | None = None) -> Corpus:
+    """A file; `root` is the folder it was found in."""
     label, name = visible_line(str(path)), visible_line(path.name)
     corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in corpora.NAMES else name)
     rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
-    if not rows:
+    if rows:
+        found = [(text, kind) for text, kind in rows(corpus.text, label, fields) if text and not text.isspace()]
+        labels = tuple(kind for _, kind in found) if fields[1] is not None else ()
+        return Corpus(_join(t for t, _ in found), corpus.name, texts=tuple(t for t, _ in found), labels=labels)
+    if fields[1] is None or not corpus.text:
         return corpus
-    texts = tuple(text for text in rows(corpus.text, label, field) if text and not text.isspace())
-    return Corpus(_join(texts), corpus.name, texts=texts)
+    inside = path.relative_to(root).parts[:-1] if root else ()
+    if not inside:
+        raise TdiffError(f"{label} has no label: plain text is labelled by the folder it is in, below the one given")
+    return replace(corpus, texts=(corpus.text,), labels=(inside[0],))
 
 
 def _whole(text: str, name: str) -> Corpus:
@@ -211,7 +267,8 @@ def _corpus(data: bytes, label: str, name: str) -> Corpus:
     return _whole("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
 
 
-def _jsonl(text: str, label: str, field: str) -> Iterator[str]:
+def _jsonl(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
+    field, kind = fields
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -223,18 +280,27 @@ def _jsonl(text: str, label: str, field: str) -> Iterator[str]:
             raise TdiffError(f"{where} is not JSON: {reason}") from None
         if not isinstance(row, dict):
             raise TdiffError(f"{where} must be an object with a field {field!r}; got {_short.repr(row)}")
-        if field not in row:
-            raise _no_field(where, field, list(row))
+        for name in filter(None, fields):
+            if name not in row:
+                raise _no_field(where, name, list(row), "--label-field" if name == kind else "--text-field")
         value = row[field]
         if not isinstance(value, str):
             raise TdiffError(f"{where}: field {field!r} must be text; got {_short.repr(value)}")
         if bad := _NOT_TEXT.search(value):
             raise TdiffError(f"{where}: field {field!r} holds U+{ord(bad[0]):04X}, which text cannot")
-        yield value.replace("\r\n", "\n")
+        yield value.replace("\r\n", "\n"), _label(row[kind], where, kind) if kind is not None else ""
 
 
-def _csv(text: str, label: str, field: str) -> Iterator[str]:
+def _label(value: object, where: str, field: str) -> str:
+    """The name of a class: text, or a number as it is written."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
+        raise TdiffError(f"{where}: field {field!r} must be the name of a class; got {_short.repr(value)}")
+    return str(value).strip()
+
+
+def _csv(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
     csv.field_size_limit(2**31 - 1)  # by default a text above 128 KiB is refused; this fits every platform's C long
+    field, kind = fields
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)  # strict: an open quote would swallow the rest
     header: list[str] = []
     line = 1  # where the next row begins
@@ -243,20 +309,22 @@ def _csv(text: str, label: str, field: str) -> Iterator[str]:
             where, line = f"{label}:{line}", rows.line_num + 1
             if row and not header:
                 header = row
-                if field not in header:
-                    raise _no_field(where, field, header)
+                for name in filter(None, fields):
+                    if name not in header:
+                        raise _no_field(where, name, header, "--label-field" if name == kind else "--text-field")
             elif row and len(row) != len(header):
                 counts = f"{len(row)} fields and the header {len(header)}"
                 raise TdiffError(f"{where} has {counts}; text that holds commas must be quoted")
             elif row:
-                yield row[header.index(field)]
+                called = _label(row[header.index(kind)], where, kind) if kind is not None else ""
+                yield row[header.index(field)], called
     except csv.Error as why:
         raise TdiffError(f"{label}:{line} is not CSV: {why}") from None
 
 
-def _no_field(where: str, field: str, fields: list[str]) -> TdiffError:
+def _no_field(where: str, field: str, fields: list[str], option: str) -> TdiffError:
     near = difflib.get_close_matches(field, fields, n=1)
-    hint = f"; did you mean --text-field {near[0]!r}?" if near else ""
+    hint = f"; did you mean {option} {near[0]!r}?" if near else ""
     return TdiffError(f"{where} has no field {field!r}, only {_short.repr(fields)}{hint}")
 
 

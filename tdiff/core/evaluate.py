@@ -15,8 +15,8 @@ from tdiff.core.checkpoint import LoadedModel, Network
 from tdiff.core.corpora import Absent
 from tdiff.core.objective import Likelihood, likelihood
 from tdiff.core.pretrained.causal_lm import CausalLM
-from tdiff.core.rows import padded
-from tdiff.errors import TdiffError
+from tdiff.core.rows import Rows, padded
+from tdiff.errors import TdiffError, unknown
 
 PARTS = ("all", "train", "tuning", "val")
 Progress = Callable[[int, int], None]
@@ -65,8 +65,18 @@ def evaluate(
     begun = time.perf_counter()
     corpus = corpus_of(model, sources, text_field, f" --split {part}")
     ids = _ids(model, corpus, part)
+    labels = _labels(model, corpus, part)
     asked, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
-    result = score(model.network, ids, model.tokenizer.lengths, draws=asked, least=least, seed=seed, progress=progress)
+    result = score(
+        model.network,
+        ids,
+        model.tokenizer.lengths,
+        draws=asked,
+        least=least,
+        seed=seed,
+        progress=progress,
+        labels=labels,
+    )
     return replace(result, seconds=time.perf_counter() - begun)
 
 
@@ -81,6 +91,23 @@ def _ids(model: LoadedModel, corpus: data.Corpus, part: str) -> Tensor | list[Te
     return model.tokenizer.encode(whole[part], corpus.name)
 
 
+def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | None:
+    """The classes of the texts of a part, by their numbers in the model; None where it knows no classes."""
+    if not model.origin.classes:
+        return None
+    training, held_out = corpus.split_places()
+    places = {"train": training, "tuning": corpus.split_places("tuning")[1], "val": held_out}
+    chosen = places.get(part, range(len(corpus.texts)))
+    return [number_of(model.origin.classes, corpus.labels[n]) for n in chosen]
+
+
+def number_of(classes: Sequence[str], label: str) -> int:
+    """The number of a class. Raises TdiffError for one that the model was not trained on, naming the nearest."""
+    if label not in classes:
+        raise unknown("class", label, classes)
+    return classes.index(label)
+
+
 def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None, more: str = "") -> data.Corpus:
     """The text of `sources`, or the model's own corpus as it was when it was trained.
 
@@ -89,7 +116,9 @@ def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None
     if not sources and not model.origin.sources:
         raise TdiffError(f"{model.name} does not say what text it was trained on: give one by --data FILE{more}")
     try:
-        corpus = data.load(tuple(sources) or model.origin.sources, text_field or model.origin.text_field)
+        labelled = model.origin.label_field if model.origin.classes else None
+        named = tuple(sources) or model.origin.sources
+        corpus = data.load(named, text_field or model.origin.text_field, label_field=labelled)
     except Absent as absent:
         raise TdiffError(f"{absent}, or give it by --data FILE{more}") from None
     if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
@@ -109,43 +138,45 @@ def score(
     least: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Score:
     """The bound of `ids` (L,) in disjoint windows; a last, shorter window takes what is left. Of several texts, each
     begins a window of its own.
 
     `lengths` (V,) gives the characters of each token. Unknown tokens are seen by the model but not scored, nor are
-    their characters counted. Where `draws` for each window are fewer than `least` for all whole windows (or for the
-    last, shorter one), more are drawn.
+    their characters counted. `labels` are the classes of several texts, of which the model is told. Where `draws` for
+    each window are fewer than `least` for all whole windows (or for the last, shorter one), more are drawn.
     """
     begun = time.perf_counter()
     window, device = network.shape.window, network.suppress.device
     special = torch.tensor([i for i in network.shape.suppressed if i != network.mask_id], dtype=torch.int64)
     parts = []
-    several = not isinstance(ids, Tensor)
-    for rows, real in _windows(ids, window, network.mask_id):
+    for rows, real, text in _windows(ids, window, network.mask_id):
         maskable = ~torch.isin(rows, special) & real
         if isinstance(network, CausalLM):
             maskable = network.scorable(maskable)
         some = maskable.any(1)
         if bool(some.any()):
             repeat = 1 if isinstance(network, CausalLM) else max(draws, math.ceil(least / int(some.sum())))
-            parts.append((rows[some], maskable[some], real[some], repeat))
+            told = {} if isinstance(ids, Tensor) else {"attention": real[some].to(device)}
+            if labels is not None:
+                told["label"] = torch.tensor(labels)[text[some]].to(device)
+            parts.append((rows[some], maskable[some], told, repeat))
     if not parts:
         raise TdiffError("the text has no token that the model could be asked for")
     nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0
     every = sum(len(rows) * repeat for rows, _, _, repeat in parts)
-    for rows, maskable, real, repeat in parts:
+    for rows, maskable, told, repeat in parts:
 
-        def told(masked: int, before: int = done) -> None:
+        def tell(masked: int, before: int = done) -> None:
             if progress:
                 progress(before + masked, every)
 
         if isinstance(network, CausalLM):
-            part = exactly(network, rows.to(device), maskable.to(device), progress=told)
+            part = exactly(network, rows.to(device), maskable.to(device), progress=tell)
         else:
-            rows, maskable, real = rows.to(device), maskable.to(device), real.to(device)
-            attention = real if several else None
-            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=told, attention=attention)
+            rows, maskable = rows.to(device), maskable.to(device)
+            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=tell, told=told)
         nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
         chars += int(lengths[rows[maskable].cpu()].sum())
         variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
@@ -161,12 +192,12 @@ def score(
     )
 
 
-def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (N, W) and where they are text."""
+def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[Rows]:
+    """Rows of one text without padding, and what is left of it; or of several."""
     if isinstance(ids, Tensor):
         whole = len(ids) // window * window
         for rows in (ids[:whole].view(-1, window), ids[None, whole:]):
-            yield rows, torch.ones_like(rows, dtype=torch.bool)
+            yield Rows(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros(len(rows), dtype=torch.int64))
     else:
         yield padded(ids, window, filler)
 

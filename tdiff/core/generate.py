@@ -18,6 +18,7 @@ from tdiff.config import DecodeSettings
 from tdiff.core import noise
 from tdiff.core.checkpoint import LoadedModel
 from tdiff.core.denoise import Step, most_steps, plan, slide
+from tdiff.core.guidance import Guided
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.pieces import Pieces
 from tdiff.errors import TdiffError
@@ -86,7 +87,8 @@ def overlap(model: LoadedModel) -> int:
 def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
     """All that it takes, with the prompt, to have a text again, with nothing left to a default."""
     steps = plan(settings)[1]
-    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row}
+    kind = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
+    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | kind
 
 
 def generate(

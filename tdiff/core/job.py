@@ -12,7 +12,8 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from safetensors import safe_open
@@ -27,7 +28,7 @@ from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
 from tdiff.core.models import Transformer
-from tdiff.core.objective import Loss, autoregressive, bound, protect
+from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import UNKNOWN
@@ -61,12 +62,18 @@ class Job:
         window = settings.model.window
         self.real: Tensor | None = None
         self._real_tokens = 0
+        self.labels: Tensor | None = None  # of each row, by the number of its class
+        self.held_out_labels: list[int] | None = None
         self.held_out: Tensor | list[Tensor]
         if settings.data.rows == "padded":
-            before, after = ([self.tokenizer.encode(t, "the corpus") for t in part] for part in self._texts())
-            rows, real = padded(before, window, self.tokenizer.mask_id)
-            self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), after
+            before, after = self._texts()
+            rows, real, text = padded(self._encoded(before), window, self.tokenizer.mask_id)
+            self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), self._encoded(after)
             self._real_tokens = int(real.sum())
+            if settings.data.classes:
+                kinds = torch.tensor([corpus.classes.index(label) for label in corpus.labels])
+                self.labels = kinds[before][text].to(self.device)
+                self.held_out_labels = kinds[after].tolist()
         else:
             self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
             self.held_out = self.tokenizer.encode(held_out, "the corpus")
@@ -140,7 +147,7 @@ class Job:
         clip = self.settings.objective.least_masked, self.settings.objective.most_masked
         together = self.settings.objective.mask_rate_per == "batch"
         for _ in range(accumulate):
-            tokens, maskable, attention = self.batch(generator)
+            tokens, maskable, told = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if isinstance(self.network, CausalLM):
                     scored = self.network.scorable(maskable)
@@ -155,7 +162,7 @@ class Job:
                         generator,
                         masked_share=clip,
                         together=together,
-                        attention=attention,
+                        told=told,
                     )
             torch.autograd.backward(loss.nats / accumulate)
             losses.append(loss)
@@ -191,30 +198,38 @@ class Job:
         # A cut may come within a character whose bytes are several tokens.
         return opening if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN)
 
-    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Rows (B, L), which of their places may be masked, and which are not padding; None where none is.
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Told]:
+        """Rows (B, L), which of their places may be masked, and what the network is told of them.
 
-        Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts, and L is the
-        longest of them.
+        Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts, L is the
+        longest of them, and told are padding and, of most rows, the class.
         """
-        count, window, objective = self.settings.train.batch_size, self.settings.model.window, self.settings.objective
+        options, window, objective = self.settings.train, self.settings.model.window, self.settings.objective
+        count, told = options.batch_size, dict[str, Tensor]()
         if self.real is None:
             first = torch.randint(len(self.tokens) - window + 1, (count, 1), generator=generator, device=self.device)
-            tokens, real = self.tokens[first + torch.arange(window, device=self.device)], None
+            tokens = self.tokens[first + torch.arange(window, device=self.device)]
         else:
             chosen = torch.randint(len(self.tokens), (count,), generator=generator, device=self.device)
-            tokens, real = self.tokens[chosen], self.real[chosen]
-            if not self.compiled:  # which would be done again for every length
-                longest = int(real.sum(1).max())
-                tokens, real = tokens[:, :longest], real[:, :longest]
+            longest = int(self.real[chosen].sum(1).max())
+            if self.compiled:  # which would be done again for every length
+                longest = self.tokens.size(1)
+            tokens, told["attention"] = self.tokens[chosen, :longest], self.real[chosen, :longest]
+            if self.labels is not None:
+                untold = torch.rand(count, generator=generator, device=self.device) < options.label_dropout
+                told["label"] = self.labels[chosen].masked_fill(untold, len(self.corpus.classes))
         maskable = protect(count, tokens.size(1), objective.context, objective.context_mode, generator)
         if len(self.unmaskable):
             maskable &= ~torch.isin(tokens, self.unmaskable)
-        return tokens, maskable if real is None else maskable & real, real
+        return tokens, maskable & told["attention"] if told else maskable, told
 
-    def _texts(self) -> tuple[list[str], list[str]]:
-        """The texts to train on, and those held out. Raises TdiffError where there is none of either."""
-        before, after = self.corpus.split_texts(self.settings.data.held_out)
+    def _encoded(self, places: Sequence[int]) -> list[Tensor]:
+        """The tokens of some texts, by their numbers."""
+        return [self.tokenizer.encode(self.corpus.texts[n], "the corpus") for n in places]
+
+    def _texts(self) -> tuple[list[int], list[int]]:
+        """The texts to train on, and those held out, by their numbers. Raises TdiffError where there is none of one."""
+        before, after = self.corpus.split_places(self.settings.data.held_out)
         if not before or not after:
             raise TdiffError(
                 f"{self.corpus.name} has {len(self.corpus.texts):,} text, too few to hold some out with data.rows "
@@ -232,15 +247,19 @@ class Job:
             if stop():
                 raise _Stopped
 
-        ids, window = self.held_out, self.settings.model.window
+        ids, window, labels = self.held_out, self.settings.model.window, None
         if isinstance(ids, list):
             wanted = len(ids) if limit is None else max(1, limit * len(ids) // max(1, sum(map(len, ids))))
-            ids = [ids[n] for n in torch.linspace(0, len(ids) - 1, min(wanted, len(ids))).long().tolist()]
+            some = torch.linspace(0, len(ids) - 1, min(wanted, len(ids))).long().tolist()
+            ids = [ids[n] for n in some]
+            labels = [self.held_out_labels[n] for n in some] if self.held_out_labels else None
         elif limit is not None and limit < len(ids):
             rows = ids[: len(ids) // window * window].view(-1, window)
             ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
         try:
-            result = score(self.average, ids, self.tokenizer.lengths, draws=2, least=LEAST_DRAWS, progress=ask)
+            result = score(
+                self.average, ids, self.tokenizer.lengths, draws=2, least=LEAST_DRAWS, progress=ask, labels=labels
+            )
         except _Stopped:
             return
         yield records.Eval(
@@ -286,7 +305,15 @@ class Job:
             held_out=data.held_out,
             decoding=self.settings.train.decoding,
             rows=data.rows,
+            classes=self.corpus.classes if data.classes else (),
+            counts=self._counts() if data.classes else (),
+            label_field=data.label_field,
         )
+
+    def _counts(self) -> tuple[int, ...]:
+        """Texts of each class in the training part."""
+        counted = Counter(self.corpus.labels[n] for n in self._texts()[0])
+        return tuple(counted[name] for name in self.corpus.classes)
 
     def start_record(self) -> records.Start:
         """The run's first record."""

@@ -42,6 +42,8 @@ class Shape:
     """The output matrix is the token embedding, scaled."""
     self_conditioning: bool = False
     """A second pass sees what the first one proposed."""
+    classes: int = 0
+    """Classes of texts that it may be told of."""
 
 
 def norm(x: Tensor) -> Tensor:
@@ -181,6 +183,8 @@ class Transformer(nn.Module):
         self.shape, self.dropout = shape, dropout
         self.token_emb = nn.Embedding(shape.vocab_size, shape.width)
         self.time_emb = Time(shape.width, shape.timesteps) if shape.time_conditioning else None
+        # One more for a text of which nothing is told.
+        self.label_emb = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
         self.place_emb = nn.Embedding(shape.window, shape.width) if shape.classic else None
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm_out = _norm(shape)
@@ -210,6 +214,8 @@ class Transformer(nn.Module):
                 nn.init.zeros_(next(zero.parameters(recurse=False)))
         if self.place_emb is not None:
             nn.init.normal_(self.place_emb.weight, generator=generator)
+        if self.label_emb is not None:
+            nn.init.zeros_(self.label_emb.weight)
         for name, weight in self.blocks.named_parameters():
             if weight.ndim < 2:  # gains and shifts of the classic norms, which begin as they are
                 continue
@@ -220,7 +226,12 @@ class Transformer(nn.Module):
                 nn.init.uniform_(weight, -bound, bound, generator=generator)
 
     def trunk(
-        self, tokens: Tensor, share: Tensor, attention: Tensor | None = None, guess: Tensor | None = None
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
+        guess: Tensor | None = None,
     ) -> Tensor:
         """Features (B, L, width) of `tokens` (B, L): all but the head. `guess` (B, L, width) is added first."""
         length = tokens.size(1)
@@ -229,6 +240,9 @@ class Transformer(nn.Module):
             x = x + guess
         if self.time_emb is not None:
             x = x + self.time_emb(share)
+        if self.label_emb is not None:
+            none = torch.full((len(tokens),), self.shape.classes, device=tokens.device)
+            x = x + self.label_emb(none if label is None else label)[:, None]
         if self.place_emb is not None:
             x = x + self.place_emb.weight[:length]
         x = norm(x)
@@ -241,20 +255,28 @@ class Transformer(nn.Module):
         out: Tensor = self.norm_out(x)
         return out
 
-    def forward(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        where: Tensor,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
         """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true.
 
         `tokens` (B, L) int64 with L <= window; `share` (B,) float32, see `Time`; `attention` (B, L) bool, false at
-        padding, which no place attends to. The head is computed at those places only. In training, a model with
-        self-conditioning sees what it proposed in half of the calls, by torch's own random numbers.
+        padding, which no place attends to; `label` (B,) int64, the class of each text, one above the last for none. The
+        head is computed at those places only. In training, a model with self-conditioning sees what it proposed in half
+        of the calls, by torch's own random numbers.
         """
         guess = None
         if self.feedback is not None and not (self.training and bool(torch.rand(()) < 0.5)):
             with torch.no_grad():  # the first pass is not trained through (Chen et al. 2022)
-                proposed = self._at(tokens, share, where, attention).softmax(-1)
+                proposed = self._at(tokens, share, where, attention, label).softmax(-1)
             seen = self.feedback(proposed)
             guess = seen.new_zeros(*tokens.shape, seen.size(-1)).index_put(where.nonzero(as_tuple=True), seen)
-        return self._at(tokens, share, where, attention, guess)
+        return self._at(tokens, share, where, attention, label, guess)
 
     def _at(self, tokens: Tensor, share: Tensor, where: Tensor, *more: Tensor | None) -> Tensor:
         logits: Tensor = self.output_head(self.trunk(tokens, share, *more)[where])

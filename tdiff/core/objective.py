@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,11 @@ from tdiff.core.denoise import Denoiser
 from tdiff.core.schedules import Schedule
 from tdiff.errors import TdiffError
 
+Told = Mapping[str, Tensor]
+"""What a denoiser takes besides tokens and time, by its name there: a row, or a number, for each row of a batch.
+
+`attention` (B, L) bool, false at padding; `label` (B,) int64, the class of each text.
+"""
 _FIRST_TIME = 1e-3  # continuous time starts here: the weight 1/t has no bound at 0
 
 
@@ -71,7 +76,7 @@ def bound(
     generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
-    attention: Tensor | None = None,
+    told: Told | None = None,
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
     `together` for all.
@@ -80,9 +85,9 @@ def bound(
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
     hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked, and of `attention` (B, L) bool, false at padding, where it is given.
+    masked, and what is `told` of the rows besides.
     """
-    ask = _asking(denoiser, attention)
+    ask = _asking(denoiser, told)
     u = times(len(tokens), generator, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
@@ -109,10 +114,10 @@ def bound(
     )
 
 
-def _asking(denoiser: Denoiser, attention: Tensor | None) -> Callable[..., Tensor]:
-    """The denoiser, told of padding where there is some."""
-    padded: Callable[..., Tensor] = denoiser
-    return denoiser if attention is None else functools.partial(padded, attention=attention)
+def _asking(denoiser: Denoiser, told: Told | None) -> Callable[..., Tensor]:
+    """The denoiser, told what there is to tell of the rows."""
+    willing: Callable[..., Tensor] = denoiser
+    return functools.partial(willing, **told) if told else denoiser
 
 
 def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
@@ -155,14 +160,14 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
-    attention: Tensor | None = None,
+    told: Told | None = None,
 ) -> Likelihood:
     """Estimate the bound of `tokens` (n, L) with exact-count masks.
 
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
     stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
-    `attention` (n, L) bool is false at padding, where there is some.
+    `told` is of the n texts.
     Raises TdiffError for a text with no maskable place.
     """
     total = maskable.sum(1).cpu()
@@ -185,7 +190,7 @@ def likelihood(
         order = noise.uniform(seed, 0, noise.EVALUATION, names, places).masked_fill(~may, 2.0)
         masked = (order.argsort(1).argsort(1) < count[part, None].to(device)) & may
         share = (count / total[text])[part].float().to(device)
-        ask = _asking(denoiser, None if attention is None else attention[text[part]])
+        ask = _asking(denoiser, {name: of_all[text[part]] for name, of_all in (told or {}).items()})
         logits = ask(rows.masked_fill(masked, denoiser.mask_id), share, masked)
         row_sum = _by_row(F.cross_entropy(logits, rows[masked], reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]

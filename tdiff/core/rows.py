@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def padded(texts: Sequence[Tensor], window: int, filler: int) -> tuple[Tensor, Tensor]:
-    """Rows (N, W) int64 of the texts' ids, and where they are text (N, W) bool; W is the longest row, at most `window`.
+class Rows(NamedTuple):
+    """Padded rows."""
+
+    tokens: Tensor
+    """(N, W) int64."""
+    real: Tensor
+    """(N, W) bool: where they are text and not padding."""
+    text: Tensor
+    """(N,) int64: the number of the text that each is of."""
+
+
+def padded(texts: Sequence[Tensor], window: int, filler: int) -> Rows:
+    """The texts' ids as rows; W is the longest row, at most `window`.
 
     A text longer than the window goes on in the next row; an empty one has none. Padding holds `filler`.
     """
-    pieces = [text[start : start + window] for text in texts for start in range(0, len(text), window)]
+    cut = [(n, text[at : at + window]) for n, text in enumerate(texts) for at in range(0, len(text), window)]
+    pieces = [piece for _, piece in cut]
     longest = max(map(len, pieces), default=0)
     rows = torch.full((len(pieces), longest), filler)
     lengths = torch.tensor([len(piece) for piece in pieces], dtype=torch.int64)
     real = torch.arange(longest) < lengths[:, None]
     if pieces:
         rows[real] = torch.cat(pieces)
-    return rows, real
+    return Rows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))

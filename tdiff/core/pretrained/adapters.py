@@ -28,7 +28,8 @@ from tdiff.errors import TdiffError
 
 SIDECAR = "tdiff.json"
 """What tdiff knows of such a model that transformers has no place for."""
-_TIME = "time.safetensors"
+_TOLD = "told.safetensors"
+"""The weights by which it is told the time and of classes."""
 _SCRATCH = ".model."
 _UNSAID = 1024
 """Places of a causal model that says nothing of how far it sees."""
@@ -59,20 +60,20 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     window, timed = ours.get("window", 0), ours.get("time_conditioning", False)
     if not isinstance(window, int) or not isinstance(timed, bool):
         raise TdiffError(f"model config {str(folder / SIDECAR)!r}: window and time_conditioning cannot be that")
+    origin = read_origin(ours, folder / SIDECAR) if ours else None
     network: CausalLM | MaskedLM
     with hub.one_line(f"{what} and cannot be asked for the tokens of a text"):
         if causal:
             network = CausalLM(model, tokenizer, hub.positions(settings) or _UNSAID, window).to(device)
         else:
-            network = MaskedLM(model, tokenizer, window, timed).to(device)
-    if isinstance(network, MaskedLM) and network.time is not None:
-        put_weights(network.time, read_tensors(folder / _TIME), folder / _TIME)
-        network.time.requires_grad_(False)
+            network = MaskedLM(model, tokenizer, window, timed, len(origin.classes) if origin else 0).to(device)
+    if isinstance(network, MaskedLM) and (own := network.beside()):
+        put_weights(own, read_tensors(folder / _TOLD), folder / _TOLD)
+        own.requires_grad_(False)
     step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-    own = hub_files.repository(folder) or folder.resolve().name
-    label = f"{folder.resolve().parent.name}/{folder.name}" if step else own
-    if ours:
-        origin = read_origin(ours, folder / SIDECAR)
+    name = hub_files.repository(folder) or folder.resolve().name
+    label = f"{folder.resolve().parent.name}/{folder.name}" if step else name
+    if origin is not None:
         label = folder.resolve().parent.name if folder.name == "model" else label
     else:
         origin = _origin(int(step[1]) if step else 0, network.shape.window // 2 if causal else _OVERLAP)
@@ -103,9 +104,9 @@ def save(
         (written / "config.json").write_text(json.dumps(config | network.own_dropout, indent=2) + "\n", "utf-8")
         tokenizer.save(written)
         timed = isinstance(network, MaskedLM) and network.time is not None
-        if isinstance(network, MaskedLM) and network.time is not None:
-            tensors = {name: p.detach().cpu().contiguous() for name, p in network.time.named_parameters()}
-            (written / _TIME).write_bytes(to_bytes(tensors, {"format": "pt"}))
+        if isinstance(network, MaskedLM) and (own := network.beside()):
+            tensors = {name: p.detach().cpu().contiguous() for name, p in own.named_parameters()}
+            (written / _TOLD).write_bytes(to_bytes(tensors, {"format": "pt"}))
         ours = {
             "origin": dataclasses.asdict(origin),
             "window": network.shape.window,

@@ -46,7 +46,7 @@ _TOKENIZER = (
     "vocab.txt",
     "merges.txt",
 )
-_OURS = ("tdiff.json", "time.safetensors")  # what tdiff keeps beside a model of another make
+_OURS = ("tdiff.json", "told.safetensors")  # what tdiff keeps beside a model of another make
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 Progress = Callable[[int, int], None]

@@ -56,16 +56,21 @@ class MaskedLM(Borrowed):
     begin: Tensor
     end: Tensor
 
-    def __init__(self, model: Any, tokenizer: HubTokenizer, window: int = 0, timed: bool = False) -> None:
+    def __init__(
+        self, model: Any, tokenizer: HubTokenizer, window: int = 0, timed: bool = False, classes: int = 0
+    ) -> None:
         """Asks the model for a few tokens, to learn how far its positions reach, and whether places can be left out.
 
-        It is asked for `window` places of text at most, or for as many as it sees; `timed` gives it the time. Raises
+        It is asked for `window` places of text at most, or for as many as it sees; `timed` gives it the time,
+        and it is told of `classes` of texts. Raises
         ValueError for more than it sees, and any exception where it does not give logits.
         """
         super().__init__(model)
         self.time: Time | None = None
+        self.labels: nn.Embedding | None = None
         if timed:
             self.tell_time()
+        self.tell_classes(classes)
         size, device = len(tokenizer), next(model.parameters()).device
         suppress = torch.zeros(size)
         suppress[list(tokenizer.suppressed)] = -torch.inf
@@ -101,6 +106,19 @@ class MaskedLM(Borrowed):
         if generator is not None:
             self.time.initialise(generator)
 
+    def tell_classes(self, count: int) -> None:
+        """Have it told of so many classes from now on, by weights that change nothing yet; 0: of none."""
+        table = self.model.get_input_embeddings().weight
+        self.labels = nn.Embedding(count + 1, table.size(1), device=table.device) if count else None
+        if self.labels is not None:
+            nn.init.zeros_(self.labels.weight)
+
+    def beside(self) -> nn.ModuleDict | None:
+        """What tells it the time and of classes, which is no part of the model of transformers; None for nothing."""
+        parts = {"time": self.time, "labels": self.labels}
+        there = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+        return there if len(there) else None
+
     def ignores_padding(self) -> bool:
         """Whether padding changes nothing of what it says of a text, as is tried here; some kinds know no padding."""
         tokens = torch.full((1, 6), self.mask_id, device=self.suppress.device)
@@ -113,15 +131,28 @@ class MaskedLM(Borrowed):
             self.train(training)
         return torch.allclose(short, padded, rtol=1e-3, atol=1e-3)
 
-    def forward(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        where: Tensor,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
         """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
 
-        `share` (B,) is the time; `attention` (B, L) bool is false at padding, which no place attends to.
+        `share` (B,) is the time; `attention` (B, L) bool is false at padding, which no place attends to; `label` (B,)
+        int64 is the class of each text, one above the last for none.
         """
-        return self._logits(tokens, where, share, attention).float() + self.suppress
+        return self._logits(tokens, where, share, attention, label).float() + self.suppress
 
     def _logits(
-        self, tokens: Tensor, where: Tensor, share: Tensor | None = None, attention: Tensor | None = None
+        self,
+        tokens: Tensor,
+        where: Tensor,
+        share: Tensor | None = None,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
     ) -> Tensor:
         framed, wanted, attention = self._framed(tokens, where, attention)
         more: dict[str, Any] = {"input_ids": framed}
@@ -129,8 +160,8 @@ class MaskedLM(Borrowed):
             more["attention_mask"] = attention.long()
         with ExitStack() as hooks:
             # For this call alone: a hook that stayed would, in a copy of this model, look at the original.
-            if self.time is not None and share is not None:
-                told = self.time(share)
+            told = self._told(len(tokens), share, label)
+            if told is not None:
                 table = self.model.get_input_embeddings()
                 hooks.callback(table.register_forward_hook(lambda _module, _given, output: output + told).remove)
             if not self.narrow:
@@ -144,6 +175,15 @@ class MaskedLM(Borrowed):
             # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
             hooks.callback(self.model.base_model.register_forward_hook(leave_out).remove)
             return self.model(**more, return_dict=True).logits[0]  # type: ignore[no-any-return]
+
+    def _told(self, rows: int, share: Tensor | None, label: Tensor | None) -> Tensor | None:
+        """What is added to the embedding at every place, (B, 1, width); None for nothing."""
+        told: Tensor | None = self.time(share) if self.time is not None and share is not None else None
+        if self.labels is not None:
+            none = torch.full((rows,), self.labels.num_embeddings - 1, device=self.labels.weight.device)
+            kind: Tensor = self.labels(none if label is None else label)
+            told = kind[:, None] if told is None else told + kind[:, None]
+        return told
 
     def _framed(self, tokens: Tensor, where: Tensor, attention: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """The same with what stands around a text; behind a padded one its end comes before the padding."""
