@@ -1,0 +1,271 @@
+"""Which class a text is of, by Bayes: the bound of the text's likelihood under each class, all on the same masks.
+
+A mask is hard or easy whatever the class, so the difference between two classes on one mask varies far less than
+either. Draws are added until the decision is sure, or there are as many as were allowed. Nothing here reads files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tdiff.core import noise
+from tdiff.core.rows import padded
+from tdiff.errors import TdiffError
+
+Ask = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(tokens (R, L), share (R,), where (R, L), attention (R, L), label (R,)) -> logits (N, V) at the N places, row by row,
+of each row under the class that its label is."""
+ROUND = 4
+"""Draws of each text between two looks at whether it is decided ..."""
+LEAST = 8
+"""... and before the first: of fewer, skewed as they are, the spread is not known."""
+_PLACES = 1 << 14  # of a batch: more would not be quicker
+_GROUP = 32  # texts that are weighed together
+_SPREAD = 0.7  # where the boundary is tightest: after about two rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of a text."""
+
+    label: int
+    """The likeliest class."""
+    posterior: tuple[float, ...]
+    """The probability of each class."""
+    interval: tuple[float, float]
+    """95% interval of that of `label`, of the draws alone: another set of masks would give another number."""
+    nats: tuple[float, ...]
+    """Of the whole text under each class: the mean of its draws."""
+    draws: int
+    sure: bool
+    """Whether the draws ended because the class was decided, and not because there were to be no more."""
+    contributions: Tensor | None = None
+    """(L,) float64: what each token adds to the log odds of `label` against the next likeliest class, priors apart."""
+
+
+@dataclass(slots=True)
+class _Case:
+    """A text that is weighed."""
+
+    tokens: Tensor
+    """(W, L) int64: its windows."""
+    maskable: Tensor
+    """(W, L) bool."""
+    real: Tensor
+    """(W, L) bool: not padding."""
+    name: int
+    """For the noise."""
+    nats: list[Tensor] = field(default_factory=list)
+    """(C,) float64 of each draw."""
+    shares: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(C, W, L) float64: nats of each place, summed over the draws."""
+    sure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A mask of one window."""
+
+    case: _Case
+    draw: int
+    """Of this round."""
+    window: int
+    masked: Tensor
+    """(L,) bool."""
+    weight: float
+    """L / l, of maskable places."""
+    length: int
+    """Places that are not padding."""
+
+
+def weigh(
+    ask: Ask,
+    texts: Sequence[Tensor],
+    priors: Sequence[float],
+    *,
+    window: int,
+    mask_id: int,
+    unmaskable: Sequence[int] = (),
+    confidence: float = 0.99,
+    most_draws: int = 64,
+    seed: int = 0,
+    temperature: float = 1.0,
+    explain: bool = False,
+    device: str | torch.device = "cpu",
+    first: int = 0,
+) -> Iterator[Verdict]:
+    """Verdicts on texts of ids (L,), in their order; longer ones than `window` are weighed in windows, summed.
+
+    A draw masks l places of a window, l spread evenly over 1..L by a low-discrepancy sequence, and its summed -log p
+    weighs L/l: minus the bound in expectation, as in `objective.likelihood`. Draws come in rounds, all classes on the
+    same masks; a text is done when the likeliest class has stayed so beyond chance, `confidence` allowing for all the
+    looks that are taken (see `decided`), or after `most_draws`. `temperature` divides the log-likelihoods, which sums
+    of nats over a long text want: the model's errors add up like its evidence. `first` numbers the texts for the noise.
+    `unmaskable` are ids that are never masked. Raises TdiffError for a text without a place to mask.
+    """
+    prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in priors], dtype=torch.float64)
+    for start in range(0, len(texts), _GROUP):
+        cases = [
+            _case(ids, window, mask_id, unmaskable, first + start + n)
+            for n, ids in enumerate(texts[start : start + _GROUP])
+        ]
+        while waiting := [case for case in cases if not case.sure and len(case.nats) < most_draws]:
+            count = min(ROUND, most_draws - max(len(case.nats) for case in waiting))
+            _draw(ask, waiting, count, len(priors), mask_id, seed, device, explain)
+            for case in waiting:
+                case.sure = _decided(case, prior, temperature, confidence)
+        for case in cases:
+            yield _verdict(case, prior, temperature, explain)
+
+
+def decided(differences: Tensor, alpha: float) -> bool:
+    """Whether the mean of `differences` (n,) is on one side of zero, at level `alpha` however often one looks.
+
+    The boundary of a normal mixture (Robbins 1970; Howard et al. 2021, arXiv:1810.08240, eq. 14), with the deviation
+    estimated and, as it is from few, widened as Student's t is.
+    """
+    n = len(differences)
+    if n < LEAST:
+        return False
+    deviation = float(differences.std()) * _widened(n)
+    limit = deviation / n * math.sqrt((n + _SPREAD) * math.log((n + _SPREAD) / (_SPREAD * alpha**2)))
+    return abs(float(differences.mean())) > limit
+
+
+def _widened(n: int) -> float:
+    """Student's t at 99.5% with n - 1 degrees of freedom over the normal quantile, nearly (Cornish and Fisher)."""
+    z, v = 2.5758, n - 1
+    return 1 + (z**2 + 1) / (4 * v) + (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)
+
+
+def _case(ids: Tensor, window: int, mask_id: int, unmaskable: Sequence[int], name: int) -> _Case:
+    tokens, real, _ = padded([ids], window, mask_id)
+    maskable = real & ~torch.isin(tokens, torch.tensor(unmaskable, dtype=torch.int64))
+    some = maskable.any(1)
+    if not bool(some.any()):
+        raise TdiffError("a text with no token that may be masked is of no class")
+    return _Case(tokens[some], maskable[some], real[some], name)
+
+
+def _level(draw: int) -> float:
+    """The van der Corput sequence in base 2: any stretch of it is spread evenly over [0, 1)."""
+    return int(f"{draw:032b}"[::-1], 2) / 2**32
+
+
+def _draw(
+    ask: Ask,
+    cases: Sequence[_Case],
+    count: int,
+    classes: int,
+    mask_id: int,
+    seed: int,
+    device: str | torch.device,
+    explain: bool,
+) -> None:
+    """Add `count` draws to each of the cases."""
+    rows = [_row(case, n, w, seed) for case in cases for n in range(count) for w in range(len(case.tokens))]
+    found = {id(case): torch.zeros(count, classes, dtype=torch.float64) for case in cases}
+    if explain:
+        for case in cases:
+            if not case.shares.numel():
+                case.shares = torch.zeros(classes, *case.tokens.shape, dtype=torch.float64)
+    rows.sort(key=lambda row: row.length)  # so that little is padding
+    for batch in _batches(rows, classes):
+        longest = batch[-1].length
+        tokens = torch.stack([row.case.tokens[row.window, :longest] for row in batch])
+        real = torch.stack([row.case.real[row.window, :longest] for row in batch])
+        may = torch.stack([row.case.maskable[row.window, :longest] for row in batch])
+        masked = torch.stack([row.masked[:longest] for row in batch])
+        canvas, share = tokens.masked_fill(masked, mask_id), (masked.sum(1) / may.sum(1)).float()
+        label = torch.arange(classes).repeat_interleave(len(batch))
+        with torch.inference_mode():
+            logits = ask(
+                canvas.repeat(classes, 1).to(device),
+                share.repeat(classes).to(device),
+                masked.repeat(classes, 1).to(device),
+                real.repeat(classes, 1).to(device),
+                label.to(device),
+            )
+            target = tokens.to(device)[masked.to(device)].repeat(classes)
+            nats = F.cross_entropy(logits, target, reduction="none").double().cpu()
+        weight = torch.tensor([row.weight for row in batch], dtype=torch.float64)
+        places = torch.zeros(classes, *masked.shape, dtype=torch.float64)
+        places[masked.expand(classes, -1, -1)] = nats
+        places = places * weight[:, None]
+        for n, row in enumerate(batch):
+            found[id(row.case)][row.draw] += places[:, n].sum(-1)
+            if explain:
+                row.case.shares[:, row.window, :longest] += places[:, n]
+    for case in cases:
+        case.nats += list(found[id(case)])
+
+
+def _row(case: _Case, draw: int, window: int, seed: int) -> _Row:
+    """A mask for a window of a case, its `draw`-th of this round."""
+    may, number = case.maskable[window], len(case.nats) + draw
+    name = torch.tensor([[noise.mix(seed, case.name, window)]])
+    shift = float(noise.uniform(seed, 0, noise.EVALUATION, name, torch.tensor([may.numel()])))
+    total = int(may.sum())
+    count = 1 + int((_level(number) + shift) % 1.0 * total)
+    order = noise.uniform(seed, 1 + number, noise.EVALUATION, name, torch.arange(may.numel()))[0].masked_fill(~may, 2.0)
+    masked = (order.argsort().argsort() < count) & may
+    return _Row(case, draw, window, masked, total / count, int(case.real[window].sum()))
+
+
+def _batches(rows: Sequence[_Row], classes: int) -> Iterator[Sequence[_Row]]:
+    """Rows, the shortest first, as many together as a batch may have places of all classes."""
+    start = 0
+    while start < len(rows):
+        end = start + 1
+        while end < len(rows) and (end + 1 - start) * rows[end].length * classes <= _PLACES:
+            end += 1
+        yield rows[start:end]
+        start = end
+
+
+def _scores(case: _Case, prior: Tensor, temperature: float) -> Tensor:
+    """(C,): the log of what is proportional to the posterior."""
+    return prior - torch.stack(case.nats).mean(0) / temperature
+
+
+def _decided(case: _Case, prior: Tensor, temperature: float, confidence: float) -> bool:
+    """Whether the likeliest class is so beyond chance, against each of the others."""
+    drawn, best = torch.stack(case.nats), int(_scores(case, prior, temperature).argmax())
+    others = [c for c in range(len(prior)) if c != best and prior[c] > -math.inf]
+    alpha = (1 - confidence) / max(1, len(others))
+    return confidence < 1 and all(
+        decided((drawn[:, c] - drawn[:, best]) / temperature + prior[best] - prior[c], alpha) for c in others
+    )
+
+
+def _verdict(case: _Case, prior: Tensor, temperature: float, explain: bool) -> Verdict:
+    drawn, scores = torch.stack(case.nats), _scores(case, prior, temperature)
+    posterior = scores.softmax(0)
+    best = int(posterior.argmax())
+    # By the delta method from the log odds against all the rest.
+    gradient = posterior.clone()
+    gradient[best] -= 1.0
+    spread = (drawn / temperature * (gradient / max(1e-12, 1 - float(posterior[best])))).sum(1)
+    error = float(spread.std()) / math.sqrt(len(drawn)) if len(drawn) > 1 else math.inf
+    odds = float(posterior[best].clamp(1e-300, 1 - 1e-16).logit())
+    low, high = (1 / (1 + math.exp(-min(700.0, max(-700.0, odds + side * 1.96 * error)))) for side in (-1, 1))
+    contributions = None
+    if explain:
+        second = int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
+        gap = (case.shares[second] - case.shares[best]) / len(drawn) / temperature
+        contributions = gap[case.real]
+    return Verdict(
+        best,
+        tuple(posterior.tolist()),
+        (low, high),
+        tuple(drawn.mean(0).tolist()),
+        len(drawn),
+        case.sure,
+        contributions,
+    )
