@@ -148,6 +148,9 @@ class Resume:
     step: int
     pid: int
     host: str
+    steps: int | None = None
+    """The budget from now on, as in `Start`; None where it is the clock, or a log of an older version."""
+    minutes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from ptys import Pty
 from tdiff import runs
 from tdiff.config import Settings
 from tdiff.core import corpora
-from tdiff.records import End, Eval, Sample, Start, Train
+from tdiff.records import End, Eval, Resume, Sample, Start, Train
 from tdiff.runs import Run
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
@@ -295,6 +295,7 @@ def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
     run = runs.find_run("r")
     assert run.settings() == replace(before, train=replace(before.train, steps=4))
     assert run.history()[-1].step == 4
+    assert [record.steps for record in run.history() if isinstance(record, Resume)] == [4]
     rates = [record.lr for record in run.history() if isinstance(record, Train)]
     assert rates[-1] < before.train.lr
     assert "is finished (step 4)" in cli_fast("train", "--resume=r").refused()

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -543,3 +544,10 @@ def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
         story.traced(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
     assert story.traced_lines == 60 and len(story.trace) < 30
     assert story.trace[-2].seed == 29
+
+
+def test_a_run_that_was_given_another_end_counts_to_that_one():
+    story = told(start(), train(1), resume(1))
+    assert story.total == start().steps
+    assert told(start(), train(1), replace(resume(1), steps=900)).total == 900
+    assert told(start(), train(1), replace(resume(1), minutes=5.0)).total is None

@@ -46,7 +46,14 @@ def train(
 
 def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records.Event]:
     if resume:
-        yield records.Resume(time=time.time(), step=job.step, pid=os.getpid(), host=platform.node())
+        yield records.Resume(
+            time=time.time(),
+            step=job.step,
+            pid=os.getpid(),
+            host=platform.node(),
+            steps=job.total_steps or None,
+            minutes=job.settings.train.minutes or None,
+        )
     else:
         yield job.start_record()
         job.save()

@@ -269,6 +269,8 @@ class Story:
         if isinstance(event, Resume):
             self._drop_after(event.step)
             self.step = event.step
+            if event.steps or event.minutes:  # it may have been given another end
+                self.total = event.steps or None
         self._timed, self._epoch = True, 0.0
         self._seen(event.time)
         self._take(event)
