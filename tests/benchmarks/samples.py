@@ -48,7 +48,7 @@ def main() -> None:
     training, held_out = corpus_of(model, (), None).split(model.origin.held_out)
     judge, vocabulary = Judge(training), set(words(training))
     rules = {
-        "default": DecodeSettings(seed=given.seed),
+        "default": model.decode_settings({}, given.seed),
         "tiny-diffusion's rule": DecodeSettings(decoder="confidence", threshold=0.9, temperature=0.0, seed=given.seed),
     }
     for name, settings in rules.items():
