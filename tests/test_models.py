@@ -447,7 +447,7 @@ def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
     first = model.output_head(model.trunk(tokens, share))[where] + model.suppress
     guess = torch.zeros(2, 24, 16)
     guess[where] = first.softmax(-1) @ model.feedback.weight.T
-    expected = model.output_head(model.trunk(tokens, share, None, guess))[where] + model.suppress
+    expected = model.output_head(model.trunk(tokens, share, guess=guess))[where] + model.suppress
     torch.testing.assert_close(model(tokens, share, where), expected)
     assert not torch.allclose(first[:, :10], expected[:, :10])
 
