@@ -106,6 +106,16 @@ def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
     return folder
 
 
+class Hostile:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.mkdir, (self.target,)
+
+
 def rewrite(path: Path, **values) -> None:
     """Change fields of a JSON file; None takes one away."""
     table = json.loads(path.read_text()) | values

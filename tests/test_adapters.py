@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import environment
-from hub_zoo import make, rewrite
+from hub_zoo import Hostile, make, rewrite
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -138,16 +138,6 @@ def test_weights_that_are_not_finite_are_refused(folder, refusal):
     weights["bert.encoder.layer.0.output.dense.weight"][3, 3] = float("nan")
     save_file(weights, path, {"format": "pt"})
     assert "bert.encoder.layer.0.output.dense.weight holds numbers that are not finite" in refusal()
-
-
-class Hostile:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return Path.mkdir, (self.target,)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import words
-from hub_zoo import rewrite
+from hub_zoo import Hostile, rewrite
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -440,16 +440,6 @@ def test_damaged_weights_are_refused(keep, folder, refusal):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     assert "model.safetensors' are damaged or not safetensors" in refusal()
-
-
-class Hostile:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return Path.mkdir, (self.target,)
 
 
 def test_pickled_weights_are_refused_and_nothing_of_them_is_run(folder, refusal, tmp_path):

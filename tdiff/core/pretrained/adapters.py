@@ -21,6 +21,7 @@ from safetensors.torch import save as to_bytes
 from tdiff.config import LEFT_TO_RIGHT, decoding
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
 from tdiff.core.pretrained import hub, hub_files, mdlm
+from tdiff.core.pretrained.borrowed import origin_unknown
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.core.pretrained.masked_lm import MaskedLM
@@ -76,7 +77,7 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     if origin is not None:
         label = folder.resolve().parent.name if folder.name == "model" else label
     else:
-        origin = _origin(int(step[1]) if step else 0, network.shape.window // 2 if causal else _OVERLAP)
+        origin = origin_unknown(network.shape.window // 2 if causal else _OVERLAP, int(step[1]) if step else 0)
     if causal:
         ways = origin.decoding or (f"decoder={LEFT_TO_RIGHT}",)
         if decoding(ways)["decoder"] != LEFT_TO_RIGHT:
@@ -119,21 +120,6 @@ def save(
                 os.fsync(whole.fileno())
             file.chmod(0o644)  # what is made in a scratch folder is for its owner alone
             file.replace(folder / file.name)
-
-
-def _origin(steps: int, context: int) -> Origin:
-    return Origin(
-        corpus="",
-        sources=(),
-        text_field="text",
-        timesteps=0,
-        schedule="linear",
-        context=context,
-        context_mode="random",
-        openings=(),
-        steps=steps,
-        tokens=0,
-    )
 
 
 def _settings(what: str, config: dict[str, Any]) -> Any:

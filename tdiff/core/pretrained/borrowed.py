@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from tdiff.core.checkpoint import Origin
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -17,6 +19,22 @@ class Extent:
     suppressed: tuple[int, ...]
     window: int
     """Places of text that it sees at once."""
+
+
+def origin_unknown(context: int, steps: int = 0) -> Origin:
+    """What is remembered of a training elsewhere: nothing but its steps, if that. `context` is for a sliding canvas."""
+    return Origin(
+        corpus="",
+        sources=(),
+        text_field="text",
+        timesteps=0,
+        schedule="linear",
+        context=context,
+        context_mode="random",
+        openings=(),
+        steps=steps,
+        tokens=0,
+    )
 
 
 class Borrowed(nn.Module):

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.config import MOST
-from tdiff.core.checkpoint import LoadedModel, Origin, read_tensors
+from tdiff.core.checkpoint import LoadedModel, read_tensors
 from tdiff.core.models import rotary
 from tdiff.core.pretrained import hub, hub_files
-from tdiff.core.pretrained.borrowed import Extent
+from tdiff.core.pretrained.borrowed import Extent, origin_unknown
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
@@ -156,7 +156,7 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
     tensors.pop(_ROTARY, None)
     network = MDLM(sizes, {key: tensors.pop(key)[1] for key in list(tensors)}, tokenizer).to(device)
     label = hub_files.repository(folder) or folder.resolve().name
-    return LoadedModel(label, folder, network, tokenizer, _origin(sizes.window))
+    return LoadedModel(label, folder, network, tokenizer, origin_unknown(sizes.window // 2))
 
 
 def layout(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -292,19 +292,3 @@ def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) ->
             f"weights {str(tensors[_ROTARY][0])!r}: {_ROTARY} is not that of rotary positions of base {_BASE:g}, "
             "which MDLM has"
         )
-
-
-def _origin(window: int) -> Origin:
-    """Nothing of its corpus. Half a window is context for the next one, as in its authors' way beyond the window."""
-    return Origin(
-        corpus="",
-        sources=(),
-        text_field="text",
-        timesteps=0,
-        schedule="linear",
-        context=window // 2,
-        context_mode="random",
-        openings=(),
-        steps=0,
-        tokens=0,
-    )
