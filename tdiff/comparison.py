@@ -104,6 +104,12 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     for n, contender in enumerate(contenders):
         with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
             outcomes.append(run(contender, asked, judge, bar))
+        if not sys.stderr.isatty():  # where no bar is drawn, and it may take an hour
+            print(
+                f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     advice = advise(outcomes, asked)
     if html is not None:
         try:

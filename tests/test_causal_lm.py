@@ -298,6 +298,8 @@ def test_it_is_compared_with_a_masked_model_on_the_same_prompts(gpt, zoo, tmp_pa
         "--settings=decoder=schedule steps=4", "--device=cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # Where there is no bar, each is told of when it is done.
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["1/2", "2/2"]
     rows = json.loads(done.stdout)["outcomes"]
     assert [(row["model"], row["settings"]["decoder"]) for row in rows] == [
         ("roberta", "schedule"),
