@@ -13,15 +13,16 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from tdiff import templates
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_way, say
+from tdiff.kept import Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
 from tdiff.visible import json_visible, visible, visible_line
@@ -65,11 +66,13 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
         raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
     if output is not None:
-        _check_names(source, output)
+        check_names(source, output)
     lines = _read(source)
     DecodeSettings(**request.options)
-    done = _Done.of(output) if output is not None else _Done()
-    _same_input(done.lines, dict(lines), str(output))
+    done = Kept()
+    if output is not None:
+        done = Kept.of(output, _is_ours, "tdiff generate --input")
+        done.check_input({number: _said(text) for number, text in lines}, output)
     newest = done.lines[-1] if done.lines else None
     begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
     model = load(request)
@@ -116,6 +119,14 @@ def _read(source: str) -> list[tuple[int, str]]:
     if not lines:
         raise TdiffError(f"the input {source!r} holds no line")
     return lines
+
+
+def _said(text: str) -> Any:
+    """What a line says; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
@@ -192,80 +203,11 @@ def _stacked(canvases: list[Tensor]) -> Tensor:
     return torch.stack(canvases)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What an output holds already."""
-
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    size: int = 0
-    """Bytes of the whole lines."""
-
-    @classmethod
-    def of(cls, output: Path) -> _Done:
-        """Raises TdiffError where the file is not such an output."""
-        try:
-            data = output.read_bytes()
-        except FileNotFoundError:
-            return cls()
-        except OSError as why:
-            raise TdiffError(f"the output {str(output)!r} cannot be read: {why.strerror}") from None
-        size = data.rfind(b"\n") + 1
-        torn = data[size:]
-        try:
-            lines = [json.loads(line) for line in data[:size].splitlines()]
-        except (ValueError, RecursionError):
-            lines = [None]
-        numbers = [one["line"] for one in lines if _is_ours(one)]
-        # A torn last line must be the beginning of one of ours: else it is somebody's text, which is not ours to drop.
-        whole = len(set(numbers)) == len(lines) and torn[: len(_BEGINS)] == _BEGINS[: len(torn)]
-        if not whole:
-            raise TdiffError(
-                f"the output {str(output)!r} exists and is not one of tdiff generate --input; name another file"
-            )
-        return cls(lines, size)
-
-    def opened(self, output: Path) -> IO[str]:
-        """The file, ready for the next line: a torn last one is dropped."""
-        try:
-            file = output.open("r+" if output.exists() else "w", encoding="utf-8", newline="\n")
-            file.truncate(self.size)
-            file.seek(self.size)
-        except OSError as why:
-            raise TdiffError(f"the output {str(output)!r} cannot be written: {why.strerror}") from None
-        return file
-
-
-_BEGINS = b'{"line": '
-
-
 def _is_ours(line: Any) -> bool:
     match line:
         case {"line": int(), "input": _, "seed": int(), "decoder": str(), "settings": dict(), "tokens": int()}:
             return True
     return False
-
-
-def _check_names(source: str, output: Path) -> None:
-    """Raises TdiffError where the output is no file of its own."""
-    if str(output) == "-":
-        raise TdiffError("--output takes a file that can be gone on with; without it the texts go to stdout")
-    try:
-        same = source != "-" and output.samefile(source)
-    except OSError:
-        same = False
-    if same:
-        raise TdiffError(f"--output {str(output)!r} is the input itself: name another file")
-
-
-def _same_input(done: list[dict[str, Any]], lines: dict[int, str], output: str) -> None:
-    """Raises TdiffError where an output was begun from another input."""
-    for one in done:
-        try:
-            same = json.loads(lines[one["line"]]) == one["input"]
-        except (KeyError, ValueError, RecursionError):
-            same = False
-        if not same:
-            raise TdiffError(f"{output!r} was written from another input: its line {one['line']} is not there")
 
 
 def _same_settings(

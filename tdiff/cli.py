@@ -147,6 +147,12 @@ def train(
     label_field: Annotated[
         str | None, typer.Option(help="Field of .jsonl and .csv rows that holds the class. [label]")
     ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Train a model of each class, one after the other.")
+    ] = False,
+    eval_data: Annotated[
+        list[str] | None, typer.Option(help="Text to hold out, in place of a tenth; repeatable.")
+    ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="char, bpe:SIZE, ascii, or a tokenizer.json.")] = None,
     timesteps: Annotated[int | None, typer.Option(help="Time steps of the objective; 0: continuous time.")] = None,
     schedule: Annotated[
@@ -192,7 +198,8 @@ def train(
             "tokenizer": tokenizer,
             "label_field": label_field,
             "classes": True if classes else None,
-            "rows": "padded" if classes else None,
+            "rows": "padded" if classes or per_class else None,
+            "evaluation": eval_data or None,
         },
         "model": {"time_conditioning": time_conditioning, "window": window},
         "objective": {
@@ -228,6 +235,12 @@ def train(
                 "--epochs"
             )
         training.resume(resume, budget)
+    elif per_class:
+        from tdiff import per_class as each
+
+        if classes:
+            raise TdiffError("--classes is one model that knows the classes, --per-class one of each: choose one")
+        each.start(config, preset, run, layers)
     else:
         training.start(config, preset, run, layers)
 
@@ -389,6 +402,83 @@ def compare(
         judge=judge,
     )
     comparison.compare(request, as_json=as_json, html=html)
+
+
+@app.command()
+def classify(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to classify.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that knows classes; or, repeated, CLASS=MODEL: one of each class."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="bound (masked models), ar (causal ones) or cloze (a word to fill in). [as the model is]"),
+    ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="Texts: .jsonl, .csv, lines, a folder of files, or - ..."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="... verdicts as JSON lines; begun already, gone on with.")
+    ] = None,
+    evaluate_: Annotated[bool, typer.Option("--evaluate", help="Judge the verdicts by the labels of --input.")] = False,
+    limit: Annotated[int, typer.Option(help="Weigh so many of the input, drawn at random; 0: all.")] = 0,
+    confidence: Annotated[
+        float, typer.Option(help="Draw masks until a decision is so sure; 1: all of --max-draws.")
+    ] = 0.99,
+    max_draws: Annotated[int, typer.Option("--max-draws", help="Masks drawn for a text, at most.")] = 64,
+    abstain_below: Annotated[
+        float, typer.Option("--abstain-below", help="Say nothing where the probability is less.")
+    ] = 0.0,
+    explain: Annotated[bool, typer.Option("--explain", help="What each word adds to the log odds.")] = False,
+    priors: Annotated[
+        str | None, typer.Option(help="equal, or CLASS=SHARE,...: how common classes are. [as in training]")
+    ] = None,
+    words: Annotated[str | None, typer.Option(help='cloze: words of each class: "good=great,fine bad=awful".')] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="cloze: where the word goes. [{text} All in all, it was {mask}.]")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field of .jsonl and .csv rows that holds the text.")] = "text",
+    label_field: Annotated[str | None, typer.Option(help="--evaluate: the field that holds the class. [label]")] = None,
+    seed: Annotated[int, typer.Option(help="Of the masks, and of --limit.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32 or bfloat16, of products. [bfloat16 on cuda, else float32]")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text, or of the evaluation.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what --explain or --evaluate shows.")] = None,
+) -> None:
+    """Tell the class of texts, by Bayes on their likelihood bounds."""
+    from tdiff import classifiers, classifying
+
+    chosen = classifiers.Request(
+        models=model or (),
+        method=method,
+        priors=priors,
+        words=words,
+        pattern=pattern,
+        device=device,
+        precision=precision,
+    )
+    request = classifying.Request(
+        texts=texts or (),
+        model=chosen,
+        input=input_,
+        output=output,
+        text_field=text_field,
+        label_field=label_field,
+        evaluate=evaluate_,
+        limit=limit,
+        confidence=confidence,
+        max_draws=max_draws,
+        abstain_below=abstain_below,
+        explain=explain,
+        seed=seed,
+        as_json=as_json,
+        html=html,
+    )
+    classifying.classify(request)
 
 
 @app.command("import")

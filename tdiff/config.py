@@ -82,6 +82,10 @@ class DataSettings:
     """Tell the model the class of each text, so that it can write texts of a class and tell which one a text is of."""
     label_field: str = "label"
     """The field of rows that holds the class; files of a folder are of the class that the folder in it is called."""
+    only: str = ""
+    """Train on the texts of this class alone, the tokens being learnt from all: a model of several, one a class."""
+    evaluation: tuple[str, ...] = ()
+    """Files, folders or globs of text to hold out; none: the last tenth of the sources is."""
     held_out: Literal["tenth", "tuning"] = "tenth"
     """tenth: the last tenth. tuning: the last 5% of the rest, for choosing between models; the tenth stays unread."""
 
@@ -128,6 +132,9 @@ class ObjectiveSettings:
     mask_rate_per: Literal["row", "batch"] = "row"
     """Whether each row of a batch has a time of its own, spread evenly over the batch, or all have one
     (text-diffusion's, whose loss is the noisier for it)."""
+    contrast: float = 0.0
+    """With data.classes: weight, beside the bound, of telling a text's class from another by what is masked; twice the
+    work. 0: the classes' texts are described, and nothing is done to tell them apart."""
     least_masked: float = 0.0
     """Training draws only times at which at least this share is masked ..."""
     most_masked: float = 1.0
@@ -164,6 +171,9 @@ class TrainSettings:
     """Decoupled weight decay of the matrices."""
     dropout: float = 0.0
     """Share of the embedding, and of what attention and MLP write, that a step leaves out."""
+    calibrate: int = 200
+    """With data.classes: held-out texts by which it is found at the end how far the model's verdicts are to be trusted,
+    drawn at random; 0: none."""
     label_dropout: float = 0.1
     """With data.classes: share of rows of whose class the model is not told, so that it knows texts at large too."""
     beta2: float = 0.95
@@ -255,6 +265,10 @@ class Settings:
                 "objective.least_masked and objective.most_masked must be shares between 0 and 1, the first below the "
                 f"second; got {objective.least_masked} and {objective.most_masked}"
             )
+        if not 0 <= objective.contrast <= MOST:
+            raise TdiffError(f"objective.contrast must be at least 0; got {objective.contrast}")
+        if objective.contrast and not data.classes:
+            raise TdiffError("objective.contrast tells classes apart: it wants data.classes")
         if objective.most_masked < LEAST_MOST:
             raise TdiffError(f"objective.most_masked must be at least {LEAST_MOST}; got {objective.most_masked}")
         _at_most(1 << 18, "model.hidden", model.hidden)
@@ -279,6 +293,10 @@ class Settings:
             _at_least(0, f"train.{name}", getattr(train, name))
         if data.classes and data.rows != "padded":
             raise TdiffError("data.classes wants data.rows padded: a row that is cut from several texts has no class")
+        if data.only and (data.rows != "padded" or data.classes):
+            raise TdiffError("data.only wants data.rows padded, and no data.classes: the model is of that one class")
+        if "-" in data.evaluation:
+            raise TdiffError("data.evaluation is read again by an evaluation: it takes files, not stdin")
         for name in ("warmup", "decay", "final_lr", "ema", "label_dropout"):
             _within(0, 1, f"train.{name}", getattr(train, name))
         if not 0 <= train.beta2 < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdiff.draw.render import duration
-from tdiff.records import Alert, Checkpoint, Eval, Event, Resume, Sample, Start, Train
+from tdiff.records import Alert, Checkpoint, Eval, Event, Resume, Sample, Start, Train, Verdicts
 
 
 def describe(record: Event) -> str | None:
@@ -27,6 +27,12 @@ def describe(record: Event) -> str | None:
             return (
                 f"step {record.step:,}  {what} {record.nats_per_char:.4f} nats a character "
                 f"(a token {record.nats_per_token:.4f}, {low:.4f}..{high:.4f})"
+            )
+        case Verdicts():
+            low, high = record.interval_95
+            return (
+                f"step {record.step:,}  verdicts on {record.texts:,} held-out texts: {record.accuracy:.1%} right "
+                f"({low:.1%}..{high:.1%}), calibration error {record.ece:.3f}, temperature {record.temperature:.3g}"
             )
         case Sample():
             return f"step {record.step:,}  sample:\n" + "\n".join(f"  | {line}" for line in record.text.splitlines())

@@ -104,6 +104,23 @@ class Eval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """How well a model that knows classes tells those of held-out texts."""
+
+    kind: ClassVar[str] = "verdicts"
+    time: float
+    step: int
+    texts: int
+    accuracy: float
+    interval_95: tuple[float, float]
+    """Of the accuracy."""
+    ece: float
+    """Expected calibration error, with that temperature."""
+    temperature: float
+    """What the likelihoods are divided by from now on; it was fitted to these texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """A text written by the averaged weights during training."""
 
@@ -222,7 +239,7 @@ class TraceEnd:
     seconds: float
 
 
-Event = Start | Train | Eval | Sample | Checkpoint | Alert | Resume | Heartbeat | End
+Event = Start | Train | Eval | Verdicts | Sample | Checkpoint | Alert | Resume | Heartbeat | End
 TraceLine = TraceHeader | TraceStep | TraceEnd
 Record = Event | TraceLine
 

@@ -11,14 +11,16 @@ checkpoints/RUN/
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import tomli_w
 
@@ -26,6 +28,8 @@ from tdiff.config import Settings, read_layer
 from tdiff.errors import TdiffError
 from tdiff.records import Event, Record, fold, parse, to_line
 
+EACH = "classes.json"
+"""Beside the runs of one model a class."""
 ROOT = Path("checkpoints")
 """Where runs are written, under the folder one stands in."""
 SHIPPED = "shakespeare"
@@ -105,6 +109,11 @@ class Run:
         return self.path.name
 
     @property
+    def called(self) -> str:
+        """By what name the commands find it: the folders it is in too, where it is one of several."""
+        return self.path.relative_to(ROOT).as_posix() if self.path.is_relative_to(ROOT) else self.name
+
+    @property
     def model(self) -> Path:
         """The averaged weights."""
         return self.path / "model"
@@ -166,6 +175,66 @@ class Run:
                 file.write(to_line(record))
                 file.flush()
                 yield record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Each:
+    """What says that the runs of a folder are of one model a class: its classes.json."""
+
+    classes: tuple[str, ...]
+    runs: tuple[str, ...]
+    """The folder of each class's run, in that folder."""
+    counts: tuple[int, ...]
+    """Texts of each class that were trained on."""
+    settings: dict[str, Any]
+    """What all were told; see `Settings`."""
+    temperature: float = 1.0
+    """As in a model that knows the classes."""
+    texts: int = 0
+    """Held-out texts by which it was found; 0: it was not."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Each:
+        """Raises TdiffError where the file is damaged."""
+        path = folder / EACH
+        try:
+            told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            each = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+            names = (*each.classes, *each.runs)
+            sound = len(each.classes) == len(each.runs) == len(each.counts) > 1 and 0 < each.temperature < math.inf
+            if not sound or not all(isinstance(name, str) for name in names) or sum(each.counts) <= 0:
+                raise ValueError("its parts do not go together")
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as why:
+            raise TdiffError(f"{str(path)!r} is damaged: {why}") from None
+        if any(name != Path(name).name for name in each.runs):
+            raise TdiffError(f"{str(path)!r} names runs outside its folder")
+        return each
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        write_whole(folder / EACH, json.dumps(told, indent=2, ensure_ascii=False).encode())
+
+
+def find_each(name: str) -> Path | None:
+    """The folder of that name that holds one model a class, if there is one."""
+    for path in (Path(os.path.expanduser(name)), *(shelf / name for shelf in _SHELVES)):  # noqa: PTH111
+        if name and _is_file(path / EACH):
+            return path
+    return None
+
+
+def that_classify(root: Path = ROOT) -> list[str]:
+    """The names of the models under `root` that know classes, the newest first."""
+    found: dict[str, float] = {path.parent.name: path.stat().st_mtime for path in root.glob(f"*/{EACH}")}
+    for file in ("config.json", "tdiff.json"):
+        for path in root.glob(f"*/model/{file}"):
+            try:
+                if json.loads(path.read_text("utf-8"))["origin"]["classes"]:
+                    found[path.parent.parent.name] = path.stat().st_mtime
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+    return sorted(found, key=lambda name: -found[name])
 
 
 def check_free(name: str, root: Path = ROOT) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +29,18 @@ _FAILED = 1
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Begin a run: preset, then the file, then the options, each over the one before."""
+    settings, called, named = settled(config, preset, layers)
+    if run is not None:
+        runs.check_free(run)
+    settings, corpus = _or_another(settings) if not named else (settings, corpus_of(settings))
+    folder = Run(runs.ROOT / (run or runs.free_name(stem(corpus.name, settings.preset))))
+    if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
+        settings = _reading(settings, str(folder.corpus))
+    follow(folder, settings, corpus, f"{called} {title(settings, corpus)} -> {folder.path}", again=False)
+
+
+def settled(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
+    """The settings that were asked for, what they are called, and whether they name their text."""
     file = read_layer(runs.find_config(config)) if config else {}
     begun_from, sizes = _begun_from(file, layers), {}
     chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
@@ -46,21 +58,25 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     settings = Settings.of([PRESETS[name], sizes, file, *layers, {"preset": name}])
-    if run is not None:
-        runs.check_free(run)
     named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
-    settings, corpus = _or_another(settings) if not named else (settings, _load(settings))
-    folder = Run(runs.ROOT / (run or runs.free_name(_stem(corpus.name, name))))
-    if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
-        settings = _reading(settings, str(folder.corpus))
-    default = "" if chosen else " (the default here)"
-    rows = f", {settings.data.rows} rows" if settings.data.rows != "packed" or name == "finetune" else ""
-    title = f"{name}{default} on {corpus.name}{rows}, {_budget(settings)} -> {folder.path}"
-    _follow(folder, settings, corpus, title, again=False)
+    return settings, name if chosen else f"{name} (the default here)", named
+
+
+def title(settings: Settings, corpus: Corpus) -> str:
+    """What a run is of, on one line."""
+    rows = settings.data.rows != "packed" or settings.preset == "finetune"
+    return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
 
 
 def resume(name: str, budget: dict[str, float] | None = None) -> None:
     """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
+    if (several := runs.find_each(name)) is not None:
+        from tdiff import per_class
+
+        if budget:
+            raise TdiffError(f"{name} is a model of each class: go on with one by --resume {name}/CLASS")
+        per_class.resume(several)
+        return
     folder = runs.find_run(name)
     settings = folder.settings()
     if budget:
@@ -73,9 +89,9 @@ def resume(name: str, budget: dict[str, float] | None = None) -> None:
             f"run {folder.name!r} is finished (step {last.step:,}); --steps N goes on to step N, and another --run "
             "begins a new one"
         )
-    corpus = _load(settings)
-    title = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
-    _follow(folder, settings, corpus, title, again=True)
+    corpus = corpus_of(settings)
+    told = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
+    follow(folder, settings, corpus, told, again=True)
 
 
 def _begun_from(file: Layer, layers: list[Layer]) -> str:
@@ -105,7 +121,7 @@ def _budget(settings: Settings) -> str:
     return f"{amount}, ETA after the first steps"
 
 
-def _stem(corpus: str, preset: str) -> str:
+def stem(corpus: str, preset: str) -> str:
     """A folder name from what is trained on what."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
     return f"{safe.strip('-')[:40] or 'text'}-{preset}"
@@ -121,29 +137,41 @@ def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
     from tdiff.core.corpora import Absent
 
     try:
-        return settings, _load(settings)
+        return settings, corpus_of(settings)
     except Absent as absent:
         settings = _reading(settings, "python")
-        corpus = _load(settings)
-        _say(
+        corpus = corpus_of(settings)
+        say(
             f"{absent.reason}; python, the language reference, stands in "
             "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
         )
         return settings, corpus
 
 
-def _load(settings: Settings) -> Corpus:
+def corpus_of(settings: Settings) -> Corpus:
+    """The text that the settings name."""
     from tdiff.core import data
 
     with progress_bar("fetching the corpus", of_bytes=True) as progress:
-        labelled = settings.data.label_field if settings.data.classes else None
-        corpus = data.load(settings.data.sources, settings.data.text_field, progress, labelled)
+        labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
+        corpus = data.load(
+            settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
+        )
     if corpus.note:
-        _say(corpus.note)
+        say(corpus.note)
     return corpus
 
 
-def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, again: bool) -> None:
+def follow(
+    folder: Run,
+    settings: Settings,
+    corpus: Corpus,
+    title: str,
+    *,
+    again: bool,
+    made: Callable[[], None] = lambda: None,
+) -> End:
+    """Train, telling of it on the terminal; `made` is called when a new run's folder is. Returns how it ended."""
     from tdiff.core.trainer import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
@@ -156,19 +184,21 @@ def _follow(folder: Run, settings: Settings, corpus: Corpus, title: str, *, agai
             folder.keep(settings)
             stack.enter_context(folder.locked())  # what was locked is not this file any more
         if not again:  # only now: what is refused leaves no folder
-            runs.create(folder.name, settings)
+            runs.create(folder.name, settings, folder.path.parent)
+            made()
             stack.enter_context(folder.locked())
             if str(folder.corpus) in settings.data.sources:
                 runs.write_whole(folder.corpus, corpus.text.encode())
-        _say(title)
+        say(title)
         events = folder.recorded(records)
         end = _bar(events, folder) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
-        _say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.name}")
+        say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.called}")
     else:
-        _say(f"done. Try it: tdiff generate --model {folder.name}")
+        say(f"done. Try it: tdiff generate --model {folder.called}")
+    return end
 
 
 @contextmanager
@@ -203,9 +233,9 @@ def _lines(events: Iterator[Event], stop: threading.Event) -> End:
         text = describe(record)
         waiting = waiting and not isinstance(record, Train)
         if isinstance(record, Alert):
-            _say(text or "")
+            say(text or "")
         elif isinstance(record, Heartbeat) and waiting:  # else there are lines to see it by
-            _say(f"{record.doing} ...")
+            say(f"{record.doing} ...")
         elif text:
             try:
                 print(visible(text), flush=True)
@@ -272,5 +302,6 @@ def _bar(events: Iterator[Event], folder: Run) -> End:
     raise AssertionError("a run ends with its end")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Talk, on stderr."""
     print(visible(text), file=sys.stderr, flush=True)

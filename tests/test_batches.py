@@ -159,7 +159,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
         (("--input", "in.jsonl", "--output", "begun.jsonl", "--length", "20"), "was begun with another --length"),
         (("--input", "in.jsonl", "--output", "whole.txt"), "'whole.txt' exists and is not one of tdiff generate"),
         (("--input", "in.jsonl", "--output", "in.jsonl"), "is the input itself"),
-        (("--input", "in.jsonl", "--output", "-"), "without it the texts go to stdout"),
+        (("--input", "in.jsonl", "--output", "-"), "without it the lines go to stdout"),
         (("--input", "in.jsonl", "--length", "-5"), "--length must be at least 1"),
         (("--input", "in.jsonl", "--length", "100000000000"), "must be at most 10,000,000"),
         (("--input", "in.jsonl", "--output", "odd.jsonl"), "'odd.jsonl' exists and is not one"),

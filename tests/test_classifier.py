@@ -47,7 +47,9 @@ class Exact:
 def verdicts(joint: torch.Tensor, texts, priors=None, **how) -> list[Verdict]:
     priors = priors or [1 / len(joint)] * len(joint)
     ids = [torch.tensor(text) for text in texts]
-    return list(weigh(Exact(joint), ids, priors, window=PLACES, mask_id=MASK, **how))
+    looks = weigh(Exact(joint), ids, priors, window=PLACES, mask_id=MASK, **how)
+    found = {look.text: look.verdict for look in looks if look.final}
+    return [found[n] for n in range(len(texts))]
 
 
 def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
@@ -104,8 +106,7 @@ def test_paired_masks_tell_five_times_more_than_masks_of_their_own():
     paired, own = [], []
     for seed in range(300):
         one, other = (
-            next(weigh(Exact(joint), [text], [0.5, 0.5], window=4, mask_id=MASK, most_draws=4, seed=s, confidence=1.0))
-            for s in (seed, 1000 + seed)
+            verdicts(joint, [text.tolist()], most_draws=4, seed=s, confidence=1.0)[0] for s in (seed, 1000 + seed)
         )
         paired.append(one.nats[0] - one.nats[1])
         own.append(one.nats[0] - other.nats[1])
@@ -154,6 +155,23 @@ def test_long_texts_are_summed_over_windows():
         assert both.nats[kind] == pytest.approx(one.nats[kind] + other.nats[kind], abs=0.15)
 
 
+def test_texts_of_all_lengths_are_weighed_together():
+    joint = joints(2, seed=11)
+    texts = [(0, 1, 2, 0), (2, 1), (0, 1, 2, 0, 2, 0), (1,)]
+
+    class Prefix(Exact):
+        def __call__(self, tokens, share, where, attention, label):
+            assert bool((where <= attention).all())
+            return torch.zeros(int(where.sum()), SYMBOLS + 1)
+
+    ids = [torch.tensor(text) for text in texts]
+    looks = weigh(Prefix(joint), ids, [0.5, 0.5], window=PLACES, mask_id=MASK, explain=True, most_draws=8)
+    found = {look.text: look.verdict for look in looks if look.final}
+    for n, text in enumerate(texts):
+        assert found[n].nats[0] == pytest.approx(len(text) * math.log(SYMBOLS + 1))
+        assert len(found[n].contributions) == len(text)
+
+
 def test_contributions_add_up_to_the_log_odds():
     joint = joints(3, seed=13)
     for verdict in verdicts(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, most_draws=16, temperature=2.0):
@@ -167,7 +185,7 @@ def test_a_verdict_depends_on_its_text_and_number_and_not_on_the_others():
     joint = joints(2, seed=15)
     texts = [(0, 1, 2, 0), (2, 0, 1, 1), (1, 1, 1, 1)]
     together = verdicts(joint, texts, most_draws=12)
-    assert together[1] == verdicts(joint, texts[1:2], most_draws=12, first=1)[0]
+    assert together[1] == verdicts(joint, texts[1:2], most_draws=12, names=[1])[0]
 
 
 def test_a_text_with_nothing_to_mask_is_of_no_class():

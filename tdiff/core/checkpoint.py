@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ class Origin:
     """Texts of each class that it was trained on."""
     label_field: str = "label"
     """The settings' data.label_field."""
+    only: str = ""
+    """The class whose texts alone it was trained on; empty for all."""
+    evaluation: tuple[str, ...] = ()
+    """The settings' data.evaluation."""
+    temperature: float = 1.0
+    """What to divide its likelihoods by, for verdicts that are as often right as they say."""
 
 
 class Extent(Protocol):
@@ -215,6 +222,8 @@ def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
         raise TdiffError(f"model config {str(path)!r}: {why}") from None
     if len(origin.counts) != len(origin.classes) or len(set(origin.classes)) != len(origin.classes):
         raise TdiffError(f"model config {str(path)!r}: classes and counts do not go together")
+    if not 0 < origin.temperature < math.inf:
+        raise TdiffError(f"model config {str(path)!r}: temperature cannot be {origin.temperature!r}")
     if origin.held_out not in ("tenth", "tuning"):
         raise TdiffError(f"model config {str(path)!r}: held_out cannot be {origin.held_out!r}")
     return origin

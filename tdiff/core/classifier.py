@@ -7,7 +7,8 @@ either. Draws are added until the decision is sure, or there are as many as were
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,8 +26,8 @@ ROUND = 4
 """Draws of each text between two looks at whether it is decided ..."""
 LEAST = 8
 """... and before the first: of fewer, skewed as they are, the spread is not known."""
-_PLACES = 1 << 14  # of a batch: more would not be quicker
-_GROUP = 32  # texts that are weighed together
+_PLACES = 1 << 14  # of a batch: more would not be quicker, and
+_LOGITS = 1 << 26  # numbers that are held at once: a quarter of a gigabyte, several times
 _SPREAD = 0.7  # where the boundary is tightest: after about two rounds
 
 
@@ -49,10 +50,25 @@ class Verdict:
     """(L,) float64: what each token adds to the log odds of `label` against the next likeliest class, priors apart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is to say of a text after a round of draws."""
+
+    text: int
+    """Its number among the texts."""
+    verdict: Verdict
+    final: bool
+    """Whether no more is drawn for it."""
+    seconds: float
+    """Its share of the time so far."""
+
+
 @dataclass(slots=True)
 class _Case:
     """A text that is weighed."""
 
+    text: int
+    """Its number."""
     tokens: Tensor
     """(W, L) int64: its windows."""
     maskable: Tensor
@@ -61,11 +77,18 @@ class _Case:
     """(W, L) bool: not padding."""
     name: int
     """For the noise."""
+    whole: Tensor
+    """(all windows, L) bool: not padding, of those too that have no place to mask ..."""
+    some: Tensor
+    """(all windows,) bool: ... and whether they have one."""
+    base: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(C, W, L) float64: nats of each place where all are masked."""
     nats: list[Tensor] = field(default_factory=list)
     """(C,) float64 of each draw."""
     shares: Tensor = field(default_factory=lambda: torch.zeros(0))
     """(C, W, L) float64: nats of each place, summed over the draws."""
     sure: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +107,19 @@ class _Row:
     """Places that are not padding."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Weighing:
+    """What all cases have in common."""
+
+    ask: Ask
+    classes: int
+    mask_id: int
+    seed: int
+    device: str | torch.device
+    places: int
+    """Of a batch, at most."""
+
+
 def weigh(
     ask: Ask,
     texts: Sequence[Tensor],
@@ -98,30 +134,52 @@ def weigh(
     temperature: float = 1.0,
     explain: bool = False,
     device: str | torch.device = "cpu",
-    first: int = 0,
-) -> Iterator[Verdict]:
-    """Verdicts on texts of ids (L,), in their order; longer ones than `window` are weighed in windows, summed.
+    names: Sequence[int] = (),
+    vocabulary: int = 1,
+    together: int = 32,
+) -> Iterator[Look]:
+    """Verdicts on texts of ids (L,), each as soon as there is one; longer texts than `window` are weighed in windows,
+    summed. After each round there is a look at every text that is not decided yet.
 
     A draw masks l places of a window, l spread evenly over 1..L by a low-discrepancy sequence, and its summed -log p
-    weighs L/l: minus the bound in expectation, as in `objective.likelihood`. Draws come in rounds, all classes on the
-    same masks; a text is done when the likeliest class has stayed so beyond chance, `confidence` allowing for all the
-    looks that are taken (see `decided`), or after `most_draws`. `temperature` divides the log-likelihoods, which sums
-    of nats over a long text want: the model's errors add up like its evidence. `first` numbers the texts for the noise.
-    `unmaskable` are ids that are never masked. Raises TdiffError for a text without a place to mask.
+    weighs L/l: minus the bound in expectation, as in `objective.likelihood`. What the model says of each token with all
+    of them masked is asked for once, and a draw estimates only the difference from it (a control variate): much of
+    what tells the classes apart is in single words, and needs no luck with masks.
+
+    Draws come in rounds, all classes on the same masks; a text is done when the likeliest class has stayed so beyond
+    chance, `confidence` allowing for all the looks that are taken (see `decided`), or after `most_draws`. `temperature`
+    divides the log-likelihoods, which sums of nats over a long text want: the model's errors add up like its evidence.
+    `names` are the texts' numbers for the noise (by default their places), `unmaskable` ids that are never masked.
+    `together` texts are weighed at a time; of `vocabulary`, the size of what `ask` answers with, it depends how many
+    rows are asked for at once.
+
+    Raises TdiffError for a text without a place to mask.
     """
     prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in priors], dtype=torch.float64)
-    for start in range(0, len(texts), _GROUP):
-        cases = [
-            _case(ids, window, mask_id, unmaskable, first + start + n)
-            for n, ids in enumerate(texts[start : start + _GROUP])
+    places = max(1, min(_PLACES, _LOGITS // vocabulary))
+    weighing = _Weighing(ask, len(priors), mask_id, seed, device, places)
+    waiting: list[_Case] = []
+    taken = 0
+    while waiting or taken < len(texts):
+        begun = time.perf_counter()
+        # Where one is decided another takes its place, so that batches stay full.
+        new = [
+            _case(n, texts[n], window, mask_id, unmaskable, names[n] if names else n)
+            for n in range(taken, min(len(texts), taken + together - len(waiting)))
         ]
-        while waiting := [case for case in cases if not case.sure and len(case.nats) < most_draws]:
-            count = min(ROUND, most_draws - max(len(case.nats) for case in waiting))
-            _draw(ask, waiting, count, len(priors), mask_id, seed, device, explain)
-            for case in waiting:
-                case.sure = _decided(case, prior, temperature, confidence)
-        for case in cases:
-            yield _verdict(case, prior, temperature, explain)
+        first, taken = taken, taken + len(new)
+        _begin(weighing, new)
+        waiting += new
+        drawn = {case.text: min(ROUND, most_draws - len(case.nats)) for case in waiting}
+        _draw(weighing, waiting, drawn)
+        rows = {case.text: len(case.tokens) * (drawn[case.text] + (case.text >= first)) for case in waiting}
+        each = (time.perf_counter() - begun) / sum(rows.values())
+        for case in waiting:
+            case.seconds += each * rows[case.text]
+            case.sure = _decided(case, prior, temperature, confidence)
+            final = case.sure or len(case.nats) >= most_draws
+            yield Look(case.text, _verdict(case, prior, temperature, explain), final, case.seconds)
+        waiting = [case for case in waiting if not case.sure and len(case.nats) < most_draws]
 
 
 def decided(differences: Tensor, alpha: float) -> bool:
@@ -144,13 +202,13 @@ def _widened(n: int) -> float:
     return 1 + (z**2 + 1) / (4 * v) + (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)
 
 
-def _case(ids: Tensor, window: int, mask_id: int, unmaskable: Sequence[int], name: int) -> _Case:
+def _case(text: int, ids: Tensor, window: int, mask_id: int, unmaskable: Sequence[int], name: int) -> _Case:
     tokens, real, _ = padded([ids], window, mask_id)
     maskable = real & ~torch.isin(tokens, torch.tensor(unmaskable, dtype=torch.int64))
     some = maskable.any(1)
     if not bool(some.any()):
         raise TdiffError("a text with no token that may be masked is of no class")
-    return _Case(tokens[some], maskable[some], real[some], name)
+    return _Case(text, tokens[some], maskable[some], real[some], name, real, some)
 
 
 def _level(draw: int) -> float:
@@ -158,34 +216,50 @@ def _level(draw: int) -> float:
     return int(f"{draw:032b}"[::-1], 2) / 2**32
 
 
-def _draw(
-    ask: Ask,
-    cases: Sequence[_Case],
-    count: int,
-    classes: int,
-    mask_id: int,
-    seed: int,
-    device: str | torch.device,
-    explain: bool,
-) -> None:
-    """Add `count` draws to each of the cases."""
-    rows = [_row(case, n, w, seed) for case in cases for n in range(count) for w in range(len(case.tokens))]
-    found = {id(case): torch.zeros(count, classes, dtype=torch.float64) for case in cases}
-    if explain:
-        for case in cases:
-            if not case.shares.numel():
-                case.shares = torch.zeros(classes, *case.tokens.shape, dtype=torch.float64)
+def _begin(weighing: _Weighing, cases: Sequence[_Case]) -> None:
+    """Ask for the cases with all their places masked."""
+    rows = [
+        _Row(case, 0, window, case.maskable[window], 1.0, int(case.real[window].sum()))
+        for case in cases
+        for window in range(len(case.tokens))
+    ]
+    for case in cases:
+        case.base = torch.zeros(weighing.classes, *case.tokens.shape, dtype=torch.float64)
+        case.shares = torch.zeros_like(case.base)
+    for row, nats in _asked(weighing, rows):
+        row.case.base[:, row.window, : nats.size(1)] = nats
+
+
+def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int]) -> None:
+    """Add as many draws to each of the cases as `drawn` says, by its number."""
+    rows = [row for case in cases for row in _rows(case, drawn[case.text], weighing.seed)]
+    # What is said of all tokens where all are masked is known, so only what differs from it is estimated.
+    found = {case.text: case.base.sum((1, 2)).expand(ROUND, -1).clone() for case in cases}
+    for case in cases:
+        case.shares += case.base * drawn[case.text]
+    for row, nats in _asked(weighing, rows):
+        width = nats.size(1)
+        more = (nats - row.case.base[:, row.window, :width]) * row.masked[:width] * row.weight
+        found[row.case.text][row.draw] += more.sum(1)
+        row.case.shares[:, row.window, :width] += more
+    for case in cases:
+        case.nats += list(found[case.text][: drawn[case.text]])
+
+
+def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor]]:
+    """Each row, the shortest first, and (C, L) float64: the nats of its masked places under each class, else 0."""
     rows.sort(key=lambda row: row.length)  # so that little is padding
-    for batch in _batches(rows, classes):
+    classes, device = weighing.classes, weighing.device
+    for batch in _batches(rows, weighing.places // classes):
         longest = batch[-1].length
-        tokens = torch.stack([row.case.tokens[row.window, :longest] for row in batch])
-        real = torch.stack([row.case.real[row.window, :longest] for row in batch])
-        may = torch.stack([row.case.maskable[row.window, :longest] for row in batch])
-        masked = torch.stack([row.masked[:longest] for row in batch])
-        canvas, share = tokens.masked_fill(masked, mask_id), (masked.sum(1) / may.sum(1)).float()
+        tokens = _even([row.case.tokens[row.window] for row in batch], longest, weighing.mask_id)
+        real = _even([row.case.real[row.window] for row in batch], longest, False)
+        may = _even([row.case.maskable[row.window] for row in batch], longest, False)
+        masked = _even([row.masked for row in batch], longest, False)
+        canvas, share = tokens.masked_fill(masked, weighing.mask_id), (masked.sum(1) / may.sum(1)).float()
         label = torch.arange(classes).repeat_interleave(len(batch))
         with torch.inference_mode():
-            logits = ask(
+            logits = weighing.ask(
                 canvas.repeat(classes, 1).to(device),
                 share.repeat(classes).to(device),
                 masked.repeat(classes, 1).to(device),
@@ -194,16 +268,17 @@ def _draw(
             )
             target = tokens.to(device)[masked.to(device)].repeat(classes)
             nats = F.cross_entropy(logits, target, reduction="none").double().cpu()
-        weight = torch.tensor([row.weight for row in batch], dtype=torch.float64)
-        places = torch.zeros(classes, *masked.shape, dtype=torch.float64)
-        places[masked.expand(classes, -1, -1)] = nats
-        places = places * weight[:, None]
+        each = torch.zeros(classes, *masked.shape, dtype=torch.float64)
+        each[masked.expand(classes, -1, -1)] = nats
         for n, row in enumerate(batch):
-            found[id(row.case)][row.draw] += places[:, n].sum(-1)
-            if explain:
-                row.case.shares[:, row.window, :longest] += places[:, n]
-    for case in cases:
-        case.nats += list(found[id(case)])
+            yield row, each[:, n, : row.case.tokens.size(1)]
+
+
+def _rows(case: _Case, count: int, seed: int) -> Iterator[_Row]:
+    """The masks of a round of `count` draws of a case."""
+    for draw in range(count):
+        for window in range(len(case.tokens)):
+            yield _row(case, draw, window, seed)
 
 
 def _row(case: _Case, draw: int, window: int, seed: int) -> _Row:
@@ -218,12 +293,17 @@ def _row(case: _Case, draw: int, window: int, seed: int) -> _Row:
     return _Row(case, draw, window, masked, total / count, int(case.real[window].sum()))
 
 
-def _batches(rows: Sequence[_Row], classes: int) -> Iterator[Sequence[_Row]]:
-    """Rows, the shortest first, as many together as a batch may have places of all classes."""
+def _even(rows: Sequence[Tensor], length: int, filler: float) -> Tensor:
+    """(B, length): the rows, cut or filled up; what is cut off is padding."""
+    return torch.stack([F.pad(row[:length], (0, max(0, length - len(row))), value=filler) for row in rows])
+
+
+def _batches(rows: Sequence[_Row], places: int) -> Iterator[Sequence[_Row]]:
+    """Rows, the shortest first, as many together as have so many places; one at least."""
     start = 0
     while start < len(rows):
         end = start + 1
-        while end < len(rows) and (end + 1 - start) * rows[end].length * classes <= _PLACES:
+        while end < len(rows) and (end + 1 - start) * rows[end].length <= places:
             end += 1
         yield rows[start:end]
         start = end
@@ -259,7 +339,9 @@ def _verdict(case: _Case, prior: Tensor, temperature: float, explain: bool) -> V
     if explain:
         second = int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
         gap = (case.shares[second] - case.shares[best]) / len(drawn) / temperature
-        contributions = gap[case.real]
+        contributions = torch.zeros(case.whole.shape, dtype=gap.dtype)
+        contributions[case.some] = gap
+        contributions = contributions[case.whole]
     return Verdict(
         best,
         tuple(posterior.tolist()),

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tdiff.core import corpora
 from tdiff.core.corpora import Progress
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 from tdiff.visible import visible_line
 
 SUFFIXES: tuple[str, ...] = (".txt", ".md", ".py", ".jsonl", ".csv")
@@ -49,6 +49,10 @@ class Corpus:
     """What it was joined from, none of it blank: rows of .jsonl and .csv files, lines of others."""
     labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """The class of each text, where they were asked for."""
+    reserved: int = 0
+    """Characters at the end that were named to be held out; 0: a tenth is ..."""
+    reserved_texts: int = 0
+    """... and the texts that they are."""
 
     def sha256(self) -> str:
         """Of the whole text in UTF-8, as hexadecimal digits."""
@@ -57,6 +61,7 @@ class Corpus:
     def split(self, held_out: str = "tenth", rows: str = "packed") -> tuple[str, str]:
         """The training part, which is the first 90% of the characters rounded down, and the held-out rest.
 
+        Where text was named to be held out it is that, and the training part all other.
         With `held_out` "tuning" both come from the training part: its first 95%, rounded down, and what follows, by
         which models are chosen while the held-out tenth stays unread. Where `rows` are "padded" no text is cut in two,
         and the parts are those of `split_texts`.
@@ -64,7 +69,7 @@ class Corpus:
         if rows == "padded":
             before, after = self.split_texts(held_out)
             return _join(before), _join(after)
-        cut = len(self.text) * 9 // 10
+        cut = len(self.text) - self.reserved if self.reserved else len(self.text) * 9 // 10
         if held_out == "tenth":
             return self.text[:cut], self.text[cut:]
         tuning = cut * 95 // 100
@@ -75,29 +80,32 @@ class Corpus:
         """The labels there are, in order."""
         return tuple(sorted(set(self.labels)))
 
-    def split_texts(self, held_out: str = "tenth") -> tuple[list[str], list[str]]:
+    def split_texts(self, held_out: str = "tenth", only: str = "") -> tuple[list[str], list[str]]:
         """As `split`, by texts: the first 90% of them, rounded down, or 95% of those, and what follows."""
-        before, after = self.split_places(held_out)
+        before, after = self.split_places(held_out, only)
         return [self.texts[n] for n in before], [self.texts[n] for n in after]
 
-    def split_places(self, held_out: str = "tenth") -> tuple[list[int], list[int]]:
-        """The numbers of the texts to train on, and of those held out.
+    def split_places(self, held_out: str = "tenth", only: str = "") -> tuple[list[int], list[int]]:
+        """The numbers of the texts to train on, and of those held out; of the class `only`, where one is named.
 
         Texts of several classes are shuffled, always alike, and every class is split by itself: files are often sorted.
         """
+        labels = self.labels or ("",) * len(self.texts)
+        named = [n for n in range(len(labels) - self.reserved_texts, len(labels)) if only in ("", labels[n])]
         groups: dict[str, list[int]] = {}
-        for n, label in enumerate(self.labels or ("",) * len(self.texts)):
-            groups.setdefault(label, []).append(n)
+        for n, label in enumerate(labels[: len(labels) - self.reserved_texts]):
+            if only in ("", label):
+                groups.setdefault(label, []).append(n)
         before, after = [], []
         for label in sorted(groups):
             places = groups[label]
             if self.labels:
                 random.Random(f"held out {label}").shuffle(places)
-            cut = len(places) * 9 // 10
+            cut = len(places) if self.reserved_texts else len(places) * 9 // 10
             first, last = (cut, len(places)) if held_out == "tenth" else (cut * 95 // 100, cut)
             before += places[:first]
             after += places[first:last]
-        return before, after
+        return before, named if self.reserved_texts and held_out == "tenth" else after
 
 
 def load(
@@ -105,6 +113,7 @@ def load(
     text_field: str = "text",
     progress: Progress | None = None,
     label_field: str | None = None,
+    evaluation: Sequence[str] = (),
 ) -> Corpus:
     r"""The text of all `sources`, in the order given.
 
@@ -120,6 +129,7 @@ def load(
 
     With a `label_field` each text has a label: that field of rows; of the other files of a folder, each of which is one
     text, the name of the folder in it that they are in. Two classes at least must come of it.
+    What the sources `evaluation` hold comes last, and is to be held out; it has no class that the others lack.
 
     Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row,
     and corpora.Absent, a TdiffError, for shakespeare where it cannot be fetched: no other text stands in for it here.
@@ -129,6 +139,9 @@ def load(
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
     notes = "; ".join(part.note for part in parts if part.note)
     whole = _together(parts, name, notes)
+    if evaluation:
+        last = [_load(source, (text_field, label_field), progress) for source in evaluation]
+        whole = _reserving(whole, _together(last, ""))
     if label_field is not None and len(whole.classes) < _TWO:
         raise TdiffError(f"{name} has texts of one class alone, {whole.classes[0]!r}: there is nothing to tell apart")
     return whole
@@ -171,7 +184,7 @@ def _load(source: str, fields: Fields, progress: Progress | None) -> Corpus:
             corpus = _read(path, fields)
         elif exists or glob.has_magic(source):
             root = path if exists else None
-            corpus = _together([_read(file, fields, root) for file in _files(source)], label)
+            corpus = _together([_read(file, fields, root) for file in files(source)], label)
         else:
             raise _missing(source)
     except OSError as why:
@@ -196,7 +209,15 @@ def _together(parts: Sequence[Corpus], name: str, note: str = "") -> Corpus:
     )
 
 
-def _files(source: str) -> list[Path]:
+def _reserving(training: Corpus, last: Corpus) -> Corpus:
+    """Both, the second to be held out. Raises TdiffError where it has a class that the first lacks."""
+    if strange := sorted(set(last.labels) - set(training.labels)):
+        raise unknown("class in the text to hold out", strange[0], training.classes)
+    both = _together([training, last], training.name, training.note)
+    return replace(both, reserved=len(last.text), reserved_texts=len(last.texts))
+
+
+def files(source: str) -> list[Path]:
     """The files that a folder or a glob stands for, sorted. Raises TdiffError where there are none."""
     path, suffixes = Path(source), SUFFIXES
     if path.is_dir():
@@ -282,16 +303,16 @@ def _jsonl(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
             raise TdiffError(f"{where} must be an object with a field {field!r}; got {_short.repr(row)}")
         for name in filter(None, fields):
             if name not in row:
-                raise _no_field(where, name, list(row), "--label-field" if name == kind else "--text-field")
+                raise no_field(where, name, list(row), "--label-field" if name == kind else "--text-field")
         value = row[field]
         if not isinstance(value, str):
             raise TdiffError(f"{where}: field {field!r} must be text; got {_short.repr(value)}")
         if bad := _NOT_TEXT.search(value):
             raise TdiffError(f"{where}: field {field!r} holds U+{ord(bad[0]):04X}, which text cannot")
-        yield value.replace("\r\n", "\n"), _label(row[kind], where, kind) if kind is not None else ""
+        yield value.replace("\r\n", "\n"), label_of(row[kind], where, kind) if kind is not None else ""
 
 
-def _label(value: object, where: str, field: str) -> str:
+def label_of(value: object, where: str, field: str) -> str:
     """The name of a class: text, or a number as it is written."""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise TdiffError(f"{where}: field {field!r} must be the name of a class; got {_short.repr(value)}")
@@ -311,18 +332,19 @@ def _csv(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
                 header = row
                 for name in filter(None, fields):
                     if name not in header:
-                        raise _no_field(where, name, header, "--label-field" if name == kind else "--text-field")
+                        raise no_field(where, name, header, "--label-field" if name == kind else "--text-field")
             elif row and len(row) != len(header):
                 counts = f"{len(row)} fields and the header {len(header)}"
                 raise TdiffError(f"{where} has {counts}; text that holds commas must be quoted")
             elif row:
-                called = _label(row[header.index(kind)], where, kind) if kind is not None else ""
+                called = label_of(row[header.index(kind)], where, kind) if kind is not None else ""
                 yield row[header.index(field)], called
     except csv.Error as why:
         raise TdiffError(f"{label}:{line} is not CSV: {why}") from None
 
 
-def _no_field(where: str, field: str, fields: list[str], option: str) -> TdiffError:
+def no_field(where: str, field: str, fields: list[str], option: str) -> TdiffError:
+    """The error for rows without such a field: it names the nearest there is, to be given as `option`."""
     near = difflib.get_close_matches(field, fields, n=1)
     hint = f"; did you mean {option} {near[0]!r}?" if near else ""
     return TdiffError(f"{where} has no field {field!r}, only {_short.repr(fields)}{hint}")

@@ -83,8 +83,10 @@ def evaluate(
 def _ids(model: LoadedModel, corpus: data.Corpus, part: str) -> Tensor | list[Tensor]:
     """The tokens of a part of the corpus, or of its texts where the model was trained on rows of their own."""
     if model.origin.rows == "padded":
-        training, held_out = corpus.split_texts()
-        texts = {"all": corpus.texts, "train": training, "tuning": corpus.split_texts("tuning")[1], "val": held_out}
+        only = model.origin.only
+        training, held_out = corpus.split_texts(only=only)
+        tuning = corpus.split_texts("tuning", only)[1]
+        texts = {"all": corpus.texts, "train": training, "tuning": tuning, "val": held_out}
         return [model.tokenizer.encode(text, corpus.name) for text in texts[part]]
     before, after = corpus.split()
     whole = {"all": corpus.text, "train": before, "tuning": corpus.split("tuning")[1], "val": after}
@@ -116,9 +118,14 @@ def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None
     if not sources and not model.origin.sources:
         raise TdiffError(f"{model.name} does not say what text it was trained on: give one by --data FILE{more}")
     try:
-        labelled = model.origin.label_field if model.origin.classes else None
-        named = tuple(sources) or model.origin.sources
-        corpus = data.load(named, text_field or model.origin.text_field, label_field=labelled)
+        # A text that is given is what it is; of the model's own it matters which class it was.
+        labelled = model.origin.classes or (model.origin.only and not sources)
+        corpus = data.load(
+            tuple(sources) or model.origin.sources,
+            text_field or model.origin.text_field,
+            label_field=model.origin.label_field if labelled else None,
+            evaluation=() if sources else model.origin.evaluation,
+        )
     except Absent as absent:
         raise TdiffError(f"{absent}, or give it by --data FILE{more}") from None
     if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):

@@ -24,17 +24,19 @@ from tdiff import __version__, records
 from tdiff.config import DecodeSettings, Settings, TrainSettings
 from tdiff.core import beginnings, devices, noise
 from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors
+from tdiff.core.classify import Calibration, calibrate, of_one
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
-from tdiff.core.models import Transformer
+from tdiff.core.models import Transformer, naive_bayes
 from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import UNKNOWN
+from tdiff.core.pretrained.masked_lm import MaskedLM
 from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 from tdiff.runs import Run, write_whole
 
 _OPENINGS = 64
@@ -56,7 +58,7 @@ class Job:
         self.settings, self.run, self.corpus = settings, run, corpus
         self.device = devices.choose(settings.train.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.temperature = 0, 0.0, 1.0
         training, held_out = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = beginnings.begin(settings, run, corpus, training)
         window = settings.model.window
@@ -67,12 +69,14 @@ class Job:
         self.held_out: Tensor | list[Tensor]
         if settings.data.rows == "padded":
             before, after = self._texts()
+            training = "\n\n".join(corpus.texts[n] for n in before) if settings.data.only else training
             rows, real, text = padded(self._encoded(before), window, self.tokenizer.mask_id)
             self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), self._encoded(after)
             self._real_tokens = int(real.sum())
             if settings.data.classes:
                 kinds = torch.tensor([corpus.classes.index(label) for label in corpus.labels])
                 self.labels = kinds[before][text].to(self.device)
+                self._begin_as_naive_bayes(rows, real, kinds[before][text])
                 self.held_out_labels = kinds[after].tolist()
         else:
             self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
@@ -145,6 +149,7 @@ class Job:
         accumulate, timesteps = self.settings.train.accumulate, self.settings.objective.timesteps
         losses = []
         clip = self.settings.objective.least_masked, self.settings.objective.most_masked
+        contrast = self.settings.objective.contrast
         together = self.settings.objective.mask_rate_per == "batch"
         for _ in range(accumulate):
             tokens, maskable, told = self.batch(generator)
@@ -163,8 +168,10 @@ class Job:
                         masked_share=clip,
                         together=together,
                         told=told,
+                        classes=len(self.corpus.classes) if contrast and self.labels is not None else 0,
                     )
-            torch.autograd.backward(loss.nats / accumulate)
+            whole = loss.nats if loss.telling is None else loss.nats + contrast * loss.telling
+            torch.autograd.backward(whole / accumulate)
             losses.append(loss)
         return losses
 
@@ -184,6 +191,17 @@ class Job:
         if not options.steps and not options.minutes:
             raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
         return options.steps
+
+    def _begin_as_naive_bayes(self, rows: Tensor, real: Tensor, kinds: Tensor) -> None:
+        """Where nothing tells the classes apart yet, let each token's share of their texts do so."""
+        assert isinstance(self.network, (Transformer, MaskedLM)), "a causal model is not told of classes"
+        bias = self.network.label_bias
+        if bias is None or bool(bias.weight.any()):
+            return
+        counts = torch.zeros(bias.weight.size(0) - 1, bias.weight.size(1))
+        counts.index_put_((kinds[:, None].expand_as(rows)[real], rows[real]), torch.ones(()), accumulate=True)
+        with torch.no_grad():
+            bias.weight.copy_(naive_bayes(counts))
 
     @property
     def step_tokens(self) -> float:
@@ -229,7 +247,10 @@ class Job:
 
     def _texts(self) -> tuple[list[int], list[int]]:
         """The texts to train on, and those held out, by their numbers. Raises TdiffError where there is none of one."""
-        before, after = self.corpus.split_places(self.settings.data.held_out)
+        only = self.settings.data.only
+        if only and only not in self.corpus.classes:
+            raise unknown("class", only, self.corpus.classes)
+        before, after = self.corpus.split_places(self.settings.data.held_out, only)
         if not before or not after:
             raise TdiffError(
                 f"{self.corpus.name} has {len(self.corpus.texts):,} text, too few to hold some out with data.rows "
@@ -272,6 +293,25 @@ class Job:
             final=limit is None,
         )
 
+    def calibrate(self, stop: Callable[[], bool] = lambda: False) -> Iterator[records.Verdicts]:
+        """Find the temperature of the averaged weights' verdicts on held-out texts; it is saved with the model.
+
+        Nothing where `stop` said so meanwhile.
+        """
+        assert isinstance(self.held_out, list) and self.held_out_labels is not None, "classes want rows of texts"
+        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
+        told = calibrate(
+            of_one(model, self.device, self.bfloat16),
+            self.held_out,
+            self.held_out_labels,
+            self.settings.train.calibrate,
+            seed=self.settings.train.seed,
+            stop=stop,
+        )
+        if told is not None:
+            self.temperature = told.temperature
+            yield verdicts_record(told, self.step)
+
     def sample(self) -> records.Sample | records.Heartbeat:
         """A text written by the averaged weights, its trace going to samples/; or why there is none."""
         causal = isinstance(self.average, CausalLM)
@@ -308,6 +348,9 @@ class Job:
             classes=self.corpus.classes if data.classes else (),
             counts=self._counts() if data.classes else (),
             label_field=data.label_field,
+            only=data.only,
+            evaluation=data.evaluation,
+            temperature=self.temperature,
         )
 
     def _counts(self) -> tuple[int, ...]:
@@ -388,6 +431,19 @@ class Job:
                     states.setdefault(int(i), {})[name] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
+
+
+def verdicts_record(told: Calibration, step: int) -> records.Verdicts:
+    """What a calibration found, for the run's log."""
+    return records.Verdicts(
+        time=time.time(),
+        step=step,
+        texts=told.assessment.texts,
+        accuracy=told.assessment.accuracy,
+        interval_95=told.assessment.interval_95,
+        ece=told.assessment.ece,
+        temperature=told.temperature,
+    )
 
 
 def rate(options: TrainSettings, spent: float) -> float:

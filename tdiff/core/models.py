@@ -185,6 +185,7 @@ class Transformer(nn.Module):
         self.time_emb = Time(shape.width, shape.timesteps) if shape.time_conditioning else None
         # One more for a text of which nothing is told.
         self.label_emb = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
+        self.label_bias = nn.Embedding(shape.classes + 1, shape.vocab_size) if shape.classes else None
         self.place_emb = nn.Embedding(shape.window, shape.width) if shape.classic else None
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm_out = _norm(shape)
@@ -214,8 +215,9 @@ class Transformer(nn.Module):
                 nn.init.zeros_(next(zero.parameters(recurse=False)))
         if self.place_emb is not None:
             nn.init.normal_(self.place_emb.weight, generator=generator)
-        if self.label_emb is not None:
-            nn.init.zeros_(self.label_emb.weight)
+        for told in (self.label_emb, self.label_bias):
+            if told is not None:
+                nn.init.zeros_(told.weight)
         for name, weight in self.blocks.named_parameters():
             if weight.ndim < 2:  # gains and shifts of the classic norms, which begin as they are
                 continue
@@ -278,9 +280,38 @@ class Transformer(nn.Module):
             guess = seen.new_zeros(*tokens.shape, seen.size(-1)).index_put(where.nonzero(as_tuple=True), seen)
         return self._at(tokens, share, where, attention, label, guess)
 
-    def _at(self, tokens: Tensor, share: Tensor, where: Tensor, *more: Tensor | None) -> Tensor:
-        logits: Tensor = self.output_head(self.trunk(tokens, share, *more)[where])
-        return logits.float() + self.suppress
+    def _at(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        where: Tensor,
+        attention: Tensor | None,
+        label: Tensor | None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        logits: Tensor = self.output_head(self.trunk(tokens, share, attention, label, guess)[where]).float()
+        if self.label_bias is not None and label is not None:
+            logits = with_bias(logits, self.label_bias.weight, label.repeat_interleave(where.sum(1)))
+        return logits + self.suppress
+
+
+def with_bias(logits: Tensor, bias: Tensor, label: Tensor) -> Tensor:
+    """`logits` (N, V) with the row of `bias` (C + 1, V) that each `label` (N,) names added to them.
+
+    As a product: to look up N rows of V numbers, and to add up their gradients, takes several times as long.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.addmm(logits, F.one_hot(label, len(bias)).to(bias.dtype), bias)
+
+
+@torch.no_grad()
+def naive_bayes(counts: Tensor) -> Tensor:
+    """(C + 1, V): the log of how much likelier each token is in texts of a class than in texts of all classes alike.
+
+    Of `counts` (C, V), one added to each. The last row, for a text of which nothing is told, is 0.
+    """
+    share = (counts.double() + 1) / (counts.double() + 1).sum(1, keepdim=True)
+    return F.pad((share.log() - share.mean(0).log()).float(), (0, 0, 0, 1))
 
 
 class Tied(nn.Module):

@@ -38,6 +38,8 @@ class Loss:
     """(B,) float32: mean -log p over the masked places of each row, unweighted; 0 where none was masked. Detached."""
     share: Tensor
     """(B,) float32: share of each row's maskable places that were masked."""
+    telling: Tensor | None = None
+    """() float32: how well the masked tokens tell the class, nats a row; differentiable. None where not asked."""
 
 
 def times(rows: int, generator: torch.Generator, together: bool = False) -> Tensor:
@@ -77,6 +79,7 @@ def bound(
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
     told: Told | None = None,
+    classes: int = 0,
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
     `together` for all.
@@ -86,8 +89,11 @@ def bound(
     hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
     masked, and what is `told` of the rows besides.
+
+    With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
+    same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
+    being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003).
     """
-    ask = _asking(denoiser, told)
     u = times(len(tokens), generator, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
@@ -105,12 +111,25 @@ def bound(
     masked = maskable & (chance < schedule.hidden(t)[:, None])
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
-    logits = ask(tokens.masked_fill(masked, denoiser.mask_id), share, masked)
-    row_sum = _by_row(F.cross_entropy(logits, tokens[masked], reduction="none"), masked)
+    told = dict(told or {})
+    rows = torch.arange(len(tokens), device=tokens.device)
+    if classes > 1:
+        again = rows[told["label"] < classes]
+        label = told["label"][again]
+        other = label + torch.randint(1, classes, label.shape, generator=generator, device=label.device)
+        rows = torch.cat((rows, again))
+        told = {name: value[rows] for name, value in told.items()}
+        told["label"][len(tokens) :] = other % classes
+    where = masked[rows]
+    logits = _asking(denoiser, told)(tokens[rows].masked_fill(where, denoiser.mask_id), share[rows], where)
+    sums = _by_row(F.cross_entropy(logits, tokens[rows][where], reduction="none"), where)
+    row_sum = sums[: len(tokens)]
+    telling = F.softplus(row_sum[again] - sums[len(tokens) :]).mean() if classes > 1 and len(again) else None
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
         share=share,
+        telling=telling,
     )
 
 

@@ -95,6 +95,12 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
         whole = list(job.evaluate(None, stop))
         yield from whole
         reason = "finished" if whole else "stopped"
+        if whole and job.labels is not None and options.calibrate:
+            yield job.heartbeat("weighing held-out texts")
+            verdicts = list(job.calibrate(stop))
+            yield from verdicts
+            yield job.save()
+            reason = "finished" if verdicts else "stopped"
     yield records.End(time=time.time(), step=job.step, reason=reason)
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdiff.core.models import with_bias
 from tdiff.core.pretrained.borrowed import Borrowed, Extent
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
@@ -68,9 +69,9 @@ class MaskedLM(Borrowed):
         super().__init__(model)
         self.time: Time | None = None
         self.labels: nn.Embedding | None = None
+        self.label_bias: nn.Embedding | None = None
         if timed:
             self.tell_time()
-        self.tell_classes(classes)
         size, device = len(tokenizer), next(model.parameters()).device
         suppress = torch.zeros(size)
         suppress[list(tokenizer.suppressed)] = -torch.inf
@@ -80,6 +81,7 @@ class MaskedLM(Borrowed):
             ("end", torch.tensor(tokenizer.end, dtype=torch.int64)),
         ):
             self.register_buffer(name, value.to(device), persistent=False)
+        self.tell_classes(classes)
         self.narrow = False
         tokens = torch.full((2, 2), tokenizer.mask_id, device=device)
         where = torch.tensor([[True, False], [True, True]], device=device)
@@ -110,12 +112,14 @@ class MaskedLM(Borrowed):
         """Have it told of so many classes from now on, by weights that change nothing yet; 0: of none."""
         table = self.model.get_input_embeddings().weight
         self.labels = nn.Embedding(count + 1, table.size(1), device=table.device) if count else None
-        if self.labels is not None:
-            nn.init.zeros_(self.labels.weight)
+        self.label_bias = nn.Embedding(count + 1, len(self.suppress), device=table.device) if count else None
+        for told in (self.labels, self.label_bias):
+            if told is not None:
+                nn.init.zeros_(told.weight)
 
     def beside(self) -> nn.ModuleDict | None:
         """What tells it the time and of classes, which is no part of the model of transformers; None for nothing."""
-        parts = {"time": self.time, "labels": self.labels}
+        parts = {"time": self.time, "labels": self.labels, "label_bias": self.label_bias}
         there = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
         return there if len(there) else None
 
@@ -144,7 +148,10 @@ class MaskedLM(Borrowed):
         `share` (B,) is the time; `attention` (B, L) bool is false at padding, which no place attends to; `label` (B,)
         int64 is the class of each text, one above the last for none.
         """
-        return self._logits(tokens, where, share, attention, label).float() + self.suppress
+        logits = self._logits(tokens, where, share, attention, label).float() + self.suppress
+        if self.label_bias is not None and label is not None:
+            logits = with_bias(logits, self.label_bias.weight, label.repeat_interleave(where.sum(1)))
+        return logits
 
     def _logits(
         self,

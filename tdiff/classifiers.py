@@ -1,0 +1,138 @@
+"""What `--model` means to `tdiff classify`: a model that knows classes, one of each class, or a word to fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdiff import runs
+from tdiff.errors import TdiffError, unknown
+from tdiff.progress import fetching
+
+if TYPE_CHECKING:
+    from tdiff.core.checkpoint import LoadedModel
+    from tdiff.core.classify import Classifier
+
+_TWO = 2
+METHODS = ("bound", "ar", "cloze")
+TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run reviews"
+"""What makes a model that can classify."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    models: Sequence[str] = ()
+    method: str | None = None
+    """None: as the model is."""
+    priors: str | None = None
+    words: str | None = None
+    pattern: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+
+def load(request: Request) -> Classifier:
+    """The classifier that is asked for. Raises TdiffError where it cannot be had, with what to type in its place."""
+    if request.method is not None and request.method not in METHODS:
+        raise unknown("method", request.method, METHODS)
+    if not request.models:
+        raise TdiffError(_without())
+    cloze = request.method == "cloze"
+    if not cloze and (request.words or request.pattern):
+        raise TdiffError("--words and --pattern are for --method cloze")
+    priors = _priors(request.priors)
+    labels = words(request.words) if cloze else {}
+
+    from tdiff.core import classify, devices
+
+    device = devices.choose(request.device)
+    bfloat16 = devices.in_bfloat16(request.precision, device)
+    models, counts, temperature, name = _models(request.models)
+    if cloze:
+        if models:
+            raise TdiffError("--method cloze asks one model: give it by --model NAME")
+        model = _load(request.models[0], device)
+        found = classify.of_words(model, labels, request.pattern or classify.SLOT, device, bfloat16)
+    elif models:
+        loaded = {label: _load(folder, device) for label, folder in models.items()}
+        found = classify.of_each(loaded, device, bfloat16, counts, temperature, name)
+    else:
+        found = classify.of_one(_load(request.models[0], device), device, bfloat16)
+    if request.method not in (None, found.method):
+        kind = {"bound": "masked", "ar": "causal"}[found.method]
+        raise TdiffError(f"--method {request.method}: {found.name} is {kind}, whose method is {found.method}")
+    return found if request.priors is None else classify.with_priors(found, priors)
+
+
+def asked(request: Request, method: str) -> dict[str, Any]:
+    """What else the verdicts of a method depend on."""
+    from tdiff.core.classify import SLOT
+
+    return {"words": request.words, "pattern": request.pattern or SLOT} if method == "cloze" else {}
+
+
+def _load(name: str, device: str) -> LoadedModel:
+    from tdiff.core.checkpoint import load_model
+
+    with fetching(name) as progress:
+        return load_model(name, device, progress)
+
+
+def _models(given: Sequence[str]) -> tuple[dict[str, str], tuple[int, ...], float, str]:
+    """A model of each class, with counts, temperature and name; none where one model knows the classes."""
+    if len(given) == 1 and (folder := runs.find_each(given[0])):
+        each = runs.Each.read(folder)
+        return (
+            {label: str(folder / run) for label, run in zip(each.classes, each.runs, strict=True)},
+            each.counts,
+            each.temperature,
+            folder.name,
+        )
+    pairs = [word.partition("=") for word in given]
+    if len(given) == 1 and (not pairs[0][1] or Path(given[0]).exists()):
+        return {}, (), 1.0, ""
+    for word, (label, equals, model) in zip(given, pairs, strict=True):
+        if not (label and equals and model):
+            raise TdiffError(f"several models are one a class: --model CLASS=MODEL for each; got {word!r}")
+    if len({label for label, _, _ in pairs}) < len(pairs):
+        raise TdiffError("--model CLASS=MODEL takes each class once")
+    return {label: model for label, _, model in pairs}, (), 1.0, ""
+
+
+def _priors(text: str | None) -> dict[str, float] | None:
+    if text is None or text == "equal":
+        return None
+    found = {}
+    for pair in text.replace(",", " ").split():
+        name, equals, value = pair.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise TdiffError(f"--priors takes equal, or CLASS=SHARE of each, as in 'pos=0.3,neg=0.7'; got {pair!r}")
+    return found
+
+
+def words(text: str | None) -> dict[str, tuple[str, ...]]:
+    """The words of each class: "great terrible", or "good=great,fine bad=poor,awful"."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in (text or "").split():
+        name, _, some = part.partition("=")
+        found[name] = tuple(filter(None, (some or name).split(",")))
+        if not name or not found[name]:
+            raise TdiffError(f"--words takes a word for each class, or CLASS=WORD,WORD; got {part!r}")
+    if len(found) < _TWO:
+        raise TdiffError("--method cloze takes --words of two classes at least, as in 'good=great,fine bad=awful'")
+    return found
+
+
+def _without() -> str:
+    """What to do without a model."""
+    there = runs.that_classify()
+    say = f"say which: --model {there[0]}" + (f" (or {', '.join(there[1:4])})" if there[1:] else "")
+    return f"no model to classify with; {say if there else f'train one first: {TRAIN}'}"

@@ -1,0 +1,358 @@
+"""`tdiff classify`: which class texts are of, as lines on the terminal, as JSON, as a file that can be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdiff import classifiers, judged
+from tdiff.draw import terminal
+from tdiff.draw.palettes import Look
+from tdiff.draw.render import Line, plain
+from tdiff.draw.verdicts import Shade, shaded, strongest, words
+from tdiff.errors import TdiffError
+from tdiff.kept import Kept, check_names
+from tdiff.progress import progress_bar
+from tdiff.runs import write_whole
+from tdiff.texts import Text, read
+from tdiff.visible import json_visible, visible, visible_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tdiff.core.classifier import Verdict
+    from tdiff.core.classify import Classifier, Effort
+
+_PARTIAL = 1
+_INTERRUPTED = 130
+_SNIPPET = 60
+_FOR, _AGAINST = "31 119 180", "255 127 14"  # red, green, blue
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    texts: Sequence[str] = ()
+    model: classifiers.Request
+    input: str | None = None
+    output: Path | None = None
+    text_field: str = "text"
+    label_field: str | None = None
+    evaluate: bool = False
+    limit: int = 0
+    confidence: float = 0.99
+    max_draws: int = 64
+    abstain_below: float = 0.0
+    explain: bool = False
+    seed: int = 0
+    as_json: bool = False
+    html: Path | None = None
+
+
+def classify(request: Request) -> None:
+    """Weigh the texts and print what comes of it; bars and talk go to stderr."""
+    _check(request)
+    rows = _rows(request)
+    chosen = _chosen(rows, request)
+    kept = Kept()
+    if request.output is not None:
+        kept = Kept.of(request.output, _is_ours, "tdiff classify")
+        kept.check_input({row.number: row.given for row in rows}, request.output)
+    classifier = classifiers.load(request.model)
+    told = settings(request, classifier)
+    if kept.lines and request.output is not None:
+        _same_settings(kept.lines[-1]["settings"], told, request.output)
+    wanted = {row.number for row in chosen}
+    found = [line for line in kept.lines if line["line"] in wanted]
+    there = {line["line"] for line in kept.lines}
+    todo = [row for row in chosen if row.number not in there]
+    stopped = False
+    bad = _Bad(request.input or "text")
+    with ExitStack() as stack:
+        file = stack.enter_context(kept.opened(request.output)) if request.output is not None else None
+        if found:
+            print(f"{request.output} holds {len(found):,} of {len(chosen):,} verdicts: going on", file=sys.stderr)
+        bar = stack.enter_context(progress_bar("weighing"))
+        shown = _Printer(request)
+        try:
+            for line in _lines(classifier, todo, request, told, bad):
+                found.append(line)
+                if file is not None:
+                    file.write(json_visible(json.dumps(line, ensure_ascii=False)) + "\n")
+                    file.flush()
+                elif not request.evaluate:
+                    shown.line(line)
+                if bar:
+                    bar(len(found) + bad.count, len(chosen))
+        except KeyboardInterrupt:
+            if not (request.evaluate and found):
+                raise
+            stopped = True
+    if stopped:
+        print(f"stopped at {len(found):,} of {len(chosen):,} texts, which came in random order", file=sys.stderr)
+    if request.evaluate:
+        if not found:
+            raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
+        judged.show(found, classifier.classes, as_json=request.as_json, html=request.html)
+    elif request.html is not None:
+        _save(request.html, page(found))
+    if stopped:
+        sys.exit(_INTERRUPTED)
+    if bad.count:
+        print(f"{bad.count:,} of {len(chosen):,} texts were passed over", file=sys.stderr)
+        sys.exit(_PARTIAL)
+
+
+def _check(request: Request) -> None:
+    if request.texts and request.input is not None:
+        raise TdiffError("give texts, or --input FILE, and not both")
+    if not request.texts and request.input is None:
+        raise TdiffError('what is to be classified? Give a text: tdiff classify "...", or --input FILE')
+    if request.input is None and (request.output or request.evaluate or request.limit):
+        raise TdiffError("--output, --evaluate and --limit are for the texts of --input FILE")
+    if request.html and not (request.explain or request.evaluate):
+        raise TdiffError("--html saves what --explain or --evaluate shows: add one of them")
+    if request.explain and request.evaluate:
+        raise TdiffError("--explain shows single texts, and --evaluate judges all: choose one")
+    if not 0.5 <= request.confidence <= 1:
+        raise TdiffError(f"--confidence must be within 0.5..1 (1: all draws); got {request.confidence:g}")
+    if not 1 <= request.max_draws <= 1 << 16:
+        raise TdiffError(f"--max-draws must be within 1..65,536; got {request.max_draws}")
+    if not 0 <= request.abstain_below <= 1:
+        raise TdiffError(f"--abstain-below must be within 0..1; got {request.abstain_below:g}")
+    if request.limit < 0:
+        raise TdiffError(f"--limit must be at least 1, or 0 for all; got {request.limit}")
+    if request.output is not None and request.input is not None:
+        check_names(request.input, request.output)
+    if request.html is not None and not request.html.parent.is_dir():
+        raise TdiffError(f"the page {str(request.html)!r} cannot be written: {request.html.parent} is not a folder")
+
+
+def _rows(request: Request) -> list[Text]:
+    if request.input is None:
+        return [
+            Text(n, text, text if text.strip() else "", wrong="" if text.strip() else "its text is empty")
+            for n, text in enumerate(request.texts, 1)
+        ]
+    label_field = (request.label_field or "label") if request.evaluate else None
+    return read(request.input, request.text_field, label_field)
+
+
+def _chosen(rows: list[Text], request: Request) -> list[Text]:
+    """All rows in their order; to be evaluated in a random one, so that as many as one will are a fair sample."""
+    if not request.evaluate and not request.limit:
+        return rows
+    mixed = list(rows)
+    random.Random(f"evaluate {request.seed}").shuffle(mixed)
+    return mixed[: request.limit] if request.limit else mixed
+
+
+class _Bad:
+    """Rows that are passed over, each told of on stderr."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self.count, self.last = source, 0, ""
+
+    def tell(self, number: int, why: str) -> None:
+        self.count, self.last = self.count + 1, why
+        print(visible(f"{visible_line(self.source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
+
+
+def effort(request: Request) -> Effort:
+    """How hard to look."""
+    from tdiff.core.classify import Effort
+
+    return Effort(confidence=request.confidence, draws=request.max_draws, seed=request.seed, explain=request.explain)
+
+
+def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
+    """All that verdicts depend on besides the text."""
+    drawn = {"confidence": request.confidence, "max_draws": request.max_draws, "seed": request.seed}
+    return {
+        "model": classifier.name,
+        "method": classifier.method,
+        "priors": dict(zip(classifier.classes, classifier.priors, strict=True)),
+        "temperature": classifier.temperature,
+        "abstain_below": request.abstain_below,
+        **(drawn if classifier.method == "bound" else {}),
+        **classifiers.asked(request.model, classifier.method),
+    }
+
+
+def _is_ours(line: Any) -> bool:
+    match line:
+        case {"line": int(), "input": _, "probability": float(), "posterior": dict(), "settings": dict()}:
+            return True
+    return False
+
+
+def _same_settings(then: Mapping[str, Any], now: Mapping[str, Any], output: Path) -> None:
+    for name in (*now, *then):
+        if then.get(name) != now.get(name):
+            raise TdiffError(
+                f"{str(output)!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {now.get(name)}: go on "
+                "as it was begun, or name another output"
+            )
+
+
+def _lines(
+    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+) -> Iterator[dict[str, Any]]:
+    """A line for each row that can be weighed, in the order of the rows."""
+    good: list[tuple[Text, Tensor]] = []
+    for row in rows:
+        why = row.wrong
+        if not why and row.label is not None and row.label not in classifier.classes:
+            why = f"its class {row.label!r} is none of the model's, which are {', '.join(classifier.classes)}"
+        try:
+            ids = None if why else classifier.encode(row.text)
+        except TdiffError as error:
+            why, ids = str(error), None
+        if ids is not None and not classifier.can_weigh(ids):
+            why, ids = "it has no token that the model could be asked for", None
+        if ids is None:
+            bad.tell(row.number, why)
+        else:
+            good.append((row, ids))
+    ready: dict[int, dict[str, Any]] = {}
+    due = 0
+    looks = classifier.verdicts([ids for _, ids in good], effort(request), [row.number for row, _ in good])
+    for look in looks:
+        if not look.final:
+            continue
+        row, ids = good[look.text]
+        ready[look.text] = _line(classifier, row, ids, look.verdict, look.seconds, request, told)
+        while due in ready:
+            yield ready.pop(due)
+            due += 1
+
+
+def _line(
+    classifier: Classifier,
+    row: Text,
+    ids: Tensor,
+    verdict: Verdict,
+    seconds: float,
+    request: Request,
+    told: dict[str, Any],
+) -> dict[str, Any]:
+    p, name = verdict.posterior[verdict.label], classifier.classes[verdict.label]
+    abstains = p < request.abstain_below
+    line = {
+        "line": row.number,
+        "input": row.given,
+        **({"truth": row.label} if row.label is not None else {}),
+        "label": None if abstains else name,
+        "likeliest": name,
+        "probability": p,
+        "interval": list(verdict.interval),
+        "posterior": dict(zip(classifier.classes, verdict.posterior, strict=True)),
+        "draws": verdict.draws,
+        "sure": verdict.sure,
+        "milliseconds": round(1000 * seconds, 1),
+        "settings": told,
+    }
+    if verdict.contributions is not None:
+        pieces = classifier.pieces(ids)
+        line["contributions"] = [
+            [piece, round(nats, 4)] for piece, nats in zip(pieces, verdict.contributions.tolist(), strict=True)
+        ]
+    return line
+
+
+class _Printer:
+    """Prints lines on stdout: for a person, or as JSON."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._look: Look | None = None
+
+    def line(self, line: dict[str, Any]) -> None:
+        """One verdict."""
+        if self.request.as_json:
+            print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
+            return
+        print(visible(head(line)), flush=True)
+        if "contributions" in line:
+            self._explain(line)
+
+    def _explain(self, line: dict[str, Any]) -> None:
+        parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
+        if not sys.stdout.isatty():
+            print(plain(reasons(parts)), flush=True)
+            return
+        from rich.console import Console
+        from rich.text import Text as Styled
+
+        here = terminal.here(ask=False)
+        console = Console(
+            highlight=False,
+            color_system=terminal.COLOUR_SYSTEMS[here.colour],  # type: ignore[arg-type]
+            no_color=here.colour == "none",
+        )
+        for part in ([*shaded(parts, here.look)], *reasons(parts)):
+            console.print(Styled.assemble(*part), soft_wrap=False)
+        console.print()
+
+
+def head(line: Mapping[str, Any]) -> str:
+    """A verdict on one line."""
+    given = line["input"]
+    text = given if isinstance(given, str) else next((v for v in given.values() if isinstance(v, str)), "")
+    text = " ".join(str(text).split())
+    short = text if len(text) <= _SNIPPET else text[: _SNIPPET - 1] + "…"
+    name = line["label"] if line["label"] is not None else f"abstains ({line['likeliest']})"
+    low, high = line["interval"]
+    between = f" ({low:.3f}..{high:.3f})" if line["draws"] > 1 else ""
+    drawn = f"{line['draws']} draws" if line["draws"] > 1 else ""
+    spent = f"{line['milliseconds']:.0f} ms"
+    return "  ".join(filter(None, (name, f"{line['probability']:.3f}{between}", drawn, spent, visible_line(short))))
+
+
+def reasons(parts: Sequence[Shade]) -> list[Line]:
+    """The words that weigh most, in words."""
+    lines: list[Line] = []
+    for name, some in zip(("  for:     ", "  against: "), strongest(parts), strict=True):
+        said = ", ".join(f"{visible_line(part.text.strip()) or '␣'} {part.nats:+.2f}" for part in some)
+        lines.append([(name + (said or "nothing"), "")])
+    return lines
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text.encode())
+    except OSError as why:
+        raise TdiffError(f"the page {str(path)!r} cannot be written: {why.strerror}") from None
+    print(f"saved {path}", file=sys.stderr)
+
+
+def page(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Explained verdicts as a page of HTML that needs nothing else."""
+    from html import escape
+
+    body = ""
+    for line in lines:
+        parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
+        most = max((abs(part.nats) for part in parts), default=0.0) or 1.0
+        spans = ""
+        for part in parts:
+            colour = f"rgb({_FOR if part.nats >= 0 else _AGAINST} / {abs(part.nats) / most * 0.7:.2f})"
+            spans += f'<span title="{part.nats:+.3f} nats" style="background:{colour}">{escape(part.text)}</span>'
+        body += f"<section><h2>{escape(visible(head(line)))}</h2><p>{spans}</p></section>\n"
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>tdiff classify</title>
+<style>
+body {{ font: 16px/1.7 system-ui, sans-serif; margin: 2rem auto; max-width: 50rem; color-scheme: light dark; }}
+h2 {{ font-size: 15px; }} p {{ white-space: pre-wrap; }}
+</style>
+<h1>Why</h1>
+<p>Blue speaks for the verdict, orange against it, against the next likeliest class; point at a word for its nats.</p>
+{body}</html>
+"""

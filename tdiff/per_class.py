@@ -1,0 +1,119 @@
+"""`tdiff train --per-class`: one run a class, one after the other, in one folder whose classes.json tells of them.
+
+Tokens are learnt from all the text, so that the models' likelihoods of a text can be compared place by place.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tdiff import runs, training
+from tdiff.config import Layer, Settings
+from tdiff.errors import TdiffError
+from tdiff.progress import progress_bar
+from tdiff.records import End
+from tdiff.runs import Each, Run
+from tdiff.visible import visible_line
+
+if TYPE_CHECKING:
+    from tdiff.core.data import Corpus
+
+_ANY = "?"
+"""In place of a class where labels are to be read: each run has its own."""
+
+
+def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
+    """Train a model of each class of the corpus."""
+    settings, called, named = training.settled(config, preset, layers)
+    if not named or "-" in settings.data.sources:
+        raise TdiffError("--per-class reads texts and their classes from files: name them by --data FILE")
+    if run is not None:
+        runs.check_free(run)
+    settings = replace(settings, data=replace(settings.data, only=_ANY))
+    corpus = training.corpus_of(settings)
+    before, _ = corpus.split_places(settings.data.held_out)
+    each = Each(
+        classes=corpus.classes,
+        runs=tuple(_folder_name(n, label, corpus.classes) for n, label in enumerate(corpus.classes)),
+        counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
+        settings=settings.as_layer(),
+    )
+    name = run or runs.free_name(training.stem(corpus.name, settings.preset))
+    _go_on(runs.ROOT / name, each, corpus, called)
+
+
+def resume(folder: Path) -> None:
+    """Go on with the classes that are not finished."""
+    each = Each.read(folder)
+    corpus = training.corpus_of(Settings.of([each.settings]))
+    if corpus.classes != each.classes:
+        raise TdiffError(
+            f"{folder.name!r} was trained on texts of the classes {', '.join(each.classes)}; there are now "
+            f"{', '.join(corpus.classes)}"
+        )
+    _go_on(folder, each, corpus, each.settings.get("preset", ""))
+
+
+def _go_on(folder: Path, each: Each, corpus: Corpus, called: str) -> None:
+    common = Settings.of([each.settings])
+    for n, (label, name) in enumerate(zip(each.classes, each.runs, strict=True), 1):
+        run = Run(folder / name)
+        settings = replace(common, data=replace(common.data, only=label))
+        last = next((r for r in reversed(run.history()) if isinstance(r, End)), None)
+        if last is not None and last.reason == "finished":
+            continue
+        of = f"class {visible_line(label)}, {n} of {len(each.classes)}: {called}"
+        again = run.state.exists()
+        if again:
+            settings = run.settings()
+        told = f"{of} {training.title(settings, corpus)} -> {run.path}"
+        end = training.follow(run, settings, corpus, told, again=again, made=lambda: each.write(folder))
+        if end.reason != "finished":
+            training.say(f"go on with all classes by: tdiff train --resume {folder.name}")
+            return
+    if not each.texts:
+        each = _calibrated(folder, each, corpus)
+    training.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
+
+
+def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
+    """With the temperature that fits the held-out texts."""
+    from tdiff.classifiers import Request, load
+    from tdiff.core.classify import calibrate
+
+    settings = Settings.of([each.settings])
+    if not settings.train.calibrate:
+        return each
+    training.say("weighing held-out texts ...")
+    classifier = load(Request(models=(str(folder),), device=settings.train.device))
+    _, after = corpus.split_places(settings.data.held_out)
+    texts = [classifier.encode(corpus.texts[n]) for n in after]
+    labels = [each.classes.index(corpus.labels[n]) for n in after]
+    with progress_bar("weighing") as bar:
+        told = calibrate(classifier, texts, labels, settings.train.calibrate, seed=settings.train.seed, progress=bar)
+    if told is None:
+        return each
+    found = told.assessment
+    low, high = found.interval_95
+    print(
+        f"verdicts on {found.texts:,} held-out texts: {found.accuracy:.1%} right ({low:.1%}..{high:.1%}), calibration "
+        f"error {found.ece:.3f}, temperature {told.temperature:.3g}",
+        file=sys.stdout,
+        flush=True,
+    )
+    each = replace(each, temperature=told.temperature, texts=found.texts)
+    each.write(folder)
+    return each
+
+
+def _folder_name(n: int, label: str, labels: tuple[str, ...]) -> str:
+    """The class's name where it can be a folder's and no other class has the same, else its number."""
+
+    def safe(text: str) -> str:
+        return "".join(c if c.isalnum() or c in "-_" else "-" for c in text).strip("-").lower()[:40]
+
+    alone = sum(safe(other) == safe(label) for other in labels) == 1
+    return safe(label) if safe(label) and alone else f"class-{n + 1}"
