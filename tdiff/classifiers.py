@@ -40,7 +40,7 @@ def load(request: Request) -> Classifier:
     if request.method is not None and request.method not in METHODS:
         raise unknown("method", request.method, METHODS)
     if not request.models:
-        raise TdiffError(_without())
+        raise TdiffError(without())
     cloze = request.method == "cloze"
     if not cloze and (request.words or request.pattern):
         raise TdiffError("--words and --pattern are for --method cloze")
@@ -51,15 +51,17 @@ def load(request: Request) -> Classifier:
 
     device = devices.choose(request.device)
     bfloat16 = devices.in_bfloat16(request.precision, device)
-    models, counts, temperature, name = _models(request.models)
+    folder = runs.find_each(request.models[0]) if len(request.models) == 1 else None
+    models = {} if folder else _each(request.models)
     if cloze:
-        if models:
+        if models or folder:
             raise TdiffError("--method cloze asks one model: give it by --model NAME")
         model = _load(request.models[0], device)
         found = classify.of_words(model, labels, request.pattern or classify.SLOT, device, bfloat16)
+    elif folder:
+        found = classify.of_folder(folder, lambda name: _load(name, device), device, bfloat16)
     elif models:
-        loaded = {label: _load(folder, device) for label, folder in models.items()}
-        found = classify.of_each(loaded, device, bfloat16, counts, temperature, name)
+        found = classify.of_each({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
     else:
         found = classify.of_one(_load(request.models[0], device), device, bfloat16)
     if request.method not in (None, found.method):
@@ -82,25 +84,17 @@ def _load(name: str, device: str) -> LoadedModel:
         return load_model(name, device, progress)
 
 
-def _models(given: Sequence[str]) -> tuple[dict[str, str], tuple[int, ...], float, str]:
-    """A model of each class, with counts, temperature and name; none where one model knows the classes."""
-    if len(given) == 1 and (folder := runs.find_each(given[0])):
-        each = runs.Each.read(folder)
-        return (
-            {label: str(folder / run) for label, run in zip(each.classes, each.runs, strict=True)},
-            each.counts,
-            each.temperature,
-            folder.name,
-        )
+def _each(given: Sequence[str]) -> dict[str, str]:
+    """The model of each class; none where one model knows the classes."""
     pairs = [word.partition("=") for word in given]
     if len(given) == 1 and (not pairs[0][1] or Path(given[0]).exists()):
-        return {}, (), 1.0, ""
+        return {}
     for word, (label, equals, model) in zip(given, pairs, strict=True):
         if not (label and equals and model):
             raise TdiffError(f"several models are one a class: --model CLASS=MODEL for each; got {word!r}")
     if len({label for label, _, _ in pairs}) < len(pairs):
         raise TdiffError("--model CLASS=MODEL takes each class once")
-    return {label: model for label, _, model in pairs}, (), 1.0, ""
+    return {label: model for label, _, model in pairs}
 
 
 def _priors(text: str | None) -> dict[str, float] | None:
@@ -131,8 +125,10 @@ def words(text: str | None) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _without() -> str:
+def without() -> str:
     """What to do without a model."""
     there = runs.that_classify()
-    say = f"say which: --model {there[0]}" + (f" (or {', '.join(there[1:4])})" if there[1:] else "")
-    return f"no model to classify with; {say if there else f'train one first: {TRAIN}'}"
+    if not there:
+        return f"no model to classify with; train one first: {TRAIN}"
+    others = f" (or {', '.join(there[1:4])})" if there[1:] else ""
+    return f"no model to classify with; say which: --model {there[0]}{others}"

@@ -509,6 +509,9 @@ def watch(
         typer.Option(help="Which model writes; twice: two side by side. [the watched run's newest weights]"),
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from. [openings of the model's]")] = None,
+    classify: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Watch the classes of this text race; repeatable.")
+    ] = None,
     length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
     device: Annotated[str, typer.Option(help="Where the model writes: auto, cuda, mps or cpu.")] = "auto",
@@ -535,6 +538,7 @@ def watch(
         model=model[0] if model else None,
         others=tuple(model[1:]) if model else (),
         prompt=prompt,
+        classify=classify or (),
         length=length,
         seed=seed,
         device=device,

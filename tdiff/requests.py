@@ -1,8 +1,8 @@
 """What a view and the process that holds the model say to one another, and its JSON lines. No torch.
 
-A view asks (`Generate`, `Cancel`, `Load`); the process answers (`Ready`, `Begin`, `Cancelled`, `Refused`, and the lines
-of a trace). A request is read exactly as it was written, since its text goes to the model; an answer's text is made
-safe to print, and what its lists hold is looked at, since a screen is drawn from it.
+A view asks (`Generate`, `Weigh`, `Cancel`, `Load`); the process answers (`Ready`, `Begin`, `Standing`, `Cancelled`,
+`Refused`, and the lines of a trace). A request is read exactly as it was written, since its text goes to the model; an
+answer's text is made safe to print, and what its lists hold is looked at, since a screen is drawn from it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,22 @@ class Generate:
     """Fields of `config.DecodeSettings`; what is left out has its default."""
     canvas: list[Any] | None = None
     """Reserved for going on from a canvas; anything but None is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weigh:
+    """Tell the class of a text. It ends what is going on, and any that waits, as a generation does.
+
+    Its answers are `Standing`, one after each round of draws, or `Refused`; `Cancelled` may end them at any moment.
+    """
+
+    kind: ClassVar[str] = "weigh"
+    id: int
+    text: str
+    seed: int = 0
+    confidence: float = 0.99
+    draws: int = 64
+    """At most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +105,26 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the classes of a text stand."""
+
+    kind: ClassVar[str] = "standing"
+    id: int
+    classes: list[str]
+    posterior: list[float]
+    """Of each class."""
+    interval: list[float]
+    """95% interval of the likeliest one's."""
+    draws: int
+    sure: bool
+    """Whether it is decided."""
+    final: bool
+    """Whether no more is drawn."""
+    words: list[Any] = field(default_factory=list)
+    """(text, nats) of each word: what it adds to the log odds of the likeliest class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
     """The generation has ended before its text was whole, or never began."""
 
@@ -107,8 +143,8 @@ class Refused:
     """The generation that was asked for; None: a model, or a line that is no request."""
 
 
-Request = Generate | Cancel | Load
-Answer = Ready | Begin | Cancelled | Refused
+Request = Generate | Weigh | Cancel | Load
+Answer = Ready | Begin | Standing | Cancelled | Refused
 
 _REQUESTS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Request)}
 _ANSWERS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Answer)}
@@ -159,6 +195,15 @@ def _sound(answer: Answer | TraceLine) -> bool:
         return 0 <= answer.cells <= MOST and len(answer.given) == len(set(given))
     if isinstance(answer, TraceStep):
         return _share(answer.t) and all(map(_cell, answer.cells))
+    if isinstance(answer, Standing):
+        numbers = len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
+        named = all(isinstance(name, str) for name in answer.classes)
+        return (
+            numbers
+            and named
+            and all(map(_share, [*answer.posterior, *answer.interval]))
+            and all(map(_word, answer.words))
+        )
     if isinstance(answer, TraceEnd):
         return answer.seconds is not None
     if isinstance(answer, Ready):
@@ -177,6 +222,13 @@ def _cell(item: Any) -> bool:
     match item:
         case [int(place), str(), int(), confidence, "commit" | "remask"]:
             return 0 <= place < MOST and _share(confidence)
+    return False
+
+
+def _word(item: Any) -> bool:
+    match item:
+        case [str(), int() | float() as nats]:
+            return -records.LARGEST < nats < records.LARGEST
     return False
 
 

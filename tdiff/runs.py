@@ -199,12 +199,13 @@ class Each:
         path = folder / EACH
         try:
             told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            each = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+            told |= {name: tuple(told[name]) for name in ("classes", "runs", "counts")}
+            each = cls(**told)
             names = (*each.classes, *each.runs)
             sound = len(each.classes) == len(each.runs) == len(each.counts) > 1 and 0 < each.temperature < math.inf
             if not sound or not all(isinstance(name, str) for name in names) or sum(each.counts) <= 0:
                 raise ValueError("its parts do not go together")
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as why:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:
             raise TdiffError(f"{str(path)!r} is damaged: {why}") from None
         if any(name != Path(name).name for name in each.runs):
             raise TdiffError(f"{str(path)!r} names runs outside its folder")

@@ -17,6 +17,7 @@ from tdiff.watch import company, preferences
 from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
+    from tdiff.draw.terminal import Terminal
     from tdiff.watch.places import Target
 
 MOST_TARGETS = 4
@@ -45,6 +46,9 @@ def watch(options: Options) -> None:
 
         print(doctor(here))
         return
+    if options.classify:
+        _race(options, here)
+        return
     targets = [places.locate(word) for word in options.targets]
     if not targets and (newest := places.newest_run()):
         targets = [places.locate(str(newest.path))]
@@ -58,6 +62,26 @@ def watch(options: Options) -> None:
     from tdiff.tui import session
 
     session.run(targets, options, here, liked)
+
+
+def _race(options: Options, here: Terminal) -> None:
+    """The verdicts on some texts, while draws arrive."""
+    from tdiff.classifiers import without
+    from tdiff.draw import terminal
+    from tdiff.watch import race
+
+    race.check(options.classify)
+    if options.targets or options.once or options.as_json or options.others:
+        raise TdiffError("--classify shows texts being weighed by one --model, and nothing beside them")
+    if options.model is None:
+        raise TdiffError(without())
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise TdiffError("tdiff watch draws on a terminal, and this is none; tdiff classify prints verdicts")
+    terminal.prepare(here, os.environ)
+
+    from tdiff.tui import race_app
+
+    race_app.run(options, here)
 
 
 def _check(options: Options) -> None:
@@ -80,7 +104,7 @@ def _check(options: Options) -> None:
 
 
 def _check_model(model: str) -> None:
-    if Path(model).is_dir():  # it may have its weights later
+    if Path(model).is_dir() or runs.find_each(model):  # it may have its weights later
         return
     try:
         runs.find_model(model)

@@ -1,7 +1,9 @@
 """Models that are told the class of a text: their data, training and what is kept of it."""
 
 import json
+import math
 import random
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from tdiff.core.checkpoint import load_model
 from tdiff.core.evaluate import evaluate, score
 from tdiff.core.guidance import guided
 from tdiff.core.job import Job
+from tdiff.core.objective import bound
+from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError
 from tdiff.records import Eval
 from tdiff.runs import Run
@@ -127,7 +131,7 @@ def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zo
     assert evaluate(model).tokens == told.tokens
 
 
-def test_a_fresh_model_and_a_pretrained_one_say_the_same_of_every_class_at_first(reviews, zoo, tmp_path):
+def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(reviews, zoo, tmp_path):
     job = Job(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
     plain = load_model(str(zoo["roberta"]))
     tokens, maskable, _ = job.batch(torch.Generator().manual_seed(0))
@@ -137,7 +141,65 @@ def test_a_fresh_model_and_a_pretrained_one_say_the_same_of_every_class_at_first
         expected = plain.network(canvas, share, maskable)
         for label in range(3):
             got = job.average(canvas, share, maskable, label=torch.full((len(tokens),), label))
-            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+            odds = job.average.label_bias.weight[label]
+            torch.testing.assert_close(got, expected + odds, rtol=1e-4, atol=1e-4)
+    assert not job.average.label_bias.weight[2].any()
+    counts = [Counter(), Counter()]
+    corpus = load(reviews)
+    for n in corpus.split_places()[0]:
+        counts[corpus.classes.index(corpus.labels[n])].update(plain.tokenizer.encode(corpus.texts[n]).tolist())
+    size = plain.network.shape.vocab_size
+    shares = [[(counted[i] + 1) / (counted.total() + size) for i in range(size)] for counted in counts]
+    for label in range(2):
+        for i in (next(iter(counts[0])), next(iter(counts[1])), 0):
+            exact = math.log(shares[label][i] / ((shares[0][i] + shares[1][i]) / 2))
+            assert float(job.average.label_bias.weight[label, i]) == pytest.approx(exact, abs=1e-5)
+
+
+def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was(reviews, tmp_path):
+    corpus = load(reviews)
+    base = settings_of(reviews, CLASSES, {"train": {"batch_size": 32, "label_dropout": 0.5}})
+    job = Job(base, Run(tmp_path / "none"), corpus)
+    tokens, maskable, told = job.batch(torch.Generator().manual_seed(1))
+
+    def asked(classes: int):
+        draw = torch.Generator().manual_seed(2)
+        return bound(job.network, tokens, maskable, job.schedule, 0, draw, told=told, classes=classes)
+
+    plain, contrasted = asked(0), asked(2)
+    assert plain.telling is None
+    torch.testing.assert_close(contrasted.nats, plain.nats)
+    torch.testing.assert_close(contrasted.row_nats, plain.row_nats)
+    assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
+    with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
+    assert (
+        Job(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling is not None
+    )
+    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
+        with pytest.raises(TdiffError, match=says):
+            settings_of(reviews, {"objective": wrong})
+
+
+def test_the_contrast_is_bayes_between_the_right_class_and_another():
+    """By hand: one row of two places, three classes, a network that knows nothing but the class."""
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+
+    class Knows:
+        mask_id = 2
+
+        def __call__(self, canvas, share, where, label):
+            return logits[label.repeat_interleave(where.sum(1))]
+
+    tokens, may = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    seen = set()
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        found = bound(Knows(), tokens, may, schedule("linear"), 1, draw, told={"label": torch.tensor([0])}, classes=3)
+        nats = [-float(row.log_softmax(0).sum()) for row in logits]
+        each = {c: math.log1p(math.exp(nats[0] - nats[c])) for c in (1, 2)}
+        seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))
+        assert min(abs(value - float(found.telling)) for value in each.values()) < 1e-5
+    assert seen == {1, 2}
 
 
 def test_the_command_trains_by_classes_and_evaluates_with_them(reviews, here, cli_fast):

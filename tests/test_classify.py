@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import settings_of, train_in
+from test_causal import make as make_causal
 from test_classes import WORDS
 
 from tdiff import classifiers, runs, texts
@@ -313,10 +314,11 @@ def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkey
     assert runs.Each.read(here / "checkpoints" / "pair").texts == 8
 
 
-def test_a_causal_model_of_each_class_is_exact(here, cli_fast, zoo):
+def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
     rows_of(here / "reviews.jsonl", 40)
+    make_causal(here / "my-gpt2", bos=True)
     done = cli_fast(
-        "train", "--per-class", "--data=reviews.jsonl", "--run=gpts", f"--init={zoo['gpt2']}", "--steps=30",
+        "train", "--per-class", "--data=reviews.jsonl", "--run=gpts", "--init=my-gpt2", "--steps=30",
         "--window=16", "--context=0", "--eval-every=0", "--sample-every=0", "--device=cpu", "--lr=0.003",
         "--batch-size=8",
     )  # fmt: skip
@@ -334,10 +336,11 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast, zoo):
         assert float(network.nats(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
 
 
-def test_models_that_do_not_go_together_are_refused(loaded, model):
+def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     ours = load_model(str(model))
+    causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
-        of_each({"a": loaded["roberta"], "b": loaded["gpt2"]}, "cpu")
+        of_each({"a": loaded["roberta"], "b": causal}, "cpu")
     with pytest.raises(TdiffError, match="have different tokenizers: train them with one"):
         of_each({"a": loaded["roberta"], "b": ours}, "cpu")
     with pytest.raises(TdiffError, match="two at least"):

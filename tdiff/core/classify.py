@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from tdiff.core.evaluate import exactly
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.rows import padded
 from tdiff.errors import TdiffError, unknown
+from tdiff.runs import Each
 
 METHODS = ("bound", "ar", "cloze")
 SLOT = "{text} All in all, it was {mask}."
@@ -297,6 +299,13 @@ def of_each(
         device,
         bfloat16,
     )
+
+
+def of_folder(folder: Path, load: Callable[[str], LoadedModel], device: str, bfloat16: bool = False) -> Classifier:
+    """By the models of the classes that the folder's classes.json names, each had by `load` from its folder."""
+    each = Each.read(folder)
+    models = {label: load(str(folder / run)) for label, run in zip(each.classes, each.runs, strict=True)}
+    return of_each(models, device, bfloat16, each.counts, each.temperature, folder.name)
 
 
 def of_words(

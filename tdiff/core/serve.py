@@ -33,12 +33,15 @@ from tdiff.requests import (
     Ready,
     Refused,
     Request,
+    Standing,
+    Weigh,
     parse_request,
     to_line,
 )
 
 if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
+    from tdiff.core.classify import Classifier
 
 Say = Callable[[Answer | TraceLine], None]
 _SPARE = 0.005
@@ -133,7 +136,7 @@ class Inbox:
 
         def ends() -> bool:
             return any(
-                isinstance(request, Generate) or (isinstance(request, Cancel) and request.id == generation)
+                isinstance(request, (Generate, Weigh)) or (isinstance(request, Cancel) and request.id == generation)
                 for request in self._waiting
             )
 
@@ -148,6 +151,7 @@ class Server:
         """With `sparing` it rests after steps in which it had to wait for other programs."""
         self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
         self._model: LoadedModel | None = None
+        self._classifier: Classifier | None = None
 
     def run(self) -> NoReturn:
         """Do what is asked, one thing after another, for ever."""
@@ -164,6 +168,9 @@ class Server:
         elif isinstance(request, Generate):
             with self._refusing(request.id):
                 self._generate(request)
+        elif isinstance(request, Weigh):
+            with self._refusing(request.id):
+                self._weigh(request)
 
     @contextmanager
     def _refusing(self, generation: int | None) -> Iterator[None]:
@@ -188,7 +195,11 @@ class Server:
             if not done:
                 print(hub_files.announcement(name, total), file=sys.stderr, flush=True)
 
+        if (folder := runs.find_each(name)) is not None:
+            self._load_each(folder)
+            return
         model = self._model = load_model(name, devices.choose(self._device), told)
+        self._classifier = None
         self._say(
             Ready(
                 model=model.name,
@@ -202,6 +213,70 @@ class Server:
                 decoding=config.decoding(model.origin.decoding),
             )
         )
+
+    def _load_each(self, folder: Path) -> None:
+        """One model a class, which weighs together and of which none writes."""
+        import torch
+
+        from tdiff.core import devices
+        from tdiff.core.checkpoint import load_model
+        from tdiff.core.classify import of_folder
+
+        device = devices.choose(self._device)
+        self._model, self._classifier = None, of_folder(folder, lambda name: load_model(name, device), device)
+        self._say(
+            Ready(
+                model=folder.name,
+                window=self._classifier.window,
+                device=device,
+                threads=torch.get_num_threads(),
+                vocabulary=len(self._classifier.tokenizer),
+                step=0,
+                weights=0.0,
+                decoders=[],
+            )
+        )
+
+    def _weigh(self, request: Weigh) -> None:
+        from tdiff.core.classify import Effort, of_one
+
+        if self._inbox.overtaken(request.id):
+            self._say(Cancelled(id=request.id))
+            return
+        if self._classifier is None:
+            if self._model is None:
+                raise TdiffError("no model is loaded, so nothing can be weighed; load one")
+            self._classifier = of_one(self._model, self._model.network.suppress.device.type)
+        classifier = self._classifier
+        if not (0.5 <= request.confidence <= 1 and 1 <= request.draws <= MOST):
+            raise TdiffError("confidence must be within 0.5..1 and draws at least 1")
+        ids = classifier.encode(request.text)
+        if not classifier.can_weigh(ids):
+            raise TdiffError("the text has no token that the model could be asked for")
+        pieces = classifier.pieces(ids)
+        effort = Effort(confidence=request.confidence, draws=request.draws, seed=request.seed, explain=True)
+        rest, begun, computed = 0.0, time.perf_counter(), time.thread_time()
+        for look in classifier.verdicts([ids], effort, names=[0]):
+            if self._sparing:
+                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+            if self._inbox.overtaken(request.id, within=rest):
+                self._say(Cancelled(id=request.id))
+                return
+            verdict = look.verdict
+            added = verdict.contributions.tolist() if verdict.contributions is not None else []
+            self._say(
+                Standing(
+                    id=request.id,
+                    classes=list(classifier.classes),
+                    posterior=[round(p, 6) for p in verdict.posterior],
+                    interval=[round(p, 6) for p in verdict.interval],
+                    draws=verdict.draws,
+                    sure=verdict.sure,
+                    final=look.final,
+                    words=[[text, round(nats, 4)] for text, nats in zip(pieces, added, strict=False)],
+                )
+            )
+            begun, computed = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
         from tdiff.core.generate import narrate, opening

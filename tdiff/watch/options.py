@@ -16,6 +16,8 @@ class Options:
     others: Sequence[str] = ()
     """Models that write beside it."""
     prompt: str | None = None
+    classify: Sequence[str] = ()
+    """Texts whose classes are to race, in place of all else."""
     length: int = 0
     seed: int | None = None
     device: str = "auto"

@@ -1,0 +1,148 @@
+"""`tdiff watch --classify TEXT`: the verdicts on a text race while draws arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+
+from tdiff.draw.race import view
+from tdiff.draw.render import Line
+from tdiff.draw.terminal import Terminal
+from tdiff.draw.verdicts import Shade, words
+from tdiff.errors import TdiffError
+from tdiff.tui.lines import Lines, two_ends
+from tdiff.tui.painting import TerminalApp
+from tdiff.visible import visible, visible_line
+from tdiff.watch.child import Child, command
+from tdiff.watch.options import Options
+from tdiff.watch.race import Race
+
+_FRAME = 1 / 15
+_HINTS = "n next text  p the one before  r other masks  up/down scroll  R start again  q quit"
+
+
+class RaceApp(TerminalApp):
+    """The view."""
+
+    BINDINGS = [  # noqa: RUF012 - as textual has it
+        Binding("q,ctrl+q,ctrl+c", "quit", "leave", show=False),
+        Binding("n,right,l", "next_text(1)", "the next text", show=False),
+        Binding("p,left,h", "next_text(-1)", "the text before", show=False),
+        Binding("r", "reseed", "other masks", show=False),
+        Binding("R", "restart", "start the model's process again", show=False),
+        Binding("up,k", "scroll(-1)", "scroll up", show=False),
+        Binding("down,j", "scroll(1)", "scroll down", show=False),
+    ]
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "tdiff watch"
+
+    def __init__(self, race: Race, terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(terminal)
+        self.race, self._clock = race, clock
+        self._row = 0
+        self._top, self._body, self._hints = Lines(id="top"), Lines(id="race"), Lines(id="hints")
+
+    def compose(self) -> ComposeResult:
+        """A line above, the race, a line below."""
+        yield self._top
+        yield self._body
+        yield self._hints
+
+    def on_mount(self) -> None:
+        """Draw at once; the model comes after."""
+        self._body.styles.height = "1fr"
+        for sign in (signal.SIGHUP, signal.SIGTERM):
+            with suppress(ValueError, NotImplementedError, RuntimeError):
+                asyncio.get_running_loop().add_signal_handler(sign, self.exit)
+        self._draw()
+        self.set_interval(_FRAME, self._look)
+        self.call_after_refresh(self._start)
+
+    def on_unmount(self) -> None:
+        """Nothing stays behind."""
+        self.race.close()
+
+    def on_resize(self) -> None:
+        """Everything depends on the size."""
+        self.call_after_refresh(self._draw)
+
+    def _start(self) -> None:
+        try:
+            self.race.start()
+        except TdiffError as why:
+            self.race.message = str(why)
+        self._draw()
+
+    def _look(self) -> None:
+        if self.screen_stack and (self.race.poll(self._clock()) or self.race.state == "weighing"):
+            self._draw()
+
+    def _draw(self) -> None:
+        race, (width, height) = self.race, (self.size.width, self.size.height)
+        if not width or not height:
+            return
+        name = visible_line(race.ready.model) if race.ready else "tdiff"
+        state = race.message or race.state
+        left: Line = [(f" {name} ", "bold"), (f" text {race.at + 1} of {len(race.texts)}", "")]
+        self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if race.message else "")], width)])
+        self._hints.show([[(f" {_HINTS}", "dim")]])
+        plain = [Shade(visible(race.texts[race.at]), 0.0)]
+        parts = words(race.words) if race.words else plain
+        self._body.show(
+            view(
+                [visible_line(name) for name in race.classes],
+                race.rounds,
+                parts,
+                most=race.draws,
+                seconds=race.seconds,
+                size=(width, max(1, height - 2)),
+                top=self._row,
+                look=self.terminal.look,
+            )
+        )
+
+    def action_next_text(self, ways: int) -> None:
+        """Another text."""
+        self._row = 0
+        self.race.go(ways)
+        self._draw()
+
+    def action_reseed(self) -> None:
+        """The same text on other masks."""
+        self.race.another_seed()
+        self._draw()
+
+    def action_restart(self) -> None:
+        """The model's process, again."""
+        self._start()
+
+    def action_scroll(self, rows: int) -> None:
+        """Scroll the text."""
+        self._row = max(0, self._row + rows)
+        self._draw()
+
+
+def run(options: Options, terminal: Terminal) -> None:
+    """Watch until the user leaves; then say how the text stood."""
+    assert options.model is not None, "it was looked at before"
+    model = options.model
+    race = Race(
+        lambda: Child(command(model, options.device)),
+        options.classify,
+        seed=options.seed or 0,
+    )
+    app = RaceApp(race, terminal)
+    app.run(mouse=terminal.mouse)
+    if app.return_code:
+        sys.exit(app.return_code)
+    if race.rounds:
+        last = race.rounds[-1]
+        best = max(range(len(race.classes)), key=lambda n: last.posterior[n])
+        print(f"{visible_line(race.classes[best])} {last.posterior[best]:.3f} after {last.draws} draws")

@@ -1,0 +1,148 @@
+"""The generative classifier on film reviews: `python -m tests.benchmarks.imdb COMMAND`.
+
+`prepare FOLDER --texts N` writes the first N of the training reviews in a fixed random order, and the test reviews, as
+JSON lines without their `<br />`. `baselines FOLDER` trains scikit-learn's naive Bayes and logistic regression on the
+same reviews. `speed FOLDER --model RUN` weighs the same test reviews by `tdiff` and in text-diffusion's way: five masks
+of 15% drawn apart for each class, the mean cross-entropy, one text at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+DATA = Path("../shared/data")
+_BREAK = re.compile(r"\s*(?:<br\s*/?>\s*)+")
+
+
+def cleaned(name: str) -> list[dict[str, str]]:
+    """The reviews of a file, in a random order that is always the same; line breaks are line breaks."""
+    with gzip.open(DATA / f"imdb_{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    random.Random(0).shuffle(rows)
+    names = {0: "negative", 1: "positive"}
+    return [{"text": _BREAK.sub("\n", row["text"]).strip(), "label": names[row["label"]]} for row in rows]
+
+
+def prepare(folder: Path, texts: int) -> None:
+    """Write train.jsonl and test.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("train", cleaned("train")[:texts]), ("test", cleaned("test"))):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        print(f"{folder / name}.jsonl: {len(rows):,} reviews")
+
+
+def read(folder: Path, name: str, limit: int = 0) -> tuple[list[str], list[str]]:
+    """Texts and labels."""
+    rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    rows = rows[:limit] if limit else rows
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def baselines(folder: Path) -> None:
+    """Naive Bayes and logistic regression, as scikit-learn has them, on single words and on pairs."""
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    texts, labels = read(folder, "train")
+    unseen, truth = read(folder, "test")
+    for pairs in (1, 2):
+        for name, model in {
+            "multinomial naive Bayes": make_pipeline(CountVectorizer(ngram_range=(1, pairs)), MultinomialNB()),
+            "logistic regression": make_pipeline(
+                CountVectorizer(ngram_range=(1, pairs)), LogisticRegression(max_iter=2000)
+            ),
+            "logistic regression, tf-idf": make_pipeline(
+                TfidfVectorizer(ngram_range=(1, pairs)), LogisticRegression(max_iter=2000)
+            ),
+        }.items():
+            model.fit(texts, labels)
+            right = model.score(unseen, truth)
+            print(f"{name}, words{' and pairs' * (pairs - 1)}: {right:.1%} of {len(truth):,}", flush=True)
+
+
+def their_way(classifier, ids, seed: int) -> Iterator[int]:
+    """The verdict of text-diffusion's classifier on each text: five draws a class, one text at a time."""
+    import torch
+    import torch.nn.functional as F
+
+    network, window = classifier.networks[0], classifier.window
+    draw = torch.Generator().manual_seed(seed)
+    for text in ids:
+        row = text[None, :window]
+        means = []
+        for label in range(len(classifier.classes)):
+            losses = []
+            for _ in range(5):
+                masked = torch.rand(row.shape, generator=draw) < 0.15
+                if not bool(masked.any()):
+                    continue
+                with torch.inference_mode():
+                    logits = network(
+                        row.masked_fill(masked, network.mask_id),
+                        masked.float().mean(1),
+                        torch.ones_like(masked),
+                        label=torch.tensor([label]),
+                    )
+                losses.append(float(F.cross_entropy(logits[masked[0]], row[masked])))
+            means.append(sum(losses) / max(1, len(losses)))
+        yield min(range(len(means)), key=means.__getitem__)
+
+
+def speed(folder: Path, model: str, limit: int, precision: str, confidence: float) -> None:
+    """Texts a second, and how many are told right, side by side."""
+    from tdiff.classifiers import Request, load
+    from tdiff.core.classify import Effort
+
+    classifier = load(Request(models=(model,), precision=precision))
+    texts, labels = read(folder, "test", limit)
+    ids = [classifier.encode(text) for text in texts]
+    truth = [classifier.classes.index(label) for label in labels]
+
+    def told(name: str, said: list[int], seconds: float) -> float:
+        right = sum(a == b for a, b in zip(said, truth, strict=True)) / len(truth)
+        print(f"{name}: {len(truth) / seconds:.2f} texts a second, {right:.1%} right", flush=True)
+        return seconds
+
+    begun = time.perf_counter()
+    theirs = told("text-diffusion's way", list(their_way(classifier, ids, 0)), time.perf_counter() - begun)
+    for draws in (1, 2, 4, 8, 16, 64):
+        begun = time.perf_counter()
+        effort = Effort(draws=draws, confidence=confidence)
+        said = {look.text: look.verdict for look in classifier.verdicts(ids, effort) if look.final}
+        mean = sum(verdict.draws for verdict in said.values()) / len(said)
+        name = f"tdiff, {draws} draws at most ({mean:.1f} on average)"
+        ours = told(name, [said[n].label for n in range(len(ids))], time.perf_counter() - begun)
+        print(f"  {theirs / ours:.2f} times as fast")
+
+
+def main() -> None:
+    """Do what is asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("prepare", "baselines", "speed"):
+        commands.add_parser(name).add_argument("folder", type=Path)
+    commands.choices["prepare"].add_argument("--texts", type=int, default=4000)
+    commands.choices["speed"].add_argument("--model", required=True)
+    commands.choices["speed"].add_argument("--limit", type=int, default=300)
+    commands.choices["speed"].add_argument("--precision", default="auto")
+    commands.choices["speed"].add_argument("--confidence", type=float, default=0.99)
+    given = parser.parse_args()
+    if given.command == "prepare":
+        prepare(given.folder, given.texts)
+    elif given.command == "baselines":
+        baselines(given.folder)
+    else:
+        speed(given.folder, given.model, given.limit, given.precision, given.confidence)
+
+
+if __name__ == "__main__":
+    main()
