@@ -69,5 +69,5 @@ clean:
 
 .venv/developed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		pytest hypothesis ruff mypy import-linter build hatchling
+		pytest hypothesis ruff mypy import-linter build hatchling scikit-learn
 	@touch $@

@@ -172,6 +172,7 @@ def follow(
     made: Callable[[], None] = lambda: None,
 ) -> End:
     """Train, telling of it on the terminal; `made` is called when a new run's folder is. Returns how it ended."""
+    from tdiff.core import beginnings
     from tdiff.core.trainer import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
@@ -190,6 +191,8 @@ def follow(
             if str(folder.corpus) in settings.data.sources:
                 runs.write_whole(folder.corpus, corpus.text.encode())
         say(title)
+        if moot := beginnings.moot(settings) if not again else []:
+            say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
         events = folder.recorded(records)
         end = _bar(events, folder) if on_terminal else _lines(events, stop)
     if end.reason == "nan":

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from tdiff.core.assessment import BINS, assess, temperature, wilson
 
-sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
 NAMES = ("a", "b", "c")
 
 
@@ -37,8 +38,6 @@ def test_all_of_it_is_as_scikit_learn_has_it(count):
 
 
 def test_the_reliability_picture_is_that_of_scikit_learn():
-    from sklearn.calibration import calibration_curve
-
     posteriors, labels = some(2000, seed=3)
     found = assess(posteriors, labels, NAMES)
     confidence, said = posteriors.max(1)

@@ -315,3 +315,11 @@ def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here,
     assert runs.find_run("mine").settings().preset == "finetune"
     done = cli_fast("generate", "the", "--model=mine", "--length=3", "--seed=1", "--device=cpu")
     assert done.stdout.startswith("the")
+
+
+def test_settings_of_masks_that_it_does_not_read_are_told(gpt, book, cli_fast):
+    options = (f"--init={gpt}", f"--data={book}", "--steps=1", "--window=8", "--context=0", "--device=cpu")
+    done = cli_fast("train", *options, "--timesteps=10", "--schedule=cosine", "--run=told")
+    assert done.returncode == 0, done.stderr
+    assert f"not read, since {gpt} writes from left to right: objective.timesteps, objective.schedule" in done.stderr
+    assert "not read" not in cli_fast("train", *options, "--run=plain").stderr

@@ -59,9 +59,9 @@ class Process:
 def test_the_server_weighs_a_text_round_by_round(model):
     bench = Bench(model)
     said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
-    assert [type(one) for one in said] == [Standing] * 3
-    assert [one.draws for one in said] == [4, 8, 12]
-    assert [one.final for one in said] == [False, False, True]
+    assert [type(one) for one in said] == [Standing] * 6
+    assert [one.draws for one in said] == list(range(2, 13, 2))
+    assert [one.final for one in said] == [False] * 5 + [True]
     assert said[-1].classes == ["bad", "good"] and said[-1].posterior[1] > 0.5
     assert "".join(text for text, _ in said[-1].words) == "warm gold sun over hill"
     for one in said:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from tdiff.config import LEFT_TO_RIGHT, DataSettings, Layer, Settings, decoding
+from tdiff.config import LEFT_TO_RIGHT, DataSettings, Layer, ObjectiveSettings, Settings, decoding
 from tdiff.core import noise, tokenizers
 from tdiff.core.checkpoint import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
 from tdiff.core.data import Corpus
 from tdiff.core.models import Shape, Transformer
-from tdiff.core.pretrained import adapters, hub_files, mdlm
+from tdiff.core.pretrained import adapters, hub, hub_files, mdlm
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.core.pretrained.masked_lm import MaskedLM
@@ -60,6 +60,21 @@ def sizes(name: str) -> Layer:
         ours = read_config(folder / adapters.SIDECAR)
         told |= {k: ours[k] for k in ("window", "time_conditioning") if k in ours}
     return {"model": told}
+
+
+_OF_MASKS = ("timesteps", "schedule", "mask_rate_per", "least_masked", "most_masked")
+
+
+def moot(settings: Settings) -> list[str]:
+    """The settings of masks that are given and not read, since the model to begin from writes from left to right."""
+    if not settings.train.init:
+        return []
+    config = read_config(hub_files.find(settings.train.init) / "config.json")
+    if config.get("model_type") == MODEL_TYPE or not hub.causal(settings.train.init, config):
+        return []
+    usual = ObjectiveSettings()
+    changed = (name for name in _OF_MASKS if getattr(settings.objective, name) != getattr(usual, name))
+    return [f"objective.{name}" for name in changed]
 
 
 def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[Model, Tokenizer]:

@@ -22,13 +22,13 @@ from tdiff.errors import TdiffError
 Ask = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(tokens (R, L), share (R,), where (R, L), attention (R, L), label (R,)) -> logits (N, V) at the N places, row by row,
 of each row under the class that its label is."""
-ROUND = 4
+ROUND = 2
 """Draws of each text between two looks at whether it is decided ..."""
-LEAST = 8
+LEAST = 6
 """... and before the first: of fewer, skewed as they are, the spread is not known."""
 _PLACES = 1 << 14  # of a batch: more would not be quicker, and
 _LOGITS = 1 << 26  # numbers that are held at once: a quarter of a gigabyte, several times
-_SPREAD = 0.7  # where the boundary is tightest: after about two rounds
+_SPREAD = 0.7  # where the boundary is tightest: after a few draws
 
 
 @dataclass(frozen=True, slots=True)

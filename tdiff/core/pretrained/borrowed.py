@@ -11,7 +11,7 @@ from tdiff.core.checkpoint import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class Reach:
     """What may be asked of a model without knowing how it is built; see `models.Shape`."""
 
     vocab_size: int
@@ -40,7 +40,7 @@ def origin_unknown(context: int, steps: int = 0) -> Origin:
 class Borrowed(nn.Module):
     """A network around a model of transformers."""
 
-    shape: Extent
+    shape: Reach
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdiff.core.pretrained.borrowed import Borrowed, Extent
+from tdiff.core.pretrained.borrowed import Borrowed, Reach
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
@@ -38,7 +38,7 @@ class CausalLM(Borrowed):
             "begin", torch.tensor([] if first is None else [first], dtype=torch.int64), persistent=False
         )
         self.sees = positions - len(self.begin)
-        self.shape = Extent(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
+        self.shape = Reach(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
         self.see(window or self.sees)
         if looks_ahead(model):
             raise ValueError("it looks at what comes after a token, and so does not write from left to right")

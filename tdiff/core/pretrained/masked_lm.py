@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.core.models import with_bias
-from tdiff.core.pretrained.borrowed import Borrowed, Extent
+from tdiff.core.pretrained.borrowed import Borrowed, Reach
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
 _UNSAID = 512
@@ -98,7 +98,7 @@ class MaskedLM(Borrowed):
         if sees < 1:
             raise ValueError(f"its special tokens leave {sees} places for a text")
         self.sees = sees
-        self.shape = Extent(size, tokenizer.mask_id, tokenizer.suppressed, sees)
+        self.shape = Reach(size, tokenizer.mask_id, tokenizer.suppressed, sees)
         self.see(window or sees)
 
     def tell_time(self, generator: torch.Generator | None = None) -> None:

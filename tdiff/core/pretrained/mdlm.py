@@ -21,7 +21,7 @@ from tdiff.config import MOST
 from tdiff.core.checkpoint import LoadedModel, read_tensors
 from tdiff.core.models import rotary
 from tdiff.core.pretrained import hub, hub_files
-from tdiff.core.pretrained.borrowed import Extent, origin_unknown
+from tdiff.core.pretrained.borrowed import Reach, origin_unknown
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
@@ -117,7 +117,7 @@ class MDLM(nn.Module):
         self.shift = nn.Parameter(shift.clone())
         self.head = nn.Parameter(last("linear.weight"))
         self.head_bias = nn.Parameter(last("linear.bias"))
-        self.shape = Extent(sizes.vocab_size, tokenizer.mask_id, tokenizer.suppressed, sizes.window)
+        self.shape = Reach(sizes.vocab_size, tokenizer.mask_id, tokenizer.suppressed, sizes.window)
         suppress = torch.zeros(sizes.vocab_size)
         suppress[list(tokenizer.suppressed)] = -torch.inf
         angle = torch.arange(sizes.window)[:, None] * _frequencies(sizes)
