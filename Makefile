@@ -8,7 +8,7 @@ SMALL := "typer<0.29" rich tomli-w platformdirs
 LONE := accelerate psutil
 GPU := PYTHONPATH=. .venv-gpu/bin/python
 
-.PHONY: demo test test-all check bench study wheels gpu gpu-pretrained clean
+.PHONY: demo test test-all check bench study wheels gpu gpu-pretrained gpu-imdb clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -43,6 +43,13 @@ gpu: .venv-gpu/bin/tdiff-ready
 gpu-pretrained: .venv-gpu/bin/tdiff-ready
 	$(GPU) -m tests.benchmarks.pretrained head --device cuda --batch-size 32 --pairs 20
 	$(GPU) -m tests.benchmarks.pretrained trainer --device cuda --shape roberta --batch-size 32 --window 256 --steps 500
+
+# The generative classifier on all film reviews; they are read from ../shared/data.
+gpu-imdb: .venv-gpu/bin/tdiff-ready
+	$(GPU) -m tests.benchmarks.imdb prepare imdb --texts 25000
+	$(GPU) -m tdiff train --config imdb-gpu --data imdb/train.jsonl --run imdb-gpu
+	$(GPU) -m tdiff classify --evaluate --input imdb/test.jsonl --model imdb-gpu --output imdb/verdicts.jsonl
+	$(GPU) -m tests.benchmarks.imdb speed imdb --model imdb-gpu --limit 1000
 
 .venv-gpu/bin/tdiff-ready:
 	$(PYTHON) -m venv --system-site-packages .venv-gpu

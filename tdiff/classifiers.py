@@ -100,15 +100,16 @@ def _each(given: Sequence[str]) -> dict[str, str]:
 def _priors(text: str | None) -> dict[str, float] | None:
     if text is None or text == "equal":
         return None
-    found = {}
-    for pair in text.replace(",", " ").split():
-        name, equals, value = pair.partition("=")
+    found: dict[str, float] = {}
+    for pair in text.split(","):
+        name, equals, value = pair.strip().rpartition("=")
         try:
-            found[name] = float(value)
+            share = float(value)
         except ValueError:
-            equals = ""
-        if not (name and equals):
-            raise TdiffError(f"--priors takes equal, or CLASS=SHARE of each, as in 'pos=0.3,neg=0.7'; got {pair!r}")
+            equals, share = "", 0.0
+        if not (name and equals) or name in found:
+            raise TdiffError(f"--priors takes equal, or CLASS=SHARE once each, as in 'pos=0.3,neg=0.7'; got {pair!r}")
+        found[name] = share
     return found
 
 
@@ -117,6 +118,8 @@ def words(text: str | None) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for part in (text or "").split():
         name, _, some = part.partition("=")
+        if name in found:
+            raise TdiffError(f"--words names class {name!r} twice: give its words with commas between them")
         found[name] = tuple(filter(None, (some or name).split(",")))
         if not name or not found[name]:
             raise TdiffError(f"--words takes a word for each class, or CLASS=WORD,WORD; got {part!r}")

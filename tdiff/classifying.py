@@ -11,17 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff import classifiers, judged
-from tdiff.draw import terminal
-from tdiff.draw.palettes import Look
-from tdiff.draw.render import Line, plain
-from tdiff.draw.verdicts import Shade, shaded, strongest, words
+from tdiff import classifiers, explaining, judged
 from tdiff.errors import TdiffError
 from tdiff.kept import Kept, check_names
 from tdiff.progress import progress_bar
-from tdiff.runs import write_whole
-from tdiff.texts import Text, read
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.texts import Text, checked, read
+from tdiff.visible import json_visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
 
 _PARTIAL = 1
 _INTERRUPTED = 130
-_SNIPPET = 60
-_FOR, _AGAINST = "31 119 180", "255 127 14"  # red, green, blue
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +41,7 @@ class Request:
     evaluate: bool = False
     limit: int = 0
     confidence: float = 0.99
-    max_draws: int = 64
+    max_draws: int = 32
     abstain_below: float = 0.0
     explain: bool = False
     seed: int = 0
@@ -69,8 +62,9 @@ def classify(request: Request) -> None:
     told = settings(request, classifier)
     if kept.lines and request.output is not None:
         _same_settings(kept.lines[-1]["settings"], told, request.output)
-    wanted = {row.number for row in chosen}
-    found = [line for line in kept.lines if line["line"] in wanted]
+    # What a row says is told by the row: an output may have been begun without a look at its labels.
+    wanted = {row.number: row.label for row in chosen if not request.evaluate or row.label in classifier.classes}
+    found = [line | {"truth": wanted[line["line"]]} for line in kept.lines if line["line"] in wanted]
     there = {line["line"] for line in kept.lines}
     todo = [row for row in chosen if row.number not in there]
     stopped = False
@@ -80,15 +74,16 @@ def classify(request: Request) -> None:
         if found:
             print(f"{request.output} holds {len(found):,} of {len(chosen):,} verdicts: going on", file=sys.stderr)
         bar = stack.enter_context(progress_bar("weighing"))
-        shown = _Printer(request)
         try:
             for line in _lines(classifier, todo, request, told, bad):
                 found.append(line)
                 if file is not None:
                     file.write(json_visible(json.dumps(line, ensure_ascii=False)) + "\n")
                     file.flush()
+                elif not request.evaluate and request.as_json:
+                    print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
                 elif not request.evaluate:
-                    shown.line(line)
+                    explaining.show(line)
                 if bar:
                     bar(len(found) + bad.count, len(chosen))
         except KeyboardInterrupt:
@@ -102,7 +97,7 @@ def classify(request: Request) -> None:
             raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
         judged.show(found, classifier.classes, as_json=request.as_json, html=request.html)
     elif request.html is not None:
-        _save(request.html, page(found))
+        explaining.save(request.html, explaining.page(found))
     if stopped:
         sys.exit(_INTERRUPTED)
     if bad.count:
@@ -119,6 +114,10 @@ def _check(request: Request) -> None:
         raise TdiffError("--output, --evaluate and --limit are for the texts of --input FILE")
     if request.html and not (request.explain or request.evaluate):
         raise TdiffError("--html saves what --explain or --evaluate shows: add one of them")
+    if request.explain and request.model.method == "cloze":
+        raise TdiffError(
+            "--explain tells what each token adds to the likelihood, of which --method cloze knows nothing"
+        )
     if request.explain and request.evaluate:
         raise TdiffError("--explain shows single texts, and --evaluate judges all: choose one")
     if not 0.5 <= request.confidence <= 1:
@@ -131,16 +130,13 @@ def _check(request: Request) -> None:
         raise TdiffError(f"--limit must be at least 1, or 0 for all; got {request.limit}")
     if request.output is not None and request.input is not None:
         check_names(request.input, request.output)
-    if request.html is not None and not request.html.parent.is_dir():
-        raise TdiffError(f"the page {str(request.html)!r} cannot be written: {request.html.parent} is not a folder")
+    if request.html is not None and (request.html.is_dir() or not request.html.parent.is_dir()):
+        raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in a folder that is there")
 
 
 def _rows(request: Request) -> list[Text]:
     if request.input is None:
-        return [
-            Text(n, text, text if text.strip() else "", wrong="" if text.strip() else "its text is empty")
-            for n, text in enumerate(request.texts, 1)
-        ]
+        return [checked(n, text, text, None) for n, text in enumerate(request.texts, 1)]
     label_field = (request.label_field or "label") if request.evaluate else None
     return read(request.input, request.text_field, label_field)
 
@@ -162,7 +158,7 @@ class _Bad:
 
     def tell(self, number: int, why: str) -> None:
         self.count, self.last = self.count + 1, why
-        print(visible(f"{visible_line(self.source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
+        print(f"{visible_line(self.source)}:{number}: {visible_line(why)}; passed over", file=sys.stderr, flush=True)
 
 
 def effort(request: Request) -> Effort:
@@ -181,6 +177,9 @@ def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
         "priors": dict(zip(classifier.classes, classifier.priors, strict=True)),
         "temperature": classifier.temperature,
         "abstain_below": request.abstain_below,
+        "text_field": request.text_field,
+        "explain": request.explain,
+        "bfloat16": classifier.bfloat16,
         **(drawn if classifier.method == "bound" else {}),
         **classifiers.asked(request.model, classifier.method),
     }
@@ -265,94 +264,3 @@ def _line(
             [piece, round(nats, 4)] for piece, nats in zip(pieces, verdict.contributions.tolist(), strict=True)
         ]
     return line
-
-
-class _Printer:
-    """Prints lines on stdout: for a person, or as JSON."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self._look: Look | None = None
-
-    def line(self, line: dict[str, Any]) -> None:
-        """One verdict."""
-        if self.request.as_json:
-            print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
-            return
-        print(visible(head(line)), flush=True)
-        if "contributions" in line:
-            self._explain(line)
-
-    def _explain(self, line: dict[str, Any]) -> None:
-        parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
-        if not sys.stdout.isatty():
-            print(plain(reasons(parts)), flush=True)
-            return
-        from rich.console import Console
-        from rich.text import Text as Styled
-
-        here = terminal.here(ask=False)
-        console = Console(
-            highlight=False,
-            color_system=terminal.COLOUR_SYSTEMS[here.colour],  # type: ignore[arg-type]
-            no_color=here.colour == "none",
-        )
-        for part in ([*shaded(parts, here.look)], *reasons(parts)):
-            console.print(Styled.assemble(*part), soft_wrap=False)
-        console.print()
-
-
-def head(line: Mapping[str, Any]) -> str:
-    """A verdict on one line."""
-    given = line["input"]
-    text = given if isinstance(given, str) else next((v for v in given.values() if isinstance(v, str)), "")
-    text = " ".join(str(text).split())
-    short = text if len(text) <= _SNIPPET else text[: _SNIPPET - 1] + "…"
-    name = line["label"] if line["label"] is not None else f"abstains ({line['likeliest']})"
-    low, high = line["interval"]
-    between = f" ({low:.3f}..{high:.3f})" if line["draws"] > 1 else ""
-    drawn = f"{line['draws']} draws" if line["draws"] > 1 else ""
-    spent = f"{line['milliseconds']:.0f} ms"
-    return "  ".join(filter(None, (name, f"{line['probability']:.3f}{between}", drawn, spent, visible_line(short))))
-
-
-def reasons(parts: Sequence[Shade]) -> list[Line]:
-    """The words that weigh most, in words."""
-    lines: list[Line] = []
-    for name, some in zip(("  for:     ", "  against: "), strongest(parts), strict=True):
-        said = ", ".join(f"{visible_line(part.text.strip()) or '␣'} {part.nats:+.2f}" for part in some)
-        lines.append([(name + (said or "nothing"), "")])
-    return lines
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text.encode())
-    except OSError as why:
-        raise TdiffError(f"the page {str(path)!r} cannot be written: {why.strerror}") from None
-    print(f"saved {path}", file=sys.stderr)
-
-
-def page(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Explained verdicts as a page of HTML that needs nothing else."""
-    from html import escape
-
-    body = ""
-    for line in lines:
-        parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
-        most = max((abs(part.nats) for part in parts), default=0.0) or 1.0
-        spans = ""
-        for part in parts:
-            colour = f"rgb({_FOR if part.nats >= 0 else _AGAINST} / {abs(part.nats) / most * 0.7:.2f})"
-            spans += f'<span title="{part.nats:+.3f} nats" style="background:{colour}">{escape(part.text)}</span>'
-        body += f"<section><h2>{escape(visible(head(line)))}</h2><p>{spans}</p></section>\n"
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>tdiff classify</title>
-<style>
-body {{ font: 16px/1.7 system-ui, sans-serif; margin: 2rem auto; max-width: 50rem; color-scheme: light dark; }}
-h2 {{ font-size: 15px; }} p {{ white-space: pre-wrap; }}
-</style>
-<h1>Why</h1>
-<p>Blue speaks for the verdict, orange against it, against the next likeliest class; point at a word for its nats.</p>
-{body}</html>
-"""

@@ -199,6 +199,8 @@ def train(
             "label_field": label_field,
             "classes": True if classes else None,
             "rows": "padded" if classes or per_class else None,
+            # A text to be classified may hold characters that no text of the corpus did.
+            "unknown": "token" if (classes or per_class) and init is None else None,
             "evaluation": eval_data or None,
         },
         "model": {"time_conditioning": time_conditioning, "window": window},
@@ -427,7 +429,7 @@ def classify(
     confidence: Annotated[
         float, typer.Option(help="Draw masks until a decision is so sure; 1: all of --max-draws.")
     ] = 0.99,
-    max_draws: Annotated[int, typer.Option("--max-draws", help="Masks drawn for a text, at most.")] = 64,
+    max_draws: Annotated[int, typer.Option("--max-draws", help="Masks drawn for a text, at most.")] = 32,
     abstain_below: Annotated[
         float, typer.Option("--abstain-below", help="Say nothing where the probability is less.")
     ] = 0.0,

@@ -75,7 +75,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
             models.append(load_model(name, device, progress))
     corpus = corpus_of(models[0], request.data, request.text_field)
     parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
-    training, held_out = corpus.split(parts[request.split], models[0].origin.rows)
+    training, held_out = corpus.split(parts[request.split], models[0].origin.rows, models[0].origin.only)
     if not request.data and request.split == "tuning":
         for model in models:
             if model.origin.held_out == "tenth":

@@ -289,6 +289,7 @@ class Settings:
             "sample_every",
             "log_every",
             "save_every",
+            "calibrate",
         ):
             _at_least(0, f"train.{name}", getattr(train, name))
         if data.classes and data.rows != "padded":

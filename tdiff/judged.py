@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw import terminal
 from tdiff.draw.render import Line, in_ascii, plain
 from tdiff.draw.verdicts import columns, reliability
 from tdiff.errors import TdiffError
-from tdiff.runs import write_whole
-from tdiff.visible import visible, visible_line
+from tdiff.explaining import save
+from tdiff.visible import json_visible, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.assessment import Assessment
 
 _WIDE = 14
-"""Characters of a class's name in a table."""
+"""Cells of a class's name in a table."""
 
 
 def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json: bool, html: Path | None) -> None:
@@ -44,17 +45,14 @@ def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json:
         "sure": round(sure, 4),
         "settings": lines[0]["settings"],
     }
-    if html is not None:
-        try:
-            write_whole(html, page(found, more).encode())
-        except OSError as why:
-            raise TdiffError(f"the page {str(html)!r} cannot be written: {why.strerror}") from None
-        print(f"saved {html}", file=sys.stderr)
     if as_json:
-        print(json.dumps(dataclasses.asdict(found) | more, ensure_ascii=False))
-        return
-    look = terminal.here(ask=False).look
-    print(visible(plain(in_ascii(line, look) for line in report(found, more, ascii=look.ascii))))
+        print(json_visible(json.dumps(dataclasses.asdict(found) | more, ensure_ascii=False)), flush=True)
+    else:
+        look = terminal.here(ask=False).look
+        drawn = (in_ascii(line, look) for line in report(found, more, ascii=look.ascii))
+        print(visible(plain(drawn)), flush=True)
+    if html is not None:
+        save(html, page(found, more))
 
 
 def report(found: Assessment, more: Mapping[str, Any], *, ascii: bool = False) -> list[Line]:
@@ -93,7 +91,7 @@ def report(found: Assessment, more: Mapping[str, Any], *, ascii: bool = False) -
 
 def _name(name: str) -> str:
     short = visible_line(name)
-    return short if len(short) <= _WIDE else short[: _WIDE - 1] + "…"
+    return short if cell_len(short) <= _WIDE else set_cell_size(short, _WIDE - 1) + "…"
 
 
 def _share(value: float | None) -> str:

@@ -5,13 +5,13 @@ Tokens are learnt from all the text, so that the models' likelihoods of a text c
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff import runs, training
 from tdiff.config import Layer, Settings
+from tdiff.describe import describe
 from tdiff.errors import TdiffError
 from tdiff.progress import progress_bar
 from tdiff.records import End
@@ -34,10 +34,15 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         runs.check_free(run)
     settings = replace(settings, data=replace(settings.data, only=_ANY))
     corpus = training.corpus_of(settings)
-    before, _ = corpus.split_places(settings.data.held_out)
+    before, after = corpus.split_places(settings.data.held_out)
+    for label in corpus.classes:
+        if not all(any(corpus.labels[n] == label for n in part) for part in (before, after)):
+            raise TdiffError(
+                f"class {label!r} has too few texts to train on some and hold some out: give more, or others"
+            )
     each = Each(
         classes=corpus.classes,
-        runs=tuple(_folder_name(n, label, corpus.classes) for n, label in enumerate(corpus.classes)),
+        runs=_folder_names(corpus.classes),
         counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
         settings=settings.as_layer(),
     )
@@ -58,7 +63,7 @@ def resume(folder: Path) -> None:
 
 
 def _go_on(folder: Path, each: Each, corpus: Corpus, called: str) -> None:
-    common = Settings.of([each.settings])
+    common, trained = Settings.of([each.settings]), False
     for n, (label, name) in enumerate(zip(each.classes, each.runs, strict=True), 1):
         run = Run(folder / name)
         settings = replace(common, data=replace(common.data, only=label))
@@ -70,11 +75,12 @@ def _go_on(folder: Path, each: Each, corpus: Corpus, called: str) -> None:
         if again:
             settings = run.settings()
         told = f"{of} {training.title(settings, corpus)} -> {run.path}"
-        end = training.follow(run, settings, corpus, told, again=again, made=lambda: each.write(folder))
+        end = training.follow(run, settings, corpus, told, again=again, begun=True, made=lambda: each.write(folder))
+        trained = True
         if end.reason != "finished":
             training.say(f"go on with all classes by: tdiff train --resume {folder.name}")
             return
-    if not each.texts:
+    if trained or not each.texts:
         each = _calibrated(folder, each, corpus)
     training.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 
@@ -83,6 +89,7 @@ def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
     """With the temperature that fits the held-out texts."""
     from tdiff.classifiers import Request, load
     from tdiff.core.classify import calibrate
+    from tdiff.core.job import verdicts_record
 
     settings = Settings.of([each.settings])
     if not settings.train.calibrate:
@@ -96,24 +103,19 @@ def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
         told = calibrate(classifier, texts, labels, settings.train.calibrate, seed=settings.train.seed, progress=bar)
     if told is None:
         return each
-    found = told.assessment
-    low, high = found.interval_95
-    print(
-        f"verdicts on {found.texts:,} held-out texts: {found.accuracy:.1%} right ({low:.1%}..{high:.1%}), calibration "
-        f"error {found.ece:.3f}, temperature {told.temperature:.3g}",
-        file=sys.stdout,
-        flush=True,
-    )
-    each = replace(each, temperature=told.temperature, texts=found.texts)
+    print(describe(verdicts_record(told, 0)), flush=True)
+    each = replace(each, temperature=told.temperature, texts=told.assessment.texts)
     each.write(folder)
     return each
 
 
-def _folder_name(n: int, label: str, labels: tuple[str, ...]) -> str:
-    """The class's name where it can be a folder's and no other class has the same, else its number."""
+def _folder_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes' names where they can be folders' and differ as such, else with their numbers."""
 
     def safe(text: str) -> str:
         return "".join(c if c.isalnum() or c in "-_" else "-" for c in text).strip("-").lower()[:40]
 
-    alone = sum(safe(other) == safe(label) for other in labels) == 1
-    return safe(label) if safe(label) and alone else f"class-{n + 1}"
+    names = [safe(label) for label in labels]
+    if not all(names) or len(set(names)) < len(names):
+        names = [f"{n}-{name}".strip("-") for n, name in enumerate(names, 1)]
+    return tuple(names)

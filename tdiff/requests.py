@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from tdiff import records
 from tdiff.config import MOST
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.visible import visible_line
+from tdiff.visible import visible, visible_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Weigh:
     text: str
     seed: int = 0
     confidence: float = 0.99
-    draws: int = 64
+    draws: int = 32
     """At most."""
 
 
@@ -121,7 +121,7 @@ class Standing:
     final: bool
     """Whether no more is drawn."""
     words: list[Any] = field(default_factory=list)
-    """(text, nats) of each word: what it adds to the log odds of the likeliest class."""
+    """(text, nats) of each token: what it adds to the log odds of the likeliest class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,32 +157,35 @@ def to_line(message: Request | Answer | TraceLine) -> str:
 
 def parse_request(line: str) -> Request | None:
     """The request on a line, its text as it was sent; None where it is torn, unknown, or a field is not as promised."""
-    return typing.cast(Request | None, _parse(line, _REQUESTS, lambda value: value))
+    return typing.cast(Request | None, _parse(line, _REQUESTS, lambda _name, value: value))
 
 
 def parse_answer(line: str) -> Answer | TraceLine | None:
     """The answer on a line, safe to print; None where it is none, or anything in it is not as promised."""
     record = records.parse(line)
     if record is None:
-        record = _parse(line, _ANSWERS, _one_line)
+        record = _parse(line, _ANSWERS, _safe)
     return record if isinstance(record, Answer | TraceLine) and _sound(record) else None
 
 
-def _parse(line: str, kinds: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+def _parse(line: str, kinds: Mapping[str, Any], read: Callable[[str, Any], Any]) -> Any:
     try:
         pairs = json.loads(line)
         kind = kinds[pairs.pop("kind")]
         hints = records._hints(kind)
-        values = {name: read(value) for name, value in pairs.items() if name in hints}
+        values = {name: read(name, value) for name, value in pairs.items() if name in hints}
         return kind(**values) if all(records._fits(value, hints[name]) for name, value in values.items()) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _one_line(value: Any) -> Any:
+def _safe(name: str, value: Any) -> Any:
+    """What a field holds, safe to print: on one line, but for the words of a text, which may have several."""
     if isinstance(value, list):
-        return [_one_line(item) for item in value]
-    return visible_line(value) if isinstance(value, str) else value
+        return [_safe(name, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return visible(value) if name == "words" else visible_line(value)
 
 
 def _sound(answer: Answer | TraceLine) -> bool:

@@ -202,12 +202,13 @@ class Each:
             told |= {name: tuple(told[name]) for name in ("classes", "runs", "counts")}
             each = cls(**told)
             names = (*each.classes, *each.runs)
-            sound = len(each.classes) == len(each.runs) == len(each.counts) > 1 and 0 < each.temperature < math.inf
+            sound = len(set(each.classes)) == len(set(each.runs)) == len(each.counts) > 1
+            sound = sound and 0 < each.temperature < math.inf and min(each.counts) >= 0
             if not sound or not all(isinstance(name, str) for name in names) or sum(each.counts) <= 0:
                 raise ValueError("its parts do not go together")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:
             raise TdiffError(f"{str(path)!r} is damaged: {why}") from None
-        if any(name != Path(name).name for name in each.runs):
+        if any(name != Path(name).name or name in ("", ".", "..") for name in each.runs):
             raise TdiffError(f"{str(path)!r} names runs outside its folder")
         return each
 

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -42,9 +43,8 @@ def read(source: str, text_field: str = "text", label_field: str | None = None) 
     labels are the folders in it; `-` is stdin, as .jsonl where its first character is { or ". .gz is unpacked.
     Raises TdiffError where it cannot be read, holds nothing, or no row has such a field.
     """
-    path = Path(source)
-    if source != "-" and path.is_dir():
-        rows = list(_folder(path, label_field is not None))
+    if source != "-" and os.path.isdir(source):  # noqa: PTH112 - which does not raise for a name that cannot be
+        rows = list(_folder(Path(source), label_field is not None))
     else:
         content, kind = _content(source)
         if kind == ".csv":
@@ -54,7 +54,7 @@ def read(source: str, text_field: str = "text", label_field: str | None = None) 
         elif label_field is not None:
             raise TdiffError(f"{source!r} has no labels: they are fields of .jsonl and .csv rows, or folders of files")
         else:
-            rows = [_checked(n, line, line, None) for n, line in _lines(content)]
+            rows = [checked(n, line, line, None) for n, line in _lines(content)]
     if not rows:
         raise TdiffError(f"the input {source!r} holds no text")
     lacking = next((row.given for row in rows if isinstance(row.given, dict)), None)
@@ -76,7 +76,11 @@ def _content(source: str) -> tuple[str, str]:
     text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if source == "-":
         return text, ".jsonl" if text.lstrip()[:1] in ("{", '"') else ""
-    return text, Path(source.lower().removesuffix(".gz")).suffix
+    return text, _suffix(source)
+
+
+def _suffix(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
@@ -91,7 +95,7 @@ def _json(number: int, line: str, text_field: str, label_field: str | None) -> T
     except (ValueError, RecursionError) as why:
         return Text(number, None, "", wrong=f"it is not JSON ({why})")
     if isinstance(given, str) and label_field is None:
-        return _checked(number, given, given, None)
+        return checked(number, given, given, None)
     if not isinstance(given, Mapping):
         kinds = "an object" if label_field is not None else "an object or a string"
         return Text(number, given, "", wrong=f"a line is {kinds}")
@@ -108,10 +112,11 @@ def _row(number: int, given: Mapping[str, Any], text_field: str, label_field: st
         label = data.label_of(given[label_field], "it", label_field) if label_field is not None else None
     except TdiffError as why:
         return Text(number, given, "", wrong=str(why))
-    return _checked(number, given, given[text_field], label)
+    return checked(number, given, given[text_field], label)
 
 
-def _checked(number: int, given: Any, text: str, label: str | None) -> Text:
+def checked(number: int, given: Any, text: str, label: str | None) -> Text:
+    """A text, if it is one."""
     text = text.replace("\r\n", "\n")
     if not text.strip():
         return Text(number, given, "", label, "its text is empty")
@@ -151,5 +156,12 @@ def _folder(path: Path, labelled: bool) -> Iterator[Text]:
         if labelled and label is None:
             yield Text(number, str(inside), "", wrong=f"{inside} is in no folder that says its class")
             continue
-        content, _ = _content(str(file))
-        yield _checked(number, str(inside), content, label if labelled else None)
+        if _suffix(file.name) in (".jsonl", ".csv"):
+            yield Text(number, str(inside), "", label, f"{inside} holds rows: give it by itself")
+            continue
+        try:
+            content, _ = _content(str(file))
+        except TdiffError as why:
+            yield Text(number, str(inside), "", label, str(why))
+            continue
+        yield checked(number, str(inside), content, label if labelled else None)

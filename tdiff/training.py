@@ -169,9 +169,13 @@ def follow(
     title: str,
     *,
     again: bool,
+    begun: bool = False,
     made: Callable[[], None] = lambda: None,
 ) -> End:
-    """Train, telling of it on the terminal; `made` is called when a new run's folder is. Returns how it ended."""
+    """Train, telling of it on the terminal, and return how it ended.
+
+    `made` is called when a new run's folder is, which may be there already where it was `begun`.
+    """
     from tdiff.core import beginnings
     from tdiff.core.trainer import train
 
@@ -185,11 +189,13 @@ def follow(
             folder.keep(settings)
             stack.enter_context(folder.locked())  # what was locked is not this file any more
         if not again:  # only now: what is refused leaves no folder
-            runs.create(folder.name, settings, folder.path.parent)
+            if not (begun and folder.path.exists()):
+                runs.create(folder.name, settings, folder.path.parent)
             made()
             stack.enter_context(folder.locked())
             if str(folder.corpus) in settings.data.sources:
-                runs.write_whole(folder.corpus, corpus.text.encode())
+                read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
+                runs.write_whole(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
         say(title)
         if moot := beginnings.moot(settings) if not again else []:
             say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")

@@ -144,6 +144,12 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
             odds = job.average.label_bias.weight[label]
             torch.testing.assert_close(got, expected + odds, rtol=1e-4, atol=1e-4)
     assert not job.average.label_bias.weight[2].any()
+    for network in (job.average, Job(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average):
+        network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
+        text = torch.full((1, 3), network.mask_id)
+        asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
+        with torch.no_grad():  # a text of which nothing is told is one whose class was dropped in training
+            torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
     counts = [Counter(), Counter()]
     corpus = load(reviews)
     for n in corpus.split_places()[0]:

@@ -77,7 +77,7 @@ def test_the_posterior_is_that_of_bayes_within_its_interval():
 
 def test_the_nats_of_a_class_are_minus_the_log_of_its_likelihood():
     joint = joints(2, seed=3)
-    [verdict] = verdicts(joint, [(0, 2, 1, 1)], confidence=1.0, most_draws=1200)
+    [verdict] = verdicts(joint, [(0, 2, 1, 1)], confidence=1.0, most_draws=2000)
     for kind in range(2):
         assert verdict.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import settings_of, train_in
+from safetensors import safe_open
 from test_causal import make as make_causal
 from test_classes import WORDS
 
@@ -18,6 +19,7 @@ from tdiff.core import classify
 from tdiff.core.checkpoint import load_model
 from tdiff.core.classify import Effort, calibrate, of_each, of_one, of_words
 from tdiff.errors import TdiffError
+from tdiff.per_class import _folder_names
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
 SMALL = {"model": {"layers": 1, "width": 16, "heads": 2, "window": 16}}
@@ -58,7 +60,7 @@ def test_texts_of_the_command_line_are_told_apart(ask):
     assert low <= one["probability"] == one["posterior"]["good"] <= high
     assert sum(one["posterior"].values()) == pytest.approx(1)
     assert one["settings"]["method"] == "bound"
-    assert one["draws"] <= 64
+    assert one["draws"] <= 32
     plain = ask("warm gold sun over hill")
     assert plain.stdout.startswith("good  0.")
     assert " draws  " in plain.stdout
@@ -122,6 +124,11 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("--input=rows.jsonl", "--output=rows.jsonl"), "is the input itself: name another file"),
         (("--input=rows.jsonl", "--output=notes.txt"), "exists and is not one of tdiff classify"),
         (("--input=empty.jsonl",), "the input 'empty.jsonl' holds no text"),
+        (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in a folder that is there"),
+        (("a", "--priors=good=0.5,good=0.5,bad=0.5"), "--priors takes equal, or CLASS=SHARE once each"),
+        (("a", "--explain", "--method=cloze", "--words=x y"), "of which --method cloze knows nothing"),
+        (("a", "--method=cloze", "--words=x y x"), "--words names class 'x' twice"),
+        (("--input=" + "x" * 300,), "cannot be read: File name too long"),
         (("--input=plain.txt", "--evaluate"), "has no labels: they are fields of .jsonl and .csv rows"),
     ],
 )  # fmt: skip
@@ -394,3 +401,139 @@ def test_text_to_hold_out_may_be_named(here, cli_fast):
     (here / "odd.jsonl").write_text('{"text": "a", "label": "strange"}\n')
     refused = cli_fast("train", "--classes", "--data=reviews.jsonl", "--eval-data=odd.jsonl", *SHORT, *THIN)
     assert refused.returncode == 2 and "unknown class in the text to hold out 'strange'" in refused.stderr
+
+
+HOSTILE = "good\x9b31m\u202e<script>alert(1)</script>"
+
+
+def test_hostile_text_and_classes_are_inert_wherever_they_are_shown(here, cli_fast, tmp_path):
+    draw = random.Random(0)
+    rows = [{"text": sentence(draw, label), "label": name} for label, name in (("bad", "bad"), ("good", HOSTILE))] * 30
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = settings_of(here / "rows.jsonl", CLASSES, SMALL, BRIEF, {"data": {"unknown": "token"}})
+    model = train_in(tmp_path / "checkpoints", "evil", settings)[0].path
+    text = "warm gold <b>sun</b> \x1b[2J\u202e"
+    shown = []
+    for options in ((), ("--explain", "--html=a.html"), ("--json",)):
+        shown.append(cli_fast("classify", text, f"--model={model}", "--device=cpu", *options))
+    for options in ((), ("--html=b.html",), ("--json",)):
+        options = ("--evaluate", "--input=rows.jsonl", "--limit=20", *options)
+        shown.append(cli_fast("classify", f"--model={model}", "--device=cpu", *options))
+    for done in shown:
+        assert done.returncode == 0, done.stderr
+        assert not set("\x1b\x9b\u202e") & set(done.stdout + done.stderr)
+    assert len(shown[0].stdout.splitlines()) == 1
+    for page in ("a.html", "b.html"):
+        written = (here / page).read_text()
+        assert "<script>" not in written and "<b>" not in written and not set("\x1b\x9b\u202e") & set(written)
+
+
+def test_an_output_begun_without_labels_is_judged_by_those_of_the_rows(ask, here):
+    rows_of(here / "in.jsonl", 5)
+    assert ask("--input=in.jsonl", "--output=out.jsonl").returncode == 0
+    done = ask("--input=in.jsonl", "--output=out.jsonl", "--evaluate", "--json")
+    assert json.loads(done.stdout)["texts"] == 10, done.stderr
+    (here / "two.jsonl").write_text(json.dumps({"text": "warm", "other": "dull"}) + "\n")
+    ask("--input=two.jsonl", "--output=two.out")
+    refused = ask("--input=two.jsonl", "--output=two.out", "--text-field=other")
+    assert "was begun with text-field text, not other" in refused.stderr
+    assert "was begun with explain False, not True" in ask("--input=two.jsonl", "--output=two.out", "--explain").stderr
+
+
+def test_what_stands_in_a_row_beside_the_text_is_not_shown_for_it(ask, here):
+    (here / "in.jsonl").write_text(json.dumps({"id": "a0", "label": "good", "text": "warm gold"}) + "\n")
+    assert ask("--input=in.jsonl").stdout.rstrip().endswith("  warm gold")
+
+
+def test_bad_files_of_a_folder_are_passed_over(here):
+    (here / "tree" / "a").mkdir(parents=True)
+    (here / "tree" / "a" / "1.txt").write_text("fine")
+    (here / "tree" / "a" / "2.txt.gz").write_bytes(b"no gzip")
+    (here / "tree" / "a" / "3.csv").write_text("text\nx\n")
+    found = texts.read("tree", label_field="label")
+    assert [row.text for row in found] == ["fine", "", ""]
+    assert "cannot be read" in found[1].wrong and "holds rows: give it by itself" in found[2].wrong
+
+
+def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fast):
+    rows_of(here / "reviews.jsonl", 20)
+    done = cli_fast("train", "--classes", "--data=reviews.jsonl", "--tokenizer=bpe:40", "--run=bpe", *SHORT, *THIN)
+    assert done.returncode == 0, done.stderr
+    done = cli_fast("classify", "warm caf\udce9", "warm €", "--model=bpe", "--json", "--device=cpu")
+    assert done.returncode == 1 and "text:1: it is not UTF-8; passed over" in done.stderr
+    assert len(done.stdout.splitlines()) == 1  # a character that it never saw is no hindrance
+    with pytest.raises(TdiffError, match="the text is not UTF-8"):
+        load_model("bpe").tokenizer.encode("\ud800")
+
+
+def test_a_model_of_classes_from_before_they_had_odds_of_tokens_is_what_it_was(model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for file in (model / "model").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["label_bias.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    assert not load_model(str(folder)).network.label_bias.weight.any()
+    for counts in ([0, 0], [-1, 2], [5]):
+        config = json.loads((model / "model" / "config.json").read_text())
+        config["origin"]["counts"] = counts
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(TdiffError, match="classes and counts do not go together"):
+            load_model(str(folder))
+
+
+def test_a_text_of_one_token_has_no_likelihood_where_nothing_begins_a_text(tmp_path):
+    models = {name: load_model(str(make_causal(tmp_path / name, bos=False))) for name in ("a", "b")}
+    classifier = of_each(models, "cpu")
+    one = classifier.encode("a")[:1]
+    assert not classifier.can_weigh(one)
+    assert classifier.can_weigh(classifier.encode("a b c"))
+
+
+def test_a_class_that_is_too_small_is_refused_before_the_others_are_trained(here, cli_fast):
+    rows_of(here / "reviews.jsonl", 20)
+    with (here / "reviews.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "so so", "label": "neutral"}) + "\n")
+    refused = cli_fast("train", "--per-class", "--data=reviews.jsonl", "--run=three", *SHORT, *THIN)
+    assert refused.returncode == 2 and "class 'neutral' has too few texts" in refused.stderr
+    assert not (here / "checkpoints").exists()
+
+
+def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
+    assert _folder_names(("bad", "good")) == ("bad", "good")
+    for labels in (("?", "class 1", "class 2"), ("a", "A"), ("1-a", "a?", "a")):
+        names = _folder_names(labels)
+        assert len(set(names)) == len(labels) and all(name and "/" not in name for name in names)
+    for broken in (
+        {"runs": ["..", "b"]},
+        {"runs": ["", "b"]},
+        {"counts": [3, -1]},
+        {"classes": ["a", "a"]},
+        {"runs": 3},
+    ):
+        told = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
+        (tmp_path / "classes.json").write_text(json.dumps(told))
+        with pytest.raises(TdiffError, match="classes.json"):
+            runs.Each.read(tmp_path)
+
+
+def test_text_from_stdin_is_kept_without_what_is_held_out(here, cli_fast):
+    (here / "held.txt").write_text("what is held out\n" * 9)
+    text = ("what is there to be trained on\n" * 40).encode()
+    done = cli_fast("train", "--data=-", "--eval-data=held.txt", "--run=piped", *SHORT, *THIN, stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert (here / "checkpoints" / "piped" / "resume" / "corpus.txt").read_bytes() == text
+    assert cli_fast("eval", "piped", "--device=cpu").returncode == 0
+    more = cli_fast("train", "--resume=piped", "--steps=14")
+    assert more.returncode == 0, more.stderr
+
+
+def test_what_comes_after_training_is_not_counted_as_training(model):
+    run = runs.Run(model)
+    log = [json.loads(line) for line in (model / "events.jsonl").read_text().splitlines()]
+    last = max(line["time"] for line in log if line["kind"] == "train")
+    with safe_open(run.state, "pt") as file:
+        assert float(file.metadata()["seconds"]) <= last - log[0]["time"] + 0.2

@@ -44,6 +44,7 @@ def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, zoo, 
     (here / "mytexts" / "tale.txt").write_text(corpus_file.read_text("utf-8"), "utf-8")
     (here / "prompts.jsonl").write_text('"KING:"\n{"template": "To be, or ____ to be"}\n')
     rows_of(here / "reviews.jsonl", 20)
+    rows_of(here / "unseen.jsonl", 12, seed=1)
     (here / "my-roberta").symlink_to(zoo["roberta"])
     make_causal(here / "my-gpt2", bos=True)
     if SHAKESPEARE.exists():

@@ -207,7 +207,10 @@ def load_model(name: str, device: str = "cpu", progress: hub_files.Progress | No
         )
     network = Transformer(shape)
     weights = folder / "model.safetensors"
-    put_weights(network, _in_memory(read_tensors(weights), weights), weights)
+    tensors = _in_memory(read_tensors(weights), weights)
+    if network.label_bias is not None:  # which the first models of classes had not
+        tensors.setdefault("label_bias.weight", torch.zeros_like(network.label_bias.weight))
+    put_weights(network, tensors, weights)
     network.requires_grad_(False).eval().to(device)
     label = folder.parent.name if folder.name == "model" else hub_files.repository(folder) or folder.name
     return LoadedModel(label, folder, network, tokenizer, origin)
@@ -220,7 +223,8 @@ def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
         config_decoding(origin.decoding)
     except TdiffError as why:
         raise TdiffError(f"model config {str(path)!r}: {why}") from None
-    if len(origin.counts) != len(origin.classes) or len(set(origin.classes)) != len(origin.classes):
+    counted = len(origin.counts) == len(origin.classes) and all(count >= 0 for count in origin.counts)
+    if not counted or len(set(origin.classes)) != len(origin.classes) or (origin.classes and not sum(origin.counts)):
         raise TdiffError(f"model config {str(path)!r}: classes and counts do not go together")
     if not 0 < origin.temperature < math.inf:
         raise TdiffError(f"model config {str(path)!r}: temperature cannot be {origin.temperature!r}")

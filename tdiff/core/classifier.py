@@ -27,6 +27,7 @@ ROUND = 2
 LEAST = 6
 """... and before the first: of fewer, skewed as they are, the spread is not known."""
 _PLACES = 1 << 14  # of a batch: more would not be quicker, and
+_AHEAD = 4
 _LOGITS = 1 << 26  # numbers that are held at once: a quarter of a gigabyte, several times
 _SPREAD = 0.7  # where the boundary is tightest: after a few draws
 
@@ -129,7 +130,7 @@ def weigh(
     mask_id: int,
     unmaskable: Sequence[int] = (),
     confidence: float = 0.99,
-    most_draws: int = 64,
+    most_draws: int = 32,
     seed: int = 0,
     temperature: float = 1.0,
     explain: bool = False,
@@ -162,10 +163,12 @@ def weigh(
     taken = 0
     while waiting or taken < len(texts):
         begun = time.perf_counter()
-        # Where one is decided another takes its place, so that batches stay full.
+        # Where one is decided another takes its place, so that batches stay full; but not so far from the oldest that
+        # whoever wants them in their order waits long.
+        oldest = waiting[0].text if waiting else taken
         new = [
             _case(n, texts[n], window, mask_id, unmaskable, names[n] if names else n)
-            for n in range(taken, min(len(texts), taken + together - len(waiting)))
+            for n in range(taken, min(len(texts), taken + together - len(waiting), oldest + _AHEAD * together))
         ]
         first, taken = taken, taken + len(new)
         _begin(weighing, new)

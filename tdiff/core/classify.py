@@ -18,12 +18,14 @@ from tdiff.core.assessment import Assessment, assess, temperature
 from tdiff.core.checkpoint import LoadedModel, Network, Vocabulary
 from tdiff.core.classifier import Look, Verdict, weigh
 from tdiff.core.evaluate import exactly
+from tdiff.core.models import Transformer
 from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.core.pretrained.masked_lm import MaskedLM
 from tdiff.core.rows import padded
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import Each
+from tdiff.visible import visible_line
 
-METHODS = ("bound", "ar", "cloze")
 SLOT = "{text} All in all, it was {mask}."
 """The pattern of `cloze`, where none is given."""
 
@@ -34,7 +36,7 @@ class Effort:
 
     confidence: float = 0.99
     """Draws end when the decision is so sure; 1: never before `draws`."""
-    draws: int = 64
+    draws: int = 32
     """The most."""
     seed: int = 0
     explain: bool = False
@@ -116,7 +118,11 @@ class Classifier:
 
     def can_weigh(self, ids: Tensor) -> bool:
         """Whether a text has a token that the model may be asked for."""
-        return not bool(torch.isin(ids, torch.tensor(self._unscored(), dtype=torch.int64)).all())
+        places = ~torch.isin(ids, torch.tensor(self._unscored(), dtype=torch.int64))[None]
+        return all(
+            bool((network.scorable(places.to(self.device)) if isinstance(network, CausalLM) else places).any())
+            for network in self.networks
+        )
 
     def _unscored(self) -> list[int]:
         return [i for i in self.networks[0].shape.suppressed if i != self.networks[0].mask_id]
@@ -151,13 +157,15 @@ class Classifier:
             places = network.scorable(scored.to(self.device))
             if not bool(places.any()):
                 raise TdiffError("a text with no token that the model could be asked for is of no class")
-            nats = network.nats(rows.to(self.device), places) if explain else None
-            whole = exactly(network, rows.to(self.device), places).nats
-            each.append(whole.sum() if nats is None else nats.double().cpu())
-        if explain:
-            places_nats = torch.stack(each)[:, real]
-            return _settled(places_nats.sum(1), self, places_nats)
-        return _settled(torch.stack(each), self)
+            if explain:  # a window at a time: the logits of all would be many
+                window = [
+                    network.nats(row[None].to(self.device), at[None])[0] for row, at in zip(rows, places, strict=True)
+                ]
+                each.append(torch.stack(window).double().cpu()[real])
+            else:
+                each.append(exactly(network, rows.to(self.device), places).nats.sum()[None])
+        nats = torch.stack(each)
+        return _settled(nats.sum(1), self, nats if explain else None)
 
     def _cloze(self, ids: Tensor, explain: bool) -> Verdict:
         """By the words of the classes in a masked slot behind the text; of several windows, their mean."""
@@ -286,6 +294,11 @@ def of_each(
             )
         if other.tokenizer.pieces != one.tokenizer.pieces:
             raise TdiffError(f"the models of {first!r} and {label!r} have different tokenizers: train them with one")
+    for label, model in models.items():
+        if isinstance(model.network, MaskedLM) and not model.network.ignores_padding():
+            raise TdiffError(f"the model of {label!r} attends to padding, so that texts cannot be weighed together")
+        if not isinstance(model.network, (Transformer, MaskedLM, CausalLM)):
+            raise TdiffError(f"the model of {label!r}, {model.name}, can be generated with, but not classified with")
     even = [1] * len(models)
     priors = tuple(count / sum(counts or even) for count in counts or even)
     return Classifier(
@@ -374,7 +387,8 @@ def with_priors(classifier: Classifier, priors: Mapping[str, float] | None) -> C
         if name not in classes:
             raise unknown("class", name, classes)
     if missing := [name for name in classes if name not in priors]:
-        raise TdiffError(f"--priors says nothing of {missing[0]!r}; the classes are {', '.join(classes)}")
+        named = visible_line(", ".join(classes))
+        raise TdiffError(f"--priors says nothing of {missing[0]!r}; the classes are {named}")
     total = math.fsum(priors.values())
     if not all(0 <= p <= 1 for p in priors.values()) or abs(total - 1) > 1e-6:
         raise TdiffError(f"--priors must be at least 0 and sum to 1; got a sum of {total:g}")

@@ -58,16 +58,16 @@ class Corpus:
         """Of the whole text in UTF-8, as hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def split(self, held_out: str = "tenth", rows: str = "packed") -> tuple[str, str]:
+    def split(self, held_out: str = "tenth", rows: str = "packed", only: str = "") -> tuple[str, str]:
         """The training part, which is the first 90% of the characters rounded down, and the held-out rest.
 
         Where text was named to be held out it is that, and the training part all other.
         With `held_out` "tuning" both come from the training part: its first 95%, rounded down, and what follows, by
         which models are chosen while the held-out tenth stays unread. Where `rows` are "padded" no text is cut in two,
-        and the parts are those of `split_texts`.
+        and the parts are those of `split_texts`, of the class `only` where one is named.
         """
         if rows == "padded":
-            before, after = self.split_texts(held_out)
+            before, after = self.split_texts(held_out, only)
             return _join(before), _join(after)
         cut = len(self.text) - self.reserved if self.reserved else len(self.text) * 9 // 10
         if held_out == "tenth":
@@ -91,6 +91,7 @@ class Corpus:
         Texts of several classes are shuffled, always alike, and every class is split by itself: files are often sorted.
         """
         labels = self.labels or ("",) * len(self.texts)
+        only = only if self.labels else ""  # a text that is given without labels is what it is
         named = [n for n in range(len(labels) - self.reserved_texts, len(labels)) if only in ("", labels[n])]
         groups: dict[str, list[int]] = {}
         for n, label in enumerate(labels[: len(labels) - self.reserved_texts]):

@@ -86,7 +86,8 @@ def _ids(model: LoadedModel, corpus: data.Corpus, part: str) -> Tensor | list[Te
         only = model.origin.only
         training, held_out = corpus.split_texts(only=only)
         tuning = corpus.split_texts("tuning", only)[1]
-        texts = {"all": corpus.texts, "train": training, "tuning": tuning, "val": held_out}
+        every = [text for text, label in zip(corpus.texts, corpus.labels, strict=False) if only == label]
+        texts = {"all": every or corpus.texts, "train": training, "tuning": tuning, "val": held_out}
         return [model.tokenizer.encode(text, corpus.name) for text in texts[part]]
     before, after = corpus.split()
     whole = {"all": corpus.text, "train": before, "tuning": corpus.split("tuning")[1], "val": after}

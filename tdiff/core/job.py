@@ -107,7 +107,11 @@ class Job:
 
     def begin(self) -> None:
         """Start the clock: what came before is not training's."""
-        self._begun = time.monotonic()
+        self._begun: float | None = time.monotonic()
+
+    def halt(self) -> None:
+        """Stop the clock: what comes now is not training's either."""
+        self.seconds, self._begun = self.elapsed, None
 
     def warm_up(self) -> None:
         """Have torch compile the model, which it does at its first call, by gradients that are thrown away."""
@@ -117,7 +121,7 @@ class Job:
     @property
     def elapsed(self) -> float:
         """Seconds of training, over all resumes."""
-        return self.seconds + time.monotonic() - self._begun
+        return self.seconds + (time.monotonic() - self._begun if self._begun is not None else 0.0)
 
     def spent(self) -> float:
         """Share of the budget that is spent."""
@@ -253,7 +257,7 @@ class Job:
         before, after = self.corpus.split_places(self.settings.data.held_out, only)
         if not before or not after:
             raise TdiffError(
-                f"{self.corpus.name} has {len(self.corpus.texts):,} text, too few to hold some out with data.rows "
+                f"{self.corpus.name} has {len(before) + len(after):,} text, too few to hold some out with data.rows "
                 "padded: give more, or have it packed"
             )
         return before, after
@@ -407,6 +411,7 @@ class Job:
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in state.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.fingerprint}
+        notes["temperature"] = repr(self.temperature)
         write_whole(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
         return records.Checkpoint(time=time.time(), step=self.step, path="model")
 
@@ -431,6 +436,7 @@ class Job:
                     states.setdefault(int(i), {})[name] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
+        self.temperature = float(notes.get("temperature", 1.0))
 
 
 def verdicts_record(told: Calibration, step: int) -> records.Verdicts:

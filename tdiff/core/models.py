@@ -290,18 +290,22 @@ class Transformer(nn.Module):
         guess: Tensor | None = None,
     ) -> Tensor:
         logits: Tensor = self.output_head(self.trunk(tokens, share, attention, label, guess)[where]).float()
-        if self.label_bias is not None and label is not None:
-            logits = with_bias(logits, self.label_bias.weight, label.repeat_interleave(where.sum(1)))
+        if self.label_bias is not None:
+            logits = with_bias(logits, self.label_bias.weight, label, where)
         return logits + self.suppress
 
 
-def with_bias(logits: Tensor, bias: Tensor, label: Tensor) -> Tensor:
-    """`logits` (N, V) with the row of `bias` (C + 1, V) that each `label` (N,) names added to them.
+def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor) -> Tensor:
+    """`logits` (N, V) at the N places `where` (B, L) is true, with the row of `bias` (C + 1, V) added that the `label`
+    (B,) of their row names; the last one's where nothing is told.
 
     As a product: to look up N rows of V numbers, and to add up their gradients, takes several times as long.
     """
+    if label is None:
+        return logits + bias[-1]
+    each = F.one_hot(label.repeat_interleave(where.sum(1)), len(bias)).to(bias.dtype)
     with torch.autocast(logits.device.type, enabled=False):
-        return torch.addmm(logits, F.one_hot(label, len(bias)).to(bias.dtype), bias)
+        return torch.addmm(logits, each, bias)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from tdiff.runs import write_whole
 MASK, UNKNOWN = "[MASK]", "[UNK]"
 _SHOWN = {MASK: "█", UNKNOWN: "\ufffd"}
 # A word with its leading space, a run of punctuation with its own, or one piece of white space.
+_SURROGATES = 0xD800, 0xDFFF  # what stands for bytes that are no text
 _WORDS = r" ?\w+| ?[^\w\s]+|\s"
 
 
@@ -71,6 +72,8 @@ class TextTokenizer:
             if text
             else (torch.zeros(0, dtype=torch.int32))
         )
+        if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
+            raise TdiffError(f"{what} is not UTF-8")
         ids = self._table[codes.clamp(max=len(self._table) - 1)]
         outside = ids < 0
         if bool(outside.any()) and self.unknown_id is None:

@@ -85,6 +85,7 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
             if due and options.save_every and time.monotonic() - saved >= options.save_every:
                 yield job.save()
                 saved = time.monotonic()
+    job.halt()
     if reason == "nan" or not job.finite():  # a stop may come between the loss that failed and its record
         reason = "nan"
         yield job.nan_alert()
@@ -100,7 +101,7 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
             verdicts = list(job.calibrate(stop))
             yield from verdicts
             yield job.save()
-            reason = "finished" if verdicts else "stopped"
+            reason = "stopped" if not verdicts and stop() else "finished"
     yield records.End(time=time.time(), step=job.step, reason=reason)
 
 

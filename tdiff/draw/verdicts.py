@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from tdiff.draw.dots import Dots
 from tdiff.draw.palettes import Look
 from tdiff.draw.render import Line
@@ -102,9 +104,10 @@ def reliability(
 
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[Line]:
     """A table: the first `left` columns to the left, numbers to the right."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    widths = [max(cell_len(row[n]) for row in rows) for n in range(len(rows[0]))]
 
     def cell(n: int, text: str) -> str:
-        return text.ljust(widths[n]) if n < left else text.rjust(widths[n])
+        blank = " " * (widths[n] - cell_len(text))
+        return text + blank if n < left else blank + text
 
     return [[("  ".join(cell(n, text) for n, text in enumerate(row)).rstrip(), "")] for row in rows]

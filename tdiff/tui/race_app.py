@@ -12,7 +12,7 @@ from contextlib import suppress
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from tdiff.draw.race import view
+from tdiff.draw.race import text, view
 from tdiff.draw.render import Line
 from tdiff.draw.terminal import Terminal
 from tdiff.draw.verdicts import Shade, words
@@ -95,6 +95,7 @@ class RaceApp(TerminalApp):
         self._hints.show([[(f" {_HINTS}", "dim")]])
         plain = [Shade(visible(race.texts[race.at]), 0.0)]
         parts = words(race.words) if race.words else plain
+        self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
         self._body.show(
             view(
                 [visible_line(name) for name in race.classes],

@@ -25,7 +25,7 @@ class Race:
         *,
         seed: int = 0,
         confidence: float = 0.99,
-        draws: int = 64,
+        draws: int = 32,
     ) -> None:
         """`start` starts the process that holds the model."""
         self._start, self.texts = start, tuple(texts)
@@ -52,10 +52,10 @@ class Race:
             return "off"
         if not self._process.alive:
             return "dead"
-        if self.ready is None:
-            return "loading"
         if self.message:
             return "refused"
+        if self.ready is None:
+            return "loading"
         return "done" if self.rounds and self.rounds[-1].final else "weighing"
 
     def start(self) -> None:
@@ -82,7 +82,9 @@ class Race:
         self._again()
 
     def _again(self) -> None:
-        self.rounds, self.words, self._asked, self.message, self.seconds = [], [], False, "", 0.0
+        self.rounds, self.words, self._asked, self.seconds = [], [], False, 0.0
+        if self.ready is not None:  # else the model itself could not be had, and it stays so
+            self.message = ""
 
     def poll(self, now: float) -> bool:
         """Take in what the process said, and ask what is to be asked. True where something changed."""

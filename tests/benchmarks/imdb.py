@@ -77,12 +77,12 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
     network, window = classifier.networks[0], classifier.window
     draw = torch.Generator().manual_seed(seed)
     for text in ids:
-        row = text[None, :window]
+        row = text[None, :window].to(classifier.device)
         means = []
         for label in range(len(classifier.classes)):
             losses = []
             for _ in range(5):
-                masked = torch.rand(row.shape, generator=draw) < 0.15
+                masked = (torch.rand(row.shape, generator=draw) < 0.15).to(row.device)
                 if not bool(masked.any()):
                     continue
                 with torch.inference_mode():
@@ -90,7 +90,7 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
                         row.masked_fill(masked, network.mask_id),
                         masked.float().mean(1),
                         torch.ones_like(masked),
-                        label=torch.tensor([label]),
+                        label=torch.tensor([label], device=row.device),
                     )
                 losses.append(float(F.cross_entropy(logits[masked[0]], row[masked])))
             means.append(sum(losses) / max(1, len(losses)))

@@ -69,7 +69,10 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
         else:
             network = MaskedLM(model, tokenizer, window, timed, len(origin.classes) if origin else 0).to(device)
     if isinstance(network, MaskedLM) and (own := network.beside()):
-        put_weights(own, read_tensors(folder / _TOLD), folder / _TOLD)
+        tensors = read_tensors(folder / _TOLD)
+        if network.label_bias is not None:  # which the first models of classes had not
+            tensors.setdefault("label_bias.weight", torch.zeros_like(network.label_bias.weight))
+        put_weights(own, tensors, folder / _TOLD)
         own.requires_grad_(False)
     step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     name = hub_files.repository(folder) or folder.resolve().name

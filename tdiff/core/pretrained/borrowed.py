@@ -63,7 +63,7 @@ class Borrowed(nn.Module):
 
     def matrices(self) -> list[nn.Parameter]:
         """The weights that decay in training, and that Muon may have: matrices, but for those of the vocabulary."""
-        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        tables = [m for m in self.modules() if isinstance(m, nn.Embedding)]
         known = {id(m.weight) for m in (*tables, self.model.get_output_embeddings()) if m is not None}
         return [p for p in self.parameters() if p.ndim == 2 and id(p) not in known]
 

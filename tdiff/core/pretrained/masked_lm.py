@@ -149,8 +149,8 @@ class MaskedLM(Borrowed):
         int64 is the class of each text, one above the last for none.
         """
         logits = self._logits(tokens, where, share, attention, label).float() + self.suppress
-        if self.label_bias is not None and label is not None:
-            logits = with_bias(logits, self.label_bias.weight, label.repeat_interleave(where.sum(1)))
+        if self.label_bias is not None:
+            logits = with_bias(logits, self.label_bias.weight, label, where)
         return logits
 
     def _logits(
