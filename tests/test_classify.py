@@ -114,7 +114,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--priors=good=0.5,bad=0.6"), "--priors must be at least 0 and sum to 1; got a sum of 1.1"),
         (("a", "--priors=good=0.5"), "--priors says nothing of 'bad'; the classes are bad, good"),
         (("a", "--priors=god=0.5,bad=0.5"), "unknown class 'god'; did you mean good?"),
-        (("a", "--priors=good"), "--priors takes equal, or CLASS=SHARE of each"),
+        (("a", "--priors=good"), "--priors takes equal, or CLASS=SHARE once each"),
         (("a", "--method=ar"), "is masked, whose method is bound"),
         (("a", "--method=bayes"), "unknown method 'bayes'; known: ar, bound, cloze"),
         (("a", "--words=good bad"), "--words and --pattern are for --method cloze"),
@@ -413,12 +413,14 @@ def test_hostile_text_and_classes_are_inert_wherever_they_are_shown(here, cli_fa
     settings = settings_of(here / "rows.jsonl", CLASSES, SMALL, BRIEF, {"data": {"unknown": "token"}})
     model = train_in(tmp_path / "checkpoints", "evil", settings)[0].path
     text = "warm gold <b>sun</b> \x1b[2J\u202e"
-    shown = []
-    for options in ((), ("--explain", "--html=a.html"), ("--json",)):
-        shown.append(cli_fast("classify", text, f"--model={model}", "--device=cpu", *options))
-    for options in ((), ("--html=b.html",), ("--json",)):
-        options = ("--evaluate", "--input=rows.jsonl", "--limit=20", *options)
-        shown.append(cli_fast("classify", f"--model={model}", "--device=cpu", *options))
+    judge = ("--evaluate", "--input=rows.jsonl", "--limit=20")
+    shown = [
+        cli_fast("classify", *what, f"--model={model}", "--device=cpu")
+        for what in (
+            (text,), (text, "--explain", "--html=a.html"), (text, "--json"),
+            judge, (*judge, "--html=b.html"), (*judge, "--json"),
+        )
+    ]  # fmt: skip
     for done in shown:
         assert done.returncode == 0, done.stderr
         assert not set("\x1b\x9b\u202e") & set(done.stdout + done.stderr)
@@ -516,7 +518,7 @@ def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
     ):
         told = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
         (tmp_path / "classes.json").write_text(json.dumps(told))
-        with pytest.raises(TdiffError, match="classes.json"):
+        with pytest.raises(TdiffError, match=r"classes\.json"):
             runs.Each.read(tmp_path)
 
 
