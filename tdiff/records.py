@@ -117,7 +117,8 @@ class Verdicts:
     ece: float
     """Expected calibration error, with that temperature."""
     temperature: float
-    """What the likelihoods are divided by from now on; it was fitted to these texts."""
+    """By which they are doubted from now on, fitted to these texts: log-likelihoods are divided by it and by the square
+    root of a text's tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,7 +188,7 @@ class Each:
     """Texts of each class that were trained on."""
     settings: dict[str, Any]
     """What all were told; see `Settings`."""
-    temperature: float = 1.0
+    temperature: float = 0.0
     """As in a model that knows the classes."""
     texts: int = 0
     """Held-out texts by which it was found; 0: it was not."""
@@ -203,7 +203,7 @@ class Each:
             each = cls(**told)
             names = (*each.classes, *each.runs)
             sound = len(set(each.classes)) == len(set(each.runs)) == len(each.counts) > 1
-            sound = sound and 0 < each.temperature < math.inf and min(each.counts) >= 0
+            sound = sound and 0 <= each.temperature < math.inf and min(each.counts) >= 0
             if not sound or not all(isinstance(name, str) for name in names) or sum(each.counts) <= 0:
                 raise ValueError("its parts do not go together")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:

@@ -190,7 +190,7 @@ def test_contributions_add_up_to_the_log_odds():
     for verdict in verdicts(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, most_draws=16, temperature=2.0):
         rest = sorted((n for k, n in enumerate(verdict.nats) if k != verdict.label))
         assert verdict.contributions is not None and len(verdict.contributions) == PLACES
-        odds = (rest[0] - verdict.nats[verdict.label]) / 2
+        odds = (rest[0] - verdict.nats[verdict.label]) / (2 * math.sqrt(PLACES))
         assert float(verdict.contributions.sum()) == pytest.approx(odds)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 BINS = 10
 """Of equal width, in a reliability picture."""
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
-_LEAST, _MOST = 1e-4, 10.0  # of 1 / temperature
+_LEAST, _MOST = 1e-4, 100.0  # of 1 / temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _risks(confidence: Tensor, right: Tensor) -> list[Risk]:
 
 
 def temperature(nats: Tensor, labels: Sequence[int], priors: Sequence[float]) -> float:
-    """What to divide the nats (n, C) of texts by, so that the posteriors of Bayes say how often they are right.
+    """What to divide numbers (n, C) like the nats of texts by, so that Bayes' posteriors say how often they are right.
 
     It minimises the cross-entropy (Guo et al. 2017, arXiv:1706.04599), which is convex in its inverse. As in Platt
     (1999) each label counts as one seen once more among as many texts as there are, so that texts that are all told

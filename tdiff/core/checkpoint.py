@@ -67,8 +67,8 @@ class Origin:
     """The class whose texts alone it was trained on; empty for all."""
     evaluation: tuple[str, ...] = ()
     """The settings' data.evaluation."""
-    temperature: float = 1.0
-    """What to divide its likelihoods by, for verdicts that are as often right as they say."""
+    temperature: float = 0.0
+    """By which its verdicts are as often right as they say, see `classifier.divisor`; 0: none is known."""
 
 
 class Extent(Protocol):
@@ -226,7 +226,7 @@ def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
     counted = len(origin.counts) == len(origin.classes) and all(count >= 0 for count in origin.counts)
     if not counted or len(set(origin.classes)) != len(origin.classes) or (origin.classes and not sum(origin.counts)):
         raise TdiffError(f"model config {str(path)!r}: classes and counts do not go together")
-    if not 0 < origin.temperature < math.inf:
+    if not 0 <= origin.temperature < math.inf:
         raise TdiffError(f"model config {str(path)!r}: temperature cannot be {origin.temperature!r}")
     if origin.held_out not in ("tenth", "tuning"):
         raise TdiffError(f"model config {str(path)!r}: held_out cannot be {origin.held_out!r}")

@@ -88,6 +88,8 @@ class _Case:
     """(C,) float64 of each draw."""
     shares: Tensor = field(default_factory=lambda: torch.zeros(0))
     """(C, W, L) float64: nats of each place, summed over the draws."""
+    divisor: float = 1.0
+    """Of its nats."""
     sure: bool = False
     seconds: float = 0.0
 
@@ -132,7 +134,7 @@ def weigh(
     confidence: float = 0.99,
     most_draws: int = 32,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float = 0.0,
     explain: bool = False,
     device: str | torch.device = "cpu",
     names: Sequence[int] = (),
@@ -148,8 +150,8 @@ def weigh(
     what tells the classes apart is in single words, and needs no luck with masks.
 
     Draws come in rounds, all classes on the same masks; a text is done when the likeliest class has stayed so beyond
-    chance, `confidence` allowing for all the looks that are taken (see `decided`), or after `most_draws`. `temperature`
-    divides the log-likelihoods, which sums of nats over a long text want: the model's errors add up like its evidence.
+    chance, `confidence` allowing for all the looks that are taken (see `decided`), or after `most_draws`. The
+    log-likelihoods are divided by what `divisor` makes of `temperature`.
     `names` are the texts' numbers for the noise (by default their places), `unmaskable` ids that are never masked.
     `together` texts are weighed at a time; of `vocabulary`, the size of what `ask` answers with, it depends how many
     rows are asked for at once.
@@ -171,6 +173,8 @@ def weigh(
             for n in range(taken, min(len(texts), taken + together - len(waiting), oldest + _AHEAD * together))
         ]
         first, taken = taken, taken + len(new)
+        for case in new:
+            case.divisor = divisor(temperature, int(case.maskable.sum()))
         _begin(weighing, new)
         waiting += new
         drawn = {case.text: min(ROUND, most_draws - len(case.nats)) for case in waiting}
@@ -179,10 +183,19 @@ def weigh(
         each = (time.perf_counter() - begun) / sum(rows.values())
         for case in waiting:
             case.seconds += each * rows[case.text]
-            case.sure = _decided(case, prior, temperature, confidence)
+            case.sure = _decided(case, prior, confidence)
             final = case.sure or len(case.nats) >= most_draws
-            yield Look(case.text, _verdict(case, prior, temperature, explain), final, case.seconds)
+            yield Look(case.text, _verdict(case, prior, explain), final, case.seconds)
         waiting = [case for case in waiting if not case.sure and len(case.nats) < most_draws]
+
+
+def divisor(temperature: float, tokens: int) -> float:
+    """What the log-likelihoods of a text of so many tokens are divided by: `temperature` times their square root.
+
+    A model's errors add up over a text as its evidence does, and were they independent their sum would grow so. 1 where
+    the temperature is 0, which is not to know one.
+    """
+    return temperature * math.sqrt(tokens) if temperature else 1.0
 
 
 def decided(differences: Tensor, alpha: float) -> bool:
@@ -312,36 +325,36 @@ def _batches(rows: Sequence[_Row], places: int) -> Iterator[Sequence[_Row]]:
         start = end
 
 
-def _scores(case: _Case, prior: Tensor, temperature: float) -> Tensor:
+def _scores(case: _Case, prior: Tensor) -> Tensor:
     """(C,): the log of what is proportional to the posterior."""
-    return prior - torch.stack(case.nats).mean(0) / temperature
+    return prior - torch.stack(case.nats).mean(0) / case.divisor
 
 
-def _decided(case: _Case, prior: Tensor, temperature: float, confidence: float) -> bool:
+def _decided(case: _Case, prior: Tensor, confidence: float) -> bool:
     """Whether the likeliest class is so beyond chance, against each of the others."""
-    drawn, best = torch.stack(case.nats), int(_scores(case, prior, temperature).argmax())
+    drawn, best = torch.stack(case.nats), int(_scores(case, prior).argmax())
     others = [c for c in range(len(prior)) if c != best and prior[c] > -math.inf]
     alpha = (1 - confidence) / max(1, len(others))
     return confidence < 1 and all(
-        decided((drawn[:, c] - drawn[:, best]) / temperature + prior[best] - prior[c], alpha) for c in others
+        decided((drawn[:, c] - drawn[:, best]) / case.divisor + prior[best] - prior[c], alpha) for c in others
     )
 
 
-def _verdict(case: _Case, prior: Tensor, temperature: float, explain: bool) -> Verdict:
-    drawn, scores = torch.stack(case.nats), _scores(case, prior, temperature)
+def _verdict(case: _Case, prior: Tensor, explain: bool) -> Verdict:
+    drawn, scores = torch.stack(case.nats), _scores(case, prior)
     posterior = scores.softmax(0)
     best = int(posterior.argmax())
     # By the delta method from the log odds against all the rest.
     gradient = posterior.clone()
     gradient[best] -= 1.0
-    spread = (drawn / temperature * (gradient / max(1e-12, 1 - float(posterior[best])))).sum(1)
+    spread = (drawn / case.divisor * (gradient / max(1e-12, 1 - float(posterior[best])))).sum(1)
     error = float(spread.std()) / math.sqrt(len(drawn)) if len(drawn) > 1 else math.inf
     odds = float(posterior[best].clamp(1e-300, 1 - 1e-16).logit())
     low, high = (1 / (1 + math.exp(-min(700.0, max(-700.0, odds + side * 1.96 * error)))) for side in (-1, 1))
     contributions = None
     if explain:
         second = int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
-        gap = (case.shares[second] - case.shares[best]) / len(drawn) / temperature
+        gap = (case.shares[second] - case.shares[best]) / len(drawn) / case.divisor
         contributions = torch.zeros(case.whole.shape, dtype=gap.dtype)
         contributions[case.some] = gap
         contributions = contributions[case.whole]

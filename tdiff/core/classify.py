@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tdiff.core.assessment import Assessment, assess, temperature
 from tdiff.core.checkpoint import LoadedModel, Network, Vocabulary
-from tdiff.core.classifier import Look, Verdict, weigh
+from tdiff.core.classifier import Look, Verdict, divisor, weigh
 from tdiff.core.evaluate import exactly
 from tdiff.core.models import Transformer
 from tdiff.core.pretrained.causal_lm import CausalLM
@@ -52,7 +52,7 @@ class Classifier:
     priors: tuple[float, ...]
     """Of the classes, before a text is seen; they sum to one."""
     temperature: float
-    """Divides the log-likelihoods; see `assessment.temperature`."""
+    """See `classifier.divisor`; 0 where none is known."""
     tokenizer: Vocabulary
     networks: tuple[Network, ...]
     """One that is told the class, or one of each class."""
@@ -116,6 +116,10 @@ class Classifier:
                 verdict = one(ids, effort.explain)
             yield Look(n, verdict, True, time.perf_counter() - begun)
 
+    def scored(self, ids: Tensor) -> int:
+        """Tokens of a text that count in its likelihood."""
+        return int((~torch.isin(ids, torch.tensor(self._unscored(), dtype=torch.int64))).sum())
+
     def can_weigh(self, ids: Tensor) -> bool:
         """Whether a text has a token that the model may be asked for."""
         places = ~torch.isin(ids, torch.tensor(self._unscored(), dtype=torch.int64))[None]
@@ -165,7 +169,7 @@ class Classifier:
             else:
                 each.append(exactly(network, rows.to(self.device), places).nats.sum()[None])
         nats = torch.stack(each)
-        return _settled(nats.sum(1), self, nats if explain else None)
+        return _settled(nats.sum(1), self, int(scored.sum()), nats if explain else None)
 
     def _cloze(self, ids: Tensor, explain: bool) -> Verdict:
         """By the words of the classes in a masked slot behind the text; of several windows, their mean."""
@@ -182,19 +186,20 @@ class Classifier:
             logits = network(row, where.sum(1) / row.size(1), where)[0].double().cpu()
             known = torch.stack([logits[list(words)].logsumexp(0) for words in self.words])
             nats -= known.log_softmax(0) / len(lines)
-        return _settled(nats, self)
+        return _settled(nats, self, 1)
 
 
-def _settled(nats: Tensor, classifier: Classifier, each: Tensor | None = None) -> Verdict:
-    """The verdict where `nats` (C,) are no estimate; `each` (C, L) are those of the tokens."""
+def _settled(nats: Tensor, classifier: Classifier, tokens: int, each: Tensor | None = None) -> Verdict:
+    """The verdict where `nats` (C,), of so many tokens, are no estimate; `each` (C, L) are those of the tokens."""
+    over = divisor(classifier.temperature, tokens)
     prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in classifier.priors], dtype=torch.float64)
-    scores = prior - nats / classifier.temperature
+    scores = prior - nats / over
     posterior = scores.softmax(0)
     best = int(posterior.argmax())
     told = None
     if each is not None:
         second = int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
-        told = (each[second] - each[best]) / classifier.temperature
+        told = (each[second] - each[best]) / over
     p = float(posterior[best])
     return Verdict(best, tuple(posterior.tolist()), (p, p), tuple(nats.tolist()), 1, True, told)
 
@@ -226,15 +231,16 @@ def calibrate(
     mixed = list(range(len(texts)))
     random.Random(seed).shuffle(mixed)
     chosen = mixed[:most]
-    nats: dict[int, tuple[float, ...]] = {}
-    plain = replace(classifier, temperature=1.0)
+    nats: dict[int, list[float]] = {}
+    plain = replace(classifier, temperature=0.0)
     effort = Effort(seed=seed)
     some = [n for n in chosen if plain.can_weigh(texts[n])]
     for look in plain.verdicts([texts[n] for n in some], effort, names=some):
         if stop():
             return None
         if look.final:
-            nats[some[look.text]] = look.verdict.nats
+            root = math.sqrt(plain.scored(texts[some[look.text]]))
+            nats[some[look.text]] = [value / root for value in look.verdict.nats]
             if progress:
                 progress(len(nats), len(some))
     if not nats:
@@ -274,7 +280,7 @@ def of_each(
     device: str,
     bfloat16: bool = False,
     counts: Sequence[int] = (),
-    temperature: float = 1.0,
+    temperature: float = 0.0,
     name: str = "",
 ) -> Classifier:
     """By one model a class, all masked or all causal; equal priors where no `counts` are known.
@@ -354,7 +360,7 @@ def of_words(
         "cloze",
         tuple(words),
         (1 / len(words),) * len(words),
-        1.0,
+        0.0,
         model.tokenizer,
         (model.network,),
         device,

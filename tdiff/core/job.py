@@ -58,7 +58,7 @@ class Job:
         self.settings, self.run, self.corpus = settings, run, corpus
         self.device = devices.choose(settings.train.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
-        self.step, self.seconds, self.temperature = 0, 0.0, 1.0
+        self.step, self.seconds, self.temperature = 0, 0.0, 0.0
         training, held_out = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = beginnings.begin(settings, run, corpus, training)
         window = settings.model.window
@@ -436,7 +436,7 @@ class Job:
                     states.setdefault(int(i), {})[name] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
-        self.temperature = float(notes.get("temperature", 1.0))
+        self.temperature = float(notes.get("temperature", 0.0))
 
 
 def verdicts_record(told: Calibration, step: int) -> records.Verdicts:
