@@ -106,8 +106,8 @@ def test_two_budgets_in_one_layer_are_refused_with_both_names():
         (
             "objective.schedul='linear'",  # a short list stands beside it
             "unknown setting 'objective.schedul'; did you mean objective.schedule? known: objective.context, "
-            "objective.context_mode, objective.least_masked, objective.mask_rate_per, objective.most_masked, "
-            "objective.schedule, objective.timesteps",
+            "objective.context_mode, objective.contrast, objective.least_masked, objective.mask_rate_per, "
+            "objective.most_masked, objective.schedule, objective.timesteps",
         ),
         ("modle.width=1", "unknown setting 'modle'; did you mean model?"),
         ("presett='x'", "unknown setting 'presett'; did you mean preset?"),

@@ -72,14 +72,14 @@ class TextTokenizer:
             if text
             else (torch.zeros(0, dtype=torch.int32))
         )
-        if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
-            raise TdiffError(f"{what} is not UTF-8")
         ids = self._table[codes.clamp(max=len(self._table) - 1)]
         outside = ids < 0
         if bool(outside.any()) and self.unknown_id is None:
             raise self._stranger(text, int(outside.nonzero()[0]), what)
         if self._by_character:
             return ids.masked_fill(outside, self.unknown_id or 0).long()
+        if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
+            raise TdiffError(f"{what} is not UTF-8")
         return torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
     def _stranger(self, text: str, place: int, what: str) -> TdiffError:
