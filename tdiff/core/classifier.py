@@ -26,7 +26,8 @@ ROUND = 2
 """Draws of each text between two looks at whether it is decided ..."""
 LEAST = 6
 """... and before the first: of fewer, skewed as they are, the spread is not known."""
-_PLACES = 1 << 14  # of a batch: more would not be quicker, and
+_PLACES, _PLACES_CPU = 1 << 14, 512
+"""Of a batch. What a CPU has at hand is small: logits that do not fit there take it half as long again."""
 _AHEAD = 4
 _LOGITS = 1 << 26  # numbers that are held at once: a quarter of a gigabyte, several times
 _SPREAD = 0.7  # where the boundary is tightest: after a few draws
@@ -159,7 +160,7 @@ def weigh(
     Raises TdiffError for a text without a place to mask.
     """
     prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in priors], dtype=torch.float64)
-    places = max(1, min(_PLACES, _LOGITS // vocabulary))
+    places = max(1, min(_PLACES_CPU if str(device) == "cpu" else _PLACES, _LOGITS // vocabulary))
     weighing = _Weighing(ask, len(priors), mask_id, seed, device, places)
     waiting: list[_Case] = []
     taken = 0

@@ -42,7 +42,7 @@ def prepare(folder: Path, texts: int) -> None:
 
 def read(folder: Path, name: str, limit: int = 0) -> tuple[list[str], list[str]]:
     """Texts and labels."""
-    rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text("utf-8").split("\n") if line]
     rows = rows[:limit] if limit else rows
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
@@ -59,7 +59,7 @@ def baselines(folder: Path, verdicts: Path | None) -> None:
     unseen, truth = read(folder, "test")
     ours = None
     if verdicts is not None:
-        lines = [json.loads(line) for line in verdicts.read_text().splitlines()]
+        lines = [json.loads(line) for line in verdicts.read_text("utf-8").split("\n") if line]
         unseen, truth = [unseen[line["line"] - 1] for line in lines], [truth[line["line"] - 1] for line in lines]
         ours = np.array([line["likeliest"] for line in lines]) == np.array(truth)
         print(f"tdiff: {ours.mean():.1%} of {len(truth):,}")
@@ -95,7 +95,7 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
                 masked = (torch.rand(row.shape, generator=draw) < 0.15).to(row.device)
                 if not bool(masked.any()):
                     continue
-                with torch.inference_mode():
+                with torch.inference_mode(), torch.autocast(classifier.device, torch.bfloat16, classifier.bfloat16):
                     logits = network(
                         row.masked_fill(masked, network.mask_id),
                         masked.float().mean(1),
@@ -124,7 +124,7 @@ def speed(folder: Path, model: str, limit: int, precision: str, confidence: floa
 
     begun = time.perf_counter()
     theirs = told("text-diffusion's way", list(their_way(classifier, ids, 0)), time.perf_counter() - begun)
-    for draws in (1, 2, 4, 8, 16, 64):
+    for draws in (1, 2, 4, 32):
         begun = time.perf_counter()
         effort = Effort(draws=draws, confidence=confidence)
         said = {look.text: look.verdict for look in classifier.verdicts(ids, effort) if look.final}
@@ -154,24 +154,48 @@ def calibrate(folder: Path, name: str, precision: str) -> None:
     print(f"{found.texts} texts, {found.accuracy:.1%} right, ECE {found.ece:.3f}, temperature {told.temperature:.3f}")
 
 
+def spread(folder: Path, model: str, limit: int, precision: str) -> None:
+    """How far the log odds of two draws lie from those of two others, on the same masks for both classes and apart."""
+    import torch
+
+    from tdiff.classifiers import Request, load
+    from tdiff.core.classify import Effort
+
+    classifier = load(Request(models=(model,), precision=precision))
+    ids = [classifier.encode(text) for text in read(folder, "test", limit)[0]]
+    pairs = []
+    for seed in range(2):
+        nats = torch.zeros(len(ids), 5, 2)
+        for look in classifier.verdicts(ids, Effort(confidence=1.0, draws=8, seed=seed)):
+            nats[look.text, look.verdict.draws // 2] = torch.tensor(look.verdict.nats) * look.verdict.draws
+        pairs.append(nats.diff(dim=1) / 2)
+    one, other = pairs
+    same, apart = one[..., 0] - one[..., 1], one[..., 0] - other[..., 1]
+    print(f"between texts {same.mean(1).std():.1f} nats; two draws of one text {same.std(1).mean():.2f}, ")
+    print(f"with masks of their own for each class {apart.std(1).mean():.1f}")
+
+
 def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "baselines", "speed", "calibrate"):
+    for name in ("prepare", "baselines", "speed", "calibrate", "spread"):
         commands.add_parser(name).add_argument("folder", type=Path)
     commands.choices["prepare"].add_argument("--texts", type=int, default=4000)
     commands.choices["baselines"].add_argument("--verdicts", type=Path)
-    for name in ("speed", "calibrate"):
+    for name in ("speed", "calibrate", "spread"):
         commands.choices[name].add_argument("--model", required=True)
         commands.choices[name].add_argument("--precision", default="auto")
-    commands.choices["speed"].add_argument("--limit", type=int, default=300)
+    for name in ("speed", "spread"):
+        commands.choices[name].add_argument("--limit", type=int, default=150)
     commands.choices["speed"].add_argument("--confidence", type=float, default=0.99)
     given = parser.parse_args()
     if given.command == "prepare":
         prepare(given.folder, given.texts)
     elif given.command == "baselines":
         baselines(given.folder, given.verdicts)
+    elif given.command == "spread":
+        spread(given.folder, given.model, given.limit, given.precision)
     elif given.command == "calibrate":
         calibrate(given.folder, given.model, given.precision)
     else:
