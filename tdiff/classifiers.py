@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tdiff.core.classify import Classifier
 
 _TWO = 2
+PRECISIONS = ("auto", "float32", "bfloat16")
 METHODS = ("bound", "ar", "cloze")
 TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run reviews"
 """What makes a model that can classify."""
@@ -39,6 +40,8 @@ def load(request: Request) -> Classifier:
     """The classifier that is asked for. Raises TdiffError where it cannot be had, with what to type in its place."""
     if request.method is not None and request.method not in METHODS:
         raise unknown("method", request.method, METHODS)
+    if request.precision not in PRECISIONS:
+        raise unknown("precision", request.precision, PRECISIONS)
     if not request.models:
         raise TdiffError(without())
     cloze = request.method == "cloze"

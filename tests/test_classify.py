@@ -116,6 +116,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--priors=god=0.5,bad=0.5"), "unknown class 'god'; did you mean good?"),
         (("a", "--priors=good"), "--priors takes equal, or CLASS=SHARE once each"),
         (("a", "--method=ar"), "is masked, whose method is bound"),
+        (("a", "--precision=bfloat"), "unknown precision 'bfloat'; did you mean bfloat16?"),
         (("a", "--method=bayes"), "unknown method 'bayes'; known: ar, bound, cloze"),
         (("a", "--words=good bad"), "--words and --pattern are for --method cloze"),
         (("--input=nope.jsonl",), "the input 'nope.jsonl' cannot be read"),

@@ -34,8 +34,8 @@ def in_bfloat16(wanted: str, device: str) -> bool:
         return wanted == "auto" and device == "cuda"
     if device == "cpu" and (slower := _slowdown()) > _SLOW:
         raise TdiffError(
-            f"train.precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of "
-            "train.precision float32"
+            f"precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of float32, which "
+            "is the default here"
         )
     return True
 
