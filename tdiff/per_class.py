@@ -103,7 +103,8 @@ def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
         told = calibrate(classifier, texts, labels, settings.train.calibrate, seed=settings.train.seed, progress=bar)
     if told is None:
         return each
-    print(describe(verdicts_record(told, 0)), flush=True)
+    _, _, line = (describe(verdicts_record(told, 0)) or "").partition("  ")  # but the step: each run has its own
+    print(line, flush=True)
     each = replace(each, temperature=told.temperature, texts=told.assessment.texts)
     each.write(folder)
     return each
