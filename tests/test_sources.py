@@ -202,11 +202,12 @@ def test_what_was_written_before_a_deletion_is_still_read(tmp_path):
     assert scene.source.status().text == ""
 
 
-@pytest.mark.parametrize("part", ["beginning", "bytes before the place reached"])
+@pytest.mark.parametrize("part", ["beginning", "bytes before the place reached", "line before it, a long one"])
 def test_a_file_written_anew_is_told_by_either_end_of_what_was_read(tmp_path, part):
     scene = Scene(tmp_path)
     same = b"".join(b"the same for both, line %d\n" % i for i in range(200))
-    parts = [b"run 1\n", same] if part == "beginning" else [same, b"run 1\n"]
+    line = b"run 1" + b"." * 3000 * ("long" in part) + b"\n"
+    parts = [line, same] if part == "beginning" else [same, line]
     scene.append(b"".join(parts))
     scene.catch_up(1000)
     scene.rewrite(b"".join(parts).replace(b"run 1", b"run 2") + b"and longer\n")

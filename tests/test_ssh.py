@@ -271,6 +271,35 @@ def test_whatever_happens_while_it_is_read_the_lines_are_those_of_what_is_in_it(
     follower.until_lines(log.read_text().split("\n")[:-1])
 
 
+@pytest.mark.parametrize("call", range(1, 7))
+def test_a_file_written_anew_while_it_is_sent_is_sent_anew(local, follow, monkeypatch, call):
+    log, new, count = local / "log", local / "new", local / "count"
+    write(log, [f"old {i}" for i in range(500)])
+    write(new, [f"new {i} of a longer line" for i in range(500)])
+    count.write_text("")
+    (local / "bin").mkdir()
+    tail = local / "bin" / "tail"  # the far side's; after its n-th reading the file is another, in the same place
+    tail.write_text(
+        f'#!/bin/sh\n{shutil.which("tail")} "$@"\nprintf x >>"{count}"\n'
+        f'[ "$(wc -c <"{count}")" -ne {call} ] || cat "{new}" >"{log}"\n'
+    )
+    tail.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tail.parent}:{os.environ['PATH']}")
+    follower = follow(f"ssh://host{log}")
+    follower.until(lambda: log.stat().st_size == new.stat().st_size)
+    follower.until_lines(new.read_text().splitlines())
+
+
+def test_a_file_that_was_cut_off_and_has_grown_again_in_like_lines_begins_again(local, follow):
+    log, head, many = local / "log", "a heading " * 200, "x" * 2000
+    log.write_text(f"{head}\nold {many}")
+    follower = follow(f"ssh://host{log}")
+    follower.until(lambda: follower.source.status().bytes == log.stat().st_size)
+    write(log, [head, f"new {many}{many}", "more"], "w")
+    follower.until_lines([head, f"new {many}{many}", "more"])
+    assert follower.resets == 1
+
+
 def test_the_age_is_that_of_the_far_file(local, follow):
     write(local / "log", ["a"])
     os.utime(local / "log", (time.time() - 500, time.time() - 500))

@@ -22,8 +22,9 @@ LONGEST = 1 << 20
 """Bytes of one line that are kept."""
 CUT = " …(cut)"
 """What stands at the end of a longer one."""
-_HEAD, _TAIL = 1024, 64
-"""Bytes at the beginning, and before the place reached, by which a file that was written anew is told from its past."""
+_HEAD, _TAIL = 1024, 4096
+"""Bytes at the beginning, and before the place reached, by which a file that was written anew is told from its past;
+more than most lines have, so that a number or a time is among them."""
 _BLOCK = 1 << 18
 _FARTHEST = 1 << 26
 """How far back the newest lines are looked for, bytes."""

@@ -41,7 +41,8 @@ _SILENCE = 60.0
 # beginning. D n: n bytes more (zeros where the file was cut off meanwhile); then X: they do not count, or K offset mark
 # age: they do, and the file was written so many seconds ago. I: that is all there is. W why: no file. I and W come
 # again every few seconds: so we know that the far side lives, and it dies of a closed pipe when we are gone. The mark
-# of an offset is a sum of the bytes at the beginning and before it, by which a file written anew is told.
+# of an offset is a sum of the bytes at the beginning and before it, by which a file written anew is told: also one that
+# is, while a part of it is sent, so that the sum of what was sent is taken before and after.
 _SCRIPT = """\
 banner={banner} f={file} i={inode} o={offset} m={mark} most={most} chunk=65536 beat=0 last=
 LC_ALL=C
@@ -53,7 +54,7 @@ look() {{ set -- $(ls -lniL "$p" 2>/dev/null); j=$1 s=$6; }}
 part() {{ tail -c "+$(($1 + 1))" "$p" 2>/dev/null | head -c "$2"; }}
 whole() {{ {{ part "$1" "$2"; head -c "$2" /dev/zero; }} | head -c "$2"; }}
 mark() {{
-    h=$(($1 < 1024 ? $1 : 1024)) k=$(($1 < 64 ? $1 : 64))
+    h=$(($1 < 1024 ? $1 : 1024)) k=$(($1 < 4096 ? $1 : 4096))
     [ "$1" -eq 0 ] || {{ part 0 "$h"; part "$(($1 - k))" "$k"; }} | cksum | {{ read -r sum _; echo "$sum"; }}
 }}
 age() {{ t=$(stat -c %Y "$p" 2>/dev/null || stat -f %m "$p" 2>/dev/null) && echo "$(($(date +%s) - t))"; }}
@@ -82,11 +83,12 @@ while :; do
     n=$((s - o))
     [ "$n" -le "$chunk" ] || n=$chunk
     if [ "$n" -gt 0 ]; then
+        new=$(mark "$((o + n))")
         say "D $n"
         whole "$o" "$n"
-        new=$(mark "$((o + n))") old=$(mark "$o")
+        again=$(mark "$((o + n))") old=$(mark "$o")
         look
-        if [ "$j" = "$i" ] && [ "$old" = "$m" ] && [ "$s" -ge "$((o + n))" ]; then
+        if [ "$j" = "$i" ] && [ "$old" = "$m" ] && [ "$again" = "$new" ] && [ "$s" -ge "$((o + n))" ]; then
             o=$((o + n)) m=$new beat=0
             [ "$chunk" -ge {chunk} ] || chunk=$((chunk * 2))
             say "K $o $m $(age)"
