@@ -30,6 +30,8 @@ _PLACES, _PLACES_CPU = 1 << 14, 512
 """Of a batch. What a CPU has at hand is small: logits that do not fit there take it half as long again."""
 _AHEAD = 4
 _LOGITS = 1 << 26  # numbers that are held at once: a quarter of a gigabyte, several times
+_ALONE = 128  # masked places in a row that are asked what a token alone says
+_FARTHEST = -1e4
 _SPREAD = 0.7  # where the boundary is tightest: after a few draws
 
 
@@ -83,12 +85,12 @@ class _Case:
     """(all windows, L) bool: not padding, of those too that have no place to mask ..."""
     some: Tensor
     """(all windows,) bool: ... and whether they have one."""
-    base: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """(C, W, L) float64: nats of each place where all are masked."""
+    base: Tensor
+    """(C, W, L) float64: nats of each place's token where nothing is known of the text, 0 where none may be masked."""
+    shares: Tensor
+    """(C, W, L) float64: nats of each place, summed over the draws."""
     nats: list[Tensor] = field(default_factory=list)
     """(C,) float64 of each draw."""
-    shares: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """(C, W, L) float64: nats of each place, summed over the draws."""
     divisor: float = 1.0
     """Of its nats."""
     sure: bool = False
@@ -146,9 +148,10 @@ def weigh(
     summed. After each round there is a look at every text that is not decided yet.
 
     A draw masks l places of a window, l spread evenly over 1..L by a low-discrepancy sequence, and its summed -log p
-    weighs L/l: minus the bound in expectation, as in `objective.likelihood`. What the model says of each token with all
-    of them masked is asked for once, and a draw estimates only the difference from it (a control variate): much of
-    what tells the classes apart is in single words, and needs no luck with masks.
+    weighs L/l: minus the bound in expectation, as in `objective.likelihood`. What the model says of each token where
+    all are masked is asked for once for all texts, and a draw estimates only the difference from it (a control variate:
+    any number will do, and this one is near): much of what tells the classes apart is in single words, and needs no
+    luck with masks.
 
     Draws come in rounds, all classes on the same masks; a text is done when the likeliest class has stayed so beyond
     chance, `confidence` allowing for all the looks that are taken (see `decided`), or after `most_draws`. The
@@ -162,6 +165,7 @@ def weigh(
     prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in priors], dtype=torch.float64)
     places = max(1, min(_PLACES_CPU if str(device) == "cpu" else _PLACES, _LOGITS // vocabulary))
     weighing = _Weighing(ask, len(priors), mask_id, seed, device, places)
+    alone = _alone(weighing, window, vocabulary)
     waiting: list[_Case] = []
     taken = 0
     while waiting or taken < len(texts):
@@ -170,17 +174,16 @@ def weigh(
         # whoever wants them in their order waits long.
         oldest = waiting[0].text if waiting else taken
         new = [
-            _case(n, texts[n], window, mask_id, unmaskable, names[n] if names else n)
+            _case(n, texts[n], window, mask_id, unmaskable, names[n] if names else n, alone)
             for n in range(taken, min(len(texts), taken + together - len(waiting), oldest + _AHEAD * together))
         ]
-        first, taken = taken, taken + len(new)
+        taken += len(new)
         for case in new:
             case.divisor = divisor(temperature, int(case.maskable.sum()))
-        _begin(weighing, new)
         waiting += new
         drawn = {case.text: min(ROUND, most_draws - len(case.nats)) for case in waiting}
         _draw(weighing, waiting, drawn)
-        rows = {case.text: len(case.tokens) * (drawn[case.text] + (case.text >= first)) for case in waiting}
+        rows = {case.text: len(case.tokens) * drawn[case.text] for case in waiting}
         each = (time.perf_counter() - begun) / sum(rows.values())
         for case in waiting:
             case.seconds += each * rows[case.text]
@@ -219,13 +222,37 @@ def _widened(n: int) -> float:
     return 1 + (z**2 + 1) / (4 * v) + (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)
 
 
-def _case(text: int, ids: Tensor, window: int, mask_id: int, unmaskable: Sequence[int], name: int) -> _Case:
+def _alone(weighing: _Weighing, window: int, vocabulary: int) -> Tensor:
+    """(C, V) float64: the nats of each token under each class where all places are masked, a mean over places."""
+    length, together = min(window, _ALONE), max(1, _LOGITS // (vocabulary * _ALONE))
+    table = []
+    for first in range(0, weighing.classes, together):
+        labels = torch.arange(first, min(first + together, weighing.classes), device=weighing.device)
+        masked = torch.ones(len(labels), length, dtype=torch.bool, device=weighing.device)
+        with torch.inference_mode():
+            logits = weighing.ask(
+                torch.full(masked.shape, weighing.mask_id, device=weighing.device),
+                torch.ones(len(labels), device=weighing.device),
+                masked,
+                masked,
+                labels,
+            )
+            # A token that is never proposed is never masked either, and to multiply its infinity by 0 would not do.
+            nats = -logits.log_softmax(-1).clamp(min=_FARTHEST)
+            table.append(nats.view(len(labels), length, -1).mean(1).double().cpu())
+    return torch.cat(table)
+
+
+def _case(
+    text: int, ids: Tensor, window: int, mask_id: int, unmaskable: Sequence[int], name: int, alone: Tensor
+) -> _Case:
     tokens, real, _ = padded([ids], window, mask_id)
     maskable = real & ~torch.isin(tokens, torch.tensor(unmaskable, dtype=torch.int64))
     some = maskable.any(1)
     if not bool(some.any()):
         raise TdiffError("a text with no token that may be masked is of no class")
-    return _Case(text, tokens[some], maskable[some], real[some], name, real, some)
+    base = alone[:, tokens[some]] * maskable[some]
+    return _Case(text, tokens[some], maskable[some], real[some], name, real, some, base, shares=torch.zeros_like(base))
 
 
 def _level(draw: int) -> float:
@@ -233,24 +260,10 @@ def _level(draw: int) -> float:
     return int(f"{draw:032b}"[::-1], 2) / 2**32
 
 
-def _begin(weighing: _Weighing, cases: Sequence[_Case]) -> None:
-    """Ask for the cases with all their places masked."""
-    rows = [
-        _Row(case, 0, window, case.maskable[window], 1.0, int(case.real[window].sum()))
-        for case in cases
-        for window in range(len(case.tokens))
-    ]
-    for case in cases:
-        case.base = torch.zeros(weighing.classes, *case.tokens.shape, dtype=torch.float64)
-        case.shares = torch.zeros_like(case.base)
-    for row, nats in _asked(weighing, rows):
-        row.case.base[:, row.window, : nats.size(1)] = nats
-
-
 def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int]) -> None:
     """Add as many draws to each of the cases as `drawn` says, by its number."""
     rows = [row for case in cases for row in _rows(case, drawn[case.text], weighing.seed)]
-    # What is said of all tokens where all are masked is known, so only what differs from it is estimated.
+    # What is said of the tokens where nothing is known is known itself, so only what differs from it is estimated.
     found = {case.text: case.base.sum((1, 2)).expand(ROUND, -1).clone() for case in cases}
     for case in cases:
         case.shares += case.base * drawn[case.text]
