@@ -53,6 +53,7 @@ def load(request: Request) -> Classifier:
     from tdiff.core import classify, devices
 
     device = devices.choose(request.device)
+    devices.keep_memory(device)
     bfloat16 = devices.in_bfloat16(request.precision, device)
     folder = runs.find_each(request.models[0]) if len(request.models) == 1 else None
     models = {} if folder else _each(request.models)

@@ -57,6 +57,7 @@ class Job:
     def __init__(self, settings: Settings, run: Run, corpus: Corpus) -> None:
         self.settings, self.run, self.corpus = settings, run, corpus
         self.device = devices.choose(settings.train.device)
+        devices.keep_memory(self.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
         training, held_out = corpus.split(settings.data.held_out, settings.data.rows)
