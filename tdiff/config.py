@@ -115,6 +115,9 @@ class ModelSettings:
     """A second pass sees what the first one proposed (Chen et al. 2022, arXiv:2208.04202): twice the work a call."""
     time_conditioning: bool = False
     """Tell the model the share of places still masked (tiny-diffusion does)."""
+    pairs: int = 0
+    """With data.classes: numbers that each class has for pairs of neighbouring tokens, begun at zero, which pairs share
+    by hashing (Mikolov et al. 2011); 0: none. Some hundred thousand tell classes apart that few texts are known of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +275,10 @@ class Settings:
         if objective.most_masked < LEAST_MOST:
             raise TdiffError(f"objective.most_masked must be at least {LEAST_MOST}; got {objective.most_masked}")
         _at_most(1 << 18, "model.hidden", model.hidden)
+        _at_least(0, "model.pairs", model.pairs)
+        _at_most(MOST, "model.pairs", model.pairs)
+        if model.pairs and not data.classes:
+            raise TdiffError("model.pairs tells classes apart: it wants data.classes")
         if not 0 <= train.dropout < 1:
             raise TdiffError(f"train.dropout must be at least 0 and below 1; got {train.dropout}")
         _at_least(0, "model.conv", model.conv)

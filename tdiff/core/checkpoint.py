@@ -344,6 +344,7 @@ def _check_shape(shape: Shape, path: Path) -> None:
         "timesteps": 0 <= shape.timesteps <= MOST,
         "hidden": 0 <= shape.hidden <= 1 << 18,
         "classes": 0 <= shape.classes <= MOST,
+        "pairs": 0 <= shape.pairs <= MOST and (not shape.pairs or shape.classes > 0),
     }
     for name, good in sound.items():
         if not good:

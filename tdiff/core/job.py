@@ -28,7 +28,8 @@ from tdiff.core.classify import Calibration, calibrate, of_one
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
 from tdiff.core.generate import narrate, opening
-from tdiff.core.models import Transformer, naive_bayes
+from tdiff.core.labels import naive_bayes
+from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
 from tdiff.core.pretrained.causal_lm import CausalLM

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdiff.core.labels import Pairs, with_bias
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -44,6 +46,8 @@ class Shape:
     """A second pass sees what the first one proposed."""
     classes: int = 0
     """Classes of texts that it may be told of."""
+    pairs: int = 0
+    """Places of each class's table of neighbouring tokens, 0 for none."""
 
 
 def norm(x: Tensor) -> Tensor:
@@ -186,6 +190,7 @@ class Transformer(nn.Module):
         # One more for a text of which nothing is told.
         self.label_emb = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
         self.label_bias = nn.Embedding(shape.classes + 1, shape.vocab_size) if shape.classes else None
+        self.label_pairs = Pairs(shape.classes, shape.pairs, shape.vocab_size) if shape.pairs else None
         self.place_emb = nn.Embedding(shape.window, shape.width) if shape.classic else None
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm_out = _norm(shape)
@@ -215,7 +220,7 @@ class Transformer(nn.Module):
                 nn.init.zeros_(next(zero.parameters(recurse=False)))
         if self.place_emb is not None:
             nn.init.normal_(self.place_emb.weight, generator=generator)
-        for told in (self.label_emb, self.label_bias):
+        for told in (self.label_emb, self.label_bias, self.label_pairs):
             if told is not None:
                 nn.init.zeros_(told.weight)
         for name, weight in self.blocks.named_parameters():
@@ -292,34 +297,12 @@ class Transformer(nn.Module):
         logits: Tensor = self.output_head(self.trunk(tokens, share, attention, label, guess)[where]).float()
         if self.label_bias is not None:
             logits = with_bias(logits, self.label_bias.weight, label, where)
+        if self.label_pairs is not None and label is not None:
+            visible = tokens != self.mask_id
+            logits = self.label_pairs(
+                logits, tokens, visible if attention is None else visible & attention, label, where
+            )
         return logits + self.suppress
-
-
-def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor) -> Tensor:
-    """`logits` (N, V) at the N places `where` (B, L) is true, with the row of `bias` (C + 1, V) added that the `label`
-    (B,) of their row names; the last one's where nothing is told.
-
-    As a product: to look up N rows of V numbers, and to add up their gradients, takes several times as long.
-    """
-    if label is None:
-        return logits + bias[-1]
-    if logits.device.type == "cpu" and not torch.is_grad_enabled():  # in place, where nobody asks for gradients
-        for part, kind in zip(torch.split(logits, where.sum(1).tolist()), label.tolist(), strict=True):
-            part += bias[kind]
-        return logits
-    each = F.one_hot(label.repeat_interleave(where.sum(1)), len(bias)).to(bias.dtype)
-    with torch.autocast(logits.device.type, enabled=False):
-        return torch.addmm(logits, each, bias)
-
-
-@torch.no_grad()
-def naive_bayes(counts: Tensor) -> Tensor:
-    """(C + 1, V): the log of how much likelier each token is in texts of a class than in texts of all classes alike.
-
-    Of `counts` (C, V), one added to each. The last row, for a text of which nothing is told, is 0.
-    """
-    share = (counts.double() + 1) / (counts.double() + 1).sum(1, keepdim=True)
-    return F.pad((share.log() - share.mean(0).log()).float(), (0, 0, 0, 1))
 
 
 class Tied(nn.Module):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.models import with_bias
+from tdiff.core.labels import with_bias
 from tdiff.core.pretrained.borrowed import Borrowed, Reach
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
