@@ -202,7 +202,7 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
         draw = torch.Generator().manual_seed(seed)
         found = bound(Knows(), tokens, may, schedule("linear"), 1, draw, told={"label": torch.tensor([0])}, classes=3)
         nats = [-float(row.log_softmax(0).sum()) for row in logits]
-        each = {c: math.log1p(math.exp(nats[0] - nats[c])) for c in (1, 2)}
+        each = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
         seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))
         assert min(abs(value - float(found.telling)) for value in each.values()) < 1e-5
     assert seen == {1, 2}

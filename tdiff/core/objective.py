@@ -92,7 +92,9 @@ def bound(
 
     With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
     same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
-    being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003).
+    being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003). The nats of the n
+    tokens that are masked are divided by the root of n, as a verdict's are (`classifier.divisor`): undivided, a text
+    that words alone already place has nothing left to teach, and the few that they misplace are learnt by heart.
     """
     u = times(len(tokens), generator, together)
     least, most = masked_share
@@ -124,7 +126,9 @@ def bound(
     logits = _asking(denoiser, told)(tokens[rows].masked_fill(where, denoiser.mask_id), share[rows], where)
     sums = _by_row(F.cross_entropy(logits, tokens[rows][where], reduction="none"), where)
     row_sum = sums[: len(tokens)]
-    telling = F.softplus(row_sum[again] - sums[len(tokens) :]).mean() if classes > 1 and len(again) else None
+    telling = None
+    if classes > 1 and len(again):
+        telling = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt()).mean()
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
