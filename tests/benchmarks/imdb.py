@@ -4,8 +4,7 @@
 JSON lines without their `<br />`. `baselines FOLDER` trains scikit-learn's naive Bayes and logistic regression on the
 same reviews; with `--verdicts FILE`, an output of `tdiff classify --evaluate`, they are tried on its reviews alone.
 `speed FOLDER --model RUN` weighs the same test reviews by `tdiff` and in text-diffusion's way: five masks of 15% drawn
-apart for each class, the mean cross-entropy, one text at a time. `calibrate FOLDER --model RUN` fits the temperature
-again on what the run held out.
+apart for each class, the mean cross-entropy, one text at a time. `spread FOLDER --model RUN`: how far draws differ.
 """
 
 from __future__ import annotations
@@ -134,26 +133,6 @@ def speed(folder: Path, model: str, limit: int, precision: str, confidence: floa
         print(f"  {theirs / ours:.2f} times as fast")
 
 
-def calibrate(folder: Path, name: str, precision: str) -> None:
-    """Fit the temperature of a run's model again, and keep it."""
-    from tdiff.classifiers import Request, load
-    from tdiff.core import classify, data
-
-    path = Path("checkpoints") / name / "model" / "config.json"
-    classifier = load(Request(models=(name,), precision=precision))
-    corpus = data.load((str(folder / "train.jsonl"),), label_field="label")
-    _, after = corpus.split_places()
-    texts = [classifier.encode(corpus.texts[n]) for n in after]
-    told = classify.calibrate(
-        classifier, texts, [classifier.classes.index(corpus.labels[n]) for n in after], len(after)
-    )
-    config = json.loads(path.read_text())
-    config["origin"]["temperature"] = told.temperature
-    path.write_text(json.dumps(config, indent=2))
-    found = told.assessment
-    print(f"{found.texts} texts, {found.accuracy:.1%} right, ECE {found.ece:.3f}, temperature {told.temperature:.3f}")
-
-
 def spread(folder: Path, model: str, limit: int, precision: str) -> None:
     """How far the log odds of two draws lie from those of two others, on the same masks for both classes and apart."""
     import torch
@@ -179,11 +158,11 @@ def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "baselines", "speed", "calibrate", "spread"):
+    for name in ("prepare", "baselines", "speed", "spread"):
         commands.add_parser(name).add_argument("folder", type=Path)
     commands.choices["prepare"].add_argument("--texts", type=int, default=4000)
     commands.choices["baselines"].add_argument("--verdicts", type=Path)
-    for name in ("speed", "calibrate", "spread"):
+    for name in ("speed", "spread"):
         commands.choices[name].add_argument("--model", required=True)
         commands.choices[name].add_argument("--precision", default="auto")
     for name in ("speed", "spread"):
@@ -196,8 +175,6 @@ def main() -> None:
         baselines(given.folder, given.verdicts)
     elif given.command == "spread":
         spread(given.folder, given.model, given.limit, given.precision)
-    elif given.command == "calibrate":
-        calibrate(given.folder, given.model, given.precision)
     else:
         speed(given.folder, given.model, given.limit, given.precision, given.confidence)
 
