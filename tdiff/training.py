@@ -206,7 +206,8 @@ def follow(
     if end.reason == "stopped":
         say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.called}")
     else:
-        say(f"done. Try it: tdiff generate --model {folder.called}")
+        asks = f"classify --model {folder.called} 'some text'"
+        say(f"done. Try it: tdiff {asks if settings.data.classes else f'generate --model {folder.called}'}")
     return end
 
 

@@ -208,6 +208,38 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
     assert seen == {1, 2}
 
 
+def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
+    path = tmp_path / "few.jsonl"
+    rows = [{"text": f"{label} words", "label": label} for label in ["bad"] * 20 + ["good"] * 20 + ["rare"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(TdiffError, match="class 'rare' has too few texts to train on any"):
+        Job(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
+
+
+def test_rows_without_text_are_told_of_and_left_out(tmp_path):
+    path = tmp_path / "blank.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in (("a", "x"), (" ", "x"), ("b", "y")))
+    )
+    corpus = load(path)
+    assert corpus.texts == ("a", "b")
+    assert corpus.note.endswith("blank.jsonl: 1 of 3 rows have no text, and are left out")
+    assert not data.load((str(path),)).note
+
+
+def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):
+    plain, _ = train_in(tmp_path, "plain", settings_of(reviews, {"data": {"rows": "padded"}, "train": {"steps": 3}}))
+    more = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
+    job = Job(more, Run(tmp_path / "none"), load(reviews))
+    before = load_model(str(plain.path)).network
+    assert job.network.label_pairs is not None
+    assert job.network.label_bias.weight.any()
+    tokens = torch.randint(0, 5, (2, 8), generator=torch.Generator().manual_seed(0))
+    share, where = torch.full((2,), 0.5), torch.ones(2, 8, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(job.average(tokens, share, where), before(tokens, share, where))
+
+
 def test_the_command_trains_by_classes_and_evaluates_with_them(reviews, here, cli_fast):
     size = ["--set=model.layers=1", "--set=model.width=16", "--set=model.heads=2", "--window=16", "--context=0"]
     options = [*size, "--steps=2", "--eval-every=0", "--sample-every=0", "--device=cpu"]

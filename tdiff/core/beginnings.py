@@ -203,12 +203,13 @@ def _check_text(model: LoadedModel, settings: Settings, corpus: Corpus) -> None:
 def _go_on_from(model: LoadedModel, network: Transformer) -> None:
     """Copy a model's weights; the blocks of the network beyond the model's stay as they are, and write nothing yet.
 
-    Raises TdiffError where anything but the number of blocks differs.
+    So it is with classes and pairs, where the model knows none yet. Raises TdiffError where anything else differs.
     """
     assert isinstance(model.network, Transformer), "it was looked at before it was loaded"
     for name, theirs in dataclasses.asdict(model.network.shape).items():
         ours = getattr(network.shape, name)
-        if ours != theirs and not (name == "layers" and ours > theirs):
+        more = (name == "layers" and ours > theirs) or (name in ("classes", "pairs") and not theirs)
+        if ours != theirs and not more:
             raise TdiffError(
                 f"{model.name} cannot be gone on from: its {name} is {theirs}, here it is {ours}; only model.layers "
                 "may be larger"

@@ -252,9 +252,14 @@ def _read(path: Path, fields: Fields, root: Path | None = None) -> Corpus:
     corpus = _corpus(_bytes(path, label), label, f"./{name}" if name in corpora.NAMES else name)
     rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
     if rows:
-        found = [(text, kind) for text, kind in rows(corpus.text, label, fields) if text and not text.isspace()]
+        read = list(rows(corpus.text, label, fields))
+        found = [(text, kind) for text, kind in read if text and not text.isspace()]
         labels = tuple(kind for _, kind in found) if fields[1] is not None else ()
-        return Corpus(_join(t for t, _ in found), corpus.name, texts=tuple(t for t, _ in found), labels=labels)
+        blank = len(read) - len(found)
+        note = f"{label}: {blank:,} of {len(read):,} rows have no text, and are left out" if blank and labels else ""
+        return Corpus(
+            _join(t for t, _ in found), corpus.name, note=note, texts=tuple(t for t, _ in found), labels=labels
+        )
     if fields[1] is None or not corpus.text:
         return corpus
     inside = path.relative_to(root).parts[:-1] if root else ()

@@ -77,6 +77,8 @@ class Job:
             self._real_tokens = int(real.sum())
             if settings.data.classes:
                 kinds = torch.tensor([corpus.classes.index(label) for label in corpus.labels])
+                if few := [name for n, name in enumerate(corpus.classes) if not bool((kinds[before] == n).any())]:
+                    raise TdiffError(f"class {few[0]!r} has too few texts to train on any: give more, or others")
                 self.labels = kinds[before][text].to(self.device)
                 self._begin_as_naive_bayes(rows, real, kinds[before][text])
                 self.held_out_labels = kinds[after].tolist()
