@@ -344,6 +344,37 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
         assert float(network.nats(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
 
 
+@pytest.mark.parametrize("how", ["--per-class", "--classes"])
+def test_a_pretrained_masked_model_learns_classes(how, zoo, here, cli_fast):
+    rows_of(here / "reviews.jsonl", 40)
+    done = cli_fast(
+        "train", how, "--data=reviews.jsonl", "--run=kinds", f"--init={zoo['roberta']}", "--steps=30", "--window=16",
+        "--context=0", "--eval-every=0", "--sample-every=0", "--device=cpu", "--lr=0.003", "--batch-size=8",
+        "--set=data.rows=padded",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    texts = ["warm gold sun over the hill", "dull grey rain and stone"]
+    told = cli_fast("classify", *texts, "--model=kinds", "--json", "--device=cpu")
+    assert told.returncode == 0, told.stderr
+    one, other = map(json.loads, told.stdout.splitlines())
+    assert one["settings"]["method"] == "bound"
+    assert one["posterior"]["good"] > 0.5 > other["posterior"]["good"]
+
+
+def test_a_slot_is_filled_by_the_command(zoo, loaded, here, cli_fast):
+    pieces = (piece.strip() for piece in loaded["bert"].tokenizer.pieces if piece.startswith(" "))
+    words = [piece for piece in pieces if len(piece) > 2 and piece.isalpha()][:2]
+    done = cli_fast(
+        "classify", " ".join(words), "--method=cloze", f"--model={zoo['bert']}", f"--words=x={words[0]} y={words[1]}",
+        "--pattern={text} {mask}", "--json", "--device=cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    found = of_words(loaded["bert"], {"x": words[:1], "y": words[1:]}, "{text} {mask}", "cpu")
+    [look] = found.verdicts([found.encode(" ".join(words))], Effort())
+    assert verdict["posterior"] == pytest.approx(dict(zip("xy", look.verdict.posterior, strict=True)), abs=1e-3)
+
+
 def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     ours = load_model(str(model))
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
