@@ -1,7 +1,4 @@
-"""Texts to be weighed, from a file or a folder: each with its number, and a bad one with what is wrong with it.
-
-Where training refuses a file for one bad row, these are a day's work of somebody else: what is bad is passed over.
-"""
+"""Texts to be weighed, from a file or a folder: each with its number, and a bad one with what is wrong with it."""
 
 from __future__ import annotations
 

@@ -216,15 +216,27 @@ def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
         Job(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
 
 
-def test_rows_without_text_are_told_of_and_left_out(tmp_path):
-    path = tmp_path / "blank.jsonl"
-    path.write_text(
-        "".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in (("a", "x"), (" ", "x"), ("b", "y")))
-    )
+def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = ['{"text": "a", "label": "x"}', '{"text": " ", "label": "x"}', "not json", '{"text": "c"}']
+    rows += ['{"text": "b", "label": "y"}', *['{"text": 1, "label": "y"}'] * 6]
+    path.write_text("\n".join(rows))
     corpus = load(path)
     assert corpus.texts == ("a", "b")
-    assert corpus.note.endswith("blank.jsonl: 1 of 3 rows have no text, and are left out")
-    assert not data.load((str(path),)).note
+    assert corpus.labels == ("x", "y")
+    assert corpus.note.startswith("left out: ") and "rows.jsonl:3 is not JSON" in corpus.note
+    assert "rows.jsonl:4 has no field 'label'" in corpus.note
+    told = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
+    assert told == [6, 7, 8]
+    assert "; 3 more such rows of " in corpus.note and "; 1 row of " in corpus.note
+    with pytest.raises(TdiffError, match=r"rows\.jsonl:3 is not JSON"):
+        data.load((str(path),))
+    (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y,z\nc,y\nd,\n")
+    corpus = load(tmp_path / "rows.csv")
+    assert (corpus.texts, corpus.labels) == (("a", "c"), ("x", "y"))
+    assert "rows.csv:3 has 3 fields and the header 2" in corpus.note and "rows.csv:5: field 'label'" in corpus.note
+    both = data.load((str(tmp_path),), label_field="label", evaluation=(str(path),))
+    assert both.note.count("rows.csv:3 has 3 fields") == 1 and both.note.count("rows.jsonl:3 is not JSON") == 2
 
 
 def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):

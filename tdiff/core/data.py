@@ -1,13 +1,14 @@
 """Text to train on: files, folders, globs, stdin and the named corpora, as one string in a fixed order.
 
-What cannot be read is refused with one line that names it: nothing is guessed or repaired. It does not know what a
-token is, nor who draws the progress of a fetch.
+What cannot be read is refused with one line that names it, or left out and told of where texts have labels: nothing is
+guessed or repaired. It does not know what a token is, nor who draws the progress of a fetch.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import glob
 import gzip
 import hashlib
@@ -19,10 +20,11 @@ import re
 import reprlib
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tdiff.core import corpora
 from tdiff.core.corpora import Progress
@@ -44,7 +46,7 @@ class Corpus:
     name: str
     """What it really is: shakespeare, python, stdin, or the file, folder or glob; safe to print."""
     note: str = ""
-    """One line of talk for stderr where it could not be kept; else empty."""
+    """One line of talk for stderr: where it could not be kept, which rows were left out; else empty."""
     texts: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What it was joined from, none of it blank: rows of .jsonl and .csv files, lines of others."""
     labels: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -131,18 +133,19 @@ def load(
     With a `label_field` each text has a label: that field of rows; of the other files of a folder, each of which is one
     text, the name of the folder in it that they are in. Two classes at least must come of it.
     What the sources `evaluation` hold comes last, and is to be held out; it has no class that the others lack.
+    Malformed rows of texts with labels are left out, as `note` says, as long as the file has others.
 
-    Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row,
-    and corpora.Absent, a TdiffError, for shakespeare where it cannot be fetched: no other text stands in for it here.
+    Raises TdiffError for a source that does not exist, cannot be read, is not text, is blank, or has a malformed row
+    and is not to have labels, and corpora.Absent, a TdiffError, for shakespeare where it cannot be fetched: no other
+    text stands in for it here.
     """
     parts = [_load(source, (text_field, label_field), progress) for source in sources]
     names = [part.name for part in parts]
     name = " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")
-    notes = "; ".join(part.note for part in parts if part.note)
-    whole = _together(parts, name, notes)
+    whole = _together(parts, name)
     if evaluation:
         last = [_load(source, (text_field, label_field), progress) for source in evaluation]
-        whole = _reserving(whole, _together(last, ""))
+        whole = _reserving(whole, _together(last, name))
     if label_field is not None and len(whole.classes) < _TWO:
         raise TdiffError(f"{name} has texts of one class alone, {whole.classes[0]!r}: there is nothing to tell apart")
     return whole
@@ -164,7 +167,11 @@ def check_length(training: int, held_out: int, window: int, context: int, name: 
 
 Fields = tuple[str, str | None]
 """Of rows: the one that holds the text, and the one with the label where labels are wanted."""
+Row = tuple[str, str] | TdiffError
+"""Its text and its label, or what is wrong with it."""
 _TWO = 2
+_TOLD = 5
+"""How many of the bad rows of a file are told of one by one."""
 
 
 def _load(source: str, fields: Fields, progress: Progress | None) -> Corpus:
@@ -199,12 +206,12 @@ def _join(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text and not text.isspace())
 
 
-def _together(parts: Sequence[Corpus], name: str, note: str = "") -> Corpus:
-    """Several texts as one."""
+def _together(parts: Sequence[Corpus], name: str) -> Corpus:
+    """Several texts as one, with what is to be told of each."""
     return Corpus(
         _join(part.text for part in parts),
         name,
-        note,
+        "; ".join(part.note for part in parts if part.note),
         texts=tuple(text for part in parts for text in part.texts),
         labels=tuple(label for part in parts for label in part.labels),
     )
@@ -214,7 +221,7 @@ def _reserving(training: Corpus, last: Corpus) -> Corpus:
     """Both, the second to be held out. Raises TdiffError where it has a class that the first lacks."""
     if strange := sorted(set(last.labels) - set(training.labels)):
         raise unknown("class in the text to hold out", strange[0], training.classes)
-    both = _together([training, last], training.name, training.note)
+    both = _together([training, last], training.name)
     return replace(both, reserved=len(last.text), reserved_texts=len(last.texts))
 
 
@@ -253,12 +260,17 @@ def _read(path: Path, fields: Fields, root: Path | None = None) -> Corpus:
     rows = {".jsonl": _jsonl, ".csv": _csv}.get(_suffix(path))
     if rows:
         read = list(rows(corpus.text, label, fields))
-        found = [(text, kind) for text, kind in read if text and not text.isspace()]
-        labels = tuple(kind for _, kind in found) if fields[1] is not None else ()
-        blank = len(read) - len(found)
-        note = f"{label}: {blank:,} of {len(read):,} rows have no text, and are left out" if blank and labels else ""
+        wrong = [row for row in read if isinstance(row, TdiffError)]
+        sound = [row for row in read if not isinstance(row, TdiffError)]
+        if wrong and not sound:
+            raise wrong[0]
+        found = [(text, kind) for text, kind in sound if text and not text.isspace()]
         return Corpus(
-            _join(t for t, _ in found), corpus.name, note=note, texts=tuple(t for t, _ in found), labels=labels
+            _join(text for text, _ in found),
+            corpus.name,
+            note=_left_out(label, wrong, len(sound) - len(found)) if fields[1] is not None else "",
+            texts=tuple(text for text, _ in found),
+            labels=tuple(kind for _, kind in found) if fields[1] is not None else (),
         )
     if fields[1] is None or not corpus.text:
         return corpus
@@ -294,28 +306,50 @@ def _corpus(data: bytes, label: str, name: str) -> Corpus:
     return _whole("" if text.isspace() else text, "shakespeare" if corpora.is_shakespeare(data) else name)
 
 
-def _jsonl(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
-    field, kind = fields
+def _left_out(label: str, wrong: Sequence[TdiffError], blank: int) -> str:
+    """What is told of rows that are not learnt from: the first of them with what is wrong, and how many others."""
+    told = [*map(str, wrong[:_TOLD])]
+    if len(wrong) > _TOLD:
+        told.append(f"{len(wrong) - _TOLD:,} more such rows of {label}")
+    if blank:
+        told.append(f"{blank:,} {'row' if blank == 1 else 'rows'} of {label} without text")
+    return f"left out: {'; '.join(told)}" if told else ""
+
+
+def _jsonl(text: str, label: str, fields: Fields) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{label}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as why:  # a number of 5,000 digits is a ValueError too
-            reason = f"{why.msg} at column {why.colno}" if isinstance(why, json.JSONDecodeError) else why
-            raise TdiffError(f"{where} is not JSON: {reason}") from None
-        if not isinstance(row, dict):
-            raise TdiffError(f"{where} must be an object with a field {field!r}; got {_short.repr(row)}")
-        for name in filter(None, fields):
-            if name not in row:
-                raise no_field(where, name, list(row), "--label-field" if name == kind else "--text-field")
-        value = row[field]
-        if not isinstance(value, str):
-            raise TdiffError(f"{where}: field {field!r} must be text; got {_short.repr(value)}")
-        if bad := _NOT_TEXT.search(value):
-            raise TdiffError(f"{where}: field {field!r} holds U+{ord(bad[0]):04X}, which text cannot")
-        yield value.replace("\r\n", "\n"), label_of(row[kind], where, kind) if kind is not None else ""
+        if line.strip():
+            yield _or_why(_object, line, f"{label}:{number}", fields)
+
+
+def _or_why(read: Callable[[Any, str, Fields], tuple[str, str]], row: Any, where: str, fields: Fields) -> Row:
+    """The text and the label of a row; what is wrong with it, where labels are asked for, else that is raised."""
+    try:
+        return read(row, where, fields)
+    except TdiffError as why:
+        if fields[1] is None:
+            raise
+        return why
+
+
+def _object(line: str, where: str, fields: Fields) -> tuple[str, str]:
+    field, kind = fields
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as why:  # a number of 5,000 digits is a ValueError too
+        reason = f"{why.msg} at column {why.colno}" if isinstance(why, json.JSONDecodeError) else why
+        raise TdiffError(f"{where} is not JSON: {reason}") from None
+    if not isinstance(row, dict):
+        raise TdiffError(f"{where} must be an object with a field {field!r}; got {_short.repr(row)}")
+    for name in filter(None, fields):
+        if name not in row:
+            raise no_field(where, name, list(row), "--label-field" if name == kind else "--text-field")
+    value = row[field]
+    if not isinstance(value, str):
+        raise TdiffError(f"{where}: field {field!r} must be text; got {_short.repr(value)}")
+    if bad := _NOT_TEXT.search(value):
+        raise TdiffError(f"{where}: field {field!r} holds U+{ord(bad[0]):04X}, which text cannot")
+    return value.replace("\r\n", "\n"), label_of(row[kind], where, kind) if kind is not None else ""
 
 
 def label_of(value: object, where: str, field: str) -> str:
@@ -325,9 +359,8 @@ def label_of(value: object, where: str, field: str) -> str:
     return str(value).strip()
 
 
-def _csv(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
+def _csv(text: str, label: str, fields: Fields) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # by default a text above 128 KiB is refused; this fits every platform's C long
-    field, kind = fields
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)  # strict: an open quote would swallow the rest
     header: list[str] = []
     line = 1  # where the next row begins
@@ -338,15 +371,19 @@ def _csv(text: str, label: str, fields: Fields) -> Iterator[tuple[str, str]]:
                 header = row
                 for name in filter(None, fields):
                     if name not in header:
-                        raise no_field(where, name, header, "--label-field" if name == kind else "--text-field")
-            elif row and len(row) != len(header):
-                counts = f"{len(row)} fields and the header {len(header)}"
-                raise TdiffError(f"{where} has {counts}; text that holds commas must be quoted")
+                        raise no_field(where, name, header, "--label-field" if name == fields[1] else "--text-field")
             elif row:
-                called = label_of(row[header.index(kind)], where, kind) if kind is not None else ""
-                yield row[header.index(field)], called
+                yield _or_why(functools.partial(_record, header), row, where, fields)
     except csv.Error as why:
         raise TdiffError(f"{label}:{line} is not CSV: {why}") from None
+
+
+def _record(header: list[str], row: list[str], where: str, fields: Fields) -> tuple[str, str]:
+    field, kind = fields
+    if len(row) != len(header):
+        counts = f"{len(row)} fields and the header {len(header)}"
+        raise TdiffError(f"{where} has {counts}; text that holds commas must be quoted")
+    return row[header.index(field)], label_of(row[header.index(kind)], where, kind) if kind is not None else ""
 
 
 def no_field(where: str, field: str, fields: list[str], option: str) -> TdiffError:
