@@ -27,22 +27,26 @@ class Exact:
 
     def __init__(self, joint: torch.Tensor) -> None:
         self.joint, self.rows = joint, 0
+        self.known: dict[tuple[int, ...], torch.Tensor] = {}
 
     def __call__(self, tokens, share, where, attention, label):
         assert bool(attention.all())
         self.rows += len(tokens)
-        out = []
-        for row, places, kind in zip(tokens.tolist(), where.tolist(), label.tolist(), strict=True):
+        rows = zip(label.tolist(), tokens.tolist(), strict=True)
+        return torch.stack([self.conditionals(kind, *row) for kind, row in rows])[where]
+
+    def conditionals(self, kind: int, *row: int) -> torch.Tensor:
+        """(places, symbols and the mask): log p of each place given what is seen of the row, asked for many times."""
+        if (kind, *row) not in self.known:
             table = self.joint[kind]
             for place, symbol in enumerate(row):
                 if symbol != MASK:
                     keep = torch.zeros(SYMBOLS).index_fill_(0, torch.tensor(symbol), 1.0)
                     table = table * keep.view([-1 if n == place else 1 for n in range(PLACES)])
-            for place in range(PLACES):
-                if places[place]:
-                    p = table.sum([n for n in range(PLACES) if n != place])
-                    out.append(torch.cat(((p / p.sum()).log(), torch.tensor([-math.inf]))))
-        return torch.stack(out)
+            p = torch.stack([table.sum([n for n in range(PLACES) if n != place]) for place in range(PLACES)])
+            never = torch.full((PLACES, 1), -math.inf)
+            self.known[kind, *row] = torch.cat(((p / p.sum(1, keepdim=True)).log(), never), 1)
+        return self.known[kind, *row]
 
 
 def verdicts(joint: torch.Tensor, texts, priors=None, **how) -> list[Verdict]:

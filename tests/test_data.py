@@ -322,7 +322,9 @@ def test_what_is_not_text_is_refused_with_its_place(content, line):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"cut short")[:-6], gzip.compress(b"x" * 99)[:11] + b"x"]
+    "content",
+    [b"no gzip", gzip.compress(b"cut short")[:-6], gzip.compress(b"x" * 99)[:11] + b"x"],
+    ids=["no gzip", "cut short", "broken"],  # what is packed holds the time
 )
 def test_a_broken_gz_is_one_line(content):
     assert refusal(write("a.txt.gz", content)).startswith("a.txt.gz cannot be read: ")

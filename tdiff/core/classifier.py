@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -89,8 +89,8 @@ class _Case:
     """(C, W, L) float64: nats of each place's token where nothing is known of the text, 0 where none may be masked."""
     shares: Tensor
     """(C, W, L) float64: nats of each place, summed over the draws."""
-    nats: list[Tensor] = field(default_factory=list)
-    """(C,) float64 of each draw."""
+    nats: Tensor
+    """(draws, C) float64, of the draws so far."""
     divisor: float = 1.0
     """Of its nats."""
     sure: bool = False
@@ -252,7 +252,8 @@ def _case(
     if not bool(some.any()):
         raise TdiffError("a text with no token that may be masked is of no class")
     base = alone[:, tokens[some]] * maskable[some]
-    return _Case(text, tokens[some], maskable[some], real[some], name, real, some, base, shares=torch.zeros_like(base))
+    none = base.new_zeros(0, len(alone))
+    return _Case(text, tokens[some], maskable[some], real[some], name, real, some, base, torch.zeros_like(base), none)
 
 
 def _level(draw: int) -> float:
@@ -262,7 +263,7 @@ def _level(draw: int) -> float:
 
 def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int]) -> None:
     """Add as many draws to each of the cases as `drawn` says, by its number."""
-    rows = [row for case in cases for row in _rows(case, drawn[case.text], weighing.seed)]
+    rows = _rows(cases, drawn, weighing.seed)
     # What is said of the tokens where nothing is known is known itself, so only what differs from it is estimated.
     found = {case.text: case.base.sum((1, 2)).expand(ROUND, -1).clone() for case in cases}
     for case in cases:
@@ -273,7 +274,7 @@ def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int])
         found[row.case.text][row.draw] += more.sum(1)
         row.case.shares[:, row.window, :width] += more
     for case in cases:
-        case.nats += list(found[case.text][: drawn[case.text]])
+        case.nats = torch.cat((case.nats, found[case.text][: drawn[case.text]]))
 
 
 def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor]]:
@@ -304,23 +305,27 @@ def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor
             yield row, each[:, n, : row.case.tokens.size(1)]
 
 
-def _rows(case: _Case, count: int, seed: int) -> Iterator[_Row]:
-    """The masks of a round of `count` draws of a case."""
-    for draw in range(count):
-        for window in range(len(case.tokens)):
-            yield _row(case, draw, window, seed)
-
-
-def _row(case: _Case, draw: int, window: int, seed: int) -> _Row:
-    """A mask for a window of a case, its `draw`-th of this round."""
-    may, number = case.maskable[window], len(case.nats) + draw
-    name = torch.tensor([[noise.mix(seed, case.name, window)]])
-    shift = float(noise.uniform(seed, 0, noise.EVALUATION, name, torch.tensor([may.numel()])))
-    total = int(may.sum())
-    count = 1 + int((_level(number) + shift) % 1.0 * total)
-    order = noise.uniform(seed, 1 + number, noise.EVALUATION, name, torch.arange(may.numel()))[0].masked_fill(~may, 2.0)
-    masked = (order.argsort().argsort() < count) & may
-    return _Row(case, draw, window, masked, total / count, int(case.real[window].sum()))
+def _rows(cases: Sequence[_Case], drawn: Mapping[int, int], seed: int) -> list[_Row]:
+    """The masks of a round: as many of each window of a case as `drawn` says, all of them at once."""
+    keys = [
+        (case, draw, window) for case in cases for draw in range(drawn[case.text]) for window in range(len(case.tokens))
+    ]
+    width = max(case.tokens.size(1) for case in cases)
+    may = _even([case.maskable[window] for case, _, window in keys], width, False)
+    total = may.sum(1)
+    # Where a window begins in the sequence of its draws is its own, that not all have few masked in the same draw.
+    starts = torch.tensor([noise.mix(seed, case.name, window) for case, _, window in keys])
+    shift = noise.uniform(seed, 0, noise.EVALUATION, starts, torch.tensor(0))
+    level = torch.tensor([_level(len(case.nats) + draw) for case, draw, _ in keys], dtype=torch.float64)
+    count = 1 + ((level + shift) % 1.0 * total).long()
+    names = torch.tensor([[noise.mix(seed, case.name, window, len(case.nats) + draw)] for case, draw, window in keys])
+    order = noise.uniform(seed, 1, noise.EVALUATION, names, torch.arange(width)).masked_fill(~may, 2.0)
+    masked = (order.argsort(1).argsort(1) < count.view(-1, 1)) & may
+    weight = (total / count).tolist()
+    return [
+        _Row(case, draw, window, masked[n, : case.tokens.size(1)], weight[n], int(case.real[window].sum()))
+        for n, (case, draw, window) in enumerate(keys)
+    ]
 
 
 def _even(rows: Sequence[Tensor], length: int, filler: float) -> Tensor:
@@ -341,12 +346,12 @@ def _batches(rows: Sequence[_Row], places: int) -> Iterator[Sequence[_Row]]:
 
 def _scores(case: _Case, prior: Tensor) -> Tensor:
     """(C,): the log of what is proportional to the posterior."""
-    return prior - torch.stack(case.nats).mean(0) / case.divisor
+    return prior - case.nats.mean(0) / case.divisor
 
 
 def _decided(case: _Case, prior: Tensor, confidence: float) -> bool:
     """Whether the likeliest class is so beyond chance, against each of the others."""
-    drawn, best = torch.stack(case.nats), int(_scores(case, prior).argmax())
+    drawn, best = case.nats, int(_scores(case, prior).argmax())
     others = [c for c in range(len(prior)) if c != best and prior[c] > -math.inf]
     alpha = (1 - confidence) / max(1, len(others))
     return confidence < 1 and all(
@@ -355,7 +360,7 @@ def _decided(case: _Case, prior: Tensor, confidence: float) -> bool:
 
 
 def _verdict(case: _Case, prior: Tensor, explain: bool) -> Verdict:
-    drawn, scores = torch.stack(case.nats), _scores(case, prior)
+    drawn, scores = case.nats, _scores(case, prior)
     posterior = scores.softmax(0)
     best = int(posterior.argmax())
     # By the delta method from the log odds against all the rest.
