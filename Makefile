@@ -6,6 +6,8 @@ BIN := .venv/bin
 SMALL := "typer<0.29" rich tomli-w platformdirs
 # For transformers' own Trainer, which tdiff is measured beside; without what they ask for, torch among it, which is there.
 LONE := accelerate psutil
+# Each test has one thread of torch; a file's tests stay together, for what they set up once.
+TOGETHER := -n auto --maxprocesses 4 --dist loadfile
 GPU := PYTHONPATH=. .venv-gpu/bin/python
 
 .PHONY: demo test test-all check bench study wheels gpu gpu-pretrained gpu-imdb clean
@@ -14,10 +16,10 @@ demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
 
 test: .venv/developed
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 test-all: .venv/developed
-	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "slow or not slow" $(TOGETHER) $(ARGS)
 
 check: .venv/developed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -76,5 +78,5 @@ clean:
 
 .venv/developed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		pytest hypothesis ruff mypy import-linter build hatchling scikit-learn
+		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn
 	@touch $@
