@@ -239,7 +239,7 @@ def _alone(weighing: _Weighing, window: int, vocabulary: int) -> Tensor:
             )
             # A token that is never proposed is never masked either, and to multiply its infinity by 0 would not do.
             nats = -logits.log_softmax(-1).clamp(min=_FARTHEST)
-            table.append(nats.view(len(labels), length, -1).mean(1).double().cpu())
+            table.append(nats.view(len(labels), length, -1).mean(1).cpu().double())
     return torch.cat(table)
 
 
@@ -298,7 +298,7 @@ def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor
                 label.to(device),
             )
             target = tokens.to(device)[masked.to(device)].repeat(classes)
-            nats = F.cross_entropy(logits, target, reduction="none").double().cpu()
+            nats = F.cross_entropy(logits, target, reduction="none").cpu().double()
         each = torch.zeros(classes, *masked.shape, dtype=torch.float64)
         each[masked.expand(classes, -1, -1)] = nats
         for n, row in enumerate(batch):

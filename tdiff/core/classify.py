@@ -165,7 +165,7 @@ class Classifier:
                 window = [
                     network.nats(row[None].to(self.device), at[None])[0] for row, at in zip(rows, places, strict=True)
                 ]
-                each.append(torch.stack(window).double().cpu()[real])
+                each.append(torch.stack(window).cpu().double()[real])
             else:
                 each.append(exactly(network, rows.to(self.device), places).nats.sum()[None])
         nats = torch.stack(each)
@@ -183,7 +183,7 @@ class Classifier:
             row = line[None].to(self.device)
             where = torch.zeros_like(row, dtype=torch.bool)
             where[0, len(line) - len(after) - 1] = True
-            logits = network(row, where.sum(1) / row.size(1), where)[0].double().cpu()
+            logits = network(row, where.sum(1) / row.size(1), where)[0].cpu().double()
             known = torch.stack([logits[list(words)].logsumexp(0) for words in self.words])
             nats -= known.log_softmax(0) / len(lines)
         return _settled(nats, self, 1)

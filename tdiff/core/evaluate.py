@@ -219,7 +219,7 @@ def exactly(
     at_once = max(1, _LOGITS // (tokens.size(1) * network.shape.vocab_size))
     for start in range(0, len(tokens), at_once):
         some = slice(start, start + at_once)
-        nats[some] = network.nats(tokens[some], scored[some]).sum(1).double().cpu()
+        nats[some] = network.nats(tokens[some], scored[some]).sum(1).cpu().double()
         if progress:
             progress(min(start + at_once, len(tokens)))
     count = int(scored.sum())
