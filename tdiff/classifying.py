@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff import classifiers, explaining, judged
 from tdiff.errors import TdiffError
-from tdiff.kept import Kept, check_names
+from tdiff.kept import GOES_ON, Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.texts import Text, checked, read
 from tdiff.visible import json_visible, visible_line
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PARTIAL = 1
 _INTERRUPTED = 130
+_AHEAD = 1024
+"""Rows that are made tokens of before the first of them is weighed: of a large file all of them take a while."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ def classify(request: Request) -> None:
                 raise
             stopped = True
     if stopped:
-        print(f"stopped at {len(found):,} of {len(chosen):,} texts, which came in random order", file=sys.stderr)
+        go_on = f"; {visible_line(str(request.output))} {GOES_ON}" if request.output is not None else ""
+        print(f"stopped at {len(found):,} of {len(chosen):,} texts, which came in random order{go_on}", file=sys.stderr)
     if request.evaluate:
         if not found:
             raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
@@ -205,6 +208,13 @@ def _lines(
     classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
 ) -> Iterator[dict[str, Any]]:
     """A line for each row that can be weighed, in the order of the rows."""
+    for start in range(0, len(rows), _AHEAD):
+        yield from _some_lines(classifier, rows[start : start + _AHEAD], request, told, bad)
+
+
+def _some_lines(
+    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+) -> Iterator[dict[str, Any]]:
     good: list[tuple[Text, Tensor]] = []
     for row in rows:
         why = row.wrong

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from tdiff.errors import TdiffError
+from tdiff.visible import visible_line
 
 _BEGINS = b'{"line": '
+GOES_ON = "keeps what is done: the same command goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,21 @@ class Kept:
             raise TdiffError(f"the output {str(output)!r} exists and is not one of {command}; name another file")
         return cls(lines, size)
 
-    def opened(self, output: Path) -> IO[str]:
-        """The file, ready for the next line: a torn last one is dropped."""
+    @contextmanager
+    def opened(self, output: Path) -> Iterator[IO[str]]:
+        """The file, ready for the next line: a torn last one is dropped. Ctrl-C is told how to go on."""
         try:
             file = output.open("r+" if output.exists() else "w", encoding="utf-8", newline="\n")
             file.truncate(self.size)
             file.seek(self.size)
         except OSError as why:
             raise TdiffError(f"the output {str(output)!r} cannot be written: {why.strerror}") from None
-        return file
+        with file:
+            try:
+                yield file
+            except KeyboardInterrupt:
+                print(f"stopped; {visible_line(str(output))} {GOES_ON}", file=sys.stderr)
+                raise
 
     def check_input(self, given: Mapping[int, Any], output: Path) -> None:
         """Raises TdiffError where it was written from another input than `given`, what each line says."""

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 
 from tdiff.core import data
 from tdiff.errors import TdiffError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what stands for a byte that is not UTF-8, or JSON spells
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def checked(number: int, given: Any, text: str, label: str | None) -> Text:
     text = text.replace("\r\n", "\n")
     if not text.strip():
         return Text(number, given, "", label, "its text is empty")
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if _SURROGATE.search(text):
         return Text(number, None, "", label, "it is not UTF-8")
     return Text(number, given, text, label)
 

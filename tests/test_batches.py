@@ -113,6 +113,22 @@ def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
     assert (f"holds {kept} of 17 texts: going on" in again.stderr) == (kept > 0)
 
 
+def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch):
+    def until_stopped(model, settings, good):
+        yield next(texts(model, settings, good))
+        raise KeyboardInterrupt
+
+    texts = batches._texts
+    with monkeypatch.context() as patched:
+        patched.setattr(batches, "_texts", until_stopped)
+        stopped = ask("--output", "out.jsonl", "--seed", "5")
+    assert stopped.returncode == 130
+    assert stopped.stderr.endswith("stopped; out.jsonl keeps what is done: the same command goes on\n")
+    assert [one["line"] for one in records((here / "out.jsonl").read_text())] == GOOD[:1]
+    ask("--output", "out.jsonl", "--seed", "5")
+    assert [one["line"] for one in records((here / "out.jsonl").read_text())] == GOOD
+
+
 def test_many_lines_are_written_in_their_order_in_batches(ask, here, monkeypatch):
     monkeypatch.setattr(batches, "_BATCH", 3)
     monkeypatch.setattr(batches, "_AHEAD", 7)

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import json
 import random
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from test_causal import make as make_causal
 from test_classes import WORDS
 
-from tdiff import classifiers, runs, texts
+from tdiff import classifiers, classifying, runs, texts
 from tdiff.classifying import Request, _chosen, _rows
 from tdiff.core import classify
 from tdiff.core.checkpoint import load_model
@@ -221,6 +222,51 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     assert "out.jsonl holds 30 of 30 verdicts" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
     assert unsure.returncode == 2 and "leaves no verdict to judge" in unsure.stderr
+
+
+def test_verdicts_do_not_depend_on_how_many_rows_are_read_ahead(ask, here, monkeypatch):
+    rows_of(here / "in.jsonl", 6)
+    (here / "in.jsonl").write_text((here / "in.jsonl").read_text() + '{"text": ""}\n')
+
+    def verdicts():
+        told = ask("--input=in.jsonl", "--json")
+        assert told.returncode == 1 and "in.jsonl:13:" in told.stderr
+        rows = [json.loads(row) for row in told.stdout.splitlines()]
+        return [(row["line"], row["label"], row["draws"]) for row in rows], [row["probability"] for row in rows]
+
+    whole, sure = verdicts()
+    monkeypatch.setattr(classifying, "_AHEAD", 5)
+    again, as_sure = verdicts()
+    assert len(whole) == 12 and again == whole
+    assert as_sure == pytest.approx(sure, abs=1e-6)
+
+
+def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch):
+    rows_of(here / "in.jsonl", 6)
+
+    def stopped(name: str, *more: str):
+        count = itertools.count()
+
+        def until_stopped(*given):
+            if next(count) == 4:
+                raise KeyboardInterrupt
+            return line(*given)
+
+        line = classifying._line
+        with monkeypatch.context() as patched:
+            patched.setattr(classifying, "_line", until_stopped)
+            done = ask("--input=in.jsonl", f"--output={name}", *more)
+        assert done.returncode == 130
+        assert done.stderr.endswith(f"{name} keeps what is done: the same command goes on\n")
+        assert 1 <= len((here / name).read_text().splitlines()) <= 4
+        return done
+
+    assert stopped("verdicts.jsonl").stdout == ""
+    assert ask("--input=in.jsonl", "--output=verdicts.jsonl").returncode == 0
+    assert [json.loads(row)["line"] for row in (here / "verdicts.jsonl").read_text().splitlines()] == [*range(1, 13)]
+    judged = stopped("judged.jsonl", "--evaluate")
+    assert "% right of " in judged.stdout and "which came in random order" in judged.stderr
+    assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 
 def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
