@@ -66,8 +66,10 @@ class Classifier:
 
     @property
     def together(self) -> int:
-        """Texts that are weighed at a time: as many as keep the device busy."""
-        return 32 if self.device == "cpu" else 256
+        """Texts that are weighed at a time: as many as keep the device busy, and few, that the first is not long in
+        coming: on a CPU 32 are a tenth faster than 8 where texts are short, and the first takes three times as long.
+        """
+        return 8 if self.device == "cpu" else 256
 
     @property
     def window(self) -> int:
