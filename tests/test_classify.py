@@ -224,6 +224,20 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     assert unsure.returncode == 2 and "leaves no verdict to judge" in unsure.stderr
 
 
+def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, here):
+    rows_of(here / "in.jsonl", 10)
+    all_given = [json.loads(row) for row in ask("--input=in.jsonl", "--json").stdout.splitlines()]
+    middle = sorted(row["probability"] for row in all_given)[7]
+    evaluate = ("--input=in.jsonl", "--evaluate", f"--abstain-below={middle}")
+    told = json.loads(ask(*evaluate, "--output=out.jsonl", "--json").stdout)
+    assert (told["texts"], told["abstained"]) == (13, 7)
+    lines = [json.loads(row) for row in (here / "out.jsonl").read_text().splitlines()]
+    assert all((row["label"] is None) == (row["probability"] < middle) for row in lines)
+    right = [row["likeliest"] == row["truth"] for row in lines if row["label"] is not None]
+    assert told["accuracy"] == pytest.approx(sum(right) / 13)
+    assert "abstained on 7 of 20 (35.0%)" in ask(*evaluate).stdout
+
+
 def test_verdicts_do_not_depend_on_how_many_rows_are_read_ahead(ask, here, monkeypatch):
     rows_of(here / "in.jsonl", 6)
     (here / "in.jsonl").write_text((here / "in.jsonl").read_text() + '{"text": ""}\n')
