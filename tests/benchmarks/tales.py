@@ -1,0 +1,95 @@
+"""The corpus of the shipped storyteller: `python -m tests.benchmarks.tales prepare FOLDER`.
+
+`prepare` reads `tales.txt.gz` (`--text FILE` names another place), mends what its cleaning missed, and writes
+`train.txt` and `tuning.txt`, the last 2% of the stories, by which recipes and decoders are chosen. The held-out books
+are a file of their own and are mended in the same way, by `prepare --held-out`, for `tdiff eval` alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import re
+from pathlib import Path
+
+DATA = Path("../shared/data")
+_FINISHED = re.compile(r"""(?:[.!?:;)]|--)["')]*$|["']$""")
+_WRAPPED = range(40, 90)
+"""Characters of a line that may have been broken where a printed page ended it."""
+_NOTES = re.compile(r"https?://|eBook|Gutenberg|\((?:changed|deleted)|\bMarchen von\b|\bCuentos\b|^\(?Adapted\b")
+_MARKS = re.compile(r"\s*\((?:FN\s*\d+(?::[^)]*)?|\d{1,2}\.?)\)")
+_LAST = 0.02
+
+
+def unwrapped(lines: list[str]) -> list[str]:
+    """The paragraphs of a story whose lines were left as a printed page has them; other stories come back unchanged.
+
+    A line goes on in the next one where the next word would not have fitted on it, or where it ends in mid-sentence.
+    """
+    broken = [line for line in lines if len(line) in _WRAPPED and not _FINISHED.search(line)]
+    if len(broken) < 4 or len(broken) < 0.2 * len(lines):
+        return lines
+    width = sorted(len(line) for line in broken)[int(len(broken) * 0.98)]
+    paragraphs = [lines[0]]
+    for before, line in zip(lines, lines[1:], strict=False):
+        full = len(before) + 1 + len(line.split(" ", 1)[0]) > width - 2
+        if len(before) in _WRAPPED and (full or not _FINISHED.search(before)):
+            paragraphs[-1] += " " + line
+        else:
+            paragraphs.append(line)
+    return paragraphs
+
+
+def requoted(paragraph: str) -> str:
+    """Opening quotation marks that stand against the word before them are moved to the word they open."""
+    parts = paragraph.split('"')
+    if len(parts) % 2 == 0:  # an odd mark: a speech that goes on, or an error that has no sure mending
+        return paragraph
+    for n in range(0, len(parts) - 1, 2):
+        if parts[n] and not parts[n].endswith((" ", "-", "(", "'")) and parts[n + 1].startswith(" "):
+            parts[n], parts[n + 1] = parts[n] + " ", parts[n + 1].lstrip()
+    return '"'.join(parts)
+
+
+def mended(text: str) -> list[str]:
+    """The stories, with what the cleaning missed taken out or joined: wrapped lines, notes and headings."""
+    stories = []
+    for story in text.strip().split("\n\n"):
+        kept = []
+        for paragraph in unwrapped(story.split("\n")):
+            heading = len(paragraph) < 60 and not re.search(r"[.!?,:;\"'-]", paragraph)
+            if _NOTES.search(paragraph) or heading:
+                continue
+            kept.append(requoted(_MARKS.sub("", paragraph)).strip())
+        if kept:
+            stories.append("\n".join(kept))
+    return stories
+
+
+def prepare(folder: Path, text: Path, held_out: bool) -> None:
+    """Write the files."""
+    with gzip.open(text, "rt", encoding="utf-8") as file:
+        stories = mended(file.read())
+    folder.mkdir(parents=True, exist_ok=True)
+    cut = len(stories) - round(_LAST * len(stories))
+    parts = {"held-out.txt": stories} if held_out else {"train.txt": stories[:cut], "tuning.txt": stories[cut:]}
+    for name, part in parts.items():
+        (folder / name).write_text("\n\n".join(part) + "\n", encoding="utf-8")
+        print(f"{folder / name}: {len(part):,} stories, {sum(map(len, part)):,} characters")
+
+
+def main() -> None:
+    """Parse and call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--text", type=Path)
+    command.add_argument("--held-out", action="store_true")
+    given = parser.parse_args()
+    name = "tales-held-out.txt.gz" if given.held_out else "tales.txt.gz"
+    prepare(given.folder, given.text or DATA / name, given.held_out)
+
+
+if __name__ == "__main__":
+    main()
