@@ -45,12 +45,17 @@ def is_run(path: Path) -> bool:
     return any(os.path.isfile(path / name) for name in ("config.toml", "events.jsonl"))  # noqa: PTH113
 
 
-def _index() -> Path:
+def state_folder() -> Path:
+    """Where the index and the tracebacks of internal errors are: $TDIFF_STATE, else the user's state folder."""
     if folder := os.environ.get("TDIFF_STATE"):
-        return Path(folder) / "runs.jsonl"
+        return Path(folder)
     from platformdirs import user_state_path
 
-    return user_state_path("tdiff") / "runs.jsonl"
+    return user_state_path("tdiff")
+
+
+def _index() -> Path:
+    return state_folder() / "runs.jsonl"
 
 
 def _entries() -> list[dict[str, str]]:

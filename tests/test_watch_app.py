@@ -128,10 +128,8 @@ def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
         assert len(lines) > 9
         for widget in lines:
             widget._shown = {0: [("x", None)]}
-        stage.app.taken_back = True
-        stage.app._look()
+        stage.app.draw_anew()
         assert not any(widget._shown for widget in lines)
-        assert not stage.app.taken_back
 
     play(scene, told(run_lines()))
 

@@ -24,6 +24,7 @@ _GROUND = "\x1b]11;?\x1b\\"
 _WHO = f"\x1b[>c{_WHERE}"
 _IS_PLACE = re.compile(rb"\x1b\[(\d+);(\d+)R")
 _IS_GROUND = re.compile(rb"\x1b\]11;rgba?:([0-9a-fA-F]+)/([0-9a-fA-F]+)/([0-9a-fA-F]+)")
+_IS_ANSWER = re.compile(rb"\x1b\[[?>\d;]*[Rc]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _IS_MODEL = re.compile(rb"\x1b\[>(\d+);(\d+)(?:;\d+)?c")
 
 
@@ -41,6 +42,8 @@ class Answers:
     """screen, tmux, or plain: neither of the two."""
     version: str = ""
     """Of screen, such as 4.09.00."""
+    typed: bytes = b""
+    """What else came: keys that were typed meanwhile."""
 
 
 def ask(who: bool = True, ground: bool = True, *, path: str = "/dev/tty", limit: float = LIMIT) -> Answers:
@@ -58,17 +61,25 @@ def ask(who: bool = True, ground: bool = True, *, path: str = "/dev/tty", limit:
             if not asked:
                 return Answers()
             begun = time.monotonic()
-            places = _IS_PLACE.findall(_exchange(fd, _WIDTHS, 3, limit))
+            widths = _exchange(fd, _WIDTHS, 3, limit)
+            places = _IS_PLACE.findall(widths)
             if len(places) < 3:
-                return Answers()
-            # An answer that comes too late would be taken for keys: wait as long as this way there and back may take.
+                return Answers(typed=_IS_ANSWER.sub(b"", widths))
+            # An answer that comes too late is of no use: wait as long as this way there and back may take.
             patience = limit + 4 * (time.monotonic() - begun)
             told = _exchange(fd, (_GROUND if ground else "") + _WHO, 1, patience) if who else b""
     finally:
         os.close(fd)
     block, braille = _width(places[0], places[1]), _width(places[1], places[2])
     program, version = _model(told)
-    return Answers(block=block, braille=braille, ground=_ground(told), program=program, version=version)
+    return Answers(
+        block=block,
+        braille=braille,
+        ground=_ground(told),
+        program=program,
+        version=version,
+        typed=_IS_ANSWER.sub(b"", widths + told),
+    )
 
 
 @contextmanager
@@ -92,7 +103,7 @@ def _quiet(fd: int) -> Iterator[bool]:
         yield True
     finally:
         with suppress(termios.error):
-            termios.tcsetattr(fd, termios.TCSAFLUSH, before)
+            termios.tcsetattr(fd, termios.TCSANOW, before)  # without a flush: keys may wait there
 
 
 def _exchange(fd: int, question: str, places: int, seconds: float) -> bytes:

@@ -57,6 +57,8 @@ class Terminal:
     """Whether a full block takes two cells, and with it frames and arrows; None: not known."""
     remedy: str
     """One line on what would make it better; empty where nothing would."""
+    typed: bytes = b""
+    """What was typed while the terminal was asked; the view reads it first."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Name of a choice -> why it was made."""
 
@@ -125,6 +127,7 @@ def detect(
         palette=chosen,
         wide_block=wide,
         remedy=_remedy(program, interactive, utf8, glyphs, wide, tty),
+        typed=answers.typed,
         reasons=why,
     )
 

@@ -6,13 +6,8 @@ nothing itself, and it draws nothing while nobody looks.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 
 from textual import events
@@ -57,8 +52,6 @@ _COURTEOUS = 0.03
 """Of a core that drawing may take while the model computes on the CPU: its threads wait for one another."""
 _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
-_LAST_WORDS = 2.0
-"""Seconds that leaving may take after a hang-up."""
 
 
 class WatchApp(TerminalApp):
@@ -128,9 +121,6 @@ class WatchApp(TerminalApp):
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
         self.install_screen(self._page, "page")
-        for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
-            with suppress(ValueError, NotImplementedError, RuntimeError):
-                asyncio.get_running_loop().add_signal_handler(sign, self._hang_up)
         if self.liked.keys:
             self.set_keymap(dict(self.liked.keys))
         self._window = self.size
@@ -167,12 +157,9 @@ class WatchApp(TerminalApp):
         self.company.start()
         self._frames.resume()
 
-    def _hang_up(self) -> None:
-        """Leave, and soon: the terminal may be gone, and what is written to it may never come through."""
+    def hang_up(self) -> None:
+        """Leave, and end the models' processes first."""
         self.company.close()
-        last = threading.Timer(_LAST_WORDS, os._exit, (1,))
-        last.daemon = True
-        last.start()
         self.exit()
 
     def on_unmount(self) -> None:
@@ -206,9 +193,6 @@ class WatchApp(TerminalApp):
             if first.pane.following:
                 first.show_entry(first.gallery.entries[-1].label, self.traces.newest, True)
             self._arrange()
-        if self.taken_back:
-            self.taken_back = False
-            self.draw_anew()
         attached = self._see_whether_attached(now)
         if not attached:
             return

@@ -7,6 +7,7 @@ textual's own: those turn palette entries into 24-bit colours, and write grey on
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,8 +27,9 @@ from textual.widget import Widget
 
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import Line
-from tdiff.draw.terminal import Terminal, clipboard, leaving
+from tdiff.draw.terminal import Terminal, clipboard
 
+WINDOWS = sys.platform == "win32"
 _NULL = Style.null()
 _SYSTEMS = {"256": ColorSystem.EIGHT_BIT, "16": ColorSystem.STANDARD}
 _LIGHT, _DARK = RichColor.from_ansi(15), RichColor.from_ansi(0)
@@ -140,8 +142,8 @@ class TerminalApp(App[None]):
     def __init__(self, terminal: Terminal, **options: Any) -> None:
         self.terminal = terminal
         self._line_filters = filters(terminal)
-        self.taken_back = False
-        """Whether the terminal was somebody else's meanwhile, and nothing we drew is there any more."""
+        self.crash: Exception | None = None
+        """The program's own error that ended the view."""
         super().__init__(**options)
         # The terminal's own colours and ground, unless a theme is asked for: as one's shell looks, in fewer bytes.
         self.theme = f"ansi-{terminal.ground}"
@@ -156,26 +158,37 @@ class TerminalApp(App[None]):
             message.prevent_default()
 
     def get_driver_class(self) -> type[Driver]:
-        """The driver of this platform, which leaves a clean screen: at the end, and when suspended.
+        """Ours; on Windows textual's own."""
+        base = super().get_driver_class()
+        if WINDOWS:  # pragma: no cover
+            return base
+        from tdiff.tui.driver import ViewDriver
 
-        Stopped by somebody else, who told it nothing, it takes the terminal again when it goes on.
-        """
-        base, last = super().get_driver_class(), leaving(self.terminal)
+        return ViewDriver
 
-        def stop_application_mode(driver: Any) -> None:
-            driver.write(last)
-            base.stop_application_mode(driver)
+    def run(self, **options: Any) -> None:
+        """Run until the user leaves. Signals then do what they did before."""
+        try:
+            super().run(**options)
+        finally:
+            if end := getattr(self._driver, "end", None):
+                end()
 
-        def go_on(driver: Any, *_: object) -> None:
-            if not driver._must_signal_resume:
-                driver.suspend_application_mode()
-            base._sigcont_application(driver)  # type: ignore[attr-defined]
-            self.taken_back = True
+    def hang_up(self) -> None:
+        """Leave at once: the terminal has gone, or the program was told to end."""
+        self.exit()
 
-        own: dict[str, Any] = {"stop_application_mode": stop_application_mode}
-        if hasattr(base, "_sigcont_application"):
-            own["_sigcont_application"] = go_on
-        return type(base.__name__, (base,), own)
+    def _handle_exception(self, error: Exception) -> None:
+        """Leave after an error of the program's own; the first one is kept in `crash`."""
+        if self.is_headless:  # tests see it themselves
+            super()._handle_exception(error)
+            return
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self.crash = self.crash or error
+        self._close_messages_no_wait()
 
     def draw_anew(self) -> None:
         """Draw every cell, as if nothing were there."""

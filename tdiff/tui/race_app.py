@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -19,6 +15,7 @@ from tdiff.draw.verdicts import Shade, words
 from tdiff.errors import TdiffError
 from tdiff.tui.lines import Lines, two_ends
 from tdiff.tui.painting import TerminalApp
+from tdiff.tui.session import run_view
 from tdiff.visible import visible, visible_line
 from tdiff.watch.child import Child, command
 from tdiff.watch.options import Options
@@ -58,9 +55,6 @@ class RaceApp(TerminalApp):
     def on_mount(self) -> None:
         """Draw at once; the model comes after."""
         self._body.styles.height = "1fr"
-        for sign in (signal.SIGHUP, signal.SIGTERM):
-            with suppress(ValueError, NotImplementedError, RuntimeError):
-                asyncio.get_running_loop().add_signal_handler(sign, self.exit)
         self._draw()
         self.set_interval(_FRAME, self._look)
         self.call_after_refresh(self._start)
@@ -140,9 +134,7 @@ def run(options: Options, terminal: Terminal) -> None:
         seed=options.seed or 0,
     )
     app = RaceApp(race, terminal)
-    app.run(mouse=terminal.mouse)
-    if app.return_code:
-        sys.exit(app.return_code)
+    run_view(app)
     if race.rounds:
         last = race.rounds[-1]
         best = max(range(len(race.classes)), key=lambda n: last.posterior[n])

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
+from textual.worker import WorkerFailed
+
+from tdiff import __version__
 from tdiff.draw.terminal import Terminal
 from tdiff.errors import TdiffError, unknown
+from tdiff.index import state_folder
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
+from tdiff.tui.painting import TerminalApp
+from tdiff.visible import visible_line
 from tdiff.watch import places, writer
 from tdiff.watch.options import Options
 from tdiff.watch.places import Target
@@ -52,10 +62,32 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
             raise unknown("theme", theme, app.available_themes)
         app.theme = theme
     gc.freeze()  # what is loaded stays, and need not be looked through again and again while keys wait
-    app.run(mouse=terminal.mouse)
+    run_view(app)
+    print("\n".join(summary(app, time.time())))
+
+
+def run_view(app: TerminalApp) -> None:
+    """Run a view until the user leaves. After an error of its own: one line, the traceback in a file, exit code 1."""
+    app.run(mouse=app.terminal.mouse)
+    if app.crash is not None:
+        error = app.crash.error if isinstance(app.crash, WorkerFailed) else app.crash
+        name = ": ".join([type(error).__name__, *filter(None, [visible_line(str(error))])])
+        try:
+            where = f"the traceback is in {keep_traceback(error)}"
+        except OSError as why:
+            where = f"its traceback could not be written: {why}"
+        print(f"tdiff: internal error: {name}; {where}", file=sys.stderr)
     if app.return_code:
         sys.exit(app.return_code)
-    print("\n".join(summary(app, time.time())))
+
+
+def keep_traceback(error: BaseException) -> Path:
+    """Write the traceback of an error to a file of its own in the user's state folder; the file."""
+    path = state_folder() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    versions = f"tdiff {__version__}, Python {platform.python_version()}, textual {version('textual')}\n"
+    path.write_text(versions + "".join(traceback.format_exception(error)), encoding="utf-8")
+    return path
 
 
 def keys_apart(target: Target) -> PipeSource | None:

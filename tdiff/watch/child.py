@@ -22,6 +22,7 @@ from tdiff.errors import TdiffError
 from tdiff.records import TraceHeader, TraceLine, TraceStep
 from tdiff.requests import Answer, Request, parse_answer, to_line
 from tdiff.visible import visible_line
+from tdiff.watch import processes
 
 _ROOM = 1 << 18
 """Bytes of lines that wait for `take`; the process then waits too."""
@@ -59,6 +60,7 @@ class Child:
             )
         except (OSError, ValueError) as why:
             raise TdiffError(f"cannot start {command[0]!r}: {getattr(why, 'strerror', None) or why}") from None
+        processes.started(self._process.pid)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._stdin = self._process.stdin
         os.set_blocking(self._stdin.fileno(), False)
@@ -167,6 +169,7 @@ class Child:
 
     def _await(self, *readers: threading.Thread) -> None:
         status = self._process.wait()
+        processes.ended(self._process.pid)
         for reader in readers:
             # What it said last comes before its end; but a process that it left behind may keep a pipe open for ever.
             reader.join(0.2)

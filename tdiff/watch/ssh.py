@@ -25,6 +25,7 @@ from urllib.parse import unquote_to_bytes
 
 from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
+from tdiff.watch import processes
 from tdiff.watch.sources import Lines, Read, Status
 
 DEFAULT = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
@@ -286,6 +287,7 @@ class SshSource:
         except OSError as why:
             self._drop(f"ssh cannot be started: {why.strerror}")
             return
+        processes.started(self._process.pid)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         for stream in (self._process.stdout, self._process.stderr):
             os.set_blocking(stream.fileno(), False)
@@ -384,6 +386,8 @@ class SshSource:
                 os.killpg(process.pid, signal.SIGKILL)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(1)
+        if process.returncode is not None:
+            processes.ended(process.pid)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 with suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import re
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def unwrapped(lines: list[str]) -> list[str]:
         return lines
     width = sorted(len(line) for line in broken)[int(len(broken) * 0.98)]
     paragraphs = [lines[0]]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         full = len(before) + 1 + len(line.split(" ", 1)[0]) > width - 2
         if len(before) in _WRAPPED and (full or not _FINISHED.search(before)):
             paragraphs[-1] += " " + line

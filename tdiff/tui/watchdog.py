@@ -1,0 +1,68 @@
+"""A thread that ends the program once its terminal has gone or somebody asked it to end, whatever state it is in.
+
+It waits in one system call for a hang-up of the terminal or a byte in a pipe. Then it asks the event loop to leave,
+and where the program is still there after some seconds (its event loop may be stuck in a write that nobody reads) it
+kills the processes that were started and ends the program. It takes no lock that another thread could hold, and a
+signal handler needs no more than one `os.write` to call it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+PATIENCE = 2.0
+"""Seconds that an orderly end may take."""
+
+
+class Watchdog:
+    """Watches one terminal. `leave` is called once, from the watchdog's thread; `kill` just before the end by force."""
+
+    def __init__(
+        self, fd: int, leave: Callable[[], None], kill: Callable[[], None], *, patience: float = PATIENCE
+    ) -> None:
+        self._fd, self._leave, self._kill, self._patience = fd, leave, kill, patience
+        self._hear, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)  # a signal handler never waits
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def alarm(self) -> None:
+        """The program is to end now. May be called from a signal handler, and from any thread."""
+        with suppress(OSError):
+            os.write(self._tell, b"!")
+
+    def close(self) -> None:
+        """The program left the terminal by itself: it is no longer watched. An end that was called for still comes."""
+        with suppress(OSError):
+            os.write(self._tell, b".")
+
+    def _watch(self) -> None:
+        if not self._called():
+            return
+        with suppress(Exception):  # the loop may be closed already
+            self._leave()
+        time.sleep(self._patience)  # an orderly end ends this thread too
+        with suppress(Exception):
+            self._kill()
+        os._exit(1)
+
+    def _called(self) -> bool:
+        """Wait for a hang-up or a call; False where the program left by itself."""
+        if not hasattr(select, "poll"):  # pragma: no cover - Windows
+            return os.read(self._hear, 1) == b"!"
+        poll = select.poll()
+        poll.register(self._hear, select.POLLIN)
+        with suppress(OSError, ValueError):
+            poll.register(self._fd, 0)  # a hang-up is reported whether or not it is asked for
+        while True:
+            for fd, event in poll.poll():
+                if fd == self._hear:
+                    return os.read(self._hear, 1) == b"!"
+                if event & (select.POLLHUP | select.POLLERR):
+                    return True
+                poll.unregister(fd)  # not a thing that can be polled: its reader sees the end of it
