@@ -192,6 +192,9 @@ class TrainSettings:
     Blocks that a model of tdiff lacks begin as nothing."""
     checkpointing: bool = False
     """Keep no activations of a pretrained model's blocks but compute them again: less memory, a third more time."""
+    final_share: float = 0.1
+    """With `minutes`: the final evaluation and calibration together take about this share of the budget, on a random
+    part of the held-out text where all of it would take longer; 0: all of it, however long that takes."""
     seed: int = 0
     """Seed of the weights, the order of the data and the masks."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -305,7 +308,7 @@ class Settings:
             raise TdiffError("data.only wants data.rows padded, and no data.classes: the model is of that one class")
         if "-" in data.evaluation:
             raise TdiffError("data.evaluation is read again by an evaluation: it takes files, not stdin")
-        for name in ("warmup", "decay", "final_lr", "ema", "label_dropout"):
+        for name in ("warmup", "decay", "final_lr", "final_share", "ema", "label_dropout"):
             _within(0, 1, f"train.{name}", getattr(train, name))
         if not 0 <= train.beta2 < 1:
             raise TdiffError(f"train.beta2 must be at least 0 and below 1; got {train.beta2}")

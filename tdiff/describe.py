@@ -23,7 +23,8 @@ def describe(record: Event) -> str | None:
             return f"step {record.step:,}  {figures}  {pace}"
         case Eval():
             low, high = record.interval_95
-            what = "held-out bound, whole" if record.final else "held-out bound"
+            scored = "whole" if record.part >= 1 else f"a random {record.part:.0%} of the text"
+            what = f"held-out bound, {scored}" if record.final else "held-out bound"
             return (
                 f"step {record.step:,}  {what} {record.nats_per_char:.4f} nats a character "
                 f"(a token {record.nats_per_token:.4f}, {low:.4f}..{high:.4f})"

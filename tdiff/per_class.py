@@ -94,13 +94,15 @@ def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
     settings = Settings.of([each.settings])
     if not settings.train.calibrate:
         return each
-    training.say("weighing held-out texts ...")
+    training.say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
     _, after = corpus.split_places(settings.data.held_out)
     texts = [classifier.encode(corpus.texts[n]) for n in after]
     labels = [each.classes.index(corpus.labels[n]) for n in after]
-    with progress_bar("weighing") as bar:
-        told = calibrate(classifier, texts, labels, settings.train.calibrate, seed=settings.train.seed, progress=bar)
+    options = settings.train
+    seconds = 60.0 * options.minutes * options.final_share * len(each.classes) or None
+    with progress_bar("scoring") as bar:
+        told = calibrate(classifier, texts, labels, options.calibrate, seed=options.seed, progress=bar, seconds=seconds)
     if told is None:
         return each
     _, _, line = (describe(verdicts_record(told, 0)) or "").partition("  ")  # but the step: each run has its own

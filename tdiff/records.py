@@ -100,7 +100,9 @@ class Eval:
     """Monte Carlo interval of nats_per_token."""
     tokens: int
     final: bool = False
-    """True for the evaluation of the whole held-out part that ends a run."""
+    """True for the evaluation that ends a run."""
+    part: float = 1.0
+    """Of a final evaluation: the share of the held-out text that was scored, drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,7 +184,8 @@ def follow(
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
         if again:
             stack.enter_context(folder.locked())
-        records = train(settings, folder, corpus, resume=again, stop=stop.is_set)
+        after = _After()
+        records = train(settings, folder, corpus, resume=again, stop=stop.is_set, progress=after)
         if again and settings != folder.settings():
             folder.keep(settings)
             stack.enter_context(folder.locked())  # what was locked is not this file any more
@@ -200,7 +201,7 @@ def follow(
         if moot := beginnings.moot(settings) if not again else []:
             say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
         events = folder.recorded(records)
-        end = _bar(events, folder) if on_terminal else _lines(events, stop)
+        end = _bar(events, folder, after) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
@@ -257,7 +258,17 @@ def _lines(events: Iterator[Event], stop: threading.Event) -> End:
     raise AssertionError("a run ends with its end")
 
 
-def _bar(events: Iterator[Event], folder: Run) -> End:
+class _After:
+    """How far the evaluation that follows training is: called by it, and drawn where there is a bar."""
+
+    def __init__(self) -> None:
+        self.draw: Callable[[int, int], None] = lambda done, total: None
+
+    def __call__(self, done: int, total: int) -> None:
+        self.draw(done, total)
+
+
+def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
     """A progress bar on stderr, with what is worth keeping printed above it; at the end it stays, with loss and bound.
 
     A resumed run's bar goes on from what its folder tells.
@@ -292,6 +303,8 @@ def _bar(events: Iterator[Event], folder: Run) -> End:
 
     with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
         task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
+        final = bar.add_task("", total=1.0, step="after training", figures="", visible=False)
+        after.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
         for record in events:
             for earlier in folder.history() if isinstance(record, Resume) else []:
                 figures(earlier)

@@ -216,6 +216,10 @@ class Calibration:
     """Of the verdicts with that temperature."""
 
 
+_GROUP = 16
+"""Texts that are scored together where time is limited."""
+
+
 def calibrate(
     classifier: Classifier,
     texts: Sequence[Tensor],
@@ -225,10 +229,12 @@ def calibrate(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
+    seconds: float | None = None,
 ) -> Calibration | None:
     """The temperature that fits `texts` of ids (L,), whose classes are `labels`: `most` of them, drawn at random.
 
-    None where `stop` said so meanwhile, or none of them can be weighed.
+    Once `seconds` have passed no further group of texts is scored. None where `stop` said so meanwhile, or none of
+    them can be scored.
     """
     mixed = list(range(len(texts)))
     random.Random(seed).shuffle(mixed)
@@ -237,14 +243,21 @@ def calibrate(
     plain = replace(classifier, temperature=0.0)
     effort = Effort(seed=seed)
     some = [n for n in chosen if plain.can_weigh(texts[n])]
-    for look in plain.verdicts([texts[n] for n in some], effort, names=some):
-        if stop():
-            return None
-        if look.final:
-            root = math.sqrt(plain.scored(texts[some[look.text]]))
-            nats[some[look.text]] = [value / root for value in look.verdict.nats]
-            if progress:
-                progress(len(nats), len(some))
+    # Texts whose class is plain are done first: only whole groups are free of that bias.
+    size = len(some) if seconds is None else _GROUP
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    for start in range(0, len(some), max(1, size)):
+        if time.monotonic() >= end and nats:
+            break
+        group = some[start : start + size]
+        for look in plain.verdicts([texts[n] for n in group], effort, names=group):
+            if stop():
+                return None
+            if look.final:
+                root = math.sqrt(plain.scored(texts[group[look.text]]))
+                nats[group[look.text]] = [value / root for value in look.verdict.nats]
+                if progress:
+                    progress(len(nats), len(some))
     if not nats:
         return None
     found = torch.tensor(list(nats.values()), dtype=torch.float64)

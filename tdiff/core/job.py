@@ -40,6 +40,10 @@ from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import Run, write_whole
 
+Progress = Callable[[int, int], None]
+"""Called with how much is done, of how much."""
+_MARGIN = 0.8
+"""Of the time left, what an evaluation whose speed was measured on a small part plans for."""
 _OPENINGS = 64
 # A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, in a
 # quarter of the calls that one place a call would take. A little sharpened, to be read.
@@ -266,29 +270,64 @@ class Job:
             )
         return before, after
 
-    def evaluate(self, limit: int | None, stop: Callable[[], bool] = lambda: False) -> Iterator[records.Eval]:
+    def final_seconds(self) -> float | None:
+        """Seconds that what follows training may take; None: no limit."""
+        options = self.settings.train
+        return 60.0 * options.minutes * options.final_share or None
+
+    def evaluate_finally(
+        self, stop: Callable[[], bool], seconds: float | None, progress: Progress
+    ) -> Iterator[records.Eval]:
+        """The bound on all held-out text, or on a random part of it that takes about `seconds`.
+
+        How much that is, a small part tells. Nothing where `stop` said so meanwhile.
+        """
+        limit = None
+        if seconds is not None:
+            total = self._held_out_tokens()
+            start, trial = time.monotonic(), max(total // 200, 2 * self.settings.model.window)
+            if trial < total and not list(self.evaluate(trial, stop, least=1)):
+                return
+            taken = time.monotonic() - start
+            affordable = int(_MARGIN * trial * (seconds - taken) / taken)
+            limit = max(affordable, 1) if affordable < total else None
+        yield from self.evaluate(limit, stop, progress, final=True)
+
+    def evaluate(
+        self,
+        limit: int | None,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Progress = lambda done, total: None,
+        *,
+        final: bool = False,
+        least: int = LEAST_DRAWS,
+    ) -> Iterator[records.Eval]:
         """The bound of the averaged weights on held-out text: about `limit` tokens spread over it, or all.
 
-        Nothing where `stop` said so meanwhile.
+        A `final` one draws its part at random. Nothing where `stop` said so meanwhile.
         """
 
-        def ask(_done: int, _total: int) -> None:
+        def ask(done: int, total: int) -> None:
             if stop():
                 raise _Stopped
+            progress(done, total)
+
+        def spread(count: int, of: int) -> Tensor:
+            if final:
+                return torch.randperm(of, generator=torch.Generator().manual_seed(self.step))[:count].sort().values
+            return torch.linspace(0, of - 1, count).long()
 
         ids, window, labels = self.held_out, self.settings.model.window, None
         if isinstance(ids, list):
             wanted = len(ids) if limit is None else max(1, limit * len(ids) // max(1, sum(map(len, ids))))
-            some = torch.linspace(0, len(ids) - 1, min(wanted, len(ids))).long().tolist()
+            some = spread(min(wanted, len(ids)), len(ids)).tolist()
             ids = [ids[n] for n in some]
             labels = [self.held_out_labels[n] for n in some] if self.held_out_labels else None
         elif limit is not None and limit < len(ids):
             rows = ids[: len(ids) // window * window].view(-1, window)
-            ids = rows[torch.linspace(0, len(rows) - 1, max(1, limit // window)).long()].flatten()
+            ids = rows[spread(max(1, limit // window), len(rows))].flatten()
         try:
-            result = score(
-                self.average, ids, self.tokenizer.lengths, draws=2, least=LEAST_DRAWS, progress=ask, labels=labels
-            )
+            result = score(self.average, ids, self.tokenizer.lengths, draws=2, least=least, progress=ask, labels=labels)
         except _Stopped:
             return
         yield records.Eval(
@@ -298,13 +337,22 @@ class Job:
             nats_per_char=result.nats_per_char,
             interval_95=result.interval_95,
             tokens=result.tokens,
-            final=limit is None,
+            final=final,
+            part=1.0 if limit is None or not final else min(1.0, result.tokens / self._held_out_tokens()),
         )
 
-    def calibrate(self, stop: Callable[[], bool] = lambda: False) -> Iterator[records.Verdicts]:
+    def _held_out_tokens(self) -> int:
+        return len(self.held_out) if isinstance(self.held_out, Tensor) else sum(map(len, self.held_out))
+
+    def calibrate(
+        self,
+        stop: Callable[[], bool] = lambda: False,
+        seconds: float | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> Iterator[records.Verdicts]:
         """Find the temperature of the averaged weights' verdicts on held-out texts; it is saved with the model.
 
-        Nothing where `stop` said so meanwhile.
+        After `seconds` no further text is scored. Nothing where `stop` said so meanwhile.
         """
         assert isinstance(self.held_out, list) and self.held_out_labels is not None, "classes want rows of texts"
         model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
@@ -315,6 +363,8 @@ class Job:
             self.settings.train.calibrate,
             seed=self.settings.train.seed,
             stop=stop,
+            progress=progress,
+            seconds=seconds,
         )
         if told is not None:
             self.temperature = told.temperature

@@ -17,34 +17,40 @@ from tdiff import records
 from tdiff.config import Settings
 from tdiff.core import devices
 from tdiff.core.data import Corpus
-from tdiff.core.job import Job, rate
+from tdiff.core.job import Job, Progress, rate
 from tdiff.core.objective import Loss
 from tdiff.errors import TdiffError
 from tdiff.runs import Run
 
 
 def train(
-    settings: Settings, run: Run, corpus: Corpus, *, resume: bool = False, stop: Callable[[], bool] = lambda: False
+    settings: Settings,
+    run: Run,
+    corpus: Corpus,
+    *,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda done, total: None,
 ) -> Iterator[records.Event]:
     """Train in the folder of `run`: an iterator of what happens, as it happens.
 
     `stop` is asked after each step, and during the last evaluation; when it says so, everything is saved and the run
-    ends as "stopped". With `resume` the run goes on from its last save; with a budget of steps, bit for bit as if it
-    had never stopped (on the same machine with the same number of threads). `settings` may then have another budget
-    than the run's own, and the learning rate falls to the new end from where it would have been on the way there. A
-    loss that is not finite ends the run with an alert, and the last good weights stay. Raises TdiffError for a corpus
-    too short, a device that is absent, a state that does not fit, or a new budget that is spent: at once, before
-    anything is written.
+    ends as "stopped". `progress(done, total)` is called during what follows training, in windows or texts. With
+    `resume` the run goes on from its last save; with a budget of steps, bit for bit as if it had never stopped (on the
+    same machine with the same number of threads). `settings` may then have another budget than the run's own, and the
+    learning rate falls to the new end from where it would have been on the way there. A loss that is not finite ends
+    the run with an alert, and the last good weights stay. Raises TdiffError for a corpus too short, a device that is
+    absent, a state that does not fit, or a new budget that is spent: at once, before anything is written.
     """
     job = Job(settings, run, corpus)
     if resume:
         job.load()
         if settings != run.settings() and job.spent() >= 1.0:  # the same ones may have an evaluation to make up
             raise TdiffError(f"run {run.name!r} is at step {job.step:,}, which is not before the new end")
-    return _steps(job, resume, stop)
+    return _steps(job, resume, stop, progress)
 
 
-def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records.Event]:
+def _steps(job: Job, resume: bool, stop: Callable[[], bool], progress: Progress) -> Iterator[records.Event]:
     if resume:
         yield records.Resume(
             time=time.time(),
@@ -92,13 +98,17 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool]) -> Iterator[records
     else:
         yield job.save()
     if reason == "finished":
-        yield job.heartbeat("evaluating all held-out text")
-        whole = list(job.evaluate(None, stop))
+        seconds, begun = job.final_seconds(), time.monotonic()
+        calibrates = job.labels is not None and options.calibrate > 0
+        yield job.heartbeat("evaluating held-out text")
+        share = 0.5 if calibrates else 1.0
+        whole = list(job.evaluate_finally(stop, None if seconds is None else seconds * share, progress))
         yield from whole
         reason = "finished" if whole else "stopped"
-        if whole and job.labels is not None and options.calibrate:
-            yield job.heartbeat("weighing held-out texts")
-            verdicts = list(job.calibrate(stop))
+        if whole and calibrates:
+            yield job.heartbeat("scoring held-out texts")
+            left = None if seconds is None else seconds - (time.monotonic() - begun)
+            verdicts = list(job.calibrate(stop, left, progress))
             yield from verdicts
             yield job.save()
             reason = "stopped" if not verdicts and stop() else "finished"
