@@ -13,6 +13,7 @@ from test_live import END, HEADER
 from tdiff.errors import TdiffError
 from tdiff.requests import Generate
 from tdiff.tui.keys import remapped
+from tdiff.tui.lines import shortened
 
 # What stands there
 
@@ -88,6 +89,67 @@ def test_no_size_is_too_small_or_too_large(size):
         assert len(stage.rows()) == size[1]
 
     play(scene, told(run_lines()), size=size)
+
+
+@pytest.mark.parametrize("pane", ["generation", "training"])
+@pytest.mark.parametrize("size", [(20, 6), (20, 30), (39, 24)])
+def test_a_narrow_window_shows_one_pane_whole(size, pane):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        if pane == "training":
+            await stage.press("tab")
+        [panes] = [[row for row in stage.rows() if row.startswith("╭") and row.endswith("╮")]]
+        assert len(panes) == 1 and stage.app.focused.id == pane
+        assert ("▶ live" in panes[0]) is (pane == "generation")
+        assert sum(row.startswith("╰") and row.endswith("╯") for row in stage.rows()) == 1
+
+    play(scene, told(run_lines()), size=size)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((19, 24), "needs 20x6"),
+        ((80, 5), "tdiff needs 6 rows  tdiff watch  mine ● running"),
+        ((20, 5), "tdiff needs 6 rows"),
+        ((8, 3), "20x6"),
+    ],
+)
+def test_a_window_with_no_room_for_a_pane_says_what_is_needed(size, words):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        assert stage.rows()[0].strip().startswith(words)
+        assert not "".join(stage.rows()[1:]).strip()
+
+    play(scene, told(run_lines()), size=size)
+
+
+def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        for key, name in (("3", "log"), ("4", "details"), ("2", "training"), ("1", "generation")):
+            await stage.press(key)
+            assert {
+                pane for pane in ("generation", "training", "log", "details") if stage.app.query_one(f"#{pane}").display
+            } == {name}
+            assert stage.app.focused.id == name
+        await stage.press("4", "4")
+        assert stage.app.focused.id != "details" and not stage.app.details.display
+
+    play(scene, told(run_lines()), size=(60, 15))
+
+
+def test_panes_are_never_stacked_with_less_than_six_rows_each():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        for height in (16, 22, 30):
+            await stage.pilot.resize_terminal(59, height)
+            await stage.press("3", "4")
+            panes = [pane for pane in stage.app.query("Pane") if pane.display]
+            assert len(panes) >= 2 and min(pane.size.height for pane in panes) >= 6, (height, panes)
+            await stage.press("3", "4")
+
+    play(scene, told(run_lines()), size=(59, 16))
 
 
 def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
@@ -305,7 +367,7 @@ def test_numbers_beyond_counting_are_no_records():
 
 def test_a_pane_that_comes_back_is_as_things_are_now():
     async def scene(stage: Stage) -> None:
-        await stage.press("z", "3", "tab", "tab")
+        await stage.press("z", "3")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
     play(scene, told(run_lines()), model=False)
@@ -340,3 +402,10 @@ def test_two_traces_of_one_name_are_two_texts():
         assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
 
     play(scene, one, other, model=False)
+
+
+def test_a_text_in_a_frame_gives_way_part_by_part():
+    line = [("step 9", "bold"), (" · 37% · 61 left", "")]
+    widths = [30, 22, 21, 12, 11, 6, 4]
+    texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
+    assert texts == ["step 9 · 37% · 61 left"] * 2 + ["step 9 · 37%"] * 2 + ["step 9"] * 2 + ["step"]

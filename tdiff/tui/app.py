@@ -332,7 +332,8 @@ class WatchApp(TerminalApp):
         """The line above, and those below."""
         width, ascii = self._window.width, self.terminal.glyphs == "ascii"
         pane = self.focused_pane()
-        self._top.show([status.above(self.watched, self.terminal, now, width)])
+        above = status.above(self.watched, self.terminal, now, width)
+        self._top.show([above if self._displayed else status.too_small(*self._window, above)])
         told, more = status.below(self._telling(), self.stories, width)
         self._bottom.show([told])
         self._aside.show([self._in_a_line(now, width)])
@@ -417,12 +418,16 @@ class WatchApp(TerminalApp):
         return chosen(*self._window, self._wanted, self._only_traces, two=two, watched=watched)
 
     def _toggle(self, name: str) -> None:
-        shown = self._shown()
-        # The last one stays.
-        self._wanted[name] = name not in shown or not set(shown) - {name, *(CANVASES if name in CANVASES else ())}
+        """Hide a pane that stands on the screen, unless it is the last one; bring one that does not."""
+        before = set(self._shown())
+        of_it = set(CANVASES) if name in CANVASES else {name}
+        bring = self._displayed.isdisjoint(of_it) or not before - of_it
+        self._wanted[name] = bring
         self._arrange()
         focused = self.focused_pane()
-        if focused is None or not focused.display:
+        if bring and self._displayed.isdisjoint(of_it):  # no room beside the others
+            self._focus_on(name)
+        elif focused is None or not focused.display:
             self._step_focus(1)
         self._draw_training()
         self._draw_lines(self._clock())
@@ -478,8 +483,10 @@ class WatchApp(TerminalApp):
         names = self._shown()
         focused = self.focused_pane()
         here = names.index(str(focused.id)) if focused is not None and focused.id in names else -ways
-        target = self._panes.reveal(names[(here + ways) % len(names)])
-        self.screen.set_focus(target)
+        self._focus_on(names[(here + ways) % len(names)])
+
+    def _focus_on(self, name: str) -> None:
+        self.screen.set_focus(self._panes.reveal(name))
         self._arrange()
 
     def action_zoom(self) -> None:

@@ -47,6 +47,21 @@ def clip(line: Line, width: int) -> Line:
     return kept
 
 
+def shortened(line: Line, width: int) -> Line:
+    """As many of the parts that stand between middle dots as fit into `width` cells; the first one clipped, else."""
+    if line_width(line) <= width:
+        return line
+    text = "".join(run for run, _ in line)
+    ends = [match.start() for match in re.finditer(" · ", text)]
+    fitting = [size for end in ends if (size := cell_len(text[:end])) <= width]
+    return clip(line, fitting[-1] if fitting else width)
+
+
+def first_part(line: Line) -> int:
+    """Cells of what stands before the first middle dot."""
+    return cell_len("".join(run for run, _ in line).partition(" · ")[0])
+
+
 def wrapped(line: Line, width: int) -> tuple[Line, Line]:
     """The words of a line that fit into `width` cells, and those that do not."""
     if line_width(line) <= width:

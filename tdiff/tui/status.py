@@ -7,6 +7,7 @@ from itertools import groupby
 
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
+from tdiff.tui.arrangement import LOWEST, NARROWEST
 from tdiff.tui.details_pane import alert_lines
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.keys import KEYS, Key, shown
@@ -26,6 +27,10 @@ _STATES = {
 }
 
 
+_WORDY = 40
+"""Columns from which alerts are counted in words."""
+
+
 def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int) -> Line:
     """The first line: each run with its state and the age of its newest record; the terminal where there is room."""
     runs = [_run(one, now) for one in watched] or [[("no run", "dim")]]
@@ -40,6 +45,16 @@ def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int
     if len(runs) > 1:  # the state of each is told before anything else of one
         left = [(" ", ""), *(part for run in runs for part in [*run[:2], ("  ", "")])]
     return two_ends(left, [], width)
+
+
+def too_small(width: int, height: int, above: Line) -> Line:
+    """What a window lacks that has no room for a pane, and the first line of others behind it where there is room."""
+    lacking = [f"{NARROWEST} columns"] * (width < NARROWEST) + [f"{LOWEST} rows"] * (height < LOWEST)
+    size = f"{NARROWEST}x{LOWEST}"
+    words = (f" tdiff needs {' and '.join(lacking)} ", f"needs {size}", size)
+    need = next((one for one in words if len(one) <= width), size)
+    rest = clip(above, width - len(need))
+    return [(need, "reverse"), *(rest if width >= NARROWEST else [])]
 
 
 def _run(one: Watched, now: float) -> Line:
@@ -71,7 +86,8 @@ def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]
     """
     notices = [notice for story in stories for notice in story.alerts]
     count = sum(notice.what != "ended" for notice in notices)
-    right: Line = [(f" [!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
+    words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WORDY else f" [!] {count} "
+    right: Line = [(words, "bold")] if count else []
     if not told and notices:
 
         def weight(story: Story) -> tuple[int, float]:
