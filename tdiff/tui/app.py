@@ -11,14 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 from textual import events
-from textual.app import ComposeResult, SystemCommand
+from textual.app import ComposeResult
 from textual.geometry import Size
-from textual.screen import Screen
 
 from tdiff.draw.attached import Attached
 from tdiff.draw.render import Line, duration
@@ -30,11 +28,12 @@ from tdiff.tui.ask import Ask
 from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
-from tdiff.tui.keys import KEYS, Key, bindings, shown
+from tdiff.tui.keys import Key, bindings, shown
 from tdiff.tui.lines import Lines
 from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.painting import TerminalApp
+from tdiff.tui.palette import Palette
 from tdiff.tui.pane import Pane
 from tdiff.tui.panes import Panes
 from tdiff.tui.questions import RESTART, Questions
@@ -65,8 +64,7 @@ class WatchApp(TerminalApp):
     """The view."""
 
     BINDINGS = bindings("app")  # type: ignore[assignment]
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = False  # ours is another
     TITLE = "tdiff watch"
     CSS_PATH = "app.tcss"
 
@@ -111,6 +109,7 @@ class WatchApp(TerminalApp):
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
         self._ask, self._questions = Ask(id="ask"), Questions(self)
+        self._palette = Palette(self._names_of)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -124,6 +123,7 @@ class WatchApp(TerminalApp):
         yield self._aside
         yield self._bottom
         yield self._hints
+        yield self._palette
 
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
@@ -458,13 +458,17 @@ class WatchApp(TerminalApp):
 
     def action_palette(self) -> None:
         """Commands by name."""
-        self.action_command_palette()
+        pane = self.focused_pane() or self._last_pane
+        self._palette.open(pane.where if pane is not None else "")
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette offers what the keys do."""
-        for key in KEYS:
-            keys = shown(self.liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
-            yield SystemCommand(f"{key.does} ({keys})", "", partial(self._perform, key))
+    def _names_of(self, key: Key) -> str:
+        return shown(self.liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
+
+    def on_palette_chosen(self, message: Palette.Chosen) -> None:
+        """Back to the pane, where the command acts."""
+        self.screen.set_focus(self._last_pane if self._last_pane is not None and self._last_pane.display else None)
+        if message.key is not None:
+            self._perform(message.key)
 
     def _perform(self, key: Key) -> None:
         names = {"app": self, "generation": self.generation, "training": self.training, "log": self.log_pane}
