@@ -31,6 +31,12 @@ class Process:
         self.asked.append(request)
         return True
 
+    def halt(self) -> None:
+        self.asked.append("halt")
+
+    def go_on(self) -> None:
+        self.asked.append("go on")
+
     def close(self) -> None:
         self.closed = True
 
@@ -320,3 +326,16 @@ def test_a_process_that_is_to_keep_out_of_the_way_is_started_again_at_once():
     assert len(stage.processes) == 2  # a text is not cut short for the sake of speed
     stage.says(END, now=10.5)
     assert len(stage.processes) == 3 and stage.live.recordings[-1].ended and number
+
+
+def test_halted_its_process_stops_and_the_time_is_not_part_of_the_text():
+    stage = Stage(every=5.0)
+    begun(stage, now=10.0)
+    stage.live.poll(12.0)
+    stage.live.halt(12.0)
+    stage.live.halt(12.0)
+    stage.live.go_on(3600.0)
+    stage.live.go_on(3600.0)
+    assert stage.process.asked[-2:] == ["halt", "go on"]
+    stage.live.poll(3601.0)
+    assert stage.live.seconds == pytest.approx(3.0)

@@ -314,6 +314,19 @@ def test_end_of_a_text_waits_and_says_so():
     play(scene, told(run_lines()))
 
 
+@pytest.mark.parametrize("before", [(), ("question_mark",), ("colon",), ("i",)])
+def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the_view(before):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.pilot.press(*before, "ctrl+z")
+        await stage.pilot.pause()
+        assert "halt" in stage.process.asked
+        await stage.settle()
+        assert stage.process.asked[-1] == "go on"
+
+    play(scene, told(run_lines()))
+
+
 def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():
     async def scene(stage: Stage) -> None:
         await stage.press("[")

@@ -194,6 +194,7 @@ class WatchApp(TerminalApp):
         if not self.screen_stack:  # the timer's last word, when all is over
             return
         now = self._clock()
+        self.company.go_on(now)  # whoever looks is not stopped, or no more
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
             self._arrange()
@@ -450,6 +451,11 @@ class WatchApp(TerminalApp):
     async def action_quit(self) -> None:
         """Leave."""
         self.exit()
+
+    def action_suspend_process(self) -> None:
+        """Stop as in a shell, and the models' processes too: a job that is stopped computes nothing."""
+        self.company.halt(self._clock())
+        super().action_suspend_process()
 
     def action_help(self) -> None:
         """All keys."""

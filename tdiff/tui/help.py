@@ -69,6 +69,7 @@ class Page(ModalScreen[None]):
         Binding("up,k", "scroll(-1)", show=False),
         Binding("pagedown,space", "scroll(10)", show=False),
         Binding("pageup,b", "scroll(-10)", show=False),
+        Binding("ctrl+z", "app.suspend_process", show=False),
     ]
     DEFAULT_CSS = """
     Page { align: center middle; }

@@ -66,6 +66,16 @@ class Company:
         for live in self.lives:
             live.resting = resting
 
+    def halt(self, now: float) -> None:
+        """Stop the processes where they are."""
+        for live in self.lives:
+            live.halt(now)
+
+    def go_on(self, now: float) -> None:
+        """Let those go on that were halted."""
+        for live in self.lives:
+            live.go_on(now)
+
     def close(self) -> None:
         """End the processes."""
         for live in self.lives:

@@ -64,6 +64,14 @@ class Process(Protocol):
         """Ask it something; False where it cannot be asked."""
         ...
 
+    def halt(self) -> None:
+        """Stop it where it is."""
+        ...
+
+    def go_on(self) -> None:
+        """Let it go on from there."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -84,6 +92,12 @@ class _Never:
     def send(self, request: Request) -> bool:
         """Nobody is there."""
         return False
+
+    def halt(self) -> None:
+        """Nothing to stop."""
+
+    def go_on(self) -> None:
+        """Nothing to let go on."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -142,6 +156,7 @@ class Live:
         self.seconds = 0.0
         """Since the running text began, or that the last one took."""
         self._began = 0.0
+        self._halted: float | None = None  # when it was
         self._told_death = False
         self._told_at = 0.0  # when the message came
         self._refused = 0  # refusals of what is asked for now, one after another
@@ -184,6 +199,7 @@ class Live:
             self._process.close()
         self.ready, self._loading, self._running, self._due, self.message = None, False, 0, 0.0, ""
         self._told_death = self.whole = False
+        self._halted = None
         newest = self._newest()
         if newest:
             self.model = newest[0]
@@ -272,6 +288,19 @@ class Live:
         value = round(min(1.0, max(0.0, self.settings.threshold + steps * _THRESHOLD_STEP)), 4)
         self.set_option("threshold", value)
         return value
+
+    def halt(self, now: float) -> None:
+        """Stop the process where it is, since whoever looks stops too."""
+        if self._process is not None and self._halted is None:
+            self._process.halt()
+            self._halted = now
+
+    def go_on(self, now: float) -> None:
+        """Let it go on; what it did not compute in takes no part of a text's seconds."""
+        if self._process is not None and self._halted is not None:
+            self._process.go_on()
+            self._began += max(0.0, now - self._halted)
+            self._halted = None
 
     def close(self) -> None:
         """End the process."""
