@@ -250,7 +250,7 @@ class WatchApp(TerminalApp):
         self._pacer.share = _COURTEOUS if self.company.computes_here else 1.0
         if self.attached.now() and self._pacer.ready():
             for writing in self.writings:
-                writing.describe(now)
+                writing.describe(now, self.stories)
                 writing.pane.tick(now)
         if self._frames_needed:
             self._frames.resume()
@@ -341,7 +341,7 @@ class WatchApp(TerminalApp):
         # What does not fit into the line above takes the place of the hints.
         self._hints.show([more or status.hints(pane.where if pane else "", self.liked.keys, width, ascii=ascii)])
         for writing in self.writings:
-            writing.describe(now)
+            writing.describe(now, self.stories)
 
     def _in_a_line(self, now: float, width: int) -> Line:
         hidden = [writing for writing in self.writings if not writing.pane.display]

@@ -76,6 +76,26 @@ def wrapped(line: Line, width: int) -> tuple[Line, Line]:
     return first, words
 
 
+def fold(line: Line, width: int) -> list[Line]:
+    """All words of a line in rows of `width` cells; those after the first begin where the second run does, or the text.
+
+    A word that is wider than a row is cut there.
+    """
+    if line_width(line) <= width or width <= 0:
+        return [line]
+    text = "".join(run for run, _ in line)
+    indent = len(text) - len(text.lstrip())
+    if len(line) > 1 and indent < (first := cell_len(line[0][0]) + 1) <= width // 2:
+        indent = first
+    indent = min(indent, width // 2)
+    rows: list[Line] = []
+    rest = line
+    while rest:
+        head, rest = wrapped(rest, width if not rows else width - indent)
+        rows.append([(" " * indent, ""), *head] if rows else head)
+    return rows
+
+
 def two_ends(left: Line, right: Line, width: int, fill: str = " ", style: str = "") -> Line:
     """A line of exactly `width` cells: `left`, `fill`, `right`; what does not fit is cut from the left part."""
     right = clip(right, width)
