@@ -8,10 +8,10 @@ import re
 import pytest
 from rich.cells import cell_len
 from stage import NOW, Source, Stage, golden, header, in_utc, play, run_lines, steps, told, train_line  # noqa: F401
-from test_live import END, HEADER
+from test_live import END, HEADER, ready
 
 from tdiff.errors import TdiffError
-from tdiff.requests import Generate
+from tdiff.requests import Begin, Generate
 from tdiff.tui.keys import remapped
 from tdiff.tui.lines import shortened
 
@@ -266,9 +266,10 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
         stage.clock.now = NOW
         await stage.begin(5)
-        before = stage.text()
         there[0] = False
         await stage.settle()
+        before = stage.text()
+        assert "mine ● running at 22:13 " in before  # and not how long ago: it stays there
         stage.watched[0].story.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
         await stage.says(*steps(9)[5:])
         assert stage.text() == before
@@ -325,6 +326,61 @@ def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the
         assert stage.process.asked[-1] == "go on"
 
     play(scene, told(run_lines()))
+
+
+def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_next_text():
+    async def scene(stage: Stage) -> None:
+        def asked() -> list[Generate]:
+            return [request for request in stage.process.asked if isinstance(request, Generate)]
+
+        async def minute() -> None:
+            for _ in range(7):
+                stage.clock.now += 10
+                await stage.settle()
+
+        await stage.begin()
+        await minute()
+        await stage.says(END)
+        assert stage.live.slow and "next text in 22 min · any key: sooner" in stage.text()
+        await minute()
+        assert len(asked()) == 1
+        await stage.press("shift+tab")
+        assert not stage.live.slow and len(asked()) == 2
+
+    play(scene, told(run_lines()))
+
+
+def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
+    there = [True]
+
+    async def scene(stage: Stage) -> None:
+        monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
+        await stage.settle()
+        assert "loading mine" in stage.text()
+        there[0] = False
+        await stage.settle()
+        assert "loading mine" in stage.text()
+        await stage.says(ready())
+        await stage.settle()
+        assert "loading mine" not in stage.text(), stage.text()
+        assert "rests: nobody looks" in stage.text()
+        there[0] = True
+        await stage.settle()
+        request = stage.process.asked[-1]
+        await stage.says(Begin(id=request.id), header(), *steps(3))
+        there[0] = False
+        await stage.settle()
+        await stage.says(*steps(9)[3:], END)
+        await stage.settle()
+        assert "rests: nobody looks" in stage.text() and "step 9" in stage.text()
+        story = stage.watched[0].story
+        ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
+        story.feed([json.dumps(ended)])
+        await stage.settle()
+        assert story.state(stage.clock.now) in stage.rows()[0] and "running" not in stage.rows()[0]
+        assert not [request for request in stage.process.asked[1:] if isinstance(request, Generate)]
+
+    play(scene, told(run_lines()), size=(100, 30))
 
 
 def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():

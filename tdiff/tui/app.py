@@ -54,6 +54,8 @@ _FRAME = 1 / 30
 """Seconds between frames while something moves."""
 _COURTEOUS = 0.03
 """Of a core that drawing may take while the model computes on the CPU: its threads wait for one another."""
+_UNTOUCHED = 60.0
+"""Seconds without a key after which texts of the same weights come seldom."""
 _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
 _LAST_WORDS = 2.0
@@ -88,6 +90,8 @@ class WatchApp(TerminalApp):
         self.liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
+        self._touched = clock()  # when somebody pressed a key, or came back
+        self._left: tuple[str, ...] | None = None  # what a screen at which nobody looks says
         self._undrawn = True  # whether the stories have gone on since they were drawn
         self._news: list[str] = []  # what happened while nobody looked
         self._note, self._noted = "", 0.0
@@ -211,8 +215,11 @@ class WatchApp(TerminalApp):
             self.taken_back = False
             self.draw_anew()
         attached = self._see_whether_attached(now)
+        self.company.slow_down(now - self._touched >= _UNTOUCHED)
         if not attached:
+            self._leave_true(now)
             return
+        self._left = None
         if self.company.started and not self._frames_needed:
             self._frame()
         if self._undrawn:
@@ -227,8 +234,22 @@ class WatchApp(TerminalApp):
         if since is not None:
             if now - since >= AWAY:
                 self._tell_what_happened(since, now)
+            self._touched = now
             self.draw_anew()
         return attached
+
+    def _leave_true(self, now: float) -> None:
+        """Nobody looks, and nothing is drawn but what would be untrue when it stays: who writes, what has ended."""
+        states = tuple(story.state(now) for story in self.stories)
+        said = (*states, *(f"{live.state} {live.resting}" for live in self.company.lives))
+        if said == self._left:
+            return
+        if self._left is not None and self._left[: len(states)] != states:
+            self._draw_training()
+        self._left = said
+        for writing in self.writings:
+            writing.pane.tick(now)
+        self._draw_lines(now, aged=False)
 
     def _tell_what_happened(self, since: float, now: float) -> None:
         lines = [line for story in self.stories for line in story.away(since)]
@@ -329,11 +350,11 @@ class WatchApp(TerminalApp):
         if self.details.display and self.watched:
             self.details.show_story(self.watched[0].story, self.writing.gallery.chosen_sample)
 
-    def _draw_lines(self, now: float) -> None:
-        """The line above, and those below."""
+    def _draw_lines(self, now: float, *, aged: bool = True) -> None:
+        """The line above, with ages or for good, and those below."""
         width, ascii = self._window.width, self.terminal.glyphs == "ascii"
         pane = self.focused_pane()
-        above = status.above(self.watched, self.terminal, now, width)
+        above = status.above(self.watched, self.terminal, now, width, aged=aged)
         self._top.show([above if self._displayed else status.too_small(*self._window, above)])
         told, more = status.below(self._telling(), self.stories, width)
         self._bottom.show([told])
@@ -440,6 +461,8 @@ class WatchApp(TerminalApp):
 
         Textual hands a key to the pane that has the focus, and the pane would answer after the keys that follow.
         """
+        if isinstance(event, events.InputEvent):
+            self._touched = self._clock()
         if isinstance(event, events.Key) and self._questions.opens(event.key):
             return
         await super().on_event(event)

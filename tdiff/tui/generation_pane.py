@@ -370,7 +370,7 @@ def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1
     """
     head = " ◀ 0 "
     tail = f" {steps} ▶ " if ended else f" {cap} … " if cap else " … "
-    here = str(at) if 0 < at and not (ended and at >= steps) else ""
+    here = str(at) if at > 0 and not (ended and at >= steps) else ""
     room = max(0, width - len(head) - len(tail) - len(here) - 1)
     whole = round(room * min(1.0, max(0.0, share)))
     done = min(whole, max(0, round(whole * at / steps))) if steps else 0  # a trace may count backwards

@@ -74,7 +74,8 @@ class Page(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     Page { align: center middle; }
-    Page > VerticalScroll { width: 80; max-width: 100%; scrollbar-size-vertical: 1; max-height: 100%; height: auto; border: round $foreground;
+    Page > VerticalScroll { width: 80; max-width: 100%; max-height: 100%; scrollbar-size-vertical: 1;
+        height: auto; border: round $foreground;
         padding: 0 1; background: $background; }
     Page Lines { height: auto; }
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -31,9 +32,12 @@ _WORDY = 40
 """Columns from which alerts are counted in words."""
 
 
-def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int) -> Line:
-    """The first line: each run with its state and the age of its newest record; the terminal where there is room."""
-    runs = [_run(one, now) for one in watched] or [[("no run", "dim")]]
+def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int, *, aged: bool = True) -> Line:
+    """The first line: each run with its state and the age of its newest record; the terminal where there is room.
+
+    Without ages there is the time of day at which that was so: for a screen that stays as it is.
+    """
+    runs = [_run(one, now, aged) for one in watched] or [[("no run", "dim")]]
     left: Line = [(" ", ""), *(part for run in runs for part in [*run, ("  ", "")])]
     title: Line = [(" tdiff watch ", "bold")]
     remedy: Line = [(f"{terminal.remedy} ", "bold")] if terminal.remedy else []
@@ -57,11 +61,13 @@ def too_small(width: int, height: int, above: Line) -> Line:
     return [(need, "reverse"), *(rest if width >= NARROWEST else [])]
 
 
-def _run(one: Watched, now: float) -> Line:
+def _run(one: Watched, now: float, aged: bool) -> Line:
     story, told = one.story, one.status()
     state = story.state(now)
     when = (story.ended.time if story.ended is not None else 0) or story.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""
+    if not aged:
+        age = f" at {time.strftime('%H:%M', time.localtime(now))}"
     mark, style = _STATES.get(state, ("·", ""))
     line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}", style), (age, style)]
     if told.text:

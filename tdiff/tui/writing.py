@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tdiff.draw.render import Line
+from tdiff.draw.render import Line, duration
 from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.visible import visible_line
@@ -139,11 +139,16 @@ class Writing:
             self.pane.describe("", 0.0)
             return
         due, other = self._company.remaining(live, now), self._company.beside(live)
+        waits = f"next text in {due:.0f} s", f"next {due:.0f} s"
+        if live.resting:
+            waits = "rests: nobody looks", "rests"
+        elif live.slow and due > 0:
+            waits = f"next text in {duration(due)} · any key: sooner", f"next {duration(due)}"
         message, short = {
             "loading": (f"loading {live.model} ...", "loading"),
             "dead": (live.message or "the model's process is gone", "process gone"),
             "generating": (self._behind if self._of_two or not self._behind else f"{self.name} · {self._behind}", ""),
-            "waiting": (f"next text in {due:.0f} s", f"next {due:.0f} s") if due < 1e6 else ("", ""),
+            "waiting": waits if due < 1e6 or live.resting else ("", ""),
         }.get(live.state, ("", ""))
         if other is not None and self._company.waits(live):
             message, short = f"waits for {self._name(other)}", "waits"

@@ -76,6 +76,11 @@ class Company:
         for live in self.lives:
             live.go_on(now)
 
+    def slow_down(self, slow: bool) -> None:
+        """Begin texts of the same weights seldom, or as often as was asked for."""
+        for live in self.lives:
+            live.slow = slow
+
     def close(self) -> None:
         """End the processes."""
         for live in self.lives:
