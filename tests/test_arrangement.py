@@ -3,7 +3,7 @@
 import pytest
 
 from tdiff.tui.absence import Absence
-from tdiff.tui.arrangement import PANES, arrange, chosen
+from tdiff.tui.arrangement import PANES, PANES_OF_TWO, arrange, chosen
 
 BOTH = ["generation", "training"]
 
@@ -18,13 +18,40 @@ BOTH = ["generation", "training"]
         (80, 8, ["training"], False, True, False, True),
         (80, 6, ["training"], False, False, False, False),
         (80, 5, [], False, False, False, False),
-        (39, 24, [], False, False, False, False),
+        (39, 24, ["training"], False, True, True, True),
+        (20, 6, ["training"], False, False, False, False),
+        (19, 24, [], False, False, False, False),
     ],
 )
 def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
     how = arrange(width, height, BOTH, "training", zoomed=False)
     assert how.panes == set(panes) and how.tiny == (not panes)
     assert (how.beside, how.aside, how.bottom, how.hints) == (beside, aside, bottom, hints)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "here", "panes"),
+    [
+        (59, 16, "generation", ["generation", "training"]),
+        (59, 16, "details", ["generation", "details"]),
+        (80, 24, "training", ["generation", "training", "log"]),
+        (80, 24, "details", ["generation", "training", "details"]),
+        (80, 28, "log", PANES),
+        (120, 16, "details", PANES),
+        (120, 15, "details", ["details"]),
+    ],
+)
+def test_as_many_panes_stand_above_one_another_as_have_six_rows_each(width, height, here, panes):
+    assert arrange(width, height, PANES, here, zoomed=False).panes == set(panes)
+
+
+def test_below_two_canvases_too_each_pane_has_six_rows():
+    shown = [*PANES_OF_TWO]
+    assert arrange(99, 30, shown, "generation", False, two=True).panes == {"generation", "second", "training"}
+    assert arrange(99, 30, shown, "log", False, two=True).panes == {"generation", "second", "log"}
+    assert arrange(99, 58, shown, "log", False, two=True).panes == set(shown)
+    assert arrange(120, 22, shown, "log", False, two=True).panes == {"generation", "second", "training", "log"}
+    assert arrange(160, 48, shown, "log", False, two=True).panes == set(shown)
 
 
 def test_one_pane_has_the_screen_where_it_was_asked_for():
@@ -67,7 +94,8 @@ TWO = ["generation", "second", "training"]
         (99, 21, "training", ["training"], False, True),
         (100, 15, "second", ["second"], True, True),
         (60, 15, "log", ["generation"], False, True),
-        (39, 24, "second", [], False, False),
+        (39, 24, "second", ["second"], False, True),
+        (19, 24, "second", [], False, False),
     ],
 )
 def test_what_a_size_shows_of_two_models(width, height, focused, panes, beside, aside):

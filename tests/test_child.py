@@ -253,6 +253,64 @@ def test_closed_it_is_gone_and_no_zombie(how):
     assert child.take() == []
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+BUSY = """
+import subprocess, sys
+helper = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"])
+print('{"kind":"begin","id":%d}' % helper.pid, flush=True)
+for line in sys.stdin:
+    print('{"kind":"refused","text":"%d"}' % len(line), flush=True)
+helper.kill()
+"""
+
+
+def test_halted_it_stops_with_what_it_started_and_goes_on_where_it_was(start):
+    child = start(python(BUSY))
+    [begin] = soon(child.take)
+    child.halt()
+    child.halt()
+    soon(lambda: state(child.pid) == state(begin.id) == "T")
+    assert child.send(Cancel(id=1))
+    time.sleep(0.1)
+    assert not child.take()
+    child.go_on()
+    child.go_on()
+    assert soon(child.take) == [Refused(text=str(len(to_line(Cancel(id=1)))))]
+    assert state(begin.id) != "T"
+
+
+def test_closed_while_it_is_halted_it_ends_by_itself(start):
+    child = start(python("input()"))
+    child.halt()
+    child.close(20.0)
+    assert ended(child) == "closed"
+    soon(lambda: not running(child.pid))
+
+
+def test_what_has_ended_cannot_be_halted(start):
+    child = start(python("pass"))
+    ended(child)
+    child.halt()
+    child.go_on()
+
+
+def test_when_its_owner_is_killed_while_both_are_stopped_it_ends():
+    code = VIEW.replace("time.sleep", "child.halt(); print(flush=True); time.sleep")
+    words = [sys.executable, "-c", code, *python("input()")]
+    view = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    pid = int(view.stdout.readline())
+    view.stdout.readline()
+    os.kill(view.pid, signal.SIGSTOP)
+    soon(lambda: state(pid) == "T")
+    view.kill()
+    view.wait()
+    view.stdout.close()
+    soon(lambda: not running(pid) or state(pid) == "Z")
+
+
 def test_closed_while_its_answers_wait_it_is_gone(start):
     child = start(python('while True: print(\'{"kind":"begin","id":1}\')'))
     soon(lambda: child._size >= module._ROOM)

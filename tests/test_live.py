@@ -31,6 +31,12 @@ class Process:
         self.asked.append(request)
         return True
 
+    def halt(self) -> None:
+        self.asked.append("halt")
+
+    def go_on(self) -> None:
+        self.asked.append("go on")
+
     def close(self) -> None:
         self.closed = True
 
@@ -320,3 +326,55 @@ def test_a_process_that_is_to_keep_out_of_the_way_is_started_again_at_once():
     assert len(stage.processes) == 2  # a text is not cut short for the sake of speed
     stage.says(END, now=10.5)
     assert len(stage.processes) == 3 and stage.live.recordings[-1].ended and number
+
+
+def test_halted_its_process_stops_and_the_time_is_not_part_of_the_text():
+    stage = Stage(every=5.0)
+    begun(stage, now=10.0)
+    stage.live.poll(12.0)
+    stage.live.halt(12.0)
+    stage.live.halt(12.0)
+    stage.live.go_on(3600.0)
+    stage.live.go_on(3600.0)
+    assert stage.process.asked[-2:] == ["halt", "go on"]
+    stage.live.poll(3601.0)
+    assert stage.live.seconds == pytest.approx(3.0)
+
+
+def test_slowed_down_the_same_weights_write_a_twentieth_of_the_time_and_newer_ones_at_once():
+    weights = ["mine", 1.0]
+    stage = Stage(every=5.0, newest=lambda: (weights[0], weights[1]))
+    begun(stage, now=100.0)
+    stage.says(END, now=110.0)
+    assert stage.live.remaining(110.0) == 5.0
+    stage.live.slow = True
+    assert stage.live.remaining(110.0) == 190.0
+    asked = len(stage.process.asked)
+    stage.live.poll(299.0)
+    assert len(stage.process.asked) == asked
+    stage.live.poll(300.0)
+    assert isinstance(stage.process.asked[-1], Generate) and len(stage.process.asked) == asked + 1
+    stage.says(Begin(id=stage.process.asked[-1].id), HEADER, STEP, now=300.0)
+    stage.says(END, now=310.0)
+    weights[1] = 2.0
+    stage.live.poll(314.0)
+    assert isinstance(stage.process.asked[-1], Generate)
+    stage.live.poll(315.0)
+    assert stage.process.asked[-1] == Load(model="mine")
+
+
+def test_whoever_comes_back_while_it_is_slow_has_the_next_text_at_once():
+    stage = Stage(every=5.0)
+    begun(stage, now=100.0)
+    stage.says(END, now=110.0)
+    stage.live.slow = True
+    stage.live.poll(150.0)
+    asked = len(stage.process.asked)
+    stage.live.slow = False
+    stage.live.poll(150.0)
+    assert len(stage.process.asked) == asked + 1
+    stage.says(Begin(id=stage.process.asked[-1].id), HEADER, STEP, now=150.0)
+    stage.live.slow = True
+    stage.live.new_text()
+    stage.live.poll(151.0)
+    assert isinstance(stage.process.asked[-1], Generate)

@@ -8,11 +8,12 @@ import re
 import pytest
 from rich.cells import cell_len
 from stage import NOW, Source, Stage, golden, header, in_utc, play, run_lines, steps, told, train_line  # noqa: F401
-from test_live import END, HEADER
+from test_live import END, HEADER, ready
 
 from tdiff.errors import TdiffError
-from tdiff.requests import Generate
+from tdiff.requests import Begin, Generate
 from tdiff.tui.keys import remapped
+from tdiff.tui.lines import shortened
 
 # What stands there
 
@@ -88,6 +89,67 @@ def test_no_size_is_too_small_or_too_large(size):
         assert len(stage.rows()) == size[1]
 
     play(scene, told(run_lines()), size=size)
+
+
+@pytest.mark.parametrize("pane", ["generation", "training"])
+@pytest.mark.parametrize("size", [(20, 6), (20, 30), (39, 24)])
+def test_a_narrow_window_shows_one_pane_whole(size, pane):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        if pane == "training":
+            await stage.press("tab")
+        [panes] = [[row for row in stage.rows() if row.startswith("╭") and row.endswith("╮")]]
+        assert len(panes) == 1 and stage.app.focused.id == pane
+        assert ("▶ live" in panes[0]) is (pane == "generation")
+        assert sum(row.startswith("╰") and row.endswith("╯") for row in stage.rows()) == 1
+
+    play(scene, told(run_lines()), size=size)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((19, 24), "needs 20x6"),
+        ((80, 5), "tdiff needs 6 rows  tdiff watch  mine ● running"),
+        ((20, 5), "tdiff needs 6 rows"),
+        ((8, 3), "20x6"),
+    ],
+)
+def test_a_window_with_no_room_for_a_pane_says_what_is_needed(size, words):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        assert stage.rows()[0].strip().startswith(words)
+        assert not "".join(stage.rows()[1:]).strip()
+
+    play(scene, told(run_lines()), size=size)
+
+
+def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        for key, name in (("3", "log"), ("4", "details"), ("2", "training"), ("1", "generation")):
+            await stage.press(key)
+            assert {
+                pane for pane in ("generation", "training", "log", "details") if stage.app.query_one(f"#{pane}").display
+            } == {name}
+            assert stage.app.focused.id == name
+        await stage.press("4", "4")
+        assert stage.app.focused.id != "details" and not stage.app.details.display
+
+    play(scene, told(run_lines()), size=(60, 15))
+
+
+def test_panes_are_never_stacked_with_less_than_six_rows_each():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        for height in (16, 22, 30):
+            await stage.pilot.resize_terminal(59, height)
+            await stage.press("3", "4")
+            panes = [pane for pane in stage.app.query("Pane") if pane.display]
+            assert len(panes) >= 2 and min(pane.size.height for pane in panes) >= 6, (height, panes)
+            await stage.press("3", "4")
+
+    play(scene, told(run_lines()), size=(59, 16))
 
 
 def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
@@ -202,9 +264,10 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
         stage.clock.now = NOW
         await stage.begin(5)
-        before = stage.text()
         there[0] = False
         await stage.settle()
+        before = stage.text()
+        assert "mine ● running at 22:13 " in before  # and not how long ago: it stays there
         stage.watched[0].story.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
         await stage.says(*steps(9)[5:])
         assert stage.text() == before
@@ -248,6 +311,74 @@ def test_end_of_a_text_waits_and_says_so():
         assert sum(isinstance(request, Generate) for request in stage.process.asked) == 2
 
     play(scene, told(run_lines()))
+
+
+@pytest.mark.parametrize("before", [(), ("question_mark",), ("colon",), ("i",)])
+def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the_view(before):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.pilot.press(*before, "ctrl+z")
+        await stage.pilot.pause()
+        assert "halt" in stage.process.asked
+        await stage.settle()
+        assert stage.process.asked[-1] == "go on"
+
+    play(scene, told(run_lines()))
+
+
+def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_next_text():
+    async def scene(stage: Stage) -> None:
+        def asked() -> list[Generate]:
+            return [request for request in stage.process.asked if isinstance(request, Generate)]
+
+        async def minute() -> None:
+            for _ in range(7):
+                stage.clock.now += 10
+                await stage.settle()
+
+        await stage.begin()
+        await minute()
+        await stage.says(END)
+        assert stage.live.slow and "next text in 22 min · any key: sooner" in stage.text()
+        await minute()
+        assert len(asked()) == 1
+        await stage.press("shift+tab")
+        assert not stage.live.slow and len(asked()) == 2
+
+    play(scene, told(run_lines()))
+
+
+def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
+    there = [True]
+
+    async def scene(stage: Stage) -> None:
+        monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
+        await stage.settle()
+        assert "loading mine" in stage.text()
+        there[0] = False
+        await stage.settle()
+        assert "loading mine" in stage.text()
+        await stage.says(ready())
+        await stage.settle()
+        assert "loading mine" not in stage.text(), stage.text()
+        assert "rests: nobody looks" in stage.text()
+        there[0] = True
+        await stage.settle()
+        request = stage.process.asked[-1]
+        await stage.says(Begin(id=request.id), header(), *steps(3))
+        there[0] = False
+        await stage.settle()
+        await stage.says(*steps(9)[3:], END)
+        await stage.settle()
+        assert "rests: nobody looks" in stage.text() and "step 9" in stage.text()
+        story = stage.watched[0].story
+        ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
+        story.feed([json.dumps(ended)])
+        await stage.settle()
+        assert story.state(stage.clock.now) in stage.rows()[0] and "running" not in stage.rows()[0]
+        assert not [request for request in stage.process.asked[1:] if isinstance(request, Generate)]
+
+    play(scene, told(run_lines()), size=(100, 30))
 
 
 def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():
@@ -303,7 +434,7 @@ def test_numbers_beyond_counting_are_no_records():
 
 def test_a_pane_that_comes_back_is_as_things_are_now():
     async def scene(stage: Stage) -> None:
-        await stage.press("z", "3", "tab", "tab")
+        await stage.press("z", "3")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
     play(scene, told(run_lines()), model=False)
@@ -338,3 +469,10 @@ def test_two_traces_of_one_name_are_two_texts():
         assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
 
     play(scene, one, other, model=False)
+
+
+def test_a_text_in_a_frame_gives_way_part_by_part():
+    line = [("step 9", "bold"), (" · 37% · 61 left", "")]
+    widths = [30, 22, 21, 12, 11, 6, 4]
+    texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
+    assert texts == ["step 9 · 37% · 61 left"] * 2 + ["step 9 · 37%"] * 2 + ["step 9"] * 2 + ["step"]

@@ -7,13 +7,11 @@ nothing itself, and it draws nothing while nobody looks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from textual import events
-from textual.app import ComposeResult, SystemCommand
+from textual.app import ComposeResult
 from textual.geometry import Size
-from textual.screen import Screen
 
 from tdiff.draw.attached import Attached
 from tdiff.draw.render import Line, duration
@@ -25,11 +23,12 @@ from tdiff.tui.ask import Ask
 from tdiff.tui.details_pane import DetailsPane, alert_lines
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.tui.help import Page, help_lines
-from tdiff.tui.keys import KEYS, Key, bindings, shown
+from tdiff.tui.keys import Key, bindings, shown
 from tdiff.tui.lines import Lines
 from tdiff.tui.log_pane import LogPane
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.painting import TerminalApp
+from tdiff.tui.palette import Palette
 from tdiff.tui.pane import Pane
 from tdiff.tui.panes import Panes
 from tdiff.tui.questions import RESTART, Questions
@@ -50,6 +49,8 @@ _FRAME = 1 / 30
 """Seconds between frames while something moves."""
 _COURTEOUS = 0.03
 """Of a core that drawing may take while the model computes on the CPU: its threads wait for one another."""
+_UNTOUCHED = 60.0
+"""Seconds without a key after which texts of the same weights come seldom."""
 _NOTED = 8.0
 """Seconds for which a word of ours stands below."""
 
@@ -58,8 +59,7 @@ class WatchApp(TerminalApp):
     """The view."""
 
     BINDINGS = bindings("app")  # type: ignore[assignment]
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = False  # ours is another
     TITLE = "tdiff watch"
     CSS_PATH = "app.tcss"
 
@@ -83,6 +83,8 @@ class WatchApp(TerminalApp):
         self.liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
+        self._touched = clock()  # when somebody pressed a key, or came back
+        self._left: tuple[str, ...] | None = None  # what a screen at which nobody looks says
         self._undrawn = True  # whether the stories have gone on since they were drawn
         self._news: list[str] = []  # what happened while nobody looked
         self._note, self._noted = "", 0.0
@@ -104,6 +106,7 @@ class WatchApp(TerminalApp):
         self._top, self._bottom, self._hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self._aside = Lines(id="aside")
         self._ask, self._questions = Ask(id="ask"), Questions(self)
+        self._palette = Palette(self._names_of)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -117,6 +120,7 @@ class WatchApp(TerminalApp):
         yield self._aside
         yield self._bottom
         yield self._hints
+        yield self._palette
 
     def on_mount(self) -> None:
         """Show at once what there is; the model's process comes after."""
@@ -181,6 +185,7 @@ class WatchApp(TerminalApp):
         if not self.screen_stack:  # the timer's last word, when all is over
             return
         now = self._clock()
+        self.company.go_on(now)  # whoever looks is not stopped, or no more
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
             self._arrange()
@@ -194,8 +199,11 @@ class WatchApp(TerminalApp):
                 first.show_entry(first.gallery.entries[-1].label, self.traces.newest, True)
             self._arrange()
         attached = self._see_whether_attached(now)
+        self.company.slow_down(now - self._touched >= _UNTOUCHED)
         if not attached:
+            self._leave_true(now)
             return
+        self._left = None
         if self.company.started and not self._frames_needed:
             self._frame()
         if self._undrawn:
@@ -210,8 +218,22 @@ class WatchApp(TerminalApp):
         if since is not None:
             if now - since >= AWAY:
                 self._tell_what_happened(since, now)
+            self._touched = now
             self.draw_anew()
         return attached
+
+    def _leave_true(self, now: float) -> None:
+        """Nobody looks, and nothing is drawn but what would be untrue when it stays: who writes, what has ended."""
+        states = tuple(story.state(now) for story in self.stories)
+        said = (*states, *(f"{live.state} {live.resting}" for live in self.company.lives))
+        if said == self._left:
+            return
+        if self._left is not None and self._left[: len(states)] != states:
+            self._draw_training()
+        self._left = said
+        for writing in self.writings:
+            writing.pane.tick(now)
+        self._draw_lines(now, aged=False)
 
     def _tell_what_happened(self, since: float, now: float) -> None:
         lines = [line for story in self.stories for line in story.away(since)]
@@ -233,7 +255,7 @@ class WatchApp(TerminalApp):
         self._pacer.share = _COURTEOUS if self.company.computes_here else 1.0
         if self.attached.now() and self._pacer.ready():
             for writing in self.writings:
-                writing.describe(now)
+                writing.describe(now, self.stories)
                 writing.pane.tick(now)
         if self._frames_needed:
             self._frames.resume()
@@ -312,18 +334,19 @@ class WatchApp(TerminalApp):
         if self.details.display and self.watched:
             self.details.show_story(self.watched[0].story, self.writing.gallery.chosen_sample)
 
-    def _draw_lines(self, now: float) -> None:
-        """The line above, and those below."""
+    def _draw_lines(self, now: float, *, aged: bool = True) -> None:
+        """The line above, with ages or for good, and those below."""
         width, ascii = self._window.width, self.terminal.glyphs == "ascii"
         pane = self.focused_pane()
-        self._top.show([status.above(self.watched, self.terminal, now, width)])
+        above = status.above(self.watched, self.terminal, now, width, aged=aged)
+        self._top.show([above if self._displayed else status.too_small(*self._window, above)])
         told, more = status.below(self._telling(), self.stories, width)
         self._bottom.show([told])
         self._aside.show([self._in_a_line(now, width)])
         # What does not fit into the line above takes the place of the hints.
         self._hints.show([more or status.hints(pane.where if pane else "", self.liked.keys, width, ascii=ascii)])
         for writing in self.writings:
-            writing.describe(now)
+            writing.describe(now, self.stories)
 
     def _in_a_line(self, now: float, width: int) -> Line:
         hidden = [writing for writing in self.writings if not writing.pane.display]
@@ -401,12 +424,16 @@ class WatchApp(TerminalApp):
         return chosen(*self._window, self._wanted, self._only_traces, two=two, watched=watched)
 
     def _toggle(self, name: str) -> None:
-        shown = self._shown()
-        # The last one stays.
-        self._wanted[name] = name not in shown or not set(shown) - {name, *(CANVASES if name in CANVASES else ())}
+        """Hide a pane that stands on the screen, unless it is the last one; bring one that does not."""
+        before = set(self._shown())
+        of_it = set(CANVASES) if name in CANVASES else {name}
+        bring = self._displayed.isdisjoint(of_it) or not before - of_it
+        self._wanted[name] = bring
         self._arrange()
         focused = self.focused_pane()
-        if focused is None or not focused.display:
+        if bring and self._displayed.isdisjoint(of_it):  # no room beside the others
+            self._focus_on(name)
+        elif focused is None or not focused.display:
             self._step_focus(1)
         self._draw_training()
         self._draw_lines(self._clock())
@@ -418,6 +445,8 @@ class WatchApp(TerminalApp):
 
         Textual hands a key to the pane that has the focus, and the pane would answer after the keys that follow.
         """
+        if isinstance(event, events.InputEvent):
+            self._touched = self._clock()
         if isinstance(event, events.Key) and self._questions.opens(event.key):
             return
         await super().on_event(event)
@@ -430,6 +459,11 @@ class WatchApp(TerminalApp):
         """Leave."""
         self.exit()
 
+    def action_suspend_process(self) -> None:
+        """Stop as in a shell, and the models' processes too: a job that is stopped computes nothing."""
+        self.company.halt(self._clock())
+        super().action_suspend_process()
+
     def action_help(self) -> None:
         """All keys."""
         ascii = self.terminal.glyphs == "ascii"
@@ -437,13 +471,17 @@ class WatchApp(TerminalApp):
 
     def action_palette(self) -> None:
         """Commands by name."""
-        self.action_command_palette()
+        pane = self.focused_pane() or self._last_pane
+        self._palette.open(pane.where if pane is not None else "")
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette offers what the keys do."""
-        for key in KEYS:
-            keys = shown(self.liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
-            yield SystemCommand(f"{key.does} ({keys})", "", partial(self._perform, key))
+    def _names_of(self, key: Key) -> str:
+        return shown(self.liked.keys.get(key.id, key.keys), ascii=self.terminal.glyphs == "ascii")
+
+    def on_palette_chosen(self, message: Palette.Chosen) -> None:
+        """Back to the pane, where the command acts."""
+        self.screen.set_focus(self._last_pane if self._last_pane is not None and self._last_pane.display else None)
+        if message.key is not None:
+            self._perform(message.key)
 
     def _perform(self, key: Key) -> None:
         names = {"app": self, "generation": self.generation, "training": self.training, "log": self.log_pane}
@@ -462,8 +500,10 @@ class WatchApp(TerminalApp):
         names = self._shown()
         focused = self.focused_pane()
         here = names.index(str(focused.id)) if focused is not None and focused.id in names else -ways
-        target = self._panes.reveal(names[(here + ways) % len(names)])
-        self.screen.set_focus(target)
+        self._focus_on(names[(here + ways) % len(names)])
+
+    def _focus_on(self, name: str) -> None:
+        self.screen.set_focus(self._panes.reveal(name))
         self._arrange()
 
     def action_zoom(self) -> None:

@@ -16,7 +16,7 @@ from tdiff.errors import TdiffError
 class Ask(Input):
     """A line of text that is asked for, in place of the panes' keys. It is shown only while something is asked."""
 
-    BINDINGS = [Binding("escape,ctrl+g", "leave", "leave it as it was", show=False)]  # noqa: RUF012
+    BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "leave it as it was", show=False)]  # noqa: RUF012
 
     class Refused(Message):
         """The answer cannot be taken, and why."""

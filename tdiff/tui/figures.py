@@ -14,7 +14,7 @@ Figure = tuple[str, str]
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number as short as it can be read: 2.284, 91, 2.7e-04, 87.4k, 12.3M."""
+    """A number of so many digits, zeros at its end too: 2.284, 3.000, 91.00, 2.7e-04, 87.4k, 12.3M."""
     if value is None or not math.isfinite(value):
         return "n/a"
     size = abs(value)
@@ -26,7 +26,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:,.0f}"
     if size and size < 1e-3:
         return f"{value:.1e}"
-    return f"{value:.{digits}g}"
+    return f"{value:#.{digits}g}".removesuffix(".")
 
 
 def figures(story: Story, smoothing: float) -> list[Figure]:
@@ -39,14 +39,15 @@ def figures(story: Story, smoothing: float) -> list[Figure]:
 
     train, held = story.metrics.get("train/loss"), story.metrics.get("eval/loss")
     if train is not None and train.last:
-        smooth = train.smoothed(smoothing)
-        told.append(("train", number(smooth[-1] if len(smooth) else train.last[1])))
+        told.append(("train", number(train.last[1])))
+        if smoothing and len(smooth := train.smoothed(smoothing)):
+            told.append((average(smoothing), number(smooth[-1])))
     if held is not None and held.last:
         told.append(("val", number(held.last[1])))
     judged = held if held is not None else train
     best = judged.best if judged is not None else None
     if best:
-        told.append(("best", f"{number(best[0])} @{best[1]:,.0f}"))
+        told.append(("best val" if judged is held else "best", f"{number(best[0])} @{best[1]:,.0f}"))
     for label, name in (("grad", "train/grad_norm"), ("lr", "train/lr")):
         if (value := last(name)) is not None:
             told.append((label, number(value, 3)))
@@ -61,6 +62,11 @@ def figures(story: Story, smoothing: float) -> list[Figure]:
     if (power := last("gpu/power")) is not None:
         told.append(("", f"{power:.0f}W"))
     return told
+
+
+def average(smoothing: float) -> str:
+    """What the curve's average is called: EMA .6."""
+    return f"EMA {smoothing:g}".replace("0.", ".")
 
 
 def progress(story: Story, now: float) -> str:

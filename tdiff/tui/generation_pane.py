@@ -200,7 +200,12 @@ class GenerationPane(Pane):
 
     def _steps_line(self, recording: Recording, width: int) -> Line:
         at, steps = recording.index(self.at), recording.index(recording.steps)
-        return scrub_line(at, steps, recording.ended is not None, width)
+        if recording.ended is not None:
+            return scrub_line(at, steps, True, width)
+        cap = recording.header.steps
+        # Where nobody knows how many steps there will be, the places that are left tell how far it is.
+        share = steps / cap if cap > 0 else recording.canvas(recording.steps).revealed
+        return scrub_line(at, steps, False, width, share=share, cap=max(0, cap))
 
     def _title_of_two(self, state: str, mark: str) -> Line:
         """The model, or what is shown in its place; and a word for what is no text of now."""
@@ -358,10 +363,16 @@ def _rule(header: TraceHeader) -> str:
     return visible_line(header.decoder)
 
 
-def scrub_line(at: int, steps: int, ended: bool, width: int) -> Line:
-    """Where the shown step is among all: ◀ 0 ━━━╸37┄┄┄ 64 ▶."""
-    head, tail = " ◀ 0 ", f" {steps}{' ▶' if ended else ' …'} "
-    here = str(at) if 0 < at < steps else ""
+def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1.0, cap: int = 0) -> Line:
+    """Where the shown step is among all: ◀ 0 ━━━╸37───┄┄┄ 64 …: thick up to it, thin where others follow.
+
+    The `steps` so far are that `share` of all, of which there are `cap` at most where that is known.
+    """
+    head = " ◀ 0 "
+    tail = f" {steps} ▶ " if ended else f" {cap} … " if cap else " … "
+    here = str(at) if at > 0 and not (ended and at >= steps) else ""
     room = max(0, width - len(head) - len(tail) - len(here) - 1)
-    done = min(room, max(0, round(room * at / steps))) if steps else 0  # a trace may count backwards
-    return [(head, "dim"), ("━" * done + "╸", ""), (here, "bold"), ("┄" * (room - done), "dim"), (tail, "dim")]
+    whole = round(room * min(1.0, max(0.0, share)))
+    done = min(whole, max(0, round(whole * at / steps))) if steps else 0  # a trace may count backwards
+    line: Line = [(head, "dim"), ("━" * done + "╸", ""), (here, "bold"), ("─" * (whole - done), "dim")]
+    return [*line, ("┄" * (room - whole), "dim"), (tail, "dim")]

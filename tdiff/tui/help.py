@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -11,10 +12,10 @@ from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
 from tdiff.tui.keys import KEYS, Where, shown
-from tdiff.tui.lines import Lines, line_width
+from tdiff.tui.lines import Lines, fold, line_width
 
-_WIDTH = 76
-"""Cells within the page's box at 80 columns."""
+_WIDTH = 75
+"""Cells within the page's box at 80 columns, beside its scroll bar."""
 _TITLES: dict[Where, str] = {
     "app": "Everywhere",
     "generation": "Generation (tab takes you there)",
@@ -69,10 +70,12 @@ class Page(ModalScreen[None]):
         Binding("up,k", "scroll(-1)", show=False),
         Binding("pagedown,space", "scroll(10)", show=False),
         Binding("pageup,b", "scroll(-10)", show=False),
+        Binding("ctrl+z", "app.suspend_process", show=False),
     ]
     DEFAULT_CSS = """
     Page { align: center middle; }
-    Page > VerticalScroll { width: 84; max-width: 100%; max-height: 100%; height: auto; border: round $foreground;
+    Page > VerticalScroll { width: 80; max-width: 100%; max-height: 100%; scrollbar-size-vertical: 1;
+        height: auto; border: round $foreground;
         padding: 0 1; background: $background; }
     Page Lines { height: auto; }
     """
@@ -80,13 +83,24 @@ class Page(ModalScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._title = ""
+        self._lines: Sequence[Line] = ()
         self._page = Lines(id="page")
 
     def turn_to(self, title: str, lines: Sequence[Line]) -> None:
         """What is shown from now on."""
-        self._title = title
-        self._page.styles.height = len(lines)
-        self._page.show(lines)
+        self._title, self._lines = title, lines
+        self._lay(self.app.size.width)
+
+    def _lay(self, window: int) -> None:
+        """No line is cut off: what does not fit into a row goes on in the next."""
+        width = max(1, min(_WIDTH, window - 5))
+        rows = [row for line in self._lines for row in fold(line, width)]
+        self._page.styles.height = len(rows)
+        self._page.show(rows)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another width has other rows."""
+        self._lay(event.size.width)
 
     def compose(self) -> ComposeResult:
         """The page in a box that scrolls."""

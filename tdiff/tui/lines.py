@@ -47,6 +47,21 @@ def clip(line: Line, width: int) -> Line:
     return kept
 
 
+def shortened(line: Line, width: int) -> Line:
+    """As many of the parts that stand between middle dots as fit into `width` cells; the first one clipped, else."""
+    if line_width(line) <= width:
+        return line
+    text = "".join(run for run, _ in line)
+    ends = [match.start() for match in re.finditer(" · ", text)]
+    fitting = [size for end in ends if (size := cell_len(text[:end])) <= width]
+    return clip(line, fitting[-1] if fitting else width)
+
+
+def first_part(line: Line) -> int:
+    """Cells of what stands before the first middle dot."""
+    return cell_len("".join(run for run, _ in line).partition(" · ")[0])
+
+
 def wrapped(line: Line, width: int) -> tuple[Line, Line]:
     """The words of a line that fit into `width` cells, and those that do not."""
     if line_width(line) <= width:
@@ -59,6 +74,26 @@ def wrapped(line: Line, width: int) -> tuple[Line, Line]:
         return clip(line, width), []
     words[0] = words[0][0].lstrip(), words[0][1]
     return first, words
+
+
+def fold(line: Line, width: int) -> list[Line]:
+    """All words of a line in rows of `width` cells; those after the first begin where the second run does, or the text.
+
+    A word that is wider than a row is cut there.
+    """
+    if line_width(line) <= width or width <= 0:
+        return [line]
+    text = "".join(run for run, _ in line)
+    indent = len(text) - len(text.lstrip())
+    if len(line) > 1 and indent < (first := cell_len(line[0][0]) + 1) <= width // 2:
+        indent = first
+    indent = min(indent, width // 2)
+    rows: list[Line] = []
+    rest = line
+    while rest:
+        head, rest = wrapped(rest, width if not rows else width - indent)
+        rows.append([(" " * indent, ""), *head] if rows else head)
+    return rows
 
 
 def two_ends(left: Line, right: Line, width: int, fill: str = " ", style: str = "") -> Line:

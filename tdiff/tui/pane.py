@@ -7,7 +7,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from tdiff.draw.render import Line
-from tdiff.tui.lines import Lines, clip, line_width, two_ends
+from tdiff.tui.lines import Lines, first_part, line_width, shortened, two_ends
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
 
@@ -29,10 +29,12 @@ class Edge(Lines):
         self._left, self._right, self._style = left, right, style
         width = self.size.width
         inner = max(0, width - 4)
-        left = [(" ", style), *left, (" ", style)] if left else []
+        # Both begin with what matters most: the right text gives way as far as the first part of the left one needs.
+        own = min(first_part(left) + 2, inner // 2) if left else 0
+        right = shortened(right, max(0, inner - own - 2))
         right = [(" ", style), *right, (" ", style)] if right else []
-        right = clip(right, inner)
-        left = clip(left, inner - line_width(right) - 1)
+        left = shortened(left, max(0, inner - line_width(right) - 2))
+        left = [(" ", style), *left, (" ", style)] if left else []
         middle = two_ends(left, right, inner, "─", style)
         self.show([[(self._corners[0], style), *middle, (self._corners[1], style)]] if width >= 4 else [])
 

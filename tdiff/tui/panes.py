@@ -55,7 +55,10 @@ class Panes(Container):
         for name in PANES_OF_TWO if self.two else PANES:
             self.pane(name).display = name in how.panes
         for side, names in (SIDES_OF_TWO if self.two else SIDES).items():
-            self.query_one(f"#{side}").display = not how.panes.isdisjoint(names)
+            count = len(how.panes.intersection(names))
+            self.query_one(f"#{side}").display = count > 0
+            if not self.two:  # of panes above one another, each has as many rows as another
+                self.query_one(f"#{side}").styles.height = "1fr" if how.beside else f"{max(1, count)}fr"
         across = "horizontal" if how.beside else "vertical"
         if self.two:
             self.query_one("#more").display = not how.panes.isdisjoint(("log", "details"))

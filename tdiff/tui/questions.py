@@ -26,6 +26,7 @@ class Questions:
             "prompt": self.prompt,
             "filter": self.metric,
             "find": self.find,
+            "palette": app.action_palette,
         }
 
     def opens(self, pressed: str) -> bool:
@@ -34,7 +35,7 @@ class Questions:
         if pane is None or self._app.screen is not pane.screen:
             return False
         for key in KEYS:
-            asked = key.id in self._by_key and key.where == pane.where
+            asked = key.id in self._by_key and key.where in (pane.where, "app")
             if asked and pressed in names_of(self._app.liked.keys.get(key.id, key.keys)):
                 self._app.on_key()
                 self._by_key[key.id]()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
+from tdiff.tui.arrangement import LOWEST, NARROWEST
 from tdiff.tui.details_pane import alert_lines
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.keys import KEYS, Key, shown
@@ -26,9 +28,16 @@ _STATES = {
 }
 
 
-def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int) -> Line:
-    """The first line: each run with its state and the age of its newest record; the terminal where there is room."""
-    runs = [_run(one, now) for one in watched] or [[("no run", "dim")]]
+_WORDY = 40
+"""Columns from which alerts are counted in words."""
+
+
+def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int, *, aged: bool = True) -> Line:
+    """The first line: each run with its state and the age of its newest record; the terminal where there is room.
+
+    Without ages there is the time of day at which that was so: for a screen that stays as it is.
+    """
+    runs = [_run(one, now, aged) for one in watched] or [[("no run", "dim")]]
     left: Line = [(" ", ""), *(part for run in runs for part in [*run, ("  ", "")])]
     title: Line = [(" tdiff watch ", "bold")]
     remedy: Line = [(f"{terminal.remedy} ", "bold")] if terminal.remedy else []
@@ -42,11 +51,23 @@ def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int
     return two_ends(left, [], width)
 
 
-def _run(one: Watched, now: float) -> Line:
+def too_small(width: int, height: int, above: Line) -> Line:
+    """What a window lacks that has no room for a pane, and the first line of others behind it where there is room."""
+    lacking = [f"{NARROWEST} columns"] * (width < NARROWEST) + [f"{LOWEST} rows"] * (height < LOWEST)
+    size = f"{NARROWEST}x{LOWEST}"
+    words = (f" tdiff needs {' and '.join(lacking)} ", f"needs {size}", size)
+    need = next((one for one in words if len(one) <= width), size)
+    rest = clip(above, width - len(need))
+    return [(need, "reverse"), *(rest if width >= NARROWEST else [])]
+
+
+def _run(one: Watched, now: float, aged: bool) -> Line:
     story, told = one.story, one.status()
     state = story.state(now)
     when = (story.ended.time if story.ended is not None else 0) or story.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""
+    if not aged:
+        age = f" at {time.strftime('%H:%M', time.localtime(now))}"
     mark, style = _STATES.get(state, ("·", ""))
     line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}", style), (age, style)]
     if told.text:
@@ -71,7 +92,8 @@ def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]
     """
     notices = [notice for story in stories for notice in story.alerts]
     count = sum(notice.what != "ended" for notice in notices)
-    right: Line = [(f" [!] {count} alert{'s' if count != 1 else ''} ", "bold")] if count else []
+    words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WORDY else f" [!] {count} "
+    right: Line = [(words, "bold")] if count else []
     if not told and notices:
 
         def weight(story: Story) -> tuple[int, float]:

@@ -15,9 +15,9 @@ from tdiff.draw.chart import Curve, View
 from tdiff.draw.palettes import Look
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
-from tdiff.tui.figures import figures, flow, number, progress
+from tdiff.tui.figures import average, figures, flow, number, progress
 from tdiff.tui.keys import bindings
-from tdiff.tui.lines import Lines
+from tdiff.tui.lines import Lines, fold
 from tdiff.tui.pane import Pane
 from tdiff.watch.story import Story
 
@@ -41,13 +41,12 @@ _STYLES = {
     "16": (("color(3)", "color(11)"), ("color(6)", "color(14)"), ("color(5)", "color(13)"), ("color(2)", "color(10)")),
 }
 """Of each run: its training curve, and the held-out one."""
-_NOTHING_YET = (
-    "No run here yet. In another window:",
-    "",
-    "  tdiff train --run mine        a run on Tiny Shakespeare",
-    "  tdiff watch                   looks for the newest run here",
-    "  tdiff watch train.log         any log with a loss in it",
-    "  tdiff watch ssh://host/path   one on another machine",
+_NOTHING_YET = "No run here yet. In another window:"
+_TO_TYPE = (
+    ("tdiff train --run mine", "a run on Tiny Shakespeare"),
+    ("tdiff watch", "looks for the newest run here"),
+    ("tdiff watch train.log", "any log with a loss in it"),
+    ("tdiff watch ssh://host/path", "one on another machine"),
 )
 _FOLLOWING = View(smoothing=0.6)
 _AXES: tuple[Axis, ...] = ("step", "time", "tokens")
@@ -186,9 +185,7 @@ class TrainingPane(Pane):
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            hint: list[Line] = [[(f" {text}", "")] for text in _NOTHING_YET]
-            if self._stories:
-                hint = [[(" waiting for the first record ...", "dim")]]
+            hint = [[(" waiting for the first record ...", "dim")]] if self._stories else _what_to_type(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
         look = self._look
@@ -202,7 +199,7 @@ class TrainingPane(Pane):
             return
         story = self._stories[0]
         title = self._metric if len(self._stories) == 1 else f"{self._metric} · {len(self._stories)} runs"
-        smooth = f"EMA {view.smoothing:g}".replace("0.", ".") if view.smoothing else "raw"
+        smooth = average(view.smoothing) if view.smoothing else "raw"
         axes = ("log" if view.log_y else "lin") + (" · log x" if view.log_x else "")
         zoomed = " · zoomed" if view.x0 is not None or view.x1 is not None else ""
         self.frame(
@@ -384,3 +381,13 @@ class TrainingPane(Pane):
     def action_previous_metric(self) -> None:
         """The metric before."""
         self._next_metric(-1)
+
+
+def _what_to_type(width: int, height: int) -> list[Line]:
+    """Where nothing is watched: commands, and what each does, beside or below it as there is room."""
+    beside = [f"   {command:<30}{does}" for command, does in _TO_TYPE]
+    below = [line for command, does in _TO_TYPE for line in (f"   {command}", f"     {does}")]
+    commands = beside if max(map(len, beside)) <= width else below
+    if commands is below and len(below) + 2 > height:
+        commands = below[::2]
+    return [*fold([(f" {_NOTHING_YET}", "")], width), [], *([(line, "")] for line in commands)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from tdiff.draw.render import Line
+from tdiff.draw.render import Line, duration
 from tdiff.tui.gallery import Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.company import Company
 from tdiff.watch.live import Live
 from tdiff.watch.recording import Recording
+from tdiff.watch.story import Story
 from tdiff.watch.watched import Watched
 
 
@@ -21,6 +23,7 @@ class Writing:
         """`live` is one of `company`; None: nobody writes, and only what is recorded is shown."""
         self.pane, self.live, self._company = pane, live, company
         self.gallery = Gallery()
+        self._stories: Sequence[Story] = ()  # what is watched
         self._begun: Recording | None = None  # the text of its model that was taken in last
 
     @property
@@ -31,13 +34,27 @@ class Writing:
     def _name(self, live: Live) -> str:
         other = self._company.beside(live)
         if other is None:
-            return live.caption
+            return live.caption if self._run_of(live) is not None else live.caption.removesuffix("@0")
         place = Path(live.model)
         name = live.caption if live.ready else place.parent.name if place.name == "model" else place.name
         name = visible_line(name).removesuffix("@0")  # somebody else's, whose steps nobody knows
         if other.model != live.model and other.caption != live.caption:
             return name
         return f"{name} ({self._company.lives.index(live) + 1})"
+
+    def _run_of(self, live: Live) -> Story | None:
+        """The watched run whose weights write."""
+        runs = [story for story in self._stories if story.start is not None]
+        return next((story for story in runs if live.ready is not None and live.ready.model == story.name), None)
+
+    @property
+    def _behind(self) -> str:
+        """How far the run has gone on since its weights that write were saved; "" where it stands there."""
+        story = self._run_of(self.live) if self.live is not None else None
+        if story is None or self.live is None or self.live.ready is None:
+            return ""
+        steps = int(story.step) - self.live.ready.step
+        return f"{steps:,} step{'s' * (steps != 1)} ago" if steps > 0 else ""
 
     @property
     def dead(self) -> bool:
@@ -115,17 +132,23 @@ class Writing:
         for one in watched[:1]:
             self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
 
-    def describe(self, now: float) -> None:
-        """Say in the pane what the model's process is doing."""
-        live = self.live
+    def describe(self, now: float, stories: Sequence[Story] = ()) -> None:
+        """Say in the pane what the model's process is doing, and how old its weights are beside what is watched."""
+        live, self._stories = self.live, stories
         if live is None or live.state == "off":
             self.pane.describe("", 0.0)
             return
         due, other = self._company.remaining(live, now), self._company.beside(live)
+        waits = f"next text in {due:.0f} s", f"next {due:.0f} s"
+        if live.resting:
+            waits = "rests: nobody looks", "rests"
+        elif live.slow and due > 0:
+            waits = f"next text in {duration(due)} · any key: sooner", f"next {duration(due)}"
         message, short = {
             "loading": (f"loading {live.model} ...", "loading"),
-            "dead": ("the model's process is gone", "process gone"),
-            "waiting": (f"next text in {due:.0f} s", f"next {due:.0f} s") if due < 1e6 else ("", ""),
+            "dead": (live.message or "the model's process is gone", "process gone"),
+            "generating": (self._behind if self._of_two or not self._behind else f"{self.name} · {self._behind}", ""),
+            "waiting": waits if due < 1e6 or live.resting else ("", ""),
         }.get(live.state, ("", ""))
         if other is not None and self._company.waits(live):
             message, short = f"waits for {self._name(other)}", "waits"

@@ -70,6 +70,7 @@ class Child:
         self._waiting: list[Answer | TraceLine] = []
         self._size = 0
         self._closing = False
+        self._guard: subprocess.Popen[bytes] | None = None  # while it is halted
         self._reason: str | None = None
         listen = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
         talk = threading.Thread(target=self._overhear, args=(self._process.stderr,), daemon=True)
@@ -112,11 +113,37 @@ class Child:
         self._flush()
         return True
 
+    def halt(self) -> None:
+        """Stop it where it is, with all that it has started, until `go_on` or the end of whoever halted it."""
+        if self._guard is not None or self._closing or not self.alive:
+            return
+        with suppress(OSError):  # without a guard it would outlive a view that is killed while both are stopped
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", f"read _; kill -CONT -{self.pid}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            os.killpg(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on where it was halted."""
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        if self.alive:
+            with suppress(OSError):
+                os.killpg(self.pid, signal.SIGCONT)
+        guard.kill()
+        guard.communicate()
+
     def close(self, patience: float = 2.0) -> None:
         """End it: by the end of its stdin, else by force after so many seconds. Does not wait; may be called twice."""
         if self._closing:
             return
         self._closing = True
+        self.go_on()  # it could not heed the end of its stdin
         with suppress(OSError):
             self._stdin.close()
         with self._taken:

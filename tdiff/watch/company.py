@@ -66,6 +66,21 @@ class Company:
         for live in self.lives:
             live.resting = resting
 
+    def halt(self, now: float) -> None:
+        """Stop the processes where they are."""
+        for live in self.lives:
+            live.halt(now)
+
+    def go_on(self, now: float) -> None:
+        """Let those go on that were halted."""
+        for live in self.lives:
+            live.go_on(now)
+
+    def slow_down(self, slow: bool) -> None:
+        """Begin texts of the same weights seldom, or as often as was asked for."""
+        for live in self.lives:
+            live.slow = slow
+
     def close(self) -> None:
         """End the processes."""
         for live in self.lives:

@@ -22,6 +22,8 @@ _TOLD = 10.0
 """Seconds for which a refusal is told, where the process goes on."""
 _PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 """Seconds before what was refused is asked for again, doubled each time."""
+_UNSEEN = 19.0
+"""Times the seconds of the last text that pass before the next where nobody seems to watch: a twentieth of the time."""
 _THRESHOLD_STEP = 0.05
 _MOVED = 1.0
 """Seconds between two looks at whether the process has to keep out of a run's way."""
@@ -64,6 +66,14 @@ class Process(Protocol):
         """Ask it something; False where it cannot be asked."""
         ...
 
+    def halt(self) -> None:
+        """Stop it where it is."""
+        ...
+
+    def go_on(self) -> None:
+        """Let it go on from there."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -84,6 +94,12 @@ class _Never:
     def send(self, request: Request) -> bool:
         """Nobody is there."""
         return False
+
+    def halt(self) -> None:
+        """Nothing to stop."""
+
+    def go_on(self) -> None:
+        """Nothing to let go on."""
 
     def close(self) -> None:
         """Nothing to end."""
@@ -128,6 +144,8 @@ class Live:
         """What went wrong last; "" when all is well."""
         self.resting = False
         """Whether no text is begun for now: nobody looks."""
+        self.slow = False
+        """Whether texts of the same weights are to come seldom: nobody has touched a key for long."""
         self.turn: Callable[[float], Turn | None] = self._own_turn
         """What the next text is asked for with, when it is time; None where it is to wait, and it is asked again."""
         self.yields = False
@@ -137,11 +155,13 @@ class Live:
         self._id = 0
         self._running = 0  # id of the generation that is going on; 0: none
         self._due = 0.0
+        self._ended = 0.0  # when the last text did
         self._loading = False
         self._tried: tuple[str, float] | None = None  # the newest weights that a load was asked for
         self.seconds = 0.0
         """Since the running text began, or that the last one took."""
         self._began = 0.0
+        self._halted: float | None = None  # when it was
         self._told_death = False
         self._told_at = 0.0  # when the message came
         self._refused = 0  # refusals of what is asked for now, one after another
@@ -176,7 +196,12 @@ class Live:
 
     def remaining(self, now: float) -> float:
         """Seconds until the next text begins; 0 while one is going on."""
-        return max(0.0, self._due - now) if self.state == "waiting" else 0.0
+        return max(0.0, self._next_due - now) if self.state == "waiting" else 0.0
+
+    @property
+    def _next_due(self) -> float:
+        """When the next text of these weights begins."""
+        return max(self._due, self._ended + _UNSEEN * self.seconds) if self.slow and self._due else self._due
 
     def start(self) -> None:
         """Start the process, again where it has died."""
@@ -184,6 +209,7 @@ class Live:
             self._process.close()
         self.ready, self._loading, self._running, self._due, self.message = None, False, 0, 0.0, ""
         self._told_death = self.whole = False
+        self._halted = None
         newest = self._newest()
         if newest:
             self.model = newest[0]
@@ -220,7 +246,8 @@ class Live:
         elif isinstance(self._process, _Never) and (newest := self._newest()) and newest != self._tried:
             self.start()  # what could not be loaded is another one by now
         elif self.state == "waiting" and now >= self._due and not self.resting:
-            self._next(now)
+            if now >= self._next_due or self._newer() is not None:
+                self._next(now)
         return bool(answers) or before != (self.state, self.message)
 
     def new_text(self) -> None:
@@ -273,6 +300,19 @@ class Live:
         self.set_option("threshold", value)
         return value
 
+    def halt(self, now: float) -> None:
+        """Stop the process where it is, since whoever looks stops too."""
+        if self._process is not None and self._halted is None:
+            self._process.halt()
+            self._halted = now
+
+    def go_on(self, now: float) -> None:
+        """Let it go on; what it did not compute in takes no part of a text's seconds."""
+        if self._process is not None and self._halted is not None:
+            self._process.go_on()
+            self._began += max(0.0, now - self._halted)
+            self._halted = None
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
@@ -312,7 +352,7 @@ class Live:
             case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
                 self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
-                    self.whole = True
+                    self.whole, self.seconds = True, now - self._began
                     self._finish(now)
 
     def _left_to_right(self) -> bool:
@@ -330,17 +370,18 @@ class Live:
         self._process, self._tried = _Never(why), self._newest()
 
     def _finish(self, now: float) -> None:
-        self._running, self._due = 0, now + self._every
+        self._running, self._due, self._ended = 0, now + self._every, now
+
+    def _newer(self) -> tuple[str, float] | None:
+        """Weights that are newer than those that are loaded, where nobody has asked for them yet."""
+        newest = self._newest()
+        if newest is None or self.ready is None or newest == self._tried:
+            return None
+        return newest if newest[0] != self.model or newest[1] > self.ready.weights else None
 
     def _next(self, now: float) -> None:
         assert self._process is not None
-        newest = self._newest()
-        if (
-            newest
-            and self.ready
-            and (newest[0] != self.model or newest[1] > self.ready.weights)
-            and newest != self._tried
-        ):
+        if (newest := self._newer()) is not None:
             self._tried, self.model, self._loading = newest, newest[0], True
             self._process.send(Load(model=newest[0]))
             return
