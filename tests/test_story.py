@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import random
+import typing
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from tdiff.records import (
     Checkpoint,
     End,
     Eval,
+    Event,
     Heartbeat,
     Resume,
     Sample,
@@ -26,6 +28,7 @@ from tdiff.records import (
     TraceHeader,
     TraceStep,
     Train,
+    Verdicts,
     fold,
     parse,
     to_line,
@@ -76,6 +79,11 @@ def start(pid: int = 1, host: str = "elsewhere", **others) -> Start:
 def held(step: int, loss: float) -> Eval:
     time = BEGUN + 10 * step + 1
     return Eval(time=time, step=step, nats_per_token=loss, nats_per_char=loss, interval_95=(loss, loss), tokens=9)
+
+
+def verdicts(step: int, accuracy: float = 0.85) -> Verdicts:
+    figures = {"texts": 200, "accuracy": accuracy, "interval_95": (0.8, 0.9), "ece": 0.03, "temperature": 1.5}
+    return Verdicts(time=BEGUN + 10 * step + 2, step=step, **figures)
 
 
 def sample(step: int, text: str = "text") -> Sample:
@@ -218,6 +226,46 @@ def test_a_run_of_tdiff_is_what_its_fold_over_resumes_says(moves):
     ended = kept and [r for r in kept if isinstance(r, (End, Resume, Train))]
     assert (story.ended is not None) == bool(ended and isinstance(ended[-1], End))
     assert story.step == (max([step, 0]) if records else 0)
+
+
+EVERY = {
+    "start": start(),
+    "train": train(5),
+    "eval": held(5, 2.0),
+    "verdicts": verdicts(5),
+    "sample": sample(5),
+    "checkpoint": Checkpoint(time=BEGUN, step=5, path="model"),
+    "alert": Alert(time=BEGUN, step=5, what="heat", text="85 degrees"),
+    "resume": resume(5),
+    "heartbeat": Heartbeat(time=BEGUN, step=5, doing="evaluating"),
+    "end": end(5),
+}
+"""A record of every kind that a run writes."""
+
+
+def test_every_kind_of_record_that_a_run_writes_is_in_the_log_or_in_the_state():
+    kinds = {kind.kind for kind in typing.get_args(Event)}
+    assert set(EVERY) == kinds, "a new kind needs a record here, and the story must know it"
+    for kind, record in EVERY.items():
+        before, after = told(train(1)), told(train(1), record)
+        assert len(after.log) > len(before.log) or after.doing != before.doing, kind
+        assert after.step == (5 if kind != "start" else 1), kind
+        assert [one.kind for one in fold([parse(to_line(record))])] == [kind]
+
+
+def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
+    story = told(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
+    assert story.verdicts == parse(to_line(verdicts(6, 0.9)))
+    assert [line for line in story.log if "verdicts" in line and "85.0% right" in line]
+    accuracy = story.metrics["eval/accuracy"]
+    assert (list(accuracy.steps), list(accuracy.mean)) == ([5, 6], pytest.approx([0.85, 0.9]))
+    story.feed([to_line(resume(5)).rstrip()])
+    assert story.verdicts is None
+    assert list(story.metrics["eval/accuracy"].steps) == [5]
+    odd = told(
+        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":null,"temperature":null}'
+    )
+    assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
 
 
 def test_a_resume_drops_what_it_took_back():

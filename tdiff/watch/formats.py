@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tdiff.records import TraceEnd, TraceHeader, TraceStep, parse
+from tdiff.records import TraceHeader, TraceLine, parse
 from tdiff.watch.columns import KNOWN, MOST_COLUMNS, Rows, clock, number, spelled
 from tdiff.watch.events import Events
 from tdiff.watch.huggingface import Console
@@ -78,7 +78,7 @@ class Reader:
         record = parse(text) if "kind" in pairs else None
         if isinstance(record, TraceHeader):
             self._settle("trace", Trace(self._story), line)
-        elif isinstance(record, (TraceStep, TraceEnd)):
+        elif isinstance(record, TraceLine):
             pass  # a trace that lost its beginning cannot be drawn
         elif record is not None:
             self._settle("tdiff", Events(self._story), line)
@@ -107,7 +107,7 @@ class Trace:
         """The next lines."""
         for line in lines:
             record = parse(line)
-            if isinstance(record, (TraceHeader, TraceStep, TraceEnd)):
+            if isinstance(record, TraceLine):
                 self._story.traced(record)
 
 

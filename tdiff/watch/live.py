@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from tdiff.config import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
+from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Standing
 from tdiff.watch.recording import Recording
 
 KEPT = 16
@@ -285,22 +285,9 @@ class Live:
                 self.settings = self._settings_of(self._options)
             case Begin():
                 self._id = answer.id
-            case Refused() if answer.id in (None, self._running):
-                self.message, self._told_at = answer.text, now
-                self._finish(now)
-                if answer.id is None and self.ready is None:
-                    self._give_up(answer.text)
-                elif answer.id is None:
-                    self._loading = False
-                elif self._good is not None and self._good != (self.prompt, self._options):
-                    self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
-                    self.settings, self._due = self._settings_of(self._options), now
-                elif self._good is None and self._left_to_right():
-                    self._options, self._due = self._of_drawing(), now
-                    self.settings = self._settings_of(self._options)
-                else:  # it may be refused again, or memory may be free by then
-                    self._refused += 1
-                    self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
+            case Refused():
+                if answer.id in (None, self._running):
+                    self._refuse(answer, now)
             case Cancelled():
                 if answer.id == self._running:
                     self._finish(now)
@@ -309,11 +296,34 @@ class Live:
                 if self._id == self._running:
                     self._good, self._refused = (self.prompt, self._options), 0
                     self.recordings.append(Recording(answer))
-            case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
+            case TraceStep() | TraceEnd():
+                if self._id != self._running or not self.recordings:
+                    return
                 self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
                     self.whole = True
                     self._finish(now)
+            case Standing():
+                pass  # of texts that are being weighed, for which nobody asked here
+            case _:
+                assert_never(answer)
+
+    def _refuse(self, answer: Refused, now: float) -> None:
+        self.message, self._told_at = answer.text, now
+        self._finish(now)
+        if answer.id is None and self.ready is None:
+            self._give_up(answer.text)
+        elif answer.id is None:
+            self._loading = False
+        elif self._good is not None and self._good != (self.prompt, self._options):
+            self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
+            self.settings, self._due = self._settings_of(self._options), now
+        elif self._good is None and self._left_to_right():
+            self._options, self._due = self._of_drawing(), now
+            self.settings = self._settings_of(self._options)
+        else:  # it may be refused again, or memory may be free by then
+            self._refused += 1
+            self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
 
     def _left_to_right(self) -> bool:
         """Whether the model would write so by itself, and the options say otherwise."""

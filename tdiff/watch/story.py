@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from tdiff.draw.render import duration
 from tdiff.records import (
@@ -27,6 +27,8 @@ from tdiff.records import (
     TraceHeader,
     TraceLine,
     TraceStep,
+    Train,
+    Verdicts,
 )
 from tdiff.visible import visible_line
 from tdiff.watch import alerts, events, formats, meanwhile
@@ -75,6 +77,8 @@ class Story:
         self.checkpoint: Checkpoint | None = None
         self.evaluation: Eval | None = None
         """The newest evaluation of a run of tdiff, whole."""
+        self.verdicts: Verdicts | None = None
+        """How well it told classes apart when that was last measured."""
         self.step = 0
         self.total: int | None = None
         self.progress: float | None = None
@@ -299,14 +303,17 @@ class Story:
         self._trace_size += _size(line)
         while self._trace_size > MOST_TRACE and len(self.trace) > 1:
             self._trace_size -= _size(self.trace.popleft())
-        if isinstance(line, TraceHeader):
-            self.step, self.total, self.progress, self.ended = 0, line.steps or None, 0.0, None
-        elif isinstance(line, TraceStep):
-            self.step = line.index
-            self.progress = min(1.0, max(0.0, 1 - line.t)) if isinstance(line.t, (int, float)) else None
-        else:
-            self.progress = 1.0
-            self.ended = End(time=self.last_time or 0.0, step=self.step, reason="finished")
+        match line:
+            case TraceHeader():
+                self.step, self.total, self.progress, self.ended = 0, line.steps or None, 0.0, None
+            case TraceStep():
+                self.step = line.index
+                self.progress = min(1.0, max(0.0, 1 - line.t)) if isinstance(line.t, (int, float)) else None
+            case TraceEnd():
+                self.progress = 1.0
+                self.ended = End(time=self.last_time or 0.0, step=self.step, reason="finished")
+            case _:
+                assert_never(line)
 
     def write(self, text: str) -> None:
         """A line of the log, raw."""
@@ -327,8 +334,11 @@ class Story:
             case Eval():
                 self.evaluation = event
                 held = {"eval/loss": event.nats_per_token, "eval/nats_per_char": event.nats_per_char}
-                numbers = {name: (math.nan if value is None else value,) for name, value in held.items()}
-                self.points([event.step], numbers)
+                self.points([event.step], {name: (number_or_nan(value),) for name, value in held.items()})
+            case Verdicts():
+                self.verdicts = event
+                measured = {"eval/accuracy": event.accuracy, "eval/calibration_error": event.ece}
+                self.points([event.step], {name: (number_or_nan(value),) for name, value in measured.items()})
             case Sample():
                 short = {name: getattr(event, name)[:_SAMPLE_LENGTH] for name in ("prompt", "text", "path")}
                 self.samples.append(replace(event, **short))
@@ -349,6 +359,12 @@ class Story:
                     self._notice("alert", event.time, event.step, f"{visible_line(event.what[:100])}: {text}")
             case End():
                 self._end(event, event.time)
+            case Resume():
+                pass  # what it takes back was dropped before
+            case Train():
+                raise ValueError("train records come by `points`, many at once")
+            case _:
+                assert_never(event)
 
     def _end(self, end: End, time: float | None) -> None:
         self.ended, self.doing = end, ""
@@ -383,7 +399,7 @@ class Story:
         self._at = {name: min(at, step) for name, at in self._at.items()}
         self.samples = [sample for sample in self.samples if sample.step <= step]
         self._change(lambda notice: notice if notice.step <= step else None)
-        for name in ("checkpoint", "evaluation", "ended"):
+        for name in ("checkpoint", "evaluation", "verdicts", "ended"):
             if (event := getattr(self, name)) is not None and event.step > step:
                 setattr(self, name, None)
         self._losses = Losses()
@@ -400,9 +416,20 @@ class Story:
 
 def _size(line: TraceLine) -> int:
     """About the characters that a line of a trace takes."""
-    if isinstance(line, TraceStep):
-        return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
-    return 64 + len(line.text if isinstance(line, TraceEnd) else line.prompt) + 32 * len(getattr(line, "given", ()))
+    match line:
+        case TraceHeader():
+            return 64 + len(line.prompt) + 32 * len(line.given)
+        case TraceStep():
+            return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
+        case TraceEnd():
+            return 64 + len(line.text)
+        case _:
+            assert_never(line)
+
+
+def number_or_nan(value: float | None) -> float:
+    """A number of a record, in which null was not finite."""
+    return math.nan if value is None else value
 
 
 def _known(times: Sequence[float]) -> list[float | None]:
