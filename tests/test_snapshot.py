@@ -225,3 +225,28 @@ def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_f
     (here / "train.log").write_text("{'loss': 1.5}\n")
     assert cli("watch", "train.log", "--model", "results/", "--once").returncode == 0
     assert cli("watch", "train.log", "--model", "resluts", "--once").returncode == 2
+
+
+@pytest.mark.parametrize("how", ["--once", "--json", "--doctor"])
+@pytest.mark.parametrize(
+    ("option", "nearest"),
+    [
+        ("--theme=nrd", "unknown theme 'nrd'; did you mean nord?"),
+        ("--color=25", "did you mean 256?"),
+        ("--glyphs=asci", "did you mean ascii?"),
+        ("--palette=drk", "did you mean dark?"),
+        ("--device=cud", "did you mean cuda?"),
+        ("--decoder=confidenc", "did you mean confidence?"),
+        ("--model=shakespere", "did you mean shakespeare"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_nearest_name_though_nothing_is_drawn(
+    cli_fast, tiny_run, option, how, nearest
+):
+    assert nearest in cli_fast("watch", str(tiny_run.path), how, option).refused()
+
+
+def test_an_unknown_theme_of_the_preferences_is_refused_too(cli_fast, here, tiny_run, monkeypatch):
+    (here / "watch.toml").write_text('theme = "nrd"\n')
+    monkeypatch.setenv("TDIFF_WATCH_CONFIG", str(here / "watch.toml"))
+    assert "did you mean nord?" in cli_fast("watch", str(tiny_run.path), "--once").refused()

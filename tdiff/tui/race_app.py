@@ -140,6 +140,8 @@ def run(options: Options, terminal: Terminal) -> None:
         seed=options.seed or 0,
     )
     app = RaceApp(race, terminal)
+    if options.theme:
+        app.theme = options.theme
     app.run(mouse=terminal.mouse)
     if app.return_code:
         sys.exit(app.return_code)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tdiff.draw.terminal import Terminal
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
@@ -48,8 +48,6 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
     )
     theme = options.theme or liked.theme
     if theme:
-        if theme not in app.available_themes:
-            raise unknown("theme", theme, app.available_themes)
         app.theme = theme
     gc.freeze()  # what is loaded stays, and need not be looked through again and again while keys wait
     app.run(mouse=terminal.mouse)
