@@ -74,7 +74,7 @@ def test_data_has_what_a_program_asks_for():
     story = a_run()
     said = snapshot.data(story, NOW)
     assert list(said) == [
-        *("name", "format", "state", "doing", "step", "total", "progress", "eta_seconds", "train", "eval"),
+        *("name", "format", "state", "doing", "reason", "step", "total", "progress", "eta_seconds", "train", "eval"),
         *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
     ]
     assert (said["name"], said["format"], said["state"]) == ("told", "tdiff", "running")

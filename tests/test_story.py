@@ -396,6 +396,94 @@ def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
     assert story.state(BEGUN) == "running"
 
 
+def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
+    """A Trainer that prints a dictionary at each of these seconds, `each` steps after the last."""
+    lines = []
+    for n, seconds in enumerate(spent, 1):
+        bar = f" {n * each}/{total} [{seconds // 60:02}:{seconds % 60:02}<1:00:00, 30.00s/it]"
+        lines += [bar, f"{{'loss': {3 - n / 100}, 'epoch': {n / 100}}}", bar]
+    return lines
+
+
+def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
+    slow, one, elapsed, unknown = Story("bars"), Story("a bar"), Story("column"), Story("nothing")
+    slow.feed(bars(300, 600, 900), BEGUN)
+    one.feed(bars(300), BEGUN)
+    elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
+    unknown.feed(["step,loss", "1,2.5", "2,2.4"], BEGUN)
+    for story, usual in ((slow, 300), (one, 30), (elapsed, 300)):
+        assert story.gap == usual, story.name
+        assert story.state(BEGUN + 12 * usual - 1) == "running"
+        assert story.state(BEGUN + 12 * usual + 1) == "stalled"
+    assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
+
+
+def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
+    story, now = Story("x"), BEGUN
+    for n in range(200):
+        now += 400 if n in (60, 120) else 1
+        story.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
+    assert story.gap == 1
+    assert story.state(now + 799) == "running"
+    assert story.state(now + 801) == "stalled"
+
+
+def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
+    done, going = Story("done"), Story("going")
+    done.feed(bars(10, 20, total=20), BEGUN)
+    going.feed(bars(10, 20), BEGUN)
+    assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
+    assert done.check(BEGUN + 1000) == []
+    assert (going.state(BEGUN + 1000), going.state(BEGUN + 90_000)) == ("stalled", "stopped")
+    done.closed = going.closed = True
+    assert (done.state(BEGUN), going.state(BEGUN)) == ("finished", "stopped")
+    assert told(start(), train(1)).state(BEGUN + 1e6) == "stalled", "a run of tdiff tells of its end"
+
+
+TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()", "ValueError: 1"]
+
+
+def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
+    story = Story("x")
+    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
+    [notice] = story.check(BEGUN)
+    assert (notice.what, notice.text, notice.step) == ("failed", "ValueError: 1", 30)
+    story.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], BEGUN + 1)
+    assert story.check(BEGUN + 9000) == [] and story.state(BEGUN + 9000) == "failed"
+    assert story.metrics["train/loss"].last == (30, pytest.approx(2.97))
+
+
+@pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
+def test_a_traceback_that_was_survived_is_no_failure(more):
+    story = Story("x")
+    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    story.check(BEGUN)
+    story.feed([*more, "."], BEGUN + 1)
+    assert story.failure == "" and story.state(BEGUN + 1) in ("running", "finished")
+    story.check(BEGUN + 1)
+    assert "failed" not in [notice.what for notice in story.alerts]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["step,loss", "1,2.5", "2,2.4"],
+        ['{"step": 1, "loss": 2.5}', '{"step": 2, "loss": 2.4}'],
+        ["a plain log", "of lines"],
+    ],
+    ids=["csv", "json", "log"],
+)
+def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
+    story = Story("x")
+    story.feed([*lines, *TRACEBACK], BEGUN)
+    assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
+    assert story.log[-1] == "ValueError: 1"
+    story = Story("x")
+    story.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
+    assert story.state(BEGUN + 9) == "stopped"
+
+
 def test_a_trainers_notices_are_dated_by_its_bar():
     lines = []
     for step in range(1, 101):

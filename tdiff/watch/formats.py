@@ -54,6 +54,14 @@ class Reader:
         if n < len(lines):
             self._parser.feed(lines[n:] if n else lines)
 
+    def settle(self, over: bool) -> bool:
+        """Take in what waits for the next line; where all is over, also what only such a line would have told."""
+        if over and self._header is not None:
+            held, self._header = self._header[0], None
+            self._plain(held)
+            return True
+        return self._console.settle()
+
     def _look(self, line: str) -> None:
         text = line.strip("\ufeff \t\r")
         if self._header is not None:
@@ -144,14 +152,16 @@ class Table:
         """The next lines."""
         for line in lines:
             fields = _split(line, self._delimiter)
-            self._story.write(line)
             numbers = {}
             for name, field in zip(self._names, fields, strict=False):
                 if (found := _decimal(field, self._delimiter)) is not None or (found := clock(name, field)) is not None:
                     numbers[name] = found
             if numbers:
+                self._story.write(line)
                 self._rows.take(numbers)
-            elif (head := _header(line.strip(), False)) and head[0] == self._delimiter:
+                continue
+            self._story.remark(line)
+            if (head := _header(line.strip(), False)) and head[0] == self._delimiter:
                 self._names = head[1]
 
 

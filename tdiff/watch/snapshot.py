@@ -44,6 +44,7 @@ def data(story: Story, now: float) -> dict[str, Any]:
         "format": story.format,
         "state": story.state(now),
         "doing": story.doing or None,
+        "reason": story.failure or None,
         "step": story.step,
         "total": story.total,
         "progress": story.progress,

@@ -34,6 +34,7 @@ from tdiff.visible import visible_line
 from tdiff.watch import alerts, events, formats, meanwhile
 from tdiff.watch.alerts import Losses, Notice, What
 from tdiff.watch.columns import FARTHEST
+from tdiff.watch.endings import Ending
 from tdiff.watch.series import Series
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
@@ -46,7 +47,10 @@ _CAPS = {"train/loss": 1 << 16}
 _CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
 _CLOCK, _TOKENS = "\nclock", "\ntokens"
 """No metric is called so."""
-_GAPS, _SAMPLE_LENGTH = 65, 20_000
+_USUAL, _GAPS = 65, 513
+"""Times from which the usual gap is told, and the longest ones."""
+_SAMPLE_LENGTH, _REASON_LENGTH = 20_000, 300
+"""Characters that are kept."""
 _ARRIVALS = 4_096
 
 
@@ -102,6 +106,10 @@ class Story:
         self._reader = formats.Reader(self)
         self._process: tuple[int, str] | None = None
         self._times: deque[float] = deque(maxlen=_GAPS)
+        self._own: deque[float] = deque(maxlen=_GAPS)  # seconds since its start that bars and columns tell
+        self._pace = 0.0  # seconds that a step takes, by its bar
+        self._ending = Ending()
+        self._told_failure = ""  # the failure of which there is a notice
         self._at: dict[str, float] = {}  # the newest step of each metric, of broken records too
         self._losses = Losses()
         self._new: list[Notice] = []
@@ -135,6 +143,13 @@ class Story:
         if self.ended is not None and not self.ended.time:
             self.ended = replace(self.ended, time=arrived)
 
+    def settle(self, *, over: bool = False) -> bool:
+        """Nothing has come for a while: take in what waits for the next line. Whether there was anything.
+
+        `over`: nothing will ever come.
+        """
+        return self._reader.settle(over)
+
     def reset(self) -> None:
         """Forget all: the file was replaced or truncated."""
         self._forget()
@@ -145,7 +160,7 @@ class Story:
     @property
     def eta(self) -> float | None:
         """Seconds to go, as of the newest record; None where it is not known, or the run has ended."""
-        return self._eta if self.ended is None else None
+        return self._eta if self.ended is None and not self._ending.reason else None
 
     def left(self, now: float) -> float | None:
         """Seconds to go at `now`: what was told, less the time since; None unless it runs."""
@@ -155,8 +170,14 @@ class Story:
 
     @property
     def gap(self) -> float:
-        """Seconds between records, the median of the newest 64; 0 while it is not known."""
-        return alerts.usual_gap(self._times)
+        """Seconds between records: the median of the newest 64, or what its own clock says; 0 while it is not known."""
+        usual = max(alerts.usual_gap(list(clock)[-_USUAL:]) for clock in (self._times, self._own))
+        return max(usual, self._pace)
+
+    @property
+    def failure(self) -> str:
+        """Why it died, by the last lines of its log, on one line that is safe to print; "" where they tell nothing."""
+        return visible_line(self._ending.reason[:_REASON_LENGTH])
 
     @property
     def log(self) -> deque[str]:
@@ -168,17 +189,30 @@ class Story:
 
     def state(self, now: float) -> State:
         """How it is at `now`, seconds since the epoch."""
+        if self._ending.reason:
+            return "stopped" if self._ending.interrupted else "failed"
         if self.ended is not None:
             return "failed" if self.ended.reason == "nan" else self.ended.reason
         if self.closed:
-            return "stopped"
+            return "finished" if self._complete else "stopped"
         if not self.format:
             return "waiting"
         if self._process is not None and alerts.gone(*self._process):
             return "died"
-        if self.last_time is not None and now - self.last_time > self._patience():
-            return "stalled"
-        return "running"
+        silence = 0.0 if self.last_time is None else now - self.last_time
+        if silence <= alerts.SILENCE:
+            return "running"
+        if self.format != "tdiff":  # whose runs tell of their end
+            if self._complete:
+                return "finished"
+            if silence > max(alerts.OVER, self._patience()):
+                return "stopped"
+        return "stalled" if silence > self._patience() else "running"
+
+    @property
+    def _complete(self) -> bool:
+        """Whether it has come to its last step."""
+        return self.progress == 1.0 or bool(self.total and self.step >= self.total)
 
     def check(self, now: float) -> list[Notice]:
         """The notices that are new since this was last asked, of any kind; a stall and a death are found only here."""
@@ -192,6 +226,11 @@ class Story:
                 usual = f", usually one in {duration(self.gap)}" if self.gap >= 1 else ""
                 patience = self._patience()
                 self._notice("stall", last + patience, self.step, f"no record for {duration(patience)}{usual}")
+        if self.failure != self._told_failure:
+            self._change(lambda notice: None if notice.what == "failed" else notice)
+            self._told_failure = self.failure
+            if self.failure:
+                self._notice("failed", last, self.step, self.failure)
         new, self._new = self._new, []
         return new
 
@@ -248,6 +287,7 @@ class Story:
         known = [self.last_time if self._timed else None] * len(steps) if days is None else _known(days)
         self._tell(*self._losses.judge(steps, values, known))
         self.step = int(steps[-1])
+        self._ending.survived()
         if "train/loss" in values:
             self.ended = None
 
@@ -284,9 +324,19 @@ class Story:
 
     def advance(self, step: int, total: int, left: float | None, elapsed: float) -> None:
         """How far it is, as a bar shows it; `left` and `elapsed` in seconds."""
+        if step > self.step:
+            self._ending.moved()
+        if step != self.step:
+            self.elapse(elapsed)
+        self._pace = elapsed / step if step else 0.0
         self.step, self.total, self._elapsed = step, total, elapsed
         self.progress = min(1.0, step / total) if total else None
         self.expect(left)
+
+    def elapse(self, seconds: float) -> None:
+        """Its own clock: seconds since its start, as of a record or a bar."""
+        if math.isfinite(seconds):
+            self._own.append(seconds)
 
     def expect(self, seconds: float | None) -> None:
         """The time to go."""
@@ -294,6 +344,7 @@ class Story:
 
     def finish(self) -> None:
         """It said that it is done."""
+        self._ending.survived()
         self._end(End(time=self.last_time or 0.0, step=self.step, reason="finished"), self.last_time)
 
     def traced(self, line: TraceLine) -> None:
@@ -319,6 +370,11 @@ class Story:
         """A line of the log, raw."""
         self._unwritten.append(visible_line(text if len(text) <= LOG_WIDTH else f"{text[:LOG_WIDTH]} …"))
         self.logged += 1
+
+    def remark(self, text: str) -> None:
+        """A line of a program's output that is no record: it is for the log, and may tell of the program's end."""
+        self._ending.take(text)
+        self.write(text)
 
     def write_trains(self, told: Iterable[tuple[Any, ...]], count: int) -> None:
         """Lines of the log for train records, `count` of them, written out only where somebody looks."""
@@ -411,7 +467,13 @@ class Story:
         self._warned.clear()
 
     def _patience(self) -> float:
-        return alerts.patience(self.gap, bool(self.doing))
+        gap = self.gap
+        if self.format == "tdiff":
+            return alerts.patience(gap, bool(self.doing))
+        if not gap:
+            return alerts.BUSY
+        longest = max(alerts.long_gap(clock) for clock in (self._times, self._own))
+        return max(alerts.patience(gap, bool(self.doing)), alerts.SLOW * longest)
 
 
 def _size(line: TraceLine) -> int:
