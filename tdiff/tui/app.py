@@ -96,6 +96,7 @@ class WatchApp(TerminalApp):
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
         self._displayed: frozenset[str] = frozenset()
+        self._curves_alone = False  # whether they have been arranged so
         self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
         self.traces = Traces()
@@ -135,9 +136,8 @@ class WatchApp(TerminalApp):
             self.set_keymap(dict(self.liked.keys))
         self._window = self.size
         self._arrange()
-        self.generation.focus()
         self._look()
-        self._first_sample()
+        (self.training if self._only_curves else self.generation).focus()
         self.set_interval(_LOOK_EVERY, self._look)
         self._frames = self.set_interval(_FRAME, self._frame, pause=True)
         if self.company and not self._only_traces:
@@ -162,6 +162,15 @@ class WatchApp(TerminalApp):
     def _only_traces(self) -> bool:
         """Whether nothing is watched but generations of somebody else's."""
         return bool(self.watched) and all(story.format == "trace" for story in self.stories)
+
+    @property
+    def _only_curves(self) -> bool:
+        """Whether there is no text to show: what is watched has no model of its own, none was asked for, none wrote."""
+        lives = self.company.lives
+        if not self.watched or self.traces.newest or any(story.samples for story in self.stories):
+            return False
+        foreign = all(story.format not in ("", "tdiff", "trace") for story in self.stories)
+        return not lives or (foreign and all(live.state == "dead" and not live.recordings for live in lives))
 
     def _start_models(self) -> None:
         self.company.start()
@@ -205,6 +214,9 @@ class WatchApp(TerminalApp):
             first.gallery.add_live(self.traces.newest, None)
             if first.pane.following:
                 first.show_entry(first.gallery.entries[-1].label, self.traces.newest, True)
+            self._arrange()
+        self._first_sample()
+        if self._only_curves is not self._curves_alone:
             self._arrange()
         if self.taken_back:
             self.taken_back = False
@@ -259,9 +271,9 @@ class WatchApp(TerminalApp):
     # Samples
 
     def _first_sample(self) -> None:
-        """The newest recorded sample, at once, until the model writes."""
+        """The newest recorded sample, until the model writes."""
         self._fill_galleries()
-        self.writings[0].show_first()
+        self.writings[0].show_sample()
 
     def _fill_galleries(self) -> None:
         for writing in self.writings:
@@ -343,6 +355,10 @@ class WatchApp(TerminalApp):
 
     def _in_a_line(self, now: float, width: int) -> Line:
         hidden = [writing for writing in self.writings if not writing.pane.display]
+        if self._curves_alone and self.training.display:
+            return [(" log ", "dim"), (self.stories[0].log[-1] if self.stories[0].log else "", "")]
+        if self._curves_alone:
+            hidden = []
         if hidden and len(self.writings) == 1:
             return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
         if hidden and not (self._only_traces and self.generation.display):
@@ -401,6 +417,7 @@ class WatchApp(TerminalApp):
         width, height = self._window
         if not width or not height:
             return
+        self._curves_alone = self._only_curves
         focused = self.focused_pane() or self._last_pane
         who = str(focused.id) if focused else ""
         how = arrange(width, height, self._shown(), who, self._zoomed, self._panes.two)
@@ -414,7 +431,8 @@ class WatchApp(TerminalApp):
 
     def _shown(self) -> list[str]:
         two, watched = self._panes.two, bool(self.watched)
-        return chosen(*self._window, self._wanted, self._only_traces, two=two, watched=watched)
+        usual = {"generation": False, "training": True, "log": True} if self._only_curves else {}
+        return chosen(*self._window, usual | self._wanted, self._only_traces, two=two, watched=watched)
 
     def _toggle(self, name: str) -> None:
         shown = self._shown()

@@ -104,17 +104,16 @@ class Live:
         every: float = 5.0,
         newest: Callable[[], tuple[str, float] | None] = lambda: None,
         courteous: Callable[[], bool] = lambda: False,
-        instead: tuple[str, Callable[[str], Process], Callable[[], bool]] | None = None,
+        ended: Callable[[str], str] = "the model's process ended: {}".format,
     ) -> None:
         """`start` starts the process for a model.
 
         `newest` tells the model to use now and the time its weights were written (s), or None where that never changes.
         `courteous` tells whether a process that is started now keeps out of the way of a run; where that changes, it
         is started again: at once to keep out of the way, else between two texts.
-        `instead` is another model, how its process is started and whether it is courteous, where the first one's ends
-        before it was ready.
+        `ended` makes a line for the user of the reason for which the process ended.
         """
-        self._start, self.model, self._newest, self._instead = start, model, newest, instead
+        self._start, self.model, self._newest, self._say_ended = start, model, newest, ended
         self._courteous, self._keeps_away, self._asked = courteous, False, 0.0
         self._seed, self._count, self._every = seed, 0, every
         self.settings = DecodeSettings(**(options or {}))
@@ -211,12 +210,7 @@ class Live:
                 self.start()
         if self.state == "dead" and not self._told_death:
             self._running, self._told_death = 0, True
-            self.message = f"the model's process ended: {self._process.reason}"
-            if self._instead and self.ready is None:
-                why, (self.model, self._start, self._courteous), self._instead = self.message, self._instead, None
-                self._newest = lambda: None
-                self.start()
-                self.message = f"{why}; {self.model} writes instead"
+            self.message = self._say_ended(str(self._process.reason))
         elif isinstance(self._process, _Never) and (newest := self._newest()) and newest != self._tried:
             self.start()  # what could not be loaded is another one by now
         elif self.state == "waiting" and now >= self._due and not self.resting:
@@ -334,7 +328,7 @@ class Live:
         return {name: value for name, value in self._options.items() if name in _OF_DRAWING}
 
     def _give_up(self, why: str) -> None:
-        """The first model cannot be had: end the process, so that another takes its place or it is started again."""
+        """The first model cannot be had: end the process, so that it is started again."""
         assert self._process is not None
         self._process.close()
         self._process, self._tried = _Never(why), self._newest()
