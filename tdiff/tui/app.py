@@ -21,6 +21,7 @@ from textual.geometry import Size
 from textual.screen import Screen
 
 from tdiff.draw.attached import Attached
+from tdiff.draw.copying import copied
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
 from tdiff.tui import status
@@ -548,12 +549,16 @@ class WatchApp(TerminalApp):
         self._frames.resume()
         self.say("starting the model's process again ...")
 
-    def action_copy(self) -> None:
-        """The shown text to the clipboard."""
+    async def action_copy(self) -> None:
+        """The shown text to where it can be pasted from; what was done is said."""
         text = self.generation.text()
-        if text:
+        if not text:
+            self.say("there is no text to copy yet")
+            return
+        done = await asyncio.to_thread(copied, self.terminal, text, os.environ)
+        if not done.sent:
             self.copy_to_clipboard(text)
-            self.say(f"copied {len(text):,} characters")
+        self.say(done.words(len(text), sent=not done.sent))
 
     def action_export(self) -> None:
         """The shown trace to a file here."""
