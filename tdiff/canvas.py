@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
@@ -47,28 +48,36 @@ class Canvas:
 
     def apply(self, line: TraceLine) -> None:
         """Take in the next line of the trace."""
-        if isinstance(line, TraceStep):
-            self.index, self.calls = line.index, line.calls
-            self.fresh.clear()
-            self.remasked.clear()
-            for place, text, _, confidence, what in line.cells:
-                if self.confidence[place] != MASKED:
-                    self.total -= self.confidence[place]
-                    self.left += 1
-                if what == "commit":
-                    self.texts[place], self.confidence[place] = visible(text), confidence
-                    self.fresh.add(place)
-                    self.remasked.discard(place)
-                    self.total += confidence
-                    self.left -= 1
-                else:
-                    self.texts[place], self.confidence[place] = "", MASKED
-                    self.fresh.discard(place)
-                    self.remasked.add(place)
-        elif isinstance(line, TraceEnd):
-            self.calls = line.model_calls
-            self.fresh.clear()
-            self.remasked.clear()
+        match line:
+            case TraceHeader():
+                pass  # a canvas begins with it
+            case TraceStep():
+                self._step(line)
+            case TraceEnd():
+                self.calls = line.model_calls
+                self.fresh.clear()
+                self.remasked.clear()
+            case _:
+                assert_never(line)
+
+    def _step(self, line: TraceStep) -> None:
+        self.index, self.calls = line.index, line.calls
+        self.fresh.clear()
+        self.remasked.clear()
+        for place, text, _, confidence, what in line.cells:
+            if self.confidence[place] != MASKED:
+                self.total -= self.confidence[place]
+                self.left += 1
+            if what == "commit":
+                self.texts[place], self.confidence[place] = visible(text), confidence
+                self.fresh.add(place)
+                self.remasked.discard(place)
+                self.total += confidence
+                self.left -= 1
+            else:
+                self.texts[place], self.confidence[place] = "", MASKED
+                self.fresh.discard(place)
+                self.remasked.add(place)
 
     @property
     def revealed(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from tdiff.draw.render import duration
-from tdiff.records import Alert, Checkpoint, Eval, Event, Resume, Sample, Start, Train, Verdicts
+from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 
 
 def describe(record: Event) -> str | None:
@@ -41,7 +43,10 @@ def describe(record: Event) -> str | None:
             return f"step {record.step:,}  saved"
         case Alert():
             return f"ALERT {record.what}: {record.text}"
-    return None
+        case Heartbeat() | End():
+            return None
+        case _:
+            assert_never(record)
 
 
 def number(value: float | None) -> str:

@@ -323,9 +323,14 @@ def fold(records: Iterable[Record | None]) -> Iterator[Event]:
     """The events of a run as they really happened: what a resume took back is dropped, nothing is twice."""
     kept: list[Event] = []
     for record in records:
-        if record is None or isinstance(record, (TraceHeader, TraceStep, TraceEnd)):
-            continue
-        if isinstance(record, Resume):
-            kept = [r for r in kept if isinstance(r, Start) or r.step <= record.step]
-        kept.append(record)
+        match record:
+            case None | TraceHeader() | TraceStep() | TraceEnd():
+                continue
+            case Resume():
+                kept = [r for r in kept if isinstance(r, Start) or r.step <= record.step]
+                kept.append(record)
+            case Start() | Train() | Eval() | Verdicts() | Sample() | Checkpoint() | Alert() | Heartbeat() | End():
+                kept.append(record)
+            case _:
+                typing.assert_never(record)
     yield from kept

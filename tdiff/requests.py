@@ -193,25 +193,25 @@ def _sound(answer: Answer | TraceLine) -> bool:
     values = [getattr(answer, f.name) for f in fields(answer)]
     if not all(_drawable(value) for value in values if isinstance(value, (int, float))):
         return False
-    if isinstance(answer, TraceHeader):
-        given = [item[0] for item in answer.given if _given(item, answer.cells)]
-        return 0 <= answer.cells <= MOST and len(answer.given) == len(set(given))
-    if isinstance(answer, TraceStep):
-        return _share(answer.t) and all(map(_cell, answer.cells))
-    if isinstance(answer, Standing):
-        numbers = len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
-        named = all(isinstance(name, str) for name in answer.classes)
-        return (
-            numbers
-            and named
-            and all(map(_share, [*answer.posterior, *answer.interval]))
-            and all(map(_word, answer.words))
-        )
-    if isinstance(answer, TraceEnd):
-        return answer.seconds is not None
-    if isinstance(answer, Ready):
-        return answer.weights is not None and all(isinstance(name, str) for name in answer.decoders)
-    return True
+    match answer:
+        case TraceHeader():
+            given = [item[0] for item in answer.given if _given(item, answer.cells)]
+            return 0 <= answer.cells <= MOST and len(answer.given) == len(set(given))
+        case TraceStep():
+            return _share(answer.t) and all(map(_cell, answer.cells))
+        case TraceEnd():
+            return answer.seconds is not None
+        case Standing():
+            numbers = len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
+            named = all(isinstance(name, str) for name in answer.classes)
+            shares = all(map(_share, [*answer.posterior, *answer.interval]))
+            return numbers and named and shares and all(map(_word, answer.words))
+        case Ready():
+            return answer.weights is not None and all(isinstance(name, str) for name in answer.decoders)
+        case Begin() | Cancelled() | Refused():
+            return True
+        case _:
+            typing.assert_never(answer)
 
 
 def _given(item: Any, cells: int) -> bool:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from tdiff import runs
 from tdiff.config import PRESETS, Layer, Settings, read_layer
@@ -17,7 +17,19 @@ from tdiff.describe import describe, number
 from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.progress import progress_bar
-from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Start, Train
+from tdiff.records import (
+    Alert,
+    Checkpoint,
+    End,
+    Eval,
+    Event,
+    Heartbeat,
+    Resume,
+    Sample,
+    Start,
+    Train,
+    Verdicts,
+)
 from tdiff.runs import Run
 from tdiff.visible import visible
 
@@ -295,11 +307,17 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"
             case Heartbeat():
                 return f"{record.doing} ..."
+            case Verdicts():
+                newest["verdicts"] = f"{record.accuracy:.1%} right"
             case Resume() | Start():
                 newest["pace"] = "ETA after the first steps"
             case End():
                 newest["pace"] = ""
-        return " · ".join(newest[name] for name in ("loss", "bound", "pace") if newest.get(name))
+            case Sample() | Checkpoint() | Alert():
+                pass
+            case _:
+                assert_never(record)
+        return " · ".join(newest[name] for name in ("loss", "bound", "verdicts", "pace") if newest.get(name))
 
     with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
         task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")

@@ -41,6 +41,10 @@ def watch(options: Options) -> None:
         mouse=False if not options.mouse else liked.mouse,
         ask=not (options.once or options.as_json),
     )
+    if theme := options.theme or liked.theme:
+        if not (options.doctor or options.once or options.as_json):
+            terminal.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+        _check_theme(theme)
     if options.doctor:
         from tdiff.draw.doctor import doctor
 
@@ -57,6 +61,7 @@ def watch(options: Options) -> None:
         return
     if not (sys.stderr.isatty() and _keyboard(targets)):
         raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
+    _check_cursor(here, "--once prints a snapshot instead")
     terminal.prepare(here, os.environ)  # before textual is imported: it reads the environment then
 
     from tdiff.tui import session
@@ -77,11 +82,26 @@ def _race(options: Options, here: Terminal) -> None:
         raise TdiffError(without())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise TdiffError("tdiff watch draws on a terminal, and this is none; tdiff classify prints verdicts")
+    _check_cursor(here, "tdiff classify prints verdicts")
     terminal.prepare(here, os.environ)
 
     from tdiff.tui import race_app
 
     race_app.run(options, here)
+
+
+def _check_cursor(here: Terminal, instead: str) -> None:
+    """Raises TdiffError for a terminal that no full screen can be drawn on, such as one of TERM=dumb."""
+    if not here.interactive:
+        raise TdiffError(f"tdiff watch draws a full screen, and {here.reasons['interactive']}; {instead}")
+
+
+def _check_theme(name: str) -> None:
+    """Raises TdiffError for a theme that is none, whatever is to be printed or drawn."""
+    from textual.theme import BUILTIN_THEMES
+
+    if name not in BUILTIN_THEMES:
+        raise unknown("theme", name, BUILTIN_THEMES)
 
 
 def _check(options: Options) -> None:

@@ -292,23 +292,11 @@ def test_a_death_is_told_with_its_reason_and_the_process_can_be_started_again():
     assert stage.live.state == "generating"
 
 
-def test_where_the_first_process_never_was_ready_another_takes_its_place_once():
-    others = []
-
-    def other(model: str) -> Process:
-        others.append(Process(model))
-        return others[-1]
-
-    stage = Stage(instead=("shipped", other, lambda: False))
+def test_how_a_process_ended_is_told_in_the_words_that_were_asked_for():
+    stage = Stage(ended=lambda reason: f"no model writes: {reason}")
     stage.process.reason = "exit 127: tdiff: not found"
     stage.live.poll(0.0)
-    assert [process.model for process in others] == ["shipped"]
-    assert "not found" in stage.live.message
-    assert "shipped writes instead" in stage.live.message
-    others[0].reason = "exit 1"
-    stage.live.poll(1.0)
-    assert len(others) == 1
-    assert stage.live.state == "dead"
+    assert (stage.live.state, stage.live.message) == ("dead", "no model writes: exit 127: tdiff: not found")
 
 
 def test_a_process_that_is_to_keep_out_of_the_way_is_started_again_at_once():

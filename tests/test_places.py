@@ -98,18 +98,82 @@ def test_a_name_is_looked_for_under_the_root_and_then_in_the_index(tmp_path):
     assert locate("tiny") == Target("run", "tiny", far.events, run=far)
     Path("tiny").mkdir()  # a folder here that is no run does not hide it
     assert locate("tiny").run == far
-    assert "nothing to watch is called 'far/tiny'" in refusal("far/tiny")
+    assert refusal("far/tiny") == "'far/tiny' does not exist, nor does the folder 'far'"
 
 
 def test_an_unknown_name_is_told_the_nearest(tmp_path):
-    assert refusal("tiny") == "nothing to watch is called 'tiny'; there is no run under checkpoints/, and none is known"
+    absent = "does not exist: no file here and no run has that name"
+    assert refusal("tiny") == f"'tiny' {absent}; there is no run under checkpoints/, and none is known"
     make("checkpoints/shakespeare")
     remember(make(tmp_path / "far" / "wiki-small"))
     assert refusal("wiki-smal").endswith("; did you mean wiki-small?")
     assert refusal("shakespere").endswith("; did you mean shakespeare?")
     assert refusal("zzz").endswith("; there are: shakespeare, wiki-small")
     for word in ("", "\0", "a" * 5000, "~nobody-of-that-name/x", "..\0/x"):
-        assert "nothing to watch is called" in refusal(word)
+        assert refusal(word).startswith(f"{word!r} does not exist")
+
+
+def test_a_path_that_is_not_there_is_told_so_first_and_the_nearest_beside_it():
+    Path("logs").mkdir()
+    Path("logs/train-7.log").write_text("")
+    make("checkpoints/shakespeare")
+    assert refusal("logs/train-8.log") == "'logs/train-8.log' does not exist; did you mean logs/train-7.log?"
+    assert refusal("logs/other") == "'logs/other' does not exist"
+    assert refusal("lgs/train-7.log") == "'lgs/train-7.log' does not exist, nor does the folder 'lgs'"
+    Path("train.log").write_text("")
+    assert refusal("trian.log").endswith("has that name; did you mean train.log?")
+
+
+FOLDERS = {
+    "trainer": (
+        ["checkpoint-500/trainer_state.json", "checkpoint-1000/trainer_state.json", "all_results.json"],
+        "it is the output of a Hugging Face Trainer, with checkpoint-500, checkpoint-1000, trainer_state.json, and no "
+        "log of text; save what the program prints, and watch that: ... 2>&1 | tee train.log",
+    ),
+    "version_3": (
+        ["hparams.yaml", "metrics.csv", "events.out.tfevents.1.host", "checkpoints/epoch=1.ckpt"],
+        "it is a folder of Lightning's logs, with hparams.yaml and files of TensorBoard; there one can watch "
+        "'version_3/metrics.csv'",
+    ),
+    "lightning_logs": (
+        ["version_2/metrics.csv", "version_10/hparams.yaml"],
+        "it is a folder of Lightning's logs, with version_10; there one can watch "
+        "'lightning_logs/version_2/metrics.csv'",
+    ),
+    "wandb": (
+        ["run-2026-abc/files/output.log", "run-2026-abc/files/requirements.txt", "run-2026-abc/run-abc.wandb"],
+        "it is a folder of Weights & Biases; there one can watch 'wandb/run-2026-abc/files/output.log'",
+    ),
+    "board": (
+        ["events.out.tfevents.1.host"],
+        "it is a folder of TensorBoard's files, and no log of text; save what the program prints, and watch that: "
+        "... 2>&1 | tee train.log",
+    ),
+    "logs": (
+        ["a.log", "b.log", "c.csv", "d.jsonl", "notes.md"],
+        "it holds neither config.toml nor events.jsonl; there one can watch 'logs/a.log', 'logs/b.log', 'logs/c.csv' "
+        "and 1 more",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_another_program_is_told_what_lies_in_it_and_what_can_be_watched_there(name):
+    files, told = FOLDERS[name]
+    for age, file in enumerate(files):
+        path = Path(name) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert refusal(name) == f"{name!r} is not a run's folder: {told}"
+
+
+def test_a_huge_folder_and_a_link_in_a_circle_are_looked_through_only_so_far():
+    Path("huge/deep/er/and/deeper").mkdir(parents=True)
+    Path("huge/deep/er/and/deeper/too-far.log").write_text("")
+    Path("huge/loop").symlink_to(Path("huge").resolve())
+    Path("huge/nobody.log").symlink_to("nowhere")
+    assert refusal("huge") == "'huge' is not a run's folder: it holds neither config.toml nor events.jsonl"
 
 
 def test_what_scp_or_a_browser_would_take_is_told_the_right_form():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from test_story import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train
+from test_story import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train, verdicts
 
 from tdiff.records import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
 from tdiff.visible import visible
@@ -50,6 +50,19 @@ def test_a_run_is_told_in_figures_a_curve_and_its_newest_sample():
     assert lines[-4:] == ["", "sample at step 100:", "  A king", "  and    a queen"]
 
 
+def test_verdicts_are_told_as_text_and_as_data():
+    story = told(start(), train(5), verdicts(5))
+    shown = snapshot.text([story], NOW)
+    assert "verdicts    85.0% right of 200 texts · 95%: 80.0% to 90.0%\n" in shown
+    assert " calibration error 0.03 · temperature 1.5\n" in shown
+    assert "accuracy" not in shown, "and nowhere else"
+    figures = {"texts": 200, "accuracy": 0.85, "interval_95": [0.8, 0.9], "ece": 0.03, "temperature": 1.5}
+    assert snapshot.data(story, NOW)["verdicts"] == {"step": 5, **figures}
+    assert snapshot.data(told(start(), train(5)), NOW)["verdicts"] is None
+    odd = '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":1,"temperature":1}'
+    assert "not finite right of 2 texts" in snapshot.text([told(odd)], NOW)
+
+
 def test_the_same_in_ascii_is_ascii():
     shown = snapshot.text([a_run()], NOW, ascii=True)
     assert shown.isascii()
@@ -61,8 +74,8 @@ def test_data_has_what_a_program_asks_for():
     story = a_run()
     said = snapshot.data(story, NOW)
     assert list(said) == [
-        *("name", "format", "state", "doing", "step", "total", "progress", "eta_seconds", "train", "eval", "best"),
-        *("gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
+        *("name", "format", "state", "doing", "reason", "step", "total", "progress", "eta_seconds", "train", "eval"),
+        *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
     ]
     assert (said["name"], said["format"], said["state"]) == ("told", "tdiff", "running")
     assert (said["step"], said["total"], said["progress"]) == (101, 400, 0.5)
@@ -212,3 +225,28 @@ def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_f
     (here / "train.log").write_text("{'loss': 1.5}\n")
     assert cli("watch", "train.log", "--model", "results/", "--once").returncode == 0
     assert cli("watch", "train.log", "--model", "resluts", "--once").returncode == 2
+
+
+@pytest.mark.parametrize("how", ["--once", "--json", "--doctor"])
+@pytest.mark.parametrize(
+    ("option", "nearest"),
+    [
+        ("--theme=nrd", "unknown theme 'nrd'; did you mean nord?"),
+        ("--color=25", "did you mean 256?"),
+        ("--glyphs=asci", "did you mean ascii?"),
+        ("--palette=drk", "did you mean dark?"),
+        ("--device=cud", "did you mean cuda?"),
+        ("--decoder=confidenc", "did you mean confidence?"),
+        ("--model=shakespere", "did you mean shakespeare"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_nearest_name_though_nothing_is_drawn(
+    cli_fast, tiny_run, option, how, nearest
+):
+    assert nearest in cli_fast("watch", str(tiny_run.path), how, option).refused()
+
+
+def test_an_unknown_theme_of_the_preferences_is_refused_too(cli_fast, here, tiny_run, monkeypatch):
+    (here / "watch.toml").write_text('theme = "nrd"\n')
+    monkeypatch.setenv("TDIFF_WATCH_CONFIG", str(here / "watch.toml"))
+    assert "did you mean nord?" in cli_fast("watch", str(tiny_run.path), "--once").refused()

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import random
+import typing
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from tdiff.records import (
     Checkpoint,
     End,
     Eval,
+    Event,
     Heartbeat,
     Resume,
     Sample,
@@ -26,6 +28,7 @@ from tdiff.records import (
     TraceHeader,
     TraceStep,
     Train,
+    Verdicts,
     fold,
     parse,
     to_line,
@@ -76,6 +79,11 @@ def start(pid: int = 1, host: str = "elsewhere", **others) -> Start:
 def held(step: int, loss: float) -> Eval:
     time = BEGUN + 10 * step + 1
     return Eval(time=time, step=step, nats_per_token=loss, nats_per_char=loss, interval_95=(loss, loss), tokens=9)
+
+
+def verdicts(step: int, accuracy: float = 0.85) -> Verdicts:
+    figures = {"texts": 200, "accuracy": accuracy, "interval_95": (0.8, 0.9), "ece": 0.03, "temperature": 1.5}
+    return Verdicts(time=BEGUN + 10 * step + 2, step=step, **figures)
 
 
 def sample(step: int, text: str = "text") -> Sample:
@@ -220,6 +228,46 @@ def test_a_run_of_tdiff_is_what_its_fold_over_resumes_says(moves):
     assert story.step == (max([step, 0]) if records else 0)
 
 
+EVERY = {
+    "start": start(),
+    "train": train(5),
+    "eval": held(5, 2.0),
+    "verdicts": verdicts(5),
+    "sample": sample(5),
+    "checkpoint": Checkpoint(time=BEGUN, step=5, path="model"),
+    "alert": Alert(time=BEGUN, step=5, what="heat", text="85 degrees"),
+    "resume": resume(5),
+    "heartbeat": Heartbeat(time=BEGUN, step=5, doing="evaluating"),
+    "end": end(5),
+}
+"""A record of every kind that a run writes."""
+
+
+def test_every_kind_of_record_that_a_run_writes_is_in_the_log_or_in_the_state():
+    kinds = {kind.kind for kind in typing.get_args(Event)}
+    assert set(EVERY) == kinds, "a new kind needs a record here, and the story must know it"
+    for kind, record in EVERY.items():
+        before, after = told(train(1)), told(train(1), record)
+        assert len(after.log) > len(before.log) or after.doing != before.doing, kind
+        assert after.step == (5 if kind != "start" else 1), kind
+        assert [one.kind for one in fold([parse(to_line(record))])] == [kind]
+
+
+def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
+    story = told(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
+    assert story.verdicts == parse(to_line(verdicts(6, 0.9)))
+    assert [line for line in story.log if "verdicts" in line and "85.0% right" in line]
+    accuracy = story.metrics["eval/accuracy"]
+    assert (list(accuracy.steps), list(accuracy.mean)) == ([5, 6], pytest.approx([0.85, 0.9]))
+    story.feed([to_line(resume(5)).rstrip()])
+    assert story.verdicts is None
+    assert list(story.metrics["eval/accuracy"].steps) == [5]
+    odd = told(
+        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":null,"temperature":null}'
+    )
+    assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
+
+
 def test_a_resume_drops_what_it_took_back():
     story = told(
         *(start(), *map(train, range(1, 31)), held(20, 2.5), sample(20), Checkpoint(time=BEGUN, step=25, path="model")),
@@ -346,6 +394,94 @@ def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
     story = Story("y")
     story.feed(["a line"])
     assert story.state(BEGUN) == "running"
+
+
+def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
+    """A Trainer that prints a dictionary at each of these seconds, `each` steps after the last."""
+    lines = []
+    for n, seconds in enumerate(spent, 1):
+        bar = f" {n * each}/{total} [{seconds // 60:02}:{seconds % 60:02}<1:00:00, 30.00s/it]"
+        lines += [bar, f"{{'loss': {3 - n / 100}, 'epoch': {n / 100}}}", bar]
+    return lines
+
+
+def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
+    slow, one, elapsed, unknown = Story("bars"), Story("a bar"), Story("column"), Story("nothing")
+    slow.feed(bars(300, 600, 900), BEGUN)
+    one.feed(bars(300), BEGUN)
+    elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
+    unknown.feed(["step,loss", "1,2.5", "2,2.4"], BEGUN)
+    for story, usual in ((slow, 300), (one, 30), (elapsed, 300)):
+        assert story.gap == usual, story.name
+        assert story.state(BEGUN + 12 * usual - 1) == "running"
+        assert story.state(BEGUN + 12 * usual + 1) == "stalled"
+    assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
+
+
+def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
+    story, now = Story("x"), BEGUN
+    for n in range(200):
+        now += 400 if n in (60, 120) else 1
+        story.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
+    assert story.gap == 1
+    assert story.state(now + 799) == "running"
+    assert story.state(now + 801) == "stalled"
+
+
+def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
+    done, going = Story("done"), Story("going")
+    done.feed(bars(10, 20, total=20), BEGUN)
+    going.feed(bars(10, 20), BEGUN)
+    assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
+    assert done.check(BEGUN + 1000) == []
+    assert (going.state(BEGUN + 1000), going.state(BEGUN + 90_000)) == ("stalled", "stopped")
+    done.closed = going.closed = True
+    assert (done.state(BEGUN), going.state(BEGUN)) == ("finished", "stopped")
+    assert told(start(), train(1)).state(BEGUN + 1e6) == "stalled", "a run of tdiff tells of its end"
+
+
+TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()", "ValueError: 1"]
+
+
+def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
+    story = Story("x")
+    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
+    [notice] = story.check(BEGUN)
+    assert (notice.what, notice.text, notice.step) == ("failed", "ValueError: 1", 30)
+    story.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], BEGUN + 1)
+    assert story.check(BEGUN + 9000) == [] and story.state(BEGUN + 9000) == "failed"
+    assert story.metrics["train/loss"].last == (30, pytest.approx(2.97))
+
+
+@pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
+def test_a_traceback_that_was_survived_is_no_failure(more):
+    story = Story("x")
+    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    story.check(BEGUN)
+    story.feed([*more, "."], BEGUN + 1)
+    assert story.failure == "" and story.state(BEGUN + 1) in ("running", "finished")
+    story.check(BEGUN + 1)
+    assert "failed" not in [notice.what for notice in story.alerts]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["step,loss", "1,2.5", "2,2.4"],
+        ['{"step": 1, "loss": 2.5}', '{"step": 2, "loss": 2.4}'],
+        ["a plain log", "of lines"],
+    ],
+    ids=["csv", "json", "log"],
+)
+def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
+    story = Story("x")
+    story.feed([*lines, *TRACEBACK], BEGUN)
+    assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
+    assert story.log[-1] == "ValueError: 1"
+    story = Story("x")
+    story.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
+    assert story.state(BEGUN + 9) == "stopped"
 
 
 def test_a_trainers_notices_are_dated_by_its_bar():

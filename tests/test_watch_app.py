@@ -476,3 +476,68 @@ def test_a_text_in_a_frame_gives_way_part_by_part():
     widths = [30, 22, 21, 12, 11, 6, 4]
     texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
     assert texts == ["step 9 · 37% · 61 left"] * 2 + ["step 9 · 37%"] * 2 + ["step 9"] * 2 + ["step"]
+
+
+FOREIGN = ["step,loss,val_loss", *(f"{n},{3 - n / 50:.3f},{3.2 - n / 50:.3f}" for n in range(1, 60))]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 48), (80, 12), (60, 18)])
+def test_a_log_without_a_model_has_the_whole_screen_for_its_curve_and_its_lines(size):
+    async def scene(stage):
+        app = stage.app
+        assert not app.generation.display and app.training.display
+        assert app.log_pane.display is (size[1] >= 16)
+        assert app.focused is app.training
+        shown = stage.text()
+        assert "shakespeare" not in shown and "generation" not in shown.replace("1 generation", "")
+        assert "59,1.820" in shown, "the newest line, in the pane or in a line below the curve"
+        await stage.press("1")
+        assert app.generation.display or size[1] < 16, "whoever wants the pane has it"
+
+    play(scene, told(FOREIGN, "metrics.csv"), size=size, model=False)
+
+
+def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_writes():
+    lines = run_lines()
+    samples = [n for n, line in enumerate(lines) if '"sample"' in line]
+
+    async def scene(stage):
+        app, story = stage.app, stage.watched[0].story
+        assert not app.generation.display, "nothing to show yet"
+        for begin, end in zip([samples[0], samples[0] + 1], [samples[0] + 1, samples[1] + 1], strict=True):
+            story.feed(lines[begin:end])
+            await stage.settle()
+        assert app.generation.display
+        assert "Once at step 600 there was" in stage.text()
+        await stage.press("[")
+        story.feed(lines[samples[1] + 1 :])
+        await stage.settle()
+        assert "Once at step 900 there was" not in "\n".join(row[:40] for row in stage.rows()[:12]), (
+            "one looks at another"
+        )
+
+    play(scene, told(lines[: samples[0]]), model=False)
+
+
+def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samples_are_shown():
+    async def scene(stage):
+        stage.process.reason = "exit 127: tdiff: not found"
+        stage.app._frame()
+        await stage.settle()
+        assert stage.app.generation.display
+        assert "Once at step 900 there was" in stage.text()
+        assert "starts the model again" in stage.text() and "not found" in stage.text()
+
+    play(scene, told(run_lines()), size=(120, 30))
+
+
+def test_a_far_log_that_turns_out_to_be_of_another_program_has_no_canvas_once_its_model_is_gone():
+    async def scene(stage):
+        assert stage.app.generation.display
+        stage.process.reason = "exit 2: no model is called so"
+        stage.app._frame()
+        await stage.settle()
+        assert not stage.app.generation.display and stage.app.log_pane.display
+        assert "no model is called so" in stage.text()
+
+    play(scene, told(FOREIGN), size=(120, 30))

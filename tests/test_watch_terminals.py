@@ -186,6 +186,15 @@ def test_the_classes_of_a_text_race_in_tmux(place, model):
         client.send(b"\x02d")
 
 
+@pytest.mark.parametrize("term", ["dumb", "unknown", ""])
+@pytest.mark.parametrize("more", [[], ["--classify", "a text", "--model", "shakespeare"]], ids=["watch", "race"])
+def test_a_terminal_that_cannot_move_its_cursor_is_refused_before_anything_is_drawn(place, term, more):
+    pty = Pty([*WATCH, *more], TERM=term)
+    assert pty.end() == 2
+    assert pty.written.startswith(b"tdiff: tdiff watch draws a full screen, and TERM=") and b"\x1b" not in pty.written
+    assert (b"tdiff classify prints verdicts" if more else b"--once prints a snapshot instead") in pty.written
+
+
 def test_without_colour_not_one_code_is_written_and_five_levels_differ(place):
     (place / "trace.jsonl").write_text(trace_of_all_levels())
     pty = Pty([*WATCH, "trace.jsonl"], NO_COLOR="1")

@@ -10,6 +10,7 @@ import pytest
 
 from tdiff.errors import TdiffError
 from tdiff.records import End, Train, to_line
+from tdiff.watch import story as story_module
 from tdiff.watch import watched
 from tdiff.watch.places import locate
 from tdiff.watch.sources import FileSource, PipeSource
@@ -22,7 +23,7 @@ class Story:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.resets = 0
+        self.resets = self.settled = 0
         self.threads: set[str] = set()
         self.arrived: float | None = None
 
@@ -30,6 +31,10 @@ class Story:
         self.lines += lines
         self.arrived = arrived
         self.threads.add(threading.current_thread().name)
+
+    def settle(self, *, over: bool = False) -> bool:
+        self.settled += 1
+        return False
 
     def reset(self) -> None:
         self.lines = []
@@ -251,6 +256,93 @@ def test_a_snapshot_counts_the_torn_last_line_of_a_file_that_rests(tmp_path, wat
     one = watch(log)
     assert one.finish(5)
     assert one.story.lines == ["a", "b"]
+
+
+BAR = " 30%|###  | 300/1000 [00:18<01:00, 16.60it/s]"
+TRAINER = f"{BAR}\n{{'loss': 1.578, 'epoch': 0.3}}\n{BAR}\n"
+SHARED = Path(__file__).parents[2] / "shared" / "logs"
+
+
+def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
+    """The file with that text, written so many seconds ago."""
+    with log.open(mode) as file:
+        file.write(text)
+    os.utime(log, (time.time() - age, time.time() - age))
+    return log
+
+
+@pytest.mark.parametrize("last", ["{'eval_loss': 1.7, 'epoch': 0.3}\n", "{'eval_loss': 1.7, 'epoch': 0.3}"])
+@pytest.mark.parametrize("how", ["poll", "finish"])
+def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, watch, last, how):
+    log = rested(tmp_path / "log", TRAINER + last)
+    one = watch(log, story_module.Story)
+    one.finish(5) if how == "finish" else one.poll()
+    assert one.story.metrics["eval/loss"].last == (300, pytest.approx(1.7))
+    assert one.story.metrics["train/loss"].last == (300, pytest.approx(1.578))
+    logged = len(one.story.log)
+    assert not one.poll()
+    rested(log, ("" if last.endswith("\n") else "\n") + "{'loss': 1.5, 'step': 350}\n", "a")
+    assert one.poll()
+    assert one.story.metrics["eval/loss"].last == (300, pytest.approx(1.7))
+    assert len(one.story.metrics["eval/loss"].steps) == 1, "what was told before its line ended is not told twice"
+    assert len(one.story.log) == logged + 1
+    assert one.story.metrics["train/loss"].last == (350, 1.5)
+
+
+def test_while_lines_come_a_dictionary_waits_for_the_bar_that_counts_it(tmp_path, watch):
+    log = tmp_path / "log"
+    log.write_text(" 29%|##  | 297/1000 [00:18<01:00, 16.60it/s]\n{'loss': 1.578, 'epoch': 0.3}\n")
+    one = watch(log, story_module.Story)
+    one.poll()
+    assert "train/loss" not in one.story.metrics
+    with log.open("a") as file:
+        file.write(BAR + "\n")
+    one.poll()
+    assert one.story.metrics["train/loss"].last == (300, pytest.approx(1.578))
+
+
+def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows(watch):
+    for text, lines in ((TRAINER + "{'eval_loss': 1.7, 'epoch': 0.3}", 2), ("step,loss", 1)):
+        reader, writer = os.pipe()
+        os.write(writer, text.encode())
+        os.close(writer)
+        one = Watched(locate("-"), story_module.Story, PipeSource(reader))
+        one.finish(5)
+        assert len(one.story.log) == lines
+        one.close()
+
+
+def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch):
+    log = rested(tmp_path / "log", "step,loss\n1,2.5\n2,2.")
+    one = watch(log, story_module.Story)
+    one.poll()
+    rested(log, "75\n", "a")
+    one.poll()
+    assert one.story.metrics["train/loss"].last == (2, 2.75)
+    assert list(one.story.metrics["train/loss"].steps) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "state", "val", "reason"),
+    [
+        ("slow_bars.log", 90, "running", None, ""),
+        ("slow_bars.log", 5000, "stalled", None, ""),
+        ("ends_in_traceback.log", 5, "failed", None, "RuntimeError: CUDA error: out of memory"),
+        ("ends_in_traceback.log", 5000, "failed", None, "RuntimeError: CUDA error: out of memory"),
+        ("newest_is_eval.log", 5, "running", (300, 1.7), ""),
+    ],
+)
+def test_real_logs_tell_their_state(tmp_path, watch, name, age, state, val, reason):
+    if not (SHARED / name).exists():
+        pytest.skip(f"THE LOGS ARE MISSING: {SHARED} is not there")
+    log = rested(tmp_path / name, (SHARED / name).read_text(), age=age)
+    one = watch(log, story_module.Story)
+    one.poll()
+    assert (one.story.state(time.time()), one.story.failure) == (state, reason)
+    held = one.story.metrics.get("eval/loss")
+    assert (held.last if held else None) == (pytest.approx(val) if val else None)
+    what = [notice.what for notice in one.story.check(time.time())]
+    assert what == {"running": [], "failed": ["failed"], "stalled": ["stall"]}[state]
 
 
 def test_a_snapshot_of_a_pipe_is_read_to_its_end_and_not_waited_for_longer_than_said():

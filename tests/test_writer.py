@@ -201,13 +201,46 @@ def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_
     assert not live._courteous()
 
 
-def test_where_tdiff_is_not_on_the_far_side_the_shipped_model_writes_here(far_side):
+def test_where_tdiff_is_not_on_the_far_side_it_says_so_and_no_other_model_writes(far_side):
     address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
-    live = started(
-        writer.live(Options(device="cpu"), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False)
-    )
+    far = of(Target("ssh", "gpu01", address=address))
+    live = writer.live(Options(device="cpu"), lambda: [far], lambda: False)
+    live.start()
+    end = time.monotonic() + PATIENCE
+    while live.state != "dead" and time.monotonic() < end:
+        live.poll(time.time())
+        time.sleep(0.05)
+    live.poll(time.time())
     try:
-        assert live.ready is not None, live.message
-        assert live.ready.model == "shakespeare"
+        assert live.state == "dead" and live.ready is None
+        assert live.message.startswith("tdiff is not installed on gpu01: no model writes there")
     finally:
         live.close()
+
+
+def test_a_log_that_has_no_model_starts_none_unless_one_is_asked_for(here, tiny_run):
+    log, run = of(Target("file", "train.log", here / "train.log")), target(tiny_run.path)
+    pipe, trace = of(Target("pipe", "-")), of(Target("file", "trace.jsonl", here / "trace.jsonl"))
+    far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/jobs/train.log")))
+    for foreign in ([log], [pipe], [trace], [far], [log, pipe, far]):
+        assert not writer.company(Options(), lambda these=foreign: these, bool).lives
+        assert len(writer.company(Options(model="shakespeare"), lambda these=foreign: these, bool).lives) == 1
+    [own] = writer.company(Options(), lambda: [log, run], bool).lives
+    assert own._newest()[0] == str(tiny_run.model), "that of the first run, wherever it stands"
+    assert writer.company(Options(), list, bool).lives, "with nothing to watch, the shipped one writes"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_run", "folder"),
+    [
+        ("/runs/mine", True, "/runs/mine"),
+        ("/runs/mine.v2", True, "/runs/mine.v2"),
+        ("/runs/mine/events.jsonl", True, "/runs/mine"),
+        ("/jobs/slurm-7.out", False, None),
+        ("/jobs/metrics.csv", False, None),
+    ],
+)
+def test_on_another_host_a_run_is_told_from_a_log_by_its_name(path, is_run, folder):
+    address = Address.parse(f"ssh://gpu01{path}")
+    assert writer.has_model(Target("ssh", "gpu01", address=address)) is is_run
+    assert folder is None or writer._folder(address) == folder

@@ -6,6 +6,8 @@ nothing itself, and it draws nothing while nobody looks.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,6 +16,7 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 
 from tdiff.draw.attached import Attached
+from tdiff.draw.copying import copied
 from tdiff.draw.render import Line, duration
 from tdiff.draw.terminal import Terminal
 from tdiff.tui import status
@@ -91,6 +94,7 @@ class WatchApp(TerminalApp):
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
         self._displayed: frozenset[str] = frozenset()
+        self._curves_alone = False  # whether they have been arranged so
         self._window = Size(0, 0)  # textual's own is still the old one while a new size is told
         self._last_pane: Pane | None = None  # the pane that had the focus last
         self.traces = Traces()
@@ -129,9 +133,8 @@ class WatchApp(TerminalApp):
             self.set_keymap(dict(self.liked.keys))
         self._window = self.size
         self._arrange()
-        self.generation.focus()
         self._look()
-        self._first_sample()
+        (self.training if self._only_curves else self.generation).focus()
         self.set_interval(_LOOK_EVERY, self._look)
         self._frames = self.set_interval(_FRAME, self._frame, pause=True)
         if self.company and not self._only_traces:
@@ -156,6 +159,15 @@ class WatchApp(TerminalApp):
     def _only_traces(self) -> bool:
         """Whether nothing is watched but generations of somebody else's."""
         return bool(self.watched) and all(story.format == "trace" for story in self.stories)
+
+    @property
+    def _only_curves(self) -> bool:
+        """Whether there is no text to show: what is watched has no model of its own, none was asked for, none wrote."""
+        lives = self.company.lives
+        if not self.watched or self.traces.newest or any(story.samples for story in self.stories):
+            return False
+        foreign = all(story.format not in ("", "tdiff", "trace") for story in self.stories)
+        return not lives or (foreign and all(live.state == "dead" and not live.recordings for live in lives))
 
     def _start_models(self) -> None:
         self.company.start()
@@ -197,6 +209,9 @@ class WatchApp(TerminalApp):
             first.gallery.add_live(self.traces.newest, None)
             if first.pane.following:
                 first.show_entry(first.gallery.entries[-1].label, self.traces.newest, True)
+            self._arrange()
+        self._first_sample()
+        if self._only_curves is not self._curves_alone:
             self._arrange()
         attached = self._see_whether_attached(now)
         self.company.slow_down(now - self._touched >= _UNTOUCHED)
@@ -265,9 +280,9 @@ class WatchApp(TerminalApp):
     # Samples
 
     def _first_sample(self) -> None:
-        """The newest recorded sample, at once, until the model writes."""
+        """The newest recorded sample, until the model writes."""
         self._fill_galleries()
-        self.writings[0].show_first()
+        self.writings[0].show_sample()
 
     def _fill_galleries(self) -> None:
         for writing in self.writings:
@@ -350,6 +365,10 @@ class WatchApp(TerminalApp):
 
     def _in_a_line(self, now: float, width: int) -> Line:
         hidden = [writing for writing in self.writings if not writing.pane.display]
+        if self._curves_alone and self.training.display:
+            return [(" log ", "dim"), (self.stories[0].log[-1] if self.stories[0].log else "", "")]
+        if self._curves_alone:
+            hidden = []
         if hidden and len(self.writings) == 1:
             return [(" generation ", "dim"), (self.generation.in_a_line(), "")]
         if hidden and not (self._only_traces and self.generation.display):
@@ -408,6 +427,7 @@ class WatchApp(TerminalApp):
         width, height = self._window
         if not width or not height:
             return
+        self._curves_alone = self._only_curves
         focused = self.focused_pane() or self._last_pane
         who = str(focused.id) if focused else ""
         how = arrange(width, height, self._shown(), who, self._zoomed, self._panes.two)
@@ -421,7 +441,8 @@ class WatchApp(TerminalApp):
 
     def _shown(self) -> list[str]:
         two, watched = self._panes.two, bool(self.watched)
-        return chosen(*self._window, self._wanted, self._only_traces, two=two, watched=watched)
+        usual = {"generation": False, "training": True, "log": True} if self._only_curves else {}
+        return chosen(*self._window, usual | self._wanted, self._only_traces, two=two, watched=watched)
 
     def _toggle(self, name: str) -> None:
         """Hide a pane that stands on the screen, unless it is the last one; bring one that does not."""
@@ -554,12 +575,16 @@ class WatchApp(TerminalApp):
         self._frames.resume()
         self.say("starting the model's process again ...")
 
-    def action_copy(self) -> None:
-        """The shown text to the clipboard."""
+    async def action_copy(self) -> None:
+        """The shown text to where it can be pasted from; what was done is said."""
         text = self.generation.text()
-        if text:
+        if not text:
+            self.say("there is no text to copy yet")
+            return
+        done = await asyncio.to_thread(copied, self.terminal, text, os.environ)
+        if not done.sent:
             self.copy_to_clipboard(text)
-            self.say(f"copied {len(text):,} characters")
+        self.say(done.words(len(text), sent=not done.sent))
 
     def action_export(self) -> None:
         """The shown trace to a file here."""

@@ -12,6 +12,7 @@ from tdiff.tui.figures import number
 from tdiff.tui.lines import Lines, clip
 from tdiff.tui.pane import Pane
 from tdiff.watch.alerts import Notice
+from tdiff.watch.snapshot import verdict_parts
 from tdiff.watch.story import Story
 
 _SHADES = " ░▒▓█"
@@ -52,7 +53,7 @@ class DetailsPane(Pane):
         if width <= 0 or height <= 0:
             return
         story = self._story
-        heat = mask_lines(story, width)
+        heat = verdict_lines(story) + mask_lines(story, width)
         alerts = alert_lines(story, 3)
         room = max(0, height - len(heat) - (len(alerts) + 1 if alerts else 0) - 1)
         samples = sample_lines(story, self._chosen, room)
@@ -61,6 +62,13 @@ class DetailsPane(Pane):
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
         self._view.show([clip(line, width) for line in lines[:height]])
         self.frame([("details", "")], [], [], [])
+
+
+def verdict_lines(story: Story) -> list[Line]:
+    """How well the run tells the classes of held-out texts; none where it was not measured."""
+    if story.verdicts is None:
+        return []
+    return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
 
 
 def mask_lines(story: Story, width: int) -> list[Line]:

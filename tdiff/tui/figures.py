@@ -48,6 +48,8 @@ def figures(story: Story, smoothing: float) -> list[Figure]:
     best = judged.best if judged is not None else None
     if best:
         told.append(("best val" if judged is held else "best", f"{number(best[0])} @{best[1]:,.0f}"))
+    if (right := last("eval/accuracy")) is not None and story.verdicts is not None:
+        told.append(("right", f"{right:.1%}"))
     for label, name in (("grad", "train/grad_norm"), ("lr", "train/lr")):
         if (value := last(name)) is not None:
             told.append((label, number(value, 3)))

@@ -134,6 +134,8 @@ def run(options: Options, terminal: Terminal) -> None:
         seed=options.seed or 0,
     )
     app = RaceApp(race, terminal)
+    if options.theme:
+        app.theme = options.theme
     run_view(app)
     if race.rounds:
         last = race.rounds[-1]

@@ -17,7 +17,7 @@ from textual.worker import WorkerFailed
 
 from tdiff import __version__
 from tdiff.draw.terminal import Terminal
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 from tdiff.index import state_folder
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
@@ -58,8 +58,6 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
     )
     theme = options.theme or liked.theme
     if theme:
-        if theme not in app.available_themes:
-            raise unknown("theme", theme, app.available_themes)
         app.theme = theme
     gc.freeze()  # what is loaded stays, and need not be looked through again and again while keys wait
     run_view(app)

@@ -98,7 +98,7 @@ def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]
 
         def weight(story: Story) -> tuple[int, float]:
             newest = story.alerts[-1]
-            return (newest.what != "ended") + (newest.what in ("died", "nan")), newest.time or 0.0
+            return (newest.what != "ended") + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
 
         last = max((story for story in stories if story.alerts), key=weight)
         [line] = alert_lines(last, 1, of=len(stories) > 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tdiff.draw.render import Line, duration
-from tdiff.tui.gallery import Gallery
+from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.generation_pane import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.company import Company
@@ -24,6 +24,7 @@ class Writing:
         self.pane, self.live, self._company = pane, live, company
         self.gallery = Gallery()
         self._stories: Sequence[Story] = ()  # what is watched
+        self._sample: Entry | None = None  # the recorded sample that was shown unasked
         self._begun: Recording | None = None  # the text of its model that was taken in last
 
     @property
@@ -100,11 +101,16 @@ class Writing:
         if self.pane.following and self.gallery.chosen is None:
             self.pane.show(live.recording, caption=self._caption, follow=True)
 
-    def show_first(self) -> None:
-        """The newest recorded sample, until the model writes."""
+    def show_sample(self) -> None:
+        """The newest recorded sample, where nothing else is shown: until the model writes, or while none does."""
         newest = self.gallery.newest_recorded()
-        if newest is not None and self.pane.recording is None:
-            self.pane.show(newest.recording(), caption=newest.label, follow=True, live=False)
+        sample_shown = self._sample is not None and self.pane.following and self.gallery.chosen is None
+        if newest is None or newest is self._sample or not (self.pane.recording is None or sample_shown):
+            return
+        if self.live is not None and self.live.recording is not None:
+            return
+        self._sample = newest
+        self.pane.show(newest.recording(), caption=newest.label, follow=True, live=False)
 
     @property
     def _caption(self) -> str:

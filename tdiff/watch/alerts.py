@@ -22,7 +22,12 @@ SILENCE = 30.0
 GAPS = 12.0
 """A stall is a silence of so many usual gaps."""
 BUSY = 900.0
-"""Seconds of silence granted to a run that said it is busy with something that gives no record."""
+"""Seconds of silence granted to a run that said it is busy with something that gives no record, and to one of which
+nothing is known that tells how long a record takes."""
+SLOW = 2.0
+"""A silence of so many of the longest gaps that came more than once is no stall: evaluations may take longer."""
+OVER = 86_400.0
+"""Seconds of silence after which a log of somebody else's program, which need not tell of its end, is over."""
 _LEAST = math.log(1.1)
 _LONGEST = 50
 """Records after which a loss that stays high is the new usual."""
@@ -33,7 +38,7 @@ _BEYOND = 2.0
 _RECOVERED = 0.5
 """Share of the threshold under which a spike is over."""
 
-What = Literal["nan", "spike", "stall", "ended", "died", "alert"]
+What = Literal["nan", "spike", "stall", "ended", "died", "failed", "alert"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +155,12 @@ def usual_gap(times: Iterable[float]) -> float:
     """The median of the gaps between these times (s), without those that are not positive; 0 where there are none."""
     gaps = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
     return (gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2 if gaps else 0.0
+
+
+def long_gap(times: Iterable[float]) -> float:
+    """The longest gap between these times (s) but for one, which may have been an accident; 0 where there are none."""
+    gaps = sorted(later - earlier for earlier, later in pairwise(times) if later > earlier)
+    return gaps[-2] if len(gaps) > 1 else 0.0
 
 
 def gone(pid: int, host: str) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 STEPS = ("step", "global_step", "iteration", "iter", "it", "epoch")
 """Columns that count steps, the best first."""
 TIMES = ("time", "timestamp", "wall_time", "_timestamp")
+ELAPSED = ("elapsed", "elapsed_time", "elapsed_seconds", "time_elapsed", "total_time", "runtime", "_runtime")
+"""Columns of the seconds since the start, by which one knows how long a record takes."""
 TOKENS = ("tokens", "tokens_seen", "num_tokens", "num_input_tokens_seen")
 ALIASES = {
     "loss": "train/loss",
@@ -48,6 +50,7 @@ class Plan(NamedTuple):
     time: str | None
     tokens: str | None
     epoch: str | None
+    elapsed: str | None
     metrics: tuple[tuple[str, str], ...]
     """(column, metric)."""
 
@@ -84,6 +87,9 @@ class Rows:
         values = {name: row[key] for key, name in plan.metrics if key != column}
         if plan.time is not None and time is None:
             values[visible_line(plan.time)] = row[plan.time]  # seconds of something else
+        since_start = plan.elapsed or (plan.time if time is None else None)
+        if since_start is not None:
+            self._story.elapse(row[since_start])
         self._story.points(
             [step],
             {name: [value] for name, value in values.items()},
@@ -122,7 +128,8 @@ def _plan(names: tuple[str, ...]) -> Plan:
         called = alias if alias and alias not in used else visible_line(name[:100])
         used.add(called)
         metrics.append((name, called))
-    return Plan(steps, time, tokens, lowered.get("epoch"), tuple(metrics))
+    elapsed = next((lowered[name] for name in ELAPSED if name in lowered), None)
+    return Plan(steps, time, tokens, lowered.get("epoch"), elapsed, tuple(metrics))
 
 
 def spelled(name: str) -> str:

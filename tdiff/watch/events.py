@@ -11,17 +11,32 @@ import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from tdiff.describe import describe
-from tdiff.records import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, parse
+from tdiff.records import (
+    Alert,
+    Checkpoint,
+    End,
+    Eval,
+    Event,
+    Heartbeat,
+    Resume,
+    Sample,
+    Start,
+    TraceEnd,
+    TraceHeader,
+    TraceStep,
+    Train,
+    Verdicts,
+    parse,
+)
 from tdiff.visible import visible_line
 from tdiff.watch.columns import FARTHEST, number
 
 if TYPE_CHECKING:
     from tdiff.watch.story import Story
 
-EVENTS = (Start, Train, Eval, Sample, Checkpoint, Alert, Resume, Heartbeat, End)
 LATEST = 1e11
 """Seconds since the epoch at and beyond which a record tells no time."""
 _BLOCK = 128
@@ -101,11 +116,16 @@ class Events:
 
     def _one(self, line: str) -> None:
         record = parse(line)
-        if isinstance(record, Train):
-            names = (*_FIELDS, *_GPU.values())
-            self._trains({name: (getattr(record, name),) for name in names}, lambda _: record.loss_by_mask)
-        elif isinstance(record, EVENTS):
-            self._story.record(record)
+        match record:
+            case Train():
+                names = (*_FIELDS, *_GPU.values())
+                self._trains({name: (getattr(record, name),) for name in names}, lambda _: record.loss_by_mask)
+            case Start() | Eval() | Verdicts() | Sample() | Checkpoint() | Alert() | Resume() | Heartbeat() | End():
+                self._story.record(record)
+            case TraceHeader() | TraceStep() | TraceEnd() | None:
+                pass
+            case _:
+                assert_never(record)
 
     def _trains(self, columns: Mapping[str, Sequence[Any]], masks: Callable[[int], list[Any]]) -> bool:
         """Take in train records by field. False, and nothing taken in, where one is odd or they do not ascend.

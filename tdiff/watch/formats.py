@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tdiff.records import TraceEnd, TraceHeader, TraceStep, parse
+from tdiff.records import TraceHeader, TraceLine, parse
 from tdiff.watch.columns import KNOWN, MOST_COLUMNS, Rows, clock, number, spelled
 from tdiff.watch.events import Events
 from tdiff.watch.huggingface import Console
@@ -54,6 +54,14 @@ class Reader:
         if n < len(lines):
             self._parser.feed(lines[n:] if n else lines)
 
+    def settle(self, over: bool) -> bool:
+        """Take in what waits for the next line; where all is over, also what only such a line would have told."""
+        if over and self._header is not None:
+            held, self._header = self._header[0], None
+            self._plain(held)
+            return True
+        return self._console.settle()
+
     def _look(self, line: str) -> None:
         text = line.strip("\ufeff \t\r")
         if self._header is not None:
@@ -78,7 +86,7 @@ class Reader:
         record = parse(text) if "kind" in pairs else None
         if isinstance(record, TraceHeader):
             self._settle("trace", Trace(self._story), line)
-        elif isinstance(record, (TraceStep, TraceEnd)):
+        elif isinstance(record, TraceLine):
             pass  # a trace that lost its beginning cannot be drawn
         elif record is not None:
             self._settle("tdiff", Events(self._story), line)
@@ -107,7 +115,7 @@ class Trace:
         """The next lines."""
         for line in lines:
             record = parse(line)
-            if isinstance(record, (TraceHeader, TraceStep, TraceEnd)):
+            if isinstance(record, TraceLine):
                 self._story.traced(record)
 
 
@@ -144,14 +152,16 @@ class Table:
         """The next lines."""
         for line in lines:
             fields = _split(line, self._delimiter)
-            self._story.write(line)
             numbers = {}
             for name, field in zip(self._names, fields, strict=False):
                 if (found := _decimal(field, self._delimiter)) is not None or (found := clock(name, field)) is not None:
                     numbers[name] = found
             if numbers:
+                self._story.write(line)
                 self._rows.take(numbers)
-            elif (head := _header(line.strip(), False)) and head[0] == self._delimiter:
+                continue
+            self._story.remark(line)
+            if (head := _header(line.strip(), False)) and head[0] == self._delimiter:
                 self._names = head[1]
 
 

@@ -82,9 +82,17 @@ class Console:
         plain = _ESCAPES.sub("", line)
         if (bar is not None and not row) or not plain.strip():
             return
-        if not row:
-            self._settle()
-        self._story.write(plain)
+        if row:
+            self._story.write(plain)
+            return
+        self._settle()
+        self._story.remark(plain)
+
+    def settle(self) -> bool:
+        """Take in the dictionary that waits: nothing has come after it. Whether there was one."""
+        waited = self._waiting is not None
+        self._settle()
+        return waited
 
     def _bar(self, bar: Bar, line: str) -> None:
         if bar.what:  # of some preparation: only what became of it is worth a line

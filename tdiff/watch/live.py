@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from tdiff.config import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request
+from tdiff.requests import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Standing
 from tdiff.watch.recording import Recording
 
 KEPT = 16
@@ -120,17 +120,16 @@ class Live:
         every: float = 5.0,
         newest: Callable[[], tuple[str, float] | None] = lambda: None,
         courteous: Callable[[], bool] = lambda: False,
-        instead: tuple[str, Callable[[str], Process], Callable[[], bool]] | None = None,
+        ended: Callable[[str], str] = "the model's process ended: {}".format,
     ) -> None:
         """`start` starts the process for a model.
 
         `newest` tells the model to use now and the time its weights were written (s), or None where that never changes.
         `courteous` tells whether a process that is started now keeps out of the way of a run; where that changes, it
         is started again: at once to keep out of the way, else between two texts.
-        `instead` is another model, how its process is started and whether it is courteous, where the first one's ends
-        before it was ready.
+        `ended` makes a line for the user of the reason for which the process ended.
         """
-        self._start, self.model, self._newest, self._instead = start, model, newest, instead
+        self._start, self.model, self._newest, self._say_ended = start, model, newest, ended
         self._courteous, self._keeps_away, self._asked = courteous, False, 0.0
         self._seed, self._count, self._every = seed, 0, every
         self.settings = DecodeSettings(**(options or {}))
@@ -237,17 +236,16 @@ class Live:
                 self.start()
         if self.state == "dead" and not self._told_death:
             self._running, self._told_death = 0, True
-            self.message = f"the model's process ended: {self._process.reason}"
-            if self._instead and self.ready is None:
-                why, (self.model, self._start, self._courteous), self._instead = self.message, self._instead, None
-                self._newest = lambda: None
-                self.start()
-                self.message = f"{why}; {self.model} writes instead"
+            self.message = self._say_ended(str(self._process.reason))
         elif isinstance(self._process, _Never) and (newest := self._newest()) and newest != self._tried:
             self.start()  # what could not be loaded is another one by now
-        elif self.state == "waiting" and now >= self._due and not self.resting:
-            if now >= self._next_due or self._newer() is not None:
-                self._next(now)
+        elif (
+            self.state == "waiting"
+            and now >= self._due
+            and not self.resting
+            and (now >= self._next_due or self._newer() is not None)
+        ):
+            self._next(now)
         return bool(answers) or before != (self.state, self.message)
 
     def new_text(self) -> None:
@@ -325,22 +323,9 @@ class Live:
                 self.settings = self._settings_of(self._options)
             case Begin():
                 self._id = answer.id
-            case Refused() if answer.id in (None, self._running):
-                self.message, self._told_at = answer.text, now
-                self._finish(now)
-                if answer.id is None and self.ready is None:
-                    self._give_up(answer.text)
-                elif answer.id is None:
-                    self._loading = False
-                elif self._good is not None and self._good != (self.prompt, self._options):
-                    self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
-                    self.settings, self._due = self._settings_of(self._options), now
-                elif self._good is None and self._left_to_right():
-                    self._options, self._due = self._of_drawing(), now
-                    self.settings = self._settings_of(self._options)
-                else:  # it may be refused again, or memory may be free by then
-                    self._refused += 1
-                    self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
+            case Refused():
+                if answer.id in (None, self._running):
+                    self._refuse(answer, now)
             case Cancelled():
                 if answer.id == self._running:
                     self._finish(now)
@@ -349,11 +334,34 @@ class Live:
                 if self._id == self._running:
                     self._good, self._refused = (self.prompt, self._options), 0
                     self.recordings.append(Recording(answer))
-            case TraceStep() | TraceEnd() if self._id == self._running and self.recordings:
+            case TraceStep() | TraceEnd():
+                if self._id != self._running or not self.recordings:
+                    return
                 self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
                     self.whole, self.seconds = True, now - self._began
                     self._finish(now)
+            case Standing():
+                pass  # of texts that are being weighed, for which nobody asked here
+            case _:
+                assert_never(answer)
+
+    def _refuse(self, answer: Refused, now: float) -> None:
+        self.message, self._told_at = answer.text, now
+        self._finish(now)
+        if answer.id is None and self.ready is None:
+            self._give_up(answer.text)
+        elif answer.id is None:
+            self._loading = False
+        elif self._good is not None and self._good != (self.prompt, self._options):
+            self.prompt, self._options = self._good  # what was asked for last cannot be: go on as before
+            self.settings, self._due = self._settings_of(self._options), now
+        elif self._good is None and self._left_to_right():
+            self._options, self._due = self._of_drawing(), now
+            self.settings = self._settings_of(self._options)
+        else:  # it may be refused again, or memory may be free by then
+            self._refused += 1
+            self._due = now + min(_LONGEST_PAUSE, _PAUSE * 2**self._refused)
 
     def _left_to_right(self) -> bool:
         """Whether the model would write so by itself, and the options say otherwise."""
@@ -364,7 +372,7 @@ class Live:
         return {name: value for name, value in self._options.items() if name in _OF_DRAWING}
 
     def _give_up(self, why: str) -> None:
-        """The first model cannot be had: end the process, so that another takes its place or it is started again."""
+        """The first model cannot be had: end the process, so that it is started again."""
         assert self._process is not None
         self._process.close()
         self._process, self._tried = _Never(why), self._newest()

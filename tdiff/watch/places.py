@@ -13,6 +13,7 @@ from tdiff.errors import TdiffError
 from tdiff.index import is_run, known_runs
 from tdiff.runs import ROOT, Run
 from tdiff.visible import visible_line
+from tdiff.watch.folders import contents
 from tdiff.watch.ssh import Address
 
 
@@ -52,7 +53,7 @@ def locate(word: str, root: Path = ROOT) -> Target:
                 return _of(Run(folder))
     if there:
         return _there(path, word)
-    raise TdiffError(f"nothing to watch is called {word!r}{_hint(word, root)}")
+    raise TdiffError(f"{_absent(word, path)}{_hint(word, path, root)}")
 
 
 def newest_run(root: Path = ROOT) -> Run | None:
@@ -77,8 +78,12 @@ def _there(path: Path, word: str) -> Target:
     if not stat.S_ISDIR(mode):
         raise TdiffError(f"tdiff watch reads files, pipes and the folders of runs; {word!r} is a device or a socket")
     inside = newest_run(path)
-    hint = f"; its newest run is {str(inside.path)!r}" if inside else ""
-    raise TdiffError(f"{word!r} is not a run's folder: it holds neither config.toml nor events.jsonl{hint}")
+    if inside:
+        raise TdiffError(
+            f"{word!r} is not a run's folder: it holds neither config.toml nor events.jsonl; its newest run is "
+            f"{str(inside.path)!r}"
+        )
+    raise TdiffError(f"{word!r} is not a run's folder: {contents(path)}")
 
 
 def _of(run: Run) -> Target:
@@ -89,17 +94,46 @@ def _label(path: Path) -> str:
     return visible_line(path.name or path.resolve().name)
 
 
-def _hint(word: str, root: Path) -> str:
+def _absent(word: str, path: Path) -> str:
+    """That nothing is there; of a path, how far it goes."""
+    if not _is_path(word):
+        return f"{word!r} does not exist: no file here and no run has that name"
+    parent = path.parent
+    # Path's own raises for a name that no file can have.
+    if os.path.isdir(parent):  # noqa: PTH112
+        return f"{word!r} does not exist"
+    return f"{word!r} does not exist, nor does the folder {str(parent)!r}"
+
+
+def _is_path(word: str) -> bool:
+    return "/" in word or word.startswith(("~", "."))
+
+
+def _hint(word: str, path: Path, root: Path) -> str:
     head, _, tail = word.partition(":")
     if tail.startswith("//"):
         return "; of addresses tdiff watch knows ssh://[user@]host[:port]/path"
     if tail and head and "/" not in head:  # as scp has it
         return f"; a file on another host is ssh://{head}{tail if tail[0] == '/' else '/~/' + tail}"
+    if _is_path(word) or path.suffix:
+        near = _beside(path)
+        if near is not None or _is_path(word):
+            return f"; did you mean {near}?" if near else ""
     names = list(dict.fromkeys([*(path.name for path in root.glob("*") if is_run(path)), *reversed(known_runs())]))
-    near = difflib.get_close_matches(word, names, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
+    nearest = difflib.get_close_matches(word, names, n=1)
+    if nearest:
+        return f"; did you mean {nearest[0]}?"
     return f"; there are: {', '.join(names[:8])}" if names else f"; there is no run under {root}/, and none is known"
+
+
+def _beside(path: Path) -> Path | None:
+    """What lies in the same folder and is called most like it."""
+    try:
+        names = sorted(os.listdir(path.parent))[:10_000]  # noqa: PTH208
+    except (OSError, ValueError):
+        return None
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return path.with_name(near[0]) if near else None
 
 
 def _written(path: Path) -> float | None:

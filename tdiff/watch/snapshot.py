@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import duration, plain
-from tdiff.records import TraceEnd, TraceHeader
+from tdiff.records import TraceEnd, TraceHeader, Verdicts
 from tdiff.visible import visible_line
 from tdiff.watch.alerts import Notice
 from tdiff.watch.series import Series
@@ -29,6 +29,7 @@ _LABEL = 12
 _DULL = ("_runtime", "_per_second")
 """How names of metrics end that a person need not see."""
 _TOLD = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
+_OF_VERDICTS = ("eval/accuracy", "eval/calibration_error")
 _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
@@ -43,12 +44,14 @@ def data(story: Story, now: float) -> dict[str, Any]:
         "format": story.format,
         "state": story.state(now),
         "doing": story.doing or None,
+        "reason": story.failure or None,
         "step": story.step,
         "total": story.total,
         "progress": story.progress,
         "eta_seconds": story.left(now),
         "train": _train(story),
         "eval": _eval(story),
+        "verdicts": _verdicts(story),
         "best": _best(story),
         "gpu": {name.removeprefix("gpu/"): _last(story, name) for name in story.metrics if name.startswith("gpu/")},
         "metrics": {name: _last(story, name) for name in _others(story)},
@@ -138,6 +141,8 @@ def _figures(story: Story, now: float) -> Iterator[tuple[str, list[str]]]:
         same = chars is None or chars == held["loss"]
         unit = "nats a token" if story.format == "tdiff" else ""
         yield "validation", [_loss(held["loss"]), unit, sure, "" if same else f"{_loss(chars)} a character"]
+    if (event := story.verdicts) is not None:
+        yield "verdicts", verdict_parts(event)
     if best:
         what = " of training" if best["metric"] != "eval/loss" else ""
         yield "best", [f"{_loss(best['loss'])}{what} at step {best['step']:,.0f}"]
@@ -200,10 +205,38 @@ def _eval(story: Story) -> dict[str, Any]:
     if (chars := _last(story, "eval/nats_per_char")) is not None:
         values["nats_per_char"] = chars
     if (event := story.evaluation) is not None:
-        interval = event.interval_95
-        sure = len(interval) == 2 and all(isinstance(end, (int, float)) for end in interval)
-        values |= {"interval_95": list(interval) if sure else None, "tokens": event.tokens, "whole": event.final}
+        values |= {"interval_95": _interval(event.interval_95), "tokens": event.tokens, "whole": event.final}
     return values
+
+
+def _verdicts(story: Story) -> dict[str, Any] | None:
+    """What the newest record of verdicts tells; None where there is none."""
+    event = story.verdicts
+    if event is None:
+        return None
+    told = {name: getattr(event, name) for name in ("step", "texts", "accuracy", "ece", "temperature")}
+    return told | {"interval_95": _interval(event.interval_95)}
+
+
+def verdict_parts(event: Verdicts) -> list[str]:
+    """How well the classes of held-out texts were told, in short parts."""
+    interval = _interval(event.interval_95)
+    return [
+        f"{_share(event.accuracy)} right of {event.texts:,} texts",
+        f"95%: {interval[0]:.1%} to {interval[1]:.1%}" if interval else "",
+        f"calibration error {_short(event.ece)}",
+        f"temperature {_short(event.temperature)}",
+    ]
+
+
+def _share(value: float | None) -> str:
+    return f"{value:.1%}" if value is not None and math.isfinite(value) else "not finite"
+
+
+def _interval(ends: Sequence[Any]) -> list[float] | None:
+    """The two ends of an interval; None where they are none, as a record's may be."""
+    sure = len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+    return list(ends) if sure else None
 
 
 def _best(story: Story) -> dict[str, Any]:
@@ -229,7 +262,8 @@ def _sample(story: Story) -> dict[str, Any] | None:
 
 def _others(story: Story) -> list[str]:
     """Metrics that have no place of their own."""
-    return [name for name in story.metrics if name not in _TOLD and not name.startswith(("gpu/", "mask/"))]
+    own = _TOLD if story.verdicts is None else (*_TOLD, *_OF_VERDICTS)
+    return [name for name in story.metrics if name not in own and not name.startswith(("gpu/", "mask/"))]
 
 
 def _last(story: Story, name: str) -> float | None:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from tdiff.draw.render import duration
 from tdiff.records import (
@@ -27,11 +27,14 @@ from tdiff.records import (
     TraceHeader,
     TraceLine,
     TraceStep,
+    Train,
+    Verdicts,
 )
 from tdiff.visible import visible_line
 from tdiff.watch import alerts, events, formats, meanwhile
 from tdiff.watch.alerts import Losses, Notice, What
 from tdiff.watch.columns import FARTHEST
+from tdiff.watch.endings import Ending
 from tdiff.watch.series import Series
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
@@ -44,7 +47,10 @@ _CAPS = {"train/loss": 1 << 16}
 _CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
 _CLOCK, _TOKENS = "\nclock", "\ntokens"
 """No metric is called so."""
-_GAPS, _SAMPLE_LENGTH = 65, 20_000
+_USUAL, _GAPS = 65, 513
+"""Times from which the usual gap is told, and the longest ones."""
+_SAMPLE_LENGTH, _REASON_LENGTH = 20_000, 300
+"""Characters that are kept."""
 _ARRIVALS = 4_096
 
 
@@ -75,6 +81,8 @@ class Story:
         self.checkpoint: Checkpoint | None = None
         self.evaluation: Eval | None = None
         """The newest evaluation of a run of tdiff, whole."""
+        self.verdicts: Verdicts | None = None
+        """How well it told classes apart when that was last measured."""
         self.step = 0
         self.total: int | None = None
         self.progress: float | None = None
@@ -98,6 +106,10 @@ class Story:
         self._reader = formats.Reader(self)
         self._process: tuple[int, str] | None = None
         self._times: deque[float] = deque(maxlen=_GAPS)
+        self._own: deque[float] = deque(maxlen=_GAPS)  # seconds since its start that bars and columns tell
+        self._pace = 0.0  # seconds that a step takes, by its bar
+        self._ending = Ending()
+        self._told_failure = ""  # the failure of which there is a notice
         self._at: dict[str, float] = {}  # the newest step of each metric, of broken records too
         self._losses = Losses()
         self._new: list[Notice] = []
@@ -131,6 +143,13 @@ class Story:
         if self.ended is not None and not self.ended.time:
             self.ended = replace(self.ended, time=arrived)
 
+    def settle(self, *, over: bool = False) -> bool:
+        """Nothing has come for a while: take in what waits for the next line. Whether there was anything.
+
+        `over`: nothing will ever come.
+        """
+        return self._reader.settle(over)
+
     def reset(self) -> None:
         """Forget all: the file was replaced or truncated."""
         self._forget()
@@ -141,7 +160,7 @@ class Story:
     @property
     def eta(self) -> float | None:
         """Seconds to go, as of the newest record; None where it is not known, or the run has ended."""
-        return self._eta if self.ended is None else None
+        return self._eta if self.ended is None and not self._ending.reason else None
 
     def left(self, now: float) -> float | None:
         """Seconds to go at `now`: what was told, less the time since; None unless it runs."""
@@ -151,8 +170,14 @@ class Story:
 
     @property
     def gap(self) -> float:
-        """Seconds between records, the median of the newest 64; 0 while it is not known."""
-        return alerts.usual_gap(self._times)
+        """Seconds between records: the median of the newest 64, or what its own clock says; 0 while it is not known."""
+        usual = max(alerts.usual_gap(list(clock)[-_USUAL:]) for clock in (self._times, self._own))
+        return max(usual, self._pace)
+
+    @property
+    def failure(self) -> str:
+        """Why it died, by the last lines of its log, on one line that is safe to print; "" where they tell nothing."""
+        return visible_line(self._ending.reason[:_REASON_LENGTH])
 
     @property
     def log(self) -> deque[str]:
@@ -164,17 +189,30 @@ class Story:
 
     def state(self, now: float) -> State:
         """How it is at `now`, seconds since the epoch."""
+        if self._ending.reason:
+            return "stopped" if self._ending.interrupted else "failed"
         if self.ended is not None:
             return "failed" if self.ended.reason == "nan" else self.ended.reason
         if self.closed:
-            return "stopped"
+            return "finished" if self._complete else "stopped"
         if not self.format:
             return "waiting"
         if self._process is not None and alerts.gone(*self._process):
             return "died"
-        if self.last_time is not None and now - self.last_time > self._patience():
-            return "stalled"
-        return "running"
+        silence = 0.0 if self.last_time is None else now - self.last_time
+        if silence <= alerts.SILENCE:
+            return "running"
+        if self.format != "tdiff":  # whose runs tell of their end
+            if self._complete:
+                return "finished"
+            if silence > max(alerts.OVER, self._patience()):
+                return "stopped"
+        return "stalled" if silence > self._patience() else "running"
+
+    @property
+    def _complete(self) -> bool:
+        """Whether it has come to its last step."""
+        return self.progress == 1.0 or bool(self.total and self.step >= self.total)
 
     def check(self, now: float) -> list[Notice]:
         """The notices that are new since this was last asked, of any kind; a stall and a death are found only here."""
@@ -188,6 +226,11 @@ class Story:
                 usual = f", usually one in {duration(self.gap)}" if self.gap >= 1 else ""
                 patience = self._patience()
                 self._notice("stall", last + patience, self.step, f"no record for {duration(patience)}{usual}")
+        if self.failure != self._told_failure:
+            self._change(lambda notice: None if notice.what == "failed" else notice)
+            self._told_failure = self.failure
+            if self.failure:
+                self._notice("failed", last, self.step, self.failure)
         new, self._new = self._new, []
         return new
 
@@ -244,6 +287,7 @@ class Story:
         known = [self.last_time if self._timed else None] * len(steps) if days is None else _known(days)
         self._tell(*self._losses.judge(steps, values, known))
         self.step = int(steps[-1])
+        self._ending.survived()
         if "train/loss" in values:
             self.ended = None
 
@@ -280,9 +324,19 @@ class Story:
 
     def advance(self, step: int, total: int, left: float | None, elapsed: float) -> None:
         """How far it is, as a bar shows it; `left` and `elapsed` in seconds."""
+        if step > self.step:
+            self._ending.moved()
+        if step != self.step:
+            self.elapse(elapsed)
+        self._pace = elapsed / step if step else 0.0
         self.step, self.total, self._elapsed = step, total, elapsed
         self.progress = min(1.0, step / total) if total else None
         self.expect(left)
+
+    def elapse(self, seconds: float) -> None:
+        """Its own clock: seconds since its start, as of a record or a bar."""
+        if math.isfinite(seconds):
+            self._own.append(seconds)
 
     def expect(self, seconds: float | None) -> None:
         """The time to go."""
@@ -290,6 +344,7 @@ class Story:
 
     def finish(self) -> None:
         """It said that it is done."""
+        self._ending.survived()
         self._end(End(time=self.last_time or 0.0, step=self.step, reason="finished"), self.last_time)
 
     def traced(self, line: TraceLine) -> None:
@@ -299,19 +354,27 @@ class Story:
         self._trace_size += _size(line)
         while self._trace_size > MOST_TRACE and len(self.trace) > 1:
             self._trace_size -= _size(self.trace.popleft())
-        if isinstance(line, TraceHeader):
-            self.step, self.total, self.progress, self.ended = 0, line.steps or None, 0.0, None
-        elif isinstance(line, TraceStep):
-            self.step = line.index
-            self.progress = min(1.0, max(0.0, 1 - line.t)) if isinstance(line.t, (int, float)) else None
-        else:
-            self.progress = 1.0
-            self.ended = End(time=self.last_time or 0.0, step=self.step, reason="finished")
+        match line:
+            case TraceHeader():
+                self.step, self.total, self.progress, self.ended = 0, line.steps or None, 0.0, None
+            case TraceStep():
+                self.step = line.index
+                self.progress = min(1.0, max(0.0, 1 - line.t)) if isinstance(line.t, (int, float)) else None
+            case TraceEnd():
+                self.progress = 1.0
+                self.ended = End(time=self.last_time or 0.0, step=self.step, reason="finished")
+            case _:
+                assert_never(line)
 
     def write(self, text: str) -> None:
         """A line of the log, raw."""
         self._unwritten.append(visible_line(text if len(text) <= LOG_WIDTH else f"{text[:LOG_WIDTH]} …"))
         self.logged += 1
+
+    def remark(self, text: str) -> None:
+        """A line of a program's output that is no record: it is for the log, and may tell of the program's end."""
+        self._ending.take(text)
+        self.write(text)
 
     def write_trains(self, told: Iterable[tuple[Any, ...]], count: int) -> None:
         """Lines of the log for train records, `count` of them, written out only where somebody looks."""
@@ -327,8 +390,11 @@ class Story:
             case Eval():
                 self.evaluation = event
                 held = {"eval/loss": event.nats_per_token, "eval/nats_per_char": event.nats_per_char}
-                numbers = {name: (math.nan if value is None else value,) for name, value in held.items()}
-                self.points([event.step], numbers)
+                self.points([event.step], {name: (number_or_nan(value),) for name, value in held.items()})
+            case Verdicts():
+                self.verdicts = event
+                measured = {"eval/accuracy": event.accuracy, "eval/calibration_error": event.ece}
+                self.points([event.step], {name: (number_or_nan(value),) for name, value in measured.items()})
             case Sample():
                 short = {name: getattr(event, name)[:_SAMPLE_LENGTH] for name in ("prompt", "text", "path")}
                 self.samples.append(replace(event, **short))
@@ -349,6 +415,12 @@ class Story:
                     self._notice("alert", event.time, event.step, f"{visible_line(event.what[:100])}: {text}")
             case End():
                 self._end(event, event.time)
+            case Resume():
+                pass  # what it takes back was dropped before
+            case Train():
+                raise ValueError("train records come by `points`, many at once")
+            case _:
+                assert_never(event)
 
     def _end(self, end: End, time: float | None) -> None:
         self.ended, self.doing = end, ""
@@ -383,7 +455,7 @@ class Story:
         self._at = {name: min(at, step) for name, at in self._at.items()}
         self.samples = [sample for sample in self.samples if sample.step <= step]
         self._change(lambda notice: notice if notice.step <= step else None)
-        for name in ("checkpoint", "evaluation", "ended"):
+        for name in ("checkpoint", "evaluation", "verdicts", "ended"):
             if (event := getattr(self, name)) is not None and event.step > step:
                 setattr(self, name, None)
         self._losses = Losses()
@@ -395,14 +467,31 @@ class Story:
         self._warned.clear()
 
     def _patience(self) -> float:
-        return alerts.patience(self.gap, bool(self.doing))
+        gap = self.gap
+        if self.format == "tdiff":
+            return alerts.patience(gap, bool(self.doing))
+        if not gap:
+            return alerts.BUSY
+        longest = max(alerts.long_gap(clock) for clock in (self._times, self._own))
+        return max(alerts.patience(gap, bool(self.doing)), alerts.SLOW * longest)
 
 
 def _size(line: TraceLine) -> int:
     """About the characters that a line of a trace takes."""
-    if isinstance(line, TraceStep):
-        return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
-    return 64 + len(line.text if isinstance(line, TraceEnd) else line.prompt) + 32 * len(getattr(line, "given", ()))
+    match line:
+        case TraceHeader():
+            return 64 + len(line.prompt) + 32 * len(line.given)
+        case TraceStep():
+            return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
+        case TraceEnd():
+            return 64 + len(line.text)
+        case _:
+            assert_never(line)
+
+
+def number_or_nan(value: float | None) -> float:
+    """A number of a record, in which null was not finite."""
+    return math.nan if value is None else value
 
 
 def _known(times: Sequence[float]) -> list[float | None]:

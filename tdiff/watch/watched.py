@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ _PIECE = 1 << 18
 """Bytes read in one go, so that whoever shares the interpreter has its turn soon."""
 _PAUSE = 0.0005
 """Seconds between two pieces of the whole file."""
+_AT_REST = 1.0
+"""Seconds without a change after which what waits for the next line waits no more."""
 _SETTLED = 5.0
 """Seconds without a change after which a last line without its end is taken for a whole one."""
 
@@ -59,6 +62,8 @@ class Watched:
         self._source = source or open_source(target)
         self._fill: _Fill | None = None
         self._begun = False
+        self._settled = False  # whether nothing waits for the next line
+        self._early = ""  # a last line without its end that was told before that came
 
     @property
     def filling(self) -> float | None:
@@ -71,12 +76,41 @@ class Watched:
         new = self._swap() if self._begun else self._begin()
         while True:
             read = self._source.read(_PIECE)
+            if self._early and (read.reset or read.lines):
+                told = not read.reset and read.lines[0] == self._early
+                read, self._early = (replace(read, lines=read.lines[1:]) if told else read), ""
             new |= _tell(self.story, read, self._source)
+            self._settled &= not read.lines
             self.behind = read.more
             if self._fill and not self.behind and not self._fill.ident:
                 self._fill.start()  # not before: it would take half of the time that the newest lines need
             if not self.behind or time.monotonic() >= end:
-                return new
+                return self._settle() or new
+
+    def _settle(self) -> bool:
+        """Where nothing has come for a while, tell the story so; whether that told it anything new.
+
+        A last line that has no end is told too where one can see that it is whole: bars are ended by the next one.
+        """
+        age = self.status().age
+        if age is None or age < _AT_REST or self.behind:
+            return False
+        last = self._source.torn().rstrip() if isinstance(self._source, FileSource) and age > _SETTLED else ""
+        new = last.endswith(("}", "]")) and self._tell_early()
+        if not self._settled or new:
+            self._settled = True
+            new |= self.story.settle()
+        return new
+
+    def _tell_early(self) -> bool:
+        """Tell the last line of a file, which has no end; whether it was not told before."""
+        assert isinstance(self._source, FileSource)
+        last = self._source.torn()
+        if not last or last == self._early:
+            return False
+        self.story.feed([last])
+        self._early = last
+        return True
 
     def finish(self, seconds: float) -> bool:
         """Read all that there is now, for a snapshot after which nothing is polled; whether it could be had.
@@ -94,11 +128,13 @@ class Watched:
                 if new and isinstance(self._source, SshSource):
                     end = max(end, time.monotonic() + min(seconds, 1.0))
                 if time.monotonic() >= end:
+                    self.story.settle()
                     return False
             if not self.behind:
                 time.sleep(0.01)
-        if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED and (last := self._source.torn()):
-            self.story.feed([last])
+        if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
+            self._tell_early()
+        self.story.settle()
         return True
 
     def status(self) -> Status:
@@ -143,6 +179,7 @@ class Watched:
             raise fill.failure
         self._source.close()
         self._source, self.story = fill.source, fill.story
+        self._settled, self._early = False, ""
         return True
 
 
@@ -181,6 +218,8 @@ def _tell(story: Story, read: Read, source: Source) -> bool:
     if read.lines:
         age = None if read.more else source.status().age
         story.feed(read.lines, None if age is None else time.time() - age)
+    if read.done:
+        story.settle(over=True)
     return read.reset or bool(read.lines)
 
 
