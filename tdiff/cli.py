@@ -257,7 +257,8 @@ def generate(
         str, typer.Option(help="A model's folder, the name of a run, or a name on the Hugging Face hub.")
     ] = "shakespeare",
     length: Annotated[
-        int, typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to its window.")
+        int,
+        typer.Option(help="Tokens to generate (characters, for a model of characters); 0: up to the context length."),
     ] = 0,
     template: Annotated[
         str | None, typer.Option(help='Text with gaps to fill, by underscores or length: "To be, or ____ {12}".')
@@ -514,7 +515,7 @@ def watch(
     classify: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Watch the classes of this text race; repeatable.")
     ] = None,
-    length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the model's window.")] = 0,
+    length: Annotated[int, typer.Option(help="Tokens to generate; 0: up to the context length.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Of the first text; those after it have the next rows.")] = None,
     device: Annotated[str, typer.Option(help="Where the model writes: auto, cuda, mps or cpu.")] = "auto",
     every: Annotated[float, typer.Option(help="Seconds between the end of a text and the next.")] = 5.0,

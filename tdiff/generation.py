@@ -82,7 +82,8 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
                 lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
                 kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
-                end = _watch(kept, settings) if watched else _last(kept)
+                fills = not request.length and request.template is None
+                end = _watch(kept, settings, fills=fills) if watched else _last(kept)
                 if not stream:
                     chosen = told(model, settings, end.tokens, row)
                     _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
@@ -108,7 +109,7 @@ def check_sizes(request: Request) -> None:
     if request.samples < 1:
         raise TdiffError(f"--samples must be at least 1; got {request.samples}")
     if request.length < 0:
-        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {request.length}")
+        raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {request.length}")
     if max(request.samples, request.length) > MOST:
         raise TdiffError(f"--samples and --length must be at most {MOST:,}")
 
@@ -258,8 +259,11 @@ def _last(lines: Iterator[TraceLine]) -> TraceEnd:
     return line
 
 
-def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
-    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows."""
+def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool) -> TraceEnd:
+    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows.
+
+    `fills`: no length was asked for, and the text fills the model's context, which may take long: it is said.
+    """
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -272,16 +276,18 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings) -> TraceEnd:
     assert isinstance(header, TraceHeader), "a trace begins with its header"
     canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
     begun = drawn = time.perf_counter()
+    note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
     def frame() -> Group:
-        width, room = max(1, console.width - 1), max(1, console.height - 4)
+        width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
         laid = layout(render.drawn_texts(canvas, look), width)
         # Where not all rows fit, follow the first place that is still masked.
         first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
         start = max(0, min(first - room // 2, len(laid.rows) - room))
         shown = [render.row_line(canvas, row, look) for row in laid.rows[start : start + room]]
         counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
-        rows = [*shown, [("", "")], [(counters, "dim")], render.legend(look, width)]
+        told: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
+        rows = [*shown, [("", "")], *told, render.legend(look, width)]
         in_ascii = (render.in_ascii(row, look) for row in rows)
         return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
 

@@ -112,7 +112,7 @@ def _check(options: Options) -> None:
     if not 0 <= options.every < MOST:
         raise TdiffError(f"--every must be at least 0 seconds; got {options.every:g}")
     if not 0 <= options.length <= MOST:
-        raise TdiffError(f"--length must be at least 1, or 0 to fill the model's window; got {options.length}")
+        raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {options.length}")
     DecodeSettings(**options.decoding)
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)

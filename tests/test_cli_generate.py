@@ -451,6 +451,18 @@ def test_on_a_terminal_blocks_resolve_in_place_and_the_plain_text_stays(tiny_run
     assert "█" not in stays
 
 
+def test_without_a_length_the_progress_says_that_the_text_goes_up_to_the_context_length(tiny_run, here):
+    options = [f"--model={tiny_run.path}", "--seed=3", "--decoder=topk", "--k=1"]
+    left = 32 - len("The ")
+    told = f"up to the context length: {left} tokens"
+    code, written = on_terminal(["generate", "The ", *options], here)
+    assert code == 0 and written.index(told) < written.index("step 1"), "from the first frame on"
+    assert told not in Screen(written).text
+    for more in (["The ", "--length=9"], ["--template=The ____"]):
+        code, written = on_terminal(["generate", *more, *options], here)
+        assert code == 0 and "context length" not in written, more
+
+
 def test_with_no_color_a_terminal_gets_no_colour_but_still_the_canvas(tiny_run, here, ask):
     options = ["The ", "--seed=3", "--decoder=topk", "--k=1", "--temperature=1"]
     code, written = on_terminal(["generate", f"--model={tiny_run.path}", *options], here, NO_COLOR="1")
