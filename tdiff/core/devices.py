@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -99,9 +100,18 @@ def gpu_report(device: str) -> dict[str, float]:
     return report
 
 
-def compile_or_not() -> None:
-    """Let torch.compile fall back to plain execution where it fails (no C++ compiler, say), without talk."""
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Whatever torch.compile says meanwhile is not told; a failure of it is raised."""
     import torch._dynamo
 
-    torch._dynamo.config.suppress_errors = True
-    logging.getLogger("torch").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    torch._dynamo.config.suppress_errors = False
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        # What only fails later, in a step of another shape, does not end a run.
+        torch._dynamo.config.suppress_errors = True

@@ -40,8 +40,13 @@ from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import Run, write_whole
+from tdiff.visible import visible_line
 
 _OPENINGS = 64
+_BOTH_WAYS = 6
+"""Seeds among whose first random numbers some are below a half and some above."""
+_REASON = 300
+"""Characters of a reason, at most."""
 # A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, in a
 # quarter of the calls that one place a call would take. A little sharpened, to be read.
 _SAMPLE = DecodeSettings(decoder="ancestral", steps=64, temperature=0.7)
@@ -105,7 +110,6 @@ class Job:
         compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
         if self.compiled and isinstance(self.network, Transformer):
-            devices.compile_or_not()
             self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
 
     def begin(self) -> None:
@@ -116,10 +120,27 @@ class Job:
         """Stop the clock: what comes now is not training's either."""
         self.seconds, self._begun = self.elapsed, None
 
-    def warm_up(self) -> None:
-        """Have torch compile the model, which it does at its first call, by gradients that are thrown away."""
-        self._gradients(torch.Generator().manual_seed(0))
-        self.network.zero_grad(set_to_none=True)
+    def warm_up(self) -> str:
+        """Have torch compile the model, which it does at its first call, by gradients that are thrown away.
+
+        Every kind of step that training has is tried. Returns why it could not be compiled, and the model is then as
+        it was; else nothing.
+        """
+        # With self-conditioning half of the steps make a first pass: a few seeds have both.
+        seeds = range(_BOTH_WAYS if self.settings.model.self_conditioning else 1)
+        try:
+            with devices.compiling():
+                for seed in seeds:
+                    torch.manual_seed(seed)
+                    self._gradients(torch.Generator().manual_seed(seed))
+        except Exception as why:  # of any kind: no C++ compiler, an operation that it does not know, its own faults
+            assert isinstance(self.network, Transformer), "no other is compiled"
+            del self.network.trunk  # of the instance
+            self.compiled = False
+            return visible_line(f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")[:_REASON]
+        finally:
+            self.network.zero_grad(set_to_none=True)
+        return ""
 
     @property
     def elapsed(self) -> float:
