@@ -26,3 +26,11 @@ def test_a_mask_is_counted_once():
 def test_on_the_cpu_nothing_is_sent():
     x = torch.ones(3)
     assert sent(x, "cpu") is x
+
+
+def test_indices_that_were_made_without_gradients_do_not_hinder_them():
+    mask, x = torch.tensor([True, False, True]), torch.ones(3, requires_grad=True)
+    with torch.inference_mode():
+        places(mask)
+    chosen(x, mask).sum().backward()
+    assert x.grad.tolist() == [1, 0, 1]

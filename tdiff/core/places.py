@@ -18,7 +18,8 @@ def places(mask: Tensor, count: int | None = None) -> Tensor:
     `count` is N, where the caller knows it. The indices are kept with the mask, which must not change in place.
     """
     kept: Tensor | None = getattr(mask, _KEPT, None)
-    if kept is None:
+    # What was made in inference mode is of no use to gradients.
+    if kept is None or (kept.is_inference() and not torch.is_inference_mode_enabled()):
         flat = mask.flatten()
         unknown = count is None or mask.device.type == "cpu"
         kept = flat.nonzero()[:, 0] if unknown else _counted(flat, count or 0)
