@@ -8,9 +8,15 @@ SMALL := "typer<0.29" rich tomli-w platformdirs
 LONE := accelerate psutil
 # Each test has one thread of torch; a file's tests stay together, for what they set up once.
 TOGETHER := -n auto --maxprocesses 4 --dist loadfile
-GPU := PYTHONPATH=. .venv-gpu/bin/python
+# The Python of a GPU machine, which has torch and transformers, and beside them what .gpu/site holds; no virtual
+# environment, which would not see them where that Python is one itself. Corpora travel in .gpu/data.
+GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu/site TDIFF_SHAKESPEARE=$(CURDIR)/.gpu/data/tinyshakespeare.txt TDIFF_REVIEWS=.gpu/data $(PYTHON)
+DATA ?= ../shared/data
+OUT ?= .gpu/results
+# The lowest release of torch that the index has as a CPU wheel; 2.6 itself comes with gigabytes for CUDA.
+LOWEST_TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-all check bench study wheels gpu gpu-pretrained gpu-imdb clean
+.PHONY: demo test test-all test-lowest check bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -34,37 +40,65 @@ bench: .venv/developed
 study: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.study $(ARGS)
 
-# The full recipe on a GPU, and its tables. Without network: run `make wheels` first, elsewhere, and bring wheels/.
-gpu: .venv-gpu/bin/tdiff-ready
-	$(GPU) -m tests.benchmarks.engine --device cuda
-	$(GPU) -m tdiff train --config shakespeare-10m --run shakespeare-10m
-	$(GPU) -m tdiff eval shakespeare-10m --json
-	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1
+# Everything that the targets below need on a machine without network: run it where there is one, and bring the folder
+# with its .gpu along.
+gpu-pack: .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu/scratch $(SMALL)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .gpu/scratch $(LONE)
+	rm -rf .gpu/site && mv .gpu/scratch .gpu/site
+	mkdir -p .gpu/data && cp $(DATA)/tinyshakespeare.txt $(DATA)/imdb_train.jsonl.gz $(DATA)/imdb_test.jsonl.gz .gpu/data/
+
+# Whether all is right on this GPU, and how fast: a report in $(OUT), about 8 minutes. ARGS="--parts decoders,bound"
+gpu-bench: .gpu/ready
+	$(GPU) -m tests.benchmarks.gpu --device cuda --out $(OUT) $(ARGS)
+
+# The full recipe on a GPU, and its tables; what is to come back is in $(OUT), no file of 16 MB.
+gpu: .gpu/ready .gpu/data/tinyshakespeare.txt
+	mkdir -p $(OUT)
+	$(GPU) -m tests.benchmarks.engine --device cuda | tee $(OUT)/speed.txt
+	$(GPU) -m tdiff train --config shakespeare-10m --data shakespeare --run shakespeare-10m
+	cp checkpoints/shakespeare-10m/model/* checkpoints/shakespeare-10m/events.jsonl $(OUT)
+	$(GPU) -m tdiff eval shakespeare-10m --json | tee $(OUT)/eval.json
+	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1 | tee $(OUT)/samples.txt
 
 # A RoBERTa-sized model fine-tuned for 500 steps, beside transformers' own Trainer on rows of the same text.
-gpu-pretrained: .venv-gpu/bin/tdiff-ready
+gpu-pretrained: .gpu/ready .gpu/data/tinyshakespeare.txt
 	$(GPU) -m tests.benchmarks.pretrained head --device cuda --batch-size 32 --pairs 20
 	$(GPU) -m tests.benchmarks.pretrained trainer --device cuda --shape roberta --batch-size 32 --window 256 --steps 500
 
-# The generative classifier on all film reviews; they are read from ../shared/data.
-gpu-imdb: .venv-gpu/bin/tdiff-ready
+# The generative classifier on all film reviews.
+gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
+	mkdir -p $(OUT)
 	$(GPU) -m tests.benchmarks.imdb prepare imdb --texts 25000
 	$(GPU) -m tdiff train --config imdb-gpu --data imdb/train.jsonl --run imdb-gpu
+	cp checkpoints/imdb-gpu/events.jsonl $(OUT)/imdb-events.jsonl
 	$(GPU) -m tdiff classify --evaluate --input imdb/test.jsonl --model imdb-gpu --output imdb/verdicts.jsonl
-	$(GPU) -m tests.benchmarks.imdb speed imdb --model imdb-gpu --limit 1000
+	split -C 15m imdb/verdicts.jsonl $(OUT)/verdicts.jsonl.
+	$(GPU) -m tests.benchmarks.imdb speed imdb --model imdb-gpu --limit 1000 | tee $(OUT)/imdb-speed.txt
 
-.venv-gpu/bin/tdiff-ready:
-	$(PYTHON) -m venv --system-site-packages .venv-gpu
-	.venv-gpu/bin/python -m pip install --quiet $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(SMALL)
-	.venv-gpu/bin/python -m pip install --quiet --no-deps $(if $(wildcard wheels/*.whl),--no-index --find-links wheels) $(LONE)
+# `make gpu-pack` was run, or there is a network.
+.gpu/ready:
+	@test -d .gpu/site || $(PYTHON) -m pip install --quiet --target .gpu/site $(SMALL)
+	@$(GPU) -c 'import torch, transformers, typer, rich, tomli_w, platformdirs' || { echo "$(PYTHON) lacks what is named above; .gpu/site is made by \`make gpu-pack\`" >&2; exit 2; }
 	@touch $@
 
-wheels: .venv/bin/python
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt -d wheels $(SMALL)
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d wheels $(LONE)
+.gpu/data/%:
+	@echo "$@ is missing: \`make gpu-pack\` puts it there, from DATA=$(DATA)" >&2; exit 2
+
+# The lowest versions that pyproject.toml allows, in a virtual environment of their own.
+test-lowest: .venv-lowest/installed
+	@.venv-lowest/bin/python -m pytest $(TOGETHER) $(ARGS)
+
+.venv-lowest/installed: .venv/bin/python pyproject.toml tests/lowest.py
+	@$(PYTHON) -m venv .venv-lowest
+	@$(BIN)/python tests/lowest.py $(LOWEST_TORCH) > .venv-lowest/requirements.txt
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-lowest/requirements.txt \
+		pytest pytest-xdist hypothesis build hatchling scikit-learn
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 clean:
-	rm -rf .venv .venv-gpu wheels
+	rm -rf .venv .venv-lowest .gpu
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tdiff needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }

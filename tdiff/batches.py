@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff import templates
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_way, say
+from tdiff.generation import Request, as_data, check_precision, check_sizes, gaps_of, load, one_way, say
 from tdiff.kept import Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
@@ -61,6 +61,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
     """
     check_sizes(request)
+    check_precision(request.precision)
     if request.samples != 1:
         raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):

@@ -281,6 +281,9 @@ def generate(
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Repeats a text; a new one each time otherwise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of products on CUDA: float32, tf32 or bfloat16. A CPU keeps to float32.")
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="The trace as JSON lines, a step at a time.")] = False,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the trace.")] = None,
@@ -303,6 +306,7 @@ def generate(
         suffix=suffix,
         kind=class_,
         guidance=guidance,
+        precision=precision,
     )
     if input_ is None and output is None:
         generation.generate(request, as_json=as_json, stream=stream, trace=trace)
@@ -333,6 +337,9 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the masks.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of products on CUDA: float32, tf32 or bfloat16. A CPU keeps to float32.")
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The likelihood bound of a text under a model, with its interval."""
@@ -342,10 +349,14 @@ def evaluate(
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
     from tdiff.core.evaluate import evaluate as score
+    from tdiff.generation import check_precision
     from tdiff.progress import fetching, progress_bar
 
+    check_precision(precision)
+    chosen = devices.choose(device)
     with fetching(model) as fetched:
-        loaded = load_model(model, devices.choose(device), fetched)
+        loaded = load_model(model, chosen, fetched)
+    devices.lower_precision(loaded.network, precision, chosen)
     with progress_bar("masking windows") as progress:
         result = score(loaded, data or (), split, text_field=text_field, draws=draws, seed=seed, progress=progress)
     if as_json:

@@ -38,6 +38,8 @@ DECODERS = (
 )
 LEFT_TO_RIGHT = "autoregressive"
 """The decoder that causal models know."""
+PRODUCTS = ("bfloat16", "float32", "tf32")
+"""In what the products of a model may be taken on CUDA, where text is generated or evaluated."""
 RANKS = ("confidence", "margin", "entropy")
 REMASKS = ("cap", "rescale", "conf", "loop")
 READ_BY = {

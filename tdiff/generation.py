@@ -15,10 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tdiff import templates
 from tdiff.canvas import MASKED, Canvas
-from tdiff.config import MOST, READ_BY, DecodeSettings
+from tdiff.config import MOST, PRODUCTS, READ_BY, DecodeSettings
 from tdiff.draw import render, terminal
 from tdiff.draw.layout import layout
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 from tdiff.progress import fetching
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.visible import json_visible, visible, visible_line
@@ -53,11 +53,14 @@ class Request:
     """The class to write a text of."""
     guidance: float | None = None
     """How far to push towards it; None: as far as the model goes by itself, which is 1."""
+    precision: str = "float32"
+    """Of the model's products on CUDA: one of config.PRODUCTS."""
 
 
 def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
     """Generate and print. The seed goes to stderr, so that any text can be had again."""
     check_sizes(request)
+    check_precision(request.precision)
     if as_json and stream:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
@@ -114,6 +117,12 @@ def check_sizes(request: Request) -> None:
         raise TdiffError(f"--samples and --length must be at most {MOST:,}")
 
 
+def check_precision(precision: str) -> None:
+    """Raises TdiffError for one that there is not, before a model is loaded."""
+    if precision not in PRODUCTS:
+        raise unknown("precision", precision, PRODUCTS)
+
+
 def one_way(request: Request) -> None:
     """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
     ends = request.prefix is not None or request.suffix is not None
@@ -154,8 +163,10 @@ def load(request: Request) -> LoadedModel:
     from tdiff.core.checkpoint import load_model
     from tdiff.core.guidance import guided
 
+    device = devices.choose(request.device)
     with fetching(request.model) as progress:
-        model = load_model(request.model, devices.choose(request.device), progress)
+        model = load_model(request.model, device, progress)
+    devices.lower_precision(model.network, request.precision, device)
     if request.kind is None:
         return model
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)

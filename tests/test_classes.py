@@ -174,6 +174,18 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
 
     plain, contrasted = asked(0), asked(2)
     assert plain.telling is None
+    sizes = []
+
+    def noting(tokens, *given, **told):
+        sizes.append(len(tokens))
+        return network(tokens, *given, **told)
+
+    network, noting.mask_id = job.network, job.network.mask_id
+    draw = torch.Generator().manual_seed(2)
+    even = bound(noting, tokens, maskable, job.schedule, 0, draw, told=told, classes=2, even=True)
+    assert sizes == [64]  # whatever the labels are
+    torch.testing.assert_close(even.telling, contrasted.telling)
+    torch.testing.assert_close(even.nats, contrasted.nats)
     torch.testing.assert_close(contrasted.nats, plain.nats)
     torch.testing.assert_close(contrasted.row_nats, plain.row_nats)
     assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes

@@ -5,7 +5,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from tdiff.config import PRODUCTS
 from tdiff.core import devices
 
 ASKS = """
@@ -50,3 +52,20 @@ def test_another_library_is_let_be(none, monkeypatch):
 
     monkeypatch.setattr(devices.ctypes, "CDLL", missing)
     devices.keep_memory("cpu")
+
+
+def test_a_lower_precision_is_for_cuda_and_changes_no_text_on_a_cpu(cli_fast):
+    texts = {p: cli_fast("generate", "ROMEO:", "--length=12", "--seed=7", f"--precision={p}").stdout for p in PRODUCTS}
+    assert len(set(texts.values())) == 1 and texts["tf32"].startswith("ROMEO:")
+    assert "did you mean bfloat16?" in cli_fast("generate", "--precision=bfloat").refused()
+    assert "did you mean bfloat16?" in cli_fast("eval", "shakespeare", "--precision=bfloat").refused()
+
+
+def test_elsewhere_products_are_taken_in_bfloat16(monkeypatch):
+    seen = []
+    real = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype: seen.append((device, dtype)) or real("cpu", dtype))
+    network = torch.nn.Linear(2, 2)
+    devices.lower_precision(network, "bfloat16", "cuda")
+    assert network(torch.ones(1, 2)).dtype is torch.bfloat16
+    assert seen == [("cuda", torch.bfloat16)]

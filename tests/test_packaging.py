@@ -13,9 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv*", "wheels", "dist", "build", "__pycache__", ".*_cache", ".hypothesis"
-)
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".gpu", "dist", "build", "__pycache__", ".*_cache", ".hypothesis")
 PRIVATE = (
     "checkpoints/mine/config.toml",
     "checkpoints/mine/events.jsonl",

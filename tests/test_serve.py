@@ -177,7 +177,8 @@ def test_loading_again_takes_the_newest_weights_of_a_run(tmp_path, corpus_file):
 
 
 def test_memory_that_runs_out_is_a_refusal(bench, monkeypatch):
-    for error in (torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()):
+    plain = RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
+    for error in (torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError(), plain):
 
         def fail(*_, error=error, **__):
             raise error

@@ -166,10 +166,11 @@ def test_a_compiled_model_is_told_of_first_and_its_time_is_not_training_s(tmp_pa
     run = runs.create("run", settings, tmp_path)
     told = [(event, len(calls)) for event in train(settings, run, data.load(settings.data.sources))]
     events = [event for event, _ in told]
-    assert kinds(events)[:3] == ["start", "heartbeat", "train"]
+    assert kinds(events)[:4] == ["start", "heartbeat", "heartbeat", "train"]
     assert (events[1].doing, told[1][1]) == ("compiling the model, about a minute", 0)
-    assert events[2].step == 1
-    assert events[2].progress < 0.5  # the second that compiling took would have spent it all
+    assert events[2].doing == "compiled the model"
+    assert events[3].step == 1
+    assert events[3].progress < 0.5  # the second that compiling took would have spent it all
     assert events[-1].step > 1
 
 
@@ -179,8 +180,44 @@ def test_a_compiled_run_too_goes_on_bit_for_bit(tmp_path, corpus_file, monkeypat
     plain, _ = train_in(tmp_path / "a", "run", settings_of(corpus_file, {"train": {"steps": 8}}))
     part, _ = train_in(tmp_path / "b", "run", settings, stop=After(3))
     _, events = train_in(tmp_path / "b", "run", settings, resume=True)
-    assert kinds(events)[:3] == ["resume", "heartbeat", "train"]
+    assert kinds(events)[:4] == ["resume", "heartbeat", "heartbeat", "train"]
     assert files_of(part.model) == files_of(plain.model)
+
+
+def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_log_says_why(tmp_path, corpus_file, monkeypatch):
+    def refuse(function):
+        def call(*args):
+            raise RuntimeError("no compiler\nmore of it")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    layer = {"train": {"steps": 3, "compile": "on", "eval_every": 0, "sample_every": 0}}
+    _, events = train_in(tmp_path, "run", settings_of(corpus_file, layer))
+    said = [event.doing for event in events if isinstance(event, Heartbeat)]
+    assert said[1] == "training without compiling: RuntimeError: no compiler"
+    assert events[-1].reason == "finished"
+
+
+def test_before_training_every_kind_of_step_is_compiled(tmp_path, corpus_file, monkeypatch):
+    kinds_of_call = set()
+
+    def note(function):
+        def call(*args):
+            kinds_of_call.add((len(args[0]), torch.is_grad_enabled(), args[-1] is not None))
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", note)
+    layer = {"model": {"self_conditioning": True}, "train": {"steps": 12, "compile": "on"}}
+    settings = settings_of(corpus_file, layer)
+    job = Job(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
+    job.warm_up()
+    before = set(kinds_of_call)
+    for _ in range(12):
+        job.update(0.5)
+    assert len(before) == 3 and kinds_of_call == before
 
 
 def test_the_first_step_has_a_record_with_the_time_to_go_and_so_has_the_first_after_a_resume(tmp_path, corpus_file):

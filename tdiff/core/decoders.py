@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
+from tdiff.core.places import chosen, places
 from tdiff.core.schedules import Schedule, reveal_share
 from tdiff.errors import unknown
 
@@ -62,6 +63,8 @@ class Decoder:
     """Its number of steps; 0: it follows no schedule and ends when nothing is masked, `steps` being a cap."""
     timed: bool = False
     """Without steps of its own, it follows the schedule where it is given some."""
+    one_by_one: bool = False
+    """It reveals exactly one place of each row in every step, and takes none back."""
     watchful: bool = False
     """It looks at `Look.calm`, for which the distributions of the last call are kept."""
     grid: Callable[[Schedule, int, DecodeSettings], list[float]] = lambda schedule, steps, _: schedule.grid(steps)
@@ -116,7 +119,7 @@ def repeated(tokens: Tensor, masked: Tensor, every: Tensor, span: int, vocabular
     """
     rows, length = tokens.shape
     if span > length:
-        return torch.zeros(int(masked.sum()), vocabulary, dtype=torch.bool, device=tokens.device)
+        return torch.zeros(len(places(masked)), vocabulary, dtype=torch.bool, device=tokens.device)
     # The span - 1 tokens before each place, as one number; below 0 where one of them is masked or out of the row.
     before = tokens.new_zeros(rows, length)
     whole = torch.ones_like(masked)
@@ -125,7 +128,7 @@ def repeated(tokens: Tensor, masked: Tensor, every: Tensor, span: int, vocabular
         before = before * _BASE + shifted + 1  # overflows wrap; two spans that meet in 64 bits are a rare mistake
         whole &= ~every.roll(back, 1)
         whole[:, :back] = False
-    row, place = masked.nonzero(as_tuple=True)
+    row, place = places(masked).div(length, rounding_mode="floor"), places(masked) % length
     same = (before[row] == before[row, place][:, None]) & whole[row] & whole[row, place][:, None] & ~every[row]
     hits = torch.zeros(len(row), vocabulary, dtype=torch.int32, device=tokens.device)
     return hits.scatter_add_(1, tokens[row], same.to(torch.int32)) > 0
@@ -153,7 +156,8 @@ def best(score: Tensor, count: Tensor) -> Tensor:
 def _staying(look: Look) -> Tensor:
     """(B,) int64: how many places the schedule leaves masked after the step; half a place rounds to even."""
     exact = look.total.to(noise.precise(look.total.device)) * look.hidden_s
-    return exact.round(decimals=4).round().long()  # half a place but for rounding errors is half a place
+    # Half a place but for rounding errors is half a place. (MPS lacks `decimals` in torch 2.6.)
+    return ((exact * 1e4).round() / 1e4).round().long()
 
 
 def _due(look: Look) -> Tensor:
@@ -281,9 +285,10 @@ class Calm:
         """Count (B, L) with the `logits` (N, V) of the places `masked` (B, L) now, all masked at the last call too."""
         log_p = logits.float().log_softmax(-1)
         if self._log_p is not None:
-            before = self._log_p[masked[self._masked]]
+            here = places(masked)
+            before = self._log_p[places(chosen(masked, self._masked), len(here))]
             moved = (log_p.exp() * (log_p - before).nan_to_num(0.0)).sum(-1)  # -inf less -inf has no weight
-            calm = torch.where(moved < self.limit, self._calm[masked] + 1, 0)
+            calm = torch.where(moved < self.limit, chosen(self._calm, masked) + 1, 0)
             self._calm = torch.zeros_like(self._calm).masked_scatter(masked, calm)
         self._log_p, self._masked = log_p, masked
         return self._calm
@@ -338,7 +343,7 @@ def _loop_grid(schedule: Schedule, steps: int, settings: DecodeSettings) -> list
 
 DECODERS: dict[str, Decoder] = {
     "ancestral": Decoder(_ancestral, steps=128),
-    "autoregressive": Decoder(_leftmost),
+    "autoregressive": Decoder(_leftmost, one_by_one=True),
     "confidence": Decoder(_above_threshold),
     "entropy": Decoder(_by_entropy, steps=64),
     "entropy-bounded": Decoder(_entropy_bounded),

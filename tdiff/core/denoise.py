@@ -17,6 +17,7 @@ from torch import Tensor
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
 from tdiff.core.decoders import Calm, Decoder, Look, decoder, propose, repeated
+from tdiff.core.places import chosen, places
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError
 
@@ -95,38 +96,52 @@ def denoise(
     hidden = rule.grid(schedule(settings.schedule), steps, settings) if scheduled else None
     tokens, masked = canvas, canvas == denoiser.mask_id
     frozen = ~masked if frozen is None else frozen
-    _check(masked, frozen)
+    wrong = (masked & frozen).any(1)
     maskable, outside = (~frozen).sum(1), torch.zeros_like(masked)
     if within is not None:
         masked, outside, frozen = masked & within, masked & ~within, frozen | ~within
     waiting = outside.sum(1)
     rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
-    places = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
+    columns = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
     left, total = masked.sum(1), (~frozen).sum(1)
     confidence = (~masked).float()
     calls, forced = torch.zeros_like(left), torch.zeros_like(left)
     logits, left_then, changed = torch.empty(0), left, left > 0
     calm = Calm(masked, settings.kl) if rule.watchful else None
+    remaining: list[int] = []
     for index in itertools.count(1):
         # The step's one wait for the device: how much is left in each row, and in which rows the canvas has changed.
-        remaining, news = torch.stack((left, left * changed)).tolist()
+        if index == 1:
+            remaining, news, refused = torch.stack((left, left, wrong)).tolist()
+            if any(refused):
+                raise _frozen_mask()
+        elif rule.one_by_one:  # no need to ask
+            news = remaining = [max(0, count - 1) if index - 1 != steps else 0 for count in remaining]
+        else:
+            remaining, news = torch.stack((left, left * changed)).tolist()
         if not any(remaining):
             return
+        at = places(masked, sum(remaining))
         seen, fresh = changed & (left > 0), logits[:0]
         if any(news):
-            some, share = slice(None) if all(news) else seen, (left + waiting) / maskable
-            fresh, calls = denoiser(tokens[some], share[some], masked[some]), calls + seen
-        logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left)
+            share = (left + waiting) / maskable
+            given = tokens, share, masked
+            if not all(news):
+                asked = places(seen, sum(map(bool, news)))
+                given = tokens[asked], share[asked], masked[asked]
+                places(given[2], sum(news))
+            fresh, calls = denoiser(*given), calls + seen
+        logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left, at, sum(news))
         left_then = left
 
         def uniform(stream: int, index: int = index) -> Tensor:
-            return noise.uniform(settings.seed, index, stream, rows, places)
+            return noise.uniform(settings.seed, index, stream, rows, columns)
 
         repeats = None
         if settings.repetition_penalty > 1:
             every = masked | outside
             repeats = repeated(tokens, masked, every, settings.repetition_span, logits.size(-1))
-        random = uniform(noise.PROPOSAL)[masked] if settings.temperature else None
+        random = chosen(uniform(noise.PROPOSAL), masked) if settings.temperature else None
         token, c = propose(logits, settings, random, repeats)
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
@@ -181,19 +196,27 @@ def _no_calm(masked: Tensor) -> Tensor:
 
 def _check(masked: Tensor, frozen: Tensor) -> None:
     if (masked & frozen).any():
-        raise TdiffError("a frozen place holds a mask, which nothing could ever resolve")
+        raise _frozen_mask()
 
 
-def _merge(old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Tensor) -> Tensor:
-    """Logits (N, V) of all masked places: `fresh` in the rows `seen`, in the others those of an earlier call.
+def _frozen_mask() -> TdiffError:
+    return TdiffError("a frozen place holds a mask, which nothing could ever resolve")
+
+
+def _merge(
+    old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Tensor, at: Tensor, fresh_count: int
+) -> Tensor:
+    """Logits (N, V) of the masked places, the indices `at` (N,) of a canvas: `fresh` in the rows `seen`, in the others
+    those of an earlier call.
 
     `left` and `old_left` (B,) count each row's masked places now and at that call; unseen rows have not changed.
     """
-    merged = fresh.new_empty(int(left.sum()), fresh.size(-1))
-    is_fresh = seen.repeat_interleave(left)
-    merged[is_fresh] = fresh
-    merged[~is_fresh] = old[(~seen & (left > 0)).repeat_interleave(old_left)]
-    return merged
+    ends = left.cumsum(0)
+    row = torch.searchsorted(ends, torch.arange(len(at), device=at.device), right=True)
+    # A place stands as far from the first of its row as it did then.
+    before = torch.arange(len(at), device=at.device) + ((old_left.cumsum(0) - old_left) - (ends - left))[row]
+    merged = old.index_select(0, before.clamp(0, len(old) - 1))
+    return merged.index_copy_(0, places(seen[row], fresh_count), fresh) if fresh_count else merged
 
 
 def in_blocks(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
-from tdiff.errors import TdiffError
+from tdiff.config import PRODUCTS
+from tdiff.errors import TdiffError, unknown
 
 
 def choose(name: str) -> str:
@@ -61,6 +65,33 @@ def in_bfloat16(wanted: str, device: str) -> bool:
     return True
 
 
+def lower_precision(network: Any, wanted: str, device: str) -> None:
+    """Have a loaded network take its products in tf32 or bfloat16, where it computes on CUDA and that is `wanted`.
+
+    Elsewhere nothing changes: a text by its seed is the same on every CPU. Sums, probabilities and what is drawn stay
+    float32 and float64. tf32 is a setting of the whole process. Raises TdiffError for another precision.
+    """
+    if wanted not in PRODUCTS:
+        raise unknown("precision", wanted, PRODUCTS)
+    if device in ("cpu", "mps"):
+        return
+    if wanted == "tf32":
+        torch.set_float32_matmul_precision("high")
+    elif wanted == "bfloat16":
+        for name in ("forward", "nats"):
+            if (plain := getattr(network, name, None)) is not None:
+                setattr(network, name, _in_bfloat16(plain, device))
+
+
+def _in_bfloat16(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def cast(*args: Any, **options: Any) -> Any:
+        with torch.autocast(device, torch.bfloat16):
+            return function(*args, **options)
+
+    return cast
+
+
 _SLOW = 2.0
 """A CPU without fast products is ten or a hundred times slower; a busy one may well measure a little above 1."""
 
@@ -99,9 +130,18 @@ def gpu_report(device: str) -> dict[str, float]:
     return report
 
 
-def compile_or_not() -> None:
-    """Let torch.compile fall back to plain execution where it fails (no C++ compiler, say), without talk."""
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Whatever torch.compile says meanwhile is not told; a failure of it is raised."""
     import torch._dynamo
 
-    torch._dynamo.config.suppress_errors = True
-    logging.getLogger("torch").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    torch._dynamo.config.suppress_errors = False
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        # What only fails later, in a step of another shape, does not end a run.
+        torch._dynamo.config.suppress_errors = True

@@ -149,8 +149,7 @@ def narrate(
     )
     left, step = total, None
     for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):
-        ids, confidence = step.tokens[0].tolist(), step.confidence[0].tolist()
-        committed, remasked = step.committed[0].nonzero()[:, 0].tolist(), step.remasked[0].nonzero()[:, 0].tolist()
+        ids, confidence, committed, remasked, calls = _first_row(step)
         left += len(remasked) - len(committed)
         if committed or remasked:
             # A place whose character is whole now, or no more, is told again although its token is the same.
@@ -158,7 +157,7 @@ def narrate(
             yield TraceStep(
                 index=step.index,
                 t=left / total,
-                calls=int(step.calls[0]),
+                calls=calls,
                 cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
@@ -169,3 +168,17 @@ def narrate(
         tokens=total,
         seconds=round(time.perf_counter() - begun, 4),
     )
+
+
+def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int], int]:
+    """Of a step's first row: ids, confidences, the places committed and those remasked, and the calls so far.
+
+    Together, as numbers of one kind, so that the host waits for the device once.
+    """
+    precise = noise.precise(step.tokens.device)
+    parts = (step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None])
+    numbers: list[float] = torch.cat([part[0].to(precise) for part in parts]).tolist()
+    n = step.tokens.size(1)
+    ids, confidence, *marks = (numbers[i : i + n] for i in range(0, 4 * n, n))
+    committed, remasked = ([i for i, mark in enumerate(some) if mark] for some in marks)
+    return list(map(int, ids)), confidence, committed, remasked, int(numbers[-1])

@@ -32,6 +32,7 @@ from tdiff.core.labels import naive_bayes
 from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
 from tdiff.core.optim import optimizers
+from tdiff.core.places import sent
 from tdiff.core.pretrained.causal_lm import CausalLM
 from tdiff.core.pretrained.hub_tokenizer import UNKNOWN
 from tdiff.core.pretrained.masked_lm import MaskedLM
@@ -39,12 +40,17 @@ from tdiff.core.rows import padded
 from tdiff.core.schedules import schedule
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import Run, write_whole
+from tdiff.visible import visible_line
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, of how much."""
 _MARGIN = 0.8
 """Of the time left, what an evaluation whose speed was measured on a small part plans for."""
 _OPENINGS = 64
+_BOTH_WAYS = 6
+"""Seeds among whose first random numbers some are below a half and some above."""
+_REASON = 300
+"""Characters of a reason, at most."""
 # A sample tells how far the model has come: places in no order of its own choosing, as the bound takes them, in a
 # quarter of the calls that one place a call would take. A little sharpened, to be read.
 _SAMPLE = DecodeSettings(decoder="ancestral", steps=64, temperature=0.7)
@@ -77,21 +83,21 @@ class Job:
             before, after = self._texts()
             training = "\n\n".join(corpus.texts[n] for n in before) if settings.data.only else training
             rows, real, text = padded(self._encoded(before), window, self.tokenizer.mask_id)
-            self.tokens, self.real, self.held_out = rows.to(self.device), real.to(self.device), self._encoded(after)
+            self.tokens, self.real, self.held_out = rows, real, self._encoded(after)
             self._real_tokens = int(real.sum())
             if settings.data.classes:
                 kinds = torch.tensor([corpus.classes.index(label) for label in corpus.labels])
                 if few := [name for n, name in enumerate(corpus.classes) if not bool((kinds[before] == n).any())]:
                     raise TdiffError(f"class {few[0]!r} has too few texts to train on any: give more, or others")
-                self.labels = kinds[before][text].to(self.device)
+                self.labels = kinds[before][text]
                 self._begin_as_naive_bayes(rows, real, kinds[before][text])
                 self.held_out_labels = kinds[after].tolist()
         else:
-            self.tokens = self.tokenizer.encode(training, "the corpus").to(self.device)
+            self.tokens = self.tokenizer.encode(training, "the corpus")
             self.held_out = self.tokenizer.encode(held_out, "the corpus")
         self.openings = tuple(map(self._shortened, _openings(training, settings.objective.context)))
         self.corpus_sha256 = corpus.sha256()
-        self.fingerprint = hashlib.sha256(self.tokens.cpu().numpy().tobytes()).hexdigest()
+        self.fingerprint = hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
         objective = settings.objective
         if self.real is None:
             check_length(len(self.tokens), len(self.held_out), window, objective.context, corpus.name)
@@ -102,15 +108,12 @@ class Job:
         self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizers = optimizers(self.network, settings.train, self.device, self.bfloat16)
         self.schedule = schedule(objective.schedule)
-        self.unmaskable = torch.tensor(
-            [i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id], device=self.device
-        )
+        self.unmaskable = torch.tensor([i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id])
         self.total_steps = self._steps_of_the_budget()
         self.begin()
         compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
         if self.compiled and isinstance(self.network, Transformer):
-            devices.compile_or_not()
             self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
 
     def begin(self) -> None:
@@ -121,10 +124,27 @@ class Job:
         """Stop the clock: what comes now is not training's either."""
         self.seconds, self._begun = self.elapsed, None
 
-    def warm_up(self) -> None:
-        """Have torch compile the model, which it does at its first call, by gradients that are thrown away."""
-        self._gradients(torch.Generator(self.device).manual_seed(0))
-        self.network.zero_grad(set_to_none=True)
+    def warm_up(self) -> str:
+        """Have torch compile the model, which it does at its first call, by gradients that are thrown away.
+
+        Every kind of step that training has is tried. Returns why it could not be compiled, and the model is then as
+        it was; else nothing.
+        """
+        # With self-conditioning half of the steps make a first pass: a few seeds have both.
+        seeds = range(_BOTH_WAYS if self.settings.model.self_conditioning else 1)
+        try:
+            with devices.compiling():
+                for seed in seeds:
+                    torch.manual_seed(seed)
+                    self._gradients(torch.Generator().manual_seed(seed))
+        except Exception as why:  # of any kind: no C++ compiler, an operation that it does not know, its own faults
+            assert isinstance(self.network, Transformer), "no other is compiled"
+            del self.network.trunk  # of the instance
+            self.compiled = False
+            return visible_line(f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")[:_REASON]
+        finally:
+            self.network.zero_grad(set_to_none=True)
+        return ""
 
     @property
     def elapsed(self) -> float:
@@ -140,7 +160,7 @@ class Job:
     def update(self, spent: float) -> tuple[list[Loss], Tensor]:
         """One optimizer step. Returns the losses of its batches and the gradient's norm before clipping."""
         options = self.settings.train
-        generator = torch.Generator(self.device).manual_seed(noise.mix(options.seed, self.step, noise.TRAINING))
+        generator = torch.Generator().manual_seed(noise.mix(options.seed, self.step, noise.TRAINING))
         if options.dropout or self.settings.model.self_conditioning:  # they draw from torch's own generator
             torch.manual_seed(noise.mix(options.seed, self.step, noise.DROPOUT))
         losses = self._gradients(generator)
@@ -167,8 +187,8 @@ class Job:
             tokens, maskable, told = self.batch(generator)
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if isinstance(self.network, CausalLM):
-                    scored = self.network.scorable(maskable)
-                    loss = autoregressive(self.network.nats(tokens, scored), scored)
+                    scored = sent(self.network.scorable(maskable), self.device)
+                    loss = autoregressive(self.network.nats(sent(tokens, self.device), scored), scored)
                 else:
                     loss = bound(
                         self.network,
@@ -181,6 +201,8 @@ class Job:
                         together=together,
                         told=told,
                         classes=len(self.corpus.classes) if contrast and self.labels is not None else 0,
+                        device=self.device,
+                        even=self.compiled,
                     )
             whole = loss.nats if loss.telling is None else loss.nats + contrast * loss.telling
             torch.autograd.backward(whole / accumulate)
@@ -231,22 +253,23 @@ class Job:
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Told]:
         """Rows (B, L), which of their places may be masked, and what the network is told of them.
 
-        Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts, L is the
-        longest of them, and told are padding and, of most rows, the class.
+        All of it on the CPU, whatever the device: what is drawn there is known without a wait, and is the same for
+        every device. Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts,
+        L is the longest of them, and told are padding and, of most rows, the class.
         """
         options, window, objective = self.settings.train, self.settings.model.window, self.settings.objective
         count, told = options.batch_size, dict[str, Tensor]()
         if self.real is None:
-            first = torch.randint(len(self.tokens) - window + 1, (count, 1), generator=generator, device=self.device)
-            tokens = self.tokens[first + torch.arange(window, device=self.device)]
+            first = torch.randint(len(self.tokens) - window + 1, (count, 1), generator=generator)
+            tokens = self.tokens[first + torch.arange(window)]
         else:
-            chosen = torch.randint(len(self.tokens), (count,), generator=generator, device=self.device)
+            chosen = torch.randint(len(self.tokens), (count,), generator=generator)
             longest = int(self.real[chosen].sum(1).max())
             if self.compiled:  # which would be done again for every length
                 longest = self.tokens.size(1)
             tokens, told["attention"] = self.tokens[chosen, :longest], self.real[chosen, :longest]
             if self.labels is not None:
-                untold = torch.rand(count, generator=generator, device=self.device) < options.label_dropout
+                untold = torch.rand(count, generator=generator) < options.label_dropout
                 told["label"] = self.labels[chosen].masked_fill(untold, len(self.corpus.classes))
         maskable = protect(count, tokens.size(1), objective.context, objective.context_mode, generator)
         if len(self.unmaskable):

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tdiff.core.places import places
+
 
 def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor) -> Tensor:
     """`logits` (N, V) at the N places `where` (B, L) is true, with the row of `bias` (C + 1, V) added that the `label`
@@ -27,9 +29,14 @@ def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor)
         for part, kind in zip(torch.split(logits, where.sum(1).tolist()), label.tolist(), strict=True):
             part += bias[kind]
         return logits
-    each = F.one_hot(label.repeat_interleave(where.sum(1)), len(bias)).to(bias.dtype)
+    each = (label[_rows(where)][:, None] == torch.arange(len(bias), device=label.device)).to(bias.dtype)
     with torch.autocast(logits.device.type, enabled=False):
         return torch.addmm(logits, each, bias)
+
+
+def _rows(where: Tensor) -> Tensor:
+    """(N,): the row of each place."""
+    return places(where).div(where.size(1), rounding_mode="floor")
 
 
 @torch.no_grad()
@@ -65,13 +72,18 @@ class Pairs(nn.Module):
 
         Of `tokens` (B, L) those count that are `visible` (B, L), and rows whose `label` (B,) is a class.
         """
-        row, place = where.nonzero(as_tuple=True)
+        row, place = _rows(where), places(where) % where.size(1)
         length = self.weight.size(-1)
         for side, step in enumerate((-1, 1)):
             near = (place + step).clamp(0, tokens.size(1) - 1)
-            some = (visible[row, near] & (near != place) & (label[row] < self.classes)).nonzero()[:, 0]
-            at = (label[row[some]] * 2 + side) * length + self.begins[tokens[row[some], near[some]]]
-            logits = _Stretches.apply(logits, self.weight, some, at)  # type: ignore[no-untyped-call]
+            counts = visible[row, near] & (near != place) & (label[row] < self.classes)
+            if logits.device.type == "cpu":
+                some, share = places(counts), None
+            else:  # all of them, the others times 0: how many count only the device knows
+                some, share = torch.arange(len(row), device=row.device), counts.to(self.weight.dtype)
+            kind = label[row[some]].clamp(max=self.classes - 1)
+            at = (kind * 2 + side) * length + self.begins[tokens[row[some], near[some]]]
+            logits = _Stretches.apply(logits, self.weight, some, at, share)  # type: ignore[no-untyped-call]
         return logits
 
 
@@ -82,28 +94,34 @@ _AT_ONCE = 1 << 24
 
 
 class _Stretches(torch.autograd.Function):
-    """Adds to the rows `some` (n,) of logits (N, V) the V numbers of the flattened table that begin `at` (n,).
+    """Adds to the rows `some` (n,) of logits (N, V) the V numbers of the flattened table that begin `at` (n,), times
+    the `share` (n,) of each, or 1.
 
     The stretches overlap. As an index of each number, they would take eight times the memory and several times as long.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, table: Tensor, some: Tensor, at: Tensor) -> Tensor:
-        ctx.save_for_backward(some, at)
+    def forward(ctx: Any, logits: Tensor, table: Tensor, some: Tensor, at: Tensor, share: Tensor | None) -> Tensor:
+        ctx.save_for_backward(some, at, share)
         ctx.table, ctx.dtype = table.shape, table.dtype
         ctx.mark_dirty(logits)
         width = logits.size(1)
         stretches = table.flatten().as_strided((table.numel() - width + 1, width), (1, 1))
-        for rows, begins in _parts(some, at, width):
-            logits.index_add_(0, rows, stretches[begins], alpha=_SCALE)
+        count = _at_once(width)
+        for part in (slice(start, start + count) for start in range(0, len(some), count)):
+            numbers = stretches[at[part]]
+            logits.index_add_(0, some[part], numbers if share is None else numbers * share[part, None], alpha=_SCALE)
         return logits
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        some, at = ctx.saved_tensors
+        some, at, share = ctx.saved_tensors
         table = torch.zeros(math.prod(ctx.table), dtype=ctx.dtype, device=gradient.device)
-        (one_by_one if table.device.type == "cpu" else together)(table, gradient, some, at)
-        return gradient, table.mul_(_SCALE).view(ctx.table), None, None
+        if share is None:
+            (one_by_one if table.device.type == "cpu" else together)(table, gradient, some, at)
+        else:  # then `some` are all rows
+            together(table, gradient * share[:, None], some, at)
+        return gradient, table.mul_(_SCALE).view(ctx.table), None, None, None
 
 
 def one_by_one(table: Tensor, gradient: Tensor, some: Tensor, at: Tensor) -> None:
@@ -122,6 +140,10 @@ def together(table: Tensor, gradient: Tensor, some: Tensor, at: Tensor) -> None:
 
 def _parts(some: Tensor, at: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
     """So many of them that their numbers do not take too much memory at once."""
-    count = max(1, _AT_ONCE // width)
+    count = _at_once(width)
     for start in range(0, len(some), count):
         yield some[start : start + count], at[start : start + count]
+
+
+def _at_once(width: int) -> int:
+    return max(1, _AT_ONCE // width)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.core.labels import Pairs, with_bias
+from tdiff.core.places import chosen, places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +283,8 @@ class Transformer(nn.Module):
             with torch.no_grad():  # the first pass is not trained through (Chen et al. 2022)
                 proposed = self._at(tokens, share, where, attention, label).softmax(-1)
             seen = self.feedback(proposed)
-            guess = seen.new_zeros(*tokens.shape, seen.size(-1)).index_put(where.nonzero(as_tuple=True), seen)
+            blank = seen.new_zeros(tokens.numel(), seen.size(-1))
+            guess = blank.index_copy(0, places(where), seen).unflatten(0, tokens.shape)
         return self._at(tokens, share, where, attention, label, guess)
 
     def _at(
@@ -294,7 +296,8 @@ class Transformer(nn.Module):
         label: Tensor | None,
         guess: Tensor | None = None,
     ) -> Tensor:
-        logits: Tensor = self.output_head(self.trunk(tokens, share, attention, label, guess)[where]).float()
+        features = chosen(self.trunk(tokens, share, attention, label, guess), where)
+        logits: Tensor = self.output_head(features).float()
         if self.label_bias is not None:
             logits = with_bias(logits, self.label_bias.weight, label, where)
         if self.label_pairs is not None and label is not None:

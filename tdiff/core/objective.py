@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tdiff.core import noise
 from tdiff.core.denoise import Denoiser
+from tdiff.core.places import chosen, places, sent
 from tdiff.core.schedules import Schedule
 from tdiff.errors import TdiffError
 
@@ -80,6 +81,8 @@ def bound(
     together: bool = False,
     told: Told | None = None,
     classes: int = 0,
+    device: str | torch.device | None = None,
+    even: bool = False,
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
     `together` for all.
@@ -95,6 +98,10 @@ def bound(
     being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003). The nats of the n
     tokens that are masked are divided by the root of n, as a verdict's are (`classifier.divisor`): undivided, a text
     that words alone already place has nothing left to teach, and the few that they misplace are learnt by heart.
+
+    Masks are drawn where `tokens` and `generator` are. Where the denoiser is on another `device`, that is the CPU,
+    which then sends what is asked and never waits. With `even` all rows are asked for twice, so that the number of
+    rows is always the same; those that have no label count for nothing the second time.
     """
     u = times(len(tokens), generator, together)
     least, most = masked_share
@@ -116,19 +123,27 @@ def bound(
     told = dict(told or {})
     rows = torch.arange(len(tokens), device=tokens.device)
     if classes > 1:
-        again = rows[told["label"] < classes]
+        labelled = told["label"] < classes
+        again = rows if even else rows[labelled]
         label = told["label"][again]
         other = label + torch.randint(1, classes, label.shape, generator=generator, device=label.device)
         rows = torch.cat((rows, again))
         told = {name: value[rows] for name, value in told.items()}
         told["label"][len(tokens) :] = other % classes
-    where = masked[rows]
-    logits = _asking(denoiser, told)(tokens[rows].masked_fill(where, denoiser.mask_id), share[rows], where)
-    sums = _by_row(F.cross_entropy(logits, tokens[rows][where], reduction="none"), where)
+    device = device or tokens.device
+    hidden, asked = masked[rows], tokens[rows]
+    where, target = sent(hidden, device), sent(chosen(asked, hidden), device)
+    canvas = sent(asked.masked_fill(hidden, denoiser.mask_id), device)
+    told = {name: sent(value, device) for name, value in told.items()}
+    logits = _asking(denoiser, told)(canvas, sent(share[rows], device), where)
+    sums = _by_row(F.cross_entropy(logits, target, reduction="none"), where)
+    count, total, share, weight = (sent(value, device) for value in (count, total, share, weight))
     row_sum = sums[: len(tokens)]
     telling = None
     if classes > 1 and len(again):
-        telling = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt()).mean()
+        again = sent(again, device)
+        each = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
+        telling = (each * sent(labelled, device)).sum() / max(1, int(labelled.sum())) if even else each.mean()
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
@@ -181,7 +196,7 @@ def likelihood(
     *,
     draws: int,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 0,
     progress: Callable[[int], None] | None = None,
     told: Told | None = None,
 ) -> Likelihood:
@@ -190,7 +205,7 @@ def likelihood(
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
     stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
-    `told` is of the n texts.
+    `told` is of the n texts. `batch_size` rows are asked for together; 0: as many as keep the device busy.
     Raises TdiffError for a text with no maskable place.
     """
     total = maskable.sum(1).cpu()
@@ -198,6 +213,7 @@ def likelihood(
         raise TdiffError("a text with no place that may be masked has no likelihood")
     n, device = len(tokens), tokens.device
     cells = n * draws
+    batch_size = batch_size or _together(denoiser, tokens)
     generator = torch.Generator().manual_seed(noise.mix(seed, n, draws))
     # Stratum s goes to a random cell (draw, text): globally stratified, and for one text alone fully so.
     strata = torch.randperm(cells, generator=generator)
@@ -205,23 +221,37 @@ def likelihood(
     text = torch.arange(cells) % n
     count = torch.minimum((level * total[text]).long() + 1, total[text])
     nats = torch.empty(cells, dtype=torch.float64)
-    places = torch.arange(tokens.size(1), device=device)
+    columns = torch.arange(tokens.size(1), device=device)
     for start in range(0, cells, batch_size):
         part = slice(start, start + batch_size)
-        rows, may = tokens[text[part]], maskable[text[part]]
+        which = sent(text[part], device)
+        rows, may = tokens[which], maskable[which]
         names = torch.arange(start, start + len(rows), device=device)[:, None]
-        order = noise.uniform(seed, 0, noise.EVALUATION, names, places).masked_fill(~may, 2.0)
-        masked = (order.argsort(1).argsort(1) < count[part, None].to(device)) & may
-        share = (count / total[text])[part].float().to(device)
-        ask = _asking(denoiser, {name: of_all[text[part]] for name, of_all in (told or {}).items()})
+        order = noise.uniform(seed, 0, noise.EVALUATION, names, columns).masked_fill(~may, 2.0)
+        masked = (order.argsort(1).argsort(1) < sent(count[part, None], device)) & may
+        places(masked, int(count[part].sum()))
+        share = sent((count / total[text])[part].float(), device)
+        ask = _asking(denoiser, {name: of_all[which] for name, of_all in (told or {}).items()})
         logits = ask(rows.masked_fill(masked, denoiser.mask_id), share, masked)
-        row_sum = _by_row(F.cross_entropy(logits, rows[masked], reduction="none"), masked)
+        row_sum = _by_row(F.cross_entropy(logits, chosen(rows, masked), reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
             progress(min(start + batch_size, cells))
     each, every = nats.view(draws, n).mean(0), int(total.sum())
     mean, half = float(each.sum()) / every, 1.96 * _deviation(nats, strata, n) / every
     return Likelihood(each, every, mean, (mean - half, mean + half), draws)
+
+
+def _together(denoiser: Denoiser, tokens: Tensor) -> int:
+    """Rows of one batch: on a GPU more than on a CPU, but no more than so many logits have room for."""
+    if tokens.device.type in ("cpu", "mps"):
+        return _FEW
+    vocabulary = len(getattr(denoiser, "suppress", ())) or 1 << 16
+    return min(_MANY, max(_FEW, _LOGITS // (tokens.size(1) * vocabulary)))
+
+
+_FEW, _MANY = 32, 256
+_LOGITS = 1 << 28  # numbers: a gigabyte, several times
 
 
 def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:

@@ -177,8 +177,7 @@ class Server:
         try:
             yield
         except Exception as why:
-            # torch's own class of it is not named, since naming it would import torch.
-            if not isinstance(why, (TdiffError, MemoryError)) and type(why).__name__ != "OutOfMemoryError":
+            if not isinstance(why, (TdiffError, MemoryError)) and not _no_memory(why):
                 raise
             text = str(why).partition("\n")[0] or "out of memory"
             self._say(Refused(id=generation, text=text))
@@ -305,6 +304,16 @@ class Server:
             self._say(line)
             if isinstance(line, TraceEnd):
                 return
+
+
+def _no_memory(why: Exception) -> bool:
+    """Whether torch had no memory left. Its class for that is not named here, since that would import torch; on MPS and
+    on a CPU it is a plain RuntimeError.
+    """
+    said = str(why).partition("\n")[0].lower()
+    return isinstance(why, RuntimeError) and (
+        type(why).__name__ == "OutOfMemoryError" or "out of memory" in said or "can't allocate memory" in said
+    )
 
 
 def pause(passed: float, computed: float) -> float:

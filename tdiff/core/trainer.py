@@ -36,8 +36,9 @@ def train(
 
     `stop` is asked after each step, and during the last evaluation; when it says so, everything is saved and the run
     ends as "stopped". `progress(done, total)` is called during what follows training, in windows or texts. With
-    `resume` the run goes on from its last save; with a budget of steps, bit for bit as if it had never stopped (on the
-    same machine with the same number of threads). `settings` may then have another budget than the run's own, and the
+    `resume` the run continues from its last save; with a budget of steps, on a CPU bit for bit as if it had never
+    stopped (on the same machine with the same number of threads); on CUDA and MPS sums come in no fixed order, and it
+    continues as well, but not to the last bit. `settings` may then have another budget than the run's own, and the
     learning rate falls to the new end from where it would have been on the way there. A loss that is not finite ends
     the run with an alert, and the last good weights stay. Raises TdiffError for a corpus too short, a device that is
     absent, a state that does not fit, or a new budget that is spent: at once, before anything is written.
@@ -65,7 +66,8 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool], progress: Progress)
         job.save()
     if job.compiled:
         yield job.heartbeat("compiling the model, about a minute")
-        job.warm_up()
+        why_not = job.warm_up()
+        yield job.heartbeat(f"training without compiling: {why_not}" if why_not else "compiled the model")
     job.begin()
     options, meter = job.settings.train, Meter(job)
     saved = time.monotonic()

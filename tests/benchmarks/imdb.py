@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import random
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-DATA = Path("../shared/data")
+DATA = Path(os.environ.get("TDIFF_REVIEWS", "../shared/data"))
 _BREAK = re.compile(r"\s*(?:<br\s*/?>\s*)+")
 
 

@@ -240,17 +240,13 @@ def trainer(given: argparse.Namespace) -> None:
 def _batches(job: Job, count: int) -> Iterator[dict[str, Any]]:
     """Batches as transformers takes them: masked tokens and, where masked, what stood there."""
     for n in range(count):
-        draw = torch.Generator(job.device).manual_seed(n)
+        draw = torch.Generator().manual_seed(n)
         tokens, maskable, _ = job.batch(draw)
-        chance, share = (
-            torch.rand(size, generator=draw, device=job.device) for size in (tokens.shape, (len(tokens), 1))
-        )
+        chance, share = (torch.rand(size, generator=draw) for size in (tokens.shape, (len(tokens), 1)))
         masked = maskable & (chance < share)
         begin, end = (part.cpu().expand(len(tokens), -1) for part in (job.network.begin, job.network.end))
-        ids = torch.cat((begin, tokens.masked_fill(masked, job.network.mask_id).cpu(), end), 1)
-        labels = torch.nn.functional.pad(
-            tokens.masked_fill(~masked, -100).cpu(), (begin.size(1), end.size(1)), value=-100
-        )
+        ids = torch.cat((begin, tokens.masked_fill(masked, job.network.mask_id), end), 1)
+        labels = torch.nn.functional.pad(tokens.masked_fill(~masked, -100), (begin.size(1), end.size(1)), value=-100)
         yield {"input_ids": ids, "labels": labels}
 
 

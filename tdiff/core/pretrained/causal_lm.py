@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tdiff.core.places import chosen, places, sent
 from tdiff.core.pretrained.borrowed import Borrowed, Reach
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
@@ -52,22 +53,41 @@ class CausalLM(Borrowed):
 
         Raises TdiffError for other places. What stands behind them is not seen; see `check`.
         """
-        asked = where.any(1)
-        rows, place = tokens[asked], where[asked].int().argmax(1)
-        before = torch.arange(tokens.size(1), device=tokens.device) < place[:, None]
-        if bool((where.sum(1) > 1).any()) or bool(((rows == self.mask_id) & before).any()):
+        place = where.int().argmax(1)
+        early = (tokens == self.mask_id) & (torch.arange(tokens.size(1), device=tokens.device) < place[:, None])
+        same = self._has_read(tokens)
+        # The host waits for the device once, for all that it has to know.
+        counts, at, wrong, *read = torch.stack((where.sum(1), place, early.any(1), *same)).tolist()
+        asked = [row for row, count in enumerate(counts) if count]
+        if any(counts[row] > 1 or wrong[row] for row in asked):
             raise TdiffError("a model that writes from left to right is asked for one place, the leftmost masked")
-        logits = torch.empty(len(rows), self.shape.vocab_size, device=tokens.device)
-        for at in set(place.tolist()):
-            some = place == at
-            logits[some] = self._next(rows[some, :at])
+        if len(asked) == len(tokens) and len(set(at)) == 1:
+            return self._next(tokens[:, : at[0]], all(read[0]) if read else None) + self.suppress
+        logits = torch.empty(len(asked), self.shape.vocab_size, device=tokens.device)
+        for column in {at[row] for row in asked}:
+            alike = [n for n, row in enumerate(asked) if at[row] == column]
+            rows = sent(torch.tensor([asked[n] for n in alike]), tokens.device)
+            logits[sent(torch.tensor(alike), tokens.device)] = self._next(tokens[rows, :column])
         return logits + self.suppress
 
-    def _next(self, text: Tensor) -> Tensor:
-        """Logits (B, V) of what follows `text` (B, n), computing only what the last call has not."""
+    def _has_read(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """(B,) int64 for each row of `tokens` (B, L): whether it begins as what was read last; () where it cannot."""
+        known = self._read.size(1) - len(self.begin)
+        if self._read.size(0) != len(tokens) or not 0 <= known <= tokens.size(1):
+            return ()
+        return ((self._read[:, len(self.begin) :] == tokens[:, :known]).all(1).long(),)
+
+    def _next(self, text: Tensor, same: bool | None = None) -> Tensor:
+        """Logits (B, V) of what follows `text` (B, n), computing only what the last call has not.
+
+        `same`: whether it begins as what was read then, of as many rows; None: that is to be found out.
+        """
         read = torch.cat((self.begin.expand(len(text), -1), text), 1)
         known = self._read.size(1)
-        same = self._read.size(0) == len(read) and known < read.size(1) and torch.equal(self._read, read[:, :known])
+        if self._read.size(0) != len(read) or known >= read.size(1):
+            same = False
+        elif same is None:
+            same = torch.equal(self._read, read[:, :known])
         if not (self._goes_on and same):
             self._cache, known = None, 0
         more: dict[str, Any] = {"logits_to_keep": 1} if self._last else {}
@@ -105,8 +125,11 @@ class CausalLM(Borrowed):
         logits = self.model(input_ids=read, return_dict=True, **more).logits[:, :-1]
         late = tokens.size(1) - logits.size(1)
         target, wanted = tokens[:, late:], scored[:, late:]
+        places(wanted, len(places(scored)))  # a place before them is not scored
         nats = F.cross_entropy(
-            logits[wanted].float() + self.suppress[: logits.size(-1)], target[wanted], reduction="none"
+            chosen(logits, wanted).float() + self.suppress[: logits.size(-1)],
+            chosen(target, wanted),
+            reduction="none",
         )
         return torch.zeros_like(tokens, dtype=nats.dtype).masked_scatter(F.pad(wanted, (late, 0)), nats)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.core.labels import with_bias
+from tdiff.core.places import chosen, places
 from tdiff.core.pretrained.borrowed import Borrowed, Reach
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
@@ -172,11 +173,11 @@ class MaskedLM(Borrowed):
                 table = self.model.get_input_embeddings()
                 hooks.callback(table.register_forward_hook(lambda _module, _given, output: output + told).remove)
             if not self.narrow:
-                logits: Tensor = self.model(**more, return_dict=True).logits[wanted]
+                logits: Tensor = chosen(self.model(**more, return_dict=True).logits, wanted)
                 return logits
 
             def leave_out(module: nn.Module, arguments: Any, output: Any) -> Any:
-                output[next(iter(output))] = output[0][wanted][None]
+                output[next(iter(output))] = chosen(output[0], wanted)[None]
                 return output
 
             # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
@@ -201,7 +202,9 @@ class MaskedLM(Borrowed):
             framed = framed.scatter(1, place, self.end.expand(rows, -1))
             inside = torch.arange(framed.size(1), device=tokens.device)
             attention = inside < frame[0] + attention.sum(1)[:, None] + frame[1]
-        return framed, F.pad(where, frame), attention
+        wanted = F.pad(where, frame)
+        places(wanted, len(places(where)))
+        return framed, wanted, attention
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tdiff.config import MOST
 from tdiff.core.checkpoint import LoadedModel, read_tensors
 from tdiff.core.models import rotary
+from tdiff.core.places import chosen
 from tdiff.core.pretrained import hub, hub_files
 from tdiff.core.pretrained.borrowed import Reach, origin_unknown
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
@@ -139,7 +140,7 @@ class MDLM(nn.Module):
         x, length = self.embedding[tokens], tokens.size(1)
         for block in self.blocks:
             x = block(x, self.cos[:length], self.sin[:length])
-        return F.linear(_normed(x[where], self.gain, self.shift), self.head, self.head_bias) + self.suppress
+        return F.linear(_normed(chosen(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
 
 
 def load(name: str, folder: Path, config: dict[str, Any], device: str) -> LoadedModel:

@@ -1,0 +1,372 @@
+"""Whether tdiff is right on a GPU, and how fast: `python -m tests.benchmarks.gpu --device cuda --out FOLDER`.
+
+In parts, of which none ends the others; FOLDER/report.json is written anew after each result, so that whoever is cut
+off keeps what there was. What is compared with the CPU tells the largest difference, and what is timed the host's waits
+too. `--parts a,b` does some of them, and `--quick` tries all of it on small models: on a CPU, before a GPU is paid for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import importlib.util
+import json
+import os
+import platform
+import random
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from tdiff import runs
+from tdiff.config import DECODERS, PRESETS, DecodeSettings, Settings
+from tdiff.core import data, devices, noise, optim
+from tdiff.core.checkpoint import load_model
+from tdiff.core.classify import Classifier, Effort
+from tdiff.core.denoise import denoise
+from tdiff.core.evaluate import score
+from tdiff.core.generate import generate
+from tdiff.core.job import Job
+from tdiff.core.models import Shape, Transformer
+
+LEXICON = ("the", "hare", "runs", "over", "a", "hill", "and", "wolf", "sleeps", "by", "lake", "then", "sings", "slowly")
+CLASSES: dict[str, Any] = {
+    "data": {"classes": True, "rows": "padded"},
+    "model": {"pairs": 1 << 16, "conv": 3},
+    "objective": {"context": 0, "contrast": 3.0},
+    "train": {"calibrate": 0},
+}
+
+
+class Bench:
+    """The options, and the report so far."""
+
+    def __init__(self, device: str, out: Path, quick: bool, model: str) -> None:
+        self.device, self.out, self.quick, self.model = device, out, quick, model
+        self.cuda = device == "cuda"
+        self.report: dict[str, list[dict[str, Any]]] = {}
+        self.work = Path(tempfile.mkdtemp())
+        self._jobs = 0
+
+    def tell(self, part: str, /, **result: Any) -> None:
+        """Add a result, print it, and write the report."""
+        self.report.setdefault(part, []).append(result)
+        print(part, json.dumps(result), flush=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        runs.write_whole(self.out / "report.json", json.dumps(self.report, indent=1).encode())
+
+    def wait(self) -> None:
+        """Until the device has done all that it was asked for."""
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    @contextlib.contextmanager
+    def waits(self, found: Counter[str]) -> Iterator[None]:
+        """Counts where the host waits for the device, as torch's own debug mode sees it."""
+        if not self.cuda:
+            yield
+            return
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        found.update(f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchroniz" in str(w.message))
+
+    def job(self, *layers: dict[str, Any], classes: bool = False) -> Job:
+        """A training of char-10m (with `quick`, of a tiny model) on words drawn at random."""
+        file = self.work / ("kinds.jsonl" if classes else "tale.txt")
+        if not file.exists():
+            rows = [json.dumps({"text": words(30 + n % 60, n), "label": "ab"[n % 2]}) for n in range(400)]
+            file.write_text("\n".join(rows if classes else [words(9, n) for n in range(4000)]))
+        tiny = {"model": {"layers": 1, "heads": 2, "width": 16, "window": 32}, "train": {"batch_size": 4}}
+        quiet = {"compile": "off", "eval_every": 0, "sample_every": 0, "device": self.device, "optimizer": "muon"}
+        own = {"data": {"sources": [str(file)]}, "train": quiet}
+        settings = Settings.of([PRESETS["char-10m"], own, *layers, tiny if self.quick else {}])
+        self._jobs += 1
+        run = runs.create(f"bench-{self._jobs}", settings, self.work / "checkpoints")
+        label = settings.data.label_field if settings.data.classes else None
+        return Job(settings, run, data.load(settings.data.sources, settings.data.text_field, label_field=label))
+
+
+def words(count: int, seed: int) -> str:
+    """Words by a seed."""
+    draw = random.Random(seed)
+    return " ".join(draw.choice(LEXICON) for _ in range(count))
+
+
+def furthest(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference."""
+    return float((one - other).abs().max())
+
+
+def machine(bench: Bench) -> None:
+    """What there is."""
+    name = torch.cuda.get_device_name() if bench.cuda else platform.machine()
+    there = ("triton", "typer", "textual", "pynvml", "platformdirs", "tomli_w", "transformers")
+    bench.tell(
+        "machine",
+        torch=torch.__version__,
+        device=name,
+        modules={module: importlib.util.find_spec(module) is not None for module in there},
+        gpu=devices.gpu_report(bench.device),
+    )
+
+
+def keyed_noise(bench: Bench) -> None:
+    """The noise has the same bits on every device."""
+    rows, places = torch.arange(8)[:, None], torch.arange(256)
+    there = noise.uniform(7, 3, 0, rows.to(bench.device), places.to(bench.device)).cpu()
+    bench.tell("keyed_noise", same_bits=noise.uniform(7, 3, 0, rows, places).equal(there))
+
+
+def numbers(bench: Bench) -> None:
+    """Logits, gradients and Muon's matrices beside those of the CPU."""
+    here = load_model(bench.model).network
+    there = copy.deepcopy(here).to(bench.device)
+    draw = torch.Generator().manual_seed(1)
+    text = torch.randint(0, 65, (8, 256), generator=draw)
+    where = torch.rand(8, 256, generator=draw) < 0.5
+    asked = text.masked_fill(where, here.mask_id), where.float().mean(1), where
+    sent = tuple(x.to(bench.device) for x in asked)
+    for precision in ("highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        with torch.inference_mode():
+            one, other = here(*asked), there(*sent).cpu()
+        finite = ~one.isinf()
+        same = float((one.argmax(-1) == other.argmax(-1)).float().mean())
+        bench.tell("numbers", precision=precision, logits=furthest(one[finite], other[finite]), argmax=same)
+    torch.set_float32_matmul_precision("highest")
+    gradients = []
+    for network, given in ((copy.deepcopy(here), asked), (there, sent)):
+        network.requires_grad_(True)
+        target = text.to(given[0].device)[given[2]]
+        F.cross_entropy(network(*given), target).backward()
+        gradients.append([weight.grad.cpu() for weight in network.parameters()])
+    relative = [float((a - b).norm() / (a.norm() + 1e-12)) for a, b in zip(*gradients, strict=True)]
+    bench.tell("numbers", gradients=max(relative))
+    x = torch.randn(2 if bench.quick else 6, 64 if bench.quick else 384, 256, generator=draw)
+    muon = [furthest(optim.orthogonal(x), optim.orthogonal(x.to(bench.device), low).cpu()) for low in (False, True)]
+    bench.tell("numbers", muon_float32=muon[0], muon_bfloat16=muon[1])
+
+
+def decoders(bench: Bench) -> None:
+    """Each decoder's texts beside those of the CPU, and the host's waits a step."""
+    here, there = load_model(bench.model), load_model(bench.model, bench.device)
+    prompts, length = ["Hear me, "] * (1 if bench.quick else 4), 12 if bench.quick else 48
+    for name in DECODERS:
+        for temperature in (0.0, 0.7):
+            settings = DecodeSettings(decoder=name, steps=4 if bench.quick else 16, temperature=temperature, seed=3)
+            waits: Counter[str] = Counter()
+            expected = [step.tokens for step in generate(here, prompts, settings, length=length)]
+            with bench.waits(waits):
+                got = [step.tokens for step in generate(there, prompts, settings, length=length)]
+            bench.tell(
+                "decoders",
+                name=name,
+                temperature=temperature,
+                same=float((expected[-1] == got[-1].cpu()).float().mean()),
+                steps=(len(expected), len(got)),
+                waits_a_step=round(waits.total() / len(got), 2),
+                where=dict(waits.most_common(4)),
+            )
+    for how in ({"block": 6}, {"repetition_penalty": 1.3}, {"top_k": 5}, {"top_p": 0.8}):
+        *_, step = generate(there, prompts, DecodeSettings(steps=8, **how), length=length)
+        bench.tell("decoders", how=how, left_masked=int(step.masked.sum()))
+
+
+def bound(bench: Bench) -> None:
+    """The likelihood bound of a text beside the CPU's."""
+    text = "First Citizen:\nBefore we proceed any further, hear me speak.\n" * (9 if bench.quick else 60)
+    found = []
+    for device in ("cpu", bench.device):
+        model = load_model(bench.model, device)
+        begun = time.perf_counter()
+        result = score(model.network, model.tokenizer.encode(text), model.tokenizer.lengths, draws=1)
+        found.append(result.nats_per_token)
+        bench.tell("bound", device=device, nats=result.nats_per_token, seconds=time.perf_counter() - begun)
+    bench.tell("bound", difference=abs(found[0] - found[1]))
+
+
+def weighing(bench: Bench) -> None:
+    """Verdicts beside the CPU's, and texts a second."""
+    vocabulary = 2000
+    shape = {"layers": 2, "heads": 2, "width": 64, "window": 256, "conv": 3, "classes": 2, "pairs": 1 << 16}
+    here = Transformer(Shape(vocab_size=vocabulary, mask_id=vocabulary - 1, suppressed=(vocabulary - 1,), **shape))
+    here.initialise(torch.Generator().manual_seed(0))
+    for name, weight in here.named_parameters():
+        if name.startswith(("label", "output")):
+            torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(5))
+    here.requires_grad_(False).eval()
+
+    class Tokenizer:
+        mask_id = vocabulary - 1
+
+    def classifier(device: str, bfloat16: bool = False) -> Classifier:
+        network = copy.deepcopy(here).to(device)
+        return Classifier("x", "bound", ("a", "b"), (0.5, 0.5), 0.0, Tokenizer(), (network,), device, bfloat16)
+
+    sizes = [20, 60] if bench.quick else [20, 60, 250, 300] * 64
+    texts = [torch.randint(0, vocabulary - 1, (n,), generator=torch.Generator().manual_seed(n)) for n in sizes]
+    nats = []
+    for device in ("cpu", bench.device):
+        looks = classifier(device).verdicts(texts[:4], Effort(draws=6))
+        nats.append(sorted((look.text, look.verdict.nats) for look in looks if look.final))
+    relative = [abs(a - b) / abs(a) for x, y in zip(*nats, strict=True) for a, b in zip(x[1], y[1], strict=True)]
+    weigher = classifier(bench.device, bench.cuda)
+    bench.wait()
+    begun = time.perf_counter()
+    list(weigher.verdicts(texts, Effort(draws=8)))
+    bench.wait()
+    seconds = time.perf_counter() - begun
+    bench.tell("weighing", most_relative=max(relative), texts_a_second=len(texts) / seconds)
+
+
+def training(bench: Bench) -> None:
+    """Milliseconds a step, tokens a second, waits, and whether all was compiled before the clock."""
+    compiled: dict[str, Any] = {"train": {"compile": "on"}}
+    ways: dict[str, tuple[dict[str, Any], ...]] = {
+        "eager": (),
+        "compiled": (compiled,),
+        "compiled, adamw": (compiled, {"train": {"optimizer": "adamw"}}),
+        "compiled, conv 5": (compiled, {"model": {"conv": 5}}),
+        "compiled, self-conditioning": (compiled, {"model": {"self_conditioning": True}}),
+        "classes": (CLASSES,),
+        "compiled, classes": (CLASSES, compiled),
+    }
+    steps = 3 if bench.quick else 200
+    for name, layers in ways.items():
+        if bench.quick and "," in name:  # each takes a CPU a minute to compile
+            continue
+        import torch._dynamo as dynamo
+
+        dynamo.reset()
+        dynamo.utils.counters.clear()
+        job = bench.job(*layers, classes="classes" in name)
+        begun, why_not = time.perf_counter(), ""
+        if job.compiled:
+            why_not = job.warm_up()
+        bench.wait()
+        warm_up = time.perf_counter() - begun
+        graphs, waits = dynamo.utils.counters["stats"].get("unique_graphs", 0), Counter[str]()
+        with bench.waits(waits):
+            job.update(0.5)
+        for _ in range(2 if bench.quick else 10):
+            job.update(0.5)
+        bench.wait()
+        begun = time.perf_counter()
+        losses = [job.update(0.5)[0][0].nats.detach() for _ in range(steps)]
+        bench.wait()
+        seconds = (time.perf_counter() - begun) / steps
+        bench.tell(
+            "training",
+            name=name,
+            ms_a_step=1e3 * seconds,
+            tokens_a_second=job.step_tokens / seconds,
+            compiled=job.compiled,
+            why_not=why_not,
+            warm_up_seconds=warm_up,
+            graphs=graphs,
+            graphs_after=dynamo.utils.counters["stats"].get("unique_graphs", 0),
+            waits=dict(waits),
+            loss=float(torch.stack(losses[-20:]).mean()),
+            memory_gib=torch.cuda.max_memory_allocated() / 2**30 if bench.cuda else None,
+        )
+
+
+def resume(bench: Bench) -> None:
+    """How far a run that is taken up again ends from one that was not cut, and one run from the same again."""
+
+    def weights(cut: int) -> torch.Tensor:
+        job = bench.job({"train": {"steps": 8}})
+        for step in range(8):
+            if step == cut:
+                job.save()
+                job.load()
+            job.update(0.5)
+        return torch.cat([weight.detach().flatten().cpu() for weight in job.weights])
+
+    whole, again, resumed = weights(8), weights(8), weights(4)
+    bench.tell("resume", again=furthest(whole, again), resumed=furthest(whole, resumed))
+
+
+def decoding(bench: Bench) -> None:
+    """Milliseconds a step at several precisions and batches."""
+    tiny = {"layers": 1, "heads": 2, "width": 16}
+    sizes = {"window": 256, **PRESETS["char-10m"]["model"], **(tiny if bench.quick else {})}
+    network = Transformer(Shape(vocab_size=66, mask_id=65, suppressed=(65,), **sizes))
+    network.initialise(torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(network.output_head.weight, std=0.25, generator=torch.Generator().manual_seed(1))
+    network.requires_grad_(False).eval().to(bench.device)
+    window, steps = network.shape.window, 4 if bench.quick else 64
+    for precision in ("float32", "tf32", "bfloat16"):
+        for batch in (1,) if bench.quick else (1, 8, 64):
+            for decoder in ("schedule", "remdm"):
+                settings = DecodeSettings(decoder=decoder, steps=steps)
+
+                def once(batch: int = batch, settings: DecodeSettings = settings, low: bool = precision == "bfloat16"):
+                    with torch.autocast(bench.device, torch.bfloat16, enabled=low):
+                        canvas = torch.full((batch, window), 65, device=bench.device)
+                        *_, step = denoise(network, canvas, None, settings)
+                    bench.wait()
+                    return step.index
+
+                torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+                once()
+                begun = time.perf_counter()
+                taken = once()
+                seconds = time.perf_counter() - begun
+                bench.tell(
+                    "decoding",
+                    precision=precision,
+                    batch=batch,
+                    decoder=decoder,
+                    ms_a_step=1e3 * seconds / taken,
+                    places_a_second=batch * window / seconds,
+                )
+    torch.set_float32_matmul_precision("highest")
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    part.__name__: part
+    for part in (machine, keyed_noise, numbers, decoders, bound, weighing, training, resume, decoding)
+}
+
+
+def main() -> None:
+    """Do the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+    parser.add_argument("--out", type=Path, default=Path(), help="the folder of report.json")
+    parser.add_argument("--quick", action="store_true", help="small models and few steps")
+    parser.add_argument("--parts", default=",".join(PARTS), help="with commas between: " + ", ".join(PARTS))
+    parser.add_argument("--model", default="shakespeare", help="for what is compared with the CPU")
+    options = parser.parse_args()
+    chosen = options.parts.split(",")
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+    bench = Bench(devices.choose(options.device), options.out, options.quick, options.model)
+    os.environ["TDIFF_STATE"] = str(bench.work / "state")  # these runs are nobody's
+    for name in chosen:
+        begun = time.perf_counter()
+        try:
+            PARTS[name](bench)
+        except Exception as why:  # the other parts are worth having
+            traceback.print_exc()
+            bench.tell(name, failed=f"{type(why).__name__}: {why}"[:500])
+        bench.tell("seconds", part=name, seconds=round(time.perf_counter() - begun, 1))
+
+
+if __name__ == "__main__":
+    main()
