@@ -134,8 +134,10 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
         return templates.parse(request.template)
     if request.prefix is None and request.suffix is None:
         return ()
+    from tdiff.core.generate import filled
+
     ends = [request.prefix or "", request.suffix or ""]
-    used = sum(len(model.tokenizer.encode(end, "an end")) for end in ends if end)
+    used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
     window = model.network.shape.window
     if not request.length and used >= window:
         raise TdiffError(
@@ -191,9 +193,9 @@ def _batches(
 ) -> None:
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.generate import generate as steps_of
-    from tdiff.core.generate import told
+    from tdiff.core.generate import prompt_ids, told
 
-    sizes = [0 if gaps else len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
+    sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
     groups: dict[int, list[int]] = {}

@@ -27,7 +27,7 @@ from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors
 from tdiff.core.classify import Calibration, calibrate, of_one
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
-from tdiff.core.generate import narrate, opening
+from tdiff.core.generate import narrate, opening, prompt_ids
 from tdiff.core.labels import naive_bayes
 from tdiff.core.models import Transformer
 from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
@@ -325,7 +325,7 @@ class Job:
         causal = isinstance(self.average, CausalLM)
         model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin(), causal)
         prompt = opening(model, self.settings.train.seed, self.step)
-        length = self.settings.model.window - len(self.tokenizer.encode(prompt))
+        length = self.settings.model.window - len(prompt_ids(model, prompt))
         try:
             lines = list(narrate(model, prompt, _FROM_THE_LEFT if causal else _SAMPLE, length=length))
         except TdiffError as why:  # such as a model that wants a prompt where there are no openings
