@@ -25,7 +25,7 @@ from tdiff.generation import Request, as_data, check_sizes, gaps_of, load, one_w
 from tdiff.kept import Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
                     bad += 1
                     print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
             for data in _texts(model, settings, good):
-                file.write(json_visible(json.dumps(data, ensure_ascii=False)) + "\n")
+                file.write(json_line(data) + "\n")
                 file.flush()
             behind += len(some)
             if progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
 import sys
 import time
@@ -21,7 +20,7 @@ from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError
 from tdiff.progress import fetching
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
@@ -226,7 +225,7 @@ def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, se
     if not as_json:
         print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_visible(json.dumps(as_data(end, prompt, chosen, seconds, together), ensure_ascii=False)), flush=True)
+    print(json_line(as_data(end, prompt, chosen, seconds, together)), flush=True)
 
 
 def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
