@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdiff.core.pretrained.borrowed import Borrowed, Reach
+from tdiff.core.pretrained.borrowed import Borrowed, Reach, longest_that_works
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
@@ -37,7 +37,11 @@ class CausalLM(Borrowed):
         self.register_buffer(
             "begin", torch.tensor([] if first is None else [first], dtype=torch.int64), persistent=False
         )
-        self.sees = positions - len(self.begin)
+
+        def ask(places: int) -> None:
+            model(input_ids=torch.zeros(1, places, dtype=torch.int64), return_dict=True)
+
+        self.sees = longest_that_works(model, ask, positions) - len(self.begin)
         self.shape = Reach(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
         self.see(window or self.sees)
         if looks_ahead(model):
