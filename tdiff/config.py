@@ -157,7 +157,7 @@ class TrainSettings:
     batch_size: int = 16
     """Rows of one forward pass."""
     accumulate: int = 1
-    """Forward passes of one optimizer step."""
+    """Forward passes of one optimizer step, which are together what one pass of so many times the rows is."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw for everything, or muon for the weight matrices of the blocks and adamw for the rest."""
     lr: float = 2e-3
