@@ -102,16 +102,15 @@ class CausalLM(Borrowed):
     def nats(self, tokens: Tensor, scored: Tensor) -> Tensor:
         """(B, L) float32: -log p of each token of `tokens` (B, L) after those before it; 0 where not `scored`.
 
-        Exact, where a masked model has a bound. `scored` (B, L) bool are `scorable` places; others may hold the mask.
+        Exact, where a masked model has a bound, and the model's own: special tokens, which are never proposed, keep
+        their probability. `scored` (B, L) bool are `scorable` places; others may hold the mask.
         """
         read = torch.cat((self.begin.expand(len(tokens), -1), tokens.masked_fill(tokens == self.mask_id, 0)), 1)
         more: dict[str, Any] = {"use_cache": False} if self._goes_on else {}
         logits = self.model(input_ids=read, return_dict=True, **more).logits[:, :-1]
         late = tokens.size(1) - logits.size(1)
         target, wanted = tokens[:, late:], scored[:, late:]
-        nats = F.cross_entropy(
-            logits[wanted].float() + self.suppress[: logits.size(-1)], target[wanted], reduction="none"
-        )
+        nats = F.cross_entropy(logits[wanted].float(), target[wanted], reduction="none")
         return torch.zeros_like(tokens, dtype=nats.dtype).masked_scatter(F.pad(wanted, (late, 0)), nats)
 
 
