@@ -166,11 +166,9 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
     """The output for the lines, in their order; those of one length are generated together."""
     from tdiff.core.generate import resolve, told
 
-    groups: dict[tuple[int, ...], list[Line]] = {}
+    groups: dict[int, list[Line]] = {}
     for line in lines:
-        # With blocks the row that has most shares out the steps: there all must have their masks in the same places.
-        gaps = (line.canvas == model.network.mask_id).nonzero()[:, 0].tolist() if settings.block else ()
-        groups.setdefault((len(line.canvas), *gaps), []).append(line)
+        groups.setdefault(len(line.canvas), []).append(line)
     found: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
     # Groups in the order of their first lines, so that what is due next is never far.

@@ -171,6 +171,7 @@ def decode(
     first_place: int = 0,
     steps: int | None = None,
     block: range | None = None,
+    seen: tuple[dict[int, list[float]], dict[int, int]] | None = None,
 ) -> list[Moment]:
     """Every step of the decoder named by `settings`, for one row; of a block of it, in that many steps."""
     name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
@@ -180,8 +181,7 @@ def decode(
     temperature = settings.temperature
     frozen = [f or i not in block for i, f in enumerate(frozen)]
     total = sum(not f for f in frozen)
-    last_p: dict[int, list[float]] = {}
-    calm: dict[int, int] = {}
+    last_p, calm = ({}, {}) if seen is None else seen  # kept from block to block
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0
     last_given: list[int] | None = None
@@ -209,7 +209,10 @@ def decode(
             penalty = settings.repetition_penalty
             again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
             proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i], again, penalty)
-            now = softmax(logits)
+        for i in places:
+            if before[i] != mask:
+                continue
+            now = softmax(denoiser.look_up(before, i))
             calm[i] = calm[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
             last_p[i] = now
 
@@ -339,18 +342,18 @@ def in_blocks(
     frozen: list[bool],
     settings: DecodeSettings,
     row: int = 0,
-    count: int = 0,
     first_place: int = 0,
 ) -> list[Moment]:
-    """As `decode`, a block after the other; `count`, the blocks of the batch's longest row, share out the steps."""
+    """As `decode`, a block after the other, which share out the steps."""
     own = blocks(frozen, settings.block)
     steps = settings.steps or DEFAULT_STEPS.get(settings.decoder, 0)
-    each = math.ceil(steps / (count or len(own) or 1))
+    each = math.ceil(steps / (len(own) or 1))
     tokens, calls, forced = list(canvas), 0, 0
     confidence = [0.0 if token == denoiser.mask_id else 1.0 for token in canvas]
     moments: list[Moment] = []
+    seen: tuple[dict[int, list[float]], dict[int, int]] = {}, {}
     for block in own:
-        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block):
+        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block, seen):
             moment.confidence = [c if i in block else confidence[i] for i, c in enumerate(moment.confidence)]
             moment.calls, moment.forced = moment.calls + calls, moment.forced + forced
             moments.append(moment)

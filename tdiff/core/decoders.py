@@ -275,18 +275,33 @@ class Calm:
     def __init__(self, masked: Tensor, limit: float) -> None:
         self.limit, self._masked = limit, masked
         self._log_p: Tensor | None = None
-        self._calm = torch.zeros(masked.shape, dtype=torch.int64, device=masked.device)
+        self.calls = torch.zeros(masked.shape, dtype=torch.int64, device=masked.device)
+        """(B, L): how many calls."""
 
-    def update(self, logits: Tensor, masked: Tensor) -> Tensor:
-        """Count (B, L) with the `logits` (N, V) of the places `masked` (B, L) now, all masked at the last call too."""
+    def update(self, logits: Tensor, masked: Tensor, seen: Tensor) -> None:
+        """Count with the `logits` (N, V) of the places `masked` (B, L) of the rows `seen` (B,); of others nothing is new.
+
+        What is masked now was masked at the row's last call too.
+        """
         log_p = logits.float().log_softmax(-1)
-        if self._log_p is not None:
-            before = self._log_p[masked[self._masked]]
-            moved = (log_p.exp() * (log_p - before).nan_to_num(0.0)).sum(-1)  # -inf less -inf has no weight
-            calm = torch.where(moved < self.limit, self._calm[masked] + 1, 0)
-            self._calm = torch.zeros_like(self._calm).masked_scatter(masked, calm)
-        self._log_p, self._masked = log_p, masked
-        return self._calm
+        new = masked & seen[:, None]
+        if self._log_p is None:
+            self._masked, self._log_p = new, log_p
+            return
+        before = self._log_p[new[self._masked]]
+        known = self._masked[new]  # not those of a row that is seen for the first time
+        moved = torch.full(known.shape, torch.inf, device=log_p.device)
+        now = log_p[known]
+        moved[known] = (now.exp() * (now - before).nan_to_num(0.0)).sum(-1)  # -inf less -inf has no weight
+        calm = torch.where(moved < self.limit, self.calls[new] + 1, 0)
+        self.calls = torch.zeros_like(self.calls).masked_scatter(new, calm) + self.calls * ~seen[:, None]
+        kept = self._masked & ~seen[:, None]
+        if kept.any():
+            every = kept | new
+            whole = log_p.new_empty(int(every.sum()), log_p.size(-1))
+            whole[new[every]], whole[kept[every]] = log_p, self._log_p[kept[self._masked]]
+            new, log_p = every, whole
+        self._masked, self._log_p = new, log_p
 
 
 def _klass(look: Look, settings: DecodeSettings) -> Tensor:
