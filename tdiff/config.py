@@ -38,7 +38,7 @@ DECODERS = (
 )
 LEFT_TO_RIGHT = "autoregressive"
 """The decoder that causal models know."""
-RANKS = ("confidence", "margin", "entropy")
+RANKS = ("confidence", "margin", "entropy", "top-k-mass")
 REMASKS = ("cap", "rescale", "conf", "loop")
 READ_BY = {
     "threshold": ("confidence", "klass"),
@@ -338,9 +338,10 @@ class DecodeSettings:
     """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
     gamma: float = 0.1
     """entropy-bounded: nats that the entropies of the places revealed together, but for the largest, may reach."""
-    rank: Literal["confidence", "margin", "entropy"] = "confidence"
+    rank: Literal["confidence", "margin", "entropy", "top-k-mass"] = "confidence"
     """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
-    second, or the least entropy."""
+    second, the least entropy, or the probability of the top k tokens together (top_k, or 3), which is also what
+    confidence then holds against the threshold."""
     kl: float = 0.01
     """klass: nats by which a place's distribution may have moved since the last call, and is calm."""
     history: int = 2

@@ -201,10 +201,11 @@ def decode(
             return noise.uniform(settings.seed, step, stream, *names).tolist()
 
         draw = numbers(0) if temperature else [0.0] * len(canvas)
-        proposal, c, margin, entropy = {}, {}, {}, {}
+        proposal, c, margin, entropy, mass = {}, {}, {}, {}, {}
         for i in masked:
             logits = denoiser.look_up(before, i)
             p = sorted(softmax(logits), reverse=True)
+            mass[i] = sum(p[: settings.top_k or 3])
             margin[i], entropy[i] = p[0] - p[1], -sum(x * math.log(x) for x in p if x > 0)
             penalty = settings.repetition_penalty
             again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
@@ -218,7 +219,9 @@ def decode(
 
         # Which places come first?
         by = {"margin": "margin", "entropy": "entropy"}.get(name, settings.rank)
-        rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}}[by]
+        rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}, "top-k-mass": mass}[
+            by
+        ]
 
         # Which places does the rule reveal?
         if name in DEFAULT_STEPS or (name == "first-hitting" and settings.steps):
@@ -229,7 +232,8 @@ def decode(
             dice = numbers(1)
             commit = [i for i in masked if dice[i] < (hidden_t - hidden_s) / hidden_t]
         elif name == "confidence":
-            commit = [i for i in masked if c[i] >= settings.threshold] or most(masked, rank, 1)
+            sure = mass if by == "top-k-mass" else c
+            commit = [i for i in masked if sure[i] >= settings.threshold] or most(masked, rank, 1)
         elif name == "topk":
             commit = most(masked, rank, settings.k or max(1, total // 10))
         elif name in ("schedule", "margin", "entropy"):

@@ -173,33 +173,42 @@ def _certainty(p: Tensor) -> Tensor:
 
 
 _RANKS = {"margin": _margin, "entropy": _certainty}
+_TOP = 3
+"""Tokens of top-k-mass where draws are not limited to some: tiny-diffusion's."""
 
 
-def _rank(look: Look, name: str) -> Tensor:
+def _rank(look: Look, name: str, top: int = 0) -> Tensor:
     """(B, L): the higher the sooner a masked place is revealed; below all others where nothing is masked.
 
-    c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768) or -H (Dream).
+    c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768), -H (Dream), or p1 + ... + pk of the `top` k
+    (tiny-diffusion).
     """
+    if name == "top-k-mass":
+        return look.spread(lambda p: p.topk(min(top or _TOP, p.size(-1)), -1).values.sum(-1))
     return look.score if name == "confidence" else look.spread(_RANKS[name])
 
 
 def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
-    """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618)."""
-    sure = look.masked & (look.score >= settings.threshold)
+    """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618).
+
+    With top-k-mass that mass is held against the threshold, as tiny-diffusion does.
+    """
+    rank = _rank(look, settings.rank, settings.top_k)
+    sure = look.masked & ((rank if settings.rank == "top-k-mass" else look.score) >= settings.threshold)
     none = ~sure.any(-1, keepdim=True)
-    first = _rank(look, settings.rank).argmax(-1, keepdim=True)
+    first = rank.argmax(-1, keepdim=True)
     return sure.scatter(-1, first, none | sure.gather(-1, first))
 
 
 def _top_k(look: Look, settings: DecodeSettings) -> Tensor:
     """The k most confident."""
     k = torch.full_like(look.total, settings.k) if settings.k else (look.total // 10).clamp(min=1)
-    return best(_rank(look, settings.rank), torch.minimum(k, look.left))
+    return best(_rank(look, settings.rank, settings.top_k), torch.minimum(k, look.left))
 
 
 def _scheduled(look: Look, settings: DecodeSettings) -> Tensor:
     """The scheduled number, most confident first (MaskGIT; LLaDA's low-confidence remasking)."""
-    return best(_rank(look, settings.rank), _due(look))
+    return best(_rank(look, settings.rank, settings.top_k), _due(look))
 
 
 def _by_margin(look: Look, settings: DecodeSettings) -> Tensor:
@@ -279,9 +288,9 @@ class Calm:
         """(B, L): how many calls."""
 
     def update(self, logits: Tensor, masked: Tensor, seen: Tensor) -> None:
-        """Count with the `logits` (N, V) of the places `masked` (B, L) of the rows `seen` (B,); of others nothing is new.
+        """Count with the `logits` (N, V) of the places `masked` (B, L) of the rows `seen` (B,).
 
-        What is masked now was masked at the row's last call too.
+        What is masked now was masked at the row's last call too. Of other rows nothing is new.
         """
         log_p = logits.float().log_softmax(-1)
         new = masked & seen[:, None]

@@ -228,8 +228,8 @@ def in_blocks(
 
     The decoder's steps are shared out evenly among the blocks of each row, at least one each; rows that have other
     numbers of blocks are other batches for the model then. What a decoder has seen of distributions it keeps from block
-    to block. (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps so.) Without
-    blocks it is `denoise`.
+    to block. (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps
+    so.) Without blocks it is `denoise`.
     """
     settings = settings or DecodeSettings()
     masked = canvas == denoiser.mask_id

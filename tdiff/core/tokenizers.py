@@ -149,6 +149,11 @@ def learn(kind: str, text: str, training: str, unknown: bool = False) -> TextTok
     )
 
 
+def of_characters(characters: str) -> TextTokenizer:
+    """A tokenizer whose ids are the mask's, 0, and those of the characters in their order."""
+    return _of_characters([MASK, *characters])
+
+
 def _of_characters(pieces: Sequence[str]) -> TextTokenizer:
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
