@@ -25,7 +25,7 @@ from tdiff.generation import Request, as_data, check_precision, check_sizes, gap
 from tdiff.kept import Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.records import TraceEnd
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
                     bad += 1
                     print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
             for data in _texts(model, settings, good):
-                file.write(json_visible(json.dumps(data, ensure_ascii=False)) + "\n")
+                file.write(json_line(data) + "\n")
                 file.flush()
             behind += len(some)
             if progress:
@@ -167,11 +167,9 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
     """The output for the lines, in their order; those of one length are generated together."""
     from tdiff.core.generate import resolve, told
 
-    groups: dict[tuple[int, ...], list[Line]] = {}
+    groups: dict[int, list[Line]] = {}
     for line in lines:
-        # With blocks the row that has most shares out the steps: there all must have their masks in the same places.
-        gaps = (line.canvas == model.network.mask_id).nonzero()[:, 0].tolist() if settings.block else ()
-        groups.setdefault((len(line.canvas), *gaps), []).append(line)
+        groups.setdefault(len(line.canvas), []).append(line)
     found: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
     # Groups in the order of their first lines, so that what is due next is never far.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from tdiff.errors import TdiffError
 from tdiff.kept import GOES_ON, Kept, check_names
 from tdiff.progress import progress_bar
 from tdiff.texts import Text, checked, read
-from tdiff.visible import json_visible, visible_line
+from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,10 +79,10 @@ def classify(request: Request) -> None:
             for line in _lines(classifier, todo, request, told, bad):
                 found.append(line)
                 if file is not None:
-                    file.write(json_visible(json.dumps(line, ensure_ascii=False)) + "\n")
+                    file.write(json_line(line) + "\n")
                     file.flush()
                 elif not request.evaluate and request.as_json:
-                    print(json_visible(json.dumps(line, ensure_ascii=False)), flush=True)
+                    print(json_line(line), flush=True)
                 elif not request.evaluate:
                     explaining.show(line)
                 if bar:

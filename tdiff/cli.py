@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -42,7 +43,7 @@ _DECODING: dict[str, Any] = {
     "gamma": Annotated[float | None, typer.Option(help="entropy-bounded: nats that may be unsure together. [0.1]")],
     "kl": Annotated[float | None, typer.Option("--kl", help="klass: nats a place may move in a call. [0.01]")],
     "history": Annotated[int | None, typer.Option(help="klass: calls for which it must not. [2]")],
-    "rank": Annotated[str | None, typer.Option(help="What comes first, by confidence, margin or entropy.")],
+    "rank": Annotated[str | None, typer.Option(help="What comes first, by confidence, margin, entropy or top-k-mass.")],
     "remask": Annotated[str | None, typer.Option(help="remdm: cap, rescale, conf or loop. [cap]")],
     "eta": Annotated[float | None, typer.Option(help="remdm: the rate of masking again. [by --remask]")],
     "t_on": Annotated[float | None, typer.Option("--t-on", help="remdm, loop: masks again from here ... [0.55]")],
@@ -344,13 +345,13 @@ def evaluate(
 ) -> None:
     """The likelihood bound of a text under a model, with its interval."""
     import dataclasses
-    import json
 
     from tdiff.core import devices
     from tdiff.core.checkpoint import load_model
     from tdiff.core.evaluate import evaluate as score
     from tdiff.generation import check_precision
     from tdiff.progress import fetching, progress_bar
+    from tdiff.visible import json_line
 
     check_precision(precision)
     chosen = devices.choose(device)
@@ -360,12 +361,13 @@ def evaluate(
     with progress_bar("masking windows") as progress:
         result = score(loaded, data or (), split, text_field=text_field, draws=draws, seed=seed, progress=progress)
     if as_json:
-        print(json.dumps({k: v if k == "tokens" else _rounded(v) for k, v in dataclasses.asdict(result).items()}))
+        print(json_line({k: v if k == "tokens" else _rounded(v) for k, v in dataclasses.asdict(result).items()}))
         return
     low, high = result.interval_95
+    interval = f"95% interval {low:.4f} to {high:.4f}" if high < math.inf else "too few draws to tell an interval"
     print(
         f"{result.nats_per_char:.4f} nats a character, {result.bits_per_char:.4f} bits a character\n"
-        f"{result.nats_per_token:.4f} nats a token (95% interval {low:.4f} to {high:.4f})\n"
+        f"{result.nats_per_token:.4f} nats a token ({interval})\n"
         f"{result.tokens:,} tokens, {result.draws} draws, {result.seconds:.1f} s"
     )
 

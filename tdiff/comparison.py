@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from tdiff.config import DecodeSettings
 from tdiff.draw.render import Line, plain
 from tdiff.errors import TdiffError
 from tdiff.runs import write_whole
-from tdiff.visible import visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
@@ -118,7 +117,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
             raise TdiffError(f"the report {str(html)!r} cannot be written: {why.strerror}") from None
         print(f"saved {html}", file=sys.stderr)
     if as_json:
-        print(json.dumps(data(outcomes, asked, advice)))
+        print(json_line(data(outcomes, asked, advice)))
         return
     print(plain([*table(outcomes, asked, advice), [], *picture(outcomes, asked, advice), []]))
     print(sentence(outcomes, advice))

@@ -40,7 +40,7 @@ LEFT_TO_RIGHT = "autoregressive"
 """The decoder that causal models know."""
 PRODUCTS = ("bfloat16", "float32", "tf32")
 """In what the products of a model may be taken on CUDA, where text is generated or evaluated."""
-RANKS = ("confidence", "margin", "entropy")
+RANKS = ("confidence", "margin", "entropy", "top-k-mass")
 REMASKS = ("cap", "rescale", "conf", "loop")
 READ_BY = {
     "threshold": ("confidence", "klass"),
@@ -159,7 +159,7 @@ class TrainSettings:
     batch_size: int = 16
     """Rows of one forward pass."""
     accumulate: int = 1
-    """Forward passes of one optimizer step."""
+    """Forward passes of one optimizer step, which are together what one pass of so many times the rows is."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw for everything, or muon for the weight matrices of the blocks and adamw for the rest."""
     lr: float = 2e-3
@@ -343,9 +343,10 @@ class DecodeSettings:
     """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
     gamma: float = 0.1
     """entropy-bounded: nats that the entropies of the places revealed together, but for the largest, may reach."""
-    rank: Literal["confidence", "margin", "entropy"] = "confidence"
+    rank: Literal["confidence", "margin", "entropy", "top-k-mass"] = "confidence"
     """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
-    second, or the least entropy."""
+    second, the least entropy, or the probability of the top k tokens together (top_k, or 3), which is also what
+    confidence then holds against the threshold."""
     kl: float = 0.01
     """klass: nats by which a place's distribution may have moved since the last call, and is calm."""
     history: int = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
 import sys
 import time
@@ -21,7 +20,7 @@ from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError, unknown
 from tdiff.progress import fetching
 from tdiff.records import TraceEnd, TraceHeader, TraceLine, to_line
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.checkpoint import LoadedModel
@@ -144,8 +143,10 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
         return templates.parse(request.template)
     if request.prefix is None and request.suffix is None:
         return ()
+    from tdiff.core.generate import filled
+
     ends = [request.prefix or "", request.suffix or ""]
-    used = sum(len(model.tokenizer.encode(end, "an end")) for end in ends if end)
+    used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
     window = model.network.shape.window
     if not request.length and used >= window:
         raise TdiffError(
@@ -203,9 +204,9 @@ def _batches(
 ) -> None:
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.generate import generate as steps_of
-    from tdiff.core.generate import told
+    from tdiff.core.generate import prompt_ids, told
 
-    sizes = [0 if gaps else len(model.tokenizer.encode(prompt, "the prompt")) for prompt in prompts]
+    sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
     groups: dict[int, list[int]] = {}
@@ -236,7 +237,7 @@ def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, se
     if not as_json:
         print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_visible(json.dumps(as_data(end, prompt, chosen, seconds, together), ensure_ascii=False)), flush=True)
+    print(json_line(as_data(end, prompt, chosen, seconds, together)), flush=True)
 
 
 def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:

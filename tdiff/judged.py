@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from tdiff.draw.render import Line, in_ascii, plain
 from tdiff.draw.verdicts import columns, reliability
 from tdiff.errors import TdiffError
 from tdiff.explaining import save
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.assessment import Assessment
@@ -46,7 +45,7 @@ def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json:
         "settings": lines[0]["settings"],
     }
     if as_json:
-        print(json_visible(json.dumps(dataclasses.asdict(found) | more, ensure_ascii=False)), flush=True)
+        print(json_line(dataclasses.asdict(found) | more), flush=True)
     else:
         look = terminal.here(ask=False).look
         drawn = (in_ascii(line, look) for line in report(found, more, ascii=look.ascii))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tdiff.errors import TdiffError
-from tdiff.visible import visible_line
+from tdiff.visible import finite, visible_line
 
 _BEGINS = b'{"line": '
 GOES_ON = "keeps what is done: the same command goes on"
@@ -66,7 +66,7 @@ class Kept:
     def check_input(self, given: Mapping[int, Any], output: Path) -> None:
         """Raises TdiffError where it was written from another input than `given`, what each line says."""
         for one in self.lines:
-            if one["line"] not in given or given[one["line"]] != one["input"]:
+            if one["line"] not in given or finite(given[one["line"]]) != one["input"]:
                 raise TdiffError(f"{str(output)!r} was written from another input: its line {one['line']} is not there")
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import types
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from tdiff.visible import json_visible, visible
+from tdiff.visible import json_line, visible
 
 LARGEST = 1 << 63
 """Whole numbers are below it, and above its negative."""
@@ -252,18 +251,8 @@ _KINDS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Record)}
 def to_line(record: Record) -> str:
     """One line of JSON, with its line feed. Fields that are None are left out; numbers that are not finite are null."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
-    pairs = {"kind": record.kind} | {k: _finite(v) for k, v in values.items() if v is not None}
-    return json_visible(json.dumps(pairs, ensure_ascii=False, separators=(",", ":"))) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value
+    pairs = {"kind": record.kind} | {k: v for k, v in values.items() if v is not None}
+    return json_line(pairs, compact=True) + "\n"
 
 
 def parse(line: str) -> Record | None:

@@ -7,7 +7,9 @@ replaced by a picture or a spelled-out escape, so that the reader sees that it w
 from __future__ import annotations
 
 import json
+import math
 import re
+from typing import Any
 
 # C0 and C1 controls, DEL, bidirectional marks and overrides, zero-width characters, line and paragraph separators,
 # the byte-order mark, interlinear anchors, lone surrogates, and the tag characters that hide text in text.
@@ -40,3 +42,27 @@ def visible_line(text: str) -> str:
 def json_visible(line: str) -> str:
     """A line of JSON that means the same, with everything a terminal might obey as JSON's own escapes."""
     return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], line)
+
+
+def json_line(value: Any, *, compact: bool = False) -> str:
+    """One line of valid JSON, without its line feed, that no terminal obeys: all that is printed as JSON is made here.
+
+    A number that is not finite is null, since JSON has no word for it.
+    """
+    separators = (",", ":") if compact else None
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)
+    except ValueError:
+        line = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=separators)
+    return json_visible(line)
+
+
+def finite(value: Any) -> Any:
+    """What JSON can say of a value: None in the place of each number in it that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k) if isinstance(k, float) else k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return value

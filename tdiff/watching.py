@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff import runs
 from tdiff.config import MOST, DecodeSettings
 from tdiff.errors import TdiffError, unknown
+from tdiff.visible import json_line
 from tdiff.watch import company, preferences
 from tdiff.watch.options import Options
 
@@ -168,7 +168,7 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         stories = [one.story for one in watched]
         if as_json:
             for story in stories:
-                print(json.dumps(snapshot.data(story, now), ensure_ascii=False))
+                print(json_line(snapshot.data(story, now)))
         else:
             print(snapshot.text(stories, now, ascii=ascii))
     finally:

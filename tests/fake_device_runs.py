@@ -81,7 +81,7 @@ def decode():
         yield name, stepped(denoise(model, masks(3), None, DecodeSettings(decoder="remdm", steps=5, seed=3)))
     ways = {
         "greedy": {"temperature": 0.0},
-        "block": {"block": 4, "decoder": "schedule", "steps": 12},
+        "block": {"block": 4, "decoder": "topk", "k": 2},  # a schedule divides rows by their number of blocks
         "top-k and top-p": {"top_k": 5, "top_p": 0.8},
         "repetition": {"repetition_penalty": 1.3, "repetition_span": 2},
         "margin": {"rank": "margin"},

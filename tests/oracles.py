@@ -171,6 +171,7 @@ def decode(
     first_place: int = 0,
     steps: int | None = None,
     block: range | None = None,
+    seen: tuple[dict[int, list[float]], dict[int, int]] | None = None,
 ) -> list[Moment]:
     """Every step of the decoder named by `settings`, for one row; of a block of it, in that many steps."""
     name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
@@ -180,8 +181,7 @@ def decode(
     temperature = settings.temperature
     frozen = [f or i not in block for i, f in enumerate(frozen)]
     total = sum(not f for f in frozen)
-    last_p: dict[int, list[float]] = {}
-    calm: dict[int, int] = {}
+    last_p, calm = ({}, {}) if seen is None else seen  # kept from block to block
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0
     last_given: list[int] | None = None
@@ -201,21 +201,27 @@ def decode(
             return noise.uniform(settings.seed, step, stream, *names).tolist()
 
         draw = numbers(0) if temperature else [0.0] * len(canvas)
-        proposal, c, margin, entropy = {}, {}, {}, {}
+        proposal, c, margin, entropy, mass = {}, {}, {}, {}, {}
         for i in masked:
             logits = denoiser.look_up(before, i)
             p = sorted(softmax(logits), reverse=True)
+            mass[i] = sum(p[: settings.top_k or 3])
             margin[i], entropy[i] = p[0] - p[1], -sum(x * math.log(x) for x in p if x > 0)
             penalty = settings.repetition_penalty
             again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
             proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i], again, penalty)
-            now = softmax(logits)
+        for i in places:
+            if before[i] != mask:
+                continue
+            now = softmax(denoiser.look_up(before, i))
             calm[i] = calm[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
             last_p[i] = now
 
         # Which places come first?
         by = {"margin": "margin", "entropy": "entropy"}.get(name, settings.rank)
-        rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}}[by]
+        rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}, "top-k-mass": mass}[
+            by
+        ]
 
         # Which places does the rule reveal?
         if name in DEFAULT_STEPS or (name == "first-hitting" and settings.steps):
@@ -226,7 +232,8 @@ def decode(
             dice = numbers(1)
             commit = [i for i in masked if dice[i] < (hidden_t - hidden_s) / hidden_t]
         elif name == "confidence":
-            commit = [i for i in masked if c[i] >= settings.threshold] or most(masked, rank, 1)
+            sure = mass if by == "top-k-mass" else c
+            commit = [i for i in masked if sure[i] >= settings.threshold] or most(masked, rank, 1)
         elif name == "topk":
             commit = most(masked, rank, settings.k or max(1, total // 10))
         elif name in ("schedule", "margin", "entropy"):
@@ -339,18 +346,18 @@ def in_blocks(
     frozen: list[bool],
     settings: DecodeSettings,
     row: int = 0,
-    count: int = 0,
     first_place: int = 0,
 ) -> list[Moment]:
-    """As `decode`, a block after the other; `count`, the blocks of the batch's longest row, share out the steps."""
+    """As `decode`, a block after the other, which share out the steps."""
     own = blocks(frozen, settings.block)
     steps = settings.steps or DEFAULT_STEPS.get(settings.decoder, 0)
-    each = math.ceil(steps / (count or len(own) or 1))
+    each = math.ceil(steps / (len(own) or 1))
     tokens, calls, forced = list(canvas), 0, 0
     confidence = [0.0 if token == denoiser.mask_id else 1.0 for token in canvas]
     moments: list[Moment] = []
+    seen: tuple[dict[int, list[float]], dict[int, int]] = {}, {}
     for block in own:
-        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block):
+        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block, seen):
             moment.confidence = [c if i in block else confidence[i] for i, c in enumerate(moment.confidence)]
             moment.calls, moment.forced = moment.calls + calls, moment.forced + forced
             moments.append(moment)

@@ -128,18 +128,34 @@ def test_its_likelihood_is_exact(gpt, book, cli_fast):
     model, theirs = load_model(str(gpt)), reference(gpt)
     ids = model.tokenizer.encode(TEXT)[:100]
     window = model.network.shape.window
-    allowed = model.network.suppress[:-1]
     nats = 0.0
     for start in range(0, len(ids), window):
         for n, token in enumerate(ids[start : start + window]):
             before = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + n]))
             with torch.no_grad():
-                nats -= float((theirs(before[None]).logits[0, -1] + allowed).log_softmax(-1)[token])
+                nats -= float(theirs(before[None]).logits[0, -1].log_softmax(-1)[token])
     found = score(model.network, ids, model.tokenizer.lengths, draws=3)
     assert found.nats_per_token == pytest.approx(nats / len(ids), abs=1e-4)
     assert found.interval_95 == (found.nats_per_token, found.nats_per_token)
     told = json.loads(cli_fast("eval", str(gpt), f"--data={book}", "--json", "--device=cpu").stdout)
     assert told["interval_95"] == [told["nats_per_token"]] * 2
+
+
+def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_special_token(gpt, tmp_path):
+    folder = tmp_path / "ends"
+    shutil.copytree(gpt, folder)
+    theirs = reference(folder)
+    with torch.no_grad():
+        theirs.transformer.ln_f.bias.copy_(theirs.transformer.wte.weight[0] * 10)  # it likes to end a text
+    theirs.save_pretrained(folder)
+    model = load_model(str(folder))
+    ids = model.tokenizer.encode(TEXT)[: model.network.shape.window]
+    read = torch.cat((torch.tensor([model.tokenizer.first_id]), ids))[None]
+    with torch.no_grad():
+        loss = float(theirs(read, labels=read).loss)
+        ending = theirs(read).logits[0, :-1].softmax(-1)[:, model.tokenizer.first_id]
+    assert float(ending.mean()) > 0.1
+    assert score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token == pytest.approx(loss, abs=1e-5)
 
 
 def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers(gpt, book, tmp_path):
@@ -158,7 +174,7 @@ def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers
     theirs = reference(run.model)
     read = torch.cat((torch.tensor([[model.tokenizer.first_id]]), ids[None, :12]), 1)
     with torch.no_grad():
-        expected = (theirs(read).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+        expected = theirs(read).logits[0, :-1].log_softmax(-1)
         got = model.network.nats(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
     torch.testing.assert_close(got, -expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
 
@@ -204,7 +220,7 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
         for start in range(0, len(ids), model.network.shape.window):
             row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.network.shape.window]))
             with torch.no_grad():
-                log_p = (theirs(row[None]).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+                log_p = theirs(row[None]).logits[0, :-1].log_softmax(-1)
             nats, count = nats - float(log_p.gather(-1, row[1:, None]).sum()), count + len(row) - 1
     assert told.tokens == count
     assert told.nats_per_token == pytest.approx(nats / count, abs=1e-4)
@@ -215,7 +231,7 @@ def test_without_a_token_of_the_beginning_the_first_place_is_neither_scored_nor_
     theirs = reference(tmp_path / "gpt")
     ids = model.tokenizer.encode(TEXT)[:9]
     with torch.no_grad():
-        log_p = (theirs(ids[None]).logits[0, :-1] + model.network.suppress[:-1]).log_softmax(-1)
+        log_p = theirs(ids[None]).logits[0, :-1].log_softmax(-1)
     found = score(model.network, ids, model.tokenizer.lengths, draws=1)
     assert found.tokens == 8
     assert found.nats_per_token == pytest.approx(-float(log_p.gather(-1, ids[1:, None]).mean()), abs=1e-4)

@@ -198,6 +198,55 @@ def test_a_file_of_the_older_format_is_read(here, cli_fast):
     assert cli_fast("import", "tiny-diffusion", "old.pt", "old", "--heads", "3").returncode == 0
 
 
+def newer(width: int = WIDTH) -> dict[str, Tensor]:
+    """Random weights as the `diffusion.py` of December 2025 names them."""
+    weights = {name: tensor for name, tensor in state(width=width).items() if name != "time_emb.weight"}
+    weights["lm_head.weight"] = weights.pop("output_head.weight")[:66]
+    return weights | {"token_emb.weight": weights["token_emb.weight"][:66]}
+
+
+def test_the_newer_layout_is_read_with_its_own_characters_and_no_time(here, cli_fast):
+    torch.save(newer(), "diffusion.pt")
+    done = cli_fast("import", "tiny-diffusion", "diffusion.pt", "new", "--heads", "3")
+    assert (done.returncode, done.stderr.splitlines()[0][:4]) == (0, "read")
+    model = load_model("new")
+    text = "First Citizen:\nBefore we proceed any further, hear me speak."
+    ids = model.tokenizer.encode(text)
+    characters = "_" + "".join(
+        sorted(set("\n !$&',-.3:;?" + "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    )
+    assert [characters[i] for i in ids] == list(text) and model.network.mask_id == 0 and len(model.tokenizer) == 66
+    tokens = ids.clone()
+    tokens[20:40] = 0
+    ours = model.network(tokens[None], torch.ones(1), (tokens == 0)[None])
+    old = newer()
+    old["output_head.weight"] = old.pop("lm_head.weight")
+    theirs = restated(old | {"time_emb.weight": torch.zeros(1, WIDTH)}, tokens, 0, HEADS)[20:40]
+    torch.testing.assert_close(ours[:, 1:].double(), theirs[:, 1:], rtol=1e-4, atol=1e-4)
+    settings = model.decode_settings({}, 1)
+    assert (settings.decoder, settings.rank, settings.threshold, settings.top_k) == (
+        "confidence",
+        "top-k-mass",
+        0.95,
+        3,
+    )
+    written = cli_fast("generate", "--model", "new", "--length", "20", "--seed", "1")
+    assert written.returncode == 0 and len(written.stdout) == 21 and "_" not in written.stdout
+
+
+def test_the_newer_layout_of_other_characters_is_refused_with_what_it_has(here, cli_fast):
+    weights = newer()
+    weights["token_emb.weight"] = weights["token_emb.weight"][:60]
+    torch.save(weights, "odd.pt")
+    line = cli_fast("import", "tiny-diffusion", "odd.pt", "out", "--heads", "3").refused()
+    assert (
+        "token_emb.weight has 60 rows; tiny-diffusion's with lm_head.weight has 66, the mask and the 65 of Tiny" in line
+    )
+    for name in ("lm_head.weight", "blocks.1.attn.c_k.weight"):
+        torch.save({key: value for key, value in newer().items() if key != name}, "odd.pt")
+        assert "lack" in cli_fast("import", "tiny-diffusion", "odd.pt", "out", "--heads", "3").refused()
+
+
 # It writes.
 
 
@@ -358,7 +407,11 @@ def test_a_block_that_was_left_out_is_named(here, refusal):
         ("output_head.weight", (128, 25), "has shape (128, 25); beside its other weights it would have (128, 24)"),
         ("blocks.1.mlp.c_proj.weight", (24, 95), "has shape (24, 95); beside its other weights it would have (24, 96)"),
         ("blocks.1.attn.c_v.weight", (24,), "has shape (24,); beside its other weights it would have (24, 24)"),
-        ("token_emb.weight", (65, 24), "has 65 rows; tiny-diffusion's has 128, one for each ASCII character"),
+        (
+            "token_emb.weight",
+            (65, 24),
+            "has 65 rows; tiny-diffusion's with output_head.weight has 128, one for each ASCII character",
+        ),
         ("token_emb.weight", (128,), "has shape (128,); tiny-diffusion's is a matrix"),
         ("time_emb.weight", (128, 0), "has shape (128, 0); tiny-diffusion's is a matrix"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import words
-from hub_zoo import KINDS, reference, some_tokens
+from hub_zoo import KINDS, make, reference, some_tokens
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -15,6 +15,7 @@ from tdiff.config import DecodeSettings
 from tdiff.core.checkpoint import load_model
 from tdiff.core.evaluate import score
 from tdiff.core.generate import canvas, generate, narrate, overlap
+from tdiff.core.pretrained.borrowed import longest_that_works
 from tdiff.errors import TdiffError
 from tdiff.records import TraceEnd, TraceHeader, TraceStep
 
@@ -320,3 +321,38 @@ def test_a_tokenizer_that_cuts_texts_does_not_cut_a_prompt(folder):
     tokenizer.enable_padding(length=8)
     tokenizer.save(str(folder / "tokenizer.json"))
     assert len(load_model(str(folder)).tokenizer.encode("the hare runs over the hill")) == 6
+
+
+@pytest.mark.parametrize(("kind", "more"), [("longformer", {"attention_window": 4}), ("ibert", {})])
+def test_a_model_with_fewer_positions_than_it_says_sees_as_many_as_work(kind, more, tmp_path):
+    model = load_model(str(make(kind, tmp_path / kind, **more)))
+    window = model.network.shape.window
+    assert window == 15  # of 18, less the row that is the padding's and two special tokens
+    *_, step = generate(model, [""], DecodeSettings(decoder="schedule", steps=2))
+    assert step.tokens.size(1) == window and not step.masked.any()
+    longer = torch.full((1, window + 1), model.network.mask_id)
+    with pytest.raises((IndexError, RuntimeError)):
+        model.network(longer, torch.ones(1), longer > 0)
+    assert torch.isfinite(
+        torch.tensor(score(model.network, torch.arange(5, 50), model.tokenizer.lengths, draws=1).nats_per_char)
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 15, 16, 255, 509, 510, 511, 512])
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_how_far_a_model_sees_is_found_by_running_one_layer_of_it(limit, layers):
+    class Late(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.runs = torch.nn.Embedding(limit, 2), []
+            self.layer = torch.nn.ModuleList(torch.nn.Identity() for _ in range(layers))
+
+        def forward(self, places):
+            x = self.table(torch.arange(places))
+            for n, layer in enumerate(self.layer):
+                x = layer(x)
+                self.runs.append(n)
+
+    model = Late()
+    assert longest_that_works(model, model, 512) == limit
+    assert layers < 2 or set(model.runs) == {0}

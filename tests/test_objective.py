@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tdiff.core.models import Shape, Transformer
-from tdiff.core.objective import Likelihood, bound, likelihood, protect, times
+from tdiff.core.objective import Likelihood, bound, draw_masks, likelihood, protect, times
 from tdiff.core.schedules import SCHEDULES, schedule
 from tdiff.errors import TdiffError
 
@@ -461,3 +461,17 @@ def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
     at = curve.time(share)
     assert 0 <= at <= 1
     assert float(curve.hidden(torch.tensor(at, dtype=torch.float64))) == pytest.approx(share, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("clip", [(0.0, 1.0), (0.0, 0.6), (0.2, 0.7)])
+def test_times_that_are_never_drawn_are_made_up_for_by_the_others(name, clip):
+    """E[weight x hidden] is all that may be hidden: a model that says the same of a place whatever else is hidden has
+    just that for its bound.
+    """
+    rows, curve = 100_000, schedule(name)
+    masks = draw_masks(torch.ones(rows, 1, dtype=torch.bool), curve, 0, torch.Generator().manual_seed(3), clip)
+    first, last = max(1e-3, curve.time(clip[0]) if clip[0] else 0.0), curve.time(clip[1]) if clip[1] < 1 else 1.0
+    t = first + (last - first) * times(rows, torch.Generator().manual_seed(3)).double()
+    mass = float((masks.weight.double() * curve.hidden(t)).mean())
+    assert mass == pytest.approx(clip[1] - clip[0], rel=1e-4)

@@ -114,12 +114,20 @@ class Vocabulary(Protocol):
         """(V,) int64: the characters of each token."""
         ...
 
+    @property
+    def carries_spaces(self) -> bool:
+        """Whether the space before a word is part of the word's token, so that it is no token of its own there."""
+        ...
+
     def __len__(self) -> int:
         """Tokens."""
         ...
 
-    def encode(self, text: str, what: str = "the text") -> Tensor:
-        """Ids (L,) int64. Raises TdiffError for a text that cannot be said in them, calling it `what`."""
+    def encode(self, text: str, what: str = "the text", inside: bool = False) -> Tensor:
+        """Ids (L,) int64; with `inside` as they stand after other text, and not at the beginning of one.
+
+        Raises TdiffError for a text that cannot be said in them, calling it `what`.
+        """
         ...
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:

@@ -365,7 +365,7 @@ def of_words(
         tuple(_one_token(model, (" " if spaced else "") + word, word) for word in some) for some in words.values()
     )
     around = tuple(
-        model.tokenizer.encode(part, "the pattern") if part else torch.zeros(0, dtype=torch.int64)
+        model.tokenizer.encode(part, "the pattern", inside=True) if part else torch.zeros(0, dtype=torch.int64)
         for part in (between.rstrip(" "), after)
     )
     if len(around[0]) + len(around[1]) + 2 > model.network.shape.window:

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from tdiff.config import DecodeSettings
 from tdiff.core.checkpoint import LoadedModel
-from tdiff.core.generate import generate
+from tdiff.core.generate import generate, prompt_ids
 from tdiff.core.judge import Difference, Judge, Quality, compare
 from tdiff.errors import TdiffError
 
@@ -104,7 +104,7 @@ def task(judge: Judge, held_out: str, count: int) -> Task:
 def run(contender: Contender, task: Task, judge: Judge, progress: Progress | None = None) -> Outcome:
     """Have a contender write after each prompt. `progress` is told the texts written and of how many."""
     model, prompts = contender.model, task.prompts
-    sizes = [len(model.tokenizer.encode(prompt, "a prompt")) for prompt in prompts]
+    sizes = [len(prompt_ids(model, prompt, "a prompt")) for prompt in prompts]
     length = _length(model, task)
     texts, calls, forced, begun, done = [""] * len(prompts), 0, 0, time.perf_counter(), 0
     for rows in _batches(sizes):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tdiff.config import DecodeSettings
 from tdiff.core import noise
-from tdiff.core.places import chosen, places
+from tdiff.core.places import places
 from tdiff.core.schedules import Schedule, reveal_share
 from tdiff.errors import unknown
 
@@ -177,33 +177,42 @@ def _certainty(p: Tensor) -> Tensor:
 
 
 _RANKS = {"margin": _margin, "entropy": _certainty}
+_TOP = 3
+"""Tokens of top-k-mass where draws are not limited to some: tiny-diffusion's."""
 
 
-def _rank(look: Look, name: str) -> Tensor:
+def _rank(look: Look, name: str, top: int = 0) -> Tensor:
     """(B, L): the higher the sooner a masked place is revealed; below all others where nothing is masked.
 
-    c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768) or -H (Dream).
+    c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768), -H (Dream), or p1 + ... + pk of the `top` k
+    (tiny-diffusion).
     """
+    if name == "top-k-mass":
+        return look.spread(lambda p: p.topk(min(top or _TOP, p.size(-1)), -1).values.sum(-1))
     return look.score if name == "confidence" else look.spread(_RANKS[name])
 
 
 def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
-    """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618)."""
-    sure = look.masked & (look.score >= settings.threshold)
+    """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618).
+
+    With top-k-mass that mass is held against the threshold, as tiny-diffusion does.
+    """
+    rank = _rank(look, settings.rank, settings.top_k)
+    sure = look.masked & ((rank if settings.rank == "top-k-mass" else look.score) >= settings.threshold)
     none = ~sure.any(-1, keepdim=True)
-    first = _rank(look, settings.rank).argmax(-1, keepdim=True)
+    first = rank.argmax(-1, keepdim=True)
     return sure.scatter(-1, first, none | sure.gather(-1, first))
 
 
 def _top_k(look: Look, settings: DecodeSettings) -> Tensor:
     """The k most confident."""
     k = torch.full_like(look.total, settings.k) if settings.k else (look.total // 10).clamp(min=1)
-    return best(_rank(look, settings.rank), torch.minimum(k, look.left))
+    return best(_rank(look, settings.rank, settings.top_k), torch.minimum(k, look.left))
 
 
 def _scheduled(look: Look, settings: DecodeSettings) -> Tensor:
     """The scheduled number, most confident first (MaskGIT; LLaDA's low-confidence remasking)."""
-    return best(_rank(look, settings.rank), _due(look))
+    return best(_rank(look, settings.rank, settings.top_k), _due(look))
 
 
 def _by_margin(look: Look, settings: DecodeSettings) -> Tensor:
@@ -279,19 +288,44 @@ class Calm:
     def __init__(self, masked: Tensor, limit: float) -> None:
         self.limit, self._masked = limit, masked
         self._log_p: Tensor | None = None
-        self._calm = torch.zeros(masked.shape, dtype=torch.int64, device=masked.device)
+        self._counts = [0] * len(masked)
+        self.calls = torch.zeros(masked.shape, dtype=torch.int64, device=masked.device)
+        """(B, L): how many calls."""
 
-    def update(self, logits: Tensor, masked: Tensor) -> Tensor:
-        """Count (B, L) with the `logits` (N, V) of the places `masked` (B, L) now, all masked at the last call too."""
+    def update(self, logits: Tensor, masked: Tensor, seen: Tensor, counts: list[int]) -> None:
+        """Count with the `logits` (N, V) of the places `masked` (B, L) of the rows `seen` (B,): `counts` of each row.
+
+        What is masked now was masked at the row's last call too. Of other rows nothing is new.
+        """
         log_p = logits.float().log_softmax(-1)
-        if self._log_p is not None:
-            here = places(masked)
-            before = self._log_p[places(chosen(masked, self._masked), len(here))]
-            moved = (log_p.exp() * (log_p - before).nan_to_num(0.0)).sum(-1)  # -inf less -inf has no weight
-            calm = torch.where(moved < self.limit, chosen(self._calm, masked) + 1, 0)
-            self._calm = torch.zeros_like(self._calm).masked_scatter(masked, calm)
-        self._log_p, self._masked = log_p, masked
-        return self._calm
+        new = masked & seen[:, None]
+        here, count = places(new, sum(counts)), sum(counts)
+        if self._log_p is None:
+            self._keep(new, log_p, counts)
+            return
+        # Where the last distribution of each place is kept; -1 for those of a row that is seen for the first time.
+        slot = torch.full((masked.numel(),), -1, device=masked.device)
+        slot[places(self._masked)] = torch.arange(len(self._log_p), device=masked.device)
+        before = slot[here]
+        change = (log_p - self._log_p.index_select(0, before.clamp(min=0))).nan_to_num(0.0)
+        moved = torch.where(before < 0, torch.inf, (log_p.exp() * change).sum(-1))  # -inf less -inf has no weight
+        calm = torch.where(moved < self.limit, self.calls.flatten()[here] + 1, 0)
+        unseen = self.calls * ~seen[:, None]
+        self.calls = unseen.flatten().index_copy(0, here, calm).view_as(unseen)
+        left_over = [0 if now else then for now, then in zip(counts, self._counts, strict=True)]
+        if any(left_over):
+            kept = self._masked & ~seen[:, None]
+            there, every = places(kept, sum(left_over)), kept | new
+            both = torch.cat((log_p, self._log_p.index_select(0, slot[there])))
+            slot[here] = torch.arange(count, device=masked.device)
+            slot[there] = torch.arange(count, len(both), device=masked.device)
+            log_p = both.index_select(0, slot[places(every, len(both))])
+            counts = [now or then for now, then in zip(counts, left_over, strict=True)]
+            new = every
+        self._keep(new, log_p, counts)
+
+    def _keep(self, masked: Tensor, log_p: Tensor, counts: list[int]) -> None:
+        self._masked, self._log_p, self._counts = masked, log_p, counts
 
 
 def _klass(look: Look, settings: DecodeSettings) -> Tensor:

@@ -80,6 +80,8 @@ def denoise(
     first_place: int = 0,
     within: Tensor | None = None,
     steps: int | None = None,
+    calm: Calm | None = None,
+    rows_go_on: bool = False,
 ) -> Iterator[Step]:
     """Resolve the masks of `canvas` (B, L) int64, yielding a Step for each step of the decoder.
 
@@ -87,7 +89,9 @@ def denoise(
     int64 names the rows, and `first_place` the canvas's first place, for the noise: a row's text depends on the seed,
     its name and its own canvas, never on the batch. A row in which a step changed nothing is not given to the model
     again, nor is a finished one. Where `within` (B, L) bool is given, only its places are resolved, and `steps` is
-    their share of the decoder's. Raises TdiffError where a frozen place holds a mask.
+    their share of the decoder's; `calm` is what a decoder that watches distributions has seen of them in the blocks
+    before, and with `rows_go_on` other blocks follow, after which whoever called looks for logits that are not finite.
+    Raises TdiffError where a frozen place holds a mask, and for logits that are not finite.
     """
     settings = settings or DecodeSettings()
     rule, planned = plan(settings)
@@ -107,30 +111,42 @@ def denoise(
     confidence = (~masked).float()
     calls, forced = torch.zeros_like(left), torch.zeros_like(left)
     logits, left_then, changed = torch.empty(0), left, left > 0
-    calm = Calm(masked, settings.kl) if rule.watchful else None
+    calm = calm or (Calm(masked | outside, settings.kl) if rule.watchful else None)
+    broken = torch.zeros_like(left)
     remaining: list[int] = []
+    behind: list[int] = []  # of each row, the places outside that a decoder watches
     for index in itertools.count(1):
         # The step's one wait for the device: how much is left in each row, and in which rows the canvas has changed.
         if index == 1:
-            remaining, news, refused = torch.stack((left, left, wrong)).tolist()
+            remaining, news, refused, behind = torch.stack((left, left, wrong, waiting * (calm is not None))).tolist()
             if any(refused):
                 raise _frozen_mask()
         elif rule.one_by_one:  # no need to ask
             news = remaining = [max(0, count - 1) if index - 1 != steps else 0 for count in remaining]
         else:
-            remaining, news = torch.stack((left, left * changed)).tolist()
+            remaining, news, refused = torch.stack((left, left * changed, broken)).tolist()
+            if any(refused):
+                raise _not_finite()
         if not any(remaining):
+            if rule.one_by_one and not rows_go_on and bool(broken.any()):
+                raise _not_finite()
             return
         at = places(masked, sum(remaining))
         seen, fresh = changed & (left > 0), logits[:0]
         if any(news):
             share = (left + waiting) / maskable
-            given = tokens, share, masked
+            wide = masked | outside if calm else masked  # later blocks are watched too
+            asked = [count + more if new else 0 for new, count, more in zip(news, remaining, behind, strict=True)]
+            given = tokens, share, wide
             if not all(news):
-                asked = places(seen, sum(map(bool, news)))
-                given = tokens[asked], share[asked], masked[asked]
-                places(given[2], sum(news))
+                some = places(seen, sum(map(bool, news)))
+                given = tokens[some], share[some], wide[some]
+            places(given[2], sum(asked))
             fresh, calls = denoiser(*given), calls + seen
+            if calm:
+                calm.update(fresh, wide, seen, asked)
+                inside = masked if all(news) else masked[places(seen)]
+                fresh = fresh.index_select(0, places(chosen(inside, given[2]), sum(news)))
         logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left, at, sum(news))
         left_then = left
 
@@ -143,6 +159,9 @@ def denoise(
             repeats = repeated(tokens, masked, every, settings.repetition_span, logits.size(-1))
         random = chosen(uniform(noise.PROPOSAL), masked) if settings.temperature else None
         token, c = propose(logits, settings, random, repeats)
+        broken = broken | ~c.isfinite().all()
+        if broken.device.type == "cpu" and bool(broken.any()):  # elsewhere looking would wait, and comes with the rest
+            raise _not_finite()
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
 
@@ -156,7 +175,7 @@ def denoise(
             maskable=~frozen & (left > 0)[:, None],
             score=score,
             confidence=confidence,
-            calm=calm.update(logits, masked) if calm else _no_calm(masked),
+            calm=calm.calls if calm else _no_calm(masked),
             left=left,
             total=total,
             time=1 - (index - 1) / steps if hidden else 0.0,
@@ -192,6 +211,13 @@ def denoise(
 
 def _no_calm(masked: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int64, device=masked.device).expand_as(masked)
+
+
+def _not_finite() -> TdiffError:
+    return TdiffError(
+        "the model gave logits that are not finite, from which no text can be drawn: its weights are damaged, or too "
+        "large for the precision it computes in"
+    )
 
 
 def _check(masked: Tensor, frozen: Tensor) -> None:
@@ -230,9 +256,10 @@ def in_blocks(
 ) -> Iterator[Step]:
     """As `denoise`, in blocks of `settings.block` places from each row's first maskable one, one after another.
 
-    The decoder's steps are shared out evenly among the blocks of the row that has most, at least one each.
-    (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps so.) Without
-    blocks it is `denoise`.
+    The decoder's steps are shared out evenly among the blocks of each row, at least one each; rows that have other
+    numbers of blocks are other batches for the model then. What a decoder has seen of distributions it keeps from block
+    to block. (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps
+    so.) Without blocks it is `denoise`.
     """
     settings = settings or DecodeSettings()
     masked = canvas == denoiser.mask_id
@@ -241,9 +268,28 @@ def in_blocks(
         yield from denoise(denoiser, canvas, frozen, settings, rows=rows, first_place=first_place)
         return
     _check(masked, frozen)
-    block, count = _blocks(frozen, settings.block)
-    steps, start = _share(plan(settings)[1], count), _beginning(canvas, masked)
-    whole = start
+    rule, planned = plan(settings)
+    block, counts = _blocks(frozen, settings.block)
+    whole = _beginning(canvas, masked)
+    if planned and bool((counts != counts[:1]).any()):
+        names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
+        alike = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
+        yield from _side_by_side(
+            whole,
+            [
+                (
+                    some,
+                    in_blocks(
+                        denoiser, canvas[some], frozen[some], settings, rows=names[some], first_place=first_place
+                    ),
+                )
+                for some in alike
+            ],
+        )
+        return
+    count = int(counts.max()) if len(counts) else 0
+    steps = _share(planned, count)
+    calm = Calm(masked, settings.kl) if rule.watchful else None
     for n in range(count):
         within, before = block == n, whole
         for step in denoise(
@@ -255,6 +301,8 @@ def in_blocks(
             first_place=first_place,
             within=within & ~frozen,
             steps=steps,
+            calm=calm,
+            rows_go_on=True,
         ):
             whole = replace(
                 step,
@@ -265,14 +313,32 @@ def in_blocks(
                 forced=before.forced + step.forced,
             )
             yield whole
+    if rule.one_by_one and not bool(whole.confidence.isfinite().all()):
+        raise _not_finite()
 
 
-def _blocks(frozen: Tensor, size: int) -> tuple[Tensor, int]:
-    """(B, L) int64: the block of each place, below 0 before the first maskable one; and how many there are."""
+def _side_by_side(whole: Step, parts: list[tuple[Tensor, Iterator[Step]]]) -> Iterator[Step]:
+    """One step of all from a step of each part, the rows and their steps; what is finished waits for the others."""
+    for index in itertools.count(1):
+        nothing = torch.zeros_like(whole.masked)
+        news = [(rows, step) for rows, steps in parts if (step := next(steps, None)) is not None]
+        if not news:
+            return
+        whole = replace(whole, index=index, committed=nothing, remasked=nothing)
+        for rows, step in news:
+            pasted = {f.name: getattr(whole, f.name) for f in fields(Step) if f.name != "index"}
+            for name, value in pasted.items():
+                pasted[name] = value.index_copy(0, rows, getattr(step, name))
+            whole = Step(index=index, **pasted)
+        yield whole
+
+
+def _blocks(frozen: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """(B, L) int64: the block of each place, below 0 before the first maskable one; and (B,) how many each row has."""
     places = torch.arange(frozen.size(1), device=frozen.device)
     free = ~frozen
     block = (places - free.int().argmax(1, keepdim=True)).div(size, rounding_mode="floor")
-    return block, 1 + max(0, int(block.masked_fill(frozen, 0).max())) if free.any() else 0
+    return block, 1 + block.masked_fill(frozen, -1).amax(1)
 
 
 def _share(steps: int, blocks: int) -> int:
@@ -287,7 +353,7 @@ def most_steps(settings: DecodeSettings, frozen: Tensor, window: int, overlap: i
         end = min(start + window, len(frozen))
         held = frozen[start:end].clone()
         held[: done - start] = True
-        count = _blocks(held[None], settings.block)[1] if settings.block else 1
+        count = int(_blocks(held[None], settings.block)[1]) if settings.block else 1
         total += count * _share(steps, count)
         start, done = end - overlap, end
     return total

@@ -32,6 +32,19 @@ def opening(model: LoadedModel, seed: int, row: int) -> str:
     return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
 
 
+def before_gap(model: LoadedModel, text: str) -> str:
+    """The `text` as it stands before a gap: without a last space, where tokens hold the space before them.
+
+    The token that fills the gap brings that space; in training none ever stood alone before such a token.
+    """
+    return text[:-1] if model.tokenizer.carries_spaces and text.endswith(" ") else text
+
+
+def prompt_ids(model: LoadedModel, prompt: str, what: str = "the prompt") -> Tensor:
+    """Ids (L,) int64 of a text to go on from; see `before_gap`. Raises TdiffError for a foreign character."""
+    return model.tokenizer.encode(before_gap(model, prompt), what)
+
+
 def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
     """(B, L) int64: each prompt followed by `length` masks, or by as many as fill the model's window where it is 0.
 
@@ -39,7 +52,7 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
     model's window, holds a foreign character, or is missing where the model was never trained to begin from nothing.
     """
     window, mask_id = model.network.shape.window, model.network.mask_id
-    rows = [model.tokenizer.encode(prompt, "the prompt") for prompt in prompts]
+    rows = [prompt_ids(model, prompt) for prompt in prompts]
     longest = max(len(row) for row in rows)
     if longest >= window:
         raise TdiffError(
@@ -60,14 +73,16 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
 def filled(model: LoadedModel, template: Template) -> Tensor:
     """(1, L) int64: the text of a template, with a mask for each token of its gaps.
 
-    Raises TdiffError for a foreign character, and where the model cannot fill gaps.
+    A text before a gap is without its last space where the gap's first token brings it, see `before_gap`. Raises
+    TdiffError for a foreign character, and where the model cannot fill gaps.
     """
-    parts = [
-        torch.full((part,), model.network.mask_id)
-        if isinstance(part, int)
-        else model.tokenizer.encode(part, "the template")
-        for part in template
-    ]
+    parts = []
+    for n, part in enumerate(template):
+        if isinstance(part, int):
+            parts.append(torch.full((part,), model.network.mask_id))
+        else:  # text and gaps in turn: what is not the last comes before a gap, what is not the first after one
+            text = part if n + 1 == len(template) else before_gap(model, part)
+            parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
     start = torch.cat(parts)[None]
     if isinstance(model.network, CausalLM):
         model.network.check(start)

@@ -14,6 +14,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from safetensors import safe_open
@@ -27,10 +28,10 @@ from tdiff.core.checkpoint import LoadedModel, Origin, put_weights, read_tensors
 from tdiff.core.classify import Calibration, calibrate, of_one
 from tdiff.core.data import Corpus, check_length
 from tdiff.core.evaluate import LEAST_DRAWS, score
-from tdiff.core.generate import narrate, opening
+from tdiff.core.generate import narrate, opening, prompt_ids
 from tdiff.core.labels import naive_bayes
 from tdiff.core.models import Transformer
-from tdiff.core.objective import Loss, Told, autoregressive, bound, protect
+from tdiff.core.objective import Loss, Told, autoregressive, bound, draw_masks, protect
 from tdiff.core.optim import optimizers
 from tdiff.core.places import sent
 from tdiff.core.pretrained.causal_lm import CausalLM
@@ -177,37 +178,59 @@ class Job:
         return losses, norm
 
     def _gradients(self, generator: torch.Generator) -> list[Loss]:
-        """Add up the gradients of one optimizer step's batches. Returns their losses."""
+        """Add up the gradients of one optimizer step's passes. Returns their losses, whose nats add up to the step's.
+
+        The rows of all passes, their times and masks are drawn together, and each pass counts by its share of the
+        step's tokens: so many passes are one larger batch.
+        """
         accumulate, timesteps = self.settings.train.accumulate, self.settings.objective.timesteps
         losses = []
         clip = self.settings.objective.least_masked, self.settings.objective.most_masked
-        contrast = self.settings.objective.contrast
+        contrast = self.settings.objective.contrast if self.labels is not None else 0.0
         together = self.settings.objective.mask_rate_per == "batch"
-        for _ in range(accumulate):
-            tokens, maskable, told = self.batch(generator)
+        tokens, maskable, told = self.batch(generator)
+        if isinstance(self.network, CausalLM):
+            maskable, masks = self.network.scorable(maskable), None
+        else:
+            masks = draw_masks(maskable, self.schedule, timesteps, generator, clip, together)
+        shares = _shares(maskable, accumulate).tolist()
+        labelled = _shares(told["label"] < len(self.corpus.classes), accumulate).tolist() if contrast else shares
+        size, lengths = len(tokens) // accumulate, self._lengths(tokens, told)
+        for n, length in enumerate(lengths):
+            rows = slice(n * size, (n + 1) * size)
+            part, may = tokens[rows, :length], maskable[rows, :length]
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                if isinstance(self.network, CausalLM):
-                    scored = sent(self.network.scorable(maskable), self.device)
-                    loss = autoregressive(self.network.nats(sent(tokens, self.device), scored), scored)
+                if masks is None:
+                    assert isinstance(self.network, CausalLM), "all others have masks"
+                    scored = sent(may, self.device)
+                    loss = autoregressive(self.network.nats(sent(part, self.device), scored), scored)
                 else:
                     loss = bound(
                         self.network,
-                        tokens,
-                        maskable,
+                        part,
+                        may,
                         self.schedule,
                         timesteps,
                         generator,
-                        masked_share=clip,
-                        together=together,
-                        told=told,
-                        classes=len(self.corpus.classes) if contrast and self.labels is not None else 0,
+                        told={k: v[rows] if v.ndim == 1 else v[rows, :length] for k, v in told.items()},
+                        classes=len(self.corpus.classes) if contrast else 0,
                         device=self.device,
                         even=self.compiled,
+                        masks=masks.of(rows, length),
                     )
-            whole = loss.nats if loss.telling is None else loss.nats + contrast * loss.telling
-            torch.autograd.backward(whole / accumulate)
+            loss = replace(loss, nats=loss.nats * shares[n])
+            whole = loss.nats if loss.telling is None else loss.nats + contrast * labelled[n] * loss.telling
+            torch.autograd.backward(whole)
             losses.append(loss)
         return losses
+
+    def _lengths(self, tokens: Tensor, told: Told) -> list[int]:
+        """Of each pass of a step the places that its longest row has."""
+        accumulate, longest = self.settings.train.accumulate, tokens.size(1)
+        if accumulate == 1 or "attention" not in told or self.compiled:
+            return [longest] * accumulate
+        lengths: list[int] = told["attention"].sum(1).view(accumulate, -1).amax(1).tolist()
+        return lengths
 
     def _clip(self, limit: float) -> Tensor:
         """Scale the gradient down to norm `limit` where it is above. Returns its norm () before."""
@@ -251,14 +274,14 @@ class Job:
         return opening if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN)
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Told]:
-        """Rows (B, L), which of their places may be masked, and what the network is told of them.
+        """Rows (B, L) of one optimizer step, which of their places may be masked, and what the network is told of them.
 
         All of it on the CPU, whatever the device: what is drawn there is known without a wait, and is the same for
         every device. Packed rows are cut from the training part at any offset; L is the window. Padded ones are texts,
         L is the longest of them, and told are padding and, of most rows, the class.
         """
         options, window, objective = self.settings.train, self.settings.model.window, self.settings.objective
-        count, told = options.batch_size, dict[str, Tensor]()
+        count, told = options.batch_size * options.accumulate, dict[str, Tensor]()
         if self.real is None:
             first = torch.randint(len(self.tokens) - window + 1, (count, 1), generator=generator)
             tokens = self.tokens[first + torch.arange(window)]
@@ -398,7 +421,7 @@ class Job:
         causal = isinstance(self.average, CausalLM)
         model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin(), causal)
         prompt = opening(model, self.settings.train.seed, self.step)
-        length = self.settings.model.window - len(self.tokenizer.encode(prompt))
+        length = self.settings.model.window - len(prompt_ids(model, prompt))
         try:
             lines = list(narrate(model, prompt, _FROM_THE_LEFT if causal else _SAMPLE, length=length))
         except TdiffError as why:  # such as a model that wants a prompt where there are no openings
@@ -514,6 +537,12 @@ class Job:
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
         self.temperature = float(notes.get("temperature", 0.0))
+
+
+def _shares(counted: Tensor, parts: int) -> Tensor:
+    """(parts,): the share of what is `counted` (B, ...) bool that each of so many parts of the rows has."""
+    counts = counted.view(parts, -1).sum(1)
+    return counts / counts.sum().clamp(min=1)
 
 
 def verdicts_record(told: Calibration, step: int) -> records.Verdicts:

@@ -34,7 +34,8 @@ class Loss:
     """The bound on one batch of B rows."""
 
     nats: Tensor
-    """() float32: estimate of the negative bound, nats a maskable place; differentiable."""
+    """() float32: estimate of the negative bound, nats a maskable place; differentiable. Of a part of an optimizer
+    step its share of the step's."""
     row_nats: Tensor
     """(B,) float32: mean -log p over the masked places of each row, unweighted; 0 where none was masked. Detached."""
     share: Tensor
@@ -70,6 +71,49 @@ def protect(rows: int, window: int, context: int, mode: str, generator: torch.Ge
     return torch.arange(window, device=device) >= n[:, None]
 
 
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """What of B rows is masked, each at a time of its own."""
+
+    masked: Tensor
+    """(B, L) bool."""
+    weight: Tensor
+    """(B,) float32: of each row in the bound."""
+
+    def of(self, rows: slice, length: int) -> Masks:
+        """Those of some of the rows, up to `length` places."""
+        return Masks(self.masked[rows, :length], self.weight[rows])
+
+
+def draw_masks(
+    maskable: Tensor,
+    schedule: Schedule,
+    timesteps: int,
+    generator: torch.Generator,
+    masked_share: tuple[float, float] = (0.0, 1.0),
+    together: bool = False,
+) -> Masks:
+    """Draw a time for each row of `maskable` (B, L), or one for all of them, and mask by it; see `bound`."""
+    u = times(len(maskable), generator, together)
+    least, most = masked_share
+    first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
+    if timesteps:
+        # The steps first..last of 1..T, at least one; u lies in [0, 1).
+        first_step = max(1, math.ceil(round(timesteps * first, 9)))
+        drawn = max(1, math.floor(round(timesteps * last, 9)) - first_step + 1)
+        i = first_step - 1 + (drawn * (1.0 - u)).ceil()
+        t, weight = i / timesteps, schedule.discrete_weight(i, timesteps) * (drawn / timesteps)
+    else:
+        wanted, first = first, max(first, _FIRST_TIME)
+        t = first + (last - first) * u
+        # What is hidden at times too early to be drawn counts by those that are: the weights' mass is the whole part's.
+        start, begin, end = schedule.hidden(torch.tensor([wanted, first, last], dtype=torch.float64)).tolist()
+        weight = schedule.weight(t) * ((last - first) * (end - start) / (end - begin))
+    chance = torch.rand(maskable.shape, generator=generator, device=maskable.device)
+    masked = maskable & (chance < schedule.hidden(t)[:, None])
+    return Masks(masked, weight)
+
+
 def bound(
     denoiser: Denoiser,
     tokens: Tensor,
@@ -83,6 +127,7 @@ def bound(
     classes: int = 0,
     device: str | torch.device | None = None,
     even: bool = False,
+    masks: Masks | None = None,
 ) -> Loss:
     """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
     `together` for all.
@@ -91,7 +136,8 @@ def bound(
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
     hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked, and what is `told` of the rows besides.
+    masked, and what is `told` of the rows besides. `masks` that are drawn already, as those of a larger batch, take the
+    place of times and masks of its own.
 
     With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
     same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
@@ -103,21 +149,9 @@ def bound(
     which then sends what is asked and never waits. With `even` all rows are asked for twice, so that the number of
     rows is always the same; those that have no label count for nothing the second time.
     """
-    u = times(len(tokens), generator, together)
-    least, most = masked_share
-    first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
-    if timesteps:
-        # The steps first..last of 1..T, at least one; u lies in [0, 1).
-        first_step = max(1, math.ceil(round(timesteps * first, 9)))
-        drawn = max(1, math.floor(round(timesteps * last, 9)) - first_step + 1)
-        i = first_step - 1 + (drawn * (1.0 - u)).ceil()
-        t, weight = i / timesteps, schedule.discrete_weight(i, timesteps) * (drawn / timesteps)
-    else:
-        first = max(first, _FIRST_TIME)
-        t = first + (last - first) * u
-        weight = schedule.weight(t) * (last - first)
-    chance = torch.rand(tokens.shape, generator=generator, device=tokens.device)
-    masked = maskable & (chance < schedule.hidden(t)[:, None])
+    if masks is None:
+        masks = draw_masks(maskable, schedule, timesteps, generator, masked_share, together)
+    masked, weight = masks.masked, masks.weight
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
     told = dict(told or {})

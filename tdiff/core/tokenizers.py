@@ -45,6 +45,8 @@ class TextTokenizer:
         self.unknown_id: int | None = vocabulary.get(UNKNOWN)
         texts = vocabulary.keys() - {MASK, UNKNOWN}
         self._by_character = all(len(text) == 1 for text in texts)
+        self.carries_spaces = any(len(text) > 1 and text[0] == " " and not text.isspace() for text in texts)
+        """Whether words of this vocabulary hold the space before them."""
         characters = [(ord(text), vocabulary[text]) for text in texts if len(text) == 1]
         if not characters:
             raise TdiffError("the tokenizer has no token of a single character, so that it can spell no text")
@@ -65,8 +67,11 @@ class TextTokenizer:
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def encode(self, text: str, what: str = "the text") -> Tensor:
-        """Ids (L,) int64. Raises TdiffError naming the first character that is not in the vocabulary, and its place."""
+    def encode(self, text: str, what: str = "the text", inside: bool = False) -> Tensor:
+        """Ids (L,) int64, the same `inside` a text as at its beginning.
+
+        Raises TdiffError naming the first character that is not in the vocabulary, and its place.
+        """
         codes = (
             torch.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), dtype=torch.int32)
             if text
@@ -142,6 +147,11 @@ def learn(kind: str, text: str, training: str, unknown: bool = False) -> TextTok
     raise TdiffError(
         f"unknown tokenizer {kind!r}; known: char, ascii, bpe:SIZE (such as bpe:4096), or a tokenizer.json"
     )
+
+
+def of_characters(characters: str) -> TextTokenizer:
+    """A tokenizer whose ids are the mask's, 0, and those of the characters in their order."""
+    return _of_characters([MASK, *characters])
 
 
 def _of_characters(pieces: Sequence[str]) -> TextTokenizer:

@@ -134,7 +134,7 @@ class Meter:
         self._steps += 1
         self._norm = self._norm + norm
         for loss in losses:
-            self._loss = self._loss + loss.nats.detach() / len(losses)
+            self._loss = self._loss + loss.nats.detach()
             tenth = (loss.share * 10).long().clamp(max=9)
             some = (loss.share > 0).float()
             self._tenths.index_put_((torch.zeros_like(tenth), tenth), loss.row_nats * some, accumulate=True)

@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import duration, plain
 from tdiff.records import TraceEnd, TraceHeader, Verdicts
-from tdiff.visible import visible_line
+from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
 from tdiff.watch.series import Series
 from tdiff.watch.story import Story
@@ -34,7 +34,7 @@ _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": 
 
 
 def data(story: Story, now: float) -> dict[str, Any]:
-    """The story at `now` (s since the epoch), ready for json.dumps: what is not known or not finite is None.
+    """The story at `now` (s since the epoch), ready for `json_line`: what is not known or not finite is None.
 
     Seconds, shares of 0..1, losses as the source gives them. Looks for a stall and a death too.
     """
@@ -60,7 +60,7 @@ def data(story: Story, now: float) -> dict[str, Any]:
         "last_record_age_seconds": _age(story, now),
         "resets": story.resets,
     }
-    clean: dict[str, Any] = _clean(told)
+    clean: dict[str, Any] = finite(told)
     return clean
 
 
@@ -281,16 +281,6 @@ def _newest(series: Series) -> float | None:
 
 def _age(story: Story, now: float) -> float | None:
     return None if story.last_time is None else max(0.0, now - story.last_time)
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _clean(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(part) for part in value]
-    return value
 
 
 def _loss(value: float | None) -> str:

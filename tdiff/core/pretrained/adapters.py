@@ -56,7 +56,7 @@ def load(name: str, folder: Path, config: dict[str, Any], device: str) -> Loaded
         # What is not written yet is, of a causal model, an id of ours behind all of its own.
         tokenizer = HubTokenizer(theirs, size + 1, name, size) if causal else HubTokenizer(theirs, size, name)
     kinds, head = ("CAUSAL", "language-model head") if causal else ("MASKED", "masked-LM head")
-    model = hub.build(f"MODEL_FOR_{kinds}_LM_MAPPING", what, name, folder, settings, head).to(device)
+    model = hub.build(f"MODEL_FOR_{kinds}_LM_MAPPING", what, name, folder, settings, head)  # and tried on the CPU
     ours = read_config(folder / SIDECAR) if (folder / SIDECAR).is_file() else {}
     window, timed = ours.get("window", 0), ours.get("time_conditioning", False)
     if not isinstance(window, int) or not isinstance(timed, bool):

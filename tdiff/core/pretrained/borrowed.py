@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from tdiff.core.checkpoint import Origin
@@ -84,3 +86,50 @@ class Borrowed(nn.Module):
         if checkpointing:
             newer = getattr(self.model, "activation_checkpointing_enable", None)  # what transformers 5.2x calls it
             (newer or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+class _Enough(Exception):
+    """Raised where the rest of a model need not be run."""
+
+
+_TRIED = 1 << 14
+"""Places beyond which no model is tried: tables of positions are shorter, and what has no table has no limit."""
+_FAILURES = (IndexError, RuntimeError, ValueError, TypeError)
+
+
+@torch.inference_mode()
+def longest_that_works(model: nn.Module, ask: Callable[[int], Any], most: int) -> int:
+    """The most places, up to `most`, with which `ask` works; 0 where it works with none.
+
+    What a model says of its positions is not always what it has: some begin late in their table. Only embeddings and
+    the first layer are run, where the limits are. The model is on the CPU: a GPU would not recover from such an error.
+    """
+    if most > _TRIED:
+        return most
+    layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
+
+    def works(places: int) -> bool:
+        try:
+            ask(places)
+        except _Enough:
+            return True
+        except _FAILURES:
+            return False
+        return True
+
+    def enough(_module: nn.Module, _arguments: Any) -> None:
+        raise _Enough
+
+    hook = layers[1].register_forward_pre_hook(enough) if len(layers) > 1 else None
+    try:
+        fails, step = most + 1, 1
+        while (place := fails - step) > 0 and not works(place):
+            fails, step = place, 2 * step if place < most else 1
+        least = max(0, fails - step)
+        while fails - least > 1:  # `least` works, `fails` does not
+            middle = (least + fails) // 2
+            least, fails = (middle, fails) if works(middle) else (least, middle)
+        return least
+    finally:
+        if hook is not None:
+            hook.remove()

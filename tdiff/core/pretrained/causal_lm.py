@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdiff.core.places import chosen, places, sent
-from tdiff.core.pretrained.borrowed import Borrowed, Reach
+from tdiff.core.pretrained.borrowed import Borrowed, Reach, longest_that_works
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
@@ -38,7 +38,11 @@ class CausalLM(Borrowed):
         self.register_buffer(
             "begin", torch.tensor([] if first is None else [first], dtype=torch.int64), persistent=False
         )
-        self.sees = positions - len(self.begin)
+
+        def ask(places: int) -> None:
+            model(input_ids=torch.zeros(1, places, dtype=torch.int64), return_dict=True)
+
+        self.sees = longest_that_works(model, ask, positions) - len(self.begin)
         self.shape = Reach(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
         self.see(window or self.sees)
         if looks_ahead(model):
@@ -118,7 +122,8 @@ class CausalLM(Borrowed):
     def nats(self, tokens: Tensor, scored: Tensor) -> Tensor:
         """(B, L) float32: -log p of each token of `tokens` (B, L) after those before it; 0 where not `scored`.
 
-        Exact, where a masked model has a bound. `scored` (B, L) bool are `scorable` places; others may hold the mask.
+        Exact, where a masked model has a bound, and the model's own: special tokens, which are never proposed, keep
+        their probability. `scored` (B, L) bool are `scorable` places; others may hold the mask.
         """
         read = torch.cat((self.begin.expand(len(tokens), -1), tokens.masked_fill(tokens == self.mask_id, 0)), 1)
         more: dict[str, Any] = {"use_cache": False} if self._goes_on else {}
@@ -126,11 +131,7 @@ class CausalLM(Borrowed):
         late = tokens.size(1) - logits.size(1)
         target, wanted = tokens[:, late:], scored[:, late:]
         places(wanted, len(places(scored)))  # a place before them is not scored
-        nats = F.cross_entropy(
-            chosen(logits, wanted).float() + self.suppress[: logits.size(-1)],
-            chosen(target, wanted),
-            reduction="none",
-        )
+        nats = F.cross_entropy(chosen(logits, wanted).float(), chosen(target, wanted), reduction="none")
         return torch.zeros_like(tokens, dtype=nats.dtype).masked_scatter(F.pad(wanted, (late, 0)), nats)
 
 

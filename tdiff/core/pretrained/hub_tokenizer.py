@@ -65,6 +65,8 @@ class HubTokenizer:
         raw = [self.between([i]) for i in range(vocab_size)]
         self.parts = frozenset(i for i in proposable if UNKNOWN in raw[i])
         """Tokens that hold a part of a character: bytes of a byte-level vocabulary."""
+        self.carries_spaces = any(raw[i][:1] == " " and not raw[i].isspace() for i in proposable)
+        """Whether words of this vocabulary hold the space before them."""
         self.pieces = [visible(text) for text in raw]
         """The text of each token as it stands inside a text, safe to print; a byte that is no character is shown so."""
         self.lengths = torch.tensor([len(text) for text in raw])
@@ -74,15 +76,18 @@ class HubTokenizer:
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def encode(self, text: str, what: str = "the text") -> Tensor:
-        """Ids (L,) int64, without begin and end. Raises TdiffError for what is no text, or spells a special token."""
+    def encode(self, text: str, what: str = "the text", inside: bool = False) -> Tensor:
+        """Ids (L,) int64, without begin and end; with `inside` as they stand after other text.
+
+        Raises TdiffError for what is no text, or spells a special token.
+        """
         try:
             text.encode()
         except UnicodeEncodeError as why:
             raise TdiffError(
                 f"character {text[why.start]!r} at place {why.start + 1} of {what} is half of a character"
             ) from None
-        ids = self._ids(text)
+        ids = self._ids_inside(text) if inside else self._ids(text)
         for i in ids:
             if i in self._not_text:
                 token = self._tokenizer.convert_ids_to_tokens(i)
@@ -106,6 +111,18 @@ class HubTokenizer:
             text, add_special_tokens=special, split_special_tokens=split, truncation=False, verbose=False
         )
         return ids
+
+    def _ids_inside(self, text: str) -> list[int]:
+        """The ids of a text that goes on after a word: some tokenizers put a space before every text they are given."""
+        alone = self._ids(text)
+        if self._words is not None:
+            one = self._words[1]
+            before, whole = self._ids(one), self._ids(one + text)
+            rest = whole[len(before) :]
+            # Not where the word's last letters are in a token with the first of the text.
+            if whole[: len(before)] == before and self.between(rest) == text:
+                return rest
+        return alone
 
     def between(self, ids: Sequence[int]) -> str:
         """The text of some tokens between two words, which is all of it but those words."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from tdiff.core.labels import with_bias
 from tdiff.core.places import chosen, places
-from tdiff.core.pretrained.borrowed import Borrowed, Reach
+from tdiff.core.pretrained.borrowed import Borrowed, Reach, longest_that_works
 from tdiff.core.pretrained.hub_tokenizer import HubTokenizer
 
 _UNSAID = 512
@@ -95,12 +96,19 @@ class MaskedLM(Borrowed):
                 self.narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
             except (RuntimeError, IndexError, TypeError, ValueError):
                 self.narrow = False
+        self.shape = Reach(size, tokenizer.mask_id, tokenizer.suppressed, 0)
         sees = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
+        sees = longest_that_works(model, self._ask_for, sees)
         if sees < 1:
             raise ValueError(f"its special tokens leave {sees} places for a text")
         self.sees = sees
-        self.shape = Reach(size, tokenizer.mask_id, tokenizer.suppressed, sees)
+        self.shape = replace(self.shape, window=sees)
         self.see(window or sees)
+
+    def _ask_for(self, places: int) -> None:
+        """Run the model on so many masks."""
+        tokens = torch.full((1, places), self.shape.mask_id, device=self.suppress.device)
+        self._logits(tokens, torch.arange(places, device=tokens.device)[None] == 0)
 
     def tell_time(self, generator: torch.Generator | None = None) -> None:
         """Have it told the time from now on; with a `generator` by fresh weights, which change nothing yet."""

@@ -1,7 +1,10 @@
 """tiny-diffusion's weights, a pickle of tensors as `torch.save` writes one, as a model of ours.
 
 Its model is one configuration of our own (see `models`), so that the names of the weights and their shapes are the
-same; what the shapes do not tell is fixed there: a window of 256 characters, the first 16 of which are given.
+same; what the shapes do not tell is fixed there: a window of 256 characters, the first 16 of which are given. There are
+two layouts: that of October 2025, with a table of 128 times and the 128 ASCII characters, and that of December 2025,
+whose head is called lm_head, which is told no time, and whose vocabulary is `_` for the mask and the 65 characters of
+Tiny Shakespeare in their order.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from tdiff.core.tokenizers import TextTokenizer
 from tdiff.errors import TdiffError
 
 WINDOW, CONTEXT, CHARACTERS = 256, 16, 128
+_SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""The characters of Tiny Shakespeare, which in the newer layout stand after the mask."""
+_NEWER_HEAD, _HEAD = "lm_head.weight", "output_head.weight"
 HEADS = 6
 _LARGEST = 1 << 16
 _NESTS = ("model", "model_state_dict", "state_dict")
@@ -36,15 +42,20 @@ def read(path: Path, heads: int = HEADS) -> tuple[Transformer, TextTokenizer, Or
     unpickled. Raises TdiffError where the file cannot be read so, is damaged, or holds other weights.
     """
     tensors = _tensors(path)
-    shape = _shape(tensors, heads, path)
+    newer = _NEWER_HEAD in tensors and _HEAD not in tensors
+    shape = _shape(tensors, heads, path, newer)
+    if newer:
+        tensors[_HEAD] = tensors.pop(_NEWER_HEAD)
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in Transformer(shape).state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
-        _check(name, tensors, expected, path)
+        _check(name, tensors, expected, path, newer)
     network = Transformer(shape)
     network.load_state_dict(tensors)
     # The time it was told in training is the share of the 240 characters after the given ones that is masked, and of
-    # the places that may be masked a decoder tells the same. The threshold is its authors' own.
+    # the places that may be masked a decoder tells the same. The newer one is told no time, and masks any character,
+    # the first 16 too. The thresholds are their authors' own.
+    rank = ("rank=top-k-mass", "threshold=0.95", "top_k=3", "temperature=1.0") if newer else ("threshold=0.9",)
     origin = Origin(
         corpus="",
         sources=(),
@@ -52,13 +63,14 @@ def read(path: Path, heads: int = HEADS) -> tuple[Transformer, TextTokenizer, Or
         timesteps=shape.timesteps,
         schedule="linear",
         context=CONTEXT,
-        context_mode="fixed",
+        context_mode="random" if newer else "fixed",
         openings=(),
         steps=0,
         tokens=0,
-        decoding=("decoder=confidence", "threshold=0.9"),
+        decoding=("decoder=confidence", *rank),
     )
-    return network.requires_grad_(False).eval(), tokenizers.learn("ascii", "", ""), origin
+    tokenizer = tokenizers.of_characters(_SHAKESPEARE) if newer else tokenizers.learn("ascii", "", "")
+    return network.requires_grad_(False).eval(), tokenizer, origin
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -101,50 +113,53 @@ def _bare(name: str) -> str:
     return name
 
 
-def _shape(tensors: Mapping[str, Tensor], heads: int, path: Path) -> Shape:
+def _shape(tensors: Mapping[str, Tensor], heads: int, path: Path, newer: bool) -> Shape:
     """The sizes that the weights tell. Raises TdiffError where those they tell of are missing, or no such model's."""
     what = f"weights {str(path)!r}"
-    for name in ("token_emb.weight", "time_emb.weight", "blocks.0.mlp.c_fc.weight"):
+    timed = () if newer else ("time_emb.weight",)
+    for name in ("token_emb.weight", *timed, "blocks.0.mlp.c_fc.weight"):
         if name not in tensors:
             raise TdiffError(f"{what} lack {name}, which tiny-diffusion's model has; they begin with {min(tensors)}")
         shape = tuple(tensors[name].shape)
         if len(shape) != 2 or not 1 <= min(shape) <= max(shape) <= _LARGEST:
             raise TdiffError(f"{what}: {name} has shape {shape}; tiny-diffusion's is a matrix, and no huge one")
     characters, width = tensors["token_emb.weight"].shape
-    if characters != CHARACTERS:
-        raise TdiffError(
-            f"{what}: token_emb.weight has {characters} rows; tiny-diffusion's has {CHARACTERS}, one for each ASCII "
-            "character"
-        )
+    known = 1 + len(_SHAKESPEARE) if newer else CHARACTERS
+    if characters != known:
+        each = f"the mask and the {known - 1} of Tiny Shakespeare" if newer else "one for each ASCII character"
+        layout = f"tiny-diffusion's with {_NEWER_HEAD if newer else _HEAD}"
+        raise TdiffError(f"{what}: token_emb.weight has {characters} rows; {layout} has {known}, {each}")
     if heads < 1 or width % (2 * heads):
         fitting = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
         near = f"; the nearest that can be is {min(fitting, key=lambda n: abs(n - heads))}" if fitting else ""
         raise TdiffError(f"--heads must share out the width of {width} into parts of even size; got {heads}{near}")
     inner = tensors["blocks.0.mlp.c_fc.weight"].size(0)
     return Shape(
-        vocab_size=CHARACTERS,
+        vocab_size=known,
         mask_id=0,
         suppressed=(0,),
         layers=len({match[1] for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}),
         heads=heads,
         width=width,
         window=WINDOW,
-        time_conditioning=True,
-        timesteps=tensors["time_emb.weight"].size(0),
+        time_conditioning=not newer,
+        timesteps=0 if newer else tensors["time_emb.weight"].size(0),
         hidden=0 if inner == 4 * width else inner,
     )
 
 
-def _check(name: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    what = f"weights {str(path)!r}"
+def _check(
+    name: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, newer: bool
+) -> None:
+    what, there = f"weights {str(path)!r}", _NEWER_HEAD if newer and name == _HEAD else name
     if name not in tensors:
-        raise TdiffError(f"{what} lack {name}, which tiny-diffusion's model of that many blocks has")
+        raise TdiffError(f"{what} lack {there}, which tiny-diffusion's model of that many blocks has")
     if name not in expected:
-        raise TdiffError(f"{what} hold {name}, which tiny-diffusion's model has no place for")
+        raise TdiffError(f"{what} hold {there}, which tiny-diffusion's model has no place for")
     if tuple(tensors[name].shape) != expected[name]:
         raise TdiffError(
-            f"{what}: {name} has shape {tuple(tensors[name].shape)}; beside its other weights it would have "
+            f"{what}: {there} has shape {tuple(tensors[name].shape)}; beside its other weights it would have "
             f"{expected[name]}"
         )
     if not bool(torch.isfinite(tensors[name].float()).all()):
-        raise TdiffError(f"{what}: {name} holds numbers that are not finite")
+        raise TdiffError(f"{what}: {there} holds numbers that are not finite")
