@@ -245,9 +245,13 @@ class Live:
                 self.message = f"{why}; {self.model} writes instead"
         elif isinstance(self._process, _Never) and (newest := self._newest()) and newest != self._tried:
             self.start()  # what could not be loaded is another one by now
-        elif self.state == "waiting" and now >= self._due and not self.resting:
-            if now >= self._next_due or self._newer() is not None:
-                self._next(now)
+        elif (
+            self.state == "waiting"
+            and not self.resting
+            and now >= self._due
+            and (now >= self._next_due or self._newer() is not None)
+        ):
+            self._next(now)
         return bool(answers) or before != (self.state, self.message)
 
     def new_text(self) -> None:
