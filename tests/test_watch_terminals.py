@@ -253,6 +253,16 @@ def test_when_the_view_is_ended_its_model_ends_too(place, number):
     pty.end()
 
 
+def test_the_first_frame_is_whole(place):
+    pty = Pty(WATCH)
+    written = pty.until(b"help").partition(b"\x1b[?1049h")[2].partition(b"help")[0].decode()
+    first = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    assert (first.count("╭"), first.count("╰"), first.count("tdiff watch ")) == (2, 2, 1)
+    assert first.count("train/loss") == 1 and first.index("╭") < first.index("│")
+    pty.send(b"q")
+    assert pty.end() == 0
+
+
 def test_stopped_and_continued_it_draws_again(place):
     pty = Pty(WATCH)
     pty.until(b"train/loss")

@@ -10,10 +10,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
 from textual.geometry import Size
+from textual.screen import Screen
 
 from tdiff.draw.attached import Attached
 from tdiff.draw.copying import copied
@@ -52,6 +54,8 @@ _FRAME = 1 / 30
 """Seconds between frames while something moves."""
 _COURTEOUS = 0.03
 """Of a core that drawing may take while the model computes on the CPU: its threads wait for one another."""
+_TRIES = 60
+"""Looks at whether the first frame is whole; then it is shown as it is."""
 _UNTOUCHED = 60.0
 """Seconds without a key after which texts of the same weights come seldom."""
 _NOTED = 8.0
@@ -86,6 +90,8 @@ class WatchApp(TerminalApp):
         self.liked, self._look_for, self._clock = liked, look_for, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
+        self._unseen = _TRIES  # looks that are left before the first frame is shown; 0: it was
+        self._sizes: object = None  # of all lines, when it was looked at last
         self._touched = clock()  # when somebody pressed a key, or came back
         self._left: tuple[str, ...] | None = None  # what a screen at which nobody looks says
         self._undrawn = True  # whether the stories have gone on since they were drawn
@@ -139,6 +145,27 @@ class WatchApp(TerminalApp):
         self._frames = self.set_interval(_FRAME, self._frame, pause=True)
         if self.company and not self._only_traces:
             self.call_after_refresh(self._start_models)
+
+        self.call_after_refresh(self._show_whole)
+
+    def _show_whole(self) -> None:
+        """Show the first frame once nothing in it moves any more: sizes come first, and what depends on them later."""
+        sizes = [lines.size for lines in self.query(Lines)]
+        panes = [pane for pane in self.query(Pane) if pane.display]
+        still = any(sizes) and sizes == self._sizes and all(pane.settled for pane in panes)
+        self._sizes = sizes
+        self._unseen = 0 if still else self._unseen - 1
+        if self._unseen:
+            self.call_after_refresh(self._show_whole)
+        elif at_once := getattr(getattr(self.screen, "_compositor", None), "render_update", None):
+            self._display(self.screen, at_once(full=True))
+        else:
+            self.draw_anew()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Write a frame, unless it is one of those before the first that is whole."""
+        if not self._unseen:
+            super()._display(screen, renderable)
 
     @property
     def writing(self) -> Writing:

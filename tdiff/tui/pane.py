@@ -38,6 +38,11 @@ class Edge(Lines):
         middle = two_ends(left, right, inner, "─", style)
         self.show([[(self._corners[0], style), *middle, (self._corners[1], style)]] if width >= 4 else [])
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has been drawn for the width that it has."""
+        return line_width(self._lines[0] if self._lines else []) == (width if (width := self.size.width) >= 4 else 0)
+
     def on_resize(self) -> None:
         """The fill between the ends depends on the width."""
         self.put(self._left, self._right, self._style)
@@ -77,6 +82,11 @@ class Pane(Vertical):
         """The four texts of the frame: above left and right, below left and right."""
         self._titles = (title, readout, below, below_right)
         self._draw_frame()
+
+    @property
+    def settled(self) -> bool:
+        """Whether both edges have been drawn for the width that they have."""
+        return self._upper.settled and self._lower.settled
 
     def on_focus(self) -> None:
         """The frame of the focused pane is bright."""

@@ -241,8 +241,8 @@ class Live:
             self.start()  # what could not be loaded is another one by now
         elif (
             self.state == "waiting"
-            and now >= self._due
             and not self.resting
+            and now >= self._due
             and (now >= self._next_due or self._newer() is not None)
         ):
             self._next(now)
