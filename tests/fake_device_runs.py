@@ -292,7 +292,39 @@ def planted():
     yield "a copy from pinned memory", {"steps": 1, "waits": dict(Counter(k for k, _ in pretended.waits))}
 
 
-RUNS = {f.__name__: f for f in (decode, narrated, training, whole_runs, bound, weighed, families, mps, planted)}
+def decode_briefly():
+    """The decoders that differ most, and rows that finish at different steps."""
+    net = network(conv=3, time_conditioning=True)
+    for name in ("confidence", "klass", "remdm", "autoregressive"):
+        steps = 0 if name == "autoregressive" else 5
+        yield name, stepped(in_blocks(net, masks(3), None, DecodeSettings(decoder=name, steps=steps, seed=3)))
+    settings = DecodeSettings(decoder="first-hitting", steps=12, seed=3)
+    yield "rows out of step", stepped(in_blocks(net, masks(3), None, settings))
+
+
+def training_briefly():
+    """Those trainings that differ most."""
+    for name in ("plain", "classes"):
+        with tempfile.TemporaryDirectory() as folder:
+            yield name, stepped(_trained(Path(folder), TRAININGS[name]))
+
+
+RUNS = {
+    f.__name__: f
+    for f in (
+        decode,
+        decode_briefly,
+        training_briefly,
+        narrated,
+        training,
+        whole_runs,
+        bound,
+        weighed,
+        families,
+        mps,
+        planted,
+    )
+}
 
 
 def main() -> None:

@@ -17,8 +17,7 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10), reason="torch before 2.10 has no backend in Python"
 )
-FAST = ("planted", "decode", "narrated", "training", "bound", "mps")
-SLOW = ("whole_runs", "weighed", "families")
+FAST = ("planted", "decode_briefly", "narrated", "training_briefly", "bound", "mps")
 
 
 @functools.cache
@@ -49,18 +48,22 @@ def test_faults_that_are_planted_are_seen():
     assert waited == planted.keys() - refused - {"a copy from pinned memory"}
 
 
+def test_a_decoding_step_waits_once():
+    cases = results(*FAST)["decode_briefly"]
+    assert len(cases) == 5 and all(case["steps"] >= 3 for case in cases.values())
+    assert not too_many(cases, 1)
+
+
+@pytest.mark.slow
 def test_a_decoding_step_waits_once_whatever_the_decoder_and_the_model():
     from tdiff.config import DECODERS
 
-    cases = results(*FAST)["decode"]
+    cases = results("decode")["decode"]
     assert cases.keys() > set(DECODERS)
     assert all(case["steps"] >= 3 for case in cases.values())
-    assert not too_many({name: case for name, case in cases.items() if name != "block"}, 1)
-
-
-def test_a_block_is_begun_by_one_more_wait():
-    case = results(*FAST)["decode"]["block"]
-    assert sum(case["waits"].values()) <= case["steps"] + 4
+    block = cases.pop("block")
+    assert not too_many(cases, 1)
+    assert sum(block["waits"].values()) <= block["steps"] + 4  # each block is begun by one more
 
 
 def test_a_step_that_is_told_waits_once_more():
@@ -68,7 +71,14 @@ def test_a_step_that_is_told_waits_once_more():
 
 
 def test_a_training_step_never_waits():
-    cases = results(*FAST)["training"]
+    cases = results(*FAST)["training_briefly"]
+    assert len(cases) == 2 and all(case["steps"] == 3 for case in cases.values())
+    assert not too_many(cases, 0)
+
+
+@pytest.mark.slow
+def test_a_training_step_never_waits_whatever_is_trained():
+    cases = results("training")["training"]
     assert len(cases) >= 8 and all(case["steps"] == 3 for case in cases.values())
     assert not too_many(cases, 0)
 
@@ -82,7 +92,7 @@ def test_a_device_without_float64_decodes_and_evaluates():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW[:2])
+@pytest.mark.parametrize("name", ("whole_runs", "weighed"))
 def test_nothing_is_mixed_in(name):
     assert results(name)[name]
 
