@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tdiff.core import noise
 from tdiff.core.rows import padded
@@ -182,7 +183,7 @@ def weigh(
             case.divisor = divisor(temperature, int(case.maskable.sum()))
         waiting += new
         drawn = {case.text: min(ROUND, most_draws - len(case.nats)) for case in waiting}
-        _draw(weighing, waiting, drawn)
+        _draw(weighing, waiting, drawn, explain)
         rows = {case.text: len(case.tokens) * drawn[case.text] for case in waiting}
         each = (time.perf_counter() - begun) / sum(rows.values())
         for case in waiting:
@@ -261,24 +262,33 @@ def _level(draw: int) -> float:
     return int(f"{draw:032b}"[::-1], 2) / 2**32
 
 
-def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int]) -> None:
-    """Add as many draws to each of the cases as `drawn` says, by its number."""
+def _draw(weighing: _Weighing, cases: Sequence[_Case], drawn: Mapping[int, int], explain: bool) -> None:
+    """Add as many draws to each of the cases as `drawn` says, by its number; with `explain`, each token's part too."""
     rows = _rows(cases, drawn, weighing.seed)
     # What is said of the tokens where nothing is known is known itself, so only what differs from it is estimated.
-    found = {case.text: case.base.sum((1, 2)).expand(ROUND, -1).clone() for case in cases}
+    nats_of_draws = torch.stack([case.base.sum((1, 2)) for case in cases]).repeat_interleave(ROUND, 0)
+    first = {case.text: n * ROUND for n, case in enumerate(cases)}
+    for batch, masked, nats in _asked(weighing, rows):
+        base = _even([row.case.base[:, row.window].T for row in batch], nats.size(2), 0.0).permute(2, 0, 1)
+        weight = torch.tensor([row.weight for row in batch], dtype=torch.float64)
+        more = (nats - base) * (masked * weight[:, None])
+        draws = torch.tensor([first[row.case.text] + row.draw for row in batch])
+        nats_of_draws.index_add_(0, draws, more.sum(2).T)
+        if explain:
+            for n, row in enumerate(batch):
+                width = min(nats.size(2), row.case.tokens.size(1))
+                row.case.shares[:, row.window, :width] += more[:, n, :width]
     for case in cases:
-        case.shares += case.base * drawn[case.text]
-    for row, nats in _asked(weighing, rows):
-        width = nats.size(1)
-        more = (nats - row.case.base[:, row.window, :width]) * row.masked[:width] * row.weight
-        found[row.case.text][row.draw] += more.sum(1)
-        row.case.shares[:, row.window, :width] += more
-    for case in cases:
-        case.nats = torch.cat((case.nats, found[case.text][: drawn[case.text]]))
+        begin = first[case.text]
+        case.nats = torch.cat((case.nats, nats_of_draws[begin : begin + drawn[case.text]]))
+        if explain:
+            case.shares += case.base * drawn[case.text]
 
 
-def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor]]:
-    """Each row, the shortest first, and (C, L) float64: the nats of its masked places under each class, else 0."""
+def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[Sequence[_Row], Tensor, Tensor]]:
+    """Batches of rows, the shortest first; (B, L) bool: what is masked; and (C, B, L) float64: the nats of the masked
+    places under each class, else 0.
+    """
     rows.sort(key=lambda row: row.length)  # so that little is padding
     classes, device = weighing.classes, weighing.device
     for batch in _batches(rows, weighing.places // classes):
@@ -301,8 +311,7 @@ def _asked(weighing: _Weighing, rows: list[_Row]) -> Iterator[tuple[_Row, Tensor
             nats = F.cross_entropy(logits, target, reduction="none").cpu().double()
         each = torch.zeros(classes, *masked.shape, dtype=torch.float64)
         each[masked.expand(classes, -1, -1)] = nats
-        for n, row in enumerate(batch):
-            yield row, each[:, n, : row.case.tokens.size(1)]
+        yield batch, masked, each
 
 
 def _rows(cases: Sequence[_Case], drawn: Mapping[int, int], seed: int) -> list[_Row]:
@@ -329,8 +338,11 @@ def _rows(cases: Sequence[_Case], drawn: Mapping[int, int], seed: int) -> list[_
 
 
 def _even(rows: Sequence[Tensor], length: int, filler: float) -> Tensor:
-    """(B, length): the rows, cut or filled up; what is cut off is padding."""
-    return torch.stack([F.pad(row[:length], (0, max(0, length - len(row))), value=filler) for row in rows])
+    """(B, length, ...): the rows (L, ...), cut or filled up; what is cut off is padding."""
+    even = pad_sequence([row[:length] for row in rows], batch_first=True, padding_value=filler)
+    if even.size(1) == length:
+        return even
+    return F.pad(even, (0, 0) * (even.ndim - 2) + (0, length - even.size(1)), value=filler)
 
 
 def _batches(rows: Sequence[_Row], places: int) -> Iterator[Sequence[_Row]]:
