@@ -285,6 +285,9 @@ def generate(
     precision: Annotated[
         str, typer.Option(help="Of products on CUDA: float32, tf32 or bfloat16. A CPU keeps to float32.")
     ] = "float32",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Capture the model on CUDA: a slow first step, then fewer launches.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="The trace as JSON lines, a step at a time.")] = False,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the trace.")] = None,
@@ -308,6 +311,7 @@ def generate(
         kind=class_,
         guidance=guidance,
         precision=precision,
+        compile=compile_,
     )
     if input_ is None and output is None:
         generation.generate(request, as_json=as_json, stream=stream, trace=trace)

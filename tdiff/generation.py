@@ -53,6 +53,7 @@ class Request:
     guidance: float | None = None
     """How far to push towards it; None: as far as the model goes by itself, which is 1."""
     precision: str = "float32"
+    compile: bool = False
     """Of the model's products on CUDA: one of config.PRODUCTS."""
 
 
@@ -168,6 +169,12 @@ def load(request: Request) -> LoadedModel:
     with fetching(request.model) as progress:
         model = load_model(request.model, device, progress)
     devices.lower_precision(model.network, request.precision, device)
+    if request.compile:
+        from tdiff.core.capture import capture
+
+        if not capture(model.network, device):
+            note = "--compile has no effect here: it captures tdiff's own models on CUDA"
+            print(f"tdiff: {note}; this is {visible_line(model.name)} on {device}", file=sys.stderr)
     if request.kind is None:
         return model
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)

@@ -6,6 +6,8 @@ Here a number is a hash of its key (SplitMix64's finaliser, Steele et al. 2014),
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,24 @@ def uniform(seed: int, step: int, stream: int, rows: Tensor, places: Tensor) -> 
 
     `stream` keeps apart the uses that one place has for noise in one step.
     """
-    x = (rows * _signed(_GOLDEN) + mix(seed, step, stream)) + (places + 1) * _signed(_MIX1)
+    key = mix(seed, step, stream)
+    if _compiled is None:
+        return _hashed(rows, places, key)
+    # As a tensor: a number would be compiled into the kernel, anew for each step.
+    return _compiled(rows, places, torch.full((), key, dtype=torch.int64, device=rows.device))
+
+
+_compiled: Callable[..., Tensor] | None = None
+
+
+def compile_uniform(compiler: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] | None) -> None:
+    """Have `uniform` compiled from now on, or (None) no more. Its numbers are the same to the bit."""
+    global _compiled
+    _compiled = compiler(_hashed) if compiler else None
+
+
+def _hashed(rows: Tensor, places: Tensor, key: int | Tensor) -> Tensor:
+    x = (rows * _signed(_GOLDEN) + key) + (places + 1) * _signed(_MIX1)
     for _ in range(2):  # the key is a sum of products: one round leaves neighbours visibly related
         x = (x ^ _shift(x, 30)) * _signed(_MIX1)
         x = (x ^ _shift(x, 27)) * _signed(_MIX2)

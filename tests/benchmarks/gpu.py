@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from tdiff import runs
 from tdiff.config import DECODERS, PRESETS, DecodeSettings, Settings
 from tdiff.core import data, devices, noise, optim
+from tdiff.core.capture import capture
 from tdiff.core.checkpoint import load_model
 from tdiff.core.classify import Classifier, Effort
 from tdiff.core.denoise import denoise
@@ -310,8 +311,12 @@ def decoding(bench: Bench) -> None:
     torch.nn.init.normal_(network.output_head.weight, std=0.25, generator=torch.Generator().manual_seed(1))
     network.requires_grad_(False).eval().to(bench.device)
     window, steps = network.shape.window, 4 if bench.quick else 64
-    for precision in ("float32", "tf32", "bfloat16"):
+    plain = network.trunk
+    for precision, captured in (("float32", False), ("tf32", False), ("bfloat16", False), ("bfloat16", True)):
         for batch in (1,) if bench.quick else (1, 8, 64):
+            network.trunk = plain  # a graph of each batch's own
+            if captured:
+                capture(network, bench.device)
             for decoder in ("schedule", "remdm"):
                 settings = DecodeSettings(decoder=decoder, steps=steps)
 
@@ -330,11 +335,13 @@ def decoding(bench: Bench) -> None:
                 bench.tell(
                     "decoding",
                     precision=precision,
+                    captured=captured,
                     batch=batch,
                     decoder=decoder,
                     ms_a_step=1e3 * seconds / taken,
                     places_a_second=batch * window / seconds,
                 )
+    noise.compile_uniform(None)
     torch.set_float32_matmul_precision("highest")
 
 
