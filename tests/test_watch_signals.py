@@ -257,3 +257,26 @@ def test_an_error_of_its_own_is_one_line_and_a_file_and_exit_code_1(place, tmp_p
     assert found, line
     with open(found[1]) as file:  # noqa: PTH123
         assert "ZeroDivisionError" in file.read()
+
+
+def stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return file.read().rpartition(")")[2].split()[0] in "Tt"
+
+
+@pytest.mark.parametrize("way", ["ctrl+z", "SIGTSTP"])
+def test_a_suspended_view_stops_its_model_which_goes_on_with_it(place, way):
+    pty = Pty([*WATCH, "--every=0"])
+    pty.until(b"train/loss")
+    assert soon(lambda: pty.read() and children(pty.pid), 30)
+    [model] = children(pty.pid)
+    if way == "ctrl+z":
+        pty.send(b"\x1a")
+    else:
+        os.kill(pty.pid, signal.SIGTSTP)
+    assert soon(lambda: pty.read() and stopped(pty.pid) and stopped(model)), "both are stopped"
+    os.kill(pty.pid, signal.SIGCONT)
+    assert soon(lambda: pty.read() and not stopped(model)), "the model goes on"
+    pty.send(b"q")
+    assert pty.end() == 0
+    assert soon(lambda: not alive(model))

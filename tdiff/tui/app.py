@@ -507,10 +507,9 @@ class WatchApp(TerminalApp):
         """Leave."""
         self.exit()
 
-    def action_suspend_process(self) -> None:
-        """Stop as in a shell, and the models' processes too: a job that is stopped computes nothing."""
+    def suspending(self) -> None:
+        """The models' processes stop too: a job that is stopped computes nothing."""
         self.company.halt(self._clock())
-        super().action_suspend_process()
 
     def action_help(self) -> None:
         """All keys."""

@@ -98,7 +98,7 @@ class ViewDriver(LinuxDriver):
     def _suspend(self) -> None:
         """Leave the terminal to the shell, and stop."""
         if self._auto_restart and self._started:
-            self._app.app_suspend_signal.publish(self._app)
+            self._app.suspending()
             self.suspend_application_mode()
             self._must_signal_resume = True
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -111,7 +111,6 @@ class ViewDriver(LinuxDriver):
             os.kill(os.getpid(), signal.SIGSTOP)  # `bg` in a shell: there is nothing to draw on
         elif self._started:  # SIGSTOP tells nobody: only the terminal's state is lost
             self._enter()
-            self._app.app_resume_signal.publish(self._app)
             self._app.call_later(self._app.draw_anew)
         else:
             self.resume_application_mode()

@@ -174,6 +174,9 @@ class TerminalApp(App[None]):
             if end := getattr(self._driver, "end", None):
                 end()
 
+    def suspending(self) -> None:
+        """The process is about to stop, by Ctrl+Z or by a signal from elsewhere."""
+
     def hang_up(self) -> None:
         """Leave at once: the terminal has gone, or the program was told to end."""
         self.exit()
