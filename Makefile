@@ -1,4 +1,8 @@
 # On a fresh machine (python3 with venv and pip) `make demo` and `make test` do all the set-up themselves.
+# A command of a pipe that fails is a failure.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON ?= python3
 BIN := .venv/bin
 

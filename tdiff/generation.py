@@ -53,8 +53,9 @@ class Request:
     guidance: float | None = None
     """How far to push towards it; None: as far as the model goes by itself, which is 1."""
     precision: str = "float32"
-    compile: bool = False
     """Of the model's products on CUDA: one of config.PRODUCTS."""
+    compile: bool = False
+    """Capture the model on CUDA."""
 
 
 def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:

@@ -335,6 +335,7 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
                 continue
             if isinstance(record, End) and record.reason == "finished":
                 bar.update(task, completed=1.0)  # the clock may have run out after the last record of a loss
+            bar.update(final, visible=False)  # it may have been cut short
             text = describe(record)
             if text and not isinstance(record, Checkpoint):
                 bar.console.print(Text(visible(text)), soft_wrap=True)

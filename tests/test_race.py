@@ -42,7 +42,7 @@ class Process:
     reason = None
 
     def __init__(self) -> None:
-        self.asked, self.answers, self.alive, self.closed = [], [READY], True, False
+        self.asked, self.answers, self.alive, self.closed, self.halted = [], [READY], True, False, False
 
     def take(self) -> list:
         answers, self.answers = self.answers, []
@@ -52,8 +52,25 @@ class Process:
         self.asked.append(request)
         return True
 
+    def halt(self) -> None:
+        self.halted = True
+
+    def go_on(self) -> None:
+        self.halted = False
+
     def close(self) -> None:
         self.closed = True
+
+
+def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
+    process = Process()
+    race = Race(lambda: process, ["a text"], seed=0)
+    race.halt()  # nothing is started yet
+    race.start()
+    race.halt()
+    assert process.halted
+    race.poll(1.0)
+    assert not process.halted
 
 
 def test_the_server_weighs_a_text_round_by_round(model):

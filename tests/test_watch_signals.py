@@ -280,3 +280,20 @@ def test_a_suspended_view_stops_its_model_which_goes_on_with_it(place, way):
     pty.send(b"q")
     assert pty.end() == 0
     assert soon(lambda: not alive(model))
+
+
+def test_a_suspended_view_that_is_told_to_end_ends_with_its_model(place):
+    """As `kill %1` does in a shell: SIGTERM, and SIGCONT so that it is heard. The view is then in the background."""
+    pty = Pty(["bash", "--norc", "-i"], PS1="shell: ")
+    pty.until(b"shell: ")
+    pty.send(f"{' '.join(WATCH)} --every=0\n".encode())
+    pty.until(b"train/loss")
+    assert soon(lambda: pty.read() and children(pty.pid), 30)
+    models = children(pty.pid)
+    [view, *_] = [pid for pid in descendants(pty.pid) if " watch" in arguments(pid)]
+    pty.send(b"\x1a")
+    assert soon(lambda: pty.read() and stopped(view) and all(map(stopped, models)))
+    pty.send(b"kill %1\n")
+    assert soon(lambda: pty.read() and not alive(view) and not any(map(alive, models)), GONE)
+    pty.send(b"exit\n")
+    pty.end()

@@ -337,7 +337,8 @@ class Job:
             taken = time.monotonic() - start
             affordable = int(_MARGIN * trial * (seconds - taken) / taken)
             limit = max(affordable, 1) if affordable < total else None
-        yield from self.evaluate(limit, stop, progress, final=True)
+        # More draws for few windows would take the time that was counted on for the others.
+        yield from self.evaluate(limit, stop, progress, final=True, least=LEAST_DRAWS if limit is None else 1)
 
     def evaluate(
         self,

@@ -44,7 +44,7 @@ def sent(tensor: Tensor, device: str | torch.device) -> Tensor:
     along.
     """
     kind = torch.device(device).type
-    if kind == "cpu":
+    if tensor.device.type == kind:
         return tensor
     there = tensor.to(device) if kind == "mps" else tensor.pin_memory().to(device, non_blocking=True)
     if tensor.dtype is torch.bool:

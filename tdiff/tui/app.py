@@ -607,6 +607,9 @@ class WatchApp(TerminalApp):
         if not text:
             self.say("there is no text to copy yet")
             return
+        self.run_worker(self._copy(text), group="copy", exclusive=True)  # tmux and screen may take their time
+
+    async def _copy(self, text: str) -> None:
         done = await asyncio.to_thread(copied, self.terminal, text, os.environ)
         if not done.sent:
             self.copy_to_clipboard(text)

@@ -105,11 +105,12 @@ class ViewDriver(LinuxDriver):
 
     def _continued(self) -> None:
         """Take the terminal again, after a stop that we made or somebody else did."""
-        if not self._auto_restart:
+        if not self._auto_restart or self.watchdog.called:  # whoever ends a stopped job has it continue, to hear of it
             return
         if not self._in_foreground():
             os.kill(os.getpid(), signal.SIGSTOP)  # `bg` in a shell: there is nothing to draw on
         elif self._started:  # SIGSTOP tells nobody: only the terminal's state is lost
+            self.write("\x1b[<u")  # the keyboard's flags are a stack: those of before, or else they pile up
             self._enter()
             self._app.call_later(self._app.draw_anew)
         else:
@@ -127,7 +128,8 @@ class ViewDriver(LinuxDriver):
     def start_application_mode(self) -> None:
         """Take the terminal: its alternate screen, raw keys, mouse; start reading and writing."""
         if os.isatty(self.fileno) and not self._in_foreground():
-            os.kill(os.getpid(), signal.SIGSTOP)
+            if not self.watchdog.called:
+                os.kill(os.getpid(), signal.SIGSTOP)
             return  # going on, `_continued` comes back here
         self._started = True
         self._writer_thread = SafeWriter(self._file or sys.stderr, self.watchdog.alarm)
@@ -197,8 +199,9 @@ class ViewDriver(LinuxDriver):
         self.watchdog.close()
         for number in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        with suppress(termios.error):
-            termios.tcflush(self.fileno, termios.TCIFLUSH)  # answers that came too late are not for the shell
+        if self._in_foreground():  # from the background it would stop us
+            with suppress(termios.error):
+                termios.tcflush(self.fileno, termios.TCIFLUSH)  # answers that came too late are not for the shell
 
     # Size
 

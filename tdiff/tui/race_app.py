@@ -59,6 +59,15 @@ class RaceApp(TerminalApp):
         self.set_interval(_FRAME, self._look)
         self.call_after_refresh(self._start)
 
+    def suspending(self) -> None:
+        """The model's process stops too, and goes on with the first look."""
+        self.race.halt()
+
+    def hang_up(self) -> None:
+        """Leave, and end the model's process first."""
+        self.race.close()
+        self.exit()
+
     def on_unmount(self) -> None:
         """Nothing stays behind."""
         self.race.close()

@@ -26,6 +26,8 @@ class Watchdog:
         self, fd: int, leave: Callable[[], None], kill: Callable[[], None], *, patience: float = PATIENCE
     ) -> None:
         self._fd, self._leave, self._kill, self._patience = fd, leave, kill, patience
+        self.called = False
+        """Whether the program is to end."""
         self._hear, self._tell = os.pipe()
         os.set_blocking(self._tell, False)  # a signal handler never waits
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -33,6 +35,7 @@ class Watchdog:
 
     def alarm(self) -> None:
         """The program is to end now. May be called from a signal handler, and from any thread."""
+        self.called = True
         with suppress(OSError):
             os.write(self._tell, b"!")
 
@@ -64,5 +67,6 @@ class Watchdog:
                 if fd == self._hear:
                     return os.read(self._hear, 1) == b"!"
                 if event & (select.POLLHUP | select.POLLERR):
+                    self.called = True
                     return True
                 poll.unregister(fd)  # not a thing that can be polled: its reader sees the end of it

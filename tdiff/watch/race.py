@@ -66,6 +66,11 @@ class Race:
         self._process = self._start()
         self._again()
 
+    def halt(self) -> None:
+        """Stop the process where it is, until `poll` is called again."""
+        if self._process is not None:
+            self._process.halt()
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
@@ -90,6 +95,7 @@ class Race:
         """Take in what the process said, and ask what is to be asked. True where something changed."""
         if self._process is None:
             return False
+        self._process.go_on()
         before = self.state, len(self.rounds), self.message
         for answer in self._process.take():
             if isinstance(answer, Ready):

@@ -92,8 +92,8 @@ class _Enough(Exception):
     """Raised where the rest of a model need not be run."""
 
 
-_TRIED = 1 << 14
-"""Places beyond which no model is tried: tables of positions are shorter, and what has no table has no limit."""
+_TRIED = 1 << 12
+"""Places beyond which no model is tried, for it would take long: tables of positions are seldom longer."""
 _FAILURES = (IndexError, RuntimeError, ValueError, TypeError)
 
 
