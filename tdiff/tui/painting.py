@@ -175,7 +175,12 @@ class TerminalApp(App[None]):
                 end()
 
     def suspending(self) -> None:
-        """The process is about to stop, by Ctrl+Z or by a signal from elsewhere."""
+        """The process is about to stop, by Ctrl+Z or by a signal from elsewhere; may be called twice."""
+
+    def action_suspend_process(self) -> None:
+        """Stop as in a shell."""
+        self.suspending()
+        super().action_suspend_process()
 
     def hang_up(self) -> None:
         """Leave at once: the terminal has gone, or the program was told to end."""
