@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "TdiffError": "tdiff.errors",
-    "Settings": "tdiff.config",
-    "DecodeSettings": "tdiff.config",
-    "denoise": "tdiff.core.denoise",
-    "decoder": "tdiff.core.decoders",
-    "train": "tdiff.core.trainer",
-    "likelihood": "tdiff.core.objective",
-    "Schedule": "tdiff.core.schedules",
-    "load_model": "tdiff.core.checkpoint",
-    "generate": "tdiff.core.generate",
+    "Settings": "tdiff.config.settings",
+    "DecodeSettings": "tdiff.config.settings",
+    "denoise": "tdiff.core.diffusion.denoise",
+    "decoder": "tdiff.core.diffusion.decoders",
+    "train": "tdiff.core.training.loop",
+    "likelihood": "tdiff.core.diffusion.objective",
+    "Schedule": "tdiff.core.diffusion.schedules",
+    "load_model": "tdiff.core.models.folder",
+    "generate": "tdiff.core.diffusion.generate",
 }
 
 __all__ = ["__version__", *_PUBLIC]

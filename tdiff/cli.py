@@ -189,8 +189,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a model; loss, samples, weights go to checkpoints/RUN/."""
-    from tdiff import training
-    from tdiff.config import BUDGETS, parse_assignment
+    from tdiff.commands import train as training
+    from tdiff.config.settings import BUDGETS, parse_assignment
 
     given: dict[str, dict[str, Any]] = {
         "data": {
@@ -239,7 +239,7 @@ def train(
             )
         training.resume(resume, budget)
     elif per_class:
-        from tdiff import per_class as each
+        from tdiff.commands import train_per_class as each
 
         if classes:
             raise TdiffError("--classes is one model that knows the classes, --per-class one of each: choose one")
@@ -295,7 +295,7 @@ def generate(
     decoding: dict[str, Any],
 ) -> None:
     """Generate text; on a terminal, blocks resolve in place. In a pipe there is the text alone."""
-    from tdiff import generation
+    from tdiff.commands import generate as generation
 
     request = generation.Request(
         prompt=prompt,
@@ -321,9 +321,9 @@ def generate(
     if stream or trace:
         raise TdiffError("--stream and --trace tell of one text; --input writes many")
 
-    from tdiff import batches
+    from tdiff.commands import generate_file
 
-    batches.generate(request, input_, output)
+    generate_file.generate(request, input_, output)
 
 
 @app.command("eval")
@@ -350,11 +350,11 @@ def evaluate(
     """The likelihood bound of a text under a model, with its interval."""
     import dataclasses
 
+    from tdiff.commands.generate import check_precision
+    from tdiff.commands.progress import fetching, progress_bar
     from tdiff.core import devices
-    from tdiff.core.checkpoint import load_model
-    from tdiff.core.evaluate import evaluate as score
-    from tdiff.generation import check_precision
-    from tdiff.progress import fetching, progress_bar
+    from tdiff.core.evaluation.likelihood import evaluate as score
+    from tdiff.core.models.folder import load_model
     from tdiff.visible import json_line
 
     check_precision(precision)
@@ -407,7 +407,7 @@ def compare(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a report.")] = None,
 ) -> None:
     """Compare ways of generating: calls, speed, quality of the texts."""
-    from tdiff import comparison
+    from tdiff.commands import compare as comparison
 
     request = comparison.Request(
         models=models,
@@ -470,9 +470,10 @@ def classify(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what --explain or --evaluate shows.")] = None,
 ) -> None:
     """Tell the class of texts, by Bayes on their likelihood bounds."""
-    from tdiff import classifiers, classifying
+    from tdiff.commands import classify as classifying
+    from tdiff.commands import classify_models
 
-    chosen = classifiers.Request(
+    chosen = classify_models.Request(
         models=model or (),
         method=method,
         priors=priors,
@@ -509,9 +510,9 @@ def import_(
     heads: Annotated[int | None, typer.Option(help="Attention heads, which the weights do not tell. [6]")] = None,
 ) -> None:
     """Make a model of tdiff from another program's weights."""
-    from tdiff import importing
+    from tdiff.commands import convert
 
-    importing.bring(kind, file, out, heads)
+    convert.bring(kind, file, out, heads)
 
 
 @app.command()
@@ -550,7 +551,7 @@ def watch(
     decoding: dict[str, Any],
 ) -> None:
     """Watch generation and training, live. q leaves, ? shows the keys."""
-    from tdiff import watching
+    from tdiff.commands import watch as watching
     from tdiff.watch.options import Options
 
     options = Options(

@@ -8,12 +8,12 @@ from rich.color import ColorSystem
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tdiff.canvas import Canvas
 from tdiff.draw.palettes import Look
-from tdiff.draw.terminal import detect
-from tdiff.records import TraceHeader, TraceStep
-from tdiff.tui.canvas_view import CanvasView
-from tdiff.tui.painting import TerminalApp
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.terminal.detect import detect
+from tdiff.tui.widgets.canvas import CanvasView
+from tdiff.tui.widgets.paint import TerminalApp
 
 TERMINAL = detect({"TERM": "xterm-256color"}, encoding="utf-8")
 LOOK = TERMINAL.look

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tdiff import cli as command
-from tdiff import runs
-from tdiff.config import Settings
-from tdiff.core import data
-from tdiff.core.trainer import train
-from tdiff.runs import Run
+from tdiff.config.settings import Settings
+from tdiff.core.training.loop import train
+from tdiff.corpus import corpus as data
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
 
 TINY = {
     "model": {"layers": 1, "heads": 1, "width": 16, "window": 32},
@@ -202,7 +202,7 @@ def zoo(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def loaded(zoo):
     """Those models, loaded."""
-    from tdiff.core.checkpoint import load_model
+    from tdiff.core.models.folder import load_model
 
     return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
 

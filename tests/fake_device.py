@@ -440,7 +440,8 @@ def _tensor(data, *, dtype=None, device=None, requires_grad=False):
 
 @contextlib.contextmanager
 def _imitations(like_mps: bool) -> Iterator[None]:
-    from tdiff.core import devices, noise
+    from tdiff.core import devices
+    from tdiff.core.diffusion import noise
 
     imitations = [
         (devices, "choose", lambda _name: NAME),

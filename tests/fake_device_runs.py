@@ -20,19 +20,20 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from tdiff import records, runs
-from tdiff.config import DECODERS, PRESETS, DecodeSettings, Settings
-from tdiff.core import data
-from tdiff.core.checkpoint import LoadedModel, Origin
-from tdiff.core.classify import Classifier, Effort
-from tdiff.core.denoise import denoise, in_blocks
-from tdiff.core.generate import narrate
-from tdiff.core.guidance import Guided
-from tdiff.core.job import Job
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.objective import likelihood
-from tdiff.core.tokenizers import learn
-from tdiff.core.trainer import Meter
+from tdiff.config.settings import DECODERS, PRESETS, DecodeSettings, Settings
+from tdiff.core.classification.classifier import Classifier, Effort
+from tdiff.core.diffusion.denoise import denoise, in_blocks
+from tdiff.core.diffusion.generate import narrate
+from tdiff.core.diffusion.guidance import Guided
+from tdiff.core.diffusion.objective import likelihood
+from tdiff.core.models.folder import LoadedModel, Origin
+from tdiff.core.models.tokenizers import learn
+from tdiff.core.models.transformer import Shape, Transformer
+from tdiff.core.training.loop import Meter
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
+from tdiff.protocol import events
+from tdiff.runs import run as runs
 
 VOCABULARY, WINDOW = 20, 12
 TINY = {"layers": 1, "heads": 2, "width": 16, "window": WINDOW}
@@ -97,7 +98,7 @@ def narrated():
     """A trace for a screen."""
     model = loaded(network())
     lines = (line for line in narrate(model, "ab", DecodeSettings(decoder="schedule", steps=5), length=10))
-    yield "narrate", stepped(line for line in lines if isinstance(line, records.TraceStep))
+    yield "narrate", stepped(line for line in lines if isinstance(line, events.TraceStep))
 
 
 def loaded(net) -> LoadedModel:
@@ -158,7 +159,7 @@ def _trained(root: Path, layer: dict):
 
 def whole_runs():
     """A whole run: training, evaluation, a sample, weighing, saving, and taking it up again."""
-    from tdiff.core.trainer import train
+    from tdiff.core.training.loop import train
 
     for name in ("plain", "padded", "classes"):
         with tempfile.TemporaryDirectory() as folder:
@@ -226,11 +227,11 @@ def _zoo(root: Path) -> dict[str, Path]:
 
 def families():
     """Models of Hugging Face: steps of generations."""
-    from tdiff.core.checkpoint import load_model
-    from tdiff.core.generate import generate
-    from tdiff.core.pretrained import hub
+    from tdiff.core.diffusion.generate import generate
+    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.hf import backend
 
-    build = hub.build
+    build = backend.build
     with tempfile.TemporaryDirectory() as folder:
         with _disable_current_modes():
             folders = _zoo(Path(folder))
@@ -242,9 +243,9 @@ def families():
                 return copy.deepcopy(built[0])
 
             # How transformers reads a file is its own affair, and not done on the device.
-            with pretended.absent(), mock.patch.object(hub, "build", keep):
+            with pretended.absent(), mock.patch.object(backend, "build", keep):
                 load_model(str(path))
-            with mock.patch.object(hub, "build", lambda *_given, built=built: built[0]):
+            with mock.patch.object(backend, "build", lambda *_given, built=built: built[0]):
                 model = load_model(str(path), pretended.NAME)
             settings = DecodeSettings(decoder="autoregressive" if kind == "gpt2" else "schedule", seed=1)
             yield kind, stepped(generate(model, ["the"], settings, length=10))

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tdiff.core.pretrained import hub_files
+from tdiff import hub as hub_files
 from tdiff.errors import TdiffError
 
 NAME = "org/tiny-roberta"

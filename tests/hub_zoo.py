@@ -8,7 +8,7 @@ import torch
 from conftest import words
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tdiff.core.checkpoint import LoadedModel
+from tdiff.core.models.folder import LoadedModel
 
 TEXT = words(400) + "naïve café — 日本 🙂 (a) b, c.\n"
 KINDS = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert", "mpnet", "deberta-v2", "xlm-roberta")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdiff.config import DecodeSettings
-from tdiff.core import noise
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion import noise
 
 DEFAULT_STEPS = {
     "ancestral": 128,

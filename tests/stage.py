@@ -14,17 +14,17 @@ import pytest
 from rich.style import Style
 from test_live import Process, ready
 
-from tdiff.draw import terminal
-from tdiff.records import TraceHeader, TraceStep
-from tdiff.requests import Begin, Generate
-from tdiff.runs import Run
+from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.messages import Begin, Generate
+from tdiff.runs.run import Run
+from tdiff.terminal import detect
 from tdiff.tui.app import WatchApp
-from tdiff.watch.company import Company
-from tdiff.watch.live import Live
-from tdiff.watch.places import Target
+from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.sources import Status
-from tdiff.watch.story import Story
+from tdiff.watch.run_state import Story
+from tdiff.watch.sources.local import Status
+from tdiff.watch.targets import Target
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = 1_700_000_000.0
@@ -109,8 +109,8 @@ def steps(count: int, text: str = TEXT) -> list[TraceStep]:
     return made
 
 
-def look(colour: str = "256", **more) -> terminal.Terminal:
-    return terminal.detect({"TERM": "xterm-256color"}, color=colour, **more)
+def look(colour: str = "256", **more) -> detect.Terminal:
+    return detect.detect({"TERM": "xterm-256color"}, color=colour, **more)
 
 
 class Clock:

@@ -10,9 +10,9 @@ from test_causal import TEXT
 from test_causal import make as make_causal
 from test_finetune import settings_from
 
-from tdiff.core import data
-from tdiff.core.job import Job
-from tdiff.runs import Run
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
+from tdiff.runs.run import Run
 
 WAYS = {
     "packed": {},

@@ -15,13 +15,13 @@ from hub_zoo import Hostile, make, rewrite
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from tdiff import runs
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import LoadedModel, load_model
-from tdiff.core.denoise import denoise
-from tdiff.core.generate import generate, narrate
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.denoise import denoise
+from tdiff.core.diffusion.generate import generate, narrate
+from tdiff.core.models.folder import LoadedModel, load_model
 from tdiff.errors import TdiffError
-from tdiff.records import TraceEnd
+from tdiff.protocol.events import TraceEnd
+from tdiff.runs import run as runs
 
 REAL = Path(__file__).parents[1].parent / "shared" / "models" / "rxnmapper-albert-smiles"
 
@@ -257,9 +257,9 @@ def test_loading_says_nothing_and_asks_nobody(kind, zoo, capfd, monkeypatch):
 def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
     code = (
         "import sys\n"
-        "from tdiff.core.checkpoint import load_model\n"
-        "from tdiff.core.generate import generate\n"
-        "from tdiff.config import DecodeSettings\n"
+        "from tdiff.core.models.folder import load_model\n"
+        "from tdiff.core.diffusion.generate import generate\n"
+        "from tdiff.config.settings import DecodeSettings\n"
         f"model = load_model({str(tiny_run.path)!r})\n"
         "assert list(generate(model, ['the '], DecodeSettings(seed=1), length=4))\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules, 'huggingface_hub' in sys.modules)\n"

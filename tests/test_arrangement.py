@@ -3,7 +3,7 @@
 import pytest
 
 from tdiff.tui.absence import Absence
-from tdiff.tui.arrangement import PANES, PANES_OF_TWO, arrange, chosen
+from tdiff.tui.layout import PANES, PANES_OF_TWO, arrange, chosen
 
 BOTH = ["generation", "training"]
 

@@ -7,7 +7,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from tdiff.core.assessment import BINS, assess, temperature, wilson
+from tdiff.core.evaluation.metrics import BINS, assess, temperature, wilson
 
 NAMES = ("a", "b", "c")
 

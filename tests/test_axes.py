@@ -11,7 +11,7 @@ from test_chart import curve, dots, falling, series
 from tdiff.draw.axes import numbers, scale, tick_labels, ticks, x_label
 from tdiff.draw.chart import Curve, View, draw, layout, ranges
 from tdiff.draw.render import plain
-from tdiff.watch.series import Series
+from tdiff.series.series import Series
 
 FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
 

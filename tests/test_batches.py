@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tdiff import batches
+from tdiff.commands import generate_file
 
 LINES = [
     '"hare"',
@@ -118,9 +118,9 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
         yield next(texts(model, settings, good))
         raise KeyboardInterrupt
 
-    texts = batches._texts
+    texts = generate_file._texts
     with monkeypatch.context() as patched:
-        patched.setattr(batches, "_texts", until_stopped)
+        patched.setattr(generate_file, "_texts", until_stopped)
         stopped = ask("--output", "out.jsonl", "--seed", "5")
     assert stopped.returncode == 130
     assert stopped.stderr.endswith("stopped; out.jsonl keeps what is done: the same command goes on\n")
@@ -130,8 +130,8 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
 
 
 def test_many_lines_are_written_in_their_order_in_batches(ask, here, monkeypatch):
-    monkeypatch.setattr(batches, "_BATCH", 3)
-    monkeypatch.setattr(batches, "_AHEAD", 7)
+    monkeypatch.setattr(generate_file, "_BATCH", 3)
+    monkeypatch.setattr(generate_file, "_AHEAD", 7)
     prompts = [f"{'hare'[: 1 + n % 4]}" for n in range(20)]
     (here / "many.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     done = ask("--seed", "1", source="many.jsonl")

@@ -14,13 +14,13 @@ from textual.events import MouseScrollDown
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tdiff.canvas import GIVEN, MASKED, Canvas
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Look
 from tdiff.draw.render import canvas_lines, plain
-from tdiff.tui.canvas_view import relaid, replaced, typical_width
-from tdiff.tui.painting import NoColours
-from tdiff.watch.recording import Recording
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
+from tdiff.tui.widgets.paint import NoColours
+from tdiff.watch.generation.recording import Recording
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 TALE = "Once upon a time\nthere was a little girl who lived near the edge of a deep green forest."

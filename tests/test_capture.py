@@ -5,10 +5,10 @@ import torch
 from test_models import network
 from torch._dynamo.testing import CompileCounter
 
-from tdiff.config import DecodeSettings
-from tdiff.core import noise
-from tdiff.core.capture import capture
-from tdiff.core.denoise import denoise
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.capture import capture
+from tdiff.core.diffusion.denoise import denoise
 
 
 @pytest.fixture(autouse=True)

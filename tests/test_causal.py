@@ -8,7 +8,7 @@ import torch
 from conftest import words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tdiff.core.pretrained.causal import CausalJudge
+from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.errors import TdiffError
 
 TEXT = words(300) + "naïve café\n"

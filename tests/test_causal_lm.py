@@ -13,16 +13,16 @@ from test_causal import TEXT, make
 from test_finetune import settings_from
 from test_trainer import After
 
-from tdiff import runs
-from tdiff.config import DecodeSettings
-from tdiff.core import data
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import score
-from tdiff.core.generate import generate, narrate, overlap
-from tdiff.core.pretrained.causal import CausalJudge
-from tdiff.core.pretrained.causal_lm import CausalLM
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import generate, narrate, overlap
+from tdiff.core.evaluation.causal_judge import CausalJudge
+from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.folder import load_model
+from tdiff.core.models.hf.causal import CausalLM
+from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
-from tdiff.records import TraceEnd, TraceStep
+from tdiff.protocol.events import TraceEnd, TraceStep
+from tdiff.runs import run as runs
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
     run, events = train_in(tmp_path, "run", settings)
     [told] = [event for event in events if event.kind == "eval"]
     model, theirs = load_model(str(run.path)), reference(run.model)
-    _, texts = data.load((str(book),)).split_texts()
+    _, texts = corpus.load((str(book),)).split_texts()
     nats = count = 0
     for text in texts:
         ids = model.tokenizer.encode(text)

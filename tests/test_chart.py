@@ -15,7 +15,7 @@ from rich.style import Style
 from tdiff.draw.axes import Scale
 from tdiff.draw.chart import Curve, View, draw, layout, letters, pan, ranges, readout, zoom
 from tdiff.draw.render import plain
-from tdiff.watch.series import Series
+from tdiff.series.series import Series
 
 FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
 BITS = {0x01: (0, 0), 0x02: (0, 1), 0x04: (0, 2), 0x40: (0, 3), 0x08: (1, 0), 0x10: (1, 1), 0x20: (1, 2), 0x80: (1, 3)}

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import LoadedModel, Origin, load_model, save_model
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.tokenizers import learn
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
+from tdiff.core.models.tokenizers import learn
+from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)
@@ -37,7 +37,7 @@ ORIGIN = Origin(
 def here(tmp_path, monkeypatch):
     """A working folder of its own, and no shelf but ./checkpoints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tdiff.runs._SHELVES", (Path("checkpoints"),))
+    monkeypatch.setattr("tdiff.runs.run._SHELVES", (Path("checkpoints"),))
 
 
 def fresh(conv: int = 0) -> tuple[Transformer, Shape]:

@@ -13,11 +13,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
-from tdiff.records import TraceHeader, TraceStep
-from tdiff.requests import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
+from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.messages import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
 from tdiff.visible import visible
-from tdiff.watch import child as module
-from tdiff.watch.child import Child, command, why_ended
+from tdiff.watch.generation import process as module
+from tdiff.watch.generation.process import Child, command, why_ended
 
 FEW = examples(derandomize=True, deadline=None, max_examples=15, database=None)
 
@@ -326,7 +326,7 @@ def test_what_the_terminal_sends_to_its_owner_does_not_reach_it(start):
 
 VIEW = """
 import sys, time
-from tdiff.watch.child import Child
+from tdiff.watch.generation.process import Child
 child = Child(sys.argv[1:])
 print(child.pid, flush=True)
 time.sleep(60)

@@ -12,17 +12,17 @@ import torch
 from conftest import settings_of, train_in
 from test_finetune import settings_from
 
-from tdiff import runs
-from tdiff.core import data
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import evaluate, score
-from tdiff.core.guidance import guided
-from tdiff.core.job import Job
-from tdiff.core.objective import bound
-from tdiff.core.schedules import schedule
+from tdiff.core.diffusion.guidance import guided
+from tdiff.core.diffusion.objective import bound
+from tdiff.core.diffusion.schedules import schedule
+from tdiff.core.evaluation.likelihood import evaluate, score
+from tdiff.core.models.folder import load_model
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
-from tdiff.records import Eval
-from tdiff.runs import Run
+from tdiff.protocol.events import Eval
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
 WORDS = {"bad": "dull grey rain and a cold stone", "good": "warm gold sun over the green hill"}

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from tdiff.core.classifier import LEAST, ROUND, Verdict, decided, weigh
-from tdiff.core.objective import likelihood
+from tdiff.core.classification.sequential import LEAST, ROUND, Verdict, decided, weigh
+from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
 
 SYMBOLS, PLACES = 3, 4

@@ -14,13 +14,16 @@ from safetensors import safe_open
 from test_causal import make as make_causal
 from test_classes import WORDS
 
-from tdiff import classifiers, classifying, runs, texts
-from tdiff.classifying import Request, _chosen, _rows
-from tdiff.core import classify
-from tdiff.core.checkpoint import load_model
-from tdiff.core.classify import Effort, calibrate, of_each, of_one, of_words
+from tdiff.commands import classify as classifying
+from tdiff.commands import classify_models
+from tdiff.commands.classify import Request, _chosen, _rows
+from tdiff.commands.train_per_class import _folder_names
+from tdiff.core.classification import classifier as classify
+from tdiff.core.classification.classifier import Effort, calibrate, of_each, of_one, of_words
+from tdiff.core.models.folder import load_model
+from tdiff.corpus import rows as texts
 from tdiff.errors import TdiffError
-from tdiff.per_class import _folder_names
+from tdiff.runs import run as runs
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
 SMALL = {"model": {"layers": 1, "width": 16, "heads": 2, "window": 16}}
@@ -150,7 +153,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, he
 def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     done = cli_fast("classify", "some text")
     assert done.returncode == 2
-    assert f"train one first: {classifiers.TRAIN}" in done.stderr
+    assert f"train one first: {classify_models.TRAIN}" in done.stderr
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
     assert "say which: --model mine" in cli_fast("classify", "some text").stderr
@@ -285,7 +288,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
 
 def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
     rows_of(here / "in.jsonl", 50)
-    request = Request(model=classifiers.Request(), input="in.jsonl", evaluate=True, limit=20)
+    request = Request(model=classify_models.Request(), input="in.jsonl", evaluate=True, limit=20)
     chosen = _chosen(_rows(request), request)
     labels = [row.label for row in chosen]
     assert len(chosen) == 20 and 4 <= labels.count("good") <= 16
@@ -363,7 +366,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
 
 
 def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):
-    import tdiff.core.trainer as trainer
+    import tdiff.core.training.loop as trainer
 
     rows_of(here / "reviews.jsonl", 40)
     real, asked = trainer.train, []

@@ -8,10 +8,11 @@ import re
 import pytest
 from conftest import settings_of, train_in, words
 
-from tdiff.core import corpora, data, evaluate
-from tdiff.core.checkpoint import load_model, save_model
-from tdiff.core.objective import likelihood
-from tdiff.records import Eval
+from tdiff.core.diffusion.objective import likelihood
+from tdiff.core.evaluation import likelihood as evaluate
+from tdiff.core.models.folder import load_model, save_model
+from tdiff.corpus import corpus, named
+from tdiff.protocol.events import Eval
 
 KEYS = ["nats_per_token", "nats_per_char", "bits_per_char", "interval_95", "tokens", "draws", "seconds"]
 
@@ -105,7 +106,7 @@ def test_the_seed_repeats_the_masks_and_more_draws_narrow_the_interval(score, ta
 def test_with_bpe_a_character_costs_its_share_of_a_token(here, score, corpus_file):
     layer = {"data": {"tokenizer": "bpe:64"}, "train": {"steps": 5}}
     run, _ = train_in(here / "checkpoints", "pairs", settings_of(corpus_file, layer))
-    held_out = data.load([str(corpus_file)]).split()[1]
+    held_out = corpus.load([str(corpus_file)]).split()[1]
     ids = load_model("pairs").tokenizer.encode(held_out)
     assert len(ids) < 0.9 * len(held_out)
     result = score(model="pairs")
@@ -166,14 +167,14 @@ def test_a_corpus_that_is_gone_is_one_line(cli_fast, tiny_run, here):
 
 
 def absent(_progress):
-    raise corpora.Absent("it could not be fetched")
+    raise named.Absent("it could not be fetched")
 
 
 def test_a_corpus_that_cannot_be_fetched_is_one_line_that_says_how_to_give_it(cli_fast, tiny_run, here, monkeypatch):
     model = load_model(str(tiny_run.path))
     origin = dataclasses.replace(model.origin, sources=("shakespeare",), corpus="shakespeare")
     save_model(here / "m", model.network, model.tokenizer, origin)
-    monkeypatch.setattr(corpora, "shakespeare", absent)
+    monkeypatch.setattr(named, "shakespeare", absent)
     helps = "it could not be fetched; set TDIFF_SHAKESPEARE=FILE to a copy of it, or give it by --data FILE --split"
     assert cli_fast("eval", "m").refused() == f"{helps} val"
     assert cli_fast("eval", "m", "--split=train").refused() == f"{helps} train"

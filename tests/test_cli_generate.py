@@ -20,14 +20,14 @@ import pytest
 import torch
 from conftest import COMMAND, environment, settings_of, train_in
 
-from tdiff import records
-from tdiff.canvas import Canvas
-from tdiff.config import DECODERS, SCHEDULES, DecodeSettings
-from tdiff.core import tokenizers
-from tdiff.core.checkpoint import LoadedModel, Origin, load_model, save_model
-from tdiff.core.generate import canvas, generate
-from tdiff.core.models import Shape, Transformer
-from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.config.settings import DECODERS, SCHEDULES, DecodeSettings
+from tdiff.core.diffusion.generate import canvas, generate
+from tdiff.core.models import tokenizers
+from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
+from tdiff.core.models.transformer import Shape, Transformer
+from tdiff.protocol import events
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 
 JSON_KEYS = [
@@ -63,7 +63,7 @@ def ask_wrongly(cli_fast, tiny_run):
 def lines_of(text: str) -> list[TraceLine]:
     """The lines of a trace, each of which parses and is its whole line."""
     assert text.endswith("\n")
-    lines = [records.parse(line) for line in text.split("\n")[:-1]]
+    lines = [events.parse(line) for line in text.split("\n")[:-1]]
     assert all(isinstance(line, TraceLine) for line in lines)
     return lines
 
@@ -197,8 +197,8 @@ class Pipe(io.TextIOWrapper):
 
 
 def test_every_line_of_the_stream_is_flushed_before_the_next_step(tiny_run, here, monkeypatch):
-    from tdiff.generation import Request
-    from tdiff.generation import generate as run
+    from tdiff.commands.generate import Request
+    from tdiff.commands.generate import generate as run
 
     pipe, calls = Pipe(), []
     forward = Transformer.forward

@@ -14,11 +14,11 @@ import pytest
 from conftest import COMMAND, SET_TINY, environment, words
 from ptys import Pty
 
-from tdiff import runs
-from tdiff.config import Settings
-from tdiff.core import corpora
-from tdiff.records import End, Eval, Resume, Sample, Start, Train
-from tdiff.runs import Run
+from tdiff.config.settings import Settings
+from tdiff.corpus import named
+from tdiff.protocol.events import End, Eval, Resume, Sample, Start, Train
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
 
@@ -362,9 +362,9 @@ def test_what_came_through_stdin_is_kept_for_a_resume(cli_fast, here):
 @pytest.fixture
 def no_shakespeare(monkeypatch):
     def absent(_progress):
-        raise corpora.Absent("it could not be fetched")
+        raise named.Absent("it could not be fetched")
 
-    monkeypatch.setattr(corpora, "shakespeare", absent)
+    monkeypatch.setattr(named, "shakespeare", absent)
 
 
 def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_remembers_it(

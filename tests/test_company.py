@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from test_live import END, HEADER, STEP, Process, ready
 
-from tdiff.requests import Begin, Cancel, Cancelled, Generate, Refused
-from tdiff.watch.company import Company
-from tdiff.watch.live import Live
+from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Refused
+from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.session import Live
 
 FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}
 ITS_OWN_WAY = "writes from left to right, which is --decoder autoregressive; got topk"

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import settings_of, train_in, words
 
-from tdiff import comparison
-from tdiff.config import DecodeSettings
-from tdiff.core import data
-from tdiff.core.checkpoint import load_model
-from tdiff.core.compare import Contender, Outcome, Task, advise, run, shortfall, task
-from tdiff.core.judge import Judge, Quality
+from tdiff.commands import compare
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.evaluation.compare import Contender, Outcome, Task, advise, run, shortfall, task
+from tdiff.core.evaluation.quality import Judge, Quality
+from tdiff.core.models.folder import load_model
+from tdiff.corpus import corpus as data
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError
 
@@ -40,7 +40,7 @@ def outcome(calls: float, name: str = "x", **quality: float) -> Outcome:
 
 
 def test_a_grid_is_every_combination_and_what_is_twice_is_once():
-    found = list(comparison.parse("", ["decoder=topk k=4,8 temperature=0.7,1", "decoder=topk k=8 top-k=0"]))
+    found = list(compare.parse("", ["decoder=topk k=4,8 temperature=0.7,1", "decoder=topk k=8 top-k=0"]))
     assert [label for label, _ in found] == [
         "topk k 4 temperature 0.7",
         "topk k 4",
@@ -52,7 +52,7 @@ def test_a_grid_is_every_combination_and_what_is_twice_is_once():
 
 def test_a_label_tells_what_is_not_as_usual():
     grid = "decoder=remdm remask=cap,rescale,loop eta=0.015 steps=0,64"
-    assert [label for label, _ in comparison.parse("klass", [grid])] == [
+    assert [label for label, _ in compare.parse("klass", [grid])] == [
         "klass",
         "remdm cap eta 0.015",
         "remdm cap eta 0.015 steps 64",
@@ -64,12 +64,12 @@ def test_a_label_tells_what_is_not_as_usual():
 
 
 def test_decoders_by_name_have_their_usual_settings_and_without_any_some_usual_ones_are_taken():
-    found = dict(comparison.parse("confidence, ancestral", []))
+    found = dict(compare.parse("confidence, ancestral", []))
     assert found == {
         "confidence threshold 0.7": DecodeSettings(),
         "ancestral": DecodeSettings(decoder="ancestral"),
     }
-    usual = [settings.decoder for _, settings in comparison.parse("", [])]
+    usual = [settings.decoder for _, settings in compare.parse("", [])]
     assert len(usual) == 9 and set(usual) == {"confidence", "schedule", "ancestral"}
 
 
@@ -87,7 +87,7 @@ def test_decoders_by_name_have_their_usual_settings_and_without_any_some_usual_o
 )
 def test_what_cannot_be_compared_is_refused(decoders, settings, says):
     with pytest.raises(TdiffError, match=says.replace("'", "'")):
-        list(comparison.parse(decoders, settings))
+        list(compare.parse(decoders, settings))
 
 
 # Running
@@ -142,14 +142,14 @@ def test_the_cheapest_of_equal_quality_is_advised_and_the_front_is_told():
     advice = advise(many, TASK)
     assert advice.taken == 1 and set(advice.equal) == {0, 1, 2} and advice.front == [3, 1]
     assert shortfall(many[3], TASK) > 10 > shortfall(many[1], TASK)
-    assert "Take quick and as good: 60 model calls a text" in comparison.sentence(many, replace(advice, best=0))
+    assert "Take quick and as good: 60 model calls a text" in compare.sentence(many, replace(advice, best=0))
 
 
 def test_where_nothing_cheaper_is_as_good_the_best_is_advised():
     many = [outcome(230, "best"), outcome(60, "looping", distinct=0.5), outcome(50, "flat", nats=2.4)]
     advice = advise(many, TASK)
     assert advice.taken == advice.best == 0 and advice.equal == [0]
-    assert "no cheaper one is shown to be as good" in comparison.sentence(many, advice)
+    assert "no cheaper one is shown to be as good" in compare.sentence(many, advice)
 
 
 def test_the_table_and_the_picture_are_these():
@@ -159,18 +159,18 @@ def test_the_table_and_the_picture_are_these():
         outcome(20, "hasty", share=0.7),
     ]
     advice = advise(many, TASK)
-    lines = plain(comparison.table(many, TASK, advice)).split("\n")
+    lines = plain(compare.table(many, TASK, advice)).split("\n")
     assert lines[1].split()[:2] == ["real", "text"]
     assert lines[3].startswith("> B  ancestral steps 64") and " 60.0 " in lines[3] and " 2,400 " in lines[3]
     assert [line[0] for line in lines[2:]] == ["*", ">", " "]
-    drawn = plain(comparison.picture(many, TASK, advice, width=40, height=8)).split("\n")
+    drawn = plain(compare.picture(many, TASK, advice, width=40, height=8)).split("\n")
     assert "[C]" in drawn[1] and any("[B]" in line and "A" in line for line in drawn[-3:])
     assert drawn[-1].strip().startswith("└20 ") and drawn[-1].endswith("230 model calls a text")
 
 
 def test_the_report_shows_texts_side_by_side_and_nothing_in_it_is_markup_of_a_model():
     evil = replace(outcome(9, "<b>x</b>"), texts=["p<script>alert(1)</script>\x1b[31m"] * 100)
-    page = comparison.report([evil, outcome(20, "y")], TASK, advise([evil, outcome(20, "y")], TASK))
+    page = compare.report([evil, outcome(20, "y")], TASK, advise([evil, outcome(20, "y")], TASK))
     assert "<script>" not in page and "&lt;script&gt;" in page and "\x1b" not in page and "<b>x</b>" not in page
     assert page.count('class="texts"') == 12
 

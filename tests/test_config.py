@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.config import (
+from tdiff.config.settings import (
     DECODERS,
     PRESETS,
     SCHEDULES,
@@ -19,7 +19,7 @@ from tdiff.config import (
     read_layer,
 )
 from tdiff.errors import TdiffError
-from tdiff.runs import find_config
+from tdiff.runs.run import find_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.toml"))
 

@@ -6,9 +6,9 @@ import pytest
 from ptys import clean, screen, soon, tmux
 from test_watch_terminals import WATCH, place  # noqa: F401  (a fixture)
 
-from tdiff.draw.copying import Copied, copied
-from tdiff.draw.terminal import detect
-from tdiff.records import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.terminal.clipboard import Copied, copied
+from tdiff.terminal.detect import detect
 
 TEXT = "To be, or not: ä\u2588…"
 

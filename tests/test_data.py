@@ -19,8 +19,8 @@ from types import SimpleNamespace
 import platformdirs
 import pytest
 
-from tdiff.core import corpora
-from tdiff.core.data import Corpus, check_length, load
+from tdiff.corpus import named
+from tdiff.corpus.corpus import Corpus, check_length, load
 from tdiff.errors import TdiffError
 
 PLAY = b"First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 4000
@@ -44,8 +44,8 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def play(monkeypatch):
     """Let PLAY pass for Tiny Shakespeare."""
-    monkeypatch.setattr(corpora, "SHAKESPEARE_BYTES", len(PLAY))
-    monkeypatch.setattr(corpora, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY).hexdigest())
+    monkeypatch.setattr(named, "SHAKESPEARE_BYTES", len(PLAY))
+    monkeypatch.setattr(named, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY).hexdigest())
 
 
 @pytest.fixture
@@ -484,14 +484,14 @@ def test_what_cannot_be_fetched_is_refused_with_the_reason(server, here, answer,
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://no.such.host.invalid/", "nonsense", "file:///no/such"])
 def test_an_unreachable_address_is_refused_and_told_apart_from_other_errors(monkeypatch, url):
     monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", url)
-    with pytest.raises(corpora.Absent) as caught:
+    with pytest.raises(named.Absent) as caught:
         load([write("a.txt", "more"), "shakespeare"])
     assert str(caught.value).startswith(f"{caught.value.reason}; set ")
     assert caught.value.reason.startswith("shakespeare is not cached") and "\n" not in caught.value.reason
 
 
 def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
-    monkeypatch.setattr(corpora, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(named, "STALL_SECONDS", 0.4)
     server.answer = lambda handler: server.wait()
     start = time.monotonic()
     assert "(the server fell silent after 0 of 248,000 bytes)" in refusal("shakespeare")
@@ -503,7 +503,7 @@ def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
 
 def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr(corpora, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(named, "STALL_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: over.wait(10) and [])
     start = time.monotonic()
     assert "(the server fell silent after 0 of 1,115,394 bytes)" in refusal("shakespeare")
@@ -512,7 +512,7 @@ def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
 
 
 def test_a_server_that_trickles_is_left_in_time(server, monkeypatch):
-    monkeypatch.setattr(corpora, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(named, "FETCH_SECONDS", 0.3)
 
     def answer(handler):
         send(handler, b"", promised=len(PLAY))
@@ -583,8 +583,7 @@ def test_the_real_text_is_known(monkeypatch):
 
 
 def test_importing_the_module_is_cheap():
-    program = (
-        "import sys, tdiff.core.data; print(*{'torch', 'numpy', 'urllib.request', 'platformdirs'} & set(sys.modules))"
-    )
+    heavy = {"torch", "numpy", "urllib.request", "platformdirs"}
+    program = f"import sys, tdiff.corpus.corpus; print(*{heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert ran.stdout.split() == []

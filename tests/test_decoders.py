@@ -9,11 +9,11 @@ import pytest
 import torch
 from oracles import TableDenoiser
 
-from tdiff import config
-from tdiff.config import DecodeSettings
-from tdiff.core import noise
-from tdiff.core.decoders import DECODERS, best, decoder, penalised, propose, repeated
-from tdiff.core.denoise import denoise, in_blocks, most_steps, slide
+from tdiff.config import settings as config
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.decoders import DECODERS, best, decoder, penalised, propose, repeated
+from tdiff.core.diffusion.denoise import denoise, in_blocks, most_steps, slide
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import TableDenoiser
 
-from tdiff import config
-from tdiff.config import DecodeSettings
-from tdiff.core.decoders import DECODERS
-from tdiff.core.denoise import Step, denoise, slide
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.schedules import schedule
+from tdiff.config import settings as config
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.decoders import DECODERS
+from tdiff.core.diffusion.denoise import Step, denoise, slide
+from tdiff.core.diffusion.schedules import schedule
+from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)

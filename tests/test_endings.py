@@ -2,7 +2,7 @@
 
 import pytest
 
-from tdiff.watch.endings import Ending
+from tdiff.watch.formats.endings import Ending
 
 TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()"]
 

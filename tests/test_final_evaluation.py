@@ -10,13 +10,14 @@ import pytest
 from conftest import TINY, settings_of
 from ptys import Pty
 
-from tdiff import runs
-from tdiff.core import classify, data
-from tdiff.core import job as job_module
-from tdiff.core.classify import calibrate
-from tdiff.core.job import Job
-from tdiff.describe import describe
-from tdiff.records import Eval
+from tdiff.core.classification import classifier as classify
+from tdiff.core.classification.classifier import calibrate
+from tdiff.core.training import state as job_module
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
+from tdiff.protocol.events import Eval
+from tdiff.report.events import describe
+from tdiff.runs import run
 
 PYTHON = [sys.executable, "-m", "tdiff"]
 SLOW = 0.05
@@ -38,7 +39,7 @@ def slow(tmp_path, corpus_file, monkeypatch):
 
     def made(**train) -> Job:
         settings = settings_of(corpus_file, {"train": train})
-        return Job(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
+        return Job(settings, run.create("run", settings, tmp_path), data.load(settings.data.sources))
 
     return made, clock
 

@@ -12,18 +12,19 @@ from hub_zoo import KINDS, TEXT, make, reference, some_tokens
 from safetensors.torch import load_file
 from test_trainer import After
 
-from tdiff import runs
-from tdiff.config import DecodeSettings, Settings
-from tdiff.core import beginnings, data
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import score
-from tdiff.core.generate import generate
-from tdiff.core.job import Job
-from tdiff.core.objective import bound
-from tdiff.core.schedules import schedule
+from tdiff.config.settings import DecodeSettings, Settings
+from tdiff.core.diffusion.generate import generate
+from tdiff.core.diffusion.objective import bound
+from tdiff.core.diffusion.schedules import schedule
+from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.folder import load_model
+from tdiff.core.training import initialize
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
-from tdiff.records import Eval
-from tdiff.runs import Run
+from tdiff.protocol.events import Eval
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
 
 QUICK = {
     "objective": {"context": 4},
@@ -41,12 +42,12 @@ def book(tmp_path_factory) -> Path:
 
 def settings_from(model: Path, book: Path, *layers: dict) -> Settings:
     base = {"data": {"sources": [str(book)]}, "train": {"init": str(model), "eval_every": 0, "sample_every": 0}}
-    return Settings.of([beginnings.sizes(str(model)), base, QUICK, *layers])
+    return Settings.of([initialize.sizes(str(model)), base, QUICK, *layers])
 
 
 def job_of(tmp_path: Path, model: Path, book: Path, *layers: dict) -> Job:
     settings = settings_from(model, book, *layers)
-    return Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+    return Job(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
 
 
 def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
@@ -68,7 +69,7 @@ def test_every_kind_is_trained_generated_with_evaluated_saved_and_read_again(kin
         assert not bool(last.masked.any())
         assert not set(last.tokens[0].tolist()) & set(model.network.shape.suppressed)
     [told] = [event for event in events if isinstance(event, Eval)]
-    held_out = model.tokenizer.encode(data.load((str(book),)).split()[1])
+    held_out = model.tokenizer.encode(corpus.load((str(book),)).split()[1])
 
     def nats(network) -> float:
         return score(network, held_out, model.tokenizer.lengths, draws=2, least=64).nats_per_token
@@ -173,7 +174,7 @@ def test_a_batch_may_have_one_mask_rate_on_a_grid_of_ten(zoo, book, tmp_path):
     settings = settings_from(
         zoo["bert"], book, {"objective": {"mask_rate_per": "batch", "timesteps": 10, "context": 0}}
     )
-    job = Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+    job = Job(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
     seen = []
 
     class Spy:

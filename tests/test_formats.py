@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from tdiff.records import End, Eval, TraceEnd, TraceHeader, TraceStep, Train, to_line
-from tdiff.watch.huggingface import read_bar, read_row
-from tdiff.watch.story import Story
+from tdiff.protocol.events import End, Eval, TraceEnd, TraceHeader, TraceStep, Train, to_line
+from tdiff.watch.formats.hf_console import read_bar, read_row
+from tdiff.watch.run_state import Story
 
 
 def told(*lines: str, arrived: float | None = None) -> Story:

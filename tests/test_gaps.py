@@ -6,15 +6,15 @@ from conftest import words
 from hub_zoo import KINDS, make
 from test_causal import make as make_causal
 
-from tdiff.config import DecodeSettings
-from tdiff.core import tokenizers
-from tdiff.core.checkpoint import LoadedModel, load_model
-from tdiff.core.generate import canvas, filled, generate, prompt_ids
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.pretrained.borrowed import origin_unknown
-from tdiff.core.pretrained.masked_lm import MaskedLM
-from tdiff.generation import Request, gaps_of
-from tdiff.templates import between
+from tdiff.commands.generate import Request, gaps_of
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import canvas, filled, generate, prompt_ids
+from tdiff.core.models import tokenizers
+from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.hf.base import origin_unknown
+from tdiff.core.models.hf.masked import MaskedLM
+from tdiff.core.models.transformer import Shape, Transformer
+from tdiff.protocol.template import between
 
 LANGUAGE = ("the hare runs over the hill", "the crow sings over the lake", "the wolf sleeps over the hill")
 """Who it is says what it does."""

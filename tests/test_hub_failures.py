@@ -8,8 +8,8 @@ import time
 import pytest
 from hub_server import NAME, NEVER, cache, files_asked, half, refusal, refuse, send, send_range
 
-from tdiff.core.checkpoint import load_model
-from tdiff.core.pretrained import hub_files
+from tdiff import hub as hub_files
+from tdiff.core.models.folder import load_model
 from tdiff.errors import TdiffError
 
 

@@ -14,14 +14,14 @@ from conftest import environment
 from hub_server import NAME, NEVER, cache, files_asked, half, refusal
 from safetensors.torch import load_file, save_file
 
-from tdiff import runs
-from tdiff.core.checkpoint import load_model
-from tdiff.core.pretrained import hub_files
-from tdiff.core.pretrained.causal import CausalJudge
-from tdiff.progress import fetching
-from tdiff.records import TraceEnd
-from tdiff.requests import Generate, Ready
-from tdiff.watch.child import Child, command
+from tdiff import hub as hub_files
+from tdiff.commands.progress import fetching
+from tdiff.core.evaluation.causal_judge import CausalJudge
+from tdiff.core.models.folder import load_model
+from tdiff.protocol.events import TraceEnd
+from tdiff.protocol.messages import Generate, Ready
+from tdiff.runs import run
+from tdiff.watch.generation.process import Child, command
 
 # A model by name.
 
@@ -118,7 +118,7 @@ def test_what_lies_here_goes_before_the_hub(published, roberta):
     ],
 )
 def test_a_name_of_the_hub_has_a_repository_and_a_revision(name, parts):
-    assert runs.hub_name(name) == parts
+    assert run.hub_name(name) == parts
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_name_of_the_hub_has_a_repository_and_a_revision(name, parts):
     ],
 )
 def test_a_path_is_no_name_of_the_hub(name):
-    assert runs.hub_name(name) is None
+    assert run.hub_name(name) is None
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from conftest import environment
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import LoadedModel, load_model
-from tdiff.core.denoise import denoise
-from tdiff.core.generate import generate
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.denoise import denoise
+from tdiff.core.diffusion.generate import generate
+from tdiff.core.models.folder import LoadedModel, load_model
 
 PROMPT = "To be, or not to"
 WIDTH, LAYERS, HEADS = 24, 2, 3
@@ -455,7 +455,7 @@ def test_a_folder_that_could_not_be_filled_is_taken_away(file, cli_fast, monkeyp
         (folder / "tokenizer.json").write_text("{}")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tdiff.core.checkpoint.save_model", full)
+    monkeypatch.setattr("tdiff.core.models.folder.save_model", full)
     done = cli_fast("import", "tiny-diffusion", str(file), "out", "--heads", "3")
     assert (done.returncode, done.stdout) == (1, "") and "No space left on device" in done.stderr
     assert not Path("out").exists()

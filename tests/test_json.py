@@ -16,12 +16,12 @@ from tdiff.visible import finite, json_line, visible_line
 MANY = examples(derandomize=True, deadline=None, max_examples=500, database=None)
 WRITERS_OF_FILES = {
     "visible.py",  # the one writer of what is printed
-    "index.py",
-    "runs.py",
-    "batches.py",  # a line that was read, as it would have stood in the input
-    "core/checkpoint.py",
-    "core/tokenizers.py",
-    "core/pretrained/adapters.py",
+    "runs/index.py",
+    "runs/run.py",
+    "commands/generate_file.py",  # a line that was read, as it would have stood in the input
+    "core/models/folder.py",
+    "core/models/tokenizers.py",
+    "core/models/hf/load.py",
 }
 
 anything = st.recursive(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.core.judge import Judge, NGram, Quality, compare, estimate, paired, words
+from tdiff.core.evaluation.quality import Judge, NGram, Quality, compare, estimate, paired, words
 from tdiff.errors import TdiffError
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)

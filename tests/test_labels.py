@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from test_models import network, shape
 from test_trainer import After
 
-from tdiff.core import labels
-from tdiff.core.checkpoint import load_model
-from tdiff.core.classify import Effort, of_one
-from tdiff.core.labels import Pairs
-from tdiff.core.models import Transformer
+from tdiff.core.classification.classifier import Effort, of_one
+from tdiff.core.models import labels
+from tdiff.core.models.folder import load_model
+from tdiff.core.models.labels import Pairs
+from tdiff.core.models.transformer import Transformer
 from tdiff.errors import TdiffError
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)

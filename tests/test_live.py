@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tdiff.config import DECODERS, DecodeSettings
+from tdiff.config.settings import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.records import TraceEnd, TraceHeader, TraceStep
-from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
-from tdiff.watch.live import Live
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.watch.generation.session import Live
 
 
 class Process:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tdiff.core import places as module
-from tdiff.core.places import chosen, places, sent
+from tdiff.core import mask_indices as module
+from tdiff.core.mask_indices import chosen, places, sent
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,13 +11,13 @@ from hub_zoo import KINDS, make, reference, some_tokens
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import score
-from tdiff.core.generate import canvas, generate, narrate, overlap
-from tdiff.core.pretrained.borrowed import longest_that_works
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import canvas, generate, narrate, overlap
+from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.folder import load_model
+from tdiff.core.models.hf.base import longest_that_works
 from tdiff.errors import TdiffError
-from tdiff.records import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 
 
 @pytest.fixture

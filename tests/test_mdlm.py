@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import LoadedModel, load_model
-from tdiff.core.evaluate import score
-from tdiff.core.generate import canvas, generate, overlap
-from tdiff.core.pretrained.mdlm import MDLM, Sizes, layout
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import canvas, generate, overlap
+from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.mdlm import MDLM, Sizes, layout
 
 END = "<|endoftext|>"
 WIDTH, CONDITION, BLOCKS, HEADS, WINDOW = 16, 8, 3, 2, 12

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.config import PRESETS, Settings
-from tdiff.core.models import Attention, Neighbours, Shape, Time, Transformer, norm, rotary
-from tdiff.core.optim import Muon, orthogonal
+from tdiff.config.settings import PRESETS, Settings
+from tdiff.core.models.transformer import Attention, Neighbours, Shape, Time, Transformer, norm, rotary
+from tdiff.core.training.optim import Muon, orthogonal
 
 torch.set_num_threads(1)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tdiff.core.models import Shape, Transformer
-from tdiff.core.objective import Likelihood, bound, draw_masks, likelihood, protect, times
-from tdiff.core.schedules import SCHEDULES, schedule
+from tdiff.core.diffusion.objective import Likelihood, bound, draw_masks, likelihood, protect, times
+from tdiff.core.diffusion.schedules import SCHEDULES, schedule
+from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)

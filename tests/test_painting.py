@@ -15,8 +15,8 @@ from rich.style import Style
 from textual.color import Color
 
 from tdiff.draw.palettes import DEPTHS
-from tdiff.draw.terminal import clipboard, detect, leaving
-from tdiff.tui.painting import AsciiOnly, Depth, NoColours, filters, paint
+from tdiff.terminal.detect import clipboard, detect, leaving
+from tdiff.tui.widgets.paint import AsciiOnly, Depth, NoColours, filters, paint
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 BLACK = Color(0, 0, 0)
@@ -30,10 +30,10 @@ terminal.prepare(here, os.environ)
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
-from tdiff.canvas import Canvas
-from tdiff.records import TraceHeader, TraceStep
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.draw.render import canvas_lines, legend
-from tdiff.tui.painting import TerminalApp, paint
+from tdiff.tui.widgets.paint import TerminalApp, paint
 
 header = dict(version="0", model="m", decoder="topk", settings={}, seed=0, row=0, prompt="", given=[])
 canvas = Canvas.begin(TraceHeader(cells=40, **header))

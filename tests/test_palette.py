@@ -6,7 +6,7 @@ import pytest
 from stage import Stage, in_utc, play, run_lines, told  # noqa: F401
 from textual.widgets import Input
 
-from tdiff.tui.commands import ranked
+from tdiff.tui.command_search import ranked
 from tdiff.tui.keys import KEYS
 
 

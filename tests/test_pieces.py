@@ -5,11 +5,11 @@ import random
 import pytest
 from conftest import words
 
-from tdiff.canvas import Canvas
-from tdiff.config import DecodeSettings
-from tdiff.core.generate import narrate
-from tdiff.core.pretrained.pieces import Pieces
-from tdiff.records import TraceEnd, TraceStep
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import narrate
+from tdiff.core.models.hf.pieces import Pieces
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceEnd, TraceStep
 from tdiff.visible import visible
 
 SENTENCE = "a café 🙂🙃 日本 sings ß"

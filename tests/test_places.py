@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tdiff import index, runs
-from tdiff.config import Settings
+from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
-from tdiff.index import known_runs, remember
-from tdiff.runs import Run
-from tdiff.watch.places import Target, locate, newest_run
-from tdiff.watch.ssh import Address
+from tdiff.runs import index
+from tdiff.runs import run as runs
+from tdiff.runs.index import known_runs, remember
+from tdiff.runs.run import Run
+from tdiff.watch.sources.ssh import Address
+from tdiff.watch.targets import Target, locate, newest_run
 
 SETTINGS = Settings.of([{"data": {"sources": ["x"]}}])
 

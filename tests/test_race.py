@@ -9,14 +9,24 @@ from test_classify import model as model
 from test_serve import Bench
 
 from tdiff.draw import race as drawing
-from tdiff.draw import terminal
 from tdiff.draw.palettes import Look
+from tdiff.draw.predictions import Shade, reliability, shaded, strongest, words
 from tdiff.draw.race import Round
 from tdiff.draw.render import plain
-from tdiff.draw.verdicts import Shade, reliability, shaded, strongest, words
-from tdiff.requests import Cancel, Cancelled, Ready, Refused, Standing, Weigh, parse_answer, parse_request, to_line
+from tdiff.protocol.messages import (
+    Cancel,
+    Cancelled,
+    Ready,
+    Refused,
+    Standing,
+    Weigh,
+    parse_answer,
+    parse_request,
+    to_line,
+)
+from tdiff.terminal import detect
 from tdiff.tui.race_app import RaceApp
-from tdiff.watch.race import Race
+from tdiff.watch.generation.race import Race
 
 HOSTILE = "\x1b[2Jred \u202eevil [bold]"
 
@@ -197,7 +207,7 @@ def test_the_reliability_picture():
 
 def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str]:
     """The screen after each key."""
-    app, shots = RaceApp(race, terminal.detect({"TERM": "xterm-256color"}, encoding="utf-8", tty=True)), []
+    app, shots = RaceApp(race, detect.detect({"TERM": "xterm-256color"}, encoding="utf-8", tty=True)), []
 
     async def play() -> None:
         async with app.run_test(size=size) as pilot:

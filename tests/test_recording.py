@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.canvas import GIVEN, MASKED, Canvas
-from tdiff.records import TraceEnd, TraceHeader, TraceStep, to_line
-from tdiff.watch import recording as module
-from tdiff.watch.recording import MOST_CELLS, Recording, recordings
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.watch.generation import recording as module
+from tdiff.watch.generation.recording import MOST_CELLS, Recording, recordings
 
 FEW = examples(derandomize=True, deadline=None, max_examples=150, database=None)
 KNOWN = {"version": "0", "model": "m", "decoder": "d", "settings": {}, "seed": 0, "row": 0, "prompt": ""}

@@ -10,10 +10,9 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff import runs
-from tdiff.config import Settings
+from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
-from tdiff.records import (
+from tdiff.protocol.events import (
     FORMAT,
     Alert,
     Checkpoint,
@@ -33,7 +32,8 @@ from tdiff.records import (
     parse,
     to_line,
 )
-from tdiff.runs import Run, check_free, create, find_config, find_model, find_run, free_name, write_whole
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run, check_free, create, find_config, find_model, find_run, free_name, write_whole
 from tdiff.visible import visible
 
 FEW = examples(derandomize=True, deadline=None, max_examples=40, database=None)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from tdiff.canvas import GIVEN, MASKED, Canvas
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Look, styles
 from tdiff.draw.render import canvas_lines, drawn_texts, duration, in_ascii, legend, plain, row_line, status, style_of
-from tdiff.records import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import json_visible, visible, visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)

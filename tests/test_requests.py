@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff import records, requests
-from tdiff.canvas import Canvas
-from tdiff.records import TraceEnd, TraceHeader, TraceStep
-from tdiff.requests import (
+from tdiff.protocol import events, messages
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.messages import (
     Answer,
     Begin,
     Cancel,
@@ -84,7 +84,7 @@ def made_safe(value, safe=visible_line):
 
 
 def test_the_kinds_are_distinct_among_themselves_and_from_those_of_records():
-    kinds = [kind.kind for kind in (*REQUESTS, *ANSWERS, *typing.get_args(records.Record))]
+    kinds = [kind.kind for kind in (*REQUESTS, *ANSWERS, *typing.get_args(events.Record))]
     assert len(set(kinds)) == len(kinds)
 
 
@@ -93,7 +93,7 @@ def test_the_kinds_are_distinct_among_themselves_and_from_those_of_records():
 @FEW
 def test_a_request_is_read_exactly_as_it_was_written_since_its_text_goes_to_the_model(kind, data):
     request = data.draw(strategy(kind))
-    line = requests.to_line(request)
+    line = messages.to_line(request)
     assert line.endswith("\n") and len(line.splitlines()) == 1
     assert line.encode().decode() == line == visible_line(line[:-1]) + "\n"
     again = parse_request(line)
@@ -106,7 +106,7 @@ def test_a_request_is_read_exactly_as_it_was_written_since_its_text_goes_to_the_
 @FEW
 def test_an_answer_comes_back_from_its_line_with_its_text_on_one_line_and_visible(kind, data):
     answer = data.draw(strategy(kind))
-    line = requests.to_line(answer)
+    line = messages.to_line(answer)
     assert len(line.splitlines()) == 1
     again = parse_answer(line)
     assert type(again) is kind
@@ -136,13 +136,13 @@ READY = Ready(
 
 @pytest.mark.parametrize("line", [HEADER, STEP, END], ids=lambda line: line.kind)
 def test_the_lines_of_a_trace_are_those_of_records(line):
-    assert requests.to_line(line) == records.to_line(line)
-    assert parse_answer(requests.to_line(line)) == records.parse(records.to_line(line)) is not None
+    assert messages.to_line(line) == events.to_line(line)
+    assert parse_answer(messages.to_line(line)) == events.parse(events.to_line(line)) is not None
 
 
 def test_a_run_says_nothing_to_a_view_that_asked_a_model():
-    line = records.to_line(records.Heartbeat(time=1.0, step=2, doing="x"))
-    assert records.parse(line) is not None
+    line = events.to_line(events.Heartbeat(time=1.0, step=2, doing="x"))
+    assert events.parse(line) is not None
     assert parse_answer(line) is parse_request(line) is None
 
 
@@ -152,7 +152,7 @@ def test_fields_of_a_newer_writer_are_passed_over_and_what_may_be_left_out_may()
 
 
 def changed(record, **values) -> str:
-    return json.dumps(json.loads(records.to_line(record)) | values)
+    return json.dumps(json.loads(events.to_line(record)) | values)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_is_not_as_promised_is_none(line):
 
 @pytest.mark.parametrize("message", [Generate(id=1, prompt="ä"), Load(model="m"), READY, STEP], ids=lambda m: m.kind)
 def test_a_line_torn_anywhere_is_none(message):
-    line = requests.to_line(message)
+    line = messages.to_line(message)
     read = parse_request if isinstance(message, Request) else parse_answer
     assert read(line) is not None
     assert all(read(line[:end]) is None for end in range(len(line) - 1))
@@ -222,16 +222,16 @@ def test_whatever_is_let_through_can_be_drawn(header, steps):
 
 
 def test_a_request_that_names_itself_is_answered_by_its_name():
-    assert json.loads(requests.to_line(Begin(id=7))) == {"kind": "begin", "id": 7}
-    assert json.loads(requests.to_line(Cancel(id=7))) == {"kind": "cancel", "id": 7}
-    assert json.loads(requests.to_line(Generate(id=7))) == {
+    assert json.loads(messages.to_line(Begin(id=7))) == {"kind": "begin", "id": 7}
+    assert json.loads(messages.to_line(Cancel(id=7))) == {"kind": "cancel", "id": 7}
+    assert json.loads(messages.to_line(Generate(id=7))) == {
         **{"kind": "generate", "id": 7, "length": 0, "seed": 0, "row": 0, "settings": {}}
     }
 
 
 def test_neither_side_of_the_pipe_loads_the_engine_or_a_screen_to_speak():
     code = (
-        "import sys, tdiff.requests, tdiff.watch.child\n"
+        "import sys, tdiff.protocol.messages, tdiff.watch.generation.process\n"
         "print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'tokenizers', 'textual', 'rich', 'typer'})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_finetune import settings_from
 
-from tdiff.core import data
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import evaluate, score
-from tdiff.core.job import Job
-from tdiff.core.objective import likelihood
-from tdiff.core.rows import padded
+from tdiff.core.diffusion.objective import likelihood
+from tdiff.core.evaluation.likelihood import evaluate, score
+from tdiff.core.models.folder import load_model
+from tdiff.core.training.packing import padded
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
-from tdiff.records import Eval
-from tdiff.runs import Run
+from tdiff.protocol.events import Eval
+from tdiff.runs.run import Run
 
 PADDED = {"data": {"rows": "padded"}}
 

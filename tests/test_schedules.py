@@ -5,8 +5,8 @@ import oracles
 import pytest
 import torch
 
-from tdiff import config
-from tdiff.core.schedules import SCHEDULES, reveal_share, schedule
+from tdiff.config import settings
+from tdiff.core.diffusion.schedules import SCHEDULES, reveal_share, schedule
 from tdiff.errors import TdiffError
 
 EVERY = pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -17,7 +17,7 @@ def times(*values: float) -> torch.Tensor:
 
 
 def test_settings_know_the_schedules_that_exist():
-    assert sorted(config.SCHEDULES) == sorted(SCHEDULES)
+    assert sorted(settings.SCHEDULES) == sorted(SCHEDULES)
     assert all(SCHEDULES[name].name == name for name in SCHEDULES)
 
 

@@ -43,7 +43,7 @@ def test_what_only_prints_text_loads_no_engine(arguments):
 
 
 def test_what_crosses_the_seam_loads_neither_engine_nor_view():
-    names = ("", ".records", ".runs", ".canvas", ".config", ".errors", ".visible")
+    names = ("", ".protocol.events", ".runs.run", ".protocol.canvas", ".config.settings", ".errors", ".visible")
     loaded, _ = loaded_by(
         "".join(f"import tdiff{name}\n" for name in names)
         + "assert 'rich' not in sys.modules\nimport tdiff.draw.render\n"  # which measures how wide a text is with rich
@@ -55,7 +55,7 @@ def test_what_crosses_the_seam_loads_neither_engine_nor_view():
 def test_the_engine_loads_no_screen_and_no_transformers():
     code = (
         "import importlib, pkgutil, tdiff.core\n"
-        "for module in pkgutil.iter_modules(tdiff.core.__path__, 'tdiff.core.'):\n"
+        "for module in pkgutil.walk_packages(tdiff.core.__path__, 'tdiff.core.'):\n"
         "    importlib.import_module(module.name)\n"
     )
     loaded, _ = loaded_by(code)

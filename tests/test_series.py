@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.watch.series import LIMIT, Series
+from tdiff.series.series import LIMIT, Series
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff import requests
-from tdiff.config import DECODERS, DecodeSettings
+from tdiff.config.settings import DECODERS, DecodeSettings
 from tdiff.core import serve
-from tdiff.core.checkpoint import load_model, save_model
-from tdiff.core.generate import narrate, opening
+from tdiff.core.diffusion.generate import narrate, opening
+from tdiff.core.models.folder import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
-from tdiff.records import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.requests import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
-from tdiff.watch.child import Child, command
+from tdiff.protocol import messages
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.watch.generation.process import Child, command
 
 FEW = examples(derandomize=True, deadline=None, max_examples=25, database=None)
 QUICK = {"decoder": "schedule", "steps": 6}
@@ -184,7 +184,7 @@ def test_memory_that_runs_out_is_a_refusal(bench, monkeypatch):
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr("tdiff.core.generate.generate", fail)
+            patched.setattr("tdiff.core.diffusion.generate.generate", fail)
             said = bench.ask(Generate(id=8, settings=QUICK))
         assert shape_of(said) == ["begin", "trace", "refused"]
         assert said[-1].id == 8 and "out of memory" in said[-1].text and "\n" not in said[-1].text
@@ -327,7 +327,7 @@ def test_a_live_process_generates_cancels_replaces_refuses_loads_and_tells_of_it
     assert until(child, Ready)[-1].model == "tiny"
 
     child.send(Generate(id=1, prompt="The ", seed=7))
-    alone = [requests.parse_answer(requests.to_line(line)) for line in narrate(loaded, "The ", DecodeSettings(seed=7))]
+    alone = [messages.parse_answer(messages.to_line(line)) for line in narrate(loaded, "The ", DecodeSettings(seed=7))]
     assert timeless(until(child, TraceEnd)) == [Begin(id=1), *timeless(alone)]
 
     child.send(Generate(id=2, **LONG))
@@ -379,15 +379,15 @@ def test_noise_stays_out_of_the_answers_a_courteous_process_stands_back_and_the_
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    ready = requests.parse_answer(process.stdout.readline().decode())
+    ready = messages.parse_answer(process.stdout.readline().decode())
     assert isinstance(ready, Ready)
     assert (ready.device, ready.threads) == ("cpu", 1)
     # Longer than any pipe takes in: it is in the midst of it, or blocked in a write, when stdin ends.
     for request in (Generate(id=1, length=100_000, settings={"decoder": "random", "steps": 1}), "nonsense", "{}"):
-        line = request + "\n" if isinstance(request, str) else requests.to_line(request)
+        line = request + "\n" if isinstance(request, str) else messages.to_line(request)
         process.stdin.write(line.encode())
     process.stdin.flush()
-    answers = [requests.parse_answer(process.stdout.readline().decode()).kind for _ in range(2)]
+    answers = [messages.parse_answer(process.stdout.readline().decode()).kind for _ in range(2)]
     assert answers == ["begin", "trace"]
     if hasattr(os, "SCHED_IDLE"):
         assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE

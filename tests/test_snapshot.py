@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from test_story import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train, verdicts
 
-from tdiff.records import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
+from tdiff.protocol.events import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
+from tdiff.report import snapshot
 from tdiff.visible import visible
-from tdiff.watch import snapshot
-from tdiff.watch.story import Story
+from tdiff.watch.run_state import Story
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "shakespeare" / "events.jsonl"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
-from tdiff.watch import sources
-from tdiff.watch.sources import CUT, LONGEST, FileSource, Lines, PipeSource, newest, where_newest
+from tdiff.watch.sources import local
+from tdiff.watch.sources.local import CUT, LONGEST, FileSource, Lines, PipeSource, newest, where_newest
 
 
 def split(data: bytes) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_line_of_any_length_is_kept_up_to_the_longest_and_the_rest_is_counted(
     longest = data.draw(st.integers(4, 12))
     pieces = data.draw(st.lists(BYTES, max_size=12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "LONGEST", longest)
+        patch.setattr(local, "LONGEST", longest)
         lines = Lines()
         found = [line for piece in pieces for line in lines.feed(piece)]
         held = len(lines._held)
@@ -218,20 +218,20 @@ def test_a_file_written_anew_is_told_by_either_end_of_what_was_read(tmp_path, pa
 
 def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path):
     source = FileSource(tmp_path / "none" / "log")
-    assert source.read() == sources.Read()
+    assert source.read() == local.Read()
     assert source.status().text.endswith("is not there yet; waiting for it")
     assert not source.status().connected
     assert source.status().age is None
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "log").write_text("a\n")
-    assert source.read() == sources.Read(["a"])
+    assert source.read() == local.Read(["a"])
 
 
 def test_what_is_no_file_says_so_and_is_not_read(tmp_path):
     source = FileSource(tmp_path)
-    assert source.read() == sources.Read()
+    assert source.read() == local.Read()
     assert "not a file" in source.status().text
-    assert FileSource("nul\0in the name").read() == sources.Read()
+    assert FileSource("nul\0in the name").read() == local.Read()
 
 
 def test_an_idle_look_is_one_stat(tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_an_idle_look_is_one_stat(tmp_path, monkeypatch):
     source = FileSource(path)
     assert source.read().lines == ["a"]
     monkeypatch.setattr(source, "_at", None)  # any look inside would call it
-    assert source.read() == sources.Read()
+    assert source.read() == local.Read()
     assert source.status().age > 1e6
     os.utime(path, (2e9, 2e9))
     with pytest.raises(TypeError):
@@ -252,10 +252,10 @@ def test_a_start_in_the_middle_reads_from_there_unless_the_file_is_shorter(tmp_p
     path = tmp_path / "log"
     path.write_text("one\ntwo\n")
     source = FileSource(path, 4)
-    assert source.read() == sources.Read(["two"])
+    assert source.read() == local.Read(["two"])
     path.write_text("ONE\ntwo\nthree\n")  # not the file that it was, though the last bytes are
-    assert source.read() == sources.Read(["ONE", "two", "three"], reset=True)
-    assert FileSource(path, 4000).read() == sources.Read(["ONE", "two", "three"], reset=True)
+    assert source.read() == local.Read(["ONE", "two", "three"], reset=True)
+    assert FileSource(path, 4000).read() == local.Read(["ONE", "two", "three"], reset=True)
 
 
 @given(BYTES, st.integers(1, 6), st.integers(1, 9))
@@ -263,7 +263,7 @@ def test_the_newest_lines_are_the_last_of_all(tmp_path_factory, data, count, blo
     path = tmp_path_factory.mktemp("newest") / "log"
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_BLOCK", block)
+        patch.setattr(local, "_BLOCK", block)
         lines, offset = newest(path, count)
     assert lines == split(data)[-count:]
     assert split(data[offset:]) == lines
@@ -271,8 +271,8 @@ def test_the_newest_lines_are_the_last_of_all(tmp_path_factory, data, count, blo
 
 
 def test_the_newest_lines_are_not_looked_for_forever(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_BLOCK", 64)
-    monkeypatch.setattr(sources, "_FARTHEST", 256)
+    monkeypatch.setattr(local, "_BLOCK", 64)
+    monkeypatch.setattr(local, "_FARTHEST", 256)
     path = tmp_path / "log"
     path.write_bytes(b"x" * 1000 + b"\n" + b"y" * 199 + b"\n")
     assert where_newest(path, 5) == 1001
@@ -283,19 +283,19 @@ def test_the_newest_lines_are_not_looked_for_forever(tmp_path, monkeypatch):
 def test_a_pipe_is_read_as_it_comes_and_its_torn_line_counts_at_its_end():
     reader, writer = os.pipe()
     source = PipeSource(reader)
-    assert source.read() == sources.Read()
+    assert source.read() == local.Read()
     assert source.status().connected
     os.write(writer, b"a\nb")
-    assert source.read() == sources.Read(["a"])
+    assert source.read() == local.Read(["a"])
     os.write(writer, b"c\n" + "█".encode()[:1])
-    assert source.read() == sources.Read(["bc"])
+    assert source.read() == local.Read(["bc"])
     os.write(writer, "█".encode()[1:])
     os.close(writer)
     read = source.read()
     while not read.done:
         read = source.read()
     assert read.lines == ["█"]
-    assert source.read() == sources.Read(done=True)
+    assert source.read() == local.Read(done=True)
     assert not source.status().connected
     assert source.status().text == "the pipe has closed"
     assert source.status().bytes == 8

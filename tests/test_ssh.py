@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
-from tdiff.watch import ssh
-from tdiff.watch.ssh import Address, Frames, SshSource
+from tdiff.watch.sources import ssh
+from tdiff.watch.sources.ssh import Address, Frames, SshSource
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.records import (
+from tdiff.protocol.events import (
     Alert,
     Checkpoint,
     End,
@@ -34,8 +34,8 @@ from tdiff.records import (
     to_line,
 )
 from tdiff.visible import visible, visible_line
-from tdiff.watch import story as module
-from tdiff.watch.story import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, Story
+from tdiff.watch import run_state as module
+from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, Story
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()
@@ -671,7 +671,7 @@ def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
 
 
 def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
-    monkeypatch.setattr("tdiff.watch.story.MOST_TRACE", 2000)
+    monkeypatch.setattr("tdiff.watch.run_state.MOST_TRACE", 2000)
     story = Story("trace")
     for n in range(30):
         story.traced(

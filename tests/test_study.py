@@ -11,8 +11,8 @@ from benchmarks import study
 from benchmarks.study import Result, Row, families, noise, rows, spread, table
 from conftest import environment
 
-from tdiff.config import PRESETS, Settings, parse_assignment, read_layer
-from tdiff.core.models import Shape, Transformer
+from tdiff.config.settings import PRESETS, Settings, parse_assignment, read_layer
+from tdiff.core.models.transformer import Shape, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import load_model
-from tdiff.core.generate import filled, narrate
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import filled, narrate
+from tdiff.core.models.folder import load_model
 from tdiff.errors import TdiffError
-from tdiff.records import TraceEnd, TraceHeader, TraceStep
-from tdiff.templates import between, parse
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.template import between, parse
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 

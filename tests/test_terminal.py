@@ -12,12 +12,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
 
-from tdiff.draw import attached, terminal
-from tdiff.draw.doctor import doctor
 from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
-from tdiff.draw.probe import Answers
-from tdiff.draw.terminal import clipboard, detect, leaving, locale_encoding, prepare
 from tdiff.errors import TdiffError
+from tdiff.terminal import attached
+from tdiff.terminal.detect import clipboard, detect, here, leaving, locale_encoding, prepare
+from tdiff.terminal.doctor import doctor
+from tdiff.terminal.probe import Answers
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 XTERM = {"TERM": "xterm-256color"}
@@ -295,9 +295,8 @@ def test_the_environment_says_to_textual_what_was_chosen(colour, system):
 
 
 def test_choosing_imports_neither_textual_nor_rich_nor_torch():
-    code = (
-        "import sys, tdiff.draw.terminal as t; t.here(ask=False); print({'textual', 'rich', 'torch'} & {*sys.modules})"
-    )
+    heavy = {"textual", "rich", "torch"}
+    code = f"import sys, tdiff.terminal.detect as t; t.here(ask=False); print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -344,7 +343,7 @@ def test_the_doctor_shows_the_palette_in_its_colours_and_the_levels_without(colo
 
 ASK = """
 import sys, termios, time
-from tdiff.draw.probe import ask
+from tdiff.terminal.probe import ask
 fd = sys.stdin.fileno()
 before = termios.tcgetattr(fd)
 begun = time.monotonic()
@@ -400,7 +399,7 @@ def test_a_terminal_that_keeps_silent_is_not_waited_for():
 
 
 def test_without_a_terminal_nothing_is_asked():
-    code = "from tdiff.draw.probe import ask, Answers; print(ask() == Answers())"
+    code = "from tdiff.terminal.probe import ask, Answers; print(ask() == Answers())"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True, start_new_session=True
     )
@@ -549,7 +548,7 @@ def test_real_tmux_is_watched_session_by_session_and_never_waited_for():
 
 WATCH = """
 import itertools, sys, time
-from tdiff.draw.attached import Attached
+from tdiff.terminal.attached import Attached
 watch = Attached("tmux", clock=itertools.count(100, 2).__next__)
 for _ in range(200):
     print(watch.now(), file=open(sys.argv[1], "a"))
@@ -593,4 +592,4 @@ def test_a_terminal_that_only_inherited_tmux_is_always_looked_at():
 
 def test_here_raises_for_an_unknown_choice_too():
     with pytest.raises(TdiffError):
-        terminal.here(color="mauve", ask=False)
+        here(color="mauve", ask=False)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from textual import events
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 
+from tdiff.terminal.input import Piece, Splitter
 from tdiff.tui.driver import SafeParser
-from tdiff.tui.terminal_input import Piece, Splitter
 
 MANY = examples(derandomize=True, deadline=None, max_examples=500, database=None)
 

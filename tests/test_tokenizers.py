@@ -6,7 +6,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tdiff.core.tokenizers import MASK, TextTokenizer, learn, load
+from tdiff.core.models.tokenizers import MASK, TextTokenizer, learn, load
 from tdiff.errors import TdiffError
 
 torch.set_num_threads(1)

@@ -15,16 +15,18 @@ import torch
 from conftest import COMMAND, SET_TINY, environment, settings_of, train_in, words
 from safetensors.torch import load_file
 
-from tdiff import records, runs
-from tdiff.config import Settings, TrainSettings
-from tdiff.core import data, devices
-from tdiff.core.checkpoint import load_model
-from tdiff.core.evaluate import evaluate
-from tdiff.core.job import Job, rate
-from tdiff.core.trainer import train
+from tdiff.config.settings import Settings, TrainSettings
+from tdiff.core import devices
+from tdiff.core.evaluation.likelihood import evaluate
+from tdiff.core.models.folder import load_model
+from tdiff.core.training.loop import train
+from tdiff.core.training.state import Job, rate
+from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
-from tdiff.records import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train
-from tdiff.runs import Run
+from tdiff.protocol import events as records
+from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
 
 
 class After:

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from stage import TEXT, Stage, golden, header, in_utc, play, run_lines, steps, told  # noqa: F401
 from test_live import END, ready
 
-from tdiff.records import TraceStep
-from tdiff.requests import Begin, Cancel, Generate
+from tdiff.protocol.events import TraceStep
+from tdiff.protocol.messages import Begin, Cancel, Generate
 
 FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}
 OF_GPT = [
@@ -299,7 +299,7 @@ def test_the_help_says_what_is_of_both():
 
 
 def test_a_trace_of_somebody_else_is_shown_on_one_canvas_and_no_model_starts():
-    from tdiff.records import to_line
+    from tdiff.protocol.events import to_line
 
     trace = told([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")
 

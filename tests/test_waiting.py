@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tdiff.waiting import MILLISECONDS, SPINS, set_defaults
+from tdiff.openmp import MILLISECONDS, SPINS, set_defaults
 
 
 def seen(program: str, **environ: str) -> list[str]:
@@ -21,7 +21,12 @@ def seen(program: str, **environ: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "program",
-    ["import tdiff; tdiff.load_model", "import tdiff.core.serve", "import tdiff.core.trainer", "import tdiff.core"],
+    [
+        "import tdiff; tdiff.load_model",
+        "import tdiff.core.serve",
+        "import tdiff.core.training.loop",
+        "import tdiff.core",
+    ],
 )
 def test_it_is_set_in_every_process_that_computes(program):
     assert seen(program) == [SPINS, MILLISECONDS]
@@ -41,6 +46,7 @@ def test_where_torch_is_there_already_nothing_is_promised():
 
 def test_wherever_torch_comes_in_the_engine_came_before():
     """Modules of the command line import the engine's, and only through them torch."""
-    names = "tdiff.cli, tdiff.generation, tdiff.training, tdiff.batches, tdiff.classifying, tdiff.comparison"
+    commands = ("generate", "train", "generate_file", "classify", "compare")
+    names = ", ".join(["tdiff.cli", *(f"tdiff.commands.{name}" for name in commands)])
     program = f"import sys, {names}\nassert 'torch' not in sys.modules or 'tdiff.core' in sys.modules"
     assert seen(f"{program}\nimport tdiff.core") == [SPINS, MILLISECONDS]

@@ -11,9 +11,9 @@ from stage import NOW, Source, Stage, golden, header, in_utc, play, run_lines, s
 from test_live import END, HEADER, ready
 
 from tdiff.errors import TdiffError
-from tdiff.requests import Begin, Generate
+from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.keys import remapped
-from tdiff.tui.lines import shortened
+from tdiff.tui.widgets.lines import shortened
 
 # What stands there
 
@@ -218,7 +218,7 @@ def test_ctrl_c_always_leaves():
 
 
 def test_a_recorded_sample_is_there_before_the_model_is(tmp_path):
-    from tdiff.records import to_line
+    from tdiff.protocol.events import to_line
 
     (tmp_path / "samples").mkdir()
     lines = [to_line(header()), *map(to_line, steps(20))]
@@ -453,7 +453,7 @@ def test_the_help_keeps_the_keys_while_the_window_changes():
 
 def test_two_traces_of_one_name_are_two_texts():
     def trace(text: str):
-        from tdiff.records import to_line
+        from tdiff.protocol.events import to_line
 
         given = header(text)
         return told([to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl")

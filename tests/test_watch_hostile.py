@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from stage import NOW, Stage, header, in_utc, look, play, run_lines, told  # noqa: F401
 from test_live import END, ready
 
-from tdiff.records import TraceStep
-from tdiff.requests import Begin, Generate, Refused, parse_answer, to_line
+from tdiff.protocol.events import TraceStep
+from tdiff.protocol.messages import Begin, Generate, Refused, parse_answer, to_line
 from tdiff.tui.app import WatchApp
-from tdiff.watch.story import Story
+from tdiff.watch.run_state import Story
 
 PIECES = [
     "\x1b[31mred\x1b[0m", "\x1b]52;c;QUJD\x07", "\x1b]0;title\x1b\\", "\x1bP1$r0m\x1b\\", "\x1b[?1049l", "\x1bc",

@@ -8,7 +8,7 @@ import platform
 import pytest
 from stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, steps, told  # noqa: F401
 
-from tdiff.requests import Cancel
+from tdiff.protocol.messages import Cancel
 from tdiff.tui.keys import KEYS
 from tdiff.watch.preferences import Preferences
 
@@ -318,7 +318,7 @@ def test_keys_of_the_users_own_take_the_place_of_ours():
 
 def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from tdiff.watch.recording import Recording
+    from tdiff.watch.generation.recording import Recording
 
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
@@ -382,8 +382,8 @@ def test_the_palette_names_the_users_own_keys():
 
 
 def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
-    from tdiff.records import TraceStep
-    from tdiff.tui.generation_pane import scrub_line
+    from tdiff.protocol.events import TraceStep
+    from tdiff.tui.panes.generation import scrub_line
 
     assert sum(len(text) for text, _ in scrub_line(10**9, 1, True, 60)) <= 60 + 10
     backwards = [TraceStep(index=n, t=0.5, calls=n, cells=[(n % 7 + 5, "a", 1, 0.5, "commit")]) for n in (10**9, 1)]
@@ -512,7 +512,7 @@ def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
 
 def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
     async def scene(stage: Stage) -> None:
-        from tdiff.watch.recording import Recording
+        from tdiff.watch.generation.recording import Recording
 
         for _ in range(20):
             stage.app.writing.gallery.add_live(Recording(header()), 9)

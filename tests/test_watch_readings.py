@@ -9,11 +9,11 @@ from stage import Stage, header, in_utc, play, run_lines, steps, told, train_lin
 from test_live import END, ready
 
 from tdiff.draw.render import plain
-from tdiff.requests import Begin, Generate
+from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.figures import figures, number
-from tdiff.tui.generation_pane import scrub_line
 from tdiff.tui.keys import KEYS
-from tdiff.tui.lines import fold, line_width
+from tdiff.tui.panes.generation import scrub_line
+from tdiff.tui.widgets.lines import fold, line_width
 
 
 def line(*numbers: int, ended: bool = False, width: int = 60, **more) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tdiff.errors import TdiffError
-from tdiff.records import End, Train, to_line
-from tdiff.watch import story as story_module
-from tdiff.watch import watched
-from tdiff.watch.places import locate
-from tdiff.watch.sources import FileSource, PipeSource
-from tdiff.watch.ssh import SshSource
-from tdiff.watch.watched import Watched
+from tdiff.protocol.events import End, Train, to_line
+from tdiff.watch import follow
+from tdiff.watch import run_state as story_module
+from tdiff.watch.follow import Watched
+from tdiff.watch.sources.local import FileSource, PipeSource
+from tdiff.watch.sources.ssh import SshSource
+from tdiff.watch.targets import locate
 
 
 class Story:
@@ -57,9 +57,9 @@ def watch():
 @pytest.fixture
 def small(monkeypatch):
     """A few kilobytes are big."""
-    monkeypatch.setattr(watched, "BIG", 4000)
-    monkeypatch.setattr(watched, "NEWEST", 20)
-    monkeypatch.setattr(watched, "_PIECE", 512)
+    monkeypatch.setattr(follow, "BIG", 4000)
+    monkeypatch.setattr(follow, "NEWEST", 20)
+    monkeypatch.setattr(follow, "_PIECE", 512)
 
 
 def write(path: Path, lines: list[str], mode: str = "a") -> None:
@@ -106,7 +106,7 @@ def test_a_replaced_file_is_a_new_story(tmp_path, watch):
 
 
 def test_a_look_takes_no_longer_than_it_may_and_says_that_it_is_behind(tmp_path, watch, monkeypatch):
-    monkeypatch.setattr(watched, "_PIECE", 100)
+    monkeypatch.setattr(follow, "_PIECE", 100)
     log = tmp_path / "log"
     lines = numbered(0, 1000)
     write(log, lines)
@@ -223,7 +223,7 @@ def test_a_story_that_fails_behind_fails_where_it_is_polled(tmp_path, watch, sma
 
 
 def test_closing_ends_the_thread(tmp_path, watch, small, monkeypatch):
-    monkeypatch.setattr(watched, "_PAUSE", 0.02)
+    monkeypatch.setattr(follow, "_PAUSE", 0.02)
     write(tmp_path / "log", numbered(0, 20_000))
     one = watch(tmp_path / "log")
     one.poll()
@@ -234,7 +234,7 @@ def test_closing_ends_the_thread(tmp_path, watch, small, monkeypatch):
 
 
 def test_the_newest_lines_come_with_the_time_they_were_written(tmp_path, watch, monkeypatch):
-    monkeypatch.setattr(watched, "_PIECE", 4)
+    monkeypatch.setattr(follow, "_PIECE", 4)
     log = tmp_path / "log"
     write(log, ["one", "two"])
     os.utime(log, (1e9, 1e9))
@@ -389,7 +389,7 @@ def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, w
 
 
 def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch, small):
-    from tdiff.watch.story import Story as Told
+    from tdiff.watch.run_state import Story as Told
 
     run = tmp_path / "tiny"
     run.mkdir()

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tdiff import guide
-from tdiff.config import DECODERS, DecodeSettings
-from tdiff.core import noise
-from tdiff.core.denoise import in_blocks
+from tdiff.config.settings import DECODERS, DecodeSettings
+from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.denoise import in_blocks
 
 PAGE = guide.pages()["decoders"]
 EXAMPLES = re.findall(r"```text\n(.+)\n(.+)\n```", PAGE)

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from tdiff.runs import Run
-from tdiff.watch import writer
-from tdiff.watch.live import Live
+from tdiff.runs.run import Run
+from tdiff.watch.generation import launch
+from tdiff.watch.generation.session import Live
 from tdiff.watch.options import Options
-from tdiff.watch.places import Target
-from tdiff.watch.ssh import Address
-from tdiff.watch.story import Story
+from tdiff.watch.run_state import Story
+from tdiff.watch.sources.ssh import Address
+from tdiff.watch.targets import Target
 
 PATIENCE = 60.0
 
@@ -64,35 +64,35 @@ def asked_for(live: Live, monkeypatch) -> str:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(writer, "Child", Nobody)
+    monkeypatch.setattr(launch, "Child", Nobody)
     live.start()
     return " ".join(seen[-1])
 
 
 def test_the_model_asked_for_wins_then_the_runs_own_then_the_shipped_one(here, tiny_run, monkeypatch):
-    own = writer.live(Options(), lambda: [target(tiny_run.path)], lambda: False)
+    own = launch.live(Options(), lambda: [target(tiny_run.path)], lambda: False)
     assert f"--model={tiny_run.path}/model" in asked_for(own, monkeypatch)
-    named = writer.live(Options(model="shakespeare"), lambda: [target(tiny_run.path)], lambda: False)
+    named = launch.live(Options(model="shakespeare"), lambda: [target(tiny_run.path)], lambda: False)
     assert "shakespeare" in asked_for(named, monkeypatch)
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)
     assert "--model=shakespeare" in asked_for(
-        writer.live(Options(), lambda: [target(young)], lambda: False), monkeypatch
+        launch.live(Options(), lambda: [target(young)], lambda: False), monkeypatch
     )
-    assert "--model=shakespeare" in asked_for(writer.live(Options(), lambda: [], lambda: False), monkeypatch)
+    assert "--model=shakespeare" in asked_for(launch.live(Options(), lambda: [], lambda: False), monkeypatch)
 
 
 def test_two_models_get_one_seed_and_are_asked_for_the_same(here, tiny_run, monkeypatch):
-    both = writer.company(Options(model="shakespeare", others=("elsewhere",), prompt="so", length=9), list, bool)
+    both = launch.company(Options(model="shakespeare", others=("elsewhere",), prompt="so", length=9), list, bool)
     one, other = both.lives
     assert one._seed == other._seed
     assert (one.prompt, one.length) == (other.prompt, other.length) == ("so", 9)
     assert "shakespeare" in asked_for(one, monkeypatch) and "--model=elsewhere" in asked_for(other, monkeypatch)
-    assert writer.company(Options(model="shakespeare"), list, bool).lives[0]._seed != one._seed  # drawn anew
+    assert launch.company(Options(model="shakespeare"), list, bool).lives[0]._seed != one._seed  # drawn anew
 
 
 def test_one_model_is_a_company_of_one(here, tiny_run, monkeypatch):
-    [alone] = writer.company(Options(seed=3), lambda: [target(tiny_run.path)], lambda: False).lives
+    [alone] = launch.company(Options(seed=3), lambda: [target(tiny_run.path)], lambda: False).lives
     assert f"--model={tiny_run.path}/model" in asked_for(alone, monkeypatch)
     assert alone._seed == 3
 
@@ -107,7 +107,7 @@ def test_a_third_model_and_a_second_that_is_not_there_are_refused_in_a_line(cli_
 
 
 def test_two_models_write_side_by_side_in_processes_of_their_own(here):
-    both = writer.company(Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1), list, bool)
+    both = launch.company(Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1), list, bool)
     both.start()
     end = time.monotonic() + 2 * PATIENCE
     try:
@@ -126,7 +126,7 @@ def test_two_models_write_side_by_side_in_processes_of_their_own(here):
 def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tiny_run, monkeypatch):
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)
-    live = writer.live(Options(), lambda: [target(young)], lambda: False)
+    live = launch.live(Options(), lambda: [target(young)], lambda: False)
     asked_for(live, monkeypatch)
     assert live.model == "shakespeare"
     shutil.copytree(tiny_run.model, young / "model")
@@ -139,13 +139,13 @@ def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tin
 def test_while_a_run_trains_here_the_process_keeps_out_of_its_way_unless_a_device_is_asked_for(
     here, device, trains, shares, monkeypatch
 ):
-    live = writer.live(Options(device=device), lambda: [], lambda: trains)
+    live = launch.live(Options(device=device), lambda: [], lambda: trains)
     assert ("--share" in asked_for(live, monkeypatch)) is shares
 
 
 def test_a_run_that_begins_later_is_written_by_its_weights_and_kept_out_of_the_way_of(here, tiny_run, monkeypatch):
     watched: list[SimpleNamespace] = []
-    live = writer.live(Options(), lambda: watched, lambda: bool(watched))
+    live = launch.live(Options(), lambda: watched, lambda: bool(watched))
     assert "--share" not in asked_for(live, monkeypatch)
     watched.append(target(tiny_run.path))
     live.poll(time.time() + 5)
@@ -155,10 +155,10 @@ def test_a_run_that_begins_later_is_written_by_its_weights_and_kept_out_of_the_w
 
 def test_a_run_trains_here_if_it_is_of_this_host_and_not_over():
     here = platform.node()
-    assert writer.trains_on_this_host(here, "running")
-    assert not writer.trains_on_this_host(here, "finished")
-    assert not writer.trains_on_this_host("elsewhere", "running")
-    assert not writer.trains_on_this_host(None, "running")
+    assert launch.trains_on_this_host(here, "running")
+    assert not launch.trains_on_this_host(here, "finished")
+    assert not launch.trains_on_this_host("elsewhere", "running")
+    assert not launch.trains_on_this_host(None, "running")
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def far_side(here, monkeypatch) -> Path:
 
 def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_side, tiny_run):
     tdiff = far_side / ".local" / "bin" / "tdiff"
-    source = Path(writer.__file__).resolve().parents[2]
+    source = Path(launch.__file__).resolve().parents[2]
     tdiff.write_text(f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m tdiff "$@"\n')
     tdiff.chmod(0o755)
     shutil.copytree(tiny_run.path, far_side / "runs" / "it's a run")
     address = Address.parse("ssh://me@gpu01/~/runs/it's%20a%20run")
-    live = started(writer.live(Options(), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False))
+    live = started(launch.live(Options(), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False))
     try:
         assert live.state in ("waiting", "generating"), live.message
         assert live.ready.model == "it's a run"
@@ -193,7 +193,7 @@ def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_
 
 def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_nothing(monkeypatch):
     far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")))
-    live = writer.live(Options(), lambda: [far], lambda: True)
+    live = launch.live(Options(), lambda: [far], lambda: True)
     assert live._newest() is None
     assert "--share" in asked_for(live, monkeypatch)  # over there
     far.story.feed(['{"kind":"checkpoint","time":1700000000.0,"step":9,"path":"model"}'])
@@ -204,7 +204,7 @@ def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_
 def test_where_tdiff_is_not_on_the_far_side_it_says_so_and_no_other_model_writes(far_side):
     address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
     far = of(Target("ssh", "gpu01", address=address))
-    live = writer.live(Options(device="cpu"), lambda: [far], lambda: False)
+    live = launch.live(Options(device="cpu"), lambda: [far], lambda: False)
     live.start()
     end = time.monotonic() + PATIENCE
     while live.state != "dead" and time.monotonic() < end:
@@ -223,11 +223,11 @@ def test_a_log_that_has_no_model_starts_none_unless_one_is_asked_for(here, tiny_
     pipe, trace = of(Target("pipe", "-")), of(Target("file", "trace.jsonl", here / "trace.jsonl"))
     far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/jobs/train.log")))
     for foreign in ([log], [pipe], [trace], [far], [log, pipe, far]):
-        assert not writer.company(Options(), lambda these=foreign: these, bool).lives
-        assert len(writer.company(Options(model="shakespeare"), lambda these=foreign: these, bool).lives) == 1
-    [own] = writer.company(Options(), lambda: [log, run], bool).lives
+        assert not launch.company(Options(), lambda these=foreign: these, bool).lives
+        assert len(launch.company(Options(model="shakespeare"), lambda these=foreign: these, bool).lives) == 1
+    [own] = launch.company(Options(), lambda: [log, run], bool).lives
     assert own._newest()[0] == str(tiny_run.model), "that of the first run, wherever it stands"
-    assert writer.company(Options(), list, bool).lives, "with nothing to watch, the shipped one writes"
+    assert launch.company(Options(), list, bool).lives, "with nothing to watch, the shipped one writes"
 
 
 @pytest.mark.parametrize(
@@ -242,5 +242,5 @@ def test_a_log_that_has_no_model_starts_none_unless_one_is_asked_for(here, tiny_
 )
 def test_on_another_host_a_run_is_told_from_a_log_by_its_name(path, is_run, folder):
     address = Address.parse(f"ssh://gpu01{path}")
-    assert writer.has_model(Target("ssh", "gpu01", address=address)) is is_run
-    assert folder is None or writer._folder(address) == folder
+    assert launch.has_model(Target("ssh", "gpu01", address=address)) is is_run
+    assert folder is None or launch._folder(address) == folder

@@ -1,5 +1,5 @@
 """The engine: schedules, models, decoders, training. It knows torch and no screen."""
 
-from tdiff.waiting import set_defaults
+from tdiff.openmp import set_defaults
 
 set_defaults()  # before any module here imports torch

@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tdiff import config, runs
-from tdiff.config import DECODERS, MOST, DecodeSettings
-from tdiff.core.pretrained import hub_files
+from tdiff import hub
+from tdiff.config import settings as config
+from tdiff.config.settings import DECODERS, MOST, DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.records import TraceEnd, TraceLine
-from tdiff.requests import (
+from tdiff.protocol.events import TraceEnd, TraceLine
+from tdiff.protocol.messages import (
     Answer,
     Begin,
     Cancel,
@@ -38,10 +38,11 @@ from tdiff.requests import (
     parse_request,
     to_line,
 )
+from tdiff.runs import run
 
 if TYPE_CHECKING:
-    from tdiff.core.checkpoint import LoadedModel
-    from tdiff.core.classify import Classifier
+    from tdiff.core.classification.classifier import Classifier
+    from tdiff.core.models.folder import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
 _SPARE = 0.005
@@ -188,13 +189,13 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.checkpoint import load_model
+        from tdiff.core.models.folder import load_model
 
         def told(done: int, total: int) -> None:
             if not done:
-                print(hub_files.announcement(name, total), file=sys.stderr, flush=True)
+                print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
-        if (folder := runs.find_each(name)) is not None:
+        if (folder := run.find_each(name)) is not None:
             self._load_each(folder)
             return
         model = self._model = load_model(name, devices.choose(self._device), told)
@@ -218,8 +219,8 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.checkpoint import load_model
-        from tdiff.core.classify import of_folder
+        from tdiff.core.classification.classifier import of_folder
+        from tdiff.core.models.folder import load_model
 
         device = devices.choose(self._device)
         self._model, self._classifier = None, of_folder(folder, lambda name: load_model(name, device), device)
@@ -237,7 +238,7 @@ class Server:
         )
 
     def _weigh(self, request: Weigh) -> None:
-        from tdiff.core.classify import Effort, of_one
+        from tdiff.core.classification.classifier import Effort, of_one
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -278,7 +279,7 @@ class Server:
             begun, computed = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
-        from tdiff.core.generate import narrate, opening
+        from tdiff.core.diffusion.generate import narrate, opening
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -328,7 +329,7 @@ def pause(passed: float, computed: float) -> float:
 def _written(model: str) -> float:
     """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
-        return (runs.find_model(model) / "model.safetensors").stat().st_mtime
+        return (run.find_model(model) / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):
         return 0.0
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tdiff.draw.axes import Axis, Scale, scale, tick_labels, ticks
-from tdiff.watch.series import LIMIT, Series
+from tdiff.series.series import LIMIT, Series
 
 Ranges = tuple[float, float, float, float]
 """x0, x1, y0, y1; x0 < x1 and y0 < y1."""

@@ -1,7 +1,7 @@
 """How things are drawn: colours of confidence, marks of a mask, and the `Look` that chooses among them.
 
-It knows no terminal; `tdiff.draw.terminal` finds out what one can do. Styles are those that rich and textual both read.
-Where there are 256 colours, palettes are exact entries of the xterm palette; `dark` and `light` stay apart under the
+It knows no terminal; `tdiff.terminal.detect` finds out what one can do. Styles are those that rich and textual
+both read. With 256 colours, palettes are exact entries of the xterm palette; `dark` and `light` stay apart under the
 common colour-vision deficiencies, `traffic` (red for low, green for high) does not.
 """
 

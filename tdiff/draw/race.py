@@ -11,8 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from tdiff.draw.dots import Dots
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Look
+from tdiff.draw.predictions import Shade, shaded
 from tdiff.draw.render import Line
-from tdiff.draw.verdicts import Shade, shaded
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NAME = 16

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
-from tdiff.canvas import GIVEN, MASKED, Canvas
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.layout import Layout, Piece, layout
 from tdiff.draw.palettes import Look, styles
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
 Run = tuple[str, str]
 Line = list[Run]

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
-from tdiff.watch.series import Series
+from tdiff.series.series import Series
 
 Place = Callable[[float], float]
 """Where something lies, in dots from the left or from the top; infinite where it cannot be shown."""

@@ -17,36 +17,36 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.screen import Screen
 
-from tdiff.draw.attached import Attached
-from tdiff.draw.copying import copied
 from tdiff.draw.render import Line, duration
-from tdiff.draw.terminal import Terminal
+from tdiff.terminal.attached import Attached
+from tdiff.terminal.clipboard import copied
+from tdiff.terminal.detect import Terminal
 from tdiff.tui import status
 from tdiff.tui.absence import AWAY, Absence
-from tdiff.tui.arrangement import CANVASES, arrange, chosen
-from tdiff.tui.ask import Ask
-from tdiff.tui.details_pane import DetailsPane, alert_lines
-from tdiff.tui.generation_pane import GenerationPane
-from tdiff.tui.help import Page, help_lines
+from tdiff.tui.controller import Writing
 from tdiff.tui.keys import Key, bindings, shown
-from tdiff.tui.lines import Lines
-from tdiff.tui.log_pane import LogPane
+from tdiff.tui.layout import CANVASES, arrange, chosen
 from tdiff.tui.pacing import Pacer
-from tdiff.tui.painting import TerminalApp
-from tdiff.tui.palette import Palette
-from tdiff.tui.pane import Pane
-from tdiff.tui.panes import Panes
+from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.details import DetailsPane, alert_lines
+from tdiff.tui.panes.generation import GenerationPane
+from tdiff.tui.panes.log import LogPane
+from tdiff.tui.panes.sides import Panes
+from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import RESTART, Questions
 from tdiff.tui.traces import Traces
-from tdiff.tui.training_pane import TrainingPane
-from tdiff.tui.writing import Writing
+from tdiff.tui.widgets.ask import Ask
+from tdiff.tui.widgets.help import Page, help_lines
+from tdiff.tui.widgets.lines import Lines
+from tdiff.tui.widgets.paint import TerminalApp
+from tdiff.tui.widgets.palette import Palette
 from tdiff.visible import visible_line
-from tdiff.watch.company import Company
-from tdiff.watch.live import Live
+from tdiff.watch.follow import Watched
+from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.recording import free_path, keep
+from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.recording import free_path, keep
-from tdiff.watch.story import Story
-from tdiff.watch.watched import Watched
+from tdiff.watch.run_state import Story
 
 _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""

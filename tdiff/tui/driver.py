@@ -31,13 +31,13 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
-from tdiff.draw.terminal import leaving
-from tdiff.tui.terminal_input import Piece, Splitter
+from tdiff.terminal.detect import leaving
+from tdiff.terminal.input import Piece, Splitter
 from tdiff.tui.watchdog import Watchdog
-from tdiff.watch.processes import kill_all
+from tdiff.watch.generation.processes import kill_all
 
 if TYPE_CHECKING:
-    from tdiff.tui.painting import TerminalApp
+    from tdiff.tui.widgets.paint import TerminalApp
 
 _KITTY_FLAGS = 0b11001
 """Keys without ambiguity, all of them, with the text they type."""

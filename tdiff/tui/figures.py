@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from tdiff.draw.render import Line, duration
-from tdiff.tui.lines import line_width
-from tdiff.watch.story import Story
+from tdiff.tui.widgets.lines import line_width
+from tdiff.watch.run_state import Story
 
 Figure = tuple[str, str]
 """(name, value)."""

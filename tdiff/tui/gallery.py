@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tdiff.records import Sample
-from tdiff.watch.live import KEPT
-from tdiff.watch.recording import Recording
+from tdiff.protocol.events import Sample
+from tdiff.watch.generation.recording import Recording
+from tdiff.watch.generation.session import KEPT
 
 _LARGEST = 64 << 20
 """Bytes of a trace that is read; a larger one is none of ours."""

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.binding import Binding
 
+from tdiff.draw.predictions import Shade, words
 from tdiff.draw.race import text, view
 from tdiff.draw.render import Line
-from tdiff.draw.terminal import Terminal
-from tdiff.draw.verdicts import Shade, words
 from tdiff.errors import TdiffError
-from tdiff.tui.lines import Lines, two_ends
-from tdiff.tui.painting import TerminalApp
+from tdiff.terminal.detect import Terminal
 from tdiff.tui.session import run_view
+from tdiff.tui.widgets.lines import Lines, two_ends
+from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.visible import visible, visible_line
-from tdiff.watch.child import Child, command
+from tdiff.watch.generation.process import Child, command
+from tdiff.watch.generation.race import Race
 from tdiff.watch.options import Options
-from tdiff.watch.race import Race
 
 _FRAME = 1 / 15
 _HINTS = "n next text  p the one before  r other masks  up/down scroll  R start again  q quit"

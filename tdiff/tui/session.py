@@ -16,21 +16,22 @@ from pathlib import Path
 from textual.worker import WorkerFailed
 
 from tdiff import __version__
-from tdiff.draw.terminal import Terminal
 from tdiff.errors import TdiffError
-from tdiff.index import state_folder
+from tdiff.runs.index import state_folder
+from tdiff.terminal.detect import Terminal
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
-from tdiff.tui.painting import TerminalApp
+from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.visible import visible_line
-from tdiff.watch import places, writer
+from tdiff.watch import targets as places
+from tdiff.watch.follow import Watched
+from tdiff.watch.generation import launch
+from tdiff.watch.generation.launch import trains_on_this_host
 from tdiff.watch.options import Options
-from tdiff.watch.places import Target
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.sources import PipeSource
-from tdiff.watch.watched import Watched
-from tdiff.watch.writer import trains_on_this_host
+from tdiff.watch.sources.local import PipeSource
+from tdiff.watch.targets import Target
 
 
 def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: Preferences) -> None:
@@ -51,7 +52,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
 
     app = WatchApp(
         watched,
-        writer.company(options, lambda: watched, trains_here),
+        launch.company(options, lambda: watched, trains_here),
         terminal,
         liked,
         look_for=look_for if not options.targets else lambda: None,

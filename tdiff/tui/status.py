@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from tdiff.draw.render import Line, duration
-from tdiff.draw.terminal import Terminal
-from tdiff.tui.arrangement import LOWEST, NARROWEST
-from tdiff.tui.details_pane import alert_lines
+from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.keys import KEYS, Key, shown
-from tdiff.tui.lines import clip, line_width, two_ends, wrapped
+from tdiff.tui.layout import LOWEST, NARROWEST
+from tdiff.tui.panes.details import alert_lines
+from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
-from tdiff.watch.story import Story
-from tdiff.watch.watched import Watched
+from tdiff.watch.follow import Watched
+from tdiff.watch.run_state import Story
 
 _STATES = {
     "running": ("●", "bold"),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tdiff.records import TraceHeader
-from tdiff.watch.recording import Recording
-from tdiff.watch.story import Story
+from tdiff.protocol.events import TraceHeader
+from tdiff.watch.generation.recording import Recording
+from tdiff.watch.run_state import Story
 
 
 @dataclass(slots=True)

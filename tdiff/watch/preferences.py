@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tdiff.config import read_layer
+from tdiff.config.settings import read_layer
 from tdiff.errors import TdiffError, unknown
 
 _TEXTS = ("color", "glyphs", "palette", "theme")

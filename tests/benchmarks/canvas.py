@@ -24,9 +24,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tdiff.draw import terminal
-from tdiff.records import TraceHeader, TraceLine, TraceStep
-from tdiff.watch.recording import Recording
+from tdiff.protocol.events import TraceHeader, TraceLine, TraceStep
+from tdiff.terminal import detect
+from tdiff.watch.generation.recording import Recording
 
 _SCREENS = ((80, 24), (160, 48))
 _WORDS = (
@@ -73,10 +73,10 @@ def record(cells: int, steps: int, *, words: bool) -> Recording:
 
 def child(report: str, cells: int, steps: int, words: bool, rate: float, frames: int) -> None:
     """Show a generation, `rate` frames a second, again and again until so many were shown; then tell what it took."""
-    here = terminal.detect(os.environ, encoding="utf-8")
-    terminal.prepare(here, os.environ)
-    from tdiff.tui.canvas_view import CanvasView
-    from tdiff.tui.painting import TerminalApp
+    here = detect.detect(os.environ, encoding="utf-8")
+    detect.prepare(here, os.environ)
+    from tdiff.tui.widgets.canvas import CanvasView
+    from tdiff.tui.widgets.paint import TerminalApp
 
     recording = record(cells, steps, words=words)
     shown = [(recording.canvas(step), recording.changed(step)) for step in range(steps + 1)]

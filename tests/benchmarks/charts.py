@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable
 
 from tdiff.draw.chart import Curve, View, draw
-from tdiff.watch.series import Series
+from tdiff.series.series import Series
 
 POINTS = 100_000
 WIDTH, HEIGHT = 120, 30

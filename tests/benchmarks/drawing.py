@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from textual.color import Color
 
-from tdiff.canvas import Canvas
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS
 from tdiff.draw.render import canvas_lines, drawn_texts, row_line
-from tdiff.draw.terminal import detect, here
-from tdiff.records import TraceHeader, TraceStep
-from tdiff.tui.painting import filters, paint
+from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.terminal.detect import detect, here
+from tdiff.tui.widgets.paint import filters, paint
 
 CELLS, WIDTH, NEW = 4096, 78, 64
 TEXTS = {"characters": list("the quick\nbrown fox"), "tokens": ["the", " quick", " brown", " fox", ".", "\n", " 日本"]}

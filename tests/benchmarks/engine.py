@@ -21,13 +21,14 @@ from unittest import mock
 
 import torch
 
-from tdiff import runs
-from tdiff.config import PRESETS, DecodeSettings, Settings
-from tdiff.core import decoders, devices
-from tdiff.core import denoise as loop
-from tdiff.core.data import Corpus
-from tdiff.core.job import Job
-from tdiff.core.models import Shape, Transformer
+from tdiff.config.settings import PRESETS, DecodeSettings, Settings
+from tdiff.core import devices
+from tdiff.core.diffusion import decoders
+from tdiff.core.diffusion import denoise as loop
+from tdiff.core.models.transformer import Shape, Transformer
+from tdiff.core.training.state import Job
+from tdiff.corpus.corpus import Corpus
+from tdiff.runs import run
 
 VOCABULARY = 66
 
@@ -125,7 +126,7 @@ def training(preset: str, device: str, batches: list[int], steps: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             change = {"train": {"batch_size": batch, "device": device, "compile": "off"}}
             settings = Settings.of([PRESETS[preset], change])
-            job = Job(settings, runs.Run(Path(folder) / "bench"), Corpus(text, "letters"))
+            job = Job(settings, run.Run(Path(folder) / "bench"), Corpus(text, "letters"))
             watch = Stopwatch(device)
             job.network.forward = watch.timed("forward", job.network.forward)  # type: ignore[method-assign]
             for optimizer in job.optimizers:

@@ -27,17 +27,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tdiff import runs
-from tdiff.config import DECODERS, PRESETS, DecodeSettings, Settings
-from tdiff.core import data, devices, noise, optim
-from tdiff.core.capture import capture
-from tdiff.core.checkpoint import load_model
-from tdiff.core.classify import Classifier, Effort
-from tdiff.core.denoise import denoise
-from tdiff.core.evaluate import score
-from tdiff.core.generate import generate
-from tdiff.core.job import Job
-from tdiff.core.models import Shape, Transformer
+from tdiff.config.settings import DECODERS, PRESETS, DecodeSettings, Settings
+from tdiff.core import devices
+from tdiff.core.classification.classifier import Classifier, Effort
+from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.capture import capture
+from tdiff.core.diffusion.denoise import denoise
+from tdiff.core.diffusion.generate import generate
+from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.folder import load_model
+from tdiff.core.models.transformer import Shape, Transformer
+from tdiff.core.training import optim
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus
+from tdiff.runs import run as runs
 
 LEXICON = ("the", "hare", "runs", "over", "a", "hill", "and", "wolf", "sleeps", "by", "lake", "then", "sings", "slowly")
 CLASSES: dict[str, Any] = {
@@ -98,7 +101,7 @@ class Bench:
         self._jobs += 1
         run = runs.create(f"bench-{self._jobs}", settings, self.work / "checkpoints")
         label = settings.data.label_field if settings.data.classes else None
-        return Job(settings, run, data.load(settings.data.sources, settings.data.text_field, label_field=label))
+        return Job(settings, run, corpus.load(settings.data.sources, settings.data.text_field, label_field=label))
 
 
 def words(count: int, seed: int) -> str:

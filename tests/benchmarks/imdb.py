@@ -109,8 +109,8 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
 
 def speed(folder: Path, model: str, limit: int, precision: str, confidence: float) -> None:
     """Texts a second, and how many are told right, side by side."""
-    from tdiff.classifiers import Request, load
-    from tdiff.core.classify import Effort
+    from tdiff.commands.classify_models import Request, load
+    from tdiff.core.classification.classifier import Effort
 
     classifier = load(Request(models=(model,), precision=precision))
     texts, labels = read(folder, "test", limit)
@@ -138,8 +138,8 @@ def spread(folder: Path, model: str, limit: int, precision: str) -> None:
     """How far the log odds of two draws lie from those of two others, on the same masks for both classes and apart."""
     import torch
 
-    from tdiff.classifiers import Request, load
-    from tdiff.core.classify import Effort
+    from tdiff.commands.classify_models import Request, load
+    from tdiff.core.classification.classifier import Effort
 
     classifier = load(Request(models=(model,), precision=precision))
     ids = [classifier.encode(text) for text in read(folder, "test", limit)[0]]

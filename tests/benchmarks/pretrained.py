@@ -25,13 +25,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from tdiff.config import DecodeSettings, Settings
-from tdiff.core import beginnings, data, devices
-from tdiff.core.checkpoint import load_model
-from tdiff.core.denoise import denoise
-from tdiff.core.job import Job
-from tdiff.core.pretrained.masked_lm import MaskedLM
-from tdiff.runs import Run
+from tdiff.config.settings import DecodeSettings, Settings
+from tdiff.core import devices
+from tdiff.core.diffusion.denoise import denoise
+from tdiff.core.models.folder import load_model
+from tdiff.core.models.hf.masked import MaskedLM
+from tdiff.core.training import initialize
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus
+from tdiff.runs.run import Run
 
 VOCABULARY = 50_265
 SHAPES = {"distilroberta": (6, 768, 12), "roberta": (12, 768, 12), "tiny": (2, 64, 2)}
@@ -133,7 +135,7 @@ def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> Job:
     (scratch / "text.txt").write_text(text, "utf-8")
     settings = Settings.of(
         [
-            beginnings.sizes(str(folder)),
+            initialize.sizes(str(folder)),
             {"data": {"sources": [str(scratch / "text.txt")]}, "model": {"window": given.window}},
             {"objective": {"context": 0}},
             {
@@ -148,7 +150,7 @@ def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> Job:
             {"train": {"device": given.device, "beta2": 0.999}},
         ]
     )
-    return Job(settings, Run(scratch / "none"), data.load(settings.data.sources))
+    return Job(settings, Run(scratch / "none"), corpus.load(settings.data.sources))
 
 
 def step_seconds(job: Job, count: int) -> float:

@@ -13,9 +13,9 @@ import resource
 import time
 from collections.abc import Iterator
 
-from tdiff.records import Checkpoint, Eval, Start, Train, to_line
-from tdiff.watch import formats
-from tdiff.watch.story import Story
+from tdiff.protocol.events import Checkpoint, Eval, Start, Train, to_line
+from tdiff.watch.formats import detect
+from tdiff.watch.run_state import Story
 
 _PIECE = 2_400
 """Lines fed at once: about a megabyte."""
@@ -84,7 +84,7 @@ def fed(lines: Iterator[str]) -> tuple[float, float, int, Story]:
         size += sum(map(len, piece)) + len(piece)
         begun = time.thread_time()
         for line in piece:
-            formats.load(line)
+            detect.load(line)
         alone += time.thread_time() - begun
         begun = time.thread_time()
         story.feed(piece)

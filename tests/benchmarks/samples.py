@@ -12,11 +12,11 @@ import argparse
 from collections import Counter, deque
 from statistics import fmean
 
-from tdiff.config import DecodeSettings
-from tdiff.core.checkpoint import LoadedModel, load_model
-from tdiff.core.evaluate import corpus_of
-from tdiff.core.generate import generate, opening
-from tdiff.core.judge import Judge, words
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion.generate import generate, opening
+from tdiff.core.evaluation.likelihood import corpus_of
+from tdiff.core.evaluation.quality import Judge, words
+from tdiff.core.models.folder import LoadedModel, load_model
 
 LONG = 2000
 

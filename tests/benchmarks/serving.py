@@ -22,16 +22,17 @@ from typing import Any
 
 import torch
 
-from tdiff import runs
-from tdiff.config import PRESETS, DecodeSettings, Settings
-from tdiff.core import devices, tokenizers
-from tdiff.core.checkpoint import Origin, load_model, save_model
-from tdiff.core.data import Corpus
-from tdiff.core.generate import generate
-from tdiff.core.job import Job
-from tdiff.records import TraceEnd, TraceStep
-from tdiff.requests import Cancel, Generate, Ready, Refused
-from tdiff.watch.child import Child, command
+from tdiff.config.settings import PRESETS, DecodeSettings, Settings
+from tdiff.core import devices
+from tdiff.core.diffusion.generate import generate
+from tdiff.core.models import tokenizers
+from tdiff.core.models.folder import Origin, load_model, save_model
+from tdiff.core.training.state import Job
+from tdiff.corpus.corpus import Corpus
+from tdiff.protocol.events import TraceEnd, TraceStep
+from tdiff.protocol.messages import Cancel, Generate, Ready, Refused
+from tdiff.runs import run as runs
+from tdiff.watch.generation.process import Child, command
 from tests.benchmarks.engine import VOCABULARY, network
 
 CALLS = 64

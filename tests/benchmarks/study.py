@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tdiff.config import PRESETS, Settings, parse_assignment, read_layer
-from tdiff.records import End
-from tdiff.runs import ROOT, Run, write_whole
+from tdiff.config.settings import PRESETS, Settings, parse_assignment, read_layer
+from tdiff.protocol.events import End
+from tdiff.runs.run import ROOT, Run, write_whole
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "study"
 SEEDS = (0, 1)

@@ -235,10 +235,10 @@ def beside(folder: Path, rounds: int) -> None:
 
 def alone(model: str) -> None:
     """Write the seconds of a text, without a view, for each line of standard input."""
-    from tdiff.config import DecodeSettings
+    from tdiff.config.settings import DecodeSettings
     from tdiff.core import devices
-    from tdiff.core.checkpoint import load_model
-    from tdiff.core.generate import narrate
+    from tdiff.core.diffusion.generate import narrate
+    from tdiff.core.models.folder import load_model
 
     loaded = load_model(model, devices.choose("auto"))
     for n, _ in enumerate(sys.stdin):

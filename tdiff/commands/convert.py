@@ -1,0 +1,46 @@
+"""`tdiff import`: another program's weights as a model folder of tdiff."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from tdiff.errors import TdiffError, unknown
+from tdiff.visible import visible_line
+
+KINDS = ("tiny-diffusion",)
+"""Programs whose weights are known."""
+_PROMPT = "To be, or not to"
+"""As many characters as tiny-diffusion's model practised being given."""
+
+
+def bring(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
+    """Read the weights of a model of `kind` from `file`, and write the model folder `out`.
+
+    `heads` are its attention heads, which no weights tell; by default as many as its program's own model has. Raises
+    TdiffError where the kind is not known, the file is none of it, or `out` exists; nothing is written then.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of weights to import", kind, KINDS)
+    if os.path.lexists(out):
+        raise TdiffError(f"{str(out)!r} exists already and is not overwritten; name a folder that is not there")
+
+    from tdiff.core.models import tinydiffusion
+    from tdiff.core.models.folder import save_model
+
+    network, tokenizer, origin = tinydiffusion.read(file, tinydiffusion.HEADS if heads is None else heads)
+    try:
+        out.mkdir(parents=True)
+    except OSError as why:
+        raise TdiffError(f"the folder {str(out)!r} cannot be made: {why.strerror}") from None
+    try:
+        save_model(out, network, tokenizer, origin)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    count = sum(weight.numel() for weight in network.parameters()) / 1e6
+    line = f"read {count:.1f}M parameters; try: tdiff generate {shlex.quote(_PROMPT)} --model {shlex.quote(str(out))}"
+    print(visible_line(line), file=sys.stderr)

@@ -1,0 +1,334 @@
+"""`tdiff generate`: a generation as a resolving canvas, as text, as JSON, or as its trace."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tdiff.commands.progress import fetching
+from tdiff.config.settings import MOST, PRODUCTS, READ_BY, DecodeSettings
+from tdiff.draw import render
+from tdiff.draw.layout import layout
+from tdiff.errors import TdiffError, unknown
+from tdiff.protocol import template as templates
+from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
+from tdiff.terminal import detect
+from tdiff.visible import json_line, visible, visible_line
+
+if TYPE_CHECKING:
+    from tdiff.core.models.folder import LoadedModel
+
+_BATCH = 64
+"""Samples generated together where nobody watches."""
+_FRAME = 1 / 24
+"""Seconds between frames, at least."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    prompt: str | None
+    model: str
+    device: str
+    samples: int
+    length: int
+    seed: int | None
+    options: dict[str, Any]
+    """Fields of DecodeSettings that were given."""
+    template: str | None = None
+    """Text with gaps, in place of a prompt."""
+    prefix: str | None = None
+    suffix: str | None = None
+    """What comes before and after the one gap of `length` tokens."""
+    kind: str | None = None
+    """The class to write a text of."""
+    guidance: float | None = None
+    """How far to push towards it; None: as far as the model goes by itself, which is 1."""
+    precision: str = "float32"
+    """Of the model's products on CUDA: one of config.PRODUCTS."""
+    compile: bool = False
+    """Capture the model on CUDA."""
+
+
+def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
+    """Generate and print. The seed goes to stderr, so that any text can be had again."""
+    check_sizes(request)
+    check_precision(request.precision)
+    if as_json and stream:
+        raise TdiffError(
+            "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
+        )
+    one_way(request)
+    if request.template is not None:
+        templates.parse(request.template)  # before a model is loaded
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    DecodeSettings(**request.options)  # before a model is loaded
+
+    from tdiff.core.diffusion.generate import narrate, told
+
+    model = load(request)
+    settings = model.decode_settings(request.options, seed)
+    gaps = gaps_of(model, request)
+    prompts = _prompts(model, request, seed, gaps)
+    with ExitStack() as stack:
+        file = stack.enter_context(_open(trace)) if trace else None
+        say(settings, request.options)
+        if stream or file or (sys.stdout.isatty() and not as_json):
+            for row, prompt in enumerate(prompts):
+                lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
+                kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
+                watched = sys.stdout.isatty() and not as_json and not stream
+                fills = not request.length and request.template is None
+                end = _watch(kept, settings, fills=fills) if watched else _last(kept)
+                if not stream:
+                    chosen = told(model, settings, end.tokens, row)
+                    _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
+        else:
+            _batches(model, prompts, request.length, settings, as_json, gaps)
+
+
+def say(settings: DecodeSettings, given: Mapping[str, Any]) -> None:
+    """Tell of the seed, and of options that the decoder does not read."""
+    print(f"seed {settings.seed}", file=sys.stderr)
+    for name, decoders in READ_BY.items():
+        if name in given and settings.decoder not in decoders:
+            option, readers = name.replace("_", "-"), " and ".join(decoders)
+            print(
+                f"--{option} changes nothing here: it is for --decoder {readers}, and this is {settings.decoder}",
+                file=sys.stderr,
+            )
+    sys.stderr.flush()
+
+
+def check_sizes(request: Request) -> None:
+    """Raises TdiffError for numbers of texts or tokens that cannot be."""
+    if request.samples < 1:
+        raise TdiffError(f"--samples must be at least 1; got {request.samples}")
+    if request.length < 0:
+        raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {request.length}")
+    if max(request.samples, request.length) > MOST:
+        raise TdiffError(f"--samples and --length must be at most {MOST:,}")
+
+
+def check_precision(precision: str) -> None:
+    """Raises TdiffError for one that there is not, before a model is loaded."""
+    if precision not in PRODUCTS:
+        raise unknown("precision", precision, PRODUCTS)
+
+
+def one_way(request: Request) -> None:
+    """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
+    ends = request.prefix is not None or request.suffix is not None
+    ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
+    ways["--prefix and --suffix"] = ends
+    given = [name for name, there in ways.items() if there]
+    if len(given) > 1:
+        raise TdiffError(f"{' and '.join(given)} each say what is to be written: choose one")
+    if request.template is not None and request.length:
+        raise TdiffError(f"a template says how long its gaps are: leave out --length {request.length}")
+
+
+def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
+    """The text with gaps that is asked for; none where it is a prompt.
+
+    The gap between two ends is of the length asked for, else as long as the model's window allows.
+    """
+    if request.template is not None:
+        return templates.parse(request.template)
+    if request.prefix is None and request.suffix is None:
+        return ()
+    from tdiff.core.diffusion.generate import filled
+
+    ends = [request.prefix or "", request.suffix or ""]
+    used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
+    window = model.network.shape.window
+    if not request.length and used >= window:
+        raise TdiffError(
+            f"--prefix and --suffix have {used} tokens; {model.name} sees {window} at once: say with --length how many "
+            "to write between them"
+        )
+    return templates.between(ends[0], request.length or window - used, ends[1])
+
+
+def load(request: Request) -> LoadedModel:
+    """The model that is asked for, told the class that is."""
+    if request.kind is None and request.guidance is not None:
+        raise TdiffError("--guidance pushes towards a class: name it with --class")
+    from tdiff.core import devices
+    from tdiff.core.diffusion.guidance import guided
+    from tdiff.core.models.folder import load_model
+
+    device = devices.choose(request.device)
+    with fetching(request.model) as progress:
+        model = load_model(request.model, device, progress)
+    devices.lower_precision(model.network, request.precision, device)
+    if request.compile:
+        from tdiff.core.diffusion.capture import capture
+
+        if not capture(model.network, device):
+            note = "--compile has no effect here: it captures tdiff's own models on CUDA"
+            print(f"tdiff: {note}; this is {visible_line(model.name)} on {device}", file=sys.stderr)
+    if request.kind is None:
+        return model
+    return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as why:
+        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
+
+
+def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
+    """The prompt of each sample; one that the model cannot take is refused here, before anything is written."""
+    from tdiff.core.diffusion.generate import canvas, filled, opening
+
+    if gaps:
+        filled(model, gaps)
+        return [templates.shown(gaps)] * request.samples
+    given = request.prompt
+    prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
+    for prompt in dict.fromkeys(prompts):
+        canvas(model, [prompt], request.length)
+    return prompts
+
+
+def _batches(
+    model: LoadedModel,
+    prompts: list[str],
+    length: int,
+    settings: DecodeSettings,
+    as_json: bool,
+    gaps: templates.Template,
+) -> None:
+    """All samples, those whose prompts have the same number of tokens together."""
+    from tdiff.core.diffusion.generate import generate as steps_of
+    from tdiff.core.diffusion.generate import prompt_ids, told
+
+    sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
+    ends: dict[int, tuple[TraceEnd, float, int]] = {}
+    printed = 0
+    groups: dict[int, list[int]] = {}
+    for row, size in enumerate(sizes):
+        groups.setdefault(size, []).append(row)
+    chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
+    for rows in sorted(chunks):
+        begun = time.perf_counter()
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
+        step = deque(steps, maxlen=1).pop()
+        seconds = time.perf_counter() - begun
+        written = sum(part for part in gaps if isinstance(part, int))
+        tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
+        for i, row in enumerate(rows):
+            text = model.tokenizer.decode(step.tokens[i])
+            calls, forced = int(step.calls[i]), int(step.forced[i])
+            end = TraceEnd(text=text, model_calls=calls, forced=forced, tokens=tokens, seconds=round(seconds, 4))
+            ends[row] = end, seconds, tokens * len(rows)
+        while printed in ends:
+            end, seconds, together = ends.pop(printed)
+            chosen = told(model, settings, end.tokens, printed)
+            _print(end, prompts[printed], chosen, as_json, seconds, together)
+            printed += 1
+
+
+def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
+    """One text on stdout; `together` tokens were generated in those `seconds`, with the texts of its batch."""
+    if not as_json:
+        print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
+        return
+    print(json_line(as_data(end, prompt, chosen, seconds, together)), flush=True)
+
+
+def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
+    """A text and how it came about; `together` tokens were generated in those `seconds`."""
+    return {
+        "text": end.text,
+        "prompt": prompt,
+        "decoder": chosen["decoder"],
+        "settings": {name: value for name, value in chosen.items() if name not in ("decoder", "seed")},
+        "seed": chosen["seed"],
+        "model_calls": end.model_calls,
+        "forced": end.forced,
+        "tokens": end.tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(together / seconds, 1) if seconds else None,
+    }
+
+
+def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
+    """The lines as they come, each written to the files first, and flushed."""
+    for line in lines:
+        for file in files:
+            file.write(to_line(line))
+            file.flush()
+        yield line
+
+
+def _last(lines: Iterator[TraceLine]) -> TraceEnd:
+    line = deque(lines, maxlen=1).pop()
+    assert isinstance(line, TraceEnd), "a trace ends with its text"
+    return line
+
+
+def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool) -> TraceEnd:
+    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows.
+
+    `fills`: no length was asked for, and the text fills the model's context, which may take long: it is said.
+    """
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    here = detect.here(ask=False)
+    look, without_colour = here.look, here.colour == "none"
+    system = detect.COLOUR_SYSTEMS[here.colour]
+    console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
+    header = next(lines)
+    assert isinstance(header, TraceHeader), "a trace begins with its header"
+    canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
+    begun = drawn = time.perf_counter()
+    note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
+
+    def frame() -> Group:
+        width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
+        laid = layout(render.drawn_texts(canvas, look), width)
+        # Where not all rows fit, follow the first place that is still masked.
+        first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
+        start = max(0, min(first - room // 2, len(laid.rows) - room))
+        shown = [render.row_line(canvas, row, look) for row in laid.rows[start : start + room]]
+        counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
+        told: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
+        rows = [*shown, [("", "")], *told, render.legend(look, width)]
+        in_ascii = (render.in_ascii(row, look) for row in rows)
+        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
+
+    with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
+        live.refresh()
+        for line in lines:
+            if isinstance(line, TraceEnd):
+                return line
+            canvas.apply(line)
+            now = time.perf_counter()
+            if now - drawn >= _FRAME or canvas.left == 0:
+                live.update(frame(), refresh=True)
+                drawn = now
+    raise AssertionError("a trace ends with its text")
+
+
+def _rule(settings: DecodeSettings) -> str:
+    """The decoder and the one number that matters most to it, for the status line."""
+    if settings.decoder in ("confidence", "klass"):
+        return f"{settings.decoder} {'≥' if settings.decoder == 'confidence' else '>'} {settings.threshold:g}"
+    if settings.decoder == "topk" and settings.k:
+        return f"top {settings.k}"
+    return visible_line(settings.decoder)

@@ -1,0 +1,232 @@
+"""`tdiff generate --input FILE`: a text for each line of a file, as lines of another, which can be gone on with.
+
+The output is written in the order of the input. What it holds already is kept: a run that was cut short goes on where
+it stopped, and a line that was bad and has been mended since is added at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdiff.commands.generate import Request, as_data, check_precision, check_sizes, gaps_of, load, one_way, say
+from tdiff.commands.progress import progress_bar
+from tdiff.commands.resumable import Kept, check_names
+from tdiff.config.settings import MOST, DecodeSettings
+from tdiff.errors import TdiffError
+from tdiff.protocol import template
+from tdiff.protocol.events import TraceEnd
+from tdiff.visible import json_line, visible, visible_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tdiff.core.models.folder import LoadedModel
+
+_BATCH = 64
+"""Texts generated together, of one length."""
+_AHEAD = 8 * _BATCH
+"""Lines looked at together, so that enough are of one length."""
+_FIELDS = ("prompt", "template", "prefix", "suffix", "length")
+_SETTINGS = frozenset(field.name for field in fields(DecodeSettings))
+_PARTIAL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the input that the model can take."""
+
+    number: int
+    given: Any
+    """What it says."""
+    shown: str
+    """Its prompt or template."""
+    canvas: Tensor
+    """(L,) int64."""
+
+
+def generate(request: Request, source: str, output: Path | None) -> None:
+    """Generate a text for each line of `source`, a file or `-`, to `output` or stdout.
+
+    A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
+    Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
+    """
+    check_sizes(request)
+    check_precision(request.precision)
+    if request.samples != 1:
+        raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
+    if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
+        raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
+    if output is not None:
+        check_names(source, output)
+    lines = _read(source)
+    DecodeSettings(**request.options)
+    done = Kept()
+    if output is not None:
+        done = Kept.of(output, _is_ours, "tdiff generate --input")
+        done.check_input({number: _said(text) for number, text in lines}, output)
+    newest = done.lines[-1] if done.lines else None
+    begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
+    model = load(request)
+    settings = model.decode_settings(request.options, begun_with if request.seed is None else request.seed)
+    if newest is not None:
+        _same_settings(newest, model, request, settings, str(output))
+    there = {one["line"] for one in done.lines}
+    todo = [(number, text) for number, text in lines if number not in there]
+    bad = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
+        say(settings, request.options)
+        if done.lines:
+            print(f"{output} holds {len(there):,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
+        progress = stack.enter_context(progress_bar("generating"))
+        behind = len(lines) - len(todo)
+        waiting = iter(todo)
+        while some := list(islice(waiting, _AHEAD)):
+            good: list[Line] = []
+            for number, text in some:
+                try:
+                    good.append(_line(model, request, number, text))
+                except TdiffError as why:
+                    bad += 1
+                    print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
+            for data in _texts(model, settings, good):
+                file.write(json_line(data) + "\n")
+                file.flush()
+            behind += len(some)
+            if progress:
+                progress(behind, len(lines))
+    if bad:
+        print(f"{bad:,} of {len(lines):,} lines were passed over", file=sys.stderr)
+        sys.exit(_PARTIAL)
+
+
+def _read(source: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as why:
+        raise TdiffError(f"the input {source!r} cannot be read: {why.strerror}") from None
+    lines = [(n, line) for n, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1) if line.strip()]
+    if not lines:
+        raise TdiffError(f"the input {source!r} holds no line")
+    return lines
+
+
+def _said(text: str) -> Any:
+    """What a line says; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
+    """The line, understood. Raises TdiffError for what it should not say, or the model cannot take."""
+    from tdiff.core.diffusion.generate import canvas, filled
+
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as why:
+        raise TdiffError(f"it is not JSON ({why})") from None
+    asked = {"prompt": given} if isinstance(given, str) else given
+    if not isinstance(asked, Mapping):
+        raise TdiffError("a line is an object or a string")
+    for name in asked:
+        if name.replace("-", "_") in _SETTINGS:
+            raise TdiffError(f"{name} is a setting of all texts: give it as an option")
+    said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
+    if not said.keys() - {"length"}:
+        raise TdiffError("it has none of prompt, template, prefix and suffix")
+    for name, value in said.items():
+        if name == "length":
+            if type(value) is not int or not 0 <= value <= MOST:
+                raise TdiffError(f"length must be a whole number from 0 to {MOST:,}")
+        elif not isinstance(value, str):
+            raise TdiffError(f"{name} must be text")
+        elif any("\ud800" <= c <= "\udfff" for c in value):
+            raise TdiffError(f"{name} is not UTF-8")
+    asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
+    mine = replace(request, **asked_for)
+    one_way(mine)
+    gaps = gaps_of(model, mine)
+    start = filled(model, gaps) if gaps else canvas(model, [mine.prompt or ""], mine.length)
+    return Line(number, given, template.shown(gaps) if gaps else mine.prompt or "", start[0])
+
+
+def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
+    """The output for the lines, in their order; those of one length are generated together."""
+    from tdiff.core.diffusion.generate import resolve, told
+
+    groups: dict[int, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(len(line.canvas), []).append(line)
+    found: dict[int, dict[str, Any]] = {}
+    numbers = deque(line.number for line in lines)
+    # Groups in the order of their first lines, so that what is due next is never far.
+    for group in groups.values():
+        for i in range(0, len(group), _BATCH):
+            part = group[i : i + _BATCH]
+            begun = time.perf_counter()
+            canvases = _stacked([line.canvas for line in part])
+            step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
+            seconds = time.perf_counter() - begun
+            written = (canvases == model.network.mask_id).sum(1).tolist()
+            for n, line in enumerate(part):
+                end = TraceEnd(
+                    text=model.tokenizer.decode(step.tokens[n]),
+                    model_calls=int(step.calls[n]),
+                    forced=int(step.forced[n]),
+                    tokens=written[n],
+                    seconds=round(seconds, 4),
+                )
+                chosen = told(model, settings, written[n], line.number - 1)
+                told_of = as_data(end, line.shown, chosen, seconds, sum(written))
+                found[line.number] = {"line": line.number, "input": line.given} | told_of
+            while numbers and numbers[0] in found:
+                yield found.pop(numbers.popleft())
+
+
+def _stacked(canvases: list[Tensor]) -> Tensor:
+    import torch
+
+    return torch.stack(canvases)
+
+
+def _is_ours(line: Any) -> bool:
+    match line:
+        case {"line": int(), "input": _, "seed": int(), "decoder": str(), "settings": dict(), "tokens": int()}:
+            return True
+    return False
+
+
+def _same_settings(
+    before: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: str
+) -> None:
+    """Raises TdiffError where an output was begun in another way than it would go on."""
+    from tdiff.core.diffusion.generate import told
+
+    chosen = told(model, settings, 0, 0)
+    then = dict(before["settings"], decoder=before["decoder"], seed=before["seed"])
+    for name, value in chosen.items():
+        if name not in ("length", "row") and then.get(name) != value:
+            raise TdiffError(
+                f"{output!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {value}: go on as it was "
+                "begun, or name another output"
+            )
+    line = _line(model, request, before["line"], json.dumps(before["input"]))
+    length = int((line.canvas == model.network.mask_id).sum())
+    if length != before["tokens"]:
+        raise TdiffError(
+            f"{output!r} was begun with another --length: its line {before['line']} has {before['tokens']} tokens "
+            f"written, not {length}; go on as it was begun, or name another output"
+        )

@@ -1,0 +1,48 @@
+"""A bar on stderr for something that takes a while, where stderr is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from tdiff.hub import announcement
+from tdiff.visible import visible_line
+
+
+@contextmanager
+def progress_bar(what: str, *, of_bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A function to tell (done, total), which draws a bar from its first call on; None without a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = DownloadColumn() if of_bytes else MofNCompleteColumn()
+    columns = (TextColumn(what), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to tell (bytes done, of all) of something that may be there already: nothing is said before that.
+
+    A bar, or one line on stderr where that is no terminal.
+    """
+    bar: Callable[[int, int], None] | None = None
+    told = False
+
+    def tell(done: int, total: int) -> None:
+        nonlocal bar, told
+        if not told:
+            bar, told = stack.enter_context(progress_bar(f"fetching {visible_line(name)}", of_bytes=True)), True
+            if bar is None:
+                print(announcement(name, total), file=sys.stderr, flush=True)
+        if bar:
+            bar(done, total)
+
+    with ExitStack() as stack:
+        yield tell

@@ -1,0 +1,175 @@
+"""`tdiff watch`: what was typed becomes sources, a terminal and a model's process; then the view, or one snapshot."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdiff.config.settings import MOST, DecodeSettings
+from tdiff.errors import TdiffError, unknown
+from tdiff.runs import run
+from tdiff.visible import json_line
+from tdiff.watch import preferences
+from tdiff.watch.generation import pair
+from tdiff.watch.options import Options
+
+if TYPE_CHECKING:
+    from tdiff.terminal.detect import Terminal
+    from tdiff.watch.targets import Target
+
+MOST_TARGETS = 4
+"""Runs that can be watched at once."""
+DEVICES = ("auto", "cuda", "mps", "cpu")
+_PATIENCE = 15.0
+"""Seconds that a snapshot waits for a source on another machine."""
+
+
+def watch(options: Options) -> None:
+    """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
+    from tdiff.terminal import detect
+    from tdiff.watch import targets as places
+
+    _check(options)
+    liked = preferences.load()
+    here = detect.here(
+        color=options.color or liked.color or "auto",
+        glyphs=options.glyphs or liked.glyphs or "auto",
+        palette=options.palette or liked.palette or "auto",
+        mouse=False if not options.mouse else liked.mouse,
+        ask=not (options.once or options.as_json),
+    )
+    if theme := options.theme or liked.theme:
+        if not (options.doctor or options.once or options.as_json):
+            detect.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+        _check_theme(theme)
+    if options.doctor:
+        from tdiff.terminal.doctor import doctor
+
+        print(doctor(here))
+        return
+    if options.classify:
+        _race(options, here)
+        return
+    targets = [places.locate(word) for word in options.targets]
+    if not targets and (newest := places.newest_run()):
+        targets = [places.locate(str(newest.path))]
+    if options.once or options.as_json:
+        _once(targets, options.as_json, ascii=here.look.ascii)
+        return
+    if not (sys.stderr.isatty() and _keyboard(targets)):
+        raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
+    _check_cursor(here, "--once prints a snapshot instead")
+    detect.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+
+    from tdiff.tui import session
+
+    session.run(targets, options, here, liked)
+
+
+def _race(options: Options, here: Terminal) -> None:
+    """The verdicts on some texts, while draws arrive."""
+    from tdiff.commands.classify_models import without
+    from tdiff.terminal import detect
+    from tdiff.watch.generation import race
+
+    race.check(options.classify)
+    if options.targets or options.once or options.as_json or options.others:
+        raise TdiffError("--classify shows texts being weighed by one --model, and nothing beside them")
+    if options.model is None:
+        raise TdiffError(without())
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise TdiffError("tdiff watch draws on a terminal, and this is none; tdiff classify prints verdicts")
+    _check_cursor(here, "tdiff classify prints verdicts")
+    detect.prepare(here, os.environ)
+
+    from tdiff.tui import race_app
+
+    race_app.run(options, here)
+
+
+def _check_cursor(here: Terminal, instead: str) -> None:
+    """Raises TdiffError for a terminal that no full screen can be drawn on, such as one of TERM=dumb."""
+    if not here.interactive:
+        raise TdiffError(f"tdiff watch draws a full screen, and {here.reasons['interactive']}; {instead}")
+
+
+def _check_theme(name: str) -> None:
+    """Raises TdiffError for a theme that is none, whatever is to be printed or drawn."""
+    from textual.theme import BUILTIN_THEMES
+
+    if name not in BUILTIN_THEMES:
+        raise unknown("theme", name, BUILTIN_THEMES)
+
+
+def _check(options: Options) -> None:
+    if len(options.targets) > MOST_TARGETS:
+        raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
+    if options.targets.count("-") > 1:
+        raise TdiffError("standard input (-) can be watched once")
+    if not 0 <= options.every < MOST:
+        raise TdiffError(f"--every must be at least 0 seconds; got {options.every:g}")
+    if not 0 <= options.length <= MOST:
+        raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {options.length}")
+    DecodeSettings(**options.decoding)
+    if options.device not in DEVICES:
+        raise unknown("device", options.device, DEVICES)
+    models = [options.model, *options.others] if options.model is not None else []
+    if len(models) > pair.MOST:
+        raise TdiffError(f"tdiff watch shows up to {pair.MOST} models side by side; got {len(models)} of --model")
+    for model in models:
+        _check_model(model)
+
+
+def _check_model(model: str) -> None:
+    if Path(model).is_dir() or run.find_each(model):  # it may have its weights later
+        return
+    try:
+        run.find_model(model)
+    except run.NoModel as why:
+        from tdiff import hub  # which brings no engine
+
+        # The model's process asks the hub: it may take long.
+        if not why.elsewhere and hub.cached(model) is None:
+            raise
+
+
+def _keyboard(targets: Sequence[Any]) -> bool:
+    """Whether there are keys to be read; where standard input is watched they come from the terminal itself."""
+    return sys.stdin.isatty() or any(target.kind == "pipe" and target.path is None for target in targets)
+
+
+def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
+    """Print what is known of each target, and leave."""
+    from tdiff.report import snapshot
+    from tdiff.watch.follow import Watched
+
+    if not targets:
+        raise TdiffError(f"no run under {run.ROOT}/ yet; begin one with tdiff train --run NAME, or name a log to watch")
+    watched = [Watched(target) for target in targets]
+    try:
+        nothing = []
+        for one in watched:
+            whole = one.finish(_PATIENCE)
+            why = one.status().text
+            if one.target.address is not None and not one.story.format:  # a file that is empty has said so itself
+                nothing.append(f"{one.target.label}: {why or 'nothing came'}")
+            elif not whole:
+                print(f"tdiff: {one.target.label}: {why or 'not all of it came'}", file=sys.stderr)
+        if len(nothing) == len(watched):
+            raise TdiffError("; ".join(nothing))
+        for line in nothing:
+            print(f"tdiff: {line}", file=sys.stderr)
+        now = time.time()
+        stories = [one.story for one in watched]
+        if as_json:
+            for story in stories:
+                print(json_line(snapshot.data(story, now)))
+        else:
+            print(snapshot.text(stories, now, ascii=ascii))
+    finally:
+        for one in watched:
+            one.close()

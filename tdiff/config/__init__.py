@@ -1,0 +1,1 @@
+"""Settings of data, model, objective, training and decoding: defaults, presets, layers and validation. No torch."""

@@ -1,0 +1,1 @@
+"""Masked diffusion: schedules, the objective, decoders, and the denoising loop."""

@@ -1,0 +1,199 @@
+"""From prompts to texts: canvases for the loop, and the loop's steps as the lines of a trace.
+
+Here tokens become text; the loop itself knows none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdiff import __version__
+from tdiff.config.settings import DecodeSettings
+from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.denoise import Step, most_steps, plan, slide
+from tdiff.core.diffusion.guidance import Guided
+from tdiff.core.models.folder import LoadedModel
+from tdiff.core.models.hf.causal import CausalLM
+from tdiff.core.models.hf.pieces import Pieces
+from tdiff.errors import TdiffError
+from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.template import Template
+
+
+def opening(model: LoadedModel, seed: int, row: int) -> str:
+    """One of the openings stored with the model, drawn by the seed; empty where it has none."""
+    openings = model.origin.openings
+    return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
+
+
+def before_gap(model: LoadedModel, text: str) -> str:
+    """The `text` as it stands before a gap: without a last space, where tokens hold the space before them.
+
+    The token that fills the gap brings that space; in training none ever stood alone before such a token.
+    """
+    return text[:-1] if model.tokenizer.carries_spaces and text.endswith(" ") else text
+
+
+def prompt_ids(model: LoadedModel, prompt: str, what: str = "the prompt") -> Tensor:
+    """Ids (L,) int64 of a text to go on from; see `before_gap`. Raises TdiffError for a foreign character."""
+    return model.tokenizer.encode(before_gap(model, prompt), what)
+
+
+def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
+    """(B, L) int64: each prompt followed by `length` masks, or by as many as fill the model's window where it is 0.
+
+    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit the
+    model's window, holds a foreign character, or is missing where the model was never trained to begin from nothing.
+    """
+    window, mask_id = model.network.shape.window, model.network.mask_id
+    rows = [prompt_ids(model, prompt) for prompt in prompts]
+    longest = max(len(row) for row in rows)
+    if longest >= window:
+        raise TdiffError(
+            f"the prompt has {longest} tokens; {model.name} sees {window} at once, so a prompt may have {window - 1}"
+        )
+    if min(len(row) for row in rows) == 0 and model.origin.context_mode == "fixed" and model.origin.context:
+        raise TdiffError(
+            f"{model.name} was trained to go on from {model.origin.context} given tokens and cannot begin from "
+            "nothing: give it a prompt"
+        )
+    masks = torch.full((length or window - longest,), mask_id)
+    start = torch.stack([torch.cat((row, masks)) for row in rows])
+    if isinstance(model.network, CausalLM):
+        model.network.check(start)
+    return start
+
+
+def filled(model: LoadedModel, template: Template) -> Tensor:
+    """(1, L) int64: the text of a template, with a mask for each token of its gaps.
+
+    A text before a gap is without its last space where the gap's first token brings it, see `before_gap`. Raises
+    TdiffError for a foreign character, and where the model cannot fill gaps.
+    """
+    parts = []
+    for n, part in enumerate(template):
+        if isinstance(part, int):
+            parts.append(torch.full((part,), model.network.mask_id))
+        else:  # text and gaps in turn: what is not the last comes before a gap, what is not the first after one
+            text = part if n + 1 == len(template) else before_gap(model, part)
+            parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
+    start = torch.cat(parts)[None]
+    if isinstance(model.network, CausalLM):
+        model.network.check(start)
+    return start
+
+
+def overlap(model: LoadedModel) -> int:
+    """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one.
+
+    A causal model saw beginnings of any length, and has half of its window.
+    """
+    if model.causal:
+        return model.network.shape.window // 2
+    return min(max(model.origin.context, 1), model.network.shape.window - 1)
+
+
+def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+    """All that it takes, with the prompt, to have a text again, with nothing left to a default."""
+    steps = plan(settings)[1]
+    kind = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
+    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | kind
+
+
+def generate(
+    model: LoadedModel,
+    prompts: Sequence[str],
+    settings: DecodeSettings,
+    *,
+    length: int = 0,
+    rows: Sequence[int] | None = None,
+    template: Template = (),
+) -> Iterator[Step]:
+    """Texts that go on from `prompts`, one a row, step by step; longer than the window by a sliding canvas.
+
+    With a `template` each row fills its gaps, and the prompts are but names for the rows.
+
+    `rows` names the rows for the noise: a text depends on its name and prompt, not on the others.
+    The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
+    """
+    start = filled(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
+    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
+
+
+def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
+    """Resolve the masks of the canvases `start` (B, L), whose names for the noise are `rows`."""
+    start = start.to(model.network.suppress.device)
+    names = torch.tensor(rows, device=start.device)
+    yield from slide(model.network, start, model.network.shape.window, overlap(model), settings, rows=names)
+
+
+def narrate(
+    model: LoadedModel,
+    prompt: str,
+    settings: DecodeSettings,
+    *,
+    length: int = 0,
+    row: int = 0,
+    template: Template = (),
+) -> Iterator[TraceLine]:
+    """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
+    begun = time.perf_counter()
+    begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
+    start, frozen = begin.tolist(), begin != model.network.mask_id
+    pieces = Pieces(model.tokenizer)
+    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.network.mask_id])
+    given = [(place, shown[place], start[place]) for place in sorted(shown)]
+    total = len(start) - len(given)
+    yield TraceHeader(
+        version=__version__,
+        model=model.name,
+        decoder=settings.decoder,
+        settings=told(model, settings, total, row),
+        seed=settings.seed,
+        row=row,
+        prompt=prompt,
+        cells=len(start),
+        given=given,
+        steps=most_steps(settings, frozen, model.network.shape.window, overlap(model)),
+    )
+    left, step = total, None
+    for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):
+        ids, confidence, committed, remasked, calls = _first_row(step)
+        left += len(remasked) - len(committed)
+        if committed or remasked:
+            # A place whose character is whole now, or no more, is told again although its token is the same.
+            texts = pieces.changed(ids, [*committed, *remasked])
+            yield TraceStep(
+                index=step.index,
+                t=left / total,
+                calls=calls,
+                cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
+                + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
+            )
+    yield TraceEnd(
+        text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
+        model_calls=int(step.calls[0]) if step else 0,
+        forced=int(step.forced[0]) if step else 0,
+        tokens=total,
+        seconds=round(time.perf_counter() - begun, 4),
+    )
+
+
+def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int], int]:
+    """Of a step's first row: ids, confidences, the places committed and those remasked, and the calls so far.
+
+    Together, as numbers of one kind, so that the host waits for the device once.
+    """
+    precise = noise.precise(step.tokens.device)
+    parts = (step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None])
+    numbers: list[float] = torch.cat([part[0].to(precise) for part in parts]).tolist()
+    n = step.tokens.size(1)
+    ids, confidence, *marks = (numbers[i : i + n] for i in range(0, 4 * n, n))
+    committed, remasked = ([i for i, mark in enumerate(some) if mark] for some in marks)
+    return list(map(int, ids)), confidence, committed, remasked, int(numbers[-1])

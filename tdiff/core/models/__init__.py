@@ -1,0 +1,1 @@
+"""Model families, their tokenizers, and models on disk."""

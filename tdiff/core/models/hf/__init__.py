@@ -1,0 +1,1 @@
+"""Masked and causal language models of Hugging Face transformers."""

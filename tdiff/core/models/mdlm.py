@@ -1,0 +1,296 @@
+"""MDLM's published model, read from a folder as its authors publish it, without the code that came with it.
+
+Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm-owt: a two-way transformer whose norms and residual branches
+are scaled and shifted by a condition (adaLN, Peebles and Xie 2022, arXiv:2212.09748). The condition is the noise level
+sigma, and that is always zero: the model is not told the time. So the condition is one vector, computed once when the
+weights are read, and what it scales and shifts is multiplied into the weights; what is left are plain blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tdiff import hub
+from tdiff.config.settings import MOST
+from tdiff.core.mask_indices import chosen
+from tdiff.core.models.folder import LoadedModel, read_tensors
+from tdiff.core.models.hf import backend
+from tdiff.core.models.hf.base import Reach, origin_unknown
+from tdiff.core.models.hf.tokenizer import HubTokenizer
+from tdiff.core.models.transformer import rotary
+from tdiff.errors import TdiffError
+
+MODEL_TYPE = "mdlm"
+_WAVES = 256
+"""Cosines and sines that sigma is made of."""
+_BASE = 10_000.0
+_ROTARY = "backbone.rotary_emb.inv_freq"
+_NAMES = {
+    "vocab_size": "vocab_size",
+    "window": "model_length",
+    "width": "hidden_dim",
+    "condition": "cond_dim",
+    "layers": "n_blocks",
+    "heads": "n_heads",
+}
+_LARGEST = {"vocab_size": MOST, "window": 1 << 20, "width": 1 << 16, "condition": 1 << 16, "layers": 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What config.json says of the model: all that fixes the names and shapes of its weights, and its window."""
+
+    vocab_size: int
+    """Tokens, the mask included."""
+    window: int
+    width: int
+    condition: int
+    """Width of the condition."""
+    layers: int
+    heads: int
+
+
+Take = Callable[[str], Tensor]
+"""The weights of a name, float32 and its caller's own; each can be had once."""
+
+
+class Block(nn.Module):
+    """Attention, then an MLP of four times the width, each on the normalised residual stream."""
+
+    def __init__(self, take: Take, condition: Tensor, heads: int) -> None:
+        """`condition` (C,) scales and shifts what the norms give, and scales what is added to the stream."""
+        super().__init__()
+        self.heads = heads
+        told = F.linear(condition, take("adaLN_modulation.weight"), take("adaLN_modulation.bias"))
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = told.chunk(6)
+        self.gain_attn = nn.Parameter(take("norm1.weight") * (1 + scale_attn))
+        self.shift_attn = nn.Parameter(shift_attn.clone())
+        self.qkv = nn.Parameter(take("attn_qkv.weight"))
+        self.out = nn.Parameter(take("attn_out.weight").mul_(gate_attn[:, None]))
+        self.gain_mlp = nn.Parameter(take("norm2.weight") * (1 + scale_mlp))
+        self.shift_mlp = nn.Parameter(shift_mlp.clone())
+        self.inner = nn.Parameter(take("mlp.0.weight"))
+        self.inner_bias = nn.Parameter(take("mlp.0.bias"))
+        self.outer = nn.Parameter(take("mlp.2.weight").mul_(gate_mlp[:, None]))
+        self.outer_bias = nn.Parameter(take("mlp.2.bias") * gate_mlp)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """`x` (B, L, W) to the same; `cos` and `sin` (L, W / heads / 2) turn queries and keys."""
+        seen = F.linear(_normed(x, self.gain_attn, self.shift_attn), self.qkv)
+        q, k, v = seen.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(rotary(q, cos, sin), rotary(k, cos, sin), v)
+        x = x + F.linear(heard.transpose(1, 2).flatten(-2), self.out)
+        inner = F.gelu(
+            F.linear(_normed(x, self.gain_mlp, self.shift_mlp), self.inner, self.inner_bias), approximate="tanh"
+        )
+        return x + F.linear(inner, self.outer, self.outer_bias)
+
+
+class MDLM(nn.Module):
+    """The model as a Denoiser, float32. It is not told the time."""
+
+    suppress: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, sizes: Sizes, tensors: dict[str, Tensor], tokenizer: HubTokenizer) -> None:
+        """Takes what it keeps out of `tensors`, by the names of `layout`, and leaves that empty."""
+        super().__init__()
+
+        def take(name: str) -> Tensor:
+            # A copy: the tensor lies in its file, which is mapped into memory and may be rewritten meanwhile.
+            return tensors.pop(f"backbone.{name}").to(torch.float32, copy=True)
+
+        last = _of(take, "output_layer")
+        condition = _condition(_of(take, "sigma_map.mlp"))
+        self.embedding = nn.Parameter(take("vocab_embed.embedding"))
+        self.blocks = nn.ModuleList(
+            Block(_of(take, f"blocks.{n}"), condition, sizes.heads) for n in range(sizes.layers)
+        )
+        shift, scale = F.linear(condition, last("adaLN_modulation.weight"), last("adaLN_modulation.bias")).chunk(2)
+        self.gain = nn.Parameter(last("norm_final.weight") * (1 + scale))
+        self.shift = nn.Parameter(shift.clone())
+        self.head = nn.Parameter(last("linear.weight"))
+        self.head_bias = nn.Parameter(last("linear.bias"))
+        self.shape = Reach(sizes.vocab_size, tokenizer.mask_id, tokenizer.suppressed, sizes.window)
+        suppress = torch.zeros(sizes.vocab_size)
+        suppress[list(tokenizer.suppressed)] = -torch.inf
+        angle = torch.arange(sizes.window)[:, None] * _frequencies(sizes)
+        # Minus: it turns the other way than our own models do, which a two-way model notices.
+        for name, value in (("suppress", suppress), ("cos", angle.cos()), ("sin", -angle.sin())):
+            self.register_buffer(name, value, persistent=False)
+        self.requires_grad_(False).eval()
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask."""
+        return self.shape.mask_id
+
+    def forward(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
+        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
+
+        The head is computed at those places only; `share` (B,) changes nothing.
+        """
+        x, length = self.embedding[tokens], tokens.size(1)
+        for block in self.blocks:
+            x = block(x, self.cos[:length], self.sin[:length])
+        return F.linear(_normed(chosen(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
+
+
+def load(name: str, folder: Path, config: dict[str, Any], device: str) -> LoadedModel:
+    """The model in `folder`, whose config.json says `config`, in evaluation mode and float32.
+
+    Raises TdiffError where it was told the time, its weights are missing, damaged, pickled or do not fit config.json,
+    or GPT-2's tokenizer, which MDLM is published without, is not beside it or does not fit.
+    """
+    sizes = _sizes(name, config, folder / "config.json")
+    files = backend.weights(name, folder)
+    tokenizer = _tokenizer(name, folder, sizes.vocab_size)
+    tensors = {key: (file, tensor) for file in files for key, tensor in read_tensors(file).items()}
+    _check(tensors, sizes, files[0])
+    tensors.pop(_ROTARY, None)
+    network = MDLM(sizes, {key: tensors.pop(key)[1] for key in list(tensors)}, tokenizer).to(device)
+    label = hub.repository(folder) or folder.resolve().name
+    return LoadedModel(label, folder, network, tokenizer, origin_unknown(sizes.window // 2))
+
+
+def layout(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of the published weights of such a model."""
+    vocab, width, condition, inner = sizes.vocab_size, sizes.width, sizes.condition, 4 * sizes.width
+    shapes: dict[str, tuple[int, ...]] = {
+        "vocab_embed.embedding": (vocab, width),
+        "sigma_map.mlp.0.weight": (condition, _WAVES),
+        "sigma_map.mlp.0.bias": (condition,),
+        "sigma_map.mlp.2.weight": (condition, condition),
+        "sigma_map.mlp.2.bias": (condition,),
+        "output_layer.norm_final.weight": (width,),
+        "output_layer.linear.weight": (vocab, width),
+        "output_layer.linear.bias": (vocab,),
+        "output_layer.adaLN_modulation.weight": (2 * width, condition),
+        "output_layer.adaLN_modulation.bias": (2 * width,),
+    }
+    for n in range(sizes.layers):
+        block: dict[str, tuple[int, ...]] = {
+            "norm1.weight": (width,),
+            "attn_qkv.weight": (3 * width, width),
+            "attn_out.weight": (width, width),
+            "norm2.weight": (width,),
+            "mlp.0.weight": (inner, width),
+            "mlp.0.bias": (inner,),
+            "mlp.2.weight": (width, inner),
+            "mlp.2.bias": (width,),
+            "adaLN_modulation.weight": (6 * width, condition),
+            "adaLN_modulation.bias": (6 * width,),
+        }
+        shapes |= {f"blocks.{n}.{name}": shape for name, shape in block.items()}
+    return {f"backbone.{name}": shape for name, shape in shapes.items()}
+
+
+def _normed(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """Layer norm over the last dimension, then `gain` and `shift` (W,)."""
+    return F.layer_norm(x, gain.shape, gain, shift)
+
+
+def _of(take: Take, part: str) -> Take:
+    """The weights of one part, by their names within it."""
+    return lambda name: take(f"{part}.{name}")
+
+
+def _condition(take: Take) -> Tensor:
+    """(C,): the condition for sigma = 0, of whose waves all cosines are one and all sines zero."""
+    waves = torch.cat((torch.ones(_WAVES // 2), torch.zeros(_WAVES // 2)))
+    hidden = F.silu(F.linear(waves, take("0.weight"), take("0.bias")))
+    return F.silu(F.linear(hidden, take("2.weight"), take("2.bias")))
+
+
+def _frequencies(sizes: Sizes) -> Tensor:
+    """(W / heads / 2,): radians a place, of the rotary positions."""
+    half = sizes.width // sizes.heads // 2
+    return _BASE ** (-torch.arange(half) / half)
+
+
+def _sizes(name: str, config: dict[str, Any], path: Path) -> Sizes:
+    """What config.json says. Raises TdiffError where it lacks something or makes no sense, or the time is told."""
+    for key in (*_NAMES.values(), "time_conditioning"):
+        if key not in config:
+            raise TdiffError(f"model config {str(path)!r} lacks {key}, without which an MDLM cannot be read")
+    if config["time_conditioning"] is not False:
+        raise TdiffError(
+            f"model {name!r} is of type {MODEL_TYPE!r} with time_conditioning {config['time_conditioning']!r}; tdiff "
+            "reads those that are not told the time (false), as kuleshov-group/mdlm-owt"
+        )
+    values = {ours: config[theirs] for ours, theirs in _NAMES.items()}
+    for ours, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST.get(ours, MOST):
+            raise TdiffError(f"model config {str(path)!r}: {_NAMES[ours]} cannot be {value!r}")
+    sizes = Sizes(**values)
+    if sizes.width % (2 * sizes.heads):
+        raise TdiffError(
+            f"model config {str(path)!r}: n_heads cannot be {sizes.heads}, for which hidden_dim is no even multiple; "
+            f"got {sizes.width}"
+        )
+    return sizes
+
+
+def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
+    """The tokenizer beside the weights, else GPT-2's from the hub.
+
+    Of one without a mask, as GPT-2's, the id after its last is the mask's.
+    """
+    own = (folder / "tokenizer.json").is_file() or all((folder / f).is_file() for f in ("vocab.json", "merges.txt"))
+    if not own:
+        try:
+            folder = hub.tokenizer_of("gpt2")
+        except TdiffError as why:
+            raise TdiffError(
+                f"model {name!r} has no tokenizer, as MDLM's repository has none: put GPT-2's tokenizer.json beside "
+                f"its config.json ({why})"
+            ) from None
+    # Not by this folder's config.json, which names a type that transformers does not know, and code of its own.
+    theirs = backend.tokenizer(folder, backend.library().GPT2Config())
+    spare = vocab_size - len(theirs)
+    if spare not in (0, 1):
+        raise TdiffError(
+            f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens, the mask among them, "
+            f"but the tokenizer has {len(theirs)}; GPT-2's, which MDLM was trained with, has 50257 for 50258"
+        )
+    with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
+        return HubTokenizer(theirs, vocab_size, name, mask_id=vocab_size - 1)
+
+
+def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) -> None:
+    """Raises TdiffError naming the first of `tensors`, each with its file, that is missing, wrong or of no use."""
+    shapes = layout(sizes)
+    turn = _frequencies(sizes)
+    if _ROTARY in tensors:  # a table that can be computed, and that not every file holds
+        shapes[_ROTARY] = tuple(turn.shape)
+    for name in sorted(shapes.keys() | tensors.keys()):
+        if name not in tensors:
+            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
+        file, tensor = tensors[name]
+        if name not in shapes:
+            raise TdiffError(
+                f"weights {str(file)!r} hold {name}, which MDLM as config.json describes it has no place for"
+            )
+        if tuple(tensor.shape) != shapes[name]:
+            raise TdiffError(
+                f"weights {str(file)!r}: {name} has shape {tuple(tensor.shape)}, config.json asks for {shapes[name]}"
+            )
+        if not tensor.is_floating_point():
+            raise TdiffError(
+                f"weights {str(file)!r}: {name} holds {str(tensor.dtype)[6:]}, which is no number format of weights"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise TdiffError(f"weights {str(file)!r}: {name} holds numbers that are not finite")
+    if _ROTARY in tensors and not torch.allclose(tensors[_ROTARY][1].float(), turn, rtol=1e-2, atol=0):
+        raise TdiffError(
+            f"weights {str(tensors[_ROTARY][0])!r}: {_ROTARY} is not that of rotary positions of base {_BASE:g}, "
+            "which MDLM has"
+        )

@@ -1,0 +1,183 @@
+"""Text to token ids and back: characters learnt from a corpus, BPE trained on it, tiny-diffusion's ASCII table.
+
+Each is a Hugging Face `tokenizer.json`, so that other programs read it. In all three a token's text is exactly its
+entry in the vocabulary, and joining the texts of the tokens gives the text back. A character outside the vocabulary is
+an error that names it and its place, or the unknown token where the vocabulary was made with one; it is never another
+character.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+from tdiff.config.settings import MOST
+from tdiff.errors import TdiffError
+from tdiff.runs.run import write_whole
+
+MASK, UNKNOWN = "[MASK]", "[UNK]"
+_SHOWN = {MASK: "█", UNKNOWN: "\ufffd"}
+# A word with its leading space, a run of punctuation with its own, or one piece of white space.
+_SURROGATES = 0xD800, 0xDFFF  # what stands for bytes that are no text
+_WORDS = r" ?\w+| ?[^\w\s]+|\s"
+
+
+class TextTokenizer:
+    """A vocabulary and its two directions. Ids of special tokens never come from a text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # "[MASK]" typed by a user is six characters
+        vocabulary = tokenizer.get_vocab()
+        if MASK not in vocabulary or sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise TdiffError(f"the tokenizer has no token {MASK}, or its ids are not 0, 1, 2, ...")
+        if tokenizer.normalizer is not None or not isinstance(tokenizer.decoder, (decoders.Fuse, type(None))):
+            raise TdiffError(
+                "the tokenizer is of a kind that tdiff does not read: the texts of its tokens, joined, are not the text"
+            )
+        self.pieces = [_SHOWN.get(text, text) for text, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
+        self.mask_id: int = vocabulary[MASK]
+        self.unknown_id: int | None = vocabulary.get(UNKNOWN)
+        texts = vocabulary.keys() - {MASK, UNKNOWN}
+        self._by_character = all(len(text) == 1 for text in texts)
+        self.carries_spaces = any(len(text) > 1 and text[0] == " " and not text.isspace() for text in texts)
+        """Whether words of this vocabulary hold the space before them."""
+        characters = [(ord(text), vocabulary[text]) for text in texts if len(text) == 1]
+        if not characters:
+            raise TdiffError("the tokenizer has no token of a single character, so that it can spell no text")
+        # Code point -> id, -1 where there is none; one row past the last character answers for all beyond.
+        self._table = torch.full((max(code for code, _ in characters) + 2,), -1, dtype=torch.int32)
+        self._table[[code for code, _ in characters]] = torch.tensor([i for _, i in characters], dtype=torch.int32)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(V,) int64: the characters of each token."""
+        return torch.tensor([len(piece) for piece in self.pieces])
+
+    @property
+    def suppressed(self) -> tuple[int, ...]:
+        """Ids that a model must never propose."""
+        return tuple(i for i in (self.mask_id, self.unknown_id) if i is not None)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str, what: str = "the text", inside: bool = False) -> Tensor:
+        """Ids (L,) int64, the same `inside` a text as at its beginning.
+
+        Raises TdiffError naming the first character that is not in the vocabulary, and its place.
+        """
+        codes = (
+            torch.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), dtype=torch.int32)
+            if text
+            else (torch.zeros(0, dtype=torch.int32))
+        )
+        ids = self._table[codes.clamp(max=len(self._table) - 1)]
+        outside = ids < 0
+        if bool(outside.any()) and self.unknown_id is None:
+            raise self._stranger(text, int(outside.nonzero()[0]), what)
+        if self._by_character:
+            return ids.masked_fill(outside, self.unknown_id or 0).long()
+        if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
+            raise TdiffError(f"{what} is not UTF-8")
+        return torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
+
+    def _stranger(self, text: str, place: int, what: str) -> TdiffError:
+        character = text[place]
+        line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
+        near = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
+        return TdiffError(
+            f"character {character!r} (U+{ord(character):04X}) at place {place + 1} of {what} (line {line}, column "
+            f"{column}) is not in the model's vocabulary of {len(self)} tokens" + (f"; {near!r} is" if near else "")
+        )
+
+    def _knows(self, character: str) -> bool:
+        return len(character) == 1 and ord(character) < len(self._table) and int(self._table[ord(character)]) >= 0
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The text of the ids; a mask is shown as a full block."""
+        return "".join(self.pieces[i] for i in (ids.tolist() if isinstance(ids, Tensor) else ids))
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json and tokenizer_config.json."""
+        write_whole(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "mask_token": MASK,
+            "clean_up_tokenization_spaces": False,
+        }
+        if self.unknown_id is not None:
+            config["unk_token"] = UNKNOWN
+        write_whole(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
+
+
+def load(path: Path) -> TextTokenizer:
+    """The tokenizer in a tokenizer.json. Raises TdiffError where it is missing, damaged, or of another kind."""
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise TdiffError(f"tokenizer {str(path)!r} does not exist") from None
+    except Exception as why:  # tokenizers raises bare Exception
+        raise TdiffError(f"tokenizer {str(path)!r} is damaged: {str(why).splitlines()[0]}") from None
+    return TextTokenizer(tokenizer)
+
+
+def learn(kind: str, text: str, training: str, unknown: bool = False) -> TextTokenizer:
+    """A tokenizer of `kind` (char, ascii, bpe:SIZE, or a path) whose characters are those of `text`.
+
+    BPE merges are learnt from `training` only. With `unknown` the vocabulary has an unknown token.
+    """
+    specials = [MASK, UNKNOWN] if unknown else [MASK]
+    if kind == "char":
+        return _of_characters([*sorted(set(text)), *specials])
+    if kind == "ascii":
+        # Fixed by tiny-diffusion: id = code point, and 0, which no text holds, is the mask.
+        return _of_characters([MASK, *map(chr, range(1, 128)), *specials[1:]])
+    name, _, size = kind.partition(":")
+    if name == "bpe":
+        return _bpe(size, sorted(set(text)), training, specials)
+    path = Path(kind)
+    if path.suffix == ".json" or path.is_dir():
+        return load(path / "tokenizer.json" if path.is_dir() else path)
+    raise TdiffError(
+        f"unknown tokenizer {kind!r}; known: char, ascii, bpe:SIZE (such as bpe:4096), or a tokenizer.json"
+    )
+
+
+def of_characters(characters: str) -> TextTokenizer:
+    """A tokenizer whose ids are the mask's, 0, and those of the characters in their order."""
+    return _of_characters([MASK, *characters])
+
+
+def _of_characters(pieces: Sequence[str]) -> TextTokenizer:
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return _finish(tokenizer, [p for p in pieces if p in (MASK, UNKNOWN)])
+
+
+def _bpe(size: str, alphabet: list[str], training: str, specials: list[str]) -> TextTokenizer:
+    least = len(alphabet) + len(specials)
+    if not size.isdecimal() or not least <= int(size) <= MOST:
+        raise TdiffError(
+            f"tokenizer 'bpe:SIZE' takes a whole number of at least {least}, the characters of this corpus and "
+            f"the special tokens; got {size!r}"
+        )
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN if UNKNOWN in specials else None))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    trainer = trainers.BpeTrainer(
+        vocab_size=int(size), initial_alphabet=alphabet, special_tokens=specials, show_progress=False
+    )
+    tokenizer.train_from_iterator(training.splitlines(keepends=True), trainer)
+    return _finish(tokenizer, specials)
+
+
+def _finish(tokenizer: Tokenizer, specials: list[str]) -> TextTokenizer:
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
+    return TextTokenizer(tokenizer)

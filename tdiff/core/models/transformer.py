@@ -1,0 +1,325 @@
+"""The from-scratch bidirectional transformer.
+
+One architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide, time
+conditioning by a table of 128 rows). Rotary positions, RMSNorm without parameters, queries and keys normalised, squared
+ReLU, no biases, zero-initialised output projections; the classic blocks that these replaced stand beside them, to be
+compared. What it does not know: schedules, text, and how it is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tdiff.core.mask_indices import chosen, places
+from tdiff.core.models.labels import Pairs, with_bias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Everything that fixes the names and shapes of the weights; saved as the model's config.json."""
+
+    vocab_size: int
+    """Tokens, the mask and other specials included."""
+    mask_id: int
+    suppressed: tuple[int, ...]
+    """Ids that are never proposed: the mask and other specials."""
+    layers: int
+    heads: int
+    width: int
+    window: int
+    conv: int = 0
+    """Places a depthwise convolution reaches over, 0 for none."""
+    time_conditioning: bool = False
+    timesteps: int = 0
+    """With time conditioning: rows of the table of times, 0 for continuous time."""
+    hidden: int = 0
+    """Width of the MLP's inner layer, 0 for four times the width."""
+    classic: bool = False
+    """Learned positions, LayerNorm and GELU."""
+    tied: bool = False
+    """The output matrix is the token embedding, scaled."""
+    self_conditioning: bool = False
+    """A second pass sees what the first one proposed."""
+    classes: int = 0
+    """Classes of texts that it may be told of."""
+    pairs: int = 0
+    """Places of each class's table of neighbouring tokens, 0 for none."""
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMS normalisation without parameters over the last dimension (Zhang and Sennrich 2019)."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding on halves; `x` (B, H, L, D), `cos` and `sin` (L, D/2) (Su et al. 2021)."""
+    x1, x2 = x.chunk(2, -1)
+    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), -1)
+
+
+class Neighbours(nn.Module):
+    """x plus a depthwise convolution of it: each channel mixes a few neighbouring places, on both sides.
+
+    Zero at the start. What a character is depends first on its neighbours; attention takes long to find them.
+    (As in Primer, So et al. 2021, arXiv:2109.08668, which convolves queries, keys and values.)
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(reach, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, width) to the same."""
+        reach, length = len(self.weight), x.size(1)
+        padded = F.pad(x, (0, 0, reach // 2, reach // 2))
+        # Shifted adds: the general convolution kernels are several times slower on a CPU for so small a reach.
+        for offset in range(reach):
+            x = x + padded[:, offset : offset + length] * self.weight[offset]
+        return x
+
+
+class Attention(nn.Module):
+    """Bidirectional multi-head attention; with rotary positions, queries and keys are turned and normalised."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.c_q = nn.Linear(width, width, bias=False)
+        self.c_k = nn.Linear(width, width, bias=False)
+        self.c_v = nn.Linear(width, width, bias=False)
+        self.c_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
+        """`x` (B, L, width); `turn` cosines and sines (L, D/2) of rotary positions, or None; `attend` (B, 1, 1, L)
+        bool, true at places that may be attended, or None for all.
+        """
+        q, k, v = (
+            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.c_q, self.c_k, self.c_v)
+        )
+        if turn is not None:
+            q, k = norm(rotary(q, *turn)), norm(rotary(k, *turn))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+        out: Tensor = self.c_proj(y.transpose(1, 2).flatten(-2))
+        return out
+
+
+class MLP(nn.Module):
+    """Two matrices with a squared ReLU between them (Primer, arXiv:2109.08668), or a GELU."""
+
+    def __init__(self, width: int, hidden: int, classic: bool) -> None:
+        super().__init__()
+        self.classic = classic
+        self.c_fc = nn.Linear(width, hidden, bias=False)
+        self.c_proj = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, width) to the same."""
+        inner = self.c_fc(x)
+        out: Tensor = self.c_proj(F.gelu(inner) if self.classic else F.relu(inner).square())
+        return out
+
+
+def _norm(shape: Shape) -> nn.Module:
+    """The normalisation of the residual stream; without parameters but for the classic one."""
+    return nn.LayerNorm(shape.width) if shape.classic else nn.RMSNorm(shape.width, elementwise_affine=False)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each on the normalised residual stream."""
+
+    def __init__(self, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm_attn, self.norm_mlp = _norm(shape), _norm(shape)
+        self.attn = Attention(shape.width, shape.heads)
+        self.mlp = MLP(shape.width, shape.hidden or 4 * shape.width, shape.classic)
+        self.near_attn = Neighbours(shape.width, shape.conv) if shape.conv else nn.Identity()
+        self.near_mlp = Neighbours(shape.width, shape.conv) if shape.conv else nn.Identity()
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
+        """(B, L, width) to the same."""
+        x = x + self._thinned(self.attn(self.near_attn(self.norm_attn(x)), turn, attend))
+        out: Tensor = x + self._thinned(self.mlp(self.near_mlp(self.norm_mlp(x))))
+        return out
+
+    def _thinned(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Time(nn.Module):
+    """The share of maskable places that are masked, as a vector added to every place. Zero at the start.
+
+    With `timesteps` T > 0 it is row ceil(T share) - 1 of a table, tiny-diffusion's; else a line through cosines of the
+    share, for continuous time.
+    """
+
+    def __init__(self, width: int, timesteps: int) -> None:
+        super().__init__()
+        self.timesteps = timesteps
+        self.weight = nn.Parameter(torch.zeros(timesteps or _COSINES, width))
+
+    def forward(self, share: Tensor) -> Tensor:
+        """`share` (B,) in [0, 1] to (B, 1, width)."""
+        if self.timesteps:
+            row = (share * self.timesteps - _ROUNDING).ceil().long().clamp(1, self.timesteps) - 1
+            return self.weight[row][:, None]
+        waves = torch.cos(math.pi * share[:, None] * torch.arange(_COSINES, device=share.device))
+        return (waves.to(self.weight.dtype) @ self.weight)[:, None]
+
+
+_COSINES = 32
+_ROUNDING = 1e-4  # a float32 share of, say, 3/128 times 128 may come out just above 3, and ceil() would jump a row
+
+
+class Transformer(nn.Module):
+    """The model: a Denoiser. Logits of suppressed tokens are -inf, so a fresh model is uniform over the real ones."""
+
+    suppress: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape, self.dropout = shape, dropout
+        self.token_emb = nn.Embedding(shape.vocab_size, shape.width)
+        self.time_emb = Time(shape.width, shape.timesteps) if shape.time_conditioning else None
+        # One more for a text of which nothing is told.
+        self.label_emb = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
+        self.label_bias = nn.Embedding(shape.classes + 1, shape.vocab_size) if shape.classes else None
+        self.label_pairs = Pairs(shape.classes, shape.pairs, shape.vocab_size) if shape.pairs else None
+        self.place_emb = nn.Embedding(shape.window, shape.width) if shape.classic else None
+        self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
+        self.norm_out = _norm(shape)
+        self.output_head = Tied(self.token_emb) if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.feedback = nn.Linear(shape.vocab_size, shape.width, bias=False) if shape.self_conditioning else None
+        suppress = torch.zeros(shape.vocab_size)
+        suppress[list(shape.suppressed)] = -torch.inf
+        half = shape.width // shape.heads // 2
+        angle = torch.arange(shape.window)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
+        for name, value in (("suppress", suppress), ("cos", angle.cos()), ("sin", angle.sin())):
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask."""
+        return self.shape.mask_id
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weights that decay in training, and that Muon may have: the blocks' matrices."""
+        return [p for name, p in self.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw fresh weights: what writes to the residual stream and the head start at zero."""
+        nn.init.normal_(self.token_emb.weight, generator=generator)
+        for zero in (self.output_head, self.feedback):
+            if zero is not None:
+                nn.init.zeros_(next(zero.parameters(recurse=False)))
+        if self.place_emb is not None:
+            nn.init.normal_(self.place_emb.weight, generator=generator)
+        for told in (self.label_emb, self.label_bias, self.label_pairs):
+            if told is not None:
+                nn.init.zeros_(told.weight)
+        for name, weight in self.blocks.named_parameters():
+            if weight.ndim < 2:  # gains and shifts of the classic norms, which begin as they are
+                continue
+            if name.endswith("c_proj.weight") or ".near_" in name:
+                nn.init.zeros_(weight)
+            else:
+                bound = math.sqrt(3 / weight.size(1))
+                nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+    def trunk(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        """Features (B, L, width) of `tokens` (B, L): all but the head. `guess` (B, L, width) is added first."""
+        length = tokens.size(1)
+        x = self.token_emb(tokens)
+        if guess is not None:
+            x = x + guess
+        if self.time_emb is not None:
+            x = x + self.time_emb(share)
+        if self.label_emb is not None:
+            none = torch.full((len(tokens),), self.shape.classes, device=tokens.device)
+            x = x + self.label_emb(none if label is None else label)[:, None]
+        if self.place_emb is not None:
+            x = x + self.place_emb.weight[:length]
+        x = norm(x)
+        if self.dropout:
+            x = F.dropout(x, self.dropout, self.training)
+        attend = None if attention is None else attention[:, None, None]
+        turn = None if self.shape.classic else (self.cos[:length], self.sin[:length])
+        for block in self.blocks:
+            x = block(x, turn, attend)
+        out: Tensor = self.norm_out(x)
+        return out
+
+    def forward(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        where: Tensor,
+        attention: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true.
+
+        `tokens` (B, L) int64 with L <= window; `share` (B,) float32, see `Time`; `attention` (B, L) bool, false at
+        padding, which no place attends to; `label` (B,) int64, the class of each text, one above the last for none. The
+        head is computed at those places only. In training, a model with self-conditioning sees what it proposed in half
+        of the calls, by torch's own random numbers.
+        """
+        guess = None
+        if self.feedback is not None and not (self.training and bool(torch.rand(()) < 0.5)):
+            with torch.no_grad():  # the first pass is not trained through (Chen et al. 2022)
+                proposed = self._at(tokens, share, where, attention, label).softmax(-1)
+            seen = self.feedback(proposed)
+            blank = seen.new_zeros(tokens.numel(), seen.size(-1))
+            guess = blank.index_copy(0, places(where), seen).unflatten(0, tokens.shape)
+        return self._at(tokens, share, where, attention, label, guess)
+
+    def _at(
+        self,
+        tokens: Tensor,
+        share: Tensor,
+        where: Tensor,
+        attention: Tensor | None,
+        label: Tensor | None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        features = chosen(self.trunk(tokens, share, attention, label, guess), where)
+        logits: Tensor = self.output_head(features).float()
+        if self.label_bias is not None:
+            logits = with_bias(logits, self.label_bias.weight, label, where)
+        if self.label_pairs is not None and label is not None:
+            visible = tokens != self.mask_id
+            logits = self.label_pairs(
+                logits, tokens, visible if attention is None else visible & attention, label, where
+            )
+        return logits + self.suppress
+
+
+class Tied(nn.Module):
+    """An output matrix that is the token embedding (Press and Wolf 2017, arXiv:1608.05859), times one learned number,
+    zero at the start.
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(1))
+        # In a tuple, or the matrix would be a second parameter of the same name.
+        self._embedding = (embedding,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, width) to logits (N, V)."""
+        matrix = self._embedding[0].weight
+        return F.linear(x, matrix) * (self.gain / math.sqrt(matrix.size(1)))

@@ -1,1 +1,0 @@
-"""Models that were trained elsewhere: those of Hugging Face, MDLM, tiny-diffusion; as denoisers of ours."""

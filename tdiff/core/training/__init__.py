@@ -1,0 +1,1 @@
+"""Training: rows, state, optimizers, and the step loop."""

@@ -1,0 +1,1 @@
+"""Metrics over steps in bounded memory."""

@@ -1,0 +1,104 @@
+"""A framed part of the screen that takes the focus: a title and a readout above, another two below."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from tdiff.draw.render import Line
+from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+
+_CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
+
+
+class Edge(Lines):
+    """The upper or lower edge of a pane's frame, with text at both ends."""
+
+    can_focus = False
+
+    def __init__(self, upper: bool) -> None:
+        super().__init__(classes="edge")
+        self._corners = _CORNERS[upper]
+        self._left: Line = []
+        self._right: Line = []
+        self._style = ""
+
+    def put(self, left: Line, right: Line, style: str) -> None:
+        """Show these texts in a frame of this style."""
+        self._left, self._right, self._style = left, right, style
+        width = self.size.width
+        inner = max(0, width - 4)
+        # Both begin with what matters most: the right text gives way as far as the first part of the left one needs.
+        own = min(first_part(left) + 2, inner // 2) if left else 0
+        right = shortened(right, max(0, inner - own - 2))
+        right = [(" ", style), *right, (" ", style)] if right else []
+        left = shortened(left, max(0, inner - line_width(right) - 2))
+        left = [(" ", style), *left, (" ", style)] if left else []
+        middle = two_ends(left, right, inner, "─", style)
+        self.show([[(self._corners[0], style), *middle, (self._corners[1], style)]] if width >= 4 else [])
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has been drawn for the width that it has."""
+        return line_width(self._lines[0] if self._lines else []) == (width if (width := self.size.width) >= 4 else 0)
+
+    def on_resize(self) -> None:
+        """The fill between the ends depends on the width."""
+        self.put(self._left, self._right, self._style)
+
+
+class Pane(Vertical):
+    """A pane: edges around a body. A subclass gives `body` and calls `frame` when its titles change."""
+
+    can_focus = True
+    can_focus_children = False
+    DEFAULT_CSS = """
+    Pane { width: 1fr; height: 1fr; }
+    Pane > .edge { height: 1; }
+    Pane > #body { border-left: round $foreground 30%; border-right: round $foreground 30%; height: 1fr; }
+    Pane:focus > #body { border-left: round $foreground; border-right: round $foreground; }
+    """
+
+    def __init__(self, *, id: str, where: str = "") -> None:
+        super().__init__(id=id)
+        self.where = where or id
+        """Which keys act in it, as the table of keys calls it."""
+        self._upper, self._lower = Edge(True), Edge(False)
+        self._titles: tuple[Line, Line, Line, Line] = ([], [], [], [])
+
+    def body(self) -> list[Widget]:
+        """The widgets within the frame, from top to bottom."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """Frame and body."""
+        yield self._upper
+        with Vertical(id="body"):
+            yield from self.body()
+        yield self._lower
+
+    def frame(self, title: Line, readout: Line, below: Line, below_right: Line) -> None:
+        """The four texts of the frame: above left and right, below left and right."""
+        self._titles = (title, readout, below, below_right)
+        self._draw_frame()
+
+    @property
+    def settled(self) -> bool:
+        """Whether both edges have been drawn for the width that they have."""
+        return self._upper.settled and self._lower.settled
+
+    def on_focus(self) -> None:
+        """The frame of the focused pane is bright."""
+        self._draw_frame()
+
+    def on_blur(self) -> None:
+        """The frame of the others is dim."""
+        self._draw_frame()
+
+    def _draw_frame(self) -> None:
+        title, readout, below, below_right = self._titles
+        style = "" if self.has_focus else "dim"
+        bold = [(text, f"bold {own}".strip() if self.has_focus else own) for text, own in title]
+        self._upper.put(bold, readout, style)
+        self._lower.put(below, below_right, style)

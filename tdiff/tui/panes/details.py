@@ -1,0 +1,153 @@
+"""The details pane: loss by share masked over the steps, the samples of the run, and the alerts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from textual.widget import Widget
+
+from tdiff.draw.render import Line
+from tdiff.report.snapshot import verdict_parts
+from tdiff.tui.figures import number
+from tdiff.tui.panes.base import Pane
+from tdiff.tui.widgets.lines import Lines, clip
+from tdiff.watch.alerts import Notice
+from tdiff.watch.run_state import Story
+
+_SHADES = " ░▒▓█"
+
+
+class DetailsView(Lines):
+    """The rows of the pane."""
+
+    DEFAULT_CSS = "DetailsView { height: 1fr; }"
+
+
+class DetailsPane(Pane):
+    """What else is known of the first story."""
+
+    def __init__(self) -> None:
+        super().__init__(id="details")
+        self._view = DetailsView(id="details-lines")
+        self._story: Story | None = None
+        self._chosen: int | None = None
+
+    def body(self) -> list[Widget]:
+        """One column of lines."""
+        return [self._view]
+
+    def show_story(self, story: Story | None, chosen: int | None) -> None:
+        """Show this story; `chosen` is the number of the sample that is looked at."""
+        self._story, self._chosen = story, chosen
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Another width, other columns."""
+        self._draw()
+
+    def _draw(self) -> None:
+        if not self.is_mounted or self._story is None:
+            return
+        width, height = self._view.size
+        if width <= 0 or height <= 0:
+            return
+        story = self._story
+        heat = verdict_lines(story) + mask_lines(story, width)
+        alerts = alert_lines(story, 3)
+        room = max(0, height - len(heat) - (len(alerts) + 1 if alerts else 0) - 1)
+        samples = sample_lines(story, self._chosen, room)
+        lines = heat + ([[("samples", "bold"), ("   [ ] go through them", "dim")], *samples] if samples else [])
+        if alerts:
+            lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
+        self._view.show([clip(line, width) for line in lines[:height]])
+        self.frame([("details", "")], [], [], [])
+
+
+def verdict_lines(story: Story) -> list[Line]:
+    """How well the run tells the classes of held-out texts; none where it was not measured."""
+    if story.verdicts is None:
+        return []
+    return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
+
+
+def mask_lines(story: Story, width: int) -> list[Line]:
+    """Loss by share masked: a row for each tenth from the top, columns over the steps, darker for a higher loss."""
+    rows = [(name, story.metrics[name]) for name in sorted(story.metrics, reverse=True) if name.startswith("mask/")]
+    rows = [(name, series) for name, series in rows if len(series.steps)]
+    if not rows:
+        return []
+    columns = max(1, width - 16)
+    first = min(series.steps[0] for _, series in rows)
+    last = max(series.steps[-1] for _, series in rows)
+    means = [_columns(series.steps, series.mean, first, last, columns) for _, series in rows]
+    known = [value for row in means for value in row if value is not None]
+    low, high = min(known), max(known)
+    lines: list[Line] = [[("loss by share masked", "bold"), ("   (rows: share, columns: steps)", "dim")]]
+    for (name, series), row in zip(rows, means, strict=True):
+        cells = "".join(_shade(value, low, high) for value in row)
+        lines.append(
+            [(f" {name.removeprefix('mask/')} ", "dim"), (cells, ""), (f" {number(series.mean[-1]):>6}", "bold")]
+        )
+    return lines
+
+
+def _columns(
+    steps: Sequence[float], values: Sequence[float], first: float, last: float, count: int
+) -> list[float | None]:
+    """The mean of the values of each of `count` equal parts of first..last; an empty part has its left neighbour's."""
+    sums, numbers = [0.0] * count, [0] * count
+    scale = count / (last - first) if last > first else 0.0
+    for step, value in zip(steps, values, strict=True):
+        column = min(count - 1, int((step - first) * scale))
+        sums[column] += value
+        numbers[column] += 1
+    means: list[float | None] = []
+    for total, n in zip(sums, numbers, strict=True):
+        means.append(total / n if n else means[-1] if means else None)
+    return means
+
+
+def _shade(value: float | None, low: float, high: float) -> str:
+    if value is None:
+        return " "
+    share = (value - low) / (high - low) if high > low else 0.5
+    return _SHADES[1:][min(3, int(share * 4))]
+
+
+def sample_lines(story: Story, chosen: int | None, rows: int) -> list[Line]:
+    """The samples of the run, the newest last; the chosen one stays in view."""
+    samples = list(enumerate(story.samples))
+    if not samples or rows <= 0:
+        return []
+    end = len(samples) if chosen is None else min(len(samples), max(rows, chosen + 1 + rows // 2))
+    lines: list[Line] = []
+    for n, sample in samples[max(0, end - rows) : end]:
+        here = n == chosen
+        text = " ".join(sample.text.split())
+        lines.append(
+            [(f"{sample.step:>8,}{'▸' if here else ' '} ", "bold" if here else "dim"), (text, "bold" if here else "")]
+        )
+    return lines
+
+
+def alert_lines(story: Story, rows: int | None = None, *, of: bool = False) -> list[Line]:
+    """The alerts, the newest first; `of`: with the name of what they are of."""
+    notices = list(reversed(story.alerts))[:rows]
+    return [
+        [
+            (f" {_time_of_day(notice.time)} ", "dim"),
+            (f"{story.name} " if of else "", ""),
+            (f"{notice.what:<6} ", "bold"),
+            (f"{notice.text} {_at(notice)}", ""),
+        ]
+        for notice in notices
+    ]
+
+
+def _at(notice: Notice) -> str:
+    return f"(step {notice.step:,})" if f"step {notice.step:,}" not in notice.text else ""
+
+
+def _time_of_day(when: float | None) -> str:
+    return time.strftime("%H:%M", time.localtime(when)) if when is not None else "     "

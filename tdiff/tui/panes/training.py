@@ -1,0 +1,393 @@
+"""The training pane: curves of the watched runs, the figures beside them, and the cursor that moves along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from textual import events
+from textual.message import Message
+from textual.widget import Widget
+
+from tdiff.draw import chart
+from tdiff.draw.axes import Axis
+from tdiff.draw.chart import Curve, View
+from tdiff.draw.palettes import Look
+from tdiff.draw.render import Line
+from tdiff.errors import TdiffError
+from tdiff.tui.figures import average, figures, flow, number, progress
+from tdiff.tui.keys import bindings
+from tdiff.tui.panes.base import Pane
+from tdiff.tui.widgets.lines import Lines, fold
+from tdiff.watch.run_state import Story
+
+LOSS = "train/loss"
+_COMPANIONS = {LOSS: "eval/loss"}
+"""A metric that is drawn with another."""
+_SMOOTHINGS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+_STYLES = {
+    "dark": (
+        ("color(215)", "color(229)"),
+        ("color(80)", "color(123)"),
+        ("color(176)", "color(225)"),
+        ("color(150)", "color(193)"),
+    ),
+    "light": (
+        ("color(166)", "color(94)"),
+        ("color(25)", "color(24)"),
+        ("color(90)", "color(54)"),
+        ("color(28)", "color(22)"),
+    ),
+    "16": (("color(3)", "color(11)"), ("color(6)", "color(14)"), ("color(5)", "color(13)"), ("color(2)", "color(10)")),
+}
+"""Of each run: its training curve, and the held-out one."""
+_NOTHING_YET = "No run here yet. In another window:"
+_TO_TYPE = (
+    ("tdiff train --run mine", "a run on Tiny Shakespeare"),
+    ("tdiff watch", "looks for the newest run here"),
+    ("tdiff watch train.log", "any log with a loss in it"),
+    ("tdiff watch ssh://host/path", "one on another machine"),
+)
+_FOLLOWING = View(smoothing=0.6)
+_AXES: tuple[Axis, ...] = ("step", "time", "tokens")
+
+
+class CurvesView(Lines):
+    """The chart itself: redrawn when told, or when its size changes."""
+
+    DEFAULT_CSS = "CurvesView { height: 1fr; }"
+
+    def __init__(self, draw: Callable[[int, int], list[Line]]) -> None:
+        super().__init__(id="curves")
+        self._draw = draw
+
+    def redraw(self) -> None:
+        """Draw anew what changed."""
+        width, height = self.size
+        self.show(self._draw(width, height) if width > 0 and height > 0 else [])
+
+    def on_resize(self) -> None:
+        """Another size is another chart."""
+        self.redraw()
+
+
+class TrainingPane(Pane):
+    """Curves of up to four stories."""
+
+    BINDINGS = bindings("training")  # type: ignore[assignment]
+
+    class Moved(Message):
+        """The cursor went to a step; None: it was put away."""
+
+        def __init__(self, step: float | None) -> None:
+            super().__init__()
+            self.step = step
+
+    class Asked(Message):
+        """The pane wants a line of text: a part of a metric's name."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(id="training")
+        self._look = look
+        self._stories: Sequence[Story] = ()
+        self._now = 0.0
+        self._view = _FOLLOWING
+        self._metric = LOSS
+        self._filter = ""
+        self._curves_view = CurvesView(self._chart)
+        self._figures = Lines(id="figures")
+
+    def body(self) -> list[Widget]:
+        """Chart above figures."""
+        return [self._curves_view, self._figures]
+
+    def on_resize(self) -> None:
+        """Titles and figures depend on the width; the chart sees to itself."""
+        self._tell()
+
+    # What is shown
+
+    def show_stories(self, stories: Sequence[Story], now: float) -> None:
+        """Draw the stories as they are at `now`, seconds since the epoch."""
+        self._stories, self._now = stories, now
+        names = self.metrics()
+        if names and self._metric not in names:
+            self._metric = names[0]
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw chart, figures and frame anew."""
+        if self.is_mounted:
+            self._curves_view.redraw()
+            self._tell()
+
+    def metrics(self) -> list[str]:
+        """Names of all metrics that any story has and the filter lets through, the losses first."""
+        names = {name for story in self._stories for name in story.metrics if self._filter in name.lower()}
+        return sorted(names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), name))
+
+    @property
+    def smoothing(self) -> float:
+        """Share of the past in the curves."""
+        return self._view.smoothing
+
+    def choose(self, part: str) -> None:
+        """Show the metrics with `part` in their name, the first of them now; "" lets all through."""
+        self._filter = part.strip().lower()
+        names = self.metrics()
+        if not names:
+            self._filter = ""
+            raise TdiffError(f"no metric has {part!r} in its name; there are: {', '.join(self.metrics()[:12])}")
+        self._metric = names[0]
+        self._view = replace(self._view, x0=None, x1=None)
+        self.redraw()
+
+    def put_cursor(self, step: float | None) -> None:
+        """Put the cursor at a step, without telling that it moved; None puts it away."""
+        curves = self._curves()
+        x = curves[-1].x(step) if curves and step is not None else None
+        self._view = replace(self._view, cursor=x)
+        self.redraw()
+
+    def _curves(self) -> list[Curve]:
+        """What is drawn now, the first run last, so that it lies on top."""
+        return [curve for _, curve in self._curves_of()]
+
+    def _curves_of(self) -> list[tuple[Story, Curve]]:
+        made = []
+        several = len(self._stories) > 1
+        depth = "16" if self._look.colour == "16" else self._look.ground
+        companion = _COMPANIONS.get(self._metric, "")
+        for n, story in reversed(list(enumerate(self._stories))):
+            clock = {"time": story.clock, "tokens": story.tokens}.get(self._view.axis)
+            origin = clock.high[0] if clock and clock.steps and self._view.axis == "time" else 0.0
+            for name, style in zip((companion, self._metric), reversed(_STYLES[depth][n % 4]), strict=True):
+                series = story.metrics.get(name)
+                if series is not None and (series.steps or series.broken):
+                    label = f"{chr(65 + n)} {name}" if several else name
+                    # Evaluations are few, and averages already.
+                    curve = Curve(series, style, label, clock, origin, smooth=not name.startswith("eval/"))
+                    made.append((story, curve))
+        return made
+
+    def _marked(self) -> View:
+        """The view, with a mark for each alert of a run that has a curve."""
+        style = "bold color(203)" if self._look.colour != "16" else "bold color(9)"
+        of = {id(story): (story, curve) for story, curve in self._curves_of()}
+        marks = tuple(
+            (curve.x(notice.step), style)
+            for story, curve in of.values()
+            for notice in story.alerts
+            if notice.what != "ended"
+        )
+        return replace(self._view, marks=marks[-64:])
+
+    def _chart(self, width: int, height: int) -> list[Line]:
+        curves = self._curves()
+        if not curves:
+            hint = [[(" waiting for the first record ...", "dim")]] if self._stories else _what_to_type(width, height)
+            return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
+        view = self._marked()
+        look = self._look
+        return chart.draw(curves, view, width, height, ascii=look.ascii, colour=look.colour != "none")
+
+    def _tell(self) -> None:
+        view, width = self._view, max(1, self.size.width - 2)
+        if not self._stories:
+            self.frame([("training", "")], [], [], [])
+            self._figures.show([])
+            return
+        story = self._stories[0]
+        title = self._metric if len(self._stories) == 1 else f"{self._metric} · {len(self._stories)} runs"
+        smooth = average(view.smoothing) if view.smoothing else "raw"
+        axes = ("log" if view.log_y else "lin") + (" · log x" if view.log_x else "")
+        zoomed = " · zoomed" if view.x0 is not None or view.x1 is not None else ""
+        self.frame(
+            [(title, "")],
+            [(f"{smooth} · {axes} · by {view.axis}{zoomed}", "")],
+            [(progress(story, self._now) if view.cursor is None else f"step {story.step:,}", "")],
+            self._at_cursor(),
+        )
+        if view.cursor is None and len(self._stories) > 1:
+            each = self._each()
+            rows = min(3, len(flow(each, width, 4)))
+            self._figures.styles.height = rows
+            self._figures.show(flow(each, width, rows))
+        else:
+            most = 3 if self.size.height >= 16 else 2 if self.size.height >= 12 else 1
+            lines = flow(figures(story, view.smoothing), width, most)
+            self._figures.styles.height = len(lines)
+            self._figures.show(lines)
+
+    def _each(self) -> list[tuple[str, str]]:
+        """The newest value of each run, where several are overlaid."""
+        told = []
+        for n, story in enumerate(self._stories):
+            series = story.metrics.get(self._metric)
+            value = number(series.last[1]) if series is not None and series.last else "n/a"
+            told.append((f"{chr(65 + n)} {story.name}", value))
+        return told
+
+    def _at_cursor(self) -> Line:
+        """The values under the cursor."""
+        cursor = self._view.cursor
+        if cursor is None:
+            return []
+        told = chart.readout(self._curves(), cursor, self._view.smoothing)
+        told.reverse()
+        if not told:
+            return []
+        step = told[0][2]
+        return [(f"@{step:,.0f}", "bold"), *((f"  {label} {number(value)}", "") for label, value, _ in told)]
+
+    # Keys and the mouse
+
+    def _move(self, columns: int) -> None:
+        """Move the cursor by so many columns of the chart; from nowhere it comes in at the end."""
+        curves = self._curves()
+        if not curves:
+            return
+        place = self._layout(curves)
+        here = place.column_of(self._view.cursor) if self._view.cursor is not None else None
+        if here is None:
+            here = place.left + place.columns - 1
+            columns = min(columns, 0)
+        self._put(place.x_of(min(max(here + columns, place.left), place.left + place.columns - 1)))
+
+    def _put(self, x: float) -> None:
+        self._view = replace(self._view, cursor=x)
+        self.redraw()
+        told = chart.readout(self._curves(), x)
+        if told:
+            self.post_message(self.Moved(told[-1][2]))
+
+    def _layout(self, curves: Sequence[Curve]) -> chart.Layout:
+        width, height = self._curves_view.size
+        look = self._look
+        return chart.layout(curves, self._view, width, height, ascii=look.ascii, colour=look.colour != "none")
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the mouse is."""
+        curves = self._curves()
+        if curves and event.widget is self._curves_view:
+            self._put(self._layout(curves).x_of(event.x))
+
+    def _see(self, view: View) -> None:
+        self._view = view
+        self.redraw()
+
+    def _whole(self) -> chart.Ranges:
+        return chart.ranges(self._curves(), replace(self._view, x0=None, x1=None))
+
+    def _zoom(self, factor: float) -> None:
+        if curves := self._curves():
+            x0, x1, _, _ = chart.ranges(curves, self._view)
+            cursor = self._view.cursor
+            at = cursor if cursor is not None and x0 <= cursor <= x1 else x1
+            self._see(chart.zoom(self._view, self._whole(), factor, at))
+
+    def _pan(self, share: float) -> None:
+        if self._curves():
+            self._see(chart.pan(self._view, self._whole(), share))
+
+    def _next_metric(self, ways: int) -> None:
+        if names := self.metrics():
+            here = names.index(self._metric) if self._metric in names else 0
+            self._metric = names[(here + ways) % len(names)]
+            self._see(replace(self._view, x0=None, x1=None))
+
+    def _smooth(self, ways: int) -> None:
+        nearest = min(range(len(_SMOOTHINGS)), key=lambda n: abs(_SMOOTHINGS[n] - self._view.smoothing))
+        self._see(replace(self._view, smoothing=_SMOOTHINGS[min(max(nearest + ways, 0), len(_SMOOTHINGS) - 1)]))
+
+    def action_cursor_left(self) -> None:
+        """A column to the left."""
+        self._move(-1)
+
+    def action_cursor_right(self) -> None:
+        """A column to the right."""
+        self._move(1)
+
+    def action_cursor_leap_left(self) -> None:
+        """A tenth to the left."""
+        self._move(-max(1, self._curves_view.size.width // 10))
+
+    def action_cursor_leap_right(self) -> None:
+        """A tenth to the right."""
+        self._move(max(1, self._curves_view.size.width // 10))
+
+    def action_cursor_first(self) -> None:
+        """To the left end."""
+        self._move(-10_000)
+
+    def action_follow(self) -> None:
+        """The whole curve, and the newest step."""
+        self._see(replace(self._view, x0=None, x1=None, y0=None, y1=None, cursor=None))
+        self.post_message(self.Moved(None))
+
+    def action_zoom_in(self) -> None:
+        """See less, larger."""
+        self._zoom(2.0)
+
+    def action_zoom_out(self) -> None:
+        """See more, smaller."""
+        self._zoom(0.5)
+
+    def action_pan_left(self) -> None:
+        """Look further left."""
+        self._pan(-0.25)
+
+    def action_pan_right(self) -> None:
+        """Look further right."""
+        self._pan(0.25)
+
+    def action_smoother(self) -> None:
+        """Smooth more."""
+        self._smooth(1)
+
+    def action_rougher(self) -> None:
+        """Smooth less."""
+        self._smooth(-1)
+
+    def action_raw(self) -> None:
+        """The values as they are."""
+        self._see(replace(self._view, smoothing=0.0))
+
+    def action_x_axis(self) -> None:
+        """Step, time or tokens."""
+        axes = [axis for axis in _AXES if axis == "step" or self._has(axis)]
+        axis = axes[(axes.index(self._view.axis) + 1) % len(axes)] if self._view.axis in axes else "step"
+        self._see(replace(self._view, axis=axis, x0=None, x1=None, cursor=None))
+
+    def _has(self, axis: Axis) -> bool:
+        return any((story.clock if axis == "time" else story.tokens).steps for story in self._stories)
+
+    def action_log_axis(self) -> None:
+        """y, linear or logarithmic."""
+        self._see(replace(self._view, log_y=not self._view.log_y))
+
+    def action_log_x_axis(self) -> None:
+        """x, linear or logarithmic."""
+        self._see(replace(self._view, log_x=not self._view.log_x, x0=None, x1=None))
+
+    def action_filter(self) -> None:
+        """Ask for a part of a metric's name."""
+        self.post_message(self.Asked())
+
+    def action_next_metric(self) -> None:
+        """The next metric."""
+        self._next_metric(1)
+
+    def action_previous_metric(self) -> None:
+        """The metric before."""
+        self._next_metric(-1)
+
+
+def _what_to_type(width: int, height: int) -> list[Line]:
+    """Where nothing is watched: commands, and what each does, beside or below it as there is room."""
+    beside = [f"   {command:<30}{does}" for command, does in _TO_TYPE]
+    below = [line for command, does in _TO_TYPE for line in (f"   {command}", f"     {does}")]
+    commands = beside if max(map(len, beside)) <= width else below
+    if commands is below and len(below) + 2 > height:
+        commands = below[::2]
+    return [*fold([(f" {_NOTHING_YET}", "")], width), [], *([(line, "")] for line in commands)]

@@ -1,0 +1,123 @@
+"""The help screen: all keys, from the one table, and what the marks mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+
+from tdiff.draw.render import Line
+from tdiff.tui.keys import KEYS, Where, shown
+from tdiff.tui.widgets.lines import Lines, fold, line_width
+
+_WIDTH = 75
+"""Cells within the page's box at 80 columns, beside its scroll bar."""
+_TITLES: dict[Where, str] = {
+    "app": "Everywhere",
+    "generation": "Generation (tab takes you there)",
+    "training": "Training",
+    "log": "Log",
+}
+
+
+_OF_TWO = (
+    "Pause and going on, another text, the prompt and the palette are of both; all",
+    "other keys of the generation act on the canvas that has the focus.",
+    "A new decoder or threshold writes the same text again, for one model alone.",
+    "Both get the same prompt, seed and length; where no prompt was given, the",
+    "first model's opening. The next text begins when both have written this one.",
+)
+
+
+def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) -> list[Line]:
+    """The keys of every part of the view, as they are after a user's changes (id -> keys); and how they act on the
+    canvases of two models.
+    """
+    lines: list[Line] = []
+    if two:
+        lines += [[("Two models side by side", "bold")], *([(f"  {line}", "")] for line in _OF_TWO)]
+    for where, title in _TITLES.items():
+        lines += [[], [(title, "bold")]] if lines else [[(title, "bold")]]
+        for key in KEYS:
+            if key.where == where:
+                names = shown(changed.get(key.id, key.keys), ascii=ascii)
+                line: Line = [(f"  {names:<18}", "bold"), (f" {key.does}", "")]
+                name: Line = [(f"  ({key.id})", "dim")]
+                # The id is what watch.toml needs: where it would be cut off, it has a line of its own.
+                fits = line_width([*line, *name]) <= _WIDTH
+                lines += [[*line, *name]] if fits else [line, [(" " * 19, ""), *name]]
+    lines += [
+        [],
+        [("Keys and colours", "bold")],
+        [("  watch.toml in your configuration folder changes them:", "")],
+        [('    palette = "light"', "")],
+        [("    [keys]", "")],
+        [('    pause = "space,p"', "")],
+    ]
+    return lines
+
+
+class Page(ModalScreen[None]):
+    """A page of lines over the view; most keys close it. One for all, since textual keeps of each what it drew."""
+
+    BINDINGS = [  # noqa: RUF012 - textual's own way
+        Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("pagedown,space", "scroll(10)", show=False),
+        Binding("pageup,b", "scroll(-10)", show=False),
+        Binding("ctrl+z", "app.suspend_process", show=False),
+    ]
+    DEFAULT_CSS = """
+    Page { align: center middle; }
+    Page > VerticalScroll { width: 80; max-width: 100%; max-height: 100%; scrollbar-size-vertical: 1;
+        height: auto; border: round $foreground;
+        padding: 0 1; background: $background; }
+    Page Lines { height: auto; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._title = ""
+        self._lines: Sequence[Line] = ()
+        self._page = Lines(id="page")
+
+    def turn_to(self, title: str, lines: Sequence[Line]) -> None:
+        """What is shown from now on."""
+        self._title, self._lines = title, lines
+        self._lay(self.app.size.width)
+
+    def _lay(self, window: int) -> None:
+        """No line is cut off: what does not fit into a row goes on in the next."""
+        width = max(1, min(_WIDTH, window - 5))
+        rows = [row for line in self._lines for row in fold(line, width)]
+        self._page.styles.height = len(rows)
+        self._page.show(rows)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another width has other rows."""
+        self._lay(event.size.width)
+
+    def compose(self) -> ComposeResult:
+        """The page in a box that scrolls."""
+        with VerticalScroll() as box:
+            box.can_focus = False
+            yield self._page
+
+    def on_screen_resume(self) -> None:
+        """It begins at its top."""
+        box = self.query_one(VerticalScroll)
+        box.border_title = f"{self._title} · q closes"
+        box.scroll_home(animate=False)
+
+    def action_leave(self) -> None:
+        """Back to the view."""
+        self.dismiss()
+
+    def action_scroll(self, rows: int) -> None:
+        """Scroll the page."""
+        self.query_one(VerticalScroll).scroll_relative(y=rows, animate=False)

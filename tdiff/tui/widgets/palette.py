@@ -1,0 +1,151 @@
+"""The palette: a line in which a command's name is typed, above the commands that it may mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Input
+
+from tdiff.draw.render import Line
+from tdiff.tui.command_search import ranked
+from tdiff.tui.keys import KEYS, Key
+from tdiff.tui.widgets.lines import Lines, line_width, two_ends
+
+_MOST = 14
+"""Commands that are shown at once."""
+_AROUND = 3
+"""Rows of the box beside its commands: its edges and the line in which one types."""
+
+
+class Palette(Vertical):
+    """A box over the panes. It is there from the beginning, and shown while a command is looked for."""
+
+    BINDINGS = [  # noqa: RUF012 - textual's own way
+        Binding("down,ctrl+n", "move(1)", show=False),
+        Binding("up,ctrl+p", "move(-1)", show=False),
+        Binding("pagedown", f"move({_MOST})", show=False),
+        Binding("pageup", f"move({-_MOST})", show=False),
+    ]
+    DEFAULT_CSS = """
+    Palette { layer: above; dock: top; width: 84; max-width: 100%; height: auto; border: round $foreground;
+        background: $background; padding: 0 1; }
+    """
+
+    class Chosen(Message):
+        """A command was chosen; None: the palette was left."""
+
+        def __init__(self, key: Key | None) -> None:
+            super().__init__()
+            self.key = key
+
+    def __init__(self, names: Callable[[Key], str]) -> None:
+        """`names` tells the keys of a command as a person reads them."""
+        super().__init__(id="palette")
+        self.border_title = "commands · enter runs one, esc or ctrl+c closes"
+        self.display = False
+        self._names = names
+        self._line, self._list = _Line(id="palette-line"), Lines(id="palette-list")
+        self._here = ""
+        self._used: list[str] = []  # ids, the newest first
+        self._fitting: Sequence[Key] = KEYS
+        self._at = 0
+
+    def compose(self) -> ComposeResult:
+        """The line above the list."""
+        yield self._line
+        yield self._list
+
+    @property
+    def offered(self) -> Sequence[Key]:
+        """The commands that fit what is typed, the likeliest first."""
+        return self._fitting
+
+    def open(self, here: str) -> None:
+        """Show it, with nothing typed yet; `here` is the pane whose commands come first."""
+        self._here = here
+        self._line.value = ""
+        self._look_up()
+        self._list.styles.height = max(1, min(_MOST, self.app.size.height - _AROUND))
+        self.display = True
+        self.screen.set_focus(self._line)
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Another word, other commands."""
+        message.stop()
+        self._look_up()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Enter."""
+        message.stop()
+        self._look_up(self._at)  # what was typed with the enter
+        self.close(self._fitting[self._at] if self._fitting else None)
+
+    def on_resize(self) -> None:
+        """Rows are as wide as the box."""
+        self._draw()
+
+    def on_click(self, event: events.Click) -> None:
+        """Run the command under the mouse."""
+        if event.widget is self._list and 0 <= (at := self._first + event.y) < len(self._fitting):
+            self.close(self._fitting[at])
+
+    def action_move(self, rows: int) -> None:
+        """Another command."""
+        self._at = min(max(self._at + rows, 0), max(0, len(self._fitting) - 1))
+        self._draw()
+
+    def close(self, key: Key | None) -> None:
+        """Hide it, and tell what was chosen."""
+        if not self.display:
+            return
+        self.display = False
+        if key is not None:
+            self._used = [key.id, *(used for used in self._used if used != key.id)]
+        self.post_message(self.Chosen(key))
+
+    def _look_up(self, at: int = 0) -> None:
+        fitting = ranked(self._line.value, KEYS, self._here, self._used)
+        self._at = at if fitting == self._fitting else 0
+        self._fitting = fitting
+        self._draw()
+
+    @property
+    def _first(self) -> int:
+        """The command in the first row: the one that may be run stays in view."""
+        return max(0, self._at - max(1, self._list.size.height) + 1)
+
+    def _draw(self) -> None:
+        width, rows = self._list.size
+        first = self._first
+        lines: list[Line] = []
+        for n, key in enumerate(self._fitting[first : first + max(rows, 1)], first):
+            style = "reverse" if n == self._at else ""
+            does: Line = [(f" {key.does}", style)]
+            names: Line = [(f" {self._names(key)} ", style)]
+            fits = line_width([*does, *names]) <= width
+            lines.append(two_ends(does, names if fits else [], width, style=style))
+        self._list.show(lines or [[(" no command has these words", "dim")]])
+
+
+class _Line(Input):
+    """The line in which one types."""
+
+    BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "leave", show=False)]  # noqa: RUF012
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id, compact=True, select_on_focus=False)
+
+    def action_leave(self) -> None:
+        """Close the palette."""
+        if isinstance(self.parent, Palette):
+            self.parent.close(None)
+
+    def on_input_blurred(self) -> None:
+        """Going to a pane with the mouse leaves it; going to another window does not."""
+        if self.app.app_focus:
+            self.action_leave()

@@ -1,0 +1,265 @@
+"""Rows of which only the cells that changed are written: what makes a live view cheap, and fit a slow link.
+
+Textual builds a row anew when any of it changed, and writes it from its left end on. A `Sparse` widget remembers what
+the terminal shows of its rows and, where one is drawn again, writes the cells that differ and moves over the others.
+Whenever somebody else may have written there, because another widget or screen lay over it, it was moved or everything
+is drawn anew, whole rows are written.
+
+It builds on this: textual paints a part of a row with `crop(0, n)` and `render` at the row's first cell, a whole one
+with `render` alone, and one that another widget cuts with `divide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import repeat
+
+from rich.cells import cell_len
+from rich.color import ColorSystem
+from rich.console import COLOR_SYSTEMS, Console
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tdiff.draw.render import Line
+from tdiff.tui.widgets.paint import ground, paint
+
+Cell = tuple[str, Style | None]
+"""What stands in a cell, "" in the second of a wide character, and its style."""
+_NEAR = 4
+"""Cells that are rather written again than moved over, which takes as many bytes."""
+_KNOWN = 8192
+"""Runs whose cells are kept."""
+
+
+class Sparse(Widget):
+    """A widget of lines that writes only what changed. It has no border, though it may have padding, and no links."""
+
+    ALLOW_SELECT = False  # what textual would copy is not what is shown
+
+    _rows: dict[int, Strip]
+    _shown: dict[int, list[Cell | None]]  # what the terminal shows of the rows; None: not known
+    _known: dict[tuple[str, str], tuple[str, list[Cell]]]  # of runs, as `learn` gives them
+    _cut: frozenset[int] = frozenset()  # rows on which another widget lies
+    _sides: tuple[list[Cell], list[Cell]] | None = None  # the cells of the padding
+    _place: object = None
+    _filters: object = None
+
+    def line(self, y: int) -> Line:
+        """What stands in a row of the widget, at most as wide as it is; beyond that is nothing."""
+        raise NotImplementedError
+
+    def refresh_rows(self, rows: Iterable[int]) -> None:
+        """Draw these rows again; those that are not in view are passed over."""
+        width, height = self.size
+        regions = []
+        for y in set(rows):
+            if 0 <= y < height:
+                # Less than a row, or it would be written whole; but a row that is cut is cut anywhere.
+                first = 0 if y + self.gutter.top in self._cut else min(1, width - 1)
+                regions.append(Region(first, y, width - first, 1))
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        """A row for whoever wants it whole."""
+        return paint(self.line(y), self.size.width, ground(self))
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Rows that are drawn when they are written."""
+        region, padding = self.region, self.gutter
+        if (region, padding) != self._place:
+            self._place, self._rows, self._shown, self._cut = (region, padding), {}, {}, frozenset()
+            self._sides = None
+        filters = (self.background_colors, *self.get_line_filters())
+        if filters != self._filters:
+            self._filters = filters
+            self.forget()
+        if crop.column_span != (0, region.width) or padding != self.styles.padding or self.opacity < 1:
+            for y in crop.line_range:
+                self._shown.pop(y, None)
+            return super().render_lines(crop)
+        return [self._row(y, region.width) for y in crop.line_range]
+
+    def _row(self, y: int, width: int) -> Strip:
+        if not 0 <= y - self.gutter.top < self.size.height:
+            return self.whole(y)
+        if y not in self._rows:
+            self._rows[y] = _Row(self, y, width)
+        return self._rows[y]
+
+    def whole(self, y: int) -> Strip:
+        """A row as every widget gives it."""
+        return super().render_lines(Region(0, y, self.region.width, 1))[0]
+
+    def write(self, y: int, size: int, console: Console, *, whole: bool = False) -> str:
+        """What brings the first `size` cells of a row of the terminal to what they are to be."""
+        cells, shown = self._padded(y), self._shown.get(y)
+        if shown is None or len(shown) != len(cells):
+            shown = self._shown[y] = [None] * len(cells)
+        text = _written(cells[:size], repeat(None) if whole else shown, console)
+        shown[:size] = cells[:size]
+        return text
+
+    def divide(self, y: int, cuts: list[int]) -> Sequence[Strip]:
+        """A row in pieces, since another widget lies on it."""
+        self._shown.pop(y, None)
+        if y not in self._cut:
+            self._cut = self._cut | {y}
+            # It may have been about to be drawn from its second cell on.
+            self.call_later(self.refresh_rows, (y - self.gutter.top,))
+        return self.whole(y).divide(cuts)
+
+    def cells(self, y: int) -> list[Cell]:
+        """The cells of a row, as many as the widget is wide. Not changed by the caller."""
+        width = self.size.width
+        cells: list[Cell] = []
+        for run in self.line(y):
+            marks, more = self.learn(run)
+            if marks and cells:
+                at = -1 if cells[-1][0] else -2
+                cells[at] = (cells[at][0] + marks, cells[at][1])
+            cells += more
+        if len(cells) > width:
+            split = not cells[width][0]
+            del cells[width:]
+            if split:  # half of a wide character
+                cells[-1] = (" ", cells[-1][1])
+        if len(cells) < width:
+            cells += self.learn((" ", ""))[1] * (width - len(cells))
+        return cells
+
+    def learn(self, run: tuple[str, str]) -> tuple[str, list[Cell]]:
+        """The cells of a run as the terminal is to show them; first, marks that belong to the character before it."""
+        known = self._known.get(run)
+        if known is None:
+            if len(self._known) > _KNOWN:
+                self._known.clear()
+            known = self._known[run] = self._learn(*run)
+        return known
+
+    def lose(self) -> None:
+        """What was drawn is not on the terminal any more."""
+        self._shown = {}
+
+    def forget(self) -> None:
+        """What was learned of the look of things is no longer true."""
+        self._known, self._sides = {}, None
+
+    def _padded(self, y: int) -> list[Cell]:
+        """The cells of a row with its padding."""
+        left, top, right = self.gutter.left, self.gutter.top, self.gutter.right
+        if not left and not right:
+            return self.cells(y - top)
+        if self._sides is None:
+            cells = [(text, style) for piece, style, _ in self.whole(y) for text in " " * cell_len(piece)]
+            self._sides = cells[:left], cells[len(cells) - right :]
+        return [*self._sides[0], *self.cells(y - top), *self._sides[1]]
+
+    def _learn(self, text: str, style: str) -> tuple[str, list[Cell]]:
+        strip = paint([(text, style)], cell_len(text), ground(self))
+        background = self.background_colors[1]
+        for one in self.get_line_filters():
+            strip = strip.apply_filter(one, background)
+        marks, cells = "", list[Cell]()
+        for character, its in ((character, its) for piece, its, _ in strip for character in piece):
+            size = cell_len(character)
+            if size:
+                cells += [(character, its), ("", its)][:size]
+            elif cells:
+                at = -1 if cells[-1][0] else -2
+                cells[at] = (cells[at][0] + character, its)
+            else:
+                marks += character
+        return marks, cells
+
+
+class _Row(Strip):
+    """A row of a widget, as it is whenever it is asked."""
+
+    __slots__ = ("size", "widget", "y")
+
+    def __init__(self, widget: Sparse, y: int, size: int) -> None:
+        super().__init__((), size)
+        self.widget, self.y, self.size = widget, y, size
+
+    @property
+    def _segments(self) -> list[Segment]:
+        return self.widget.whole(self.y)._segments
+
+    @_segments.setter
+    def _segments(self, segments: list[Segment]) -> None:
+        pass
+
+    def crop(self, start: int, end: int | None = None) -> Strip:
+        if start > 0 or end is None or end <= 0:
+            return self.widget.whole(self.y).crop(start, end)
+        return _Part(self.widget, self.y, min(end, self.size))
+
+    def divide(self, cuts: Iterable[int]) -> Sequence[Strip]:
+        cuts = list(cuts)
+        if cuts != [self.size]:
+            return self.widget.divide(self.y, cuts)
+        self.widget._cut -= {self.y}
+        return [self]
+
+    def render(self, console: Console) -> str:
+        return self.widget.write(self.y, self.size, console, whole=True)
+
+
+class _Part(_Row):
+    """The first cells of a row, of which only those are written that are not shown."""
+
+    __slots__ = ()
+
+    @property
+    def _segments(self) -> list[Segment]:
+        return self.widget.whole(self.y).crop(0, self.size)._segments
+
+    @_segments.setter
+    def _segments(self, segments: list[Segment]) -> None:
+        pass
+
+    def render(self, console: Console) -> str:
+        return self.widget.write(self.y, self.size, console)
+
+
+def _written(cells: Sequence[Cell], shown: Iterable[Cell | None], console: Console) -> str:
+    """What brings a row to `cells` where it shows `shown`, with the cursor at its first cell and no style set."""
+    system = COLOR_SYSTEMS.get(console.color_system or "", ColorSystem.TRUECOLOR)
+    pieces: list[str] = []
+    style: Style | None = None
+    at = 0  # the cell of the cursor
+    for n, (cell, old) in enumerate(zip(cells, shown, strict=False)):
+        if cell == old or not cell[0]:
+            continue
+        text, own = cell
+        if n > at:
+            between = cells[at:n]
+            if n - at <= _NEAR and all(near and its == style for near, its in between):
+                pieces += [near for near, _ in between]
+            else:
+                pieces.append(f"\x1b[{n - at}C")
+        if own is not style:
+            pieces.append(_change(style, own, system))
+            style = own
+        pieces.append(text)
+        at = n + (2 if cells[n + 1 : n + 2] and not cells[n + 1][0] else 1)
+    pieces.append(_change(style, None, system))
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _change(before: Style | None, after: Style | None, system: ColorSystem) -> str:
+    """What turns one style into another."""
+    old, new = (Strip.render_ansi(style, system) if style else "" for style in (before, after))
+    if old == new:
+        return ""
+    if not new:
+        return "\x1b[0m"
+    # A colour alone gives way to another; all else is to be taken back.
+    lone = before is not None and before.bgcolor is None and not before.without_color
+    return f"\x1b[{new}m" if not old or (lone and after and after.color) else f"\x1b[0;{new}m"
