@@ -93,9 +93,9 @@ gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
 test-lowest: .venv-lowest/installed
 	@.venv-lowest/bin/python -m pytest $(TOGETHER) $(ARGS)
 
-.venv-lowest/installed: .venv/bin/python pyproject.toml tests/lowest.py
+.venv-lowest/installed: .venv/bin/python pyproject.toml tests/support/lowest.py
 	@$(PYTHON) -m venv .venv-lowest
-	@$(BIN)/python tests/lowest.py $(LOWEST_TORCH) > .venv-lowest/requirements.txt
+	@$(BIN)/python -m tests.support.lowest $(LOWEST_TORCH) > .venv-lowest/requirements.txt
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-lowest/requirements.txt \
 		pytest pytest-xdist hypothesis build hatchling scikit-learn
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import random
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,26 +12,9 @@ import pytest
 import torch
 
 from tdiff import cli as command
-from tdiff.config.settings import Settings
-from tdiff.core.training.loop import train
-from tdiff.corpus import corpus as data
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
-
-TINY = {
-    "model": {"layers": 1, "heads": 1, "width": 16, "window": 32},
-    "objective": {"context": 8},
-    "train": {"steps": 30, "batch_size": 4, "lr": 1e-2, "device": "cpu", "log_every": 0.0, "save_every": 0.0},
-}
-"""A layer of settings: a model that trains a step in milliseconds."""
-SET_TINY = [
-    f"--set={table}.{name}={value}"
-    for table, pairs in TINY.items()
-    for name, value in pairs.items()
-    if name not in ("steps", "device")
-]
-"""The same as options of `tdiff train`, but for the budget and the device."""
-
+from tests.support.runs import COMMAND, environment, settings_of, train_in, words
 
 # No test asks the real hub: nobody listens there. Set before anything reads it, and for children too.
 os.environ |= {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*", "no_proxy": "*"}
@@ -55,34 +37,6 @@ def no_traces_at_home(tmp_path_factory):
     os.environ["HF_HOME"] = str(mine / "huggingface")
 
 
-def words(count: int, seed: int = 7) -> str:
-    """Lines of words that follow one another by a rule, from a seed."""
-    draw = random.Random(seed)
-    lexicon = [
-        "the",
-        "hare",
-        "crow",
-        "wolf",
-        "runs",
-        "sleeps",
-        "sings",
-        "over",
-        "hill",
-        "lake",
-        "slowly",
-        "twice",
-        "and",
-        "then",
-    ]
-    text, line = [], []
-    for _ in range(count):
-        line.append(draw.choice(lexicon))
-        if len(line) == 9:
-            text.append(" ".join(line).capitalize() + ".")
-            line = []
-    return "\n".join(text) + "\n"
-
-
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory) -> Path:
     """About 20 kB of text with 27 kinds of character."""
@@ -90,19 +44,6 @@ def corpus_file(tmp_path_factory) -> Path:
     path.write_text(words(3800), "utf-8")
     assert 18_000 < path.stat().st_size < 22_000
     return path
-
-
-def settings_of(corpus: Path, *layers: dict) -> Settings:
-    """The tiny settings on that corpus, with `layers` over them."""
-    return Settings.of([TINY, {"data": {"sources": [str(corpus)]}}, *layers])
-
-
-def train_in(root: Path, name: str, settings: Settings, **how) -> tuple[Run, list]:
-    """A run under `root`, new or (with resume=True) gone on with, and the records of its training."""
-    run = Run(root / name) if how.get("resume") else runs.create(name, settings, root)
-    labelled = settings.data.label_field if settings.data.classes else None
-    corpus = data.load(settings.data.sources, settings.data.text_field, label_field=labelled)
-    return run, list(run.recorded(train(settings, run, corpus, **how)))
 
 
 @pytest.fixture(scope="session")
@@ -119,16 +60,6 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nobody listens there
     return folder
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a child: one thread, an ordinary terminal."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
-    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-    return kept | one | more
-
-
-COMMAND = [sys.executable, "-m", "tdiff"]
 
 
 @pytest.fixture
@@ -193,7 +124,7 @@ def cli_fast(here, monkeypatch):
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory) -> dict[str, Path]:
     """The folder of a random Hugging Face model of each kind; see `hub_zoo`."""
-    from hub_zoo import KINDS, make  # which needs torch
+    from tests.support.hub_zoo import KINDS, make  # which needs torch
 
     root = tmp_path_factory.mktemp("zoo")
     return {kind: make(kind, root / kind) for kind in KINDS}
@@ -210,7 +141,7 @@ def loaded(zoo):
 @pytest.fixture(scope="session")
 def roberta(tmp_path_factory) -> dict[str, bytes]:
     """The files of a random RoBERTa."""
-    from hub_zoo import make
+    from tests.support.hub_zoo import make
 
     folder = make("roberta", tmp_path_factory.mktemp("hub") / "roberta")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -219,7 +150,7 @@ def roberta(tmp_path_factory) -> dict[str, bytes]:
 @pytest.fixture
 def hub(here, tmp_path, monkeypatch):
     """A hub of this machine's own, an empty cache, and one run here; see `hub_server`."""
-    from hub_server import serving
+    from tests.support.hub_server import serving
 
     monkeypatch.setattr(runs, "_SHELVES", (runs.ROOT,))
     runs.write_whole(runs.ROOT / "shakespeare" / "model" / "config.json", b"{}")
@@ -232,7 +163,7 @@ def hub(here, tmp_path, monkeypatch):
 @pytest.fixture
 def published(hub, roberta):
     """That hub with the RoBERTa, among files that nobody reads."""
-    from hub_server import NAME, NEVER
+    from tests.support.hub_server import NAME, NEVER
 
     hub.publish(NAME, roberta | NEVER)
     return hub

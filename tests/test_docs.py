@@ -2,16 +2,15 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
-from conftest import SET_TINY
-from test_causal import make as make_causal
-from test_classify import rows_of
 
 from tdiff import guide
+from tests.commands.test_classify import rows_of
+from tests.core.evaluation.test_causal_judge import make as make_causal
+from tests.support.paths import ROOT
+from tests.support.runs import SET_TINY
 
-ROOT = Path(__file__).resolve().parents[1]
 SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 PAGES = {"README": (ROOT / "README.md").read_text("utf-8"), **guide.pages()}
 

@@ -130,7 +130,7 @@ def make(folder: Path, shape: str, positions: int) -> Path:
 def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> Job:
     """A run that fine-tunes it on this project's own sources."""
     text = "\n".join(
-        path.read_text("utf-8") for path in sorted(Path(__file__).resolve().parents[2].glob("tdiff/core/*.py"))
+        path.read_text("utf-8") for path in sorted(Path(__file__).resolve().parents[2].glob("tdiff/core/**/*.py"))
     )
     (scratch / "text.txt").write_text(text, "utf-8")
     settings = Settings.of(

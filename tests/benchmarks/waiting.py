@@ -22,7 +22,7 @@ TDIFF = [sys.executable, "-m", "tdiff"]
 WORKLOADS = {
     "generate": [*TDIFF, "generate", "--length", "100", "--decoder", "confidence", "--seed", "1"],
     "train": [*TDIFF, "train", "--data", "python", "--steps", "40", "--run", "r", "--set", "train.eval_tokens=256"],
-    "tests": [sys.executable, "-m", "pytest", "-q", "-n0", str(ROOT / "tests/test_denoise.py")],
+    "tests": [sys.executable, "-m", "pytest", "-q", "-n0", str(ROOT / "tests/core/diffusion/test_denoise.py")],
 }
 LOADS = (0, 1, 2, 8)
 BUSY = "while True: pass"

@@ -1,0 +1,350 @@
+"""Models that are told the class of a text: their data, training and what is kept of it."""
+
+import json
+import math
+import random
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from tdiff.core.diffusion.guidance import guided
+from tdiff.core.diffusion.objective import bound
+from tdiff.core.diffusion.schedules import schedule
+from tdiff.core.evaluation.likelihood import evaluate, score
+from tdiff.core.models.folder import load_model
+from tdiff.core.training.state import Job
+from tdiff.corpus import corpus as data
+from tdiff.errors import TdiffError
+from tdiff.protocol.events import Eval
+from tdiff.runs import run as runs
+from tdiff.runs.run import Run
+from tests.core.training.test_finetune import settings_from
+from tests.support.runs import settings_of, train_in
+
+CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
+WORDS = {"bad": "dull grey rain and a cold stone", "good": "warm gold sun over the green hill"}
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory) -> Path:
+    """200 texts of two classes with words of their own, sorted by class as such files often are."""
+    draw, path = random.Random(0), tmp_path_factory.mktemp("reviews") / "reviews.jsonl"
+    rows = [
+        {"text": " ".join(draw.choices(WORDS[label].split(), k=5)), "label": label}
+        for label in ("bad", "good")
+        for _ in range(150 if label == "bad" else 50)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def load(path: Path, field: str = "label") -> data.Corpus:
+    return data.load((str(path),), label_field=field)
+
+
+def test_labels_are_fields_of_rows_or_the_folders_of_files(tmp_path, reviews):
+    corpus = load(reviews)
+    assert corpus.classes == ("bad", "good")
+    assert len(corpus.texts) == len(corpus.labels) == 200
+    assert data.load((str(reviews),)).labels == ()
+    (tmp_path / "a.csv").write_text("text,stars\none two,1\nthree,5\n\n")
+    assert load(tmp_path / "a.csv", "stars").labels == ("1", "5")
+    for label, name in (("pos", "x.txt"), ("pos/deep", "y.txt"), ("neg", "z.txt")):
+        (tmp_path / "tree" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / label / name).write_text(f"{name} of\ntwo lines\n")
+    tree = load(tmp_path / "tree")
+    assert tree.labels == ("neg", "pos", "pos")
+    assert tree.texts[0] == "z.txt of\ntwo lines\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"text": "a", "lable": "x"}\n', "['text', 'lable']; did you mean --label-field 'lable'?"),
+        ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}\n', "has texts of one class alone, 'x'"),
+        ('{"text": "a", "label": ""}\n', "field 'label' must be the name of a class; got ''"),
+        ('{"text": "a", "label": 1.5}\n', "must be the name of a class; got 1.5"),
+        ('{"text": "a", "label": true}\n', "must be the name of a class; got True"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_are_refused_in_one_line(content, says, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(content)
+    with pytest.raises(TdiffError) as error:
+        load(tmp_path / "rows.jsonl")
+    assert says in str(error.value)
+
+
+def test_text_without_labels_is_refused_where_they_are_wanted(tmp_path):
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.txt").write_text("words")
+    for source in ("python", str(tmp_path / "flat"), str(tmp_path / "flat" / "a.txt")):
+        with pytest.raises(TdiffError, match="has no label"):
+            data.load((source,), label_field="label")
+
+
+def test_every_class_is_split_by_itself_and_shuffled_and_always_alike(reviews):
+    corpus = load(reviews)
+    before, after = corpus.split_places()
+    assert sorted((*before, *after)) == list(range(200))
+    kinds = [corpus.labels[n] for n in after]
+    assert (kinds.count("bad"), kinds.count("good")) == (15, 5)
+    assert after[:15] != list(range(135, 150))
+    assert (before, after) == load(reviews).split_places()
+    less, tuning = corpus.split_places("tuning")
+    assert sorted((*less, *tuning)) == sorted(before)
+
+
+def test_most_rows_are_told_of_and_some_are_not(reviews, tmp_path):
+    settings = settings_of(reviews, CLASSES, {"train": {"batch_size": 500, "label_dropout": 0.2}})
+    corpus = load(reviews)
+    job = Job(settings, Run(tmp_path / "none"), corpus)
+    tokens, _, told = job.batch(torch.Generator().manual_seed(0))
+    assert 0.12 < float((told["label"] == 2).float().mean()) < 0.28
+    for row, real, label in zip(tokens, told["attention"], told["label"].tolist(), strict=True):
+        text = job.tokenizer.decode(row[real])
+        assert label == 2 or set(text.split()) & set(WORDS[corpus.classes[label]].split())
+
+
+@pytest.mark.parametrize("kind", ["ours", "bert"])
+def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zoo, tmp_path, monkeypatch):
+    more = {"train": {"steps": 120, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
+    base = settings_of(reviews, CLASSES, more) if kind == "ours" else settings_from(zoo[kind], reviews, CLASSES, more)
+    run, events = train_in(tmp_path, kind, base)
+    model = load_model(str(run.path))
+    assert model.origin.classes == ("bad", "good")
+    assert model.origin.counts == (135, 45)
+    corpus = load(reviews)
+    _, after = corpus.split_places()
+    texts = [model.tokenizer.encode(corpus.texts[n]) for n in after]
+    right = [corpus.classes.index(corpus.labels[n]) for n in after]
+
+    def nats(labels) -> float:
+        return score(model.network, texts, model.tokenizer.lengths, draws=8, labels=labels).nats_per_token
+
+    assert nats(right) < nats(None) < nats([1 - label for label in right])
+    [told] = [event for event in events if isinstance(event, Eval)]
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(model).nats_per_token == pytest.approx(told.nats_per_token, abs=0.2)
+    assert evaluate(model).tokens == told.tokens
+
+
+def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(reviews, zoo, tmp_path):
+    job = Job(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
+    plain = load_model(str(zoo["roberta"]))
+    tokens, maskable, _ = job.batch(torch.Generator().manual_seed(0))
+    canvas = tokens.masked_fill(maskable, job.network.mask_id)
+    share = torch.ones(len(tokens))
+    with torch.no_grad():
+        expected = plain.network(canvas, share, maskable)
+        for label in range(3):
+            got = job.average(canvas, share, maskable, label=torch.full((len(tokens),), label))
+            odds = job.average.label_bias.weight[label]
+            torch.testing.assert_close(got, expected + odds, rtol=1e-4, atol=1e-4)
+    assert not job.average.label_bias.weight[2].any()
+    for network in (job.average, Job(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average):
+        network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
+        text = torch.full((1, 3), network.mask_id)
+        asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
+        with torch.no_grad():  # a text of which nothing is told is one whose class was dropped in training
+            torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
+    counts = [Counter(), Counter()]
+    corpus = load(reviews)
+    for n in corpus.split_places()[0]:
+        counts[corpus.classes.index(corpus.labels[n])].update(plain.tokenizer.encode(corpus.texts[n]).tolist())
+    size = plain.network.shape.vocab_size
+    shares = [[(counted[i] + 1) / (counted.total() + size) for i in range(size)] for counted in counts]
+    for label in range(2):
+        for i in (next(iter(counts[0])), next(iter(counts[1])), 0):
+            exact = math.log(shares[label][i] / ((shares[0][i] + shares[1][i]) / 2))
+            assert float(job.average.label_bias.weight[label, i]) == pytest.approx(exact, abs=1e-5)
+
+
+def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was(reviews, tmp_path):
+    corpus = load(reviews)
+    base = settings_of(reviews, CLASSES, {"train": {"batch_size": 32, "label_dropout": 0.5}})
+    job = Job(base, Run(tmp_path / "none"), corpus)
+    tokens, maskable, told = job.batch(torch.Generator().manual_seed(1))
+
+    def asked(classes: int):
+        draw = torch.Generator().manual_seed(2)
+        return bound(job.network, tokens, maskable, job.schedule, 0, draw, told=told, classes=classes)
+
+    plain, contrasted = asked(0), asked(2)
+    assert plain.telling is None
+    sizes = []
+
+    def noting(tokens, *given, **told):
+        sizes.append(len(tokens))
+        return network(tokens, *given, **told)
+
+    network, noting.mask_id = job.network, job.network.mask_id
+    draw = torch.Generator().manual_seed(2)
+    even = bound(noting, tokens, maskable, job.schedule, 0, draw, told=told, classes=2, even=True)
+    assert sizes == [64]  # whatever the labels are
+    torch.testing.assert_close(even.telling, contrasted.telling)
+    torch.testing.assert_close(even.nats, contrasted.nats)
+    torch.testing.assert_close(contrasted.nats, plain.nats)
+    torch.testing.assert_close(contrasted.row_nats, plain.row_nats)
+    assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
+    with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
+    assert (
+        Job(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling is not None
+    )
+    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
+        with pytest.raises(TdiffError, match=says):
+            settings_of(reviews, {"objective": wrong})
+
+
+def test_the_contrast_is_bayes_between_the_right_class_and_another():
+    """By hand: one row of two places, three classes, a network that knows nothing but the class."""
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+
+    class Knows:
+        mask_id = 2
+
+        def __call__(self, canvas, share, where, label):
+            return logits[label.repeat_interleave(where.sum(1))]
+
+    tokens, may = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    seen = set()
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        found = bound(Knows(), tokens, may, schedule("linear"), 1, draw, told={"label": torch.tensor([0])}, classes=3)
+        nats = [-float(row.log_softmax(0).sum()) for row in logits]
+        each = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
+        seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))
+        assert min(abs(value - float(found.telling)) for value in each.values()) < 1e-5
+    assert seen == {1, 2}
+
+
+def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
+    path = tmp_path / "few.jsonl"
+    rows = [{"text": f"{label} words", "label": label} for label in ["bad"] * 20 + ["good"] * 20 + ["rare"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(TdiffError, match="class 'rare' has too few texts to train on any"):
+        Job(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
+
+
+def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = ['{"text": "a", "label": "x"}', '{"text": " ", "label": "x"}', "not json", '{"text": "c"}']
+    rows += ['{"text": "b", "label": "y"}', *['{"text": 1, "label": "y"}'] * 6]
+    path.write_text("\n".join(rows))
+    corpus = load(path)
+    assert corpus.texts == ("a", "b")
+    assert corpus.labels == ("x", "y")
+    assert corpus.note.startswith("left out: ") and "rows.jsonl:3 is not JSON" in corpus.note
+    assert "rows.jsonl:4 has no field 'label'" in corpus.note
+    told = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
+    assert told == [6, 7, 8]
+    assert "; 3 more such rows of " in corpus.note and "; 1 row of " in corpus.note
+    with pytest.raises(TdiffError, match=r"rows\.jsonl:3 is not JSON"):
+        data.load((str(path),))
+    (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y,z\nc,y\nd,\n")
+    corpus = load(tmp_path / "rows.csv")
+    assert (corpus.texts, corpus.labels) == (("a", "c"), ("x", "y"))
+    assert "rows.csv:3 has 3 fields and the header 2" in corpus.note and "rows.csv:5: field 'label'" in corpus.note
+    both = data.load((str(tmp_path),), label_field="label", evaluation=(str(path),))
+    assert both.note.count("rows.csv:3 has 3 fields") == 1 and both.note.count("rows.jsonl:3 is not JSON") == 2
+
+
+def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):
+    plain, _ = train_in(tmp_path, "plain", settings_of(reviews, {"data": {"rows": "padded"}, "train": {"steps": 3}}))
+    more = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
+    job = Job(more, Run(tmp_path / "none"), load(reviews))
+    before = load_model(str(plain.path)).network
+    assert job.network.label_pairs is not None
+    assert job.network.label_bias.weight.any()
+    tokens = torch.randint(0, 5, (2, 8), generator=torch.Generator().manual_seed(0))
+    share, where = torch.full((2,), 0.5), torch.ones(2, 8, dtype=torch.bool)
+    with torch.no_grad():
+        torch.testing.assert_close(job.average(tokens, share, where), before(tokens, share, where))
+
+
+def test_the_command_trains_by_classes_and_evaluates_with_them(reviews, here, cli_fast):
+    size = ["--set=model.layers=1", "--set=model.width=16", "--set=model.heads=2", "--window=16", "--context=0"]
+    options = [*size, "--steps=2", "--eval-every=0", "--sample-every=0", "--device=cpu"]
+    done = cli_fast("train", "--classes", f"--data={reviews}", "--run=kinds", *options)
+    assert done.returncode == 0, done.stderr
+    settings = runs.find_run("kinds").settings()
+    assert (settings.data.classes, settings.data.rows) == (True, "padded")
+    assert json.loads(cli_fast("eval", "kinds", "--json", "--device=cpu").stdout)["tokens"] > 100
+    other = [json.loads(line) | {"label": "ugly"} for line in reviews.read_text().splitlines()[:2]]
+    Path("other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*other, {"text": "a", "label": "bad"}]))
+    assert "unknown class 'ugly'" in cli_fast("eval", "kinds", "--data=other.jsonl", "--device=cpu").refused()
+
+
+@pytest.fixture(scope="module")
+def kinds(reviews, tmp_path_factory) -> Run:
+    """A run that has learnt its classes a little."""
+    more = {"train": {"steps": 200, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
+    return train_in(tmp_path_factory.mktemp("kinds"), "kinds", settings_of(reviews, CLASSES, more))[0]
+
+
+def share_of(texts: list[str], label: str) -> float:
+    """How many of the letters' pairs are of that class's words alone."""
+    own, other = (set(pairwise(t)) for t in (WORDS[label], WORDS["bad" if label == "good" else "good"]))
+    pairs = [pair for text in texts for pair in pairwise(text)]
+    return sum(pair in own - other for pair in pairs) / max(1, sum(pair in own ^ other for pair in pairs))
+
+
+def test_texts_are_of_the_class_that_is_asked_for_and_the_more_so_the_harder_it_is_pushed(kinds, cli_fast):
+    asked = ["generate", f"--model={kinds.path}", "--samples=60", "--length=24", "--seed=1", "--device=cpu"]
+    asked += ["--decoder=ancestral", "--steps=24"]
+    for label in ("bad", "good"):
+        shares = []
+        for push in (["--guidance=0"], [], ["--guidance=3"]):
+            done = cli_fast(*asked, f"--class={label}", *push)
+            assert done.returncode == 0, done.stderr
+            shares.append(share_of(done.stdout.splitlines(), label))
+        assert shares[0] < shares[1] < shares[2]
+
+
+def test_a_weight_of_nothing_is_the_model_at_large_and_of_one_the_class_alone(kinds):
+    model = load_model(str(kinds.path))
+    tokens = torch.full((2, 9), model.network.mask_id)
+    share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
+    with torch.no_grad():
+        none = guided(model, "good", 0.0).network(tokens, share, where)
+        one = guided(model, "good", 1.0).network(tokens, share, where)
+        two = guided(model, "good", 2.0).network(tokens, share, where).softmax(-1)
+        plain = model.network(tokens, share, where).log_softmax(-1)
+        told = model.network(tokens, share, where, label=torch.ones(2, dtype=torch.int64)).log_softmax(-1)
+    torch.testing.assert_close(none.softmax(-1), plain.exp())
+    torch.testing.assert_close(one.softmax(-1), told.exp())
+    expected = told.exp() ** 2 / plain.exp()
+    expected[:, model.network.suppress.isneginf()] = 0
+    torch.testing.assert_close(two, expected / expected.sum(-1, keepdim=True))
+
+
+def test_the_class_is_told_with_the_text(kinds, cli_fast):
+    asked = ["generate", f"--model={kinds.path}", "--length=6", "--seed=1", "--device=cpu", "--class=good"]
+    told = json.loads(cli_fast(*asked, "--guidance=1.5", "--json").stdout)
+    assert (told["settings"]["class"], told["settings"]["guidance"]) == ("good", 1.5)
+    header = json.loads(cli_fast(*asked, "--stream").stdout.splitlines()[0])
+    assert header["settings"]["class"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--class=god"], "unknown class 'god'; did you mean good?"),
+        (["--class=good", "--guidance=-1"], "--guidance must be within 0..100; got -1"),
+        (["--guidance=2"], "--guidance pushes towards a class: name it with --class"),
+    ],
+)
+def test_a_class_that_cannot_be_written_is_refused(options, says, kinds, cli_fast):
+    assert says in cli_fast("generate", f"--model={kinds.path}", "--device=cpu", *options).refused()
+
+
+def test_a_model_without_classes_says_so(tiny_run, cli_fast):
+    done = cli_fast("generate", f"--model={tiny_run.path}", "--class=good", "--device=cpu")
+    assert "tiny knows no classes: --class is for models trained with --classes" in done.refused()
+
+
+def test_classes_want_rows_that_are_texts(reviews):
+    with pytest.raises(TdiffError, match=r"data\.classes wants data\.rows padded"):
+        settings_of(reviews, {"data": {"classes": True}})

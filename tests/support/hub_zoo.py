@@ -1,0 +1,140 @@
+"""Small random models of Hugging Face, a folder for each kind, and what transformers itself makes of them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from tdiff.core.models.folder import LoadedModel
+from tests.support.runs import words
+
+TEXT = words(400) + "naïve café — 日本 🙂 (a) b, c.\n"
+KINDS = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert", "mpnet", "deberta-v2", "xlm-roberta")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The special tokens of a family, in the order of their ids."""
+
+    pad: str
+    unk: str
+    begin: str
+    end: str
+    mask: str
+
+
+BRACKETS, ANGLES = Marks("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), Marks("<pad>", "<unk>", "<s>", "</s>", "<mask>")
+
+
+def tokenizer_of(kind: str) -> tuple[Tokenizer, Marks]:
+    """WordPiece for BERT's kin, byte-level BPE for RoBERTa's, Unigram with ▁ for ALBERT's."""
+    if kind in ("roberta", "modernbert"):
+        marks = ANGLES if kind == "roberta" else BRACKETS
+        tokenizer = Tokenizer(models.BPE(unk_token=marks.unk))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=300,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            # RoBERTa's padding is token 1, and its first position therefore 2.
+            special_tokens=[marks.begin, marks.pad, marks.end, marks.unk, marks.mask],
+            show_progress=False,
+        )
+    elif kind in ("albert", "deberta-v2", "xlm-roberta"):
+        marks = ANGLES if kind == "xlm-roberta" else BRACKETS
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        special = [marks.begin, *(mark for mark in vars(marks).values() if mark != marks.begin)]
+        trainer = trainers.UnigramTrainer(
+            vocab_size=120, unk_token=marks.unk, special_tokens=special, show_progress=False
+        )
+    else:
+        marks = BRACKETS
+        tokenizer = Tokenizer(models.WordPiece(unk_token=marks.unk))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=120, special_tokens=[*vars(marks).values(), "[unused0]"], show_progress=False
+        )
+    tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
+    around = [(token, tokenizer.token_to_id(token)) for token in (marks.begin, marks.end)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{marks.begin} $A {marks.end}", special_tokens=around
+    )
+    return tokenizer, marks
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, marks: Marks) -> None:
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"pad": "pad_token", "unk": "unk_token", "begin": "cls_token", "end": "sep_token", "mask": "mask_token"}
+    settings = {names[name]: token for name, token in vars(marks).items()}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **settings})
+    )
+
+
+def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
+    """A random model of two small layers with 16 places of text, and `spare` ids that no token has."""
+    import transformers
+
+    tokenizer, marks = tokenizer_of(kind)
+    late = 2 if kind in ("roberta", "mpnet", "xlm-roberta") else 0
+    common = {
+        "vocab_size": tokenizer.get_vocab_size() + spare,
+        "max_position_embeddings": 18 + late,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "initializer_range": 0.3,
+        "pad_token_id": tokenizer.token_to_id(marks.pad),
+    }
+    if kind == "distilbert":
+        common |= {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+    if kind in ("electra", "albert"):
+        common["embedding_size"] = 8
+    if kind == "modernbert":
+        common |= {f"{name}_token_id": tokenizer.token_to_id(marks.begin) for name in ("bos", "eos", "cls", "sep")}
+    torch.manual_seed(5)
+    config = transformers.CONFIG_MAPPING[kind](**common | more)
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder)
+    write_tokenizer(folder, tokenizer, marks)
+    return folder
+
+
+class Hostile:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.mkdir, (self.target,)
+
+
+def rewrite(path: Path, **values) -> None:
+    """Change fields of a JSON file; None takes one away."""
+    table = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({k: v for k, v in table.items() if v is not None}))
+
+
+def reference(folder: Path):
+    """The model and the tokenizer as transformers reads them."""
+    import transformers
+
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def some_tokens(model: LoadedModel, rows: int, length: int) -> torch.Tensor:
+    """Tokens of a text, some masked."""
+    draw = torch.Generator().manual_seed(rows)
+    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(model.network.shape.suppressed)))
+    tokens = ordinary[torch.randint(len(ordinary), (rows, length), generator=draw)]
+    masked = torch.rand(tokens.shape, generator=draw) < 0.4
+    masked[:, 1] = True
+    return tokens.masked_fill(masked, model.network.mask_id)

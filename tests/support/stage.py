@@ -1,0 +1,234 @@
+"""The live view on a stage: its clock, the processes of its model, and what it watches are the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from rich.style import Style
+
+from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.messages import Begin, Generate
+from tdiff.runs.run import Run
+from tdiff.terminal import detect
+from tdiff.tui.app import WatchApp
+from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.session import Live
+from tdiff.watch.preferences import Preferences
+from tdiff.watch.run_state import Story
+from tdiff.watch.sources.local import Status
+from tdiff.watch.targets import Target
+from tests.watch.generation.test_session import Process, ready
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NOW = 1_700_000_000.0
+TEXT = "Once upon a time there was a little girl called Lucy who lived near the edge of a deep green forest. "
+
+
+class Source:
+    """Something watched, whose story a test tells."""
+
+    def __init__(self, story: Story, folder: Path | None = None) -> None:
+        self.story, self.filling, self.closed = story, None, False
+        self.target = Target("run", story.name, run=Run(folder) if folder else None)
+
+    def poll(self) -> bool:
+        return False
+
+    def status(self) -> Status:
+        return Status(True)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def train_line(step: int, loss: float, **more) -> str:
+    record = {
+        "kind": "train", "time": NOW - 1000 + step, "step": step, "tokens": step * 2048, "loss": loss,
+        "loss_by_mask": [round(loss * (n + 1) / 10, 3) for n in range(10)], "lr": 2.7e-4, "grad_norm": 0.91,
+        "tokens_per_second": 87_400.0, "progress": step / 2000, "eta": 2000.0 - step, "gpu_load": 97.0,
+        "gpu_memory": 41.2, "gpu_temperature": 63.0, "gpu_power": 402.0,
+    }  # fmt: skip
+    return json.dumps(record | more)
+
+
+def run_lines(steps: int = 1000, every: int = 10) -> list[str]:
+    """The events of a run with a falling loss, a spike, three samples and evaluations."""
+    start = {
+        "kind": "start", "time": NOW - 1001, "run": "mine", "version": "1", "settings": {}, "corpus": "tale",
+        "tokens": 9, "vocabulary": 9, "parameters": 9, "device": "cuda", "threads": 1, "pid": 1, "host": "elsewhere",
+        "steps": 2000,
+    }  # fmt: skip
+    lines = [json.dumps(start)]
+    for step in range(every, steps + 1, every):
+        loss = 1.5 + 3 * math.exp(-step / 200) + (2.5 if step == 700 else 0.02 * math.sin(step))
+        lines.append(train_line(step, loss))
+        if step % 300 == 0:
+            sample = {"kind": "sample", "time": NOW - 1000 + step, "step": step, "prompt": "Once"}
+            text = {"text": f"Once at step {step} there was", "path": f"samples/{step:08d}.jsonl"}
+            lines.append(json.dumps(sample | text))
+        if step % 250 == 0:
+            held = {"kind": "eval", "time": NOW - 1000 + step, "step": step, "nats_per_token": loss + 0.2}
+            lines.append(json.dumps(held | {"nats_per_char": loss + 0.2, "interval_95": [1.0, 2.0], "tokens": 99}))
+    return lines
+
+
+def told(lines: list[str], name: str = "mine") -> Story:
+    story = Story(name)
+    story.feed(lines)
+    return story
+
+
+def header(text: str = TEXT) -> TraceHeader:
+    given = [(place, character, 1) for place, character in enumerate("Once")]
+    fields = {
+        "version": "1",
+        "model": "mine",
+        "decoder": "confidence",
+        "settings": {"threshold": 0.7},
+        "seed": 7,
+        "row": 0,
+    }
+    return TraceHeader(**fields, prompt="Once", cells=len(text), given=given)
+
+
+def steps(count: int, text: str = TEXT) -> list[TraceStep]:
+    """Steps that reveal every third place first; their confidence goes through all levels."""
+    order = sorted(range(4, len(text)), key=lambda place: (place % 3, place))
+    made = []
+    for n in range(count):
+        places = order[n * 4 : n * 4 + 4]
+        cells = [(place, text[place], 1, (place * 37 % 100) / 100, "commit") for place in places]
+        made.append(TraceStep(index=n + 1, t=1 - (n + 1) / count, calls=n + 1, cells=cells))
+    return made
+
+
+def look(colour: str = "256", **more) -> detect.Terminal:
+    return detect.detect({"TERM": "xterm-256color"}, color=colour, **more)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Stage:
+    """A view, its clock, the processes of its model or of two, and what it watches."""
+
+    def __init__(
+        self,
+        *stories: Story,
+        folder: Path | None = None,
+        colour: str = "256",
+        model: bool = True,
+        beside: str = "",
+        **more,
+    ):
+        """`beside` names a second model."""
+        self.clock, self.processes = Clock(), []
+        self.watched = [Source(story, folder) for story in stories]
+        self.live = Live(self._start, "mine", seed=7, every=5.0) if model else None
+        lives = [self.live] if self.live else []
+        if beside:
+            lives.append(Live(self._start, beside, seed=7, every=5.0))
+        self.app = WatchApp(
+            self.watched, Company(*lives), look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
+        )
+        self.app._pacer.ready = lambda: not self.app._pacer.paused  # by this clock no frame is too early
+
+    def _start(self, model: str) -> Process:
+        self.processes.append(Process(model))
+        return self.processes[-1]
+
+    @property
+    def process(self) -> Process:
+        return self.processes[-1]
+
+    def of(self, model: str) -> Process:
+        """The newest process of a model."""
+        return [process for process in self.processes if process.model == model][-1]
+
+    @asynccontextmanager
+    async def at(self, width: int, height: int):
+        async with self.app.run_test(size=(width, height)) as pilot:
+            self.pilot = pilot
+            await pilot.pause()
+            yield self
+
+    async def says(self, *answers) -> None:
+        self.process.says += answers
+        self.app._frame()
+        await self.settle()
+
+    async def settle(self) -> None:
+        self.app._look()
+        await self.pilot.pause()
+
+    async def begin(self, count: int = 9) -> int:
+        """The model is ready and has begun a text of so many steps; the request's id."""
+        await self.says(ready())
+        asked = [request for request in self.process.asked if isinstance(request, Generate)][-1]
+        await self.says(Begin(id=asked.id), header(), *steps(count))
+        return asked.id
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    def strips(self):
+        screen = self.app.screen
+        return [
+            [segment for segment in strip if not segment.control]
+            for strip in screen._compositor.render_strips(self.app.size)
+        ]
+
+    def rows(self) -> list[str]:
+        return ["".join(segment.text for segment in row) for row in self.strips()]
+
+    def text(self) -> str:
+        return "\n".join(row.rstrip() for row in self.rows()) + "\n"
+
+    def styles(self) -> set[Style]:
+        filters = self.app.get_line_filters()
+        found = set()
+        for row in self.strips():
+            for one in filters:
+                row = one.apply(row, self.app.screen.background_colors[1])
+            found |= {segment.style for segment in row if segment.style}
+        return found
+
+
+def play(scene, *stories: Story, size=(80, 24), **more) -> Stage:
+    """Play a scene, a coroutine function of a stage."""
+    stage = Stage(*stories, **more)
+
+    async def run() -> None:
+        async with stage.at(*size):
+            await scene(stage)
+
+    asyncio.run(run())
+    return stage
+
+
+def golden(name: str, text: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    assert text == path.read_text("utf-8"), f"{path.name} differs; UPDATE_GOLDEN=1 writes it anew: look at it then"
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch):
+    """Times of day are those of one place, where this is imported."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()

@@ -1,0 +1,247 @@
+"""Which model writes beside what is watched: the one asked for, the run's own, the shipped one; here or over ssh."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tdiff.runs.run import Run
+from tdiff.watch.generation import launch
+from tdiff.watch.generation.session import Live
+from tdiff.watch.options import Options
+from tdiff.watch.run_state import Story
+from tdiff.watch.sources.ssh import Address
+from tdiff.watch.targets import Target
+from tests.support.paths import ROOT
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def of(target: Target) -> SimpleNamespace:
+    """Something watched, of which nothing is known yet."""
+    return SimpleNamespace(target=target, story=Story())
+
+
+def target(path: Path) -> SimpleNamespace:
+    return of(Target("run", path.name, path / "events.jsonl", run=Run(path)))
+
+
+def started(live: Live) -> Live:
+    """Started, and waited for until a model is ready."""
+    live.start()
+    end = time.monotonic() + PATIENCE
+    while live.ready is None and time.monotonic() < end:
+        live.poll(time.time())
+        time.sleep(0.05)
+    return live
+
+
+def asked_for(live: Live, monkeypatch) -> str:
+    """The model that a process would be started for."""
+    seen = []
+
+    class Nobody:
+        alive, reason = True, None
+
+        def __init__(self, command: list[str]) -> None:
+            seen.append(command)
+
+        def take(self) -> list:
+            return []
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(launch, "Child", Nobody)
+    live.start()
+    return " ".join(seen[-1])
+
+
+def test_the_model_asked_for_wins_then_the_runs_own_then_the_shipped_one(here, tiny_run, monkeypatch):
+    own = launch.live(Options(), lambda: [target(tiny_run.path)], lambda: False)
+    assert f"--model={tiny_run.path}/model" in asked_for(own, monkeypatch)
+    named = launch.live(Options(model="shakespeare"), lambda: [target(tiny_run.path)], lambda: False)
+    assert "shakespeare" in asked_for(named, monkeypatch)
+    young = here / "checkpoints" / "young"
+    young.mkdir(parents=True)
+    assert "--model=shakespeare" in asked_for(
+        launch.live(Options(), lambda: [target(young)], lambda: False), monkeypatch
+    )
+    assert "--model=shakespeare" in asked_for(launch.live(Options(), lambda: [], lambda: False), monkeypatch)
+
+
+def test_two_models_get_one_seed_and_are_asked_for_the_same(here, tiny_run, monkeypatch):
+    both = launch.company(Options(model="shakespeare", others=("elsewhere",), prompt="so", length=9), list, bool)
+    one, other = both.lives
+    assert one._seed == other._seed
+    assert (one.prompt, one.length) == (other.prompt, other.length) == ("so", 9)
+    assert "shakespeare" in asked_for(one, monkeypatch) and "--model=elsewhere" in asked_for(other, monkeypatch)
+    assert launch.company(Options(model="shakespeare"), list, bool).lives[0]._seed != one._seed  # drawn anew
+
+
+def test_one_model_is_a_company_of_one(here, tiny_run, monkeypatch):
+    [alone] = launch.company(Options(seed=3), lambda: [target(tiny_run.path)], lambda: False).lives
+    assert f"--model={tiny_run.path}/model" in asked_for(alone, monkeypatch)
+    assert alone._seed == 3
+
+
+def test_a_third_model_and_a_second_that_is_not_there_are_refused_in_a_line(cli_fast, here, tiny_run):
+    (here / "log").write_text("{'loss': 1.5}\n")
+    words = ["watch", "log", "--once", "--model", "shakespeare", "--model"]
+    assert cli_fast(*words, str(tiny_run.path)).returncode == 0
+    why = cli_fast(*words, "shakespeare", "--model", "shakespeare").refused()
+    assert why == "tdiff watch shows up to 2 models side by side; got 3 of --model"
+    assert "did you mean shakespeare" in cli_fast(*words, "shakespare").refused()
+
+
+def test_two_models_write_side_by_side_in_processes_of_their_own(here):
+    both = launch.company(Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1), list, bool)
+    both.start()
+    end = time.monotonic() + 2 * PATIENCE
+    try:
+        while not all(live.whole for live in both.lives) and time.monotonic() < end:
+            both.poll(time.time())
+            time.sleep(0.05)
+        one, other = (live.recording for live in both.lives)
+        assert one is not None and other is not None, [live.message for live in both.lives]
+        assert one.header.prompt == other.header.prompt != "" and one.header.seed == other.header.seed == 1
+        assert one.ended is not None and other.ended is not None
+        assert one.ended.text == other.ended.text, "the same model, asked for the same"
+    finally:
+        both.close()
+
+
+def test_a_young_run_is_written_by_its_own_weights_once_there_are_some(here, tiny_run, monkeypatch):
+    young = here / "checkpoints" / "young"
+    young.mkdir(parents=True)
+    live = launch.live(Options(), lambda: [target(young)], lambda: False)
+    asked_for(live, monkeypatch)
+    assert live.model == "shakespeare"
+    shutil.copytree(tiny_run.model, young / "model")
+    assert live._newest()[0] == str(young / "model")
+
+
+@pytest.mark.parametrize(
+    ("device", "trains", "shares"), [("auto", True, True), ("auto", False, False), ("cpu", True, False)]
+)
+def test_while_a_run_trains_here_the_process_keeps_out_of_its_way_unless_a_device_is_asked_for(
+    here, device, trains, shares, monkeypatch
+):
+    live = launch.live(Options(device=device), lambda: [], lambda: trains)
+    assert ("--share" in asked_for(live, monkeypatch)) is shares
+
+
+def test_a_run_that_begins_later_is_written_by_its_weights_and_kept_out_of_the_way_of(here, tiny_run, monkeypatch):
+    watched: list[SimpleNamespace] = []
+    live = launch.live(Options(), lambda: watched, lambda: bool(watched))
+    assert "--share" not in asked_for(live, monkeypatch)
+    watched.append(target(tiny_run.path))
+    live.poll(time.time() + 5)
+    assert live.model == str(tiny_run.model)
+    assert "--share" in asked_for(live, monkeypatch)
+
+
+def test_a_run_trains_here_if_it_is_of_this_host_and_not_over():
+    here = platform.node()
+    assert launch.trains_on_this_host(here, "running")
+    assert not launch.trains_on_this_host(here, "finished")
+    assert not launch.trains_on_this_host("elsewhere", "running")
+    assert not launch.trains_on_this_host(None, "running")
+
+
+@pytest.fixture
+def far_side(here, monkeypatch) -> Path:
+    """An ssh that runs its command in a shell here, whose home is another folder; its bin is on the PATH there."""
+    home = here / "far"
+    (home / ".local" / "bin").mkdir(parents=True)
+    ssh = here / "ssh"
+    ssh.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift 2\n'
+        f'cd "{home}" && HOME="{home}" PATH=/usr/bin:/bin exec sh -c "$*"\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("TDIFF_SSH", str(ssh))
+    return home
+
+
+def test_over_ssh_the_model_writes_on_the_far_side_where_tdiff_is_installed(far_side, tiny_run):
+    tdiff = far_side / ".local" / "bin" / "tdiff"
+    source = ROOT
+    tdiff.write_text(f'#!/bin/sh\nPYTHONPATH="{source}" exec "{sys.executable}" -m tdiff "$@"\n')
+    tdiff.chmod(0o755)
+    shutil.copytree(tiny_run.path, far_side / "runs" / "it's a run")
+    address = Address.parse("ssh://me@gpu01/~/runs/it's%20a%20run")
+    live = started(launch.live(Options(), lambda: [of(Target("ssh", "gpu01", address=address))], lambda: False))
+    try:
+        assert live.state in ("waiting", "generating"), live.message
+        assert live.ready.model == "it's a run"
+    finally:
+        live.close()
+
+
+def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_nothing(monkeypatch):
+    far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")))
+    live = launch.live(Options(), lambda: [far], lambda: True)
+    assert live._newest() is None
+    assert "--share" in asked_for(live, monkeypatch)  # over there
+    far.story.feed(['{"kind":"checkpoint","time":1700000000.0,"step":9,"path":"model"}'])
+    assert live._newest() == ("runs/mine", pytest.approx(1.7e9, abs=2)) and live.model == "runs/mine"
+    assert not live._courteous()
+
+
+def test_where_tdiff_is_not_on_the_far_side_it_says_so_and_no_other_model_writes(far_side):
+    address = Address.parse("ssh://gpu01/~/runs/mine/events.jsonl")
+    far = of(Target("ssh", "gpu01", address=address))
+    live = launch.live(Options(device="cpu"), lambda: [far], lambda: False)
+    live.start()
+    end = time.monotonic() + PATIENCE
+    while live.state != "dead" and time.monotonic() < end:
+        live.poll(time.time())
+        time.sleep(0.05)
+    live.poll(time.time())
+    try:
+        assert live.state == "dead" and live.ready is None
+        assert live.message.startswith("tdiff is not installed on gpu01: no model writes there")
+    finally:
+        live.close()
+
+
+def test_a_log_that_has_no_model_starts_none_unless_one_is_asked_for(here, tiny_run):
+    log, run = of(Target("file", "train.log", here / "train.log")), target(tiny_run.path)
+    pipe, trace = of(Target("pipe", "-")), of(Target("file", "trace.jsonl", here / "trace.jsonl"))
+    far = of(Target("ssh", "gpu01", address=Address.parse("ssh://gpu01/jobs/train.log")))
+    for foreign in ([log], [pipe], [trace], [far], [log, pipe, far]):
+        assert not launch.company(Options(), lambda these=foreign: these, bool).lives
+        assert len(launch.company(Options(model="shakespeare"), lambda these=foreign: these, bool).lives) == 1
+    [own] = launch.company(Options(), lambda: [log, run], bool).lives
+    assert own._newest()[0] == str(tiny_run.model), "that of the first run, wherever it stands"
+    assert launch.company(Options(), list, bool).lives, "with nothing to watch, the shipped one writes"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_run", "folder"),
+    [
+        ("/runs/mine", True, "/runs/mine"),
+        ("/runs/mine.v2", True, "/runs/mine.v2"),
+        ("/runs/mine/events.jsonl", True, "/runs/mine"),
+        ("/jobs/slurm-7.out", False, None),
+        ("/jobs/metrics.csv", False, None),
+    ],
+)
+def test_on_another_host_a_run_is_told_from_a_log_by_its_name(path, is_run, folder):
+    address = Address.parse(f"ssh://gpu01{path}")
+    assert launch.has_model(Target("ssh", "gpu01", address=address)) is is_run
+    assert folder is None or launch._folder(address) == folder

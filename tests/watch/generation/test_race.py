@@ -1,0 +1,241 @@
+"""Verdicts that race: what is asked and answered, how it is drawn, and the view that shows it."""
+
+import asyncio
+import json
+
+import pytest
+
+from tdiff.draw import race as drawing
+from tdiff.draw.palettes import Look
+from tdiff.draw.predictions import Shade, reliability, shaded, strongest, words
+from tdiff.draw.race import Round
+from tdiff.draw.render import plain
+from tdiff.protocol.messages import (
+    Cancel,
+    Cancelled,
+    Ready,
+    Refused,
+    Standing,
+    Weigh,
+    parse_answer,
+    parse_request,
+    to_line,
+)
+from tdiff.terminal import detect
+from tdiff.tui.race_app import RaceApp
+from tdiff.watch.generation.race import Race
+from tests.commands.test_classify import model as model
+from tests.core.test_serve import Bench
+from tests.support.stage import golden
+
+HOSTILE = "\x1b[2Jred \u202eevil [bold]"
+
+
+def standing(id: int = 1, draws: int = 4, p: float = 0.7, **more) -> Standing:
+    values = {
+        "interval": [p - 0.05, p + 0.05],
+        "sure": False,
+        "final": False,
+        "words": [["great", 1.5], [" film", -0.5]],
+    }
+    return Standing(id=id, classes=["good", "bad"], posterior=[p, 1 - p], draws=draws, **values | more)
+
+
+READY = Ready(
+    model="kinds", window=16, device="cpu", threads=1, vocabulary=30, step=60, weights=0.0, decoders=["confidence"]
+)
+
+
+class Process:
+    """The model's process, whose answers are the test's."""
+
+    reason = None
+
+    def __init__(self) -> None:
+        self.asked, self.answers, self.alive, self.closed, self.halted = [], [READY], True, False, False
+
+    def take(self) -> list:
+        answers, self.answers = self.answers, []
+        return answers
+
+    def send(self, request) -> bool:
+        self.asked.append(request)
+        return True
+
+    def halt(self) -> None:
+        self.halted = True
+
+    def go_on(self) -> None:
+        self.halted = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
+    process = Process()
+    race = Race(lambda: process, ["a text"], seed=0)
+    race.halt()  # nothing is started yet
+    race.start()
+    race.halt()
+    assert process.halted
+    race.poll(1.0)
+    assert not process.halted
+
+
+def test_the_server_weighs_a_text_round_by_round(model):
+    bench = Bench(model)
+    said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
+    assert [type(one) for one in said] == [Standing] * 6
+    assert [one.draws for one in said] == list(range(2, 13, 2))
+    assert [one.final for one in said] == [False] * 5 + [True]
+    assert said[-1].classes == ["bad", "good"] and said[-1].posterior[1] > 0.5
+    assert "".join(text for text, _ in said[-1].words) == "warm gold sun over hill"
+    for one in said:
+        assert parse_answer(to_line(one)) == one
+    assert parse_request(to_line(Weigh(id=1, text="x"))) == Weigh(id=1, text="x")
+
+
+def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, tiny_run):
+    bench = Bench(model)
+    bench.then[2] = [Cancel(id=3)]
+    said = bench.ask(Weigh(id=3, text="warm gold", confidence=1.0))
+    assert [type(one) for one in said] == [Standing, Cancelled]
+    for wrong, says in (
+        (Weigh(id=4, text=" "), "the text is empty"),
+        (Weigh(id=4, text="a Z"), "'Z'"),
+        (Weigh(id=4, text="warm", confidence=0.1), "confidence must be within"),
+    ):
+        [refused] = bench.ask(wrong)
+        assert isinstance(refused, Refused) and refused.id == 4 and says in refused.text
+    [refused] = Bench(tiny_run.path).ask(Weigh(id=1, text="x"))
+    assert "knows no classes" in refused.text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"posterior": [0.5]}, {"posterior": [0.5, 2.0]}, {"interval": [0.1]}, {"classes": ["a", 3]},
+        {"words": [["a"]]}, {"words": [["a", "b"]]}, {"posterior": [0.5, None]},
+    ],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_drawn_is_none(broken):
+    line = json.loads(to_line(standing())) | broken
+    assert parse_answer(json.dumps(line)) is None
+
+
+def test_a_race_asks_for_its_texts_one_after_another():
+    process = Process()
+    race = Race(lambda: process, ["one", "two"], seed=5)
+    assert race.state == "off" and not race.poll(0.0)
+    race.start()
+    assert race.state == "loading"
+    race.poll(1.0)
+    assert process.asked == [Weigh(id=1, text="one", seed=5)]
+    process.answers = [standing(), standing(id=99), standing(draws=8, final=True, sure=True)]
+    assert race.poll(2.0)
+    assert [one.draws for one in race.rounds] == [4, 8]
+    assert (race.state, race.seconds) == ("done", 1.0)
+    race.go(1)
+    race.poll(3.0)
+    process.answers = [standing()]  # of the text before: too late
+    race.poll(3.5)
+    assert race.rounds == [] and process.asked[-1] == Weigh(id=2, text="two", seed=5)
+    process.answers = [Refused(id=2, text="no")]
+    race.poll(4.0)
+    assert (race.state, race.message) == ("refused", "no")
+    race.another_seed()
+    race.poll(5.0)
+    assert process.asked[-1] == Weigh(id=3, text="two", seed=6)
+    process.alive, process.reason = False, "killed"
+    race.poll(6.0)
+    assert race.state == "dead" and "killed" in race.message
+
+
+ROUNDS = [
+    Round(4, (0.55, 0.45), (0.3, 0.8), False, False),
+    Round(8, (0.8, 0.2), (0.7, 0.9), False, False),
+    Round(12, (0.97, 0.03), (0.93, 0.99), True, True),
+]
+PARTS = [Shade("A", 0.1), Shade(" great", 1.5), Shade(" film", 0.2), Shade(" but", -0.9), Shade(" long", -0.3)]
+
+
+LOOKS = {"utf8": Look(), "ascii": Look(glyphs="ascii", colour="none", utf8=False)}
+
+
+@pytest.mark.parametrize(("name", "look"), LOOKS.items())
+def test_a_race_is_drawn_at_all_sizes(name, look):
+    drawn = []
+    for size in ((80, 22), (60, 13), (40, 6)):
+        lines = drawing.view(["good", "bad"], ROUNDS, PARTS, most=64, seconds=1.25, size=size, top=0, look=look)
+        assert len(lines) <= size[1]
+        drawn.append(plain(lines))
+        assert name == "utf8" or drawn[-1].isascii()
+    golden(f"race_{name}", "\n----\n".join(drawn))
+    assert drawing.view([], [], PARTS, most=64, seconds=0.0, size=(40, 6), top=0, look=look)
+    for width in range(1, 90, 7):
+        for height in range(1, 30):
+            lines = drawing.view(
+                ["good", "bad"], ROUNDS, PARTS, most=64, seconds=0, size=(width, height), top=9, look=look
+            )
+            assert len(lines) <= height
+
+
+def test_words_are_coloured_by_what_they_add():
+    styles = {text.strip(): style for text, style in shaded(PARTS, Look()) if text.strip()}
+    assert styles["great"] != "" and styles["but"] != "" and styles["great"] != styles["but"]
+    assert styles["A"] == ""
+    assert [part.text for part in strongest(PARTS)[0]][:1] == [" great"]
+    pieces = [
+        Shade("gr", 1.0),
+        Shade("eat", 0.5),
+        Shade(" ", 0.1),
+        Shade("film", 1.0),
+        Shade("\n", 0.0),
+        Shade("x", 1.0),
+    ]
+    whole = words(pieces)
+    assert [part.text for part in whole] == ["great", " film", "\nx"]
+    assert sum(part.nats for part in whole) == pytest.approx(sum(part.nats for part in pieces))
+
+
+def test_the_reliability_picture():
+    bins = [(0.55, 0.5, 20), (0.75, 0.8, 40), (0.95, 0.97, 200), (0.2, 0.0, 0)]
+    golden("reliability", plain(reliability(bins)))
+    assert plain(reliability(bins, ascii=True)).isascii()
+
+
+def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str]:
+    """The screen after each key."""
+    app, shots = RaceApp(race, detect.detect({"TERM": "xterm-256color"}, encoding="utf-8", tty=True)), []
+
+    async def play() -> None:
+        async with app.run_test(size=size) as pilot:
+            for key in keys:
+                await pilot.press(*([key] if key else []))
+                await pilot.pause(0.2)
+                shots.append("\n".join("".join(text for text, _ in app._body.line(y)) for y in range(size[1] - 2)))
+            top = "".join(text for text, _ in app._top.line(0))
+            shots.append(top)
+
+    asyncio.run(play())
+    return shots
+
+
+def test_the_view_shows_the_race_and_is_steered_by_keys():
+    process = Process()
+    process.answers.append(standing(draws=4))
+    race = Race(lambda: process, ["great film " * 3, HOSTILE])
+    original = process.send
+
+    def answering(request) -> bool:
+        process.answers.append(standing(id=request.id, draws=8, final=True, sure=True, words=[[request.text, 1.0]]))
+        return original(request)
+
+    process.send = answering
+    first, second, back, top = played(race, "", "n", "p")
+    assert "good" in first and "70.0%" in first and "decided" in first and "great film" in first
+    assert "\x1b" not in second and "\u202e" not in second and "[bold]" in second
+    assert first.split("s\n")[-1] == back.split("s\n")[-1]
+    assert "kinds" in top and "text 1 of 2" in top
+    assert process.closed
