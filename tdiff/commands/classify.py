@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tdiff.core.classification.classifier import Classifier, Effort
-    from tdiff.core.classification.sequential import Verdict
+    from tdiff.core.classification.sequential import Prediction
 
 _PARTIAL = 1
 _INTERRUPTED = 130
@@ -247,7 +247,7 @@ def _line(
     classifier: Classifier,
     row: Text,
     ids: Tensor,
-    verdict: Verdict,
+    verdict: Prediction,
     seconds: float,
     request: Request,
     told: dict[str, Any],

@@ -16,7 +16,7 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.events import End
 from tdiff.report.events import describe
 from tdiff.runs import run as runs
-from tdiff.runs.run import Each, Run
+from tdiff.runs.run import PerClassRun, Run
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
             raise TdiffError(
                 f"class {label!r} has too few texts to train on some and hold some out: give more, or others"
             )
-    each = Each(
+    each = PerClassRun(
         classes=corpus.classes,
         runs=_folder_names(corpus.classes),
         counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
@@ -53,7 +53,7 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
 
 def resume(folder: Path) -> None:
     """Go on with the classes that are not finished."""
-    each = Each.read(folder)
+    each = PerClassRun.read(folder)
     corpus = train.corpus_of(Settings.of([each.settings]))
     if corpus.classes != each.classes:
         raise TdiffError(
@@ -63,7 +63,7 @@ def resume(folder: Path) -> None:
     _go_on(folder, each, corpus, each.settings.get("preset", ""))
 
 
-def _go_on(folder: Path, each: Each, corpus: Corpus, called: str) -> None:
+def _go_on(folder: Path, each: PerClassRun, corpus: Corpus, called: str) -> None:
     common, trained = Settings.of([each.settings]), False
     for n, (label, name) in enumerate(zip(each.classes, each.runs, strict=True), 1):
         run = Run(folder / name)
@@ -86,7 +86,7 @@ def _go_on(folder: Path, each: Each, corpus: Corpus, called: str) -> None:
     train.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 
 
-def _calibrated(folder: Path, each: Each, corpus: Corpus) -> Each:
+def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
     """With the temperature that fits the held-out texts."""
     from tdiff.commands.classify_models import Request, load
     from tdiff.core.classification.classifier import calibrate

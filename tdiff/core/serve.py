@@ -33,7 +33,7 @@ from tdiff.protocol.messages import (
     Ready,
     Refused,
     Request,
-    Standing,
+    Scores,
     Weigh,
     parse_request,
     to_line,
@@ -265,7 +265,7 @@ class Server:
             verdict = look.verdict
             added = verdict.contributions.tolist() if verdict.contributions is not None else []
             self._say(
-                Standing(
+                Scores(
                     id=request.id,
                     classes=list(classifier.classes),
                     posterior=[round(p, 6) for p in verdict.posterior],

@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tdiff.draw.axes import FRAME, Cell, x_line
-from tdiff.draw.curves import Curve, Layout, Ranges, View, layout, leaves, pan, ranges, readout, zoom
+from tdiff.draw.curves import ChartLayout, Curve, View, layout, leaves
 from tdiff.draw.dots import Dots, joined
 from tdiff.draw.render import Line
 from tdiff.draw.strokes import Strokes, bounds, strokes
-
-__all__ = [
-    "Curve", "Layout", "Ranges", "View", "draw", "layout", "letters", "pan", "ranges", "readout", "zoom"
-]  # fmt: skip
 
 _LOW = 3
 """In a chart of so few rows the raw curve may lie wholly in the cells of the smoothed one, and is not hidden there."""
@@ -24,7 +20,6 @@ _PLAIN = ("", "bold", "dim", "bold")
 """Styles of curves where there is no colour; a letter at the right end tells them apart as well."""
 _GLYPHS = "*+o#"
 """Of curves where there is no braille."""
-_RAMP = "_.-:=+*#"
 
 
 def letters(curves: Sequence[Curve]) -> list[str]:
@@ -77,11 +72,11 @@ def draw(
     return [*lines, _framed(corner.rjust(place.left), axis, (" ", ""), place)] if height > 1 else lines
 
 
-def _framed(left: str, middle: Line, right: Cell, place: Layout) -> Line:
+def _framed(left: str, middle: Line, right: Cell, place: ChartLayout) -> Line:
     return [*([(left, FRAME)] if place.left else ()), *middle, *([(" ", ""), right] if place.right else ())]
 
 
-def _axis(curves: Sequence[Curve], view: View, place: Layout, dots: Dots, colour: bool) -> Line:
+def _axis(curves: Sequence[Curve], view: View, place: ChartLayout, dots: Dots, colour: bool) -> Line:
     """The x axis with its marks; one that meets a label stands above it."""
     marks = {}
     for x, style in view.marks:
@@ -99,7 +94,7 @@ def _with(attribute: str, style: str) -> str:
     return f"{attribute} {style}".strip()
 
 
-def _ends(curve: Curve, place: Layout) -> list[int]:
+def _ends(curve: Curve, place: ChartLayout) -> list[int]:
     """The leaves in each column of dots, by their ends."""
     dots = place.columns * place.across
     if not dots:
@@ -115,7 +110,7 @@ def _ends(curve: Curve, place: Layout) -> list[int]:
     return found
 
 
-def _strokes(curve: Curve, ends: list[int], place: Layout, dots: Dots, weight: float) -> Strokes:
+def _strokes(curve: Curve, ends: list[int], place: ChartLayout, dots: Dots, weight: float) -> Strokes:
     across, down = max(1, dots.columns * dots.across - 1), dots.rows * dots.down
     x, y = place.x, place.y
 
@@ -146,7 +141,7 @@ def _name(names: dict[int, Cell], drawn: Strokes, dots: Dots, letter: str, style
         names[free] = (letter, style)
 
 
-def _break(curve: Curve, view: View, place: Layout, dots: Dots, character: str, style: str) -> None:
+def _break(curve: Curve, view: View, place: ChartLayout, dots: Dots, character: str, style: str) -> None:
     """Mark on the curve the steps whose value was not finite."""
     series = curve.series
     values = series.smoothed(view.smoothing if curve.smooth else 0.0)
@@ -163,7 +158,7 @@ def _break(curve: Curve, view: View, place: Layout, dots: Dots, character: str, 
         dots.put(row, column - place.left, character, style)
 
 
-def _note(curves: Sequence[Curve], place: Layout, ascii: bool) -> str:
+def _note(curves: Sequence[Curve], place: ChartLayout, ascii: bool) -> str:
     """What the x axis is to say of values that cannot be shown."""
     spans = (curve.series.span(*leaves(curve, place.x)) for curve in curves) if place.y.log else ()
     hidden = any(span is not None and span[0] <= 0 for span in spans)

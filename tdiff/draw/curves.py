@@ -84,7 +84,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ChartLayout:
     """Where things are in a drawn chart, in cells of the screen."""
 
     x: Scale
@@ -178,7 +178,7 @@ def _above_nought(series: Series, a: int, b: int, ends: tuple[float, float]) -> 
 
 def layout(
     curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False, colour: bool = True
-) -> Layout:
+) -> ChartLayout:
     """Where `draw` with the same arguments draws."""
     x0, x1, y0, y1 = ranges(curves, view)
     y = Scale(y0, y1, view.log_y)
@@ -194,7 +194,7 @@ def layout(
         left, labels = 0, []
     right = 2 if not colour and len(curves) > 1 and width - left > 8 else 0
     columns = max(0, width - left - right)
-    return Layout(Scale(x0, x1, view.log_x), y, left, columns, rows, right, tuple(labels), 1 if ascii else 2)
+    return ChartLayout(Scale(x0, x1, view.log_x), y, left, columns, rows, right, tuple(labels), 1 if ascii else 2)
 
 
 def zoom(view: View, whole: Ranges, factor: float, at: float) -> View:

@@ -16,7 +16,7 @@ Piece = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class CanvasLayout:
     """The rows of some texts."""
 
     width: int
@@ -27,7 +27,7 @@ class Layout:
     column: list[int]
     """Of each place: the cell in which it begins, 0..width; `width` where it begins with a line feed on a full row."""
 
-    def stale(self, before: Layout, places: Iterable[int]) -> set[int]:
+    def stale(self, before: CanvasLayout, places: Iterable[int]) -> set[int]:
         """Rows to draw again where `before` was drawn: those that differ, and those that hold one of `places`.
 
         Rows that only `before` had are among them: they are blank now.
@@ -44,7 +44,7 @@ class Layout:
         return stale
 
 
-def layout(texts: Sequence[str], width: int) -> Layout:
+def layout(texts: Sequence[str], width: int) -> CanvasLayout:
     """Lay out the texts of the places in rows of `width` cells, at least 1.
 
     A row is wider only where a character alone is wider than it.
@@ -74,7 +74,7 @@ def layout(texts: Sequence[str], width: int) -> Layout:
         if text:
             row.append((place, text))
         column += size
-    return Layout(width, rows, begins, columns)
+    return CanvasLayout(width, rows, begins, columns)
 
 
 def _broken(rows: list[list[Piece]], column: int, place: int, text: str, width: int) -> tuple[int, int, int]:

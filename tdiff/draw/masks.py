@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 
 from rich.cells import cell_len
 
-from tdiff.draw.layout import Layout
+from tdiff.draw.layout import CanvasLayout
 
 WIDEST = 8
 """Cells of a mask before anything gives way."""
@@ -19,7 +19,9 @@ _STRETCHED = 2 * WIDEST
 """Cells of a mask at most."""
 
 
-def make_room(laid: Layout, texts: Sequence[str], masks: MutableMapping[int, int], changed: Collection[int]) -> None:
+def make_room(
+    laid: CanvasLayout, texts: Sequence[str], masks: MutableMapping[int, int], changed: Collection[int]
+) -> None:
     """Change the widths of masks so that the rows of `laid` go on holding what they hold.
 
     `texts` are those of the places from now on, and `masks` the cells of each that is masked; `laid` is the layout of

@@ -34,7 +34,7 @@ _MASKS_OF_ASCII = {"dark": ((244, 75), (8, 12)), "light": ((245, 26), (8, 12))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Theme:
     """What a drawing function may use."""
 
     palette: str = "dark"
@@ -73,7 +73,7 @@ class Styles:
 
 
 @lru_cache(maxsize=64)
-def styles(look: Look) -> Styles:
+def styles(look: Theme) -> Styles:
     """The styles of a look.
 
     New is bold. Where that could be taken for a level of confidence (without colour bold is one, and consoles of 16

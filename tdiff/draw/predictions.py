@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from tdiff.draw.dots import Dots
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 
 _SHADES = {
@@ -45,7 +45,7 @@ def words(pieces: Sequence[Shade]) -> list[Shade]:
     return found
 
 
-def shaded(parts: Sequence[Shade], look: Look) -> Line:
+def shaded(parts: Sequence[Shade], look: Theme) -> Line:
     """The parts, coloured by what they add."""
     most = max((abs(part.nats) for part in parts), default=0.0)
     sides = {"none": _PLAIN, "16": _SIXTEEN}.get(look.colour, _SHADES[look.ground])

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw.dots import Dots
 from tdiff.draw.layout import layout
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.predictions import Shade, shaded
 from tdiff.draw.render import Line
 
@@ -36,7 +36,7 @@ class Round:
     final: bool
 
 
-def bars(classes: Sequence[str], now: Round | None, width: int, look: Look) -> list[Line]:
+def bars(classes: Sequence[str], now: Round | None, width: int, look: Theme) -> list[Line]:
     """A bar for each class, the length of its probability."""
     wide = min(_NAME, max(cell_len(name) for name in classes))
     room = max(4, width - wide - 28)
@@ -65,7 +65,7 @@ def bar(share: float, width: int, ascii: bool) -> str:
 
 
 def course(
-    rounds: Sequence[Round], classes: Sequence[str], most: int, width: int, height: int, look: Look
+    rounds: Sequence[Round], classes: Sequence[str], most: int, width: int, height: int, look: Theme
 ) -> list[Line]:
     """All rounds: the log odds of each class against the others, upwards, by draws."""
     if height < _LOW or width < 20 or not rounds:
@@ -113,7 +113,7 @@ def told(now: Round | None, most: int, seconds: float, ascii: bool) -> str:
     return f"{now.draws} of {most} draws at most {dot} {state} {dot} {seconds:.1f} s"
 
 
-def text(parts: Sequence[Shade], width: int, look: Look) -> list[Line]:
+def text(parts: Sequence[Shade], width: int, look: Theme) -> list[Line]:
     """The text, its words coloured by what they add, in lines of `width`."""
     line = shaded(parts, look)
     laid = layout([run for run, _ in line], max(1, width))
@@ -129,7 +129,7 @@ def view(
     seconds: float,
     size: tuple[int, int],
     top: int,
-    look: Look,
+    look: Theme,
 ) -> list[Line]:
     """All of it in a window of that size (columns, rows); the text from its row `top` on."""
     width, height = size

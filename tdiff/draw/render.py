@@ -11,18 +11,18 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.layout import Layout, Piece, layout
-from tdiff.draw.palettes import Look, styles
+from tdiff.draw.layout import CanvasLayout, Piece, layout
+from tdiff.draw.palettes import Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
 Run = tuple[str, str]
 Line = list[Run]
 
-PLAIN_LOOK = Look()
+PLAIN_LOOK = Theme()
 """256 colours on a dark ground."""
 
 
-def style_of(confidence: float, look: Look = PLAIN_LOOK, fresh: bool = False) -> str:
+def style_of(confidence: float, look: Theme = PLAIN_LOOK, fresh: bool = False) -> str:
     """The style of a revealed place; what is new this step stands out, as `legend` says."""
     if confidence >= GIVEN:
         return ""
@@ -30,7 +30,7 @@ def style_of(confidence: float, look: Look = PLAIN_LOOK, fresh: bool = False) ->
     return shades[min(int(confidence * len(shades)), len(shades) - 1)]
 
 
-def drawn_texts(canvas: Canvas, look: Look = PLAIN_LOOK) -> list[str]:
+def drawn_texts(canvas: Canvas, look: Theme = PLAIN_LOOK) -> list[str]:
     """What is drawn in each place, for `layout`: its text, or the glyph of a mask."""
     mask, remask = styles(look).mask[0], styles(look).remask[0]
     texts = [
@@ -41,7 +41,7 @@ def drawn_texts(canvas: Canvas, look: Look = PLAIN_LOOK) -> list[str]:
     return texts
 
 
-def row_line(canvas: Canvas, row: Sequence[Piece], look: Look = PLAIN_LOOK) -> Line:
+def row_line(canvas: Canvas, row: Sequence[Piece], look: Theme = PLAIN_LOOK) -> Line:
     """One row of a layout, with styles; neighbours of one style are one run."""
     chosen = styles(look)
     shades, new, bare, mask, remask = chosen.shades, chosen.fresh, chosen.bare, chosen.mask[1], chosen.remask[1]
@@ -70,13 +70,13 @@ def _add(line: Line, text: str, style: str) -> None:
         line.append((text, style))
 
 
-def canvas_lines(canvas: Canvas, width: int, look: Look = PLAIN_LOOK, laid: Layout | None = None) -> list[Line]:
+def canvas_lines(canvas: Canvas, width: int, look: Theme = PLAIN_LOOK, laid: CanvasLayout | None = None) -> list[Line]:
     """The canvas, broken at line feeds and at `width` cells; `laid` is its layout where the caller has it."""
     laid = laid or layout(drawn_texts(canvas, look), width)
     return [row_line(canvas, row, look) for row in laid.rows]
 
 
-def legend(look: Look = PLAIN_LOOK, width: int = 80) -> Line:
+def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:
     """What the colours and marks mean, in at most `width` cells where that is at least 17; the whole takes 75."""
     chosen = styles(look)
     shades = chosen.shades
@@ -132,6 +132,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def in_ascii(line: Line, look: Look) -> Line:
+def in_ascii(line: Line, look: Theme) -> Line:
     """The line as a terminal of this look can show it: unchanged, or in ASCII."""
     return [(ascii_text(text, not look.utf8), style) for text, style in line] if look.ascii else line

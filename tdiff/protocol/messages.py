@@ -105,7 +105,7 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Scores:
     """How the classes of a text stand."""
 
     kind: ClassVar[str] = "standing"
@@ -144,7 +144,7 @@ class Refused:
 
 
 Request = Generate | Weigh | Cancel | Load
-Answer = Ready | Begin | Standing | Cancelled | Refused
+Answer = Ready | Begin | Scores | Cancelled | Refused
 
 _REQUESTS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Request)}
 _ANSWERS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Answer)}
@@ -201,7 +201,7 @@ def _sound(answer: Answer | TraceLine) -> bool:
             return _share(answer.t) and all(map(_cell, answer.cells))
         case TraceEnd():
             return answer.seconds is not None
-        case Standing():
+        case Scores():
             numbers = len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
             named = all(isinstance(name, str) for name in answer.classes)
             shares = all(map(_share, [*answer.posterior, *answer.interval]))

@@ -19,7 +19,7 @@ from tdiff.protocol.events import TraceEnd, TraceHeader, Verdicts
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 SMOOTHING = 0.6
 """Share of the past in what is called smoothed."""
@@ -33,7 +33,7 @@ _OF_VERDICTS = ("eval/accuracy", "eval/calibration_error")
 _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
-def data(story: Story, now: float) -> dict[str, Any]:
+def data(story: RunState, now: float) -> dict[str, Any]:
     """The story at `now` (s since the epoch), ready for `json_line`: what is not known or not finite is None.
 
     Seconds, shares of 0..1, losses as the source gives them. Looks for a stall and a death too.
@@ -64,7 +64,7 @@ def data(story: Story, now: float) -> dict[str, Any]:
     return clean
 
 
-def text(stories: Sequence[Story], now: float, width: int = 80, *, ascii: bool = False) -> str:
+def text(stories: Sequence[RunState], now: float, width: int = 80, *, ascii: bool = False) -> str:
     """The stories at `now` (s since the epoch), one below the other, in lines of at most `width` cells."""
     blocks = []
     for story in stories:
@@ -77,7 +77,7 @@ def text(stories: Sequence[Story], now: float, width: int = 80, *, ascii: bool =
     return "\n\n".join(blocks)
 
 
-def _lines(story: Story, now: float, width: int, ascii: bool) -> Iterator[str]:
+def _lines(story: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
     state = f"{story.state(now)}, {story.doing}" if story.doing and story.ended is None else story.state(now)
     right = f"{state} · {story.format}" if story.format else state
     yield f"{story.name}{' ' * max(2, width - cell_len(story.name) - cell_len(right))}{right}"
@@ -116,7 +116,7 @@ def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
     yield line
 
 
-def _figures(story: Story, now: float) -> Iterator[tuple[str, list[str]]]:
+def _figures(story: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     """(label, parts) of each line; a part that is not known is empty."""
     age, eta = _age(story, now), story.left(now)
     count = f"{story.step:,}" + (f" of {story.total:,}" if story.total else "")
@@ -162,8 +162,9 @@ def _figures(story: Story, now: float) -> Iterator[tuple[str, list[str]]]:
         yield "", ["nothing has come yet"]
 
 
-def _curve(story: Story, width: int, ascii: bool) -> Iterator[str]:
-    from tdiff.draw.chart import Curve, View, draw
+def _curve(story: RunState, width: int, ascii: bool) -> Iterator[str]:
+    from tdiff.draw.chart import draw
+    from tdiff.draw.curves import Curve, View
 
     curves = [
         Curve(series, "", label)
@@ -182,7 +183,7 @@ def _notice(notice: Notice, form: str) -> str:
     return f"{when}{notice.what}: {notice.text} (step {notice.step:,})"
 
 
-def _train(story: Story) -> dict[str, Any]:
+def _train(story: RunState) -> dict[str, Any]:
     values = {
         name.removeprefix("train/"): _last(story, name)
         for name in story.metrics
@@ -197,7 +198,7 @@ def _train(story: Story) -> dict[str, Any]:
     return values
 
 
-def _eval(story: Story) -> dict[str, Any]:
+def _eval(story: RunState) -> dict[str, Any]:
     held = story.metrics.get("eval/loss")
     if held is None:
         return {}
@@ -209,7 +210,7 @@ def _eval(story: Story) -> dict[str, Any]:
     return values
 
 
-def _verdicts(story: Story) -> dict[str, Any] | None:
+def _verdicts(story: RunState) -> dict[str, Any] | None:
     """What the newest record of verdicts tells; None where there is none."""
     event = story.verdicts
     if event is None:
@@ -239,7 +240,7 @@ def _interval(ends: Sequence[Any]) -> list[float] | None:
     return list(ends) if sure else None
 
 
-def _best(story: Story) -> dict[str, Any]:
+def _best(story: RunState) -> dict[str, Any]:
     for name in ("eval/loss", "train/loss"):
         series = story.metrics.get(name)
         if series is not None and series.best is not None:
@@ -247,7 +248,7 @@ def _best(story: Story) -> dict[str, Any]:
     return {}
 
 
-def _sample(story: Story) -> dict[str, Any] | None:
+def _sample(story: RunState) -> dict[str, Any] | None:
     if story.samples:
         newest = story.samples[-1]
         return {"step": newest.step, "time": newest.time, "prompt": newest.prompt, "text": newest.text}
@@ -260,13 +261,13 @@ def _sample(story: Story) -> dict[str, Any] | None:
     return {"step": story.step, "time": None, "prompt": header.prompt, "text": end.text}
 
 
-def _others(story: Story) -> list[str]:
+def _others(story: RunState) -> list[str]:
     """Metrics that have no place of their own."""
     own = _TOLD if story.verdicts is None else (*_TOLD, *_OF_VERDICTS)
     return [name for name in story.metrics if name not in own and not name.startswith(("gpu/", "mask/"))]
 
 
-def _last(story: Story, name: str) -> float | None:
+def _last(story: RunState, name: str) -> float | None:
     """The newest value of a metric; NaN where that was not finite, None where there is none."""
     series = story.metrics.get(name)
     return None if series is None else _newest(series)
@@ -279,7 +280,7 @@ def _newest(series: Series) -> float | None:
     return None if last is None else last[1]
 
 
-def _age(story: Story, now: float) -> float | None:
+def _age(story: RunState, now: float) -> float | None:
     return None if story.last_time is None else max(0.0, now - story.last_time)
 
 

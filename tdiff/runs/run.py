@@ -178,7 +178,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Each:
+class PerClassRun:
     """What says that the runs of a folder are of one model a class: its classes.json."""
 
     classes: tuple[str, ...]
@@ -194,7 +194,7 @@ class Each:
     """Held-out texts by which it was found; 0: it was not."""
 
     @classmethod
-    def read(cls, folder: Path) -> Each:
+    def read(cls, folder: Path) -> PerClassRun:
         """Raises TdiffError where the file is damaged."""
         path = folder / EACH
         try:

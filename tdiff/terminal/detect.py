@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from tdiff.draw.palettes import DEPTHS, GLYPHS, GROUNDS, PALETTES, Look
+from tdiff.draw.palettes import DEPTHS, GLYPHS, GROUNDS, PALETTES, Theme
 from tdiff.errors import unknown
 from tdiff.terminal.probe import Answers, tmux_version
 from tdiff.terminal.probe import ask as ask_terminal
@@ -63,9 +63,9 @@ class Terminal:
     """Name of a choice -> why it was made."""
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Theme:
         """What drawing functions may use."""
-        return Look(palette=self.palette, ground=self.ground, colour=self.colour, glyphs=self.glyphs, utf8=self.utf8)
+        return Theme(palette=self.palette, ground=self.ground, colour=self.colour, glyphs=self.glyphs, utf8=self.utf8)
 
 
 def detect(

@@ -23,7 +23,7 @@ from tdiff.terminal.clipboard import copied
 from tdiff.terminal.detect import Terminal
 from tdiff.tui import status
 from tdiff.tui.absence import AWAY, Absence
-from tdiff.tui.controller import Writing
+from tdiff.tui.controller import CanvasController
 from tdiff.tui.keys import Key, bindings, shown
 from tdiff.tui.layout import CANVASES, arrange, chosen
 from tdiff.tui.pacing import Pacer
@@ -42,11 +42,11 @@ from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.tui.widgets.palette import Palette
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
-from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import free_path, keep
 from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 _LOOK_EVERY = 0.25
 """Seconds between looks at the sources."""
@@ -73,7 +73,7 @@ class WatchApp(TerminalApp):
     def __init__(
         self,
         watched: list[Watched],
-        company: Company,
+        company: ModelPair,
         terminal: Terminal,
         liked: Preferences,
         *,
@@ -107,7 +107,7 @@ class WatchApp(TerminalApp):
         names = CANVASES[: max(1, len(company.lives))]
         canvases = [GenerationPane(terminal.look, id=name, of_two=len(names) > 1) for name in names]
         self.writings = [
-            Writing(pane, live, company) for pane, live in zip(canvases, company.lives or [None], strict=True)
+            CanvasController(pane, live, company) for pane, live in zip(canvases, company.lives or [None], strict=True)
         ]
         self._last_writing = self.writings[0]
         self.training = TrainingPane(terminal.look)
@@ -168,7 +168,7 @@ class WatchApp(TerminalApp):
             super()._display(screen, renderable)
 
     @property
-    def writing(self) -> Writing:
+    def writing(self) -> CanvasController:
         """Who writes on the canvas that has the focus, or had it last."""
         return self._last_writing
 
@@ -215,7 +215,7 @@ class WatchApp(TerminalApp):
     # The course of time
 
     @property
-    def stories(self) -> list[Story]:
+    def stories(self) -> list[RunState]:
         """What is known of what is watched."""
         return [one.story for one in self.watched]
 
@@ -354,7 +354,7 @@ class WatchApp(TerminalApp):
         """The palette is that of all."""
         self._panes.set_look(message.look)
 
-    def _go_live(self, *writings: Writing) -> None:
+    def _go_live(self, *writings: CanvasController) -> None:
         """Back to the live edge, of these or of all."""
         for writing in writings or self.writings:
             writing.go_live(self.traces.newest if writing is self.writings[0] else None)
@@ -653,7 +653,7 @@ class WatchApp(TerminalApp):
             self.company.set_prompt(text.replace("\\n", "\n") or None)
             self._follow()
 
-    def _follow(self, *writings: Writing) -> None:
+    def _follow(self, *writings: CanvasController) -> None:
         self._go_live(*writings)
         self._frames.resume()
 

@@ -10,20 +10,20 @@ from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
-from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.generation.session import Live
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 
-class Writing:
+class CanvasController:
     """A pane, and who writes in it; beside others that do so too, or alone."""
 
-    def __init__(self, pane: GenerationPane, live: Live | None, company: Company) -> None:
+    def __init__(self, pane: GenerationPane, live: Live | None, company: ModelPair) -> None:
         """`live` is one of `company`; None: nobody writes, and only what is recorded is shown."""
         self.pane, self.live, self._company = pane, live, company
         self.gallery = Gallery()
-        self._stories: Sequence[Story] = ()  # what is watched
+        self._stories: Sequence[RunState] = ()  # what is watched
         self._sample: Entry | None = None  # the recorded sample that was shown unasked
         self._begun: Recording | None = None  # the text of its model that was taken in last
 
@@ -43,7 +43,7 @@ class Writing:
             return name
         return f"{name} ({self._company.lives.index(live) + 1})"
 
-    def _run_of(self, live: Live) -> Story | None:
+    def _run_of(self, live: Live) -> RunState | None:
         """The watched run whose weights write."""
         runs = [story for story in self._stories if story.start is not None]
         return next((story for story in runs if live.ready is not None and live.ready.model == story.name), None)
@@ -138,7 +138,7 @@ class Writing:
         for one in watched[:1]:
             self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
 
-    def describe(self, now: float, stories: Sequence[Story] = ()) -> None:
+    def describe(self, now: float, stories: Sequence[RunState] = ()) -> None:
         """Say in the pane what the model's process is doing, and how old its weights are beside what is watched."""
         live, self._stories = self.live, stories
         if live is None or live.state == "off":

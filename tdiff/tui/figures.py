@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tdiff.draw.render import Line, duration
 from tdiff.tui.widgets.lines import line_width
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 Figure = tuple[str, str]
 """(name, value)."""
@@ -29,7 +29,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:#.{digits}g}".removesuffix(".")
 
 
-def figures(story: Story, smoothing: float) -> list[Figure]:
+def figures(story: RunState, smoothing: float) -> list[Figure]:
     """What is told of a story, the most important first."""
     told: list[Figure] = []
 
@@ -71,7 +71,7 @@ def average(smoothing: float) -> str:
     return f"EMA {smoothing:g}".replace("0.", ".")
 
 
-def progress(story: Story, now: float) -> str:
+def progress(story: RunState, now: float) -> str:
     """Step k of n, percent, and the time to go."""
     total = f"/{story.total:,}" if story.total and story.total < 100_000 else f"/{number(story.total)}"
     parts = [f"step {story.step:,}{total if story.total else ''}"]

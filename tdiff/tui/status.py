@@ -15,7 +15,7 @@ from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 _STATES = {
     "running": ("●", "bold"),
@@ -85,7 +85,7 @@ def _where(terminal: Terminal) -> str:
     return f"{program}{colours} colours"
 
 
-def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]:
+def below(told: Line, stories: Sequence[RunState], width: int) -> tuple[Line, Line]:
     """What happened last, `told` before all else, and how many alerts there are; then what did not fit into the line.
 
     Of several runs the gravest of their newest notices is told.
@@ -96,7 +96,7 @@ def below(told: Line, stories: Sequence[Story], width: int) -> tuple[Line, Line]
     right: Line = [(words, "bold")] if count else []
     if not told and notices:
 
-        def weight(story: Story) -> tuple[int, float]:
+        def weight(story: RunState) -> tuple[int, float]:
             newest = story.alerts[-1]
             return (newest.what != "ended") + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
 
@@ -127,7 +127,7 @@ def first_name(key: Key, changed: Mapping[str, str], *, ascii: bool) -> str:
     return shown(changed.get(key.id, key.keys).split(",")[0], ascii=ascii)
 
 
-def training_in_a_line(story: Story, smoothing: float, now: float, width: int) -> Line:
+def training_in_a_line(story: RunState, smoothing: float, now: float, width: int) -> Line:
     """What the training pane would tell, where there is room for one pane only."""
     head: Line = [(" training ", "dim"), (f"{progress(story, now)} ", "")]
     return [*head, *flow(figures(story, smoothing), max(1, width - line_width(head)), 1)[0]]

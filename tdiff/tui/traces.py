@@ -8,14 +8,14 @@ from itertools import islice
 
 from tdiff.protocol.events import TraceHeader
 from tdiff.watch.generation.recording import Recording
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 
 @dataclass(slots=True)
 class _Taken:
     """How far a story's trace has been taken in."""
 
-    story: Story
+    story: RunState
     resets: int
     lines: int = 0
     recording: Recording | None = None
@@ -29,7 +29,7 @@ class Traces:
         self.newest: Recording | None = None
         """The recording that began last."""
 
-    def follow(self, stories: Sequence[Story]) -> bool:
+    def follow(self, stories: Sequence[RunState]) -> bool:
         """Take in what is new; whether another recording has begun."""
         before = self.newest
         # A big file's story gives way to that of the whole: the one that is gone is let go.
@@ -38,7 +38,7 @@ class Traces:
             self._follow(taken)
         return self.newest is not before
 
-    def _of(self, story: Story) -> _Taken:
+    def _of(self, story: RunState) -> _Taken:
         known = self._taken.get(id(story))
         return known if known is not None and known.resets == story.resets else _Taken(story, story.resets)
 

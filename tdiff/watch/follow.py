@@ -20,7 +20,7 @@ from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.targets import Target
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 BIG = 8 << 20
 """Bytes of a file from which its newest lines come first."""
@@ -51,7 +51,9 @@ def open_source(target: Target) -> Source:
 class Watched:
     """A target, followed by calls of `poll`, which never wait for it."""
 
-    def __init__(self, target: Target, story: Callable[[], Story] | None = None, source: Source | None = None) -> None:
+    def __init__(
+        self, target: Target, story: Callable[[], RunState] | None = None, source: Source | None = None
+    ) -> None:
         """`story` makes an empty story, `source` is read in place of the target's own. Raises as `open_source`."""
         self.target = target
         self._new = story or (lambda: _story(target.label))
@@ -186,7 +188,7 @@ class Watched:
 class _Fill(threading.Thread):
     """Reads a whole file into a story of its own."""
 
-    def __init__(self, path: Path, story: Story) -> None:
+    def __init__(self, path: Path, story: RunState) -> None:
         super().__init__(daemon=True, name="fill")
         self.source = FileSource(path)
         self.story = story
@@ -209,7 +211,7 @@ class _Fill(threading.Thread):
             self.failure = why  # for the thread that polls
 
 
-def _tell(story: Story, read: Read, source: Source) -> bool:
+def _tell(story: RunState, read: Read, source: Source) -> bool:
     """Pass on what was read; the newest lines with the time when they were written, so far as that is known."""
     if read.reset:
         story.reset()
@@ -223,7 +225,7 @@ def _tell(story: Story, read: Read, source: Source) -> bool:
     return read.reset or bool(read.lines)
 
 
-def _story(name: str) -> Story:
-    from tdiff.watch.run_state import Story
+def _story(name: str) -> RunState:
+    from tdiff.watch.run_state import RunState
 
-    return Story(name)
+    return RunState(name)

@@ -55,7 +55,7 @@ _SAMPLE_LENGTH, _REASON_LENGTH = 20_000, 300
 _ARRIVALS = 4_096
 
 
-class Story:
+class RunState:
     """What is known of one run, log, table or trace. Not for two threads at once."""
 
     def __init__(self, name: str = "") -> None:

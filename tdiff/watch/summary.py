@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from tdiff.draw.render import duration
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 
-def told(story: Story, since: float, begin: float) -> list[str]:
+def told(story: RunState, since: float, begin: float) -> list[str]:
     """What happened after `since`, seconds since the epoch, when the step was `begin`: up to four lines."""
     lines = []
     if story.last_time is not None and story.metrics and story.step > begin:

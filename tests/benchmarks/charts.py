@@ -8,7 +8,8 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from tdiff.draw.chart import Curve, View, draw
+from tdiff.draw.chart import draw
+from tdiff.draw.curves import Curve, View
 from tdiff.series.series import Series
 
 POINTS = 100_000

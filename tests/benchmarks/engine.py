@@ -26,7 +26,7 @@ from tdiff.core import devices
 from tdiff.core.diffusion import decoders
 from tdiff.core.diffusion import denoise as loop
 from tdiff.core.models.transformer import Shape, Transformer
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus.corpus import Corpus
 from tdiff.runs import run
 
@@ -126,7 +126,7 @@ def training(preset: str, device: str, batches: list[int], steps: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             change = {"train": {"batch_size": batch, "device": device, "compile": "off"}}
             settings = Settings.of([PRESETS[preset], change])
-            job = Job(settings, run.Run(Path(folder) / "bench"), Corpus(text, "letters"))
+            job = TrainState(settings, run.Run(Path(folder) / "bench"), Corpus(text, "letters"))
             watch = Stopwatch(device)
             job.network.forward = watch.timed("forward", job.network.forward)  # type: ignore[method-assign]
             for optimizer in job.optimizers:

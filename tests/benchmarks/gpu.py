@@ -38,7 +38,7 @@ from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import load_model
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training import optim
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
 from tdiff.runs import run as runs
 
@@ -88,7 +88,7 @@ class Bench:
             torch.cuda.set_sync_debug_mode("default")
         found.update(f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchroniz" in str(w.message))
 
-    def job(self, *layers: dict[str, Any], classes: bool = False) -> Job:
+    def job(self, *layers: dict[str, Any], classes: bool = False) -> TrainState:
         """A training of char-10m (with `quick`, of a tiny model) on words drawn at random."""
         file = self.work / ("kinds.jsonl" if classes else "tale.txt")
         if not file.exists():
@@ -101,7 +101,9 @@ class Bench:
         self._jobs += 1
         run = runs.create(f"bench-{self._jobs}", settings, self.work / "checkpoints")
         label = settings.data.label_field if settings.data.classes else None
-        return Job(settings, run, corpus.load(settings.data.sources, settings.data.text_field, label_field=label))
+        return TrainState(
+            settings, run, corpus.load(settings.data.sources, settings.data.text_field, label_field=label)
+        )
 
 
 def words(count: int, seed: int) -> str:

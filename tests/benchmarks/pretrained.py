@@ -31,7 +31,7 @@ from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.masked import MaskedLM
 from tdiff.core.training import initialize
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
 from tdiff.runs.run import Run
 
@@ -127,7 +127,7 @@ def make(folder: Path, shape: str, positions: int) -> Path:
     return folder
 
 
-def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> Job:
+def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> TrainState:
     """A run that fine-tunes it on this project's own sources."""
     text = "\n".join(
         path.read_text("utf-8") for path in sorted(Path(__file__).resolve().parents[2].glob("tdiff/core/**/*.py"))
@@ -150,10 +150,10 @@ def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> Job:
             {"train": {"device": given.device, "beta2": 0.999}},
         ]
     )
-    return Job(settings, Run(scratch / "none"), corpus.load(settings.data.sources))
+    return TrainState(settings, Run(scratch / "none"), corpus.load(settings.data.sources))
 
 
-def step_seconds(job: Job, count: int) -> float:
+def step_seconds(job: TrainState, count: int) -> float:
     """Seconds of a training step, the median of some."""
     wait = torch.cuda.synchronize if job.device == "cuda" else (lambda: None)
     seconds = []
@@ -239,7 +239,7 @@ def trainer(given: argparse.Namespace) -> None:
     print(json.dumps(told, indent=2))
 
 
-def _batches(job: Job, count: int) -> Iterator[dict[str, Any]]:
+def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:
     """Batches as transformers takes them: masked tokens and, where masked, what stood there."""
     for n in range(count):
         draw = torch.Generator().manual_seed(n)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from tdiff.protocol.events import Checkpoint, Eval, Start, Train, to_line
 from tdiff.watch.formats import detect
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 _PIECE = 2_400
 """Lines fed at once: about a megabyte."""
@@ -73,9 +73,9 @@ def table(count: int) -> Iterator[str]:
         yield f"{n},{1.7e9 + n},{2 + draw.gauss(0, 0.05):.4f},{held},{draw.random():.3e},{draw.random():.4f}"
 
 
-def fed(lines: Iterator[str]) -> tuple[float, float, int, Story]:
+def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
     """(seconds, seconds of JSON alone, bytes, the story) of feeding these lines."""
-    story, seconds, alone, size = Story("long"), 0.0, 0.0, 0
+    story, seconds, alone, size = RunState("long"), 0.0, 0.0, 0
     piece: list[str] = []
     ended = False
     while not ended:

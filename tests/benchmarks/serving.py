@@ -27,7 +27,7 @@ from tdiff.core import devices
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.models import tokenizers
 from tdiff.core.models.folder import Origin, load_model, save_model
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus.corpus import Corpus
 from tdiff.protocol.events import TraceEnd, TraceStep
 from tdiff.protocol.messages import Cancel, Generate, Ready, Refused
@@ -157,7 +157,7 @@ def train(times: str) -> None:
     """Train for ever, writing the time of each step; in a process of its own."""
     text = "".join(chr(97 + i % 26) for i in torch.randint(0, 26, (40_000,)).tolist())
     settings = Settings.of([PRESETS["char-1m"], {"train": {"device": "cpu", "compile": "off"}}])
-    job = Job(settings, runs.Run(Path(times).parent / "bench"), Corpus(text, "letters"))
+    job = TrainState(settings, runs.Run(Path(times).parent / "bench"), Corpus(text, "letters"))
     with open(times, "w") as file:  # noqa: PTH123
         while True:
             job.update(0.5)

@@ -8,7 +8,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.draw.axes import numbers, scale, tick_labels, ticks, x_label
-from tdiff.draw.chart import Curve, View, draw, layout, ranges
+from tdiff.draw.chart import draw
+from tdiff.draw.curves import Curve, View, layout, ranges
 from tdiff.draw.render import plain
 from tdiff.series.series import Series
 from tests.draw.test_chart import curve, dots, falling, series

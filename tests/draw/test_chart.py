@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from tdiff.draw.axes import Scale
-from tdiff.draw.chart import Curve, View, draw, layout, letters, pan, ranges, readout, zoom
+from tdiff.draw.chart import draw, letters
+from tdiff.draw.curves import Curve, View, layout, pan, ranges, readout, zoom
 from tdiff.draw.render import plain
 from tdiff.series.series import Series
 

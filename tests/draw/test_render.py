@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from tdiff.draw.layout import layout
-from tdiff.draw.palettes import DEPTHS, GLYPHS, Look, styles
+from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
 from tdiff.draw.render import canvas_lines, drawn_texts, duration, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
@@ -21,7 +21,7 @@ from tdiff.visible import json_visible, visible, visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 LOOKS = [
-    Look(palette=palette, ground=ground, colour=colour, glyphs=glyphs)
+    Theme(palette=palette, ground=ground, colour=colour, glyphs=glyphs)
     for palette, ground in (("dark", "dark"), ("light", "light"), ("traffic", "dark"), ("traffic", "light"))
     for colour in DEPTHS
     for glyphs in (GLYPHS if palette == "dark" else GLYPHS[:1])
@@ -29,7 +29,7 @@ LOOKS = [
 EACH_LOOK = pytest.mark.parametrize(
     "look", LOOKS, ids=lambda look: f"{look.palette}-on-{look.ground}-{look.colour}-{look.glyphs}"
 )
-COLOURLESS = Look(colour="none")
+COLOURLESS = Theme(colour="none")
 
 
 def header(cells: int, given: str = "") -> TraceHeader:
@@ -243,14 +243,14 @@ def test_every_style_is_one_that_rich_reads_and_names_no_colour_beyond_its_depth
 
 def test_the_palettes_are_these_entries_of_256():
     shades = {
-        palette: [style_of(n / 6 + 0.01, Look(palette=palette)) for n in range(6)] for palette in ("dark", "light")
+        palette: [style_of(n / 6 + 0.01, Theme(palette=palette)) for n in range(6)] for palette in ("dark", "light")
     }
     assert shades["dark"] == [f"color({n})" for n in (166, 173, 208, 215, 223, 229)]
     assert shades["light"] == [f"color({n})" for n in (61, 241, 24, 238, 52, 234)]
 
 
 def test_traffic_goes_from_red_to_green():
-    low, high = (Style.parse(style_of(c, Look(palette="traffic"))).color.get_truecolor() for c in (0.0, 1.0))
+    low, high = (Style.parse(style_of(c, Theme(palette="traffic"))).color.get_truecolor() for c in (0.0, 1.0))
     assert low.red > 2 * low.green and high.green > 2 * high.red
 
 
@@ -350,23 +350,23 @@ def test_only_rows_that_changed_are_stale():
 @EACH_LOOK
 def test_in_ascii_all_is_ascii_and_as_wide_as_before(look):
     shown = [("╭─ ███ ▁▂▃ ⣀⡠ → · … ─╮", "bold"), *legend(look)]
-    line = in_ascii(shown, Look(colour=look.colour, glyphs="ascii", utf8=False))
+    line = in_ascii(shown, Theme(colour=look.colour, glyphs="ascii", utf8=False))
     assert plain([line]).isascii() and cell_len(plain([line])) == cell_len(plain([shown]))
     assert [style for _, style in line] == [style for _, style in shown]
-    assert in_ascii(shown, Look(glyphs="block")) == shown
+    assert in_ascii(shown, Theme(glyphs="block")) == shown
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
 @FEW
 def test_where_the_terminal_is_not_utf8_no_byte_beyond_ascii_is_left(text):
     text = visible(text)
-    [(shown, _)] = in_ascii([(text, "")], Look(glyphs="ascii", utf8=False))
+    [(shown, _)] = in_ascii([(text, "")], Theme(glyphs="ascii", utf8=False))
     assert shown.isascii() and cell_len(shown) == cell_len(text)
 
 
 def test_ascii_glyphs_by_choice_leave_letters_alone():
-    assert in_ascii([("naïve 日本 ─█⣀", "")], Look(glyphs="ascii")) == [("naïve 日本 -#.", "")]
-    assert in_ascii([("9 left · values ≤ 0 …", "")], Look(glyphs="ascii")) == [("9 left . values < 0 .", "")]
+    assert in_ascii([("naïve 日本 ─█⣀", "")], Theme(glyphs="ascii")) == [("naïve 日本 -#.", "")]
+    assert in_ascii([("9 left · values ≤ 0 …", "")], Theme(glyphs="ascii")) == [("9 left . values < 0 .", "")]
 
 
 def test_the_status_line_is_this():

@@ -23,7 +23,7 @@ from tdiff.protocol.messages import (
     Ready,
     Refused,
     Request,
-    Standing,
+    Scores,
     parse_answer,
     parse_request,
 )
@@ -56,9 +56,9 @@ SHARES = st.floats(0, 1)
 
 
 @st.composite
-def standings(draw) -> Standing:
+def standings(draw) -> Scores:
     classes = draw(st.lists(TEXT, min_size=2, max_size=4))
-    return Standing(
+    return Scores(
         id=draw(WHOLE),
         classes=classes,
         posterior=[draw(SHARES) for _ in classes],
@@ -71,7 +71,7 @@ def standings(draw) -> Standing:
 
 
 def strategy(kind) -> st.SearchStrategy:
-    if kind is Standing:
+    if kind is Scores:
         return standings()
     hints = typing.get_type_hints(kind)
     return st.builds(kind, **{f.name: BY_TYPE[hints[f.name]] for f in dataclasses.fields(kind)})
@@ -111,7 +111,7 @@ def test_an_answer_comes_back_from_its_line_with_its_text_on_one_line_and_visibl
     again = parse_answer(line)
     assert type(again) is kind
     for f in dataclasses.fields(kind):
-        lines_stay = (kind, f.name) == (Standing, "words")  # the words of a text may stand on several lines
+        lines_stay = (kind, f.name) == (Scores, "words")  # the words of a text may stand on several lines
         assert getattr(again, f.name) == made_safe(getattr(answer, f.name), visible if lines_stay else visible_line)
     assert parse_request(line) is None
 

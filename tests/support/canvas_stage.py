@@ -8,7 +8,7 @@ from rich.color import ColorSystem
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect
@@ -53,7 +53,7 @@ class Alone(TerminalApp):
     """
     is_headless = False  # so that what would be written is made
 
-    def __init__(self, look: Look = LOOK) -> None:
+    def __init__(self, look: Theme = LOOK) -> None:
         super().__init__(TERMINAL)
         self.view = CanvasView(look)
         self.written: list[str] = []
@@ -90,7 +90,7 @@ async def settle(pilot) -> None:
         pilot.app.screen._on_timer_update()
 
 
-def watching(size: tuple[int, int], look: Look = LOOK):
+def watching(size: tuple[int, int], look: Theme = LOOK):
     """Runs a test in the app: `async def test(app, pilot)`."""
 
     def run(test) -> None:

@@ -30,7 +30,7 @@ from tdiff.core.models.folder import LoadedModel, Origin
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training.loop import Meter
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.protocol import events
 from tdiff.runs import run as runs
@@ -136,7 +136,7 @@ def training():
             yield name, stepped(_trained(Path(folder), layer))
 
 
-def _job(root: Path, *layers: dict) -> Job:
+def _job(root: Path, *layers: dict) -> TrainState:
     file = root / "tale.jsonl"
     rows = [{"text": words(8 + i % 9, i), "label": "ab"[i % 2]} for i in range(60)]
     file.write_text("\n".join(map(json.dumps, rows)))
@@ -144,7 +144,7 @@ def _job(root: Path, *layers: dict) -> Job:
     settings = Settings.of([PRESETS["char-10m"], {"data": {"sources": [str(file)]}}, small, *layers])
     label = settings.data.label_field if settings.data.classes else None
     corpus = data.load(settings.data.sources, settings.data.text_field, label_field=label)
-    return Job(settings, runs.create("r", settings, root / "checkpoints"), corpus)
+    return TrainState(settings, runs.create("r", settings, root / "checkpoints"), corpus)
 
 
 def _trained(root: Path, layer: dict):

@@ -18,10 +18,10 @@ from tdiff.protocol.messages import Begin, Generate
 from tdiff.runs.run import Run
 from tdiff.terminal import detect
 from tdiff.tui.app import WatchApp
-from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import Status
 from tdiff.watch.targets import Target
 from tests.watch.generation.test_session import Process, ready
@@ -34,7 +34,7 @@ TEXT = "Once upon a time there was a little girl called Lucy who lived near the 
 class Source:
     """Something watched, whose story a test tells."""
 
-    def __init__(self, story: Story, folder: Path | None = None) -> None:
+    def __init__(self, story: RunState, folder: Path | None = None) -> None:
         self.story, self.filling, self.closed = story, None, False
         self.target = Target("run", story.name, run=Run(folder) if folder else None)
 
@@ -79,8 +79,8 @@ def run_lines(steps: int = 1000, every: int = 10) -> list[str]:
     return lines
 
 
-def told(lines: list[str], name: str = "mine") -> Story:
-    story = Story(name)
+def told(lines: list[str], name: str = "mine") -> RunState:
+    story = RunState(name)
     story.feed(lines)
     return story
 
@@ -126,7 +126,7 @@ class Stage:
 
     def __init__(
         self,
-        *stories: Story,
+        *stories: RunState,
         folder: Path | None = None,
         colour: str = "256",
         model: bool = True,
@@ -141,7 +141,7 @@ class Stage:
         if beside:
             lives.append(Live(self._start, beside, seed=7, every=5.0))
         self.app = WatchApp(
-            self.watched, Company(*lives), look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
+            self.watched, ModelPair(*lives), look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
         )
         self.app._pacer.ready = lambda: not self.app._pacer.paused  # by this clock no frame is too early
 
@@ -207,7 +207,7 @@ class Stage:
         return found
 
 
-def play(scene, *stories: Story, size=(80, 24), **more) -> Stage:
+def play(scene, *stories: RunState, size=(80, 24), **more) -> Stage:
     """Play a scene, a coroutine function of a stage."""
     stage = Stage(*stories, **more)
 

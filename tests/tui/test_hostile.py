@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Generate, Refused, parse_answer, to_line
 from tdiff.tui.app import WatchApp
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 from tests.support.stage import NOW, Stage, header, in_utc, look, play, run_lines, told  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 
@@ -90,7 +90,7 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
     depth = draw.choice(["truecolor", "256", "16", "none"])
     stories = [told(run_lines(200), name=evil(draw))]
     if seed % 3 == 0:
-        stories += [told(table(draw), name=evil(draw)), Story(evil(draw))]
+        stories += [told(table(draw), name=evil(draw)), RunState(evil(draw))]
     monkeypatch.setattr(WatchApp, "is_headless", False)  # so that what would be written is made
     written: list[str] = []
 

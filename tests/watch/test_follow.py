@@ -276,7 +276,7 @@ def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
 @pytest.mark.parametrize("how", ["poll", "finish"])
 def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, watch, last, how):
     log = rested(tmp_path / "log", TRAINER + last)
-    one = watch(log, story_module.Story)
+    one = watch(log, story_module.RunState)
     one.finish(5) if how == "finish" else one.poll()
     assert one.story.metrics["eval/loss"].last == (300, pytest.approx(1.7))
     assert one.story.metrics["train/loss"].last == (300, pytest.approx(1.578))
@@ -293,7 +293,7 @@ def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, wa
 def test_while_lines_come_a_dictionary_waits_for_the_bar_that_counts_it(tmp_path, watch):
     log = tmp_path / "log"
     log.write_text(" 29%|##  | 297/1000 [00:18<01:00, 16.60it/s]\n{'loss': 1.578, 'epoch': 0.3}\n")
-    one = watch(log, story_module.Story)
+    one = watch(log, story_module.RunState)
     one.poll()
     assert "train/loss" not in one.story.metrics
     with log.open("a") as file:
@@ -307,7 +307,7 @@ def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows
         reader, writer = os.pipe()
         os.write(writer, text.encode())
         os.close(writer)
-        one = Watched(locate("-"), story_module.Story, PipeSource(reader))
+        one = Watched(locate("-"), story_module.RunState, PipeSource(reader))
         one.finish(5)
         assert len(one.story.log) == lines
         one.close()
@@ -315,7 +315,7 @@ def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows
 
 def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch):
     log = rested(tmp_path / "log", "step,loss\n1,2.5\n2,2.")
-    one = watch(log, story_module.Story)
+    one = watch(log, story_module.RunState)
     one.poll()
     rested(log, "75\n", "a")
     one.poll()
@@ -337,7 +337,7 @@ def test_real_logs_tell_their_state(tmp_path, watch, name, age, state, val, reas
     if not (LOGS / name).exists():
         pytest.skip(f"THE LOGS ARE MISSING: {LOGS} is not there")
     log = rested(tmp_path / name, (LOGS / name).read_text(), age=age)
-    one = watch(log, story_module.Story)
+    one = watch(log, story_module.RunState)
     one.poll()
     assert (one.story.state(time.time()), one.story.failure) == (state, reason)
     held = one.story.metrics.get("eval/loss")
@@ -390,7 +390,7 @@ def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, w
 
 
 def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch, small):
-    from tdiff.watch.run_state import Story as Told
+    from tdiff.watch.run_state import RunState as Told
 
     run = tmp_path / "tiny"
     run.mkdir()

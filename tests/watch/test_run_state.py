@@ -35,7 +35,7 @@ from tdiff.protocol.events import (
 )
 from tdiff.visible import visible, visible_line
 from tdiff.watch import run_state as module
-from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, Story
+from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, RunState
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()
@@ -98,13 +98,13 @@ def end(step: int, reason="finished") -> End:
     return End(time=BEGUN + 10 * step + 3, step=step, reason=reason)
 
 
-def told(*records) -> Story:
-    story = Story("told")
+def told(*records) -> RunState:
+    story = RunState("told")
     story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in records])
     return story
 
 
-def known(story: Story) -> dict:
+def known(story: RunState) -> dict:
     """All that a story says."""
     series = {**story.metrics, "\nclock": story.clock, "\ntokens": story.tokens}
     return {
@@ -167,7 +167,7 @@ def cut(lines: list[str], cuts: list[int]) -> list[list[str]]:
 @examples(FEW, max_examples=250)
 def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
     lines = mixed(random.Random(seed))
-    whole, parts = Story("x"), Story("x")
+    whole, parts = RunState("x"), RunState("x")
     whole.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
@@ -179,7 +179,7 @@ def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
 @example(b'{"kind":"train",\xff\n{\'loss\': 2, \n1,2\n"', [1])
 def test_any_bytes_are_taken_and_give_the_same_in_any_pieces(data, cuts):
     lines = data.decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    whole, parts = Story("x"), Story("x")
+    whole, parts = RunState("x"), RunState("x")
     whole.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
@@ -291,7 +291,7 @@ def test_a_run_that_ended_and_was_resumed_runs():
 
 
 def test_a_story_waits_until_something_is_said():
-    story = Story("x")
+    story = RunState("x")
     assert (story.state(BEGUN), story.check(BEGUN), story.away(0)) == ("waiting", [], [])
     assert story.when(3) is None
 
@@ -384,14 +384,14 @@ def test_an_alert_of_the_run_is_a_notice():
 
 
 def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
-    story = Story("x")
+    story = RunState("x")
     for second in range(20):
         story.feed([f"line {second}"], BEGUN + 10 * second)
     assert story.last_time == BEGUN + 190
     assert story.gap == 10
     assert story.state(BEGUN + 300) == "running"
     assert story.state(BEGUN + 400) == "stalled"
-    story = Story("y")
+    story = RunState("y")
     story.feed(["a line"])
     assert story.state(BEGUN) == "running"
 
@@ -406,7 +406,7 @@ def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
 
 
 def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
-    slow, one, elapsed, unknown = Story("bars"), Story("a bar"), Story("column"), Story("nothing")
+    slow, one, elapsed, unknown = RunState("bars"), RunState("a bar"), RunState("column"), RunState("nothing")
     slow.feed(bars(300, 600, 900), BEGUN)
     one.feed(bars(300), BEGUN)
     elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
@@ -419,7 +419,7 @@ def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
 
 
 def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
-    story, now = Story("x"), BEGUN
+    story, now = RunState("x"), BEGUN
     for n in range(200):
         now += 400 if n in (60, 120) else 1
         story.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
@@ -429,7 +429,7 @@ def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
 
 
 def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
-    done, going = Story("done"), Story("going")
+    done, going = RunState("done"), RunState("going")
     done.feed(bars(10, 20, total=20), BEGUN)
     going.feed(bars(10, 20), BEGUN)
     assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
@@ -444,7 +444,7 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in 
 
 
 def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
-    story = Story("x")
+    story = RunState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
     [notice] = story.check(BEGUN)
@@ -456,7 +456,7 @@ def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
 
 @pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
 def test_a_traceback_that_was_survived_is_no_failure(more):
-    story = Story("x")
+    story = RunState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     story.check(BEGUN)
     story.feed([*more, "."], BEGUN + 1)
@@ -475,11 +475,11 @@ def test_a_traceback_that_was_survived_is_no_failure(more):
     ids=["csv", "json", "log"],
 )
 def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
-    story = Story("x")
+    story = RunState("x")
     story.feed([*lines, *TRACEBACK], BEGUN)
     assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
     assert story.log[-1] == "ValueError: 1"
-    story = Story("x")
+    story = RunState("x")
     story.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
     assert story.state(BEGUN + 9) == "stopped"
 
@@ -489,7 +489,7 @@ def test_a_trainers_notices_are_dated_by_its_bar():
     for step in range(1, 101):
         bar = f"{step}/200 [{step // 60:02}:{step % 60:02}<01:00, 1it/s]"
         lines += [bar, f"{{'loss': {5.0 if step == 80 else 2.0}, 'epoch': 0.1}}", bar]
-    story = Story("x")
+    story = RunState("x")
     story.feed(lines)
     assert [(n.what, n.step, n.time) for n in story.alerts] == [("spike", 80, None)]
     story.feed(["101/200 [01:41<01:00, 1it/s]"], BEGUN)
@@ -545,7 +545,7 @@ def test_the_log_keeps_the_newest_lines_and_counts_all():
 def test_a_story_that_begins_anew_knows_nothing_but_its_name():
     story = told(start(), *map(train, range(100)), end(99))
     story.reset()
-    fresh = Story("told")
+    fresh = RunState("told")
     fresh.resets = 1
     assert known(story) == known(fresh)
     story.feed(["step,loss", "1,2.5"])
@@ -592,7 +592,7 @@ HOSTILE = [
 ]
 
 
-def texts(story: Story) -> list[str]:
+def texts(story: RunState) -> list[str]:
     """Every text that a story holds."""
     found = [story.name, story.format, story.doing, *story.metrics, *story.log, *(n.text for n in story.alerts)]
     found += [text for one in story.samples for text in (one.prompt, one.text, one.path)]
@@ -627,7 +627,7 @@ def test_hostile_lines_are_inert(kind, text):
         ],
         "trace": [header, step, TraceEnd(text=text, model_calls=1, forced=0, tokens=1, seconds=0.1)],
     }[kind]
-    story = Story(short)
+    story = RunState(short)
     story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
     story.feed([text])
     if kind != "log":
@@ -643,7 +643,7 @@ def test_hostile_lines_are_inert(kind, text):
 @given(st.text(), st.text())
 @FEW
 def test_any_text_is_inert(name, line):
-    story = Story(name)
+    story = RunState(name)
     story.feed([line, "{'loss': 2, 'epoch': 1}", line, json.dumps({line: 1}), line])
     for found in texts(story):
         assert found == visible_line(found)
@@ -660,7 +660,7 @@ def test_a_time_that_is_none_is_not_kept(time):
 
 
 def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
-    story = Story("log")
+    story = RunState("log")
     story.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
     story.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
     story.feed(['{"step": 60, "loss": NaN}'], arrived=1110.0)
@@ -672,7 +672,7 @@ def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
 
 def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
     monkeypatch.setattr("tdiff.watch.run_state.MOST_TRACE", 2000)
-    story = Story("trace")
+    story = RunState("trace")
     for n in range(30):
         story.traced(
             TraceHeader(version="", model="", decoder="", settings={}, seed=n, row=0, prompt="", cells=4, given=[])

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tdiff.core.classification.sequential import Look, Verdict, divisor, weigh
+from tdiff.core.classification.sequential import Prediction, Progress, divisor, weigh
 from tdiff.core.evaluation.likelihood import exactly
 from tdiff.core.evaluation.metrics import Assessment, assess, temperature
 from tdiff.core.models.folder import LoadedModel, Network, Vocabulary
@@ -23,7 +23,7 @@ from tdiff.core.models.hf.masked import MaskedLM
 from tdiff.core.models.transformer import Transformer
 from tdiff.core.training.packing import padded
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs.run import Each
+from tdiff.runs.run import PerClassRun
 from tdiff.visible import visible_line
 
 SLOT = "{text} All in all, it was {mask}."
@@ -86,7 +86,7 @@ class Classifier:
         """The text of each token."""
         return [self.tokenizer.pieces[i] for i in ids.tolist()]
 
-    def verdicts(self, texts: Sequence[Tensor], effort: Effort, names: Sequence[int] = ()) -> Iterator[Look]:
+    def verdicts(self, texts: Sequence[Tensor], effort: Effort, names: Sequence[int] = ()) -> Iterator[Progress]:
         """A look at each text of ids (L,) after each round of draws, the last being final; they come as they are ready.
 
         `names` number the texts for the noise, so that a verdict does not depend on what else is weighed. Only `bound`
@@ -116,7 +116,7 @@ class Classifier:
             begun = time.perf_counter()
             with torch.inference_mode(), self._products():
                 verdict = one(ids, effort.explain)
-            yield Look(n, verdict, True, time.perf_counter() - begun)
+            yield Progress(n, verdict, True, time.perf_counter() - begun)
 
     def scored(self, ids: Tensor) -> int:
         """Tokens of a text that count in its likelihood."""
@@ -153,7 +153,7 @@ class Classifier:
                 )
         return torch.cat(found)
 
-    def _exact(self, ids: Tensor, explain: bool) -> Verdict:
+    def _exact(self, ids: Tensor, explain: bool) -> Prediction:
         """By the likelihood itself, which a causal model tells."""
         rows, real, _ = padded([ids], self.window, self.networks[0].mask_id)
         scored = real & ~torch.isin(rows, torch.tensor(self._unscored(), dtype=torch.int64))
@@ -173,7 +173,7 @@ class Classifier:
         nats = torch.stack(each)
         return _settled(nats.sum(1), self, int(scored.sum()), nats if explain else None)
 
-    def _cloze(self, ids: Tensor, explain: bool) -> Verdict:
+    def _cloze(self, ids: Tensor, explain: bool) -> Prediction:
         """By the words of the classes in a masked slot behind the text; of several windows, their mean."""
         before, after = self.around
         network = self.networks[0]
@@ -191,7 +191,7 @@ class Classifier:
         return _settled(nats, self, 1)
 
 
-def _settled(nats: Tensor, classifier: Classifier, tokens: int, each: Tensor | None = None) -> Verdict:
+def _settled(nats: Tensor, classifier: Classifier, tokens: int, each: Tensor | None = None) -> Prediction:
     """The verdict where `nats` (C,), of so many tokens, are no estimate; `each` (C, L) are those of the tokens."""
     over = divisor(classifier.temperature, tokens)
     prior = torch.tensor([math.log(p) if p > 0 else -math.inf for p in classifier.priors], dtype=torch.float64)
@@ -203,7 +203,7 @@ def _settled(nats: Tensor, classifier: Classifier, tokens: int, each: Tensor | N
         second = int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
         told = (each[second] - each[best]) / over
     p = float(posterior[best])
-    return Verdict(best, tuple(posterior.tolist()), (p, p), tuple(nats.tolist()), 1, True, told)
+    return Prediction(best, tuple(posterior.tolist()), (p, p), tuple(nats.tolist()), 1, True, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ def of_each(
 
 def of_folder(folder: Path, load: Callable[[str], LoadedModel], device: str, bfloat16: bool = False) -> Classifier:
     """By the models of the classes that the folder's classes.json names, each had by `load` from its folder."""
-    each = Each.read(folder)
+    each = PerClassRun.read(folder)
     models = {label: load(str(folder / run)) for label, run in zip(each.classes, each.runs, strict=True)}
     return of_each(models, device, bfloat16, each.counts, each.temperature, folder.name)
 

@@ -37,7 +37,7 @@ _SPREAD = 0.7  # where the boundary is tightest: after a few draws
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Prediction:
     """What is said of a text."""
 
     label: int
@@ -56,12 +56,12 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Progress:
     """What there is to say of a text after a round of draws."""
 
     text: int
     """Its number among the texts."""
-    verdict: Verdict
+    verdict: Prediction
     final: bool
     """Whether no more is drawn for it."""
     seconds: float
@@ -144,7 +144,7 @@ def weigh(
     names: Sequence[int] = (),
     vocabulary: int = 1,
     together: int = 32,
-) -> Iterator[Look]:
+) -> Iterator[Progress]:
     """Verdicts on texts of ids (L,), each as soon as there is one; longer texts than `window` are weighed in windows,
     summed. After each round there is a look at every text that is not decided yet.
 
@@ -190,7 +190,7 @@ def weigh(
             case.seconds += each * rows[case.text]
             case.sure = _decided(case, prior, confidence)
             final = case.sure or len(case.nats) >= most_draws
-            yield Look(case.text, _verdict(case, prior, explain), final, case.seconds)
+            yield Progress(case.text, _verdict(case, prior, explain), final, case.seconds)
         waiting = [case for case in waiting if not case.sure and len(case.nats) < most_draws]
 
 
@@ -371,7 +371,7 @@ def _decided(case: _Case, prior: Tensor, confidence: float) -> bool:
     )
 
 
-def _verdict(case: _Case, prior: Tensor, explain: bool) -> Verdict:
+def _verdict(case: _Case, prior: Tensor, explain: bool) -> Prediction:
     drawn, scores = case.nats, _scores(case, prior)
     posterior = scores.softmax(0)
     best = int(posterior.argmax())
@@ -389,7 +389,7 @@ def _verdict(case: _Case, prior: Tensor, explain: bool) -> Verdict:
         contributions = torch.zeros(case.whole.shape, dtype=gap.dtype)
         contributions[case.some] = gap
         contributions = contributions[case.whole]
-    return Verdict(
+    return Prediction(
         best,
         tuple(posterior.tolist()),
         (low, high),

@@ -21,7 +21,7 @@ from tdiff.errors import unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StepState:
     """What a policy may look at: B rows of L places, at one step."""
 
     masked: Tensor
@@ -50,7 +50,7 @@ class Look:
     """A function of the distributions (N, V) of the N masked places -> its values (B, L), -inf elsewhere."""
 
 
-Policy = Callable[[Look, DecodeSettings], Tensor]
+Policy = Callable[[StepState, DecodeSettings], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +153,14 @@ def best(score: Tensor, count: Tensor) -> Tensor:
     return torch.zeros_like(chosen).scatter(-1, order, chosen)
 
 
-def _staying(look: Look) -> Tensor:
+def _staying(look: StepState) -> Tensor:
     """(B,) int64: how many places the schedule leaves masked after the step; half a place rounds to even."""
     exact = look.total.to(noise.precise(look.total.device)) * look.hidden_s
     # Half a place but for rounding errors is half a place. (MPS lacks `decimals` in torch 2.6.)
     return ((exact * 1e4).round() / 1e4).round().long()
 
 
-def _due(look: Look) -> Tensor:
+def _due(look: StepState) -> Tensor:
     """(B,) int64: how many places to reveal so that the scheduled number stays masked, at least one."""
     return (look.left - _staying(look)).clamp(min=1)
 
@@ -181,7 +181,7 @@ _TOP = 3
 """Tokens of top-k-mass where draws are not limited to some: tiny-diffusion's."""
 
 
-def _rank(look: Look, name: str, top: int = 0) -> Tensor:
+def _rank(look: StepState, name: str, top: int = 0) -> Tensor:
     """(B, L): the higher the sooner a masked place is revealed; below all others where nothing is masked.
 
     c (Fast-dLLM), p1 - p2 (Kim et al. 2025, arXiv:2502.06768), -H (Dream), or p1 + ... + pk of the `top` k
@@ -192,7 +192,7 @@ def _rank(look: Look, name: str, top: int = 0) -> Tensor:
     return look.score if name == "confidence" else look.spread(_RANKS[name])
 
 
-def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
+def _above_threshold(look: StepState, settings: DecodeSettings) -> Tensor:
     """All with c >= threshold, or else the most confident one (Fast-dLLM, Wu et al. 2025, arXiv:2505.22618).
 
     With top-k-mass that mass is held against the threshold, as tiny-diffusion does.
@@ -204,26 +204,26 @@ def _above_threshold(look: Look, settings: DecodeSettings) -> Tensor:
     return sure.scatter(-1, first, none | sure.gather(-1, first))
 
 
-def _top_k(look: Look, settings: DecodeSettings) -> Tensor:
+def _top_k(look: StepState, settings: DecodeSettings) -> Tensor:
     """The k most confident."""
     k = torch.full_like(look.total, settings.k) if settings.k else (look.total // 10).clamp(min=1)
     return best(_rank(look, settings.rank, settings.top_k), torch.minimum(k, look.left))
 
 
-def _scheduled(look: Look, settings: DecodeSettings) -> Tensor:
+def _scheduled(look: StepState, settings: DecodeSettings) -> Tensor:
     """The scheduled number, most confident first (MaskGIT; LLaDA's low-confidence remasking)."""
     return best(_rank(look, settings.rank, settings.top_k), _due(look))
 
 
-def _by_margin(look: Look, settings: DecodeSettings) -> Tensor:
+def _by_margin(look: StepState, settings: DecodeSettings) -> Tensor:
     return best(_rank(look, "margin"), _due(look))
 
 
-def _by_entropy(look: Look, settings: DecodeSettings) -> Tensor:
+def _by_entropy(look: StepState, settings: DecodeSettings) -> Tensor:
     return best(_rank(look, "entropy"), _due(look))
 
 
-def _factor(look: Look, settings: DecodeSettings) -> Tensor:
+def _factor(look: StepState, settings: DecodeSettings) -> Tensor:
     """In order of confidence, the most places n whose n-th has c >= 1 - f / (n + 1); at least one (Fast-dLLM)."""
     falling = look.score.sort(-1, descending=True).values
     n = torch.arange(1, falling.size(-1) + 1, device=falling.device)
@@ -231,7 +231,7 @@ def _factor(look: Look, settings: DecodeSettings) -> Tensor:
     return best(look.score, (enough * n).amax(-1).clamp(min=1))
 
 
-def _entropy_bounded(look: Look, settings: DecodeSettings) -> Tensor:
+def _entropy_bounded(look: StepState, settings: DecodeSettings) -> Tensor:
     """In order of entropy, as many as keep the sum of all but the largest within gamma (Ben-Hamu et al. 2025,
     arXiv:2505.24857): no more than that can be lost by drawing them independently.
     """
@@ -244,7 +244,7 @@ def _entropy_bounded(look: Look, settings: DecodeSettings) -> Tensor:
     return best(certainty, within.sum(-1).clamp(min=1))
 
 
-def _first_hitting(look: Look, settings: DecodeSettings) -> Tensor:
+def _first_hitting(look: StepState, settings: DecodeSettings) -> Tensor:
     """Each place at a time of its own, drawn once for all steps (Zheng et al. 2024, arXiv:2409.02908).
 
     Without a grid of times one place a step, anywhere: the limit of ancestral for ever more steps. With one, ancestral
@@ -255,26 +255,26 @@ def _first_hitting(look: Look, settings: DecodeSettings) -> Tensor:
     return look.masked & (look.noise(noise.ORDER, 0) >= look.hidden_s)
 
 
-def _random(look: Look, settings: DecodeSettings) -> Tensor:
+def _random(look: StepState, settings: DecodeSettings) -> Tensor:
     """The scheduled number, anywhere."""
     return best(look.noise(noise.ORDER).masked_fill(~look.masked, -1.0), _due(look))
 
 
-def _ancestral(look: Look, settings: DecodeSettings) -> Tensor:
+def _ancestral(look: StepState, settings: DecodeSettings) -> Tensor:
     """Each place by itself with probability (hidden(t) - hidden(s)) / hidden(t) (D3PM; MDLM, arXiv:2406.07524)."""
     return look.masked & (look.noise(noise.ORDER) < reveal_share(look.hidden_t, look.hidden_s))
 
 
-def _leftmost(look: Look, settings: DecodeSettings) -> Tensor:
+def _leftmost(look: StepState, settings: DecodeSettings) -> Tensor:
     """From left to right, as a causal model writes."""
     return look.masked & (look.masked.cumsum(-1) == 1)
 
 
-def _all(look: Look, settings: DecodeSettings) -> Tensor:
+def _all(look: StepState, settings: DecodeSettings) -> Tensor:
     return look.masked
 
 
-def _remask_at_random(look: Look, settings: DecodeSettings) -> Tensor:
+def _remask_at_random(look: StepState, settings: DecodeSettings) -> Tensor:
     """hidden(s) of all maskable places, chosen anywhere (text-diffusion)."""
     return best(look.noise(noise.REMASK).masked_fill(~look.maskable, -1.0), _staying(look))
 
@@ -328,7 +328,7 @@ class Calm:
         self._masked, self._log_p, self._counts = masked, log_p, counts
 
 
-def _klass(look: Look, settings: DecodeSettings) -> Tensor:
+def _klass(look: StepState, settings: DecodeSettings) -> Tensor:
     """All with c > threshold that have been calm for some calls, or else the most confident one (Kim et al. 2025,
     arXiv:2511.05664): a distribution that still moves waits for what its neighbours will be.
     """
@@ -336,7 +336,7 @@ def _klass(look: Look, settings: DecodeSettings) -> Tensor:
     return sure | (best(look.score, torch.ones_like(look.left)) & ~sure.any(-1, keepdim=True))
 
 
-def _remask_rate(look: Look, settings: DecodeSettings) -> float:
+def _remask_rate(look: StepState, settings: DecodeSettings) -> float:
     """The share of what is revealed that ReMDM masks again, of all places alike."""
     most = min(1.0, look.hidden_s / max(1.0 - look.hidden_t, 1e-12))
     if settings.remask == "rescale":
@@ -346,13 +346,13 @@ def _remask_rate(look: Look, settings: DecodeSettings) -> float:
     return min(settings.eta, most)
 
 
-def _remdm(look: Look, settings: DecodeSettings) -> Tensor:
+def _remdm(look: StepState, settings: DecodeSettings) -> Tensor:
     """Ancestral, and as many more as make up for those masked again (Wang et al. 2025, arXiv:2503.00307)."""
     rate = 0.0 if settings.remask == "conf" else _remask_rate(look, settings)
     return look.masked & (look.noise(noise.ORDER) < reveal_share(look.hidden_t, look.hidden_s, rate))
 
 
-def _remask_some(look: Look, settings: DecodeSettings) -> Tensor:
+def _remask_some(look: StepState, settings: DecodeSettings) -> Tensor:
     """Each revealed place by itself at ReMDM's rate; with conf at its own share of the highest rate there is."""
     revealed = look.maskable & ~look.masked
     if settings.remask != "conf":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tdiff.config.settings import DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.decoders import Calm, Decoder, Look, decoder, propose, repeated
+from tdiff.core.diffusion.decoders import Calm, Decoder, StepState, decoder, propose, repeated
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import chosen, places
 from tdiff.errors import TdiffError
@@ -170,7 +170,7 @@ def denoise(
             return torch.full(masked.shape, -torch.inf, device=masked.device).masked_scatter(masked, values)
 
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
-        look = Look(
+        look = StepState(
             masked=masked,
             maskable=~frozen & (left > 0)[:, None],
             score=score,

@@ -16,7 +16,7 @@ from torch import Tensor
 from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion.objective import Loss
-from tdiff.core.training.state import Job, Progress, rate
+from tdiff.core.training.state import Progress, TrainState, rate
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
 from tdiff.protocol import events
@@ -43,7 +43,7 @@ def train(
     the run with an alert, and the last good weights stay. Raises TdiffError for a corpus too short, a device that is
     absent, a state that does not fit, or a new budget that is spent: at once, before anything is written.
     """
-    job = Job(settings, run, corpus)
+    job = TrainState(settings, run, corpus)
     if resume:
         job.load()
         if settings != run.settings() and job.spent() >= 1.0:  # the same ones may have an evaluation to make up
@@ -51,7 +51,7 @@ def train(
     return _steps(job, resume, stop, progress)
 
 
-def _steps(job: Job, resume: bool, stop: Callable[[], bool], progress: Progress) -> Iterator[events.Event]:
+def _steps(job: TrainState, resume: bool, stop: Callable[[], bool], progress: Progress) -> Iterator[events.Event]:
     if resume:
         yield events.Resume(
             time=time.time(),
@@ -120,7 +120,7 @@ def _steps(job: Job, resume: bool, stop: Callable[[], bool], progress: Progress)
 class Meter:
     """What training did since the last record, summed on the device so that no step waits for it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TrainState) -> None:
         self.job, self._told = job, False
         self._reset()
 

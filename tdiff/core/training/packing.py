@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Rows(NamedTuple):
+class PackedRows(NamedTuple):
     """Padded rows."""
 
     tokens: Tensor
@@ -20,7 +20,7 @@ class Rows(NamedTuple):
     """(N,) int64: the number of the text that each is of."""
 
 
-def padded(texts: Sequence[Tensor], window: int, filler: int) -> Rows:
+def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
     """The texts' ids as rows; W is the longest row, at most `window`.
 
     A text longer than the window goes on in the next row; an empty one has none. Padding holds `filler`.
@@ -33,4 +33,4 @@ def padded(texts: Sequence[Tensor], window: int, filler: int) -> Rows:
     real = torch.arange(longest) < lengths[:, None]
     if pieces:
         rows[real] = torch.cat(pieces)
-    return Rows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))
+    return PackedRows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))

@@ -66,7 +66,7 @@ class _Stopped(Exception):
     """Raised through an evaluation that is to end."""
 
 
-class Job:
+class TrainState:
     """A run in training, between one step and the next."""
 
     def __init__(self, settings: Settings, run: Run, corpus: Corpus) -> None:

@@ -13,7 +13,7 @@ from tdiff.tui.figures import number
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 _SHADES = " ░▒▓█"
 
@@ -30,14 +30,14 @@ class DetailsPane(Pane):
     def __init__(self) -> None:
         super().__init__(id="details")
         self._view = DetailsView(id="details-lines")
-        self._story: Story | None = None
+        self._story: RunState | None = None
         self._chosen: int | None = None
 
     def body(self) -> list[Widget]:
         """One column of lines."""
         return [self._view]
 
-    def show_story(self, story: Story | None, chosen: int | None) -> None:
+    def show_story(self, story: RunState | None, chosen: int | None) -> None:
         """Show this story; `chosen` is the number of the sample that is looked at."""
         self._story, self._chosen = story, chosen
         self._draw()
@@ -64,14 +64,14 @@ class DetailsPane(Pane):
         self.frame([("details", "")], [], [], [])
 
 
-def verdict_lines(story: Story) -> list[Line]:
+def verdict_lines(story: RunState) -> list[Line]:
     """How well the run tells the classes of held-out texts; none where it was not measured."""
     if story.verdicts is None:
         return []
     return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
 
 
-def mask_lines(story: Story, width: int) -> list[Line]:
+def mask_lines(story: RunState, width: int) -> list[Line]:
     """Loss by share masked: a row for each tenth from the top, columns over the steps, darker for a higher loss."""
     rows = [(name, story.metrics[name]) for name in sorted(story.metrics, reverse=True) if name.startswith("mask/")]
     rows = [(name, series) for name, series in rows if len(series.steps)]
@@ -115,7 +115,7 @@ def _shade(value: float | None, low: float, high: float) -> str:
     return _SHADES[1:][min(3, int(share * 4))]
 
 
-def sample_lines(story: Story, chosen: int | None, rows: int) -> list[Line]:
+def sample_lines(story: RunState, chosen: int | None, rows: int) -> list[Line]:
     """The samples of the run, the newest last; the chosen one stays in view."""
     samples = list(enumerate(story.samples))
     if not samples or rows <= 0:
@@ -131,7 +131,7 @@ def sample_lines(story: Story, chosen: int | None, rows: int) -> list[Line]:
     return lines
 
 
-def alert_lines(story: Story, rows: int | None = None, *, of: bool = False) -> list[Line]:
+def alert_lines(story: RunState, rows: int | None = None, *, of: bool = False) -> list[Line]:
     """The alerts, the newest first; `of`: with the name of what they are of."""
     notices = list(reversed(story.alerts))[:rows]
     return [

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
 
-from tdiff.draw.palettes import PALETTES, Look
+from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader
@@ -54,11 +54,11 @@ class GenerationPane(Pane):
     class Looked(Message):
         """The user has chosen another palette."""
 
-        def __init__(self, look: Look) -> None:
+        def __init__(self, look: Theme) -> None:
             super().__init__()
             self.look = look
 
-    def __init__(self, look: Look, *, id: str = "generation", of_two: bool = False) -> None:
+    def __init__(self, look: Theme, *, id: str = "generation", of_two: bool = False) -> None:
         """`of_two`: another canvas stands beside it: its title names the model, and the legend is elsewhere."""
         super().__init__(id=id, where="generation")
         self.look = look
@@ -312,7 +312,7 @@ class GenerationPane(Pane):
         names = list(PALETTES)
         name = names[(names.index(self.look.palette) + 1) % len(names)]
         self.set_look(
-            Look(
+            Theme(
                 palette=name,
                 ground=self.look.ground,
                 colour=self.look.colour,
@@ -322,7 +322,7 @@ class GenerationPane(Pane):
         )
         self.post_message(self.Looked(self.look))
 
-    def set_look(self, look: Look) -> None:
+    def set_look(self, look: Theme) -> None:
         """Draw with another look."""
         self.look = self._canvas_view.look = look
         self._drawn = (None, 0, 0)

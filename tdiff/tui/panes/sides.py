@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import legend
 from tdiff.tui.layout import PANES, PANES_OF_TWO, SIDES, SIDES_OF_TWO, Arrangement
 from tdiff.tui.panes.details import DetailsPane
@@ -26,7 +26,12 @@ class Panes(Container):
     """All panes; those that an arrangement names are displayed."""
 
     def __init__(
-        self, canvases: Sequence[GenerationPane], training: TrainingPane, log: LogPane, details: DetailsPane, look: Look
+        self,
+        canvases: Sequence[GenerationPane],
+        training: TrainingPane,
+        log: LogPane,
+        details: DetailsPane,
+        look: Theme,
     ) -> None:
         super().__init__(id="panes")
         self._canvases, self._training, self._log_pane, self._details = canvases, training, log, details
@@ -85,7 +90,7 @@ class Panes(Container):
             part = part.parent
         return pane
 
-    def set_look(self, look: Look) -> None:
+    def set_look(self, look: Theme) -> None:
         """Draw all canvases, and the legend of two, with another look."""
         self._look = look
         for canvas in self._canvases:

@@ -11,15 +11,15 @@ from textual.widget import Widget
 
 from tdiff.draw import chart
 from tdiff.draw.axes import Axis
-from tdiff.draw.chart import Curve, View
-from tdiff.draw.palettes import Look
+from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, pan, ranges, readout, zoom
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
 from tdiff.tui.keys import bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.lines import Lines, fold
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 
 LOSS = "train/loss"
 _COMPANIONS = {LOSS: "eval/loss"}
@@ -86,10 +86,10 @@ class TrainingPane(Pane):
     class Asked(Message):
         """The pane wants a line of text: a part of a metric's name."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Theme) -> None:
         super().__init__(id="training")
         self._look = look
-        self._stories: Sequence[Story] = ()
+        self._stories: Sequence[RunState] = ()
         self._now = 0.0
         self._view = _FOLLOWING
         self._metric = LOSS
@@ -107,7 +107,7 @@ class TrainingPane(Pane):
 
     # What is shown
 
-    def show_stories(self, stories: Sequence[Story], now: float) -> None:
+    def show_stories(self, stories: Sequence[RunState], now: float) -> None:
         """Draw the stories as they are at `now`, seconds since the epoch."""
         self._stories, self._now = stories, now
         names = self.metrics()
@@ -153,7 +153,7 @@ class TrainingPane(Pane):
         """What is drawn now, the first run last, so that it lies on top."""
         return [curve for _, curve in self._curves_of()]
 
-    def _curves_of(self) -> list[tuple[Story, Curve]]:
+    def _curves_of(self) -> list[tuple[RunState, Curve]]:
         made = []
         several = len(self._stories) > 1
         depth = "16" if self._look.colour == "16" else self._look.ground
@@ -233,7 +233,7 @@ class TrainingPane(Pane):
         cursor = self._view.cursor
         if cursor is None:
             return []
-        told = chart.readout(self._curves(), cursor, self._view.smoothing)
+        told = readout(self._curves(), cursor, self._view.smoothing)
         told.reverse()
         if not told:
             return []
@@ -257,14 +257,14 @@ class TrainingPane(Pane):
     def _put(self, x: float) -> None:
         self._view = replace(self._view, cursor=x)
         self.redraw()
-        told = chart.readout(self._curves(), x)
+        told = readout(self._curves(), x)
         if told:
             self.post_message(self.Moved(told[-1][2]))
 
-    def _layout(self, curves: Sequence[Curve]) -> chart.Layout:
+    def _layout(self, curves: Sequence[Curve]) -> ChartLayout:
         width, height = self._curves_view.size
         look = self._look
-        return chart.layout(curves, self._view, width, height, ascii=look.ascii, colour=look.colour != "none")
+        return layout(curves, self._view, width, height, ascii=look.ascii, colour=look.colour != "none")
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor where the mouse is."""
@@ -276,19 +276,19 @@ class TrainingPane(Pane):
         self._view = view
         self.redraw()
 
-    def _whole(self) -> chart.Ranges:
-        return chart.ranges(self._curves(), replace(self._view, x0=None, x1=None))
+    def _whole(self) -> Ranges:
+        return ranges(self._curves(), replace(self._view, x0=None, x1=None))
 
     def _zoom(self, factor: float) -> None:
         if curves := self._curves():
-            x0, x1, _, _ = chart.ranges(curves, self._view)
+            x0, x1, _, _ = ranges(curves, self._view)
             cursor = self._view.cursor
             at = cursor if cursor is not None and x0 <= cursor <= x1 else x1
-            self._see(chart.zoom(self._view, self._whole(), factor, at))
+            self._see(zoom(self._view, self._whole(), factor, at))
 
     def _pan(self, share: float) -> None:
         if self._curves():
-            self._see(chart.pan(self._view, self._whole(), share))
+            self._see(pan(self._view, self._whole(), share))
 
     def _next_metric(self, ways: int) -> None:
         if names := self.metrics():

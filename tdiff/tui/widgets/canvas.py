@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from textual import events
 from textual.geometry import Size
 
-from tdiff.draw.layout import Layout, layout
+from tdiff.draw.layout import CanvasLayout, layout
 from tdiff.draw.masks import WIDEST, make_room
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line, drawn_texts, row_line
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.tui.widgets.sparse import Cell, Sparse
@@ -30,7 +30,7 @@ class CanvasView(Sparse):
 
     DEFAULT_CSS = "CanvasView { width: 1fr; height: 1fr; }"
 
-    def __init__(self, look: Look, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, look: Theme, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._look = look
         self._canvas: Canvas | None = None
@@ -81,12 +81,12 @@ class CanvasView(Sparse):
         self._begin()
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Theme:
         """How it is drawn."""
         return self._look
 
     @look.setter
-    def look(self, look: Look) -> None:
+    def look(self, look: Theme) -> None:
         self._look = look
         self._begin()
 
@@ -263,7 +263,7 @@ def typical_width(canvas: Canvas) -> int:
     return min(WIDEST, round(sum(widths) / len(widths))) if len(widths) >= _ENOUGH else 0
 
 
-def replaced(laid: Layout, place: int, old: str, new: str) -> bool:
+def replaced(laid: CanvasLayout, place: int, old: str, new: str) -> bool:
     """Put the new text of a place into the layout if it takes the same cells of one row as the old; whether it did."""
     row = laid.rows[laid.row[place]]
     at = bisect_left(row, (place, ""))
@@ -275,7 +275,7 @@ def replaced(laid: Layout, place: int, old: str, new: str) -> bool:
     return True
 
 
-def relaid(before: Layout, texts: Sequence[str], first: int) -> Layout:
+def relaid(before: CanvasLayout, texts: Sequence[str], first: int) -> CanvasLayout:
     """The layout of texts that differ from those of `before` from place `first` on: the rows above it stay."""
     for row in range(before.row[first] - 1, 0, -1):
         place = bisect_left(
@@ -284,7 +284,7 @@ def relaid(before: Layout, texts: Sequence[str], first: int) -> Layout:
         alone = not before.rows[row] or before.rows[row][0][0] >= place
         if before.row[place] == row and before.column[place] == 0 and alone:
             rest = layout(texts[place:], before.width)
-            return Layout(
+            return CanvasLayout(
                 before.width,
                 before.rows[:row] + [[(n + place, text) for n, text in pieces] for pieces in rest.rows],
                 before.row[:place] + [n + row for n in rest.row],

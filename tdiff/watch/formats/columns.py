@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 STEPS = ("step", "global_step", "iteration", "iter", "it", "epoch")
 """Columns that count steps, the best first."""
@@ -55,10 +55,10 @@ class Plan(NamedTuple):
     """(column, metric)."""
 
 
-class Rows:
+class RowReader:
     """Turns rows into points of a story, and counts them where no column does."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: RunState) -> None:
         self._story = story
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._count = 0

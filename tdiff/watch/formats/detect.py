@@ -14,12 +14,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tdiff.protocol.events import TraceHeader, TraceLine, parse
-from tdiff.watch.formats.columns import KNOWN, MOST_COLUMNS, Rows, clock, number, spelled
+from tdiff.watch.formats.columns import KNOWN, MOST_COLUMNS, RowReader, clock, number, spelled
 from tdiff.watch.formats.events import Events
 from tdiff.watch.formats.hf_console import Console
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 _HEADER_WITHIN = 200
 """Lines in which a table may begin."""
@@ -37,7 +37,7 @@ class Parser(Protocol):
 class Reader:
     """Finds out the format, then reads it. A log that nothing is known of is looked at on and on."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: RunState) -> None:
         self._story = story
         self._console = Console(story)
         self._parser: Parser = self._console
@@ -108,7 +108,7 @@ class Reader:
 class Trace:
     """One generation, or several one after the other."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: RunState) -> None:
         self._story = story
 
     def feed(self, lines: Sequence[str]) -> None:
@@ -122,9 +122,9 @@ class Trace:
 class Objects:
     """JSON lines with any numeric columns; other lines are for the log, and for the bars of tqdm in them."""
 
-    def __init__(self, story: Story, console: Console) -> None:
+    def __init__(self, story: RunState, console: Console) -> None:
         self._story, self._console = story, console
-        self._rows = Rows(story)
+        self._rows = RowReader(story)
 
     def feed(self, lines: Sequence[str]) -> None:
         """The next lines."""
@@ -144,9 +144,9 @@ class Objects:
 class Table:
     """CSV with a header; a later header, of a job that was started again, may name other columns."""
 
-    def __init__(self, story: Story, delimiter: str, names: list[str]) -> None:
+    def __init__(self, story: RunState, delimiter: str, names: list[str]) -> None:
         self._story, self._delimiter, self._names = story, delimiter, names
-        self._rows = Rows(story)
+        self._rows = RowReader(story)
 
     def feed(self, lines: Sequence[str]) -> None:
         """The next lines."""

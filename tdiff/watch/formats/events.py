@@ -35,7 +35,7 @@ from tdiff.visible import visible_line
 from tdiff.watch.formats.columns import FARTHEST, number
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 LATEST = 1e11
 """Seconds since the epoch at and beyond which a record tells no time."""
@@ -66,7 +66,7 @@ _FULL = 4096
 class Events:
     """A run of tdiff. Lines that are torn or of a kind not known are passed over."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: RunState) -> None:
         self._story = story
         self._count = 0
 

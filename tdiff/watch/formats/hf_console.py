@@ -11,10 +11,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdiff.watch.formats.columns import FARTHEST, Rows
+from tdiff.watch.formats.columns import FARTHEST, RowReader
 
 if TYPE_CHECKING:
-    from tdiff.watch.run_state import Story
+    from tdiff.watch.run_state import RunState
 
 _LONGEST_BAR, _LONGEST_ROW = 500, 20_000
 # Colours, and tqdm's going up and down between its bars.
@@ -54,9 +54,9 @@ class Console:
     anew just after, so a dictionary waits for that, or for whatever else comes.
     """
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: RunState) -> None:
         self._story = story
-        self._rows = Rows(story)
+        self._rows = RowReader(story)
         self._count = 0  # dictionaries of training, where nothing tells the step
         self._total: int | None = None  # of the bar that counts training
         self._waiting: dict[str, float] | None = None

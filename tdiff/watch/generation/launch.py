@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tdiff.errors import TdiffError
 from tdiff.runs import run
 from tdiff.watch.follow import Watched
-from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.process import Child, command
 from tdiff.watch.generation.session import Live
 from tdiff.watch.sources.ssh import Address
@@ -32,14 +32,14 @@ _TOLD_AFTER = 1.0
 """Seconds that a log tells of weights after they were written, at most."""
 
 
-def company(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Company:
+def company(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> ModelPair:
     """All models that write in a watch, each as `live` says; none where only logs without a model are watched."""
     targets = [one.target for one in watched()]
     if options.model is None and targets and not any(map(has_model, targets)):
-        return Company()
+        return ModelPair()
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed  # one, for they are compared
     each = (replace(options, model=model, seed=seed) for model in (options.model, *options.others))
-    return Company(*(live(one, watched, trains_here) for one in each))
+    return ModelPair(*(live(one, watched, trains_here) for one in each))
 
 
 def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Live:

@@ -15,7 +15,7 @@ MOST = 2
 """Models that write side by side."""
 
 
-class Company:
+class ModelPair:
     """The live generations of a view, each with a process of its own."""
 
     def __init__(self, *lives: Live) -> None:

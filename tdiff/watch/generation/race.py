@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tdiff.draw.predictions import Shade
 from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Ready, Refused, Standing, Weigh
+from tdiff.protocol.messages import Ready, Refused, Scores, Weigh
 from tdiff.visible import visible
 from tdiff.watch.generation.session import Process
 
@@ -100,7 +100,7 @@ class Race:
         for answer in self._process.take():
             if isinstance(answer, Ready):
                 self.ready = answer
-            elif isinstance(answer, Standing) and answer.id == self._id and self._asked:
+            elif isinstance(answer, Scores) and answer.id == self._id and self._asked:
                 low, high = answer.interval
                 self.classes = tuple(answer.classes)
                 self.rounds.append(Round(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final))

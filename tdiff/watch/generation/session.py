@@ -13,7 +13,7 @@ from typing import Any, Protocol, assert_never
 from tdiff.config.settings import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Standing
+from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Scores
 from tdiff.watch.generation.recording import Recording
 
 KEPT = 16
@@ -341,7 +341,7 @@ class Live:
                 if isinstance(answer, TraceEnd):
                     self.whole, self.seconds = True, now - self._began
                     self._finish(now)
-            case Standing():
+            case Scores():
                 pass  # of texts that are being weighed, for which nobody asked here
             case _:
                 assert_never(answer)

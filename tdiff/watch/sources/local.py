@@ -78,7 +78,7 @@ class Source(Protocol):
         """Let go of the file, the pipe or the process."""
 
 
-class Lines:
+class LineSplitter:
     """Bytes in pieces of any size, cut into lines of UTF-8; what is not UTF-8 becomes U+FFFD."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class FileSource:
         """Bytes read, from the beginning of the file."""
         self.size = 0
         """Bytes that were there at the last look."""
-        self._lines = Lines()
+        self._lines = LineSplitter()
         self._file: IO[bytes] | None = None
         self._inode: tuple[int, int] | None = None
         self._head = self._tail = b""
@@ -228,7 +228,7 @@ class FileSource:
 
     def _begin_again(self) -> None:
         self._reset = self._reset or self.offset > 0
-        self.offset, self._lines, self._head, self._tail = 0, Lines(), b"", b""
+        self.offset, self._lines, self._head, self._tail = 0, LineSplitter(), b"", b""
 
     def _at(self, offset: int, count: int) -> bytes:
         assert self._file is not None
@@ -306,7 +306,7 @@ class PipeSource:
             )
         self.name = name
         self._fd = fd
-        self._lines = Lines()
+        self._lines = LineSplitter()
         self._bytes = 0
         self._done = False
         self._came: float | None = None

@@ -26,7 +26,7 @@ from urllib.parse import unquote_to_bytes
 from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
-from tdiff.watch.sources.local import Lines, Read, Status
+from tdiff.watch.sources.local import LineSplitter, Read, Status
 
 DEFAULT = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
 """The command, unless TDIFF_SSH holds another, such as `ssh -p 2222 -i key`."""
@@ -222,7 +222,7 @@ class SshSource:
         self._process: subprocess.Popen[bytes] | None = None
         self._frames = Frames("")
         self._inode = self._mark = "0"
-        self._lines = Lines()
+        self._lines = LineSplitter()
         self._torn_start = False  # whether the next line to end began before the place we began at
         self._chunk = b""
         self._errors = bytearray()
@@ -325,12 +325,12 @@ class SshSource:
                 self._errors.clear()
             case ["R", inode, offset, *mark]:
                 self._inode, self.offset, self._mark = str(int(inode)), int(offset), self._digits(mark)
-                self._lines, self._note = Lines(), ""
+                self._lines, self._note = LineSplitter(), ""
                 self._torn_start = self.offset > 0
                 self._why = ""
             case ["H", _]:
                 self._note = f"all but the newest 16 MiB, {self.offset:,} bytes, is passed over"
-                return Lines().feed(payload)[:1]  # the heading of a table, or the start of a run
+                return LineSplitter().feed(payload)[:1]  # the heading of a table, or the start of a run
             case ["D", _]:
                 self._chunk = payload
             case ["K", offset, mark, *age]:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tdiff.core.classification.sequential import LEAST, ROUND, Verdict, decided, weigh
+from tdiff.core.classification.sequential import LEAST, ROUND, Prediction, decided, weigh
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
 
@@ -49,7 +49,7 @@ class Exact:
         return self.known[kind, *row]
 
 
-def verdicts(joint: torch.Tensor, texts, priors=None, **how) -> list[Verdict]:
+def verdicts(joint: torch.Tensor, texts, priors=None, **how) -> list[Prediction]:
     priors = priors or [1 / len(joint)] * len(joint)
     ids = [torch.tensor(text) for text in texts]
     looks = weigh(Exact(joint), ids, priors, window=PLACES, mask_id=MASK, **how)

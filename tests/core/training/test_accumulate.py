@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.runs.run import Run
 from tests.core.evaluation.test_causal_judge import TEXT
@@ -44,7 +44,7 @@ def tales(tmp_path_factory) -> Path:
 
 def gradient(settings, corpus, folder: Path) -> tuple[torch.Tensor, float]:
     """Of one optimizer step, after weights that are not zero; and its nats."""
-    job = Job(settings, Run(folder / "none"), corpus)
+    job = TrainState(settings, Run(folder / "none"), corpus)
     draw = torch.Generator().manual_seed(5)
     for weight in job.weights:
         weight.data.add_(torch.randn(weight.shape, generator=draw), alpha=0.1)

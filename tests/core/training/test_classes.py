@@ -15,7 +15,7 @@ from tdiff.core.diffusion.objective import bound
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
 from tdiff.core.models.folder import load_model
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
@@ -100,7 +100,7 @@ def test_every_class_is_split_by_itself_and_shuffled_and_always_alike(reviews):
 def test_most_rows_are_told_of_and_some_are_not(reviews, tmp_path):
     settings = settings_of(reviews, CLASSES, {"train": {"batch_size": 500, "label_dropout": 0.2}})
     corpus = load(reviews)
-    job = Job(settings, Run(tmp_path / "none"), corpus)
+    job = TrainState(settings, Run(tmp_path / "none"), corpus)
     tokens, _, told = job.batch(torch.Generator().manual_seed(0))
     assert 0.12 < float((told["label"] == 2).float().mean()) < 0.28
     for row, real, label in zip(tokens, told["attention"], told["label"].tolist(), strict=True):
@@ -132,7 +132,7 @@ def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zo
 
 
 def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(reviews, zoo, tmp_path):
-    job = Job(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
+    job = TrainState(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
     plain = load_model(str(zoo["roberta"]))
     tokens, maskable, _ = job.batch(torch.Generator().manual_seed(0))
     canvas = tokens.masked_fill(maskable, job.network.mask_id)
@@ -144,7 +144,10 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
             odds = job.average.label_bias.weight[label]
             torch.testing.assert_close(got, expected + odds, rtol=1e-4, atol=1e-4)
     assert not job.average.label_bias.weight[2].any()
-    for network in (job.average, Job(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average):
+    for network in (
+        job.average,
+        TrainState(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average,
+    ):
         network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
         text = torch.full((1, 3), network.mask_id)
         asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
@@ -165,7 +168,7 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
 def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was(reviews, tmp_path):
     corpus = load(reviews)
     base = settings_of(reviews, CLASSES, {"train": {"batch_size": 32, "label_dropout": 0.5}})
-    job = Job(base, Run(tmp_path / "none"), corpus)
+    job = TrainState(base, Run(tmp_path / "none"), corpus)
     tokens, maskable, told = job.batch(torch.Generator().manual_seed(1))
 
     def asked(classes: int):
@@ -191,7 +194,8 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
     assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
     with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
     assert (
-        Job(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling is not None
+        TrainState(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling
+        is not None
     )
     for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
         with pytest.raises(TdiffError, match=says):
@@ -225,7 +229,7 @@ def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
     rows = [{"text": f"{label} words", "label": label} for label in ["bad"] * 20 + ["good"] * 20 + ["rare"]]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(TdiffError, match="class 'rare' has too few texts to train on any"):
-        Job(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
+        TrainState(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
 
 
 def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_path):
@@ -254,7 +258,7 @@ def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_
 def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):
     plain, _ = train_in(tmp_path, "plain", settings_of(reviews, {"data": {"rows": "padded"}, "train": {"steps": 3}}))
     more = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
-    job = Job(more, Run(tmp_path / "none"), load(reviews))
+    job = TrainState(more, Run(tmp_path / "none"), load(reviews))
     before = load_model(str(plain.path)).network
     assert job.network.label_pairs is not None
     assert job.network.label_bias.weight.any()

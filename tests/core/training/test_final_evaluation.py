@@ -11,7 +11,7 @@ import pytest
 from tdiff.core.classification import classifier as classify
 from tdiff.core.classification.classifier import calibrate
 from tdiff.core.training import state as job_module
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.protocol.events import Eval
 from tdiff.report.events import describe
@@ -37,14 +37,14 @@ def slow(tmp_path, corpus_file, monkeypatch):
     monkeypatch.setattr(job_module, "score", slow_score)
     monkeypatch.setattr(job_module, "time", clock)
 
-    def made(**train) -> Job:
+    def made(**train) -> TrainState:
         settings = settings_of(corpus_file, {"train": train})
-        return Job(settings, run.create("run", settings, tmp_path), data.load(settings.data.sources))
+        return TrainState(settings, run.create("run", settings, tmp_path), data.load(settings.data.sources))
 
     return made, clock
 
 
-def finally_evaluated(job: Job, seconds: float | None) -> Eval:
+def finally_evaluated(job: TrainState, seconds: float | None) -> Eval:
     [record] = job.evaluate_finally(lambda: False, seconds, lambda done, total: None)
     return record
 

@@ -16,7 +16,7 @@ from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import load_model
 from tdiff.core.training import initialize
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
@@ -45,9 +45,9 @@ def settings_from(model: Path, book: Path, *layers: dict) -> Settings:
     return Settings.of([initialize.sizes(str(model)), base, QUICK, *layers])
 
 
-def job_of(tmp_path: Path, model: Path, book: Path, *layers: dict) -> Job:
+def job_of(tmp_path: Path, model: Path, book: Path, *layers: dict) -> TrainState:
     settings = settings_from(model, book, *layers)
-    return Job(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
+    return TrainState(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
 
 
 def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
@@ -174,7 +174,7 @@ def test_a_batch_may_have_one_mask_rate_on_a_grid_of_ten(zoo, book, tmp_path):
     settings = settings_from(
         zoo["bert"], book, {"objective": {"mask_rate_per": "batch", "timesteps": 10, "context": 0}}
     )
-    job = Job(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
+    job = TrainState(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
     seen = []
 
     class Spy:

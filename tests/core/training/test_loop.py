@@ -19,7 +19,7 @@ from tdiff.core import devices
 from tdiff.core.evaluation.likelihood import evaluate
 from tdiff.core.models.folder import load_model
 from tdiff.core.training.loop import train
-from tdiff.core.training.state import Job, rate
+from tdiff.core.training.state import TrainState, rate
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol import events as records
@@ -214,7 +214,7 @@ def test_before_training_every_kind_of_step_is_compiled(tmp_path, corpus_file, m
     monkeypatch.setattr(torch, "compile", note)
     layer = {"model": {"self_conditioning": True}, "train": {"steps": 12, "compile": "on"}}
     settings = settings_of(corpus_file, layer)
-    job = Job(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
+    job = TrainState(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
     job.warm_up()
     before = set(kinds_of_call)
     for _ in range(12):
@@ -240,7 +240,7 @@ def test_an_evaluation_on_the_way_takes_about_the_tokens_asked_for_and_the_last_
 
 def poison(monkeypatch, at: int) -> None:
     """Weights that are not numbers after step `at`, and the loss that comes of them from the next."""
-    update = Job.update
+    update = TrainState.update
 
     def poisoned(job, spent):
         losses, norm = update(job, spent)
@@ -249,7 +249,7 @@ def poison(monkeypatch, at: int) -> None:
                 p.data.fill_(math.nan)
         return losses, norm
 
-    monkeypatch.setattr(Job, "update", poisoned)
+    monkeypatch.setattr(TrainState, "update", poisoned)
 
 
 def good(run: Run) -> int:
@@ -421,7 +421,7 @@ def test_the_recorded_learning_rate_is_the_one_of_the_step(tmp_path, corpus_file
 
 def test_the_average_is_the_running_mean_that_its_formula_says(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"ema": 0.3, "steps": 5}})
-    job = Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+    job = TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
     mine = [p.detach().double().clone() for p in job.network.parameters()]
     for n, decay in enumerate([0.1, 2 / 11, 0.25, 0.3, 0.3]):  # min(0.3, (1 + n) / (10 + n))
         job.update(n / 5)
@@ -533,7 +533,7 @@ def test_a_tuning_part_is_held_out_of_training_and_evaluated_and_the_tenth_is_re
     settings = settings_of(tmp_path / "tale.txt", {"data": {"held_out": "tuning"}, "train": {"steps": 3}})
     corpus = data.load(settings.data.sources)
     training, tuning = corpus.split("tuning")
-    job = Job(settings, Run(tmp_path / "run"), corpus)
+    job = TrainState(settings, Run(tmp_path / "run"), corpus)
     assert job.tokenizer.decode(job.tokens) == training
     assert job.tokenizer.decode(job.held_out) == tuning
     assert training + tuning == corpus.split()[0]
@@ -550,7 +550,7 @@ def test_a_run_begins_from_another_model_and_may_be_deeper(tmp_path, tiny_run, c
     more = {"model": {"layers": 3}, "train": {"init": str(tiny_run.path), "steps": 2}}
     settings = settings_of(corpus_file, more)
     before = load_model(str(tiny_run.path))
-    job = Job(settings, Run(tmp_path / "fresh"), data.load(settings.data.sources))
+    job = TrainState(settings, Run(tmp_path / "fresh"), data.load(settings.data.sources))
     tokens = torch.randint(0, len(job.tokenizer), (2, 32), generator=torch.Generator().manual_seed(0))
     share, where = torch.full((2,), 0.5), torch.ones(2, 32, dtype=torch.bool)
     with torch.no_grad():
@@ -590,7 +590,7 @@ def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_writt
     init = {"train": {"init": str(tiny_run.path)}}
     settings = settings_of(corpus_file, init, layer)
     with pytest.raises(TdiffError) as error:
-        Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+        TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
     assert says in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -599,7 +599,7 @@ def test_bfloat16_is_refused_on_a_cpu_on_which_it_is_slow(tmp_path, corpus_file,
     settings = settings_of(corpus_file, {"train": {"precision": "bfloat16", "steps": 2}})
     monkeypatch.setattr(devices, "_slowdown", lambda: 97.3)
     with pytest.raises(TdiffError, match=r"take 97\.3 times as long as those of float32"):
-        Job(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+        TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
     monkeypatch.setattr(devices, "_slowdown", lambda: 0.5)
     run, events = train_in(tmp_path, "run", settings)
     assert events[-1].reason == "finished"

@@ -12,7 +12,7 @@ from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation.likelihood import evaluate, score
 from tdiff.core.models.folder import load_model
 from tdiff.core.training.packing import padded
-from tdiff.core.training.state import Job
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
@@ -62,7 +62,7 @@ def test_the_texts_of_a_corpus_are_rows_of_tables_and_lines_of_text(tmp_path, ta
 
 def test_a_padded_batch_has_whole_texts_and_masks_nothing_else(tales, tmp_path):
     settings = settings_of(tales, PADDED, {"objective": {"context": 0}})
-    job = Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+    job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     before, _ = data.load((str(tales),)).split_texts()
     pieces = {text[start : start + 32] for text in before for start in range(0, len(text), 32)}
     for seed in range(5):
@@ -141,7 +141,7 @@ def test_a_padded_run_is_trained_evaluated_by_its_texts_and_says_so(kind, zoo, t
 def test_a_pass_over_padded_rows_takes_each_once(tmp_path):
     (tmp_path / "rows.txt").write_text("the hare sings\n" * 1000)
     settings = settings_of(tmp_path / "rows.txt", PADDED, {"train": {"steps": 0, "epochs": 1.0, "batch_size": 4}})
-    job = Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+    job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     assert job.total_steps == 900 // 4
     assert job.step_tokens == 4 * len("the hare sings")
 
@@ -157,4 +157,4 @@ def test_too_few_texts_to_hold_some_out_are_refused(tmp_path):
     (tmp_path / "few.txt").write_text("one line of words\n")
     settings = settings_of(tmp_path / "few.txt", PADDED)
     with pytest.raises(TdiffError, match=r"few\.txt has 1 text, too few to hold some out with data\.rows padded"):
-        Job(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
+        TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tdiff.draw.layout import layout
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import canvas_lines, plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
@@ -66,7 +66,7 @@ def shown_rows(app: Alone) -> list[str]:
 
 @pytest.mark.parametrize("glyphs", ["block", "space", "ascii"])
 def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
-    look = Look(glyphs=glyphs)
+    look = Theme(glyphs=glyphs)
 
     @watching((8, 1), look)
     async def test(app, pilot):
@@ -346,7 +346,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
     elif what == 5:
         app.view.styles.margin = draw.choice([0, (1, 2), (0, 0, 0, 3)])
     else:
-        app.view.look = Look(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
+        app.view.look = Theme(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -15,7 +15,7 @@ from tdiff.runs.run import Run
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.session import Live
 from tdiff.watch.options import Options
-from tdiff.watch.run_state import Story
+from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.ssh import Address
 from tdiff.watch.targets import Target
 from tests.support.paths import ROOT
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def of(target: Target) -> SimpleNamespace:
     """Something watched, of which nothing is known yet."""
-    return SimpleNamespace(target=target, story=Story())
+    return SimpleNamespace(target=target, story=RunState())
 
 
 def target(path: Path) -> SimpleNamespace:

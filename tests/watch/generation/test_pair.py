@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Refused
-from tdiff.watch.generation.pair import Company
+from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.session import Live
 from tests.watch.generation.test_session import END, HEADER, STEP, Process, ready
 
@@ -21,7 +21,7 @@ class Stage:
     def __init__(self, **options) -> None:
         self.processes: list[Process] = []
         self.one, self.other = (Live(self._start, name, seed=7, **options) for name in ("one", "other"))
-        self.company = Company(self.one, self.other)
+        self.company = ModelPair(self.one, self.other)
         self.company.start()
 
     def _start(self, model: str) -> Process:
@@ -213,7 +213,7 @@ def test_options_that_leave_a_model_its_decoder_are_not_what_it_refuses(options)
 
 def test_a_model_alone_is_refused_the_decoder_that_was_asked_for():
     live = Live(Process, "gpt", seed=7, options={"decoder": "topk"})
-    company = Company(live)
+    company = ModelPair(live)
     company.start()
     live._process.says.append(ready(decoding=FROM_THE_LEFT))
     company.poll(0.0)
@@ -293,7 +293,7 @@ def test_many_texts_stay_in_step_whoever_is_slower():
 
 
 def test_a_company_of_none_does_nothing():
-    company = Company()
+    company = ModelPair()
     company.start()
     company.poll(0.0)
     company.rest(True)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tdiff.draw import race as drawing
-from tdiff.draw.palettes import Look
+from tdiff.draw.palettes import Theme
 from tdiff.draw.predictions import Shade, reliability, shaded, strongest, words
 from tdiff.draw.race import Round
 from tdiff.draw.render import plain
@@ -15,7 +15,7 @@ from tdiff.protocol.messages import (
     Cancelled,
     Ready,
     Refused,
-    Standing,
+    Scores,
     Weigh,
     parse_answer,
     parse_request,
@@ -31,14 +31,14 @@ from tests.support.stage import golden
 HOSTILE = "\x1b[2Jred \u202eevil [bold]"
 
 
-def standing(id: int = 1, draws: int = 4, p: float = 0.7, **more) -> Standing:
+def standing(id: int = 1, draws: int = 4, p: float = 0.7, **more) -> Scores:
     values = {
         "interval": [p - 0.05, p + 0.05],
         "sure": False,
         "final": False,
         "words": [["great", 1.5], [" film", -0.5]],
     }
-    return Standing(id=id, classes=["good", "bad"], posterior=[p, 1 - p], draws=draws, **values | more)
+    return Scores(id=id, classes=["good", "bad"], posterior=[p, 1 - p], draws=draws, **values | more)
 
 
 READY = Ready(
@@ -86,7 +86,7 @@ def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
 def test_the_server_weighs_a_text_round_by_round(model):
     bench = Bench(model)
     said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
-    assert [type(one) for one in said] == [Standing] * 6
+    assert [type(one) for one in said] == [Scores] * 6
     assert [one.draws for one in said] == list(range(2, 13, 2))
     assert [one.final for one in said] == [False] * 5 + [True]
     assert said[-1].classes == ["bad", "good"] and said[-1].posterior[1] > 0.5
@@ -100,7 +100,7 @@ def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, ti
     bench = Bench(model)
     bench.then[2] = [Cancel(id=3)]
     said = bench.ask(Weigh(id=3, text="warm gold", confidence=1.0))
-    assert [type(one) for one in said] == [Standing, Cancelled]
+    assert [type(one) for one in said] == [Scores, Cancelled]
     for wrong, says in (
         (Weigh(id=4, text=" "), "the text is empty"),
         (Weigh(id=4, text="a Z"), "'Z'"),
@@ -160,7 +160,7 @@ ROUNDS = [
 PARTS = [Shade("A", 0.1), Shade(" great", 1.5), Shade(" film", 0.2), Shade(" but", -0.9), Shade(" long", -0.3)]
 
 
-LOOKS = {"utf8": Look(), "ascii": Look(glyphs="ascii", colour="none", utf8=False)}
+LOOKS = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
 
 
 @pytest.mark.parametrize(("name", "look"), LOOKS.items())
@@ -182,7 +182,7 @@ def test_a_race_is_drawn_at_all_sizes(name, look):
 
 
 def test_words_are_coloured_by_what_they_add():
-    styles = {text.strip(): style for text, style in shaded(PARTS, Look()) if text.strip()}
+    styles = {text.strip(): style for text, style in shaded(PARTS, Theme()) if text.strip()}
     assert styles["great"] != "" and styles["but"] != "" and styles["great"] != styles["but"]
     assert styles["A"] == ""
     assert [part.text for part in strongest(PARTS)[0]][:1] == [" great"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
 from tdiff.watch.sources import local
-from tdiff.watch.sources.local import CUT, LONGEST, FileSource, Lines, PipeSource, newest, where_newest
+from tdiff.watch.sources.local import CUT, LONGEST, FileSource, LineSplitter, PipeSource, newest, where_newest
 
 
 def split(data: bytes) -> list[str]:
@@ -38,7 +38,7 @@ BYTES = st.lists(PIECE, max_size=12).map(b"".join)
 
 @given(st.lists(BYTES, max_size=12))
 def test_pieces_of_any_size_make_the_lines_of_the_whole(pieces):
-    lines = Lines()
+    lines = LineSplitter()
     found = [line for piece in pieces for line in lines.feed(piece)]
     whole = b"".join(pieces)
     assert found == split(whole)
@@ -53,7 +53,7 @@ def test_a_line_of_any_length_is_kept_up_to_the_longest_and_the_rest_is_counted(
     pieces = data.draw(st.lists(BYTES, max_size=12))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "LONGEST", longest)
-        lines = Lines()
+        lines = LineSplitter()
         found = [line for piece in pieces for line in lines.feed(piece)]
         held = len(lines._held)
     raw = re.split(rb"\r\n|\r|\n", b"".join(pieces))[:-1]
@@ -85,7 +85,7 @@ def test_a_megabyte_without_an_end_is_cut_and_the_next_line_is_whole(tmp_path):
 
 
 def test_a_character_at_the_cut_is_not_split():
-    lines = Lines()
+    lines = LineSplitter()
     (found,) = lines.feed("█".encode() * LONGEST + b"\n")
     assert found == "█" * (LONGEST // 3) + CUT
 

@@ -39,7 +39,7 @@ def origin_unknown(context: int, steps: int = 0) -> Origin:
     )
 
 
-class Borrowed(nn.Module):
+class HFBackbone(nn.Module):
     """A network around a model of transformers."""
 
     shape: Reach

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdiff.core.mask_indices import chosen, places, sent
-from tdiff.core.models.hf.base import Borrowed, Reach, longest_that_works
+from tdiff.core.models.hf.base import HFBackbone, Reach, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
 
-class CausalLM(Borrowed):
+class CausalLM(HFBackbone):
     """A causal model as a Denoiser. The mask is an id beyond the model's own: it stands for what is not written yet."""
 
     suppress: Tensor

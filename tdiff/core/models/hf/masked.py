@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff.core.mask_indices import chosen, places
-from tdiff.core.models.hf.base import Borrowed, Reach, longest_that_works
+from tdiff.core.models.hf.base import HFBackbone, Reach, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.core.models.labels import with_bias
 
@@ -52,7 +52,7 @@ class Time(nn.Module):
 _COSINES = 32
 
 
-class MaskedLM(Borrowed):
+class MaskedLM(HFBackbone):
     """A model of transformers as a Denoiser."""
 
     suppress: Tensor
