@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "TdiffError": "tdiff.errors",
     "Settings": "tdiff.config.settings",
-    "DecodeSettings": "tdiff.config.settings",
+    "DecodeSettings": "tdiff.config.decoding",
     "denoise": "tdiff.core.diffusion.denoise",
     "decoder": "tdiff.core.diffusion.decoders",
     "train": "tdiff.core.training.loop",

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.config import settings as config
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings, decode_value
 from tdiff.draw.render import Line, plain
 from tdiff.errors import TdiffError
 from tdiff.runs.run import write_whole
@@ -146,7 +145,7 @@ def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeS
             name = name.replace("-", "_")
             if not equals or not values:
                 raise TdiffError(f"--settings takes NAME=VALUE[,VALUE...] with spaces between; got {word!r}")
-            axes.append([(name, config.decode_value(name, value)) for value in values.split(",")])
+            axes.append([(name, decode_value(name, value)) for value in values.split(",")])
         for combination in itertools.product(*axes):
             made = DecodeSettings(**dict(combination))
             if made not in seen:

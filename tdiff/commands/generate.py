@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
-from tdiff.config.settings import MOST, PRODUCTS, READ_BY, DecodeSettings
+from tdiff.config.decoding import PRODUCTS, READ_BY, DecodeSettings
 from tdiff.draw import render
 from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol import template as templates
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
+from tdiff.schema import MOST
 from tdiff.terminal import detect
 from tdiff.visible import json_line, visible, visible_line
 

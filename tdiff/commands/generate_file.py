@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from tdiff.commands.generate import Request, as_data, check_precision, check_sizes, gaps_of, load, one_way, say
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Kept, check_names
-from tdiff.config.settings import MOST, DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol import template
 from tdiff.protocol.events import TraceEnd
+from tdiff.schema import MOST
 from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:

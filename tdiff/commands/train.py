@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from tdiff.commands.progress import progress_bar
-from tdiff.config.settings import PRESETS, Layer, Settings, read_layer
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings, read_layer
 from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.report.events import describe, number
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
+from tdiff.schema import Layer
 from tdiff.visible import visible
 
 if TYPE_CHECKING:

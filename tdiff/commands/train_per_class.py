@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from tdiff.commands import train
 from tdiff.commands.progress import progress_bar
-from tdiff.config.settings import Layer, Settings
+from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import End
 from tdiff.report.events import describe
 from tdiff.runs import run as runs
 from tdiff.runs.run import PerClassRun, Run
+from tdiff.schema import Layer
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.config.settings import MOST, DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import run
+from tdiff.schema import MOST
 from tdiff.visible import json_line
 from tdiff.watch import preferences
 from tdiff.watch.generation import pair

@@ -8,60 +8,20 @@ checked, so that an error speaks of what was asked for and not of how it arrived
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from tdiff.config.decoding import SCHEDULES, decoding
 from tdiff.errors import TdiffError, unknown
+from tdiff.schema import MOST, Layer, at_least, at_most, build, lay_over, plain, within
 
-SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
-DECODERS = (
-    "ancestral",
-    "autoregressive",
-    "confidence",
-    "entropy",
-    "entropy-bounded",
-    "factor",
-    "first-hitting",
-    "klass",
-    "margin",
-    "random",
-    "refill",
-    "remdm",
-    "schedule",
-    "topk",
-)
-LEFT_TO_RIGHT = "autoregressive"
-"""The decoder that causal models know."""
-PRODUCTS = ("bfloat16", "float32", "tf32")
-"""In what the products of a model may be taken on CUDA, where text is generated or evaluated."""
-RANKS = ("confidence", "margin", "entropy", "top-k-mass")
-REMASKS = ("cap", "rescale", "conf", "loop")
-READ_BY = {
-    "threshold": ("confidence", "klass"),
-    "k": ("topk",),
-    "factor": ("factor",),
-    "gamma": ("entropy-bounded",),
-    "kl": ("klass",),
-    "history": ("klass",),
-    "rank": ("confidence", "schedule", "topk"),
-    "schedule": ("ancestral", "entropy", "first-hitting", "margin", "random", "refill", "remdm", "schedule"),
-} | dict.fromkeys(("remask", "eta", "t_on", "t_off", "alpha_on"), ("remdm",))
-"""The fields of DecodeSettings that only some decoders read, and those decoders."""
-_OWN: Any = None  # a default that depends on the decoder: the field itself is never None
-_THRESHOLDS = {"klass": 0.9}
-_ETAS = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}
-MOST = 10_000_000
-"""The largest count that any setting takes: what is above it is a slip of the keyboard."""
 LEAST_MOST = 0.01
 """The smallest share that training may be held below: times next to 0 are never drawn."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
-Layer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +201,7 @@ class Settings:
                 # A later layer's budget replaces, whatever its unit.
                 merged["train"] = {k: v for k, v in before.items() if k not in BUDGETS}
             lay_over(merged, layer)
-        settings: Self = _build(cls, merged, "")
+        settings: Self = build(cls, merged, "")
         settings._check()
         return settings
 
@@ -254,7 +214,7 @@ class Settings:
         if not data.sources:
             raise TdiffError("data.sources is empty: name a file, a folder or a corpus")
         for name in ("layers", "heads", "width", "window"):
-            _at_least(1, f"model.{name}", getattr(model, name))
+            at_least(1, f"model.{name}", getattr(model, name))
         # A model that is begun from has sizes of its own, whatever they are.
         if not train.init and (model.width % model.heads or model.width // model.heads % 2):
             raise TdiffError(
@@ -279,18 +239,18 @@ class Settings:
             raise TdiffError("objective.contrast tells classes apart: it wants data.classes")
         if objective.most_masked < LEAST_MOST:
             raise TdiffError(f"objective.most_masked must be at least {LEAST_MOST}; got {objective.most_masked}")
-        _at_most(1 << 18, "model.hidden", model.hidden)
-        _at_least(0, "model.pairs", model.pairs)
-        _at_most(MOST, "model.pairs", model.pairs)
+        at_most(1 << 18, "model.hidden", model.hidden)
+        at_least(0, "model.pairs", model.pairs)
+        at_most(MOST, "model.pairs", model.pairs)
         if model.pairs and not data.classes:
             raise TdiffError("model.pairs tells classes apart: it wants data.classes")
         if not 0 <= train.dropout < 1:
             raise TdiffError(f"train.dropout must be at least 0 and below 1; got {train.dropout}")
-        _at_least(0, "model.conv", model.conv)
-        _at_least(0, "model.hidden", model.hidden)
-        _at_least(0, "objective.timesteps", objective.timesteps)
+        at_least(0, "model.conv", model.conv)
+        at_least(0, "model.hidden", model.hidden)
+        at_least(0, "objective.timesteps", objective.timesteps)
         for name in ("batch_size", "accumulate", "eval_tokens"):
-            _at_least(1, f"train.{name}", getattr(train, name))
+            at_least(1, f"train.{name}", getattr(train, name))
         for name in (
             "steps",
             "minutes",
@@ -303,7 +263,7 @@ class Settings:
             "save_every",
             "calibrate",
         ):
-            _at_least(0, f"train.{name}", getattr(train, name))
+            at_least(0, f"train.{name}", getattr(train, name))
         if data.classes and data.rows != "padded":
             raise TdiffError("data.classes wants data.rows padded: a row that is cut from several texts has no class")
         if data.only and (data.rows != "padded" or data.classes):
@@ -311,14 +271,14 @@ class Settings:
         if "-" in data.evaluation:
             raise TdiffError("data.evaluation is read again by an evaluation: it takes files, not stdin")
         for name in ("warmup", "decay", "final_lr", "final_share", "ema", "label_dropout"):
-            _within(0, 1, f"train.{name}", getattr(train, name))
+            within(0, 1, f"train.{name}", getattr(train, name))
         if not 0 <= train.beta2 < 1:
             raise TdiffError(f"train.beta2 must be at least 0 and below 1; got {train.beta2}")
         for table in (model, objective, train):
             for f in dataclasses.fields(table):
                 value = getattr(table, f.name)
                 if isinstance(value, int) and f.name != "seed":
-                    _at_most(MOST, f.name, value)
+                    at_most(MOST, f.name, value)
         for name in ("lr", "muon_lr"):
             if not getattr(train, name) > 0:
                 raise TdiffError(f"train.{name} must be above 0; got {getattr(train, name)}")
@@ -326,178 +286,6 @@ class Settings:
         budgets = sorted(name for name in BUDGETS if getattr(train, name))
         if len(budgets) > 1:
             raise TdiffError(f"training ends by one rule; got {' and '.join('train.' + b for b in budgets)}: keep one")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeSettings:
-    """How a text is generated."""
-
-    decoder: str = "confidence"
-    """One of DECODERS."""
-    threshold: float = _OWN
-    """confidence, klass: reveal every place whose proposed token has at least (klass: more than) this probability. By
-    default 0.7, with klass 0.9."""
-    k: int = 0
-    """topk: places revealed a step; 0: a tenth of the length, or of a block's."""
-    factor: float = 1.0
-    """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
-    gamma: float = 0.1
-    """entropy-bounded: nats that the entropies of the places revealed together, but for the largest, may reach."""
-    rank: Literal["confidence", "margin", "entropy", "top-k-mass"] = "confidence"
-    """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
-    second, the least entropy, or the probability of the top k tokens together (top_k, or 3), which is also what
-    confidence then holds against the threshold."""
-    kl: float = 0.01
-    """klass: nats by which a place's distribution may have moved since the last call, and is calm."""
-    history: int = 2
-    """klass: calls in a row for which a place must have been calm."""
-    remask: Literal["cap", "rescale", "conf", "loop"] = "cap"
-    """remdm: how often what is revealed is masked again: at a rate of eta at most; at eta times the highest rate there
-    is; the less sure the oftener; or at eta at most, but only between t_on and t_off, where nothing else happens."""
-    eta: float = _OWN
-    """remdm: that rate a step. By default 0.008, with rescale 0.015, with conf 1, with loop 0.02."""
-    t_on: float = 0.55
-    """remdm, loop: the time at which the share alpha_on is revealed and remasking begins."""
-    t_off: float = 0.05
-    """remdm, loop: the time at which it ends."""
-    alpha_on: float = 0.9
-    """remdm, loop: share of places revealed meanwhile."""
-    block: int = 0
-    """Finish blocks of so many places one after another, left to right, whatever the decoder; 0: all at once."""
-    steps: int = 0
-    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times. With
-    blocks, each has its share of them, rounded up."""
-    schedule: str = "linear"
-    """hidden(t) of the scheduled decoders."""
-    temperature: float = 1.0
-    """Of the drawn tokens; 0: always the likeliest."""
-    top_k: int = 0
-    """Draw from the k likeliest tokens; 0: from all."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that together reach this probability (nucleus)."""
-    repetition_penalty: float = 1.0
-    """Draw a token that would repeat a span with its probability to this power; 1: as the model says."""
-    repetition_span: int = 1
-    """Tokens of such a span: 1 is any token that stands in the text already, as is usual with subwords."""
-    seed: int = 0
-    """Noise is keyed by (seed, row, step, place)."""
-
-    def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise unknown("decoder", self.decoder, DECODERS)
-        if self.remask not in REMASKS:
-            raise unknown("remask", self.remask, REMASKS)
-        own = {"threshold": _THRESHOLDS.get(self.decoder, 0.7), "eta": _ETAS[self.remask]}
-        for name, value in own.items():
-            if getattr(self, name) is _OWN:
-                object.__setattr__(self, name, value)
-        if self.decoder == LEFT_TO_RIGHT:  # whose blocks are places, so that the model is asked for one alone
-            object.__setattr__(self, "block", 1)
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
-        _within(0, 1, "threshold", self.threshold)
-        _within(0, 1, "top-p", self.top_p)
-        if self.rank not in RANKS:
-            raise unknown("rank", self.rank, RANKS)
-        for name in ("temperature", "factor", "gamma", "kl"):
-            _at_least(0, name, getattr(self, name))
-        for name in ("eta", "t_on", "t_off", "alpha_on"):
-            _within(0, 1, name.replace("_", "-"), getattr(self, name))
-        if not self.t_off < self.t_on < 1 or not 0 < self.alpha_on < 1:
-            raise TdiffError(
-                "remdm's loop takes 0 <= t-off < t-on < 1 and 0 < alpha-on < 1; got "
-                f"t-off {self.t_off}, t-on {self.t_on}, alpha-on {self.alpha_on}"
-            )
-        _within(1, 1000, "repetition-penalty", self.repetition_penalty)  # beyond it no float32 could tell
-        for least, name in (
-            (0, "k"),
-            (0, "steps"),
-            (0, "top_k"),
-            (0, "block"),
-            (1, "history"),
-            (1, "repetition_span"),
-        ):
-            _at_least(least, name.replace("_", "-"), getattr(self, name))
-            _at_most(MOST, name.replace("_", "-"), getattr(self, name))
-
-
-def decode_value(name: str, text: str) -> Any:
-    """A field of DecodeSettings from its text. Raises TdiffError where there is none such, or it cannot be that."""
-    hints = typing.get_type_hints(DecodeSettings)
-    if name not in hints or name == "seed":
-        raise unknown("setting", name, [one for one in hints if one != "seed"])
-    if hints[name] is str:
-        return text
-    try:
-        number: Any = int(text) if hints[name] is int else float(text)
-    except ValueError:
-        number = text  # which the check below refuses in its own words
-    return _convert(hints[name], number, name)
-
-
-def decoding(assignments: Iterable[str]) -> Layer:
-    """Fields of DecodeSettings from texts such as `steps=64`. Raises TdiffError where they make no such settings."""
-    chosen: Layer = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise TdiffError(f"train.decoding takes NAME=VALUE, such as steps=64; got {text!r}")
-        chosen[name.replace("-", "_")] = decode_value(name.replace("-", "_"), value)
-    if chosen and "decoder" not in chosen:
-        raise TdiffError(f"train.decoding must name a decoder, as decoder=NAME; got {', '.join(assignments)}")
-    DecodeSettings(**chosen)
-    return chosen
-
-
-def laid_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> Layer:
-    """What to decode by: the fields given, over the model's own where they name no decoder."""
-    return dict(given) if "decoder" in given else {**own, **given}
-
-
-PRESETS: dict[str, Layer] = {
-    "char-1m": {
-        "model": {"layers": 4, "heads": 4, "width": 128, "window": 256},
-        "train": {"batch_size": 16, "minutes": 10.0},
-    },
-    "char-10m": {
-        "model": {"layers": 6, "heads": 6, "width": 384, "window": 256},
-        "train": {
-            "batch_size": 64,
-            "steps": 10_000,
-            "lr": 1e-3,
-            "ema": 0.999,
-            "eval_every": 250,  # a GPU's steps are so short that more would be felt
-            "sample_every": 500,
-        },
-    },
-    # A pretrained model, whose sizes it brings along: what BERT's kin are commonly fine-tuned with.
-    "finetune": {
-        "model": {"window": 128},
-        "train": {
-            "batch_size": 16,
-            "minutes": 10.0,
-            "lr": 5e-5,
-            "beta2": 0.999,
-            "warmup": 0.06,
-            "decay": 0.94,
-            "weight_decay": 0.01,
-            "dropout": 0.1,
-            "ema": 0.999,
-        },
-    },
-}
-
-
-def lay_over(base: Layer, layer: Mapping[str, Any]) -> None:
-    """Write `layer` over `base` in place, table by table."""
-    for key, value in layer.items():
-        if isinstance(value, Mapping):
-            inner = base.setdefault(key, {})
-            if not isinstance(inner, dict):
-                raise TdiffError(f"setting {key!r} is a single value, not a table")
-            lay_over(inner, value)
-        else:
-            base[key] = value
 
 
 def read_layer(path: Path) -> Layer:
@@ -523,79 +311,3 @@ def parse_assignment(text: str) -> Layer:
     for key in reversed(name.strip().split(".")):
         layer = {key: layer}
     return typing.cast(Layer, layer)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as dictionaries and lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return value
-
-
-def _build(kind: Any, layer: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for key in layer:
-        if key not in hints:
-            raise unknown("setting", prefix + key, [prefix + name for name in hints] if prefix else _every_name())
-    values = {}
-    for key, value in layer.items():
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise TdiffError(f"setting {prefix + key!r} is a table; got {value!r}")
-            values[key] = _build(hints[key], value, f"{prefix}{key}.")
-        else:
-            values[key] = _convert(hints[key], value, prefix + key)
-    return kind(**values)
-
-
-def _convert(kind: Any, value: Any, name: str) -> Any:
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise unknown(f"{name}", value, choices)
-        return value
-    if origin is tuple:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)) or not all(isinstance(v, str) for v in items):
-            raise TdiffError(f"setting {name!r} takes a list of strings; got {value!r}")
-        return tuple(items)
-    if origin in (typing.Union, types.UnionType):  # pragma: no cover - guards a future optional field
-        raise AssertionError(f"setting {name} has an unsupported type {kind}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
-        return float(value)
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or not finite:
-        raise TdiffError(f"setting {name!r} takes {_ARTICLE[kind]}; got {value!r}")
-    return value
-
-
-_LARGEST = 10**300  # a whole number beyond it is no float
-_ARTICLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _every_name() -> list[str]:
-    names = []
-    for table, kind in typing.get_type_hints(Settings).items():
-        if dataclasses.is_dataclass(kind):
-            names += [table, *(f"{table}.{f.name}" for f in dataclasses.fields(kind))]
-        else:
-            names.append(table)
-    return names
-
-
-def _at_least(low: float, name: str, value: float) -> None:
-    if not low <= value < math.inf:
-        raise TdiffError(f"{name} must be at least {low}{' and finite' if value > low else ''}; got {value}")
-
-
-def _at_most(high: float, name: str, value: float) -> None:
-    if not value <= high:
-        raise TdiffError(f"{name} must be at most {high:,}; got {value}")
-
-
-def _within(low: float, high: float, name: str, value: float) -> None:
-    if not low <= value <= high:
-        raise TdiffError(f"{name} must lie between {low} and {high}; got {value}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tdiff.config.settings import PRODUCTS
+from tdiff.config.decoding import PRODUCTS
 from tdiff.errors import TdiffError, unknown
 
 

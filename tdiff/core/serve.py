@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tdiff import hub
-from tdiff.config import settings as config
-from tdiff.config.settings import DECODERS, MOST, DecodeSettings
+from tdiff.config.decoding import DECODERS, DecodeSettings
+from tdiff.config.decoding import decoding as parse_decoding
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol.events import TraceEnd, TraceLine
 from tdiff.protocol.messages import (
@@ -39,6 +39,7 @@ from tdiff.protocol.messages import (
     to_line,
 )
 from tdiff.runs import run
+from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
@@ -210,7 +211,7 @@ class Server:
                 step=model.origin.steps,
                 weights=weights,
                 decoders=list(DECODERS),
-                decoding=config.decoding(model.origin.decoding),
+                decoding=parse_decoding(model.origin.decoding),
             )
         )
 
@@ -345,7 +346,7 @@ def _settings(request: Generate) -> dict[str, Any]:
     for name in request.settings:
         if name not in hints:
             raise unknown("setting", name, hints)
-    values = {name: config._convert(hints[name], value, name) for name, value in request.settings.items()}
+    values = {name: convert(hints[name], value, name) for name, value in request.settings.items()}
     values.pop("seed", None)
     DecodeSettings(**values)
     return values

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from tdiff.config.settings import MOST
 from tdiff.protocol import events
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.schema import MOST
 from tdiff.visible import visible, visible_line
 
 

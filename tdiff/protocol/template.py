@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tdiff.config.settings import MOST
 from tdiff.errors import TdiffError
+from tdiff.schema import MOST
 
 Template = tuple[str | int, ...]
 """Text, and gaps of so many tokens, in turn."""

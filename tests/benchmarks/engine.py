@@ -21,7 +21,9 @@ from unittest import mock
 
 import torch
 
-from tdiff.config.settings import PRESETS, DecodeSettings, Settings
+from tdiff.config.decoding import DecodeSettings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion import decoders
 from tdiff.core.diffusion import denoise as loop

@@ -27,7 +27,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tdiff.config.settings import DECODERS, PRESETS, DecodeSettings, Settings
+from tdiff.config.decoding import DECODERS, DecodeSettings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.classification.classifier import Classifier, Effort
 from tdiff.core.diffusion import noise

@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from tdiff.config.settings import DecodeSettings, Settings
+from tdiff.config.decoding import DecodeSettings
+from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.models.folder import load_model

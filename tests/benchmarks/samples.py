@@ -12,7 +12,7 @@ import argparse
 from collections import Counter, deque
 from statistics import fmean
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, opening
 from tdiff.core.evaluation.likelihood import corpus_of
 from tdiff.core.evaluation.quality import Judge, words

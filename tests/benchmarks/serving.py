@@ -22,7 +22,9 @@ from typing import Any
 
 import torch
 
-from tdiff.config.settings import PRESETS, DecodeSettings, Settings
+from tdiff.config.decoding import DecodeSettings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.models import tokenizers

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tdiff.config.settings import PRESETS, Settings, parse_assignment, read_layer
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings, parse_assignment, read_layer
 from tdiff.protocol.events import End
 from tdiff.runs.run import ROOT, Run, write_whole
 

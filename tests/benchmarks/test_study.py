@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tdiff.config.settings import PRESETS, Settings, parse_assignment, read_layer
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings, parse_assignment, read_layer
 from tdiff.core.models.transformer import Shape, Transformer
 from tests.benchmarks import study
 from tests.benchmarks.study import Result, Row, families, noise, rows, spread, table

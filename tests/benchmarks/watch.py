@@ -235,7 +235,7 @@ def beside(folder: Path, rounds: int) -> None:
 
 def alone(model: str) -> None:
     """Write the seconds of a text, without a view, for each line of standard input."""
-    from tdiff.config.settings import DecodeSettings
+    from tdiff.config.decoding import DecodeSettings
     from tdiff.core import devices
     from tdiff.core.diffusion.generate import narrate
     from tdiff.core.models.folder import load_model

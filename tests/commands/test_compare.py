@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tdiff.commands import compare
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.evaluation.compare import Contender, Outcome, Task, advise, run, shortfall, task
 from tdiff.core.evaluation.quality import Judge, Quality
 from tdiff.core.models.folder import load_model

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tdiff.config.settings import DECODERS, SCHEDULES, DecodeSettings
+from tdiff.config.decoding import DECODERS, SCHEDULES, DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate
 from tdiff.core.models import tokenizers
 from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model

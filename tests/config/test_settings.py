@@ -7,18 +7,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.config.settings import (
-    DECODERS,
-    PRESETS,
-    SCHEDULES,
-    DecodeSettings,
-    Settings,
-    lay_over,
-    parse_assignment,
-    read_layer,
-)
+from tdiff.config.decoding import DECODERS, SCHEDULES, DecodeSettings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings, parse_assignment, read_layer
 from tdiff.errors import TdiffError
 from tdiff.runs.run import find_config
+from tdiff.schema import lay_over
 from tests.support.paths import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tdiff.config.settings import PRODUCTS
+from tdiff.config.decoding import PRODUCTS
 from tdiff.core import devices
 
 ASKS = """

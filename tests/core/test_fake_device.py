@@ -57,7 +57,7 @@ def test_a_decoding_step_waits_once():
 
 @pytest.mark.slow
 def test_a_decoding_step_waits_once_whatever_the_decoder_and_the_model():
-    from tdiff.config.settings import DECODERS
+    from tdiff.config.decoding import DECODERS
 
     cases = results("decode")["decode"]
     assert cases.keys() > set(DECODERS)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.config.settings import DECODERS, DecodeSettings
+from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core import serve
 from tdiff.core.diffusion.generate import narrate, opening
 from tdiff.core.models.folder import load_model, save_model

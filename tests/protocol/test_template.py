@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import filled, narrate
 from tdiff.core.models.folder import load_model
 from tdiff.errors import TdiffError

@@ -20,7 +20,9 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from tdiff.config.settings import DECODERS, PRESETS, DecodeSettings, Settings
+from tdiff.config.decoding import DECODERS, DecodeSettings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings
 from tdiff.core.classification.classifier import Classifier, Effort
 from tdiff.core.diffusion.denoise import denoise, in_blocks
 from tdiff.core.diffusion.generate import narrate

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 
 DEFAULT_STEPS = {

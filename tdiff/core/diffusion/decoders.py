@@ -1,7 +1,7 @@
 """Decoding policies: which token to propose at a masked place, which places to reveal, which to mask again.
 
 Each policy is a pure function of what it may look at; the choice is a plain dict. To add one, write `commit` (and
-`remask`, where it takes places back) and enter it in `DECODERS`, and its name in `tdiff.config.settings.DECODERS`. A
+`remask`, where it takes places back) and enter it in `DECODERS`, and its name in `tdiff.config.decoding.DECODERS`. A
 policy does not know the model, the loop or the batch's other rows.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.schedules import Schedule, reveal_share
 from tdiff.core.mask_indices import places

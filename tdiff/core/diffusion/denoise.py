@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.decoders import Calm, Decoder, StepState, decoder, propose, repeated
 from tdiff.core.diffusion.schedules import schedule

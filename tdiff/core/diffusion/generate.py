@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tdiff import __version__
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.denoise import Step, most_steps, plan, slide
 from tdiff.core.diffusion.guidance import Guided

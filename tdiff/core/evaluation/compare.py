@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, prompt_ids
 from tdiff.core.evaluation.quality import Difference, Judge, Quality, compare
 from tdiff.core.models.folder import LoadedModel

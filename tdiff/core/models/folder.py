@@ -17,14 +17,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from tdiff import hub
-from tdiff.config.settings import LEFT_TO_RIGHT, MOST, DecodeSettings, laid_over, plain
-from tdiff.config.settings import decoding as config_decoding
+from tdiff.config.decoding import LEFT_TO_RIGHT, DecodeSettings, laid_over
+from tdiff.config.decoding import decoding as config_decoding
 from tdiff.core.diffusion.denoise import Denoiser
 from tdiff.core.models import tokenizers
 from tdiff.core.models.tokenizers import TextTokenizer
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
 from tdiff.runs import run
+from tdiff.schema import MOST, plain
 
 MODEL_TYPE = "tdiff"
 

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff import hub
-from tdiff.config.settings import MOST
 from tdiff.core.mask_indices import chosen
 from tdiff.core.models.folder import LoadedModel, read_tensors
 from tdiff.core.models.hf import backend
@@ -26,6 +25,7 @@ from tdiff.core.models.hf.base import Reach, origin_unknown
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.core.models.transformer import rotary
 from tdiff.errors import TdiffError
+from tdiff.schema import MOST
 
 MODEL_TYPE = "mdlm"
 _WAVES = 256

@@ -16,9 +16,9 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from tdiff.config.settings import MOST
 from tdiff.errors import TdiffError
 from tdiff.runs.run import write_whole
+from tdiff.schema import MOST
 
 MASK, UNKNOWN = "[MASK]", "[UNK]"
 _SHOWN = {MASK: "█", UNKNOWN: "\ufffd"}

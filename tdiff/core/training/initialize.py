@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from tdiff import hub
-from tdiff.config.settings import LEFT_TO_RIGHT, DataSettings, Layer, ObjectiveSettings, Settings, decoding
+from tdiff.config.decoding import LEFT_TO_RIGHT, decoding
+from tdiff.config.settings import DataSettings, ObjectiveSettings, Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.models import mdlm, tokenizers
 from tdiff.core.models.folder import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
@@ -22,6 +23,7 @@ from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
 from tdiff.runs.run import Run
+from tdiff.schema import Layer
 
 Model = Transformer | MaskedLM | CausalLM
 """What can be trained."""

@@ -22,7 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tdiff import __version__
-from tdiff.config.settings import DecodeSettings, Settings, TrainSettings
+from tdiff.config.decoding import DecodeSettings
+from tdiff.config.settings import Settings, TrainSettings
 from tdiff.core import devices
 from tdiff.core.classification.classifier import Calibration, calibrate, of_one
 from tdiff.core.diffusion import noise

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
-from tdiff.config.settings import DECODERS, READ_BY, DecodeSettings, laid_over
+from tdiff.config.decoding import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Scores

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.capture import capture
 from tdiff.core.diffusion.denoise import denoise

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tdiff.config import settings as config
-from tdiff.config.settings import DecodeSettings
+from tdiff.config import decoding as config
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.decoders import DECODERS, best, decoder, penalised, propose, repeated
 from tdiff.core.diffusion.denoise import denoise, in_blocks, most_steps, slide

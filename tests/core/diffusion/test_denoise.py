@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tdiff.config import settings as config
-from tdiff.config.settings import DecodeSettings
+from tdiff.config import decoding as config
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.decoders import DECODERS
 from tdiff.core.diffusion.denoise import Step, denoise, slide
 from tdiff.core.diffusion.schedules import schedule

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tdiff.commands.generate import Request, gaps_of
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, filled, generate, prompt_ids
 from tdiff.core.models import tokenizers
 from tdiff.core.models.folder import LoadedModel, load_model

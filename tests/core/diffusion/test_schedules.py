@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tdiff.config import settings
+from tdiff.config import decoding
 from tdiff.core.diffusion.schedules import SCHEDULES, reveal_share, schedule
 from tdiff.errors import TdiffError
 from tests.support import oracles
@@ -17,7 +17,7 @@ def times(*values: float) -> torch.Tensor:
 
 
 def test_settings_know_the_schedules_that_exist():
-    assert sorted(settings.SCHEDULES) == sorted(SCHEDULES)
+    assert sorted(decoding.SCHEDULES) == sorted(SCHEDULES)
     assert all(SCHEDULES[name].name == name for name in SCHEDULES)
 
 

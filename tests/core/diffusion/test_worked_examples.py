@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tdiff import guide
-from tdiff.config.settings import DECODERS, DecodeSettings
+from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.denoise import in_blocks
 

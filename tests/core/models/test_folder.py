@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate, overlap
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import LoadedModel, load_model

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.models.folder import LoadedModel, load_model

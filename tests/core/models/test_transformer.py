@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.config.settings import PRESETS, Settings
+from tdiff.config.presets import PRESETS
+from tdiff.config.settings import Settings
 from tdiff.core.models.transformer import Attention, Neighbours, Shape, Time, Transformer, norm, rotary
 from tdiff.core.training.optim import Muon, orthogonal
 

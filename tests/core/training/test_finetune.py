@@ -9,7 +9,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tdiff.config.settings import DecodeSettings, Settings
+from tdiff.config.decoding import DecodeSettings
+from tdiff.config.settings import Settings
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.diffusion.objective import bound
 from tdiff.core.diffusion.schedules import schedule

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tdiff.config.settings import DECODERS, DecodeSettings
+from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from tdiff import hub
-from tdiff.config.settings import LEFT_TO_RIGHT, decoding
+from tdiff.config.decoding import LEFT_TO_RIGHT, decoding
 from tdiff.core.models import mdlm
 from tdiff.core.models.folder import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
 from tdiff.core.models.hf import backend

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdiff.config.settings import MOST
 from tdiff.errors import TdiffError
+from tdiff.schema import MOST
 from tdiff.visible import visible
 
 MASKED, UNKNOWN = "█", "\ufffd"

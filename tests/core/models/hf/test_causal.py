@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, narrate, overlap
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.evaluation.likelihood import score

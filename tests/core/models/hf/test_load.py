@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate, narrate
 from tdiff.core.models.folder import LoadedModel, load_model

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate, narrate, overlap
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import load_model

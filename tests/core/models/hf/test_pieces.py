@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tdiff.config.settings import DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import narrate
 from tdiff.core.models.hf.pieces import Pieces
 from tdiff.protocol.canvas import Canvas
