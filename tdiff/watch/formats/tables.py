@@ -1,0 +1,92 @@
+"""Tables of text with a header: fields apart by commas, semicolons, tabs, bars or blanks."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import NamedTuple
+
+from tdiff.watch.formats.names import PART, Role, meaning
+from tdiff.watch.formats.text import MOST, Fields, decoded, parsed, seconds
+
+BLANKS = " "
+"""The delimiter of columns apart by any number of blanks."""
+_NAME = re.compile(r"[A-Za-z_#][\w ./%()\[\]:@#+-]{0,63}")
+_RULE = re.compile(r"[\s|+:=-]*")
+
+
+class Header(NamedTuple):
+    """The first row of a table."""
+
+    delimiter: str
+    names: tuple[str, ...]
+
+
+def header(line: str, *, first: bool) -> Header | None:
+    """The header that a line may be: names that differ, one of them known unless the line is the first."""
+    text = line.strip("\ufeff \t\r")
+    if text.startswith("#"):
+        text = text.lstrip("# ")
+    for delimiter in ("\t", ";", ",", "|", BLANKS):
+        if delimiter not in text[:10_000]:
+            continue
+        names = split(text if delimiter != "," else line.strip("\ufeff\r\n").lstrip("# "), delimiter)[:MOST]
+        if len(names) < 2:
+            continue
+        named = [name or "index" if n == 0 else name for n, name in enumerate(names)]
+        if not all(map(_NAME.fullmatch, named)) or len({name.lower() for name in named}) != len(named):
+            continue
+        known = [meaning(name) for name in named]
+        losses = any(kind.role is Role.LOSS for kind in known)
+        counted = any(kind.role in (Role.STEP, Role.EPOCH) for kind in known)
+        if delimiter in (BLANKS, "|"):
+            fine = losses and (counted or len(named) > 2) and len(named) <= 40
+        else:
+            fine = losses or counted or (first and " " not in "".join(named))
+        if fine:
+            return Header(delimiter, tuple(named))
+    return None
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """The fields of a line."""
+    if delimiter == BLANKS:
+        text = line.strip()
+        return re.split(r"\s{2,}|\t", text) if re.search(r"\S\s{2,}\S", text) else text.split()
+    if delimiter == "|":
+        return [field.strip() for field in line.strip().strip("|").split("|")]
+    if '"' not in line:
+        return [field.strip() for field in line.split(delimiter)]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+    except (csv.Error, StopIteration):
+        return []
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line only separates a header from its rows (`|---|---|`)."""
+    return bool(line.strip()) and _RULE.fullmatch(line) is not None
+
+
+def row(line: str, head: Header) -> Fields | None:
+    """The values of a row; None where it has none, or another number of fields than the header by more than empty ones."""
+    fields = split(line, head.delimiter)
+    if len(fields) > len(head.names) or (len(fields) < len(head.names) and head.delimiter in (BLANKS, "|")):
+        return None
+    values: dict[str, float] = {}
+    for name, field in zip(head.names, fields, strict=False):
+        if not field:
+            continue
+        value = decoded(field, name)
+        if value is None and head.delimiter == ";" and "," in field:
+            value = parsed(field.replace(",", "."))
+        if value is None and meaning(name).role is Role.TIME:
+            value = seconds(field)
+        if value is not None:
+            values[name] = value
+    return Fields(values=values, structured=True, text=line) if values else None
+
+
+def has_curve(head: Header) -> bool:
+    """Whether one of the columns is a loss, whole or in part."""
+    return any(meaning(name).role is Role.LOSS and meaning(name).precedence <= PART for name in head.names)

@@ -1,0 +1,320 @@
+"""Numbers with names on a line of text: `step 10/400 loss 3.1`, `{'loss': 2.1}`, a progress bar with a postfix.
+
+A line is read in three moves. What no program means as a value is taken off: colours, the clock, the level and the name
+of a logger, the prefix of a rank. A dictionary or an object of JSON anywhere in the rest is read as such, and a bar of
+tqdm as a bar. What remains is cut at its numbers, and the words before a number are its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tdiff.watch.formats.names import PART, Role, meaning
+
+LONGEST = 20_000
+"""Characters of a line that are read; a longer one is text."""
+MOST = 512
+"""Values of one line."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_RANK = re.compile(
+    r"\s*(?:\[(?:default|rank|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
+    r"|(?P<c>\d{1,4}):(?=\s))\s*",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(
+    r"\s*\[?(?P<date>\d{4}[-/]\d\d[-/]\d\d)[T _](?P<time>\d\d:\d\d:\d\d)(?P<part>[.,]\d{1,9})?(?P<zone>Z|[+-]\d\d:?\d\d)?\]?[\s:|,-]*"
+    r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
+)
+_LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_NUMBER = re.compile(
+    r"(?<![\w.])(?P<number>[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"|[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?![\w])|[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*)"
+    r"(?:\s*/\s*(?P<total>\d[\d,]*)(?![\d.:]*\w*/)|\s+of\s+(?P<of>\d[\d,]*))?(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
+    re.IGNORECASE,
+)
+_CUT = re.compile(r"[|,;:=<>\[\]{}()\t\"']|\s-\s|->|\s{3,}")
+_PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+", re.IGNORECASE)
+_BAR = re.compile(
+    r"(?P<label>[^|\[\]]*?)(?:\d+(?:\.\d+)?%\|[^|]*\|)?\s*(?P<n>\d{1,15})/(?P<total>\d{1,15}|\?)\s"
+    r"\[(?P<elapsed>[\d:]+)(?:<(?P<left>[\d:]+|\?))?(?:,\s*(?P<rate>[^,\]]*))?(?P<postfix>,[^\]]*)?\]?(?P<after>.*)",
+    re.ASCII | re.DOTALL,
+)
+_NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)(?:\(\w*\))?|[-+]?1\.#\w+", re.IGNORECASE)
+_SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0}
+_HEADING = re.compile(r"\s*\W*\b(?P<word>[A-Za-z]+)\b")
+
+
+@dataclass(slots=True)
+class Fields:
+    """What a line says."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    """Name -> number, which may be not finite."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Name -> the number after `/` or `of`."""
+    split: str = ""
+    """`train` or `eval` where a word without a number says it (`Validation | loss 0.7`)."""
+    time: float | None = None
+    """Seconds since 1970 by the line's own clock."""
+    rank: int | None = None
+    bar: Bar | None = None
+    progress: tuple[float, float] | None = None
+    """(n, total) without a name, as Keras writes it before a bar."""
+    structured: bool = False
+    """The values come from a dictionary or an object of JSON."""
+    text: str = ""
+    """The line without colours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A progress bar of tqdm."""
+
+    label: str
+    n: int
+    total: int | None
+    elapsed: float
+    """Seconds."""
+    left: float | None
+    """Seconds."""
+
+
+def read(line: str) -> Fields:
+    """What a line of a log says. Never raises."""
+    found = Fields(text=_COLOURS.sub("", line) if "\x1b" in line else line)
+    text = found.text
+    if len(text) > LONGEST:
+        return found
+    if (rank := _RANK.match(text)) is not None and not _starts_record(text, rank):
+        found.rank, text = int(rank["a"] or rank["b"] or rank["c"]), text[rank.end() :]
+    text = _without_prefix(text, found)
+    if (bar := read_bar(text)) is not None:
+        found.bar, named, text = bar
+        _pairs(named, found)
+    if "{" in text and (record := structured(text)) is not None:
+        before, pairs = record
+        found.structured = True
+        found.values.update(pairs)
+        found.split = found.split or heading(before)
+        return found
+    _pairs(text, found)
+    return found
+
+
+def _starts_record(text: str, rank: re.Match[str]) -> bool:
+    """Whether a number in brackets counts rounds (`[3] train-logloss:1.2`) and names no process."""
+    if rank["a"] is None or not re.match(r"\s*\[\d+(?:/\d+)?\]", text):
+        return False
+    return _NUMBER.search(text, rank.end()) is not None and "%|" not in text and "{" not in text
+
+
+def _without_prefix(text: str, found: Fields) -> str:
+    """`text` without a logger's clock, level and name."""
+    if (clock := _CLOCK.match(text)) is not None and clock.end():
+        if clock["date"]:
+            stamp = f"{clock['date'].replace('/', '-')}T{clock['time']}{(clock['part'] or '').replace(',', '.')}"
+            try:
+                found.time = datetime.fromisoformat(stamp + (clock["zone"] or "")).timestamp()
+            except (ValueError, OverflowError, OSError):
+                found.time = None
+        text = text[clock.end() :]
+    if (level := _LEVEL.match(text)) is not None:
+        text = text[level.end() :]
+    return text
+
+
+def read_bar(text: str) -> tuple[Bar, str, str] | None:
+    """(bar, its description and postfix, what follows it); None where there is none."""
+    if "/" not in text or "[" not in text:
+        return None
+    match = _BAR.search(text)
+    if match is None or not (match["left"] or match["rate"] or "%|" in text):
+        return None
+    elapsed, left = seconds(match["elapsed"]), seconds(match["left"] or "")
+    if elapsed is None:
+        return None
+    label = match["label"].strip()
+    total = None if match["total"] == "?" else int(match["total"])
+    named = f"{label.rstrip(': ')} , {(match['postfix'] or '').lstrip(',')}"
+    return Bar(label.rstrip(": "), int(match["n"]), total, elapsed, left), named, match["after"]
+
+
+def seconds(text: str) -> float | None:
+    """The seconds in `37`, `20:11` or `1:20:11`; None for anything else."""
+    parts = text.split(":")
+    if not text or len(parts) > 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
+        return None
+    total = 0.0
+    for part, base in zip(parts, (60, 60, 60, 60) if len(parts) < 4 else (1, 24, 60, 60), strict=False):
+        total = base * total + int(part)
+    return total
+
+
+def structured(text: str) -> tuple[str, dict[str, float]] | None:
+    """(text before it, numbers) of the first object of JSON or dictionary of Python on a line."""
+    start = text.find("{")
+    while 0 <= start:
+        if (pairs := _object(text[start:])) is not None:
+            return text[:start], dict(_flat(pairs))
+        start = text.find("{", start + 1)
+        if start > 2_000:
+            return None
+    return None
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    if '"' in text:
+        try:
+            value, _ = _DECODER.raw_decode(text)
+            return value if isinstance(value, dict) else None
+        except (ValueError, RecursionError):
+            pass
+    if "'" not in text or (end := text.rfind("}")) < 0:
+        return None
+    body = _WRAPPED.sub(r"\1", text[: end + 1])
+    body = re.sub(r"(?<=[:\s\[(,])([-+]?)(nan|inf)(?=\s*[,}\])])", r"\g<1>1e999", body)
+    try:
+        value = ast.literal_eval(body)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+_DECODER = json.JSONDecoder()
+_WRAPPED = re.compile(r"\b(?:np|numpy|torch|jnp)?\.?(?:float\d*|int\d*|tensor|array)\(([-+.\dePnaif]+)[^()]*\)")
+
+
+def _flat(pairs: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+    """(name, number) of nested mappings, names joined by `/`."""
+    for count, (key, value) in enumerate(pairs.items()):
+        if count >= MOST:
+            return
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if depth < 4:
+                yield from _flat(value, f"{name}/", depth + 1)
+        elif (number := decoded(value, name)) is not None:
+            yield name, number
+
+
+def decoded(value: Any, name: str) -> float | None:
+    """The number that a decoded value is, text such as `"6.263"` and null for a loss included; None for no number."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    if value is None:
+        known = meaning(name)
+        return math.nan if known.role is Role.LOSS and known.precedence < PART and known.split != "eval" else None
+    if isinstance(value, str) and len(value) <= 40:
+        known = meaning(name)
+        number = parsed(value)
+        if number is None and known.role in (Role.ELAPSED, Role.REMAINING):
+            return seconds(value.partition(".")[0])
+        if number is None and known.role is Role.TIME:
+            try:
+                return datetime.fromisoformat(value).timestamp()
+            except (ValueError, OverflowError, OSError):
+                return None
+        return number
+    return None
+
+
+def parsed(text: str) -> float | None:
+    """The number that a text is, thousands apart by commas and any spelling of what is not finite included."""
+    text = text.strip()
+    if _NOT_FINITE.fullmatch(text):
+        lowered = text.lower()
+        if "nan" in lowered or "ind" in lowered:
+            return math.nan
+        return -math.inf if lowered.startswith("-") else math.inf
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", text):
+        return float(text.replace(",", ""))
+    return None
+
+
+def heading(text: str) -> str:
+    """`train` or `eval` where the words of a line without numbers say one of them first."""
+    for word in re.findall(r"[A-Za-z_]+", text[:200]):
+        split = meaning(word).split
+        if split:
+            return split
+    return ""
+
+
+def _pairs(text: str, found: Fields) -> None:
+    """The named numbers of a text, into `found`."""
+    end, unnamed = 0, ""
+    for match in _NUMBER.finditer(text):
+        if len(found.values) >= MOST:
+            return
+        between, end_before = text[end : match.start()], end
+        name, sure = _name(between)
+        word = match["number"].lstrip("+-")[0].isalpha()  # `nan` and `inf` are words too
+        if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
+            continue
+        end = match.end()
+        value = parsed(match["number"])
+        if value is None:
+            continue
+        if not name:
+            bracketed = end_before == 0 and re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
+            if bracketed and not found.values:
+                found.values["round"] = value
+                if match["total"]:
+                    found.totals["round"] = float(match["total"].replace(",", ""))
+            else:
+                unnamed += between
+                if found.progress is None and match["total"] and not found.values:
+                    found.progress = (value, float(match["total"].replace(",", "")))
+            continue
+        segment = between[: between.rfind(name)] if name in between else between
+        if not found.split:
+            found.split = heading(unnamed + segment)
+        known = meaning(name)
+        if known.role is Role.OTHER and not sure:
+            continue
+        if known.role is Role.LOSS and known.precedence >= PART and not sure:
+            continue
+        if (match["unit"] or "").strip() == "%" and known.role in (Role.STEP, Role.EPOCH):
+            continue
+        if known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME):
+            value *= _SECONDS.get((match["unit"] or "s").lower(), 1.0)
+        found.values.setdefault(name, value)
+        if (total := match["total"] or match["of"]) is not None:
+            found.totals.setdefault(name, float(total.replace(",", "")))
+    if not found.split and not found.values:
+        found.split = heading(text) if len(text) < 200 else ""
+
+
+def _name(between: str) -> tuple[str, bool]:
+    """(name, whether a sign says that the number is its value) of the text between two numbers."""
+    text = between.rstrip()
+    sure = text.endswith((":", "=", '"', "'"))
+    text = text.rstrip(":= \t\"'")
+    text = re.sub(r"\s*\([^()]{0,20}\)$", "", text)
+    if text.endswith(("[", "(", "|", ",", ";", "<", "{")):
+        return "", False
+    cut = list(_CUT.finditer(text))
+    if cut:
+        text = text[cut[-1].end() :]
+    parts = _PREPOSITION.split(text)
+    name = parts[-1].strip(" .-*#>_~")
+    if len(name.split()) > 6 or not re.search(r"[A-Za-z]", name):
+        return "", False
+    return name, sure
