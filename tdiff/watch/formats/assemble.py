@@ -38,8 +38,8 @@ class Counter:
         self._epoch = -1.0
         self._offsets: dict[float, float] = {}
 
-    def place(self, step: float, epoch: float | None) -> float:
-        """The step since the beginning of the run."""
+    def place(self, step: float, epoch: float | None, total: float | None = None) -> float:
+        """The step since the beginning of the run; `total` is the number of steps of an epoch, where it is known."""
         if epoch is None or not abs(epoch) < FARTHEST:
             return step
         epoch = float(math.floor(epoch))
@@ -48,7 +48,9 @@ class Counter:
             if len(self._offsets) >= _EPOCHS:
                 self._offsets.clear()
             anew = epoch > self._epoch and step + offset <= self._last
-            self._offsets[epoch] = self._last + (step == 0) if anew else offset
+            if anew:
+                offset = self._last + (step == 0) if total is None else max(self._last, offset + total)
+            self._offsets[epoch] = offset
         self._epoch = epoch
         self._last = max(self._last, step + self._offsets[epoch])
         return step + self._offsets[epoch]
@@ -66,6 +68,7 @@ class Assembler:
         self._epochs: float | None = None
         self._split = ""  # of the block under a heading
         self._step: float | None = None  # the newest step
+        self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
         self._names: dict[str, str] = {}  # `train/loss` or `eval/loss` -> the name that stands for it
         self._beside_eval = False  # every row of that name has had a validation loss beside it
@@ -184,8 +187,9 @@ class Assembler:
         for of, names in losses.items():
             self._choose(of, names, fields, values, beside_eval=bool(losses["eval"]))
         step = self._step_of(fields, step_name, training=training)
-        if total is None and step_name is not None:
-            total = fields.totals.get(step_name)
+        if total is None and step_name is not None and (total := fields.totals.get(step_name)) is not None:
+            done = step - fields.values[step_name]  # of the epochs before
+            total = max(total * self._epochs, done + total) if self._epochs and (done or self._epoch) else done + total
         if total is None and step_name is None and self._epochs and step == self._epoch and fields.bar is None:
             total = self._epochs  # the step is the epoch
         if elapsed is not None:
@@ -230,7 +234,13 @@ class Assembler:
         epoch = next((v for n, v in fields.values.items() if meaning(n).role is Role.EPOCH), None)
         if name is not None:
             step = fields.values[name]
-            step = self._counter.place(step, epoch) if training else step
+            if training:
+                step = self._counter.place(step, epoch, fields.totals.get(name))
+                self._step_name, self._step_names = name.lower(), {n.lower() for n in fields.values}
+            elif self._step is not None and name.lower() != self._step_name and name.lower() in self._step_names:
+                return self._step  # counts something else than the curve does
+            elif epoch is not None and meaning(name).split == "eval":
+                return step
         elif fields.bar is not None or self._bar_last is not None:
             step = self._step if self._step is not None else 0.0
         elif self._heading is not None:

@@ -57,6 +57,7 @@ _SPLITS = {
     **dict.fromkeys(("train", "training", "tr", "trn", "trainer"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "heldout", "holdout"), "eval"),
     **dict.fromkeys(("test", "testing"), "eval"),
+    "learn": "train",
 }  # fmt: skip
 _SHORT = {
     **dict.fromkeys(("trl", "trloss", "tloss", "trainloss", "tl"), ("train", "loss")),
@@ -71,7 +72,7 @@ _SHORT = {
 _STEPS = [
     ("global", "step"), ("num", "updates"), ("step",), ("optimizer", "step"), ("opt", "step"), ("current", "steps"),
     ("current", "step"), ("cur", "step"), ("steps",), ("iteration",), ("iter",), ("iter", "num"), ("iters",),
-    ("iterations",), ("num", "iter"), ("it",), ("update",), ("updates",), ("completed", "steps"), ("n", "iter"),
+    ("iterations",), ("num", "iter"), ("it",), ("update",), ("updates",), ("completed", "steps"), ("completed", "step"), ("n", "iter"),
     ("batch",), ("batch", "idx"), ("batch", "id"), ("batches",), ("minibatch",), ("round",), ("boosting", "round"), ("ba",),
     ("index",), ("idx",), ("s",), ("i",), ("n",),
 ]  # fmt: skip
@@ -105,7 +106,8 @@ _NOT_LOSS = {
 """Words beside which `loss` is not the value of a loss."""
 _PLAIN = {
     **dict.fromkeys(("step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"), 1),
-    **dict.fromkeys(("total", "lm", "ce", "cross", "entropy", "model", "language", "modeling", "all", "overall", "reduced"), 2),
+    **dict.fromkeys(("total", "lm", "ce", "cross", "entropy", "model", "language", "modeling", "all", "overall", "reduced",
+                     "binary", "multi", "softmax"), 2),
     **dict.fromkeys(("avg", "average", "mean", "running", "smooth", "smoothed", "ema", "moving", "epoch", "interval"), 3),
     **dict.fromkeys(("set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of"), 0),
 }  # fmt: skip
@@ -115,6 +117,11 @@ _PLAIN = {
 def words(name: str) -> list[str]:
     """The words of a name, in small letters, without a unit in brackets."""
     return [part for word in _WORD.findall(_UNIT.sub(" ", name[:120])) for part in _SHORT.get(word.lower(), (word.lower(),))]
+
+
+def words_beside_split(name: str) -> list[str]:
+    """The words of a name that say something other than train or eval."""
+    return [word for word in words(name) if word not in _SPLITS]
 
 
 @lru_cache(4096)

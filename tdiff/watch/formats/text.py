@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tdiff.watch.formats.names import PART, Role, meaning
+from tdiff.watch.formats.names import PART, Role, meaning, words_beside_split
 
 LONGEST = 20_000
 """Characters of a line that are read; a longer one is text."""
@@ -34,8 +34,13 @@ _CLOCK = re.compile(
     r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
 )
 _LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_ORIGIN = re.compile(  # where in the program a line was written
+    r"(?:[\w.<>]+:)?[\w.<>]+:\d+(?=\s+-\s)|[\w./-]+\.(?:py|cc|cpp|cu|c|go|rs|jl|m):\d+\]?|(?<=\[)[\w.]+\.\w+:\d+(?=[,\]])"
+)
+_GLOG = re.compile(r"\s*[IWEF]\d{4} \d\d:\d\d:\d\d(?:\.\d+)?\s+\d*\s*")
+_CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
 _NUMBER = re.compile(
-    r"(?<![\w.])(?P<number>[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"(?<![\w.])(?P<number>\d+(?::\d\d){1,2}(?![\d:])|[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?![\w])|[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*)"
     r"(?:\s*/\s*(?P<total>\d[\d,]*)(?![\d.:]*\w*/)|\s+of\s+(?P<of>\d[\d,]*))?(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
     re.IGNORECASE,
@@ -126,9 +131,11 @@ def _without_prefix(text: str, found: Fields) -> str:
             except (ValueError, OverflowError, OSError):
                 found.time = None
         text = text[clock.end() :]
+    elif (glog := _GLOG.match(text)) is not None:
+        text = text[glog.end() :]
     if (level := _LEVEL.match(text)) is not None:
         text = text[level.end() :]
-    return text
+    return _ORIGIN.sub("", text[:200], count=1) + text[200:]
 
 
 def read_bar(text: str) -> tuple[Bar, str, str] | None:
@@ -259,7 +266,12 @@ def heading(text: str) -> str:
 
 def _pairs(text: str, found: Fields) -> None:
     """The named numbers of a text, into `found`."""
-    end, unnamed = 0, ""
+    if (cells := _CELLS.fullmatch(text)) is not None:  # a table of names and values, a line each
+        if (value := parsed(cells["value"])) is not None:
+            found.values[cells["name"]] = value
+        return
+    text = text.replace("'s ", " ")
+    end, unnamed, epoch = 0, "", False
     for match in _NUMBER.finditer(text):
         if len(found.values) >= MOST:
             return
@@ -269,9 +281,14 @@ def _pairs(text: str, found: Fields) -> None:
         if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
             continue
         end = match.end()
-        value = parsed(match["number"])
+        value = seconds(match["number"]) if ":" in match["number"] else parsed(match["number"])
         if value is None:
             continue
+        total = match["total"] or match["of"]
+        if epoch and total is not None and re.fullmatch(r"[\s\]\[)(:,]*", between):
+            found.values["batch"], found.totals["batch"] = value, float(total.replace(",", ""))
+            continue
+        epoch = False
         if not name:
             bracketed = end_before == 0 and re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
             if bracketed and not found.values:
@@ -283,11 +300,18 @@ def _pairs(text: str, found: Fields) -> None:
                 if found.progress is None and match["total"] and not found.values:
                     found.progress = (value, float(match["total"].replace(",", "")))
             continue
-        segment = between[: between.rfind(name)] if name in between else between
+        known = meaning(name)
+        if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
+            name, known = "epoch", meaning("epoch")  # `Train: 3 [ 50/1251 (4%)]`
+            if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[end:]):
+                found.split = found.split or meaning(_name(between)[0]).split
+                continue
+        epoch = known.role is Role.EPOCH
+        segment = between.replace(name, " ", 1)
         if not found.split:
             found.split = heading(unnamed + segment)
-        known = meaning(name)
         if known.role is Role.OTHER and not sure:
+            found.split = found.split or known.split
             continue
         if known.role is Role.LOSS and known.precedence >= PART and not sure:
             continue
@@ -296,7 +320,7 @@ def _pairs(text: str, found: Fields) -> None:
         if known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME):
             value *= _SECONDS.get((match["unit"] or "s").lower(), 1.0)
         found.values.setdefault(name, value)
-        if (total := match["total"] or match["of"]) is not None:
+        if total is not None:
             found.totals.setdefault(name, float(total.replace(",", "")))
     if not found.split and not found.values:
         found.split = heading(text) if len(text) < 200 else ""
@@ -307,6 +331,7 @@ def _name(between: str) -> tuple[str, bool]:
     text = between.rstrip()
     sure = text.endswith((":", "=", '"', "'"))
     text = text.rstrip(":= \t\"'")
+    text = re.sub(r"(?<=[A-Za-z)])(:?)\s*\[$", r"\1", text).rstrip(": ")  # `Epoch [3/10]`
     text = re.sub(r"\s*\([^()]{0,20}\)$", "", text)
     if text.endswith(("[", "(", "|", ",", ";", "<", "{")):
         return "", False
