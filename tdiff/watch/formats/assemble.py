@@ -7,17 +7,17 @@ position of a bar, or the epoch. What decides is the same for every format, so i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from tdiff.visible import visible_line
-from tdiff.watch.formats.names import PART, Meaning, Role, meaning
+from tdiff.watch.formats.names import PART, Role, meaning
 from tdiff.watch.formats.text import Bar, Fields
 
 FARTHEST = 2.0**53
 """Steps at or beyond this are no counts."""
 _EARLIEST, _LATEST = 1e8, 1e11
-_EPOCHS = 10_000
+_EPOCHS, _MOST_PLANS = 10_000, 256
 
 
 class Sink(Protocol):
@@ -56,14 +56,95 @@ class Counter:
         return step + self._offsets[epoch]
 
 
+class _Plan(NamedTuple):
+    """What the names of a record mean, in the context of a split."""
+
+    steps: tuple[str, ...]
+    """The best first, of training before those of an evaluation."""
+    counts_eval: bool
+    """The first of them counts an evaluation."""
+    losses: dict[str, tuple[str, ...]]
+    """Split -> names that may stand for the loss, the best first."""
+    own: tuple[tuple[str, str], ...]
+    """(name, metric) of everything else that is drawn."""
+    parts: bool
+    """There is a loss of training, whole or in part."""
+    has_loss: bool
+    measured: bool
+    """There are metrics."""
+    epoch: str | None
+    epochs: str | None
+    rank: str | None
+    time: tuple[str, ...]
+    tokens: str | None
+    elapsed: str | None
+    left: str | None
+    total: str | None
+
+
+def _planned(names: tuple[str, ...], split: str) -> _Plan:
+    known = {name: meaning(name) for name in names}
+    of: dict[Role, list[str]] = {}
+    for name, kind in known.items():
+        of.setdefault(kind.role, []).append(name)
+    steps = sorted(of.get(Role.STEP, ()), key=lambda n: (known[n].split == "eval", known[n].precedence))
+    losses: dict[str, list[str]] = {"train": [], "eval": []}
+    own: dict[str, str] = {}
+    for role, metric in (
+        (Role.LEARNING_RATE, "train/lr"),
+        (Role.GRAD_NORM, "train/grad_norm"),
+        (Role.SPEED, "train/tokens_per_second"),
+    ):
+        for n, name in enumerate(sorted(of.get(role, ()), key=lambda n: known[n].precedence)):
+            own[name] = metric if n == 0 else shown(name)
+    whole = [name for name in of.get(Role.LOSS, ()) if known[name].precedence < PART]
+    for name in sorted(whole, key=lambda n: known[n].precedence):
+        losses[known[name].split or split or "train"].append(name)
+    for name, kind in known.items():
+        if kind.role is Role.OTHER or (kind.role is Role.LOSS and kind.precedence >= PART):
+            own[name] = f"eval/{shown(name)}" if split == "eval" and not kind.split else shown(name)
+        elif kind.role is Role.STEP and name != steps[0]:
+            own[name] = shown(name)
+    if Role.EPOCH in of:
+        own[of[Role.EPOCH][0]] = "epoch"
+    measured = any(of.get(role) for role in (Role.OTHER, Role.LEARNING_RATE, Role.GRAD_NORM, Role.SPEED))
+
+    def first(role: Role) -> str | None:
+        return of[role][0] if role in of else None
+
+    return _Plan(
+        steps=tuple(steps),
+        counts_eval=bool(steps) and known[steps[0]].split == "eval",
+        losses={split: tuple(names) for split, names in losses.items()},
+        own=tuple(own.items()),
+        parts=any((known[name].split or split) != "eval" for name in of.get(Role.LOSS, ())),
+        has_loss=Role.LOSS in of,
+        measured=measured,
+        epoch=first(Role.EPOCH),
+        epochs=first(Role.EPOCHS),
+        rank=first(Role.RANK),
+        time=tuple(of.get(Role.TIME, ())),
+        tokens=first(Role.TOKENS),
+        elapsed=first(Role.ELAPSED),
+        left=first(Role.REMAINING),
+        total=first(Role.TOTAL),
+    )
+
+
+def shown(name: str) -> str:
+    """A name of a log as a metric's name: short, and safe to print."""
+    return visible_line(name[:100]).strip()
+
+
 class Assembler:
     """Turns `Fields` into points of a sink."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._plans: dict[tuple[tuple[str, ...], str], _Plan] = {}
         self._counter = Counter()
         self._rank: int | None = None
-        self._heading: tuple[float, float | None] | None = None  # (step, total) of a line without values
+        self._heading: float | None = None  # the step of a line without values
         self._epoch: float | None = None
         self._epochs: float | None = None
         self._split = ""  # of the block under a heading
@@ -81,177 +162,154 @@ class Assembler:
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
-        if not self._is_ours(fields):
+        plan = self._plan(fields, fields.split)
+        if not self._is_ours(fields, plan):
             return False
         if fields.bar is not None:
             self._advance(fields.bar, fields)
-        known = {name: meaning(name) for name in fields.values}
-        split = fields.split
-        has_loss = any(kind.role is Role.LOSS for kind in known.values())
-        has_step = any(kind.role is Role.STEP for kind in known.values())
-        self._note_epoch(fields, known)
-        if fields.bar is not None and (self._structured or not has_loss):
+        if plan.epoch is not None and abs(fields.values[plan.epoch]) < FARTHEST:
+            self._epoch = fields.values[plan.epoch]
+            self._epochs = fields.totals.get(plan.epoch, self._epochs)
+        if plan.epochs is not None:
+            self._epochs = fields.values[plan.epochs]
+        if fields.bar is not None and (self._structured or not plan.has_loss):
             return False
-        if not has_loss and not self._is_record(fields, known, has_step):
-            if has_step or split:
-                self._head(fields, known)
+        if not plan.has_loss and not self._is_record(fields, plan):
+            if plan.steps or fields.split:
+                self._head(fields, plan)
             return False
         if fields.progress is not None and fields.progress[0] < fields.progress[1]:
             return False  # a bar that is still filling
-        self._structured = self._structured or (fields.structured and has_loss)
-        self._record(fields, known, split or (self._split if not has_step else ""))
+        self._structured = self._structured or (fields.structured and plan.has_loss)
+        split = fields.split or (self._split if not plan.steps else "")
+        self._record(fields, plan if split == fields.split else self._plan(fields, split))
         return True
 
-    def _is_ours(self, fields: Fields) -> bool:
+    def _plan(self, fields: Fields, split: str) -> _Plan:
+        key = (tuple(fields.values), split)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = _planned(*key)
+        return plan
+
+    def _is_ours(self, fields: Fields, plan: _Plan) -> bool:
         """Whether the line is of the one process whose records are drawn."""
         rank = fields.rank
-        for name, value in fields.values.items():
-            if meaning(name).role is Role.RANK and math.isfinite(value):
-                rank = int(value)
+        if plan.rank is not None and math.isfinite(value := fields.values[plan.rank]):
+            rank = int(value)
         if rank is None:
             return True
         if self._rank is None:
             self._rank = rank
         return rank == self._rank
 
-    def _note_epoch(self, fields: Fields, known: Mapping[str, Meaning]) -> None:
-        for name, kind in known.items():
-            if kind.role is Role.EPOCH and abs(fields.values[name]) < FARTHEST:
-                self._epoch = fields.values[name]
-                self._epochs = fields.totals.get(name, self._epochs)
-            elif kind.role is Role.EPOCHS:
-                self._epochs = fields.values[name]
-
-    def _is_record(self, fields: Fields, known: Mapping[str, Meaning], has_step: bool) -> bool:
+    def _is_record(self, fields: Fields, plan: _Plan) -> bool:
         """Whether a line without a loss holds metrics of a step."""
-        metrics = any(kind.role in (Role.OTHER, Role.LEARNING_RATE, Role.GRAD_NORM, Role.SPEED) for kind in known.values())
-        return metrics and (has_step or (self._heading is not None and len(known) == 1))
+        return plan.measured and (bool(plan.steps) or (self._heading is not None and len(fields.values) == 1))
 
-    def _head(self, fields: Fields, known: Mapping[str, Meaning]) -> None:
+    def _head(self, fields: Fields, plan: _Plan) -> None:
         """A line that opens a block: a step without values, or the name of a split."""
-        step = self._own_step(fields, known)
-        if step is not None and known[step].split != "eval":
-            value = fields.values[step]
-            self._heading = (value, fields.totals.get(step))
-            self._split = ""
-            self._sink.advance(value, fields.totals.get(step), None, None)
-            self._step = value
-        else:
-            self._split = fields.split or (known[step].split if step is not None else "")
-
-    def _own_step(self, fields: Fields, known: Mapping[str, Meaning]) -> str | None:
-        """The name of the step among a line's values: the best known, of training where there is one."""
-        names = [n for n, kind in known.items() if kind.role is Role.STEP and abs(fields.values[n]) < FARTHEST]
-        return min(names, key=lambda n: (known[n].split == "eval", known[n].precedence), default=None)
-
-    def _record(self, fields: Fields, known: Mapping[str, Meaning], split: str) -> None:
-        values: dict[str, float] = {}
-        losses: dict[str, dict[str, int]] = {"train": {}, "eval": {}}
-        time, tokens, left, total, elapsed = fields.time, None, None, None, None
-        step_name = self._own_step(fields, known)
-        for name, kind in known.items():
+        name = self._step_of(fields, plan)
+        if name is not None and not plan.counts_eval and fields.split != "eval":
             value = fields.values[name]
-            match kind.role:
-                case Role.LOSS if kind.precedence < PART:
-                    losses[kind.split or split or "train"][name] = kind.precedence
-                case Role.LOSS | Role.OTHER:
-                    values[self._named(name, kind, split)] = value
-                case Role.LEARNING_RATE:
-                    values["train/lr" if "train/lr" not in values else visible_line(name[:100])] = value
-                case Role.GRAD_NORM:
-                    values["train/grad_norm" if "train/grad_norm" not in values else visible_line(name[:100])] = value
-                case Role.SPEED:
-                    values["train/tokens_per_second"] = value
-                case Role.TOKENS:
-                    tokens = value if abs(value) < FARTHEST else None
-                case Role.TIME:
-                    moment = when(value)
-                    if moment is None:
-                        values[visible_line(name[:100])] = value
-                    else:
-                        time = moment
-                case Role.ELAPSED:
-                    elapsed = value
-                case Role.REMAINING:
-                    left = value
-                case Role.TOTAL:
-                    total = value
-                case Role.STEP if name != step_name:
-                    values[visible_line(name[:100])] = value
-                case Role.EPOCH:
-                    values["epoch"] = value
-                case _:
-                    pass
-        parts = any(kind.role is Role.LOSS and (kind.split or split) != "eval" for kind in known.values())
-        training = parts or not (self._names or losses["eval"])
-        for of, names in losses.items():
-            self._choose(of, names, fields, values, beside_eval=bool(losses["eval"]))
-        step = self._step_of(fields, step_name, training=training)
-        if total is None and step_name is not None and (total := fields.totals.get(step_name)) is not None:
-            done = step - fields.values[step_name]  # of the epochs before
+            self._heading, self._split, self._step = value, "", value
+            self._sink.advance(value, fields.totals.get(name), None, None)
+        else:
+            self._split = fields.split or ("eval" if plan.counts_eval else "")
+
+    def _step_of(self, fields: Fields, plan: _Plan) -> str | None:
+        """The name of the step: the best one whose value can be a count."""
+        return next((name for name in plan.steps if abs(fields.values[name]) < FARTHEST), None)
+
+    def _record(self, fields: Fields, plan: _Plan) -> None:
+        read = fields.values
+        values = {metric: read[name] for name, metric in plan.own}
+        time = fields.time
+        for name in plan.time:
+            moment = when(read[name])
+            if moment is None:
+                values[shown(name)] = read[name]
+            else:
+                time = moment
+        tokens = read[plan.tokens] if plan.tokens is not None and abs(read[plan.tokens]) < FARTHEST else None
+        left = read[plan.left] if plan.left is not None else None
+        total = read[plan.total] if plan.total is not None else None
+        elapsed = read[plan.elapsed] if plan.elapsed is not None else None
+        training = plan.parts or not (self._names or plan.losses["eval"])
+        for split, names in plan.losses.items():
+            if names:
+                self._choose(split, names, read, values, beside_eval=bool(plan.losses["eval"]))
+        name = self._step_of(fields, plan)
+        if not training and name in ("batch", "round") and self._step is not None:
+            name = None  # counts the evaluation
+        step = self._position(fields, plan, name, training=training)
+        if total is None and name is not None and (total := fields.totals.get(name)) is not None:
+            done = step - read[name]  # of the epochs before
             total = max(total * self._epochs, done + total) if self._epochs and (done or self._epoch) else done + total
-        if total is None and step_name is None and self._epochs and step == self._epoch and fields.bar is None:
+        if total is None and name is None and self._epochs and step == self._epoch and fields.bar is None:
             total = self._epochs  # the step is the epoch
         if elapsed is not None:
             self._sink.elapse(elapsed)
         if total is not None or left is not None:
             self._sink.advance(step, total, left, elapsed)
-        if not values:
-            return
-        if fields.bar is not None and self._point == (step, values):
+        if not values or (fields.bar is not None and self._point == (step, values)):
             return  # the same bar, drawn again
         self._point = (step, values)
         self._sink.points(
-            [step], {n: [v] for n, v in values.items()}, None if time is None else [time],
-            None if tokens is None else [tokens], training=training,
-        )  # fmt: skip
+            [step],
+            {metric: [value] for metric, value in values.items()},
+            None if time is None else [time],
+            None if tokens is None else [tokens],
+            training=training,
+        )
 
-    def _named(self, name: str, kind: Meaning, split: str) -> str:
-        shown = visible_line(name[:100]).strip()
-        return f"eval/{shown}" if split == "eval" and not kind.split else shown
-
-    def _choose(self, of: str, names: Mapping[str, int], fields: Fields, values: dict[str, float], *, beside_eval: bool) -> None:
+    def _choose(
+        self, split: str, names: Sequence[str], read: Mapping[str, float], values: dict[str, float], *, beside_eval: bool
+    ) -> None:
         """Put the losses of a split into `values`: one as the curve, the others under their own names."""
-        if not names:
-            return
-        metric = f"{of}/loss"
-        best = min(names, key=lambda name: names[name])
-        spelled = " ".join(best.lower().split())
-        chosen = self._names.setdefault(metric, spelled)
-        if of == "train":
-            if chosen == spelled:
-                self._beside_eval = beside_eval if metric not in self._names or self._point is None else self._beside_eval and beside_eval
-            elif self._beside_eval and not beside_eval:
-                # The rows before were evaluations that estimate the training loss too; these are the training itself.
-                self._sink.rename(metric, visible_line(chosen[:100]))
-                self._names[metric] = chosen = spelled
-                self._beside_eval = False
-        for name in names:
-            stands = name == best and chosen == spelled
-            values[metric if stands else self._named(name, meaning(name), of if of == "eval" else "")] = fields.values[name]
+        metric = f"{split}/loss"
+        spelled = " ".join(names[0].lower().split())
+        chosen = self._names.get(metric)
+        if chosen is None:
+            self._names[metric] = chosen = spelled
+            if split == "train":
+                self._beside_eval = beside_eval
+        elif split == "train" and chosen == spelled:
+            self._beside_eval = self._beside_eval and beside_eval
+        elif split == "train" and self._beside_eval and not beside_eval:
+            # The rows before were evaluations that estimate the training loss too; these are the training itself.
+            self._sink.rename(metric, shown(chosen))
+            self._names[metric] = chosen = spelled
+            self._beside_eval = False
+        for n, name in enumerate(names):
+            other = shown(name)
+            if split == "eval" and not meaning(name).split:
+                other = f"eval/{other}"
+            values[metric if n == 0 and chosen == spelled else other] = read[name]
 
-    def _step_of(self, fields: Fields, name: str | None, *, training: bool) -> float:
-        epoch = next((v for n, v in fields.values.items() if meaning(n).role is Role.EPOCH), None)
+    def _position(self, fields: Fields, plan: _Plan, name: str | None, *, training: bool) -> float:
+        """The step of a record: its own, a bar's, a heading's, the epoch, or its number."""
+        epoch = fields.values[plan.epoch] if plan.epoch is not None else None
         if name is not None:
             step = fields.values[name]
             if training:
                 step = self._counter.place(step, epoch, fields.totals.get(name))
-                self._step_name, self._step_names = name.lower(), {n.lower() for n in fields.values}
-            elif self._step is not None and name.lower() != self._step_name and name.lower() in self._step_names:
+                if name != self._step_name:
+                    self._step_name, self._step_names = name, {n.lower() for n in fields.values}
+            elif self._step is not None and name != self._step_name and name.lower() in self._step_names:
                 return self._step  # counts something else than the curve does
-            elif epoch is not None and meaning(name).split == "eval":
+            elif epoch is not None and plan.counts_eval:
                 return step
         elif fields.bar is not None or self._bar_last is not None:
             step = self._step if self._step is not None else 0.0
         elif self._heading is not None:
-            step = self._heading[0]
+            step = self._heading
         elif not training and self._step is not None:
             return self._step
-        elif (epoch if epoch is not None else self._epoch) is not None:
-            step = float(epoch if epoch is not None else self._epoch or 0.0)
-            if step != math.floor(step):  # a part of an epoch says how far, and is no count
-                self._count += 1
-                step = float(self._count)
+        elif (passed := epoch if epoch is not None else self._epoch) is not None and passed == math.floor(passed):
+            step = passed
         else:
             self._count += 1
             step = float(self._count)

@@ -11,10 +11,10 @@ import ast
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from tdiff.watch.formats.names import PART, Role, meaning, words_beside_split
 
@@ -30,7 +30,7 @@ _RANK = re.compile(
     re.IGNORECASE,
 )
 _CLOCK = re.compile(
-    r"\s*\[?(?P<date>\d{4}[-/]\d\d[-/]\d\d)[T _](?P<time>\d\d:\d\d:\d\d)(?P<part>[.,]\d{1,9})?(?P<zone>Z|[+-]\d\d:?\d\d)?\]?[\s:|,-]*"
+    r"\s*\[?(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\]?[\s:|,-]*"
     r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
 )
 _LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
@@ -92,26 +92,141 @@ class Bar:
     """Seconds."""
 
 
+class Span(NamedTuple):
+    """A part of a line and what it is for, so that the next line of the same shape is read by one pattern."""
+
+    start: int
+    end: int
+    target: str
+    """`value`, `total`, `time`, `rank`, `progress`, or a field of `Bar`."""
+    name: str = ""
+    factor: float = 1.0
+
+
+class _Shape(NamedTuple):
+    """All lines that differ in their digits and in the width of their blanks only."""
+
+    pattern: re.Pattern[str]
+    spans: tuple[Span, ...]
+    split: str
+    bar: Bar | None
+    """With the label that such lines have; their numbers are in the spans."""
+
+
+_DIGITS, _BLANKS = re.compile(r"\d+"), re.compile(r" +")
+_SHAPES: dict[str, _Shape] = {}
+_MOST_SHAPES, _LONGEST_SHAPE = 1024, 1_000
+
+
 def read(line: str) -> Fields:
     """What a line of a log says. Never raises."""
-    found = Fields(text=_COLOURS.sub("", line) if "\x1b" in line else line)
-    text = found.text
+    text = _COLOURS.sub("", line) if "\x1b" in line else line
     if len(text) > LONGEST:
+        return Fields(text=text)
+    start = text.find("{")
+    if start >= 0 and (record := structured(text[start:])) is not None:
+        found = _shaped(text[: start + len(record[0])]) if start + len(record[0]) else Fields()
+        found.values, found.totals, found.structured, found.text = record[1], {}, True, text
         return found
-    if (rank := _RANK.match(text)) is not None and not _starts_record(text, rank):
-        found.rank, text = int(rank["a"] or rank["b"] or rank["c"]), text[rank.end() :]
-    text = _without_prefix(text, found)
-    if (bar := read_bar(text)) is not None:
-        found.bar, named, text = bar
-        _pairs(named, found)
-    if "{" in text and (record := structured(text)) is not None:
-        before, pairs = record
-        found.structured = True
-        found.values.update(pairs)
-        found.split = found.split or heading(before)
-        return found
-    _pairs(text, found)
+    return _shaped(text)
+
+
+def _shaped(text: str) -> Fields:
+    """A line without colours and without an object, by its shape where it has been seen before."""
+    if len(text) > _LONGEST_SHAPE:
+        return _read(text)[0]
+    skeleton = _BLANKS.sub(" ", _DIGITS.sub("0", text))
+    shape = _SHAPES.get(skeleton)
+    if shape is not None and (match := shape.pattern.fullmatch(text)) is not None:
+        return _filled(shape, match, text)
+    found, spans = _read(text)
+    if len(_SHAPES) >= _MOST_SHAPES:
+        _SHAPES.clear()
+    spans.sort()
+    _SHAPES[skeleton] = _Shape(_pattern(text, spans), tuple(spans), found.split, found.bar)
     return found
+
+
+def _pattern(text: str, spans: Sequence[Span]) -> re.Pattern[str]:
+    """One group for each span; elsewhere, and within them, digits and blanks are free."""
+    parts, at = [], 0
+
+    def free(piece: str) -> str:
+        return _BLANKS.sub(" +", _DIGITS.sub(r"\\d+", re.escape(piece).replace("\\ ", " ")))
+
+    for span in spans:
+        parts += [free(text[at : span.start]), "(", free(text[span.start : span.end]), ")"]
+        at = span.end
+    return re.compile("".join([*parts, free(text[at:])]))
+
+
+def _filled(shape: _Shape, match: re.Match[str], text: str) -> Fields:
+    """The fields of a line of a known shape."""
+    found = Fields(split=shape.split, text=text)
+    bar: dict[str, float] = {}
+    progress: list[float] = []
+    for span, part in zip(shape.spans, match.groups(), strict=True):
+        match span.target:
+            case "value":
+                found.values[span.name] = _value(part) * span.factor
+            case "total":
+                found.totals[span.name] = _value(part)
+            case "time":
+                found.time = _moment(part)
+            case "rank":
+                found.rank = int(part)
+            case "progress":
+                progress.append(_value(part))
+            case field_of_bar:
+                bar[field_of_bar] = _value(part)
+    if progress:
+        found.progress = (progress[0], progress[1])
+    if shape.bar is not None:
+        total = bar.get("bar_total")
+        found.bar = Bar(
+            shape.bar.label, int(bar["n"]), None if total is None else int(total), bar["elapsed"], bar.get("left")
+        )
+    return found
+
+
+def _value(text: str) -> float:
+    """The number of a span, which was one in the first line of its shape."""
+    try:
+        return float(text)
+    except ValueError:
+        number = seconds(text) if ":" in text else parsed(text)
+        return math.nan if number is None else number
+
+
+def _read(text: str) -> tuple[Fields, list[Span]]:
+    """A line without colours, read word by word. What is taken off is replaced by blanks, so that positions stay."""
+    found, spans = Fields(text=text), list[Span]()
+    if (rank := _RANK.match(text)) is not None and not _starts_record(text, rank):
+        group = next(name for name in ("a", "b", "c") if rank[name])
+        found.rank = int(rank[group])
+        spans.append(Span(rank.start(group), rank.end(group), "rank"))
+        text = " " * rank.end() + text[rank.end() :]
+    text = _without_prefix(text, found, spans)
+    end = 0
+    if (match := _bar(text)) is not None:
+        label = text[match.start("label") : match.end("label")]
+        total, left = match["total"], match["left"]
+        found.bar = Bar(
+            label.strip().rstrip(": "), int(match["n"]), None if total == "?" else int(total),
+            seconds(match["elapsed"]) or 0.0, seconds(left) if left and left != "?" else None,
+        )  # fmt: skip
+        spans.append(Span(*match.span("n"), "n"))
+        spans.append(Span(*match.span("elapsed"), "elapsed"))
+        if total != "?":
+            spans.append(Span(*match.span("total"), "bar_total"))
+        if left and left != "?":
+            spans.append(Span(*match.span("left"), "left"))
+        _pairs(label, match.start("label"), found, spans)
+        if match["postfix"]:
+            _pairs(match["postfix"], match.start("postfix"), found, spans)
+        end = match.start("after")
+    _pairs(text[end:], end, found, spans)
+    return found, spans
 
 
 def _starts_record(text: str, rank: re.Match[str]) -> bool:
@@ -121,37 +236,38 @@ def _starts_record(text: str, rank: re.Match[str]) -> bool:
     return _NUMBER.search(text, rank.end()) is not None and "%|" not in text and "{" not in text
 
 
-def _without_prefix(text: str, found: Fields) -> str:
-    """`text` without a logger's clock, level and name."""
-    if (clock := _CLOCK.match(text)) is not None and clock.end():
-        if clock["date"]:
-            stamp = f"{clock['date'].replace('/', '-')}T{clock['time']}{(clock['part'] or '').replace(',', '.')}"
-            try:
-                found.time = datetime.fromisoformat(stamp + (clock["zone"] or "")).timestamp()
-            except (ValueError, OverflowError, OSError):
-                found.time = None
-        text = text[clock.end() :]
-    elif (glog := _GLOG.match(text)) is not None:
-        text = text[glog.end() :]
-    if (level := _LEVEL.match(text)) is not None:
-        text = text[level.end() :]
-    return _ORIGIN.sub("", text[:200], count=1) + text[200:]
+def _without_prefix(text: str, found: Fields, spans: list[Span]) -> str:
+    """`text` with blanks for a logger's clock, level, name and place in the program."""
+    start = len(text) - len(text.lstrip())
+    if (clock := _CLOCK.match(text, start)) is not None and clock.end() > start:
+        if clock["stamp"]:
+            found.time = _moment(clock["stamp"])
+            spans.append(Span(*clock.span("stamp"), "time"))
+        text = " " * clock.end() + text[clock.end() :]
+    elif (glog := _GLOG.match(text, start)) is not None:
+        text = " " * glog.end() + text[glog.end() :]
+    start = len(text) - len(text.lstrip())
+    if (level := _LEVEL.match(text, start)) is not None:
+        text = " " * level.end() + text[level.end() :]
+    return _ORIGIN.sub(lambda origin: " " * len(origin[0]), text[:200], count=1) + text[200:]
 
 
-def read_bar(text: str) -> tuple[Bar, str, str] | None:
-    """(bar, its description and postfix, what follows it); None where there is none."""
+def _moment(stamp: str) -> float | None:
+    """Seconds since 1970 of a logger's clock; without a zone it is local time."""
+    try:
+        return datetime.fromisoformat(stamp.replace("/", "-").replace(",", ".").replace("_", "T")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _bar(text: str) -> re.Match[str] | None:
+    """The progress bar on a line."""
     if "/" not in text or "[" not in text:
         return None
     match = _BAR.search(text)
     if match is None or not (match["left"] or match["rate"] or "%|" in text):
         return None
-    elapsed, left = seconds(match["elapsed"]), seconds(match["left"] or "")
-    if elapsed is None:
-        return None
-    label = match["label"].strip()
-    total = None if match["total"] == "?" else int(match["total"])
-    named = f"{label.rstrip(': ')} , {(match['postfix'] or '').lstrip(',')}"
-    return Bar(label.rstrip(": "), int(match["n"]), total, elapsed, left), named, match["after"]
+    return match if seconds(match["elapsed"]) is not None else None
 
 
 def seconds(text: str) -> float | None:
@@ -187,6 +303,12 @@ def _object(text: str) -> Mapping[str, Any] | None:
     if "'" not in text or (end := text.rfind("}")) < 0:
         return None
     body = _WRAPPED.sub(r"\1", text[: end + 1])
+    if '"' not in body and "\\" not in body:
+        try:
+            value = json.loads(body.replace("'", '"'))
+            return value if isinstance(value, dict) else None
+        except (ValueError, RecursionError):
+            pass
     body = re.sub(r"(?<=[:\s\[(,])([-+]?)(nan|inf)(?=\s*[,}\])])", r"\g<1>1e999", body)
     try:
         value = ast.literal_eval(body)
@@ -214,6 +336,8 @@ def _flat(pairs: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterato
 
 def decoded(value: Any, name: str) -> float | None:
     """The number that a decoded value is, text such as `"6.263"` and null for a loss included; None for no number."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
@@ -225,8 +349,11 @@ def decoded(value: Any, name: str) -> float | None:
         known = meaning(name)
         return math.nan if known.role is Role.LOSS and known.precedence < PART and known.split != "eval" else None
     if isinstance(value, str) and len(value) <= 40:
+        try:
+            return float(value)
+        except ValueError:
+            number = parsed(value)
         known = meaning(name)
-        number = parsed(value)
         if number is None and known.role in (Role.ELAPSED, Role.REMAINING):
             return seconds(value.partition(".")[0])
         if number is None and known.role is Role.TIME:
@@ -264,13 +391,14 @@ def heading(text: str) -> str:
     return ""
 
 
-def _pairs(text: str, found: Fields) -> None:
-    """The named numbers of a text, into `found`."""
+def _pairs(text: str, base: int, found: Fields, spans: list[Span]) -> None:
+    """The named numbers of a text, which begins at `base` of the line, into `found` and `spans`."""
     if (cells := _CELLS.fullmatch(text)) is not None:  # a table of names and values, a line each
         if (value := parsed(cells["value"])) is not None:
             found.values[cells["name"]] = value
+            spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
-    text = text.replace("'s ", " ")
+    text = text.replace("'s ", "_  ")
     end, unnamed, epoch = 0, "", False
     for match in _NUMBER.finditer(text):
         if len(found.values) >= MOST:
@@ -284,46 +412,56 @@ def _pairs(text: str, found: Fields) -> None:
         value = seconds(match["number"]) if ":" in match["number"] else parsed(match["number"])
         if value is None:
             continue
-        total = match["total"] or match["of"]
+        of = "total" if match["total"] else "of" if match["of"] else ""
+        total = float(match[of].replace(",", "")) if of else None
+        here = (base + match.start("number"), base + match.end("number"))
+        beyond = (base + match.start(of), base + match.end(of)) if of else (0, 0)
         if epoch and total is not None and re.fullmatch(r"[\s\]\[)(:,]*", between):
-            found.values["batch"], found.totals["batch"] = value, float(total.replace(",", ""))
+            found.values["batch"], found.totals["batch"] = value, total
+            spans += [Span(*here, "value", "batch"), Span(*beyond, "total", "batch")]
             continue
         epoch = False
         if not name:
             bracketed = end_before == 0 and re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
             if bracketed and not found.values:
                 found.values["round"] = value
-                if match["total"]:
-                    found.totals["round"] = float(match["total"].replace(",", ""))
+                spans.append(Span(*here, "value", "round"))
+                if total is not None:
+                    found.totals["round"] = total
+                    spans.append(Span(*beyond, "total", "round"))
             else:
                 unnamed += between
-                if found.progress is None and match["total"] and not found.values:
-                    found.progress = (value, float(match["total"].replace(",", "")))
+                if found.progress is None and total is not None and not found.values:
+                    found.progress = (value, total)
+                    spans += [Span(*here, "progress"), Span(*beyond, "progress")]
             continue
         known = meaning(name)
         if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
-            name, known = "epoch", meaning("epoch")  # `Train: 3 [ 50/1251 (4%)]`
+            # `Train: 3 [ 50/1251 (4%)]` counts epochs, `Test: [ 0/50]` nothing of training.
             if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[end:]):
-                found.split = found.split or meaning(_name(between)[0]).split
+                found.split = found.split or known.split
                 continue
+            name, known = "epoch", meaning("epoch")
         epoch = known.role is Role.EPOCH
-        segment = between.replace(name, " ", 1)
         if not found.split:
-            found.split = heading(unnamed + segment)
+            found.split = heading(unnamed + between.replace(name, " ", 1))
         if known.role is Role.OTHER and not sure:
             found.split = found.split or known.split
             continue
         if known.role is Role.LOSS and known.precedence >= PART and not sure:
             continue
-        if (match["unit"] or "").strip() == "%" and known.role in (Role.STEP, Role.EPOCH):
+        unit = (match["unit"] or "").strip().lower()
+        if (unit == "%" and known.role in (Role.STEP, Role.EPOCH)) or name in found.values:
             continue
-        if known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME):
-            value *= _SECONDS.get((match["unit"] or "s").lower(), 1.0)
-        found.values.setdefault(name, value)
+        timed = known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
+        factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
+        found.values[name] = value * factor
+        spans.append(Span(*here, "value", name, factor))
         if total is not None:
-            found.totals.setdefault(name, float(total.replace(",", "")))
-    if not found.split and not found.values:
-        found.split = heading(text) if len(text) < 200 else ""
+            found.totals[name] = total
+            spans.append(Span(*beyond, "total", name))
+    if not found.split and not found.values and len(text) < 200:
+        found.split = heading(text)
 
 
 def _name(between: str) -> tuple[str, bool]:
