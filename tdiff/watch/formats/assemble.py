@@ -241,14 +241,14 @@ class Assembler:
         for split, names in plan.losses.items():
             if names:
                 self._choose(split, names, read, values, beside_eval=bool(plan.losses["eval"]))
-        name = self._step_of(fields, plan)
-        if not training and name in ("batch", "round") and self._step is not None:
-            name = None  # counts the evaluation
-        step = self._position(fields, plan, name, training=training)
-        if total is None and name is not None and (total := fields.totals.get(name)) is not None:
-            done = step - read[name]  # of the epochs before
+        count = self._step_of(fields, plan)
+        if not training and count in ("batch", "round") and self._step is not None:
+            count = None  # it counts the evaluation
+        step = self._position(fields, plan, count, training=training)
+        if total is None and count is not None and (total := fields.totals.get(count)) is not None:
+            done = step - read[count]  # of the epochs before
             total = max(total * self._epochs, done + total) if self._epochs and (done or self._epoch) else done + total
-        if total is None and name is None and self._epochs and step == self._epoch and fields.bar is None:
+        if total is None and count is None and self._epochs and step == self._epoch and fields.bar is None:
             total = self._epochs  # the step is the epoch
         if elapsed is not None:
             self._sink.elapse(elapsed)
@@ -266,7 +266,13 @@ class Assembler:
         )
 
     def _choose(
-        self, split: str, names: Sequence[str], read: Mapping[str, float], values: dict[str, float], *, beside_eval: bool
+        self,
+        split: str,
+        names: Sequence[str],
+        read: Mapping[str, float],
+        values: dict[str, float],
+        *,
+        beside_eval: bool,
     ) -> None:
         """Put the losses of a split into `values`: one as the curve, the others under their own names."""
         metric = f"{split}/loss"

@@ -79,12 +79,28 @@ _STEPS = [
 """Names of the step, the best first."""
 _EPOCH = {("epoch",), ("ep",), ("epoch", "num"), ("current", "epoch"), ("cur", "epoch"), ("epoch", "idx")}
 _OF_STEPS = {"step", "steps", "iters", "iterations", "updates", "batches", "iter", "update"}
-_TIMES = {("time",), ("timestamp",), ("wall", "time"), ("walltime",), ("ts",), ("date",), ("datetime",), ("created", "at")}
+_TIMES = {
+    ("time",),
+    ("timestamp",),
+    ("wall", "time"),
+    ("walltime",),
+    ("ts",),
+    ("date",),
+    ("datetime",),
+    ("created", "at"),
+}
 _ELAPSED = {
     ("elapsed",), ("elapsed", "time"), ("elapsed", "seconds"), ("time", "elapsed"), ("total", "time"), ("runtime",),
     ("wall",), ("time", "since", "start"), ("train", "time"), ("elapsed", "s"),
 }  # fmt: skip
-_REMAINING = {("eta",), ("remaining", "time"), ("time", "remaining"), ("remaining",), ("eta", "seconds"), ("time", "left")}
+_REMAINING = {
+    ("eta",),
+    ("remaining", "time"),
+    ("time", "remaining"),
+    ("remaining",),
+    ("eta", "seconds"),
+    ("time", "left"),
+}
 _TOKENS = {
     ("tokens",), ("tokens", "seen"), ("num", "tokens"), ("num", "input", "tokens", "seen"), ("total", "tokens"),
     ("consumed", "tokens"), ("trained", "tokens"), ("n", "tokens"), ("tokens", "processed"), ("tokens", "total"),
@@ -116,7 +132,9 @@ _PLAIN = {
 
 def words(name: str) -> list[str]:
     """The words of a name, in small letters, without a unit in brackets."""
-    return [part for word in _WORD.findall(_UNIT.sub(" ", name[:120])) for part in _SHORT.get(word.lower(), (word.lower(),))]
+    return [
+        part for word in _WORD.findall(_UNIT.sub(" ", name[:120])) for part in _SHORT.get(word.lower(), (word.lower(),))
+    ]
 
 
 def words_beside_split(name: str) -> list[str]:
@@ -136,7 +154,9 @@ def meaning(name: str) -> Meaning:
         return Meaning(role[0], split, role[1])
     if "lr" in rest or ("learning" in rest and "rate" in rest):
         known = {"lr", "learning", "rate"}
-        plain = not {"scale", "multiplier", "mult", "decay", "min", "max", "warmup", "peak", "initial", "base"} & set(rest)
+        plain = not {"scale", "multiplier", "mult", "decay", "min", "max", "warmup", "peak", "initial", "base"} & set(
+            rest
+        )
         if plain:
             return Meaning(Role.LEARNING_RATE, split, 0 if set(rest) <= known else 1)
     if "grad" in rest or "gradient" in rest or rest == ["norm"]:
@@ -176,7 +196,9 @@ def _loss(rest: list[str], split: str) -> Meaning | None:
         return Meaning(Role.LOSS, split, 2)
     if _NOT_LOSS & set(others):
         return None
-    term = ("value" in others and rest[-1] != "value") or ("entropy" in others and not entropy)  # of reinforcement learning
+    term = ("value" in others and rest[-1] != "value") or (
+        "entropy" in others and not entropy
+    )  # of reinforcement learning
     if term or not all(word in _PLAIN or word.isdecimal() for word in others):
         return Meaning(Role.LOSS, split, PART)
     precedence = sum(_PLAIN.get(word, 1) for word in others) + (not {"loss", "losses"} & set(rest)) + ("nll" in rest)

@@ -40,8 +40,8 @@ _ORIGIN = re.compile(  # where in the program a line was written
 _GLOG = re.compile(r"\s*[IWEF]\d{4} \d\d:\d\d:\d\d(?:\.\d+)?\s+\d*\s*")
 _CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
 _NUMBER = re.compile(
-    r"(?<![\w.])(?P<number>\d+(?::\d\d){1,2}(?![\d:])|[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-    r"|[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?![\w])|[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*)"
+    r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])|[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"|[-+]?(?:nan|inf|infinity)(?:\(\w*\))?(?![\w]))"
     r"(?:\s*/\s*(?P<total>\d[\d,]*)(?![\d.:]*\w*/)|\s+of\s+(?P<of>\d[\d,]*))?(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
     re.IGNORECASE,
 )
@@ -53,7 +53,17 @@ _BAR = re.compile(
     re.ASCII | re.DOTALL,
 )
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)(?:\(\w*\))?|[-+]?1\.#\w+", re.IGNORECASE)
-_SECONDS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0}
+_SECONDS = {
+    "ms": 1e-3,
+    "us": 1e-6,
+    "s": 1.0,
+    "sec": 1.0,
+    "secs": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "mins": 60.0,
+    "h": 3600.0,
+}
 _HEADING = re.compile(r"\s*\W*\b(?P<word>[A-Za-z]+)\b")
 
 

@@ -81,7 +81,7 @@ class Decoder:
         return lines
 
     def _event(self, data: bytes, lines: list[str]) -> None:
-        step, time, values = 0, 0.0, {}
+        step, time, values = 0, 0.0, dict[str, float]()
         try:
             for number, value in _fields(data):
                 if number == 1 and isinstance(value, bytes) and len(value) == 8:
