@@ -1,7 +1,7 @@
 """Named numbers, line by line, become the curves of a run: which is the loss, at which step, of how many.
 
-A record may be one line, one line among bars, or a block of lines under a heading; a step may be a count of its own, the
-position of a bar, or the epoch. What decides is the same for every format, so it stands here once.
+A record may be one line, one line among bars, or a block of lines under a heading; a step may be a count of its own,
+the position of a bar, or the epoch. What decides is the same for every format, so it stands here once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,27 @@ _EPOCHS, _MOST_PLANS = 10_000, 256
 
 
 class Sink(Protocol):
-    """What takes the points."""
+    """What takes the points of a run."""
 
-    def points(self, steps: list[float], values: Mapping[str, list[float]], times: list[float] | None,
-               tokens: list[float] | None, *, training: bool) -> None: ...  # fmt: skip
-    def advance(self, step: float, total: float | None, left: float | None, elapsed: float | None) -> None: ...
-    def elapse(self, seconds: float) -> None: ...
-    def rename(self, metric: str, name: str) -> None: ...
+    def points(
+        self,
+        steps: list[float],
+        values: Mapping[str, list[float]],
+        times: list[float] | None,
+        tokens: list[float] | None,
+        *,
+        training: bool,
+    ) -> None:
+        """Values of metrics at steps; `training` where they move the run on, rather than judge an earlier step."""
+
+    def advance(self, step: float, total: float | None, left: float | None, elapsed: float | None) -> None:
+        """Progress: the step, the last step, and seconds left and elapsed, where they are known."""
+
+    def elapse(self, seconds: float) -> None:
+        """Seconds since the run began, by its own clock."""
+
+    def rename(self, metric: str, name: str) -> None:
+        """Call a metric by another name, its points with it."""
 
 
 class Counter:

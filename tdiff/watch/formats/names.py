@@ -45,7 +45,7 @@ class Meaning(NamedTuple):
     split: str = ""
     """`train`, `eval`, or nothing where the name does not say."""
     precedence: int = 0
-    """Of several names with one role in one record the lowest counts. A loss at PART or above is a metric of its own."""
+    """Of names with one role in a record the lowest counts. A loss at PART or above is a metric of its own."""
 
 
 PART = 9
@@ -53,87 +53,171 @@ PART = 9
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNIT = re.compile(r"\([^()]*\)")
-_SPLITS = {
-    **dict.fromkeys(("train", "training", "tr", "trn", "trainer"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "heldout", "holdout"), "eval"),
-    **dict.fromkeys(("test", "testing"), "eval"),
-    "learn": "train",
-}  # fmt: skip
-_SHORT = {
-    **dict.fromkeys(("trl", "trloss", "tloss", "trainloss", "tl"), ("train", "loss")),
-    **dict.fromkeys(("vl", "vloss", "valloss", "evalloss", "tel", "validloss", "testloss"), ("val", "loss")),
-    "logloss": ("loss",),
-    "mloss": ("loss",),
-    "heldout": ("eval",),
-    "gnorm": ("grad", "norm"),
-    "gradnorm": ("grad", "norm"),
-}
+
+
+def _names(text: str) -> tuple[tuple[str, ...], ...]:
+    """Names as their words, from a text with commas between names."""
+    return tuple(tuple(name.split()) for name in text.split(","))
+
+
+_SPLITS = dict.fromkeys(["train", "training", "tr", "trn", "trainer", "learn"], "train") | dict.fromkeys(
+    ["val", "valid", "validation", "validate", "eval", "evaluation", "dev", "heldout", "holdout", "test", "testing"],
+    "eval",
+)
+_ABBREVIATIONS = (
+    dict.fromkeys(["trl", "trloss", "tloss", "trainloss", "tl"], ("train", "loss"))
+    | dict.fromkeys(["vl", "vloss", "valloss", "evalloss", "tel", "validloss", "testloss"], ("val", "loss"))
+    | dict.fromkeys(["logloss", "mloss"], ("loss",))
+    | dict.fromkeys(["gnorm", "gradnorm"], ("grad", "norm"))
+)
 """Words that stand for several."""
-_STEPS = [
-    ("global", "step"), ("num", "updates"), ("step",), ("optimizer", "step"), ("opt", "step"), ("current", "steps"),
-    ("current", "step"), ("cur", "step"), ("steps",), ("iteration",), ("iter",), ("iter", "num"), ("iters",),
-    ("iterations",), ("num", "iter"), ("it",), ("update",), ("updates",), ("completed", "steps"), ("completed", "step"), ("n", "iter"),
-    ("batch",), ("batch", "idx"), ("batch", "id"), ("batches",), ("minibatch",), ("round",), ("boosting", "round"), ("ba",),
-    ("index",), ("idx",), ("s",), ("i",), ("n",),
-]  # fmt: skip
+_STEPS = _names(
+    "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, steps, iteration,"
+    "iter, iter num, iters, iterations, num iter, n iter, it, update, updates, completed steps, completed step, batch,"
+    "batch idx, batch id, batches, minibatch, round, boosting round, ba, index, idx, s, i, n"
+)
 """Names of the step, the best first."""
-_EPOCH = {("epoch",), ("ep",), ("epoch", "num"), ("current", "epoch"), ("cur", "epoch"), ("epoch", "idx")}
-_OF_STEPS = {"step", "steps", "iters", "iterations", "updates", "batches", "iter", "update"}
-_TIMES = {
-    ("time",),
-    ("timestamp",),
-    ("wall", "time"),
-    ("walltime",),
-    ("ts",),
-    ("date",),
-    ("datetime",),
-    ("created", "at"),
+_OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update"])
+_COUNTS_AND_TIMES: dict[tuple[str, ...], Role] = {
+    name: role
+    for role, names in (
+        (Role.EPOCH, "epoch, ep, epoch num, current epoch, cur epoch, epoch idx"),
+        (Role.EPOCHS, "epochs"),
+        (Role.TIME, "time, timestamp, wall time, walltime, ts, date, datetime, created at"),
+        (
+            Role.ELAPSED,
+            "elapsed, elapsed time, elapsed seconds, elapsed s, time elapsed, total time, runtime, wall, train time,"
+            "time since start",
+        ),
+        (Role.REMAINING, "eta, eta seconds, remaining, remaining time, time remaining, time left"),
+        (
+            Role.TOKENS,
+            "tokens, tokens seen, tokens processed, tokens total, total tokens, num tokens, n tokens, consumed tokens,"
+            "trained tokens, num input tokens seen",
+        ),
+        (Role.SPEED, "tokens per second, tokens per sec, tok per sec, tokens s, tokens sec, tok s, tok sec, wps, tps"),
+        (Role.RANK, "rank, rank id, local rank, global rank, worker rank, process index"),
+    )
+    for name in _names(names)
 }
-_ELAPSED = {
-    ("elapsed",), ("elapsed", "time"), ("elapsed", "seconds"), ("time", "elapsed"), ("total", "time"), ("runtime",),
-    ("wall",), ("time", "since", "start"), ("train", "time"), ("elapsed", "s"),
-}  # fmt: skip
-_REMAINING = {
-    ("eta",),
-    ("remaining", "time"),
-    ("time", "remaining"),
-    ("remaining",),
-    ("eta", "seconds"),
-    ("time", "left"),
-}
-_TOKENS = {
-    ("tokens",), ("tokens", "seen"), ("num", "tokens"), ("num", "input", "tokens", "seen"), ("total", "tokens"),
-    ("consumed", "tokens"), ("trained", "tokens"), ("n", "tokens"), ("tokens", "processed"), ("tokens", "total"),
-}  # fmt: skip
-_SPEEDS = {
-    ("tokens", "per", "second"), ("tok", "s"), ("tokens", "s"), ("tok", "sec"), ("tokens", "sec"), ("wps",), ("tps",),
-    ("tokens", "per", "sec"), ("tok", "per", "sec"),
-}  # fmt: skip
-_RANKS = {("rank",), ("local", "rank"), ("global", "rank"), ("process", "index"), ("worker", "rank"), ("rank", "id")}
-_LOSSES = {"loss", "losses", "nll", "xent", "nelbo"}
-_NOT_LOSS = {
-    "scale", "scaler", "scaling", "weight", "weights", "coef", "coeff", "coefficient", "lambda", "factor", "ratio", "mask",
-    "type", "fn", "func", "function", "name", "ppl", "perplexity", "std", "var", "variance", "count", "num", "number",
-    "best", "lowest", "min", "minimum", "max", "maximum", "threshold", "acc", "accuracy", "change", "delta", "diff", "patience",
-    "improvement", "reduction", "norm", "lr", "grad", "spike", "spikes", "skip", "skipped", "target", "goal", "time", "previous",
-    "prev", "final", "initial", "initially", "old", "early", "limit", "bits", "bpb", "bpc", "history", "figure", "plot", "beta",
-    "eps", "epsilon", "ma", "saved", "improved", "no", "not", "log", "freq", "every", "interval", "percent", "alpha", "gamma",
-}  # fmt: skip
+_LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo"])
+_NOT_LOSS = frozenset(
+    [
+        "scale",
+        "scaler",
+        "scaling",
+        "weight",
+        "weights",
+        "coef",
+        "coeff",
+        "coefficient",
+        "lambda",
+        "factor",
+        "ratio",
+        "mask",
+        "type",
+        "fn",
+        "func",
+        "function",
+        "name",
+        "ppl",
+        "perplexity",
+        "std",
+        "var",
+        "variance",
+        "count",
+        "num",
+        "number",
+        "best",
+        "lowest",
+        "min",
+        "minimum",
+        "max",
+        "maximum",
+        "threshold",
+        "acc",
+        "accuracy",
+        "change",
+        "delta",
+        "diff",
+        "patience",
+        "improvement",
+        "improved",
+        "reduction",
+        "norm",
+        "lr",
+        "grad",
+        "spike",
+        "spikes",
+        "skip",
+        "skipped",
+        "target",
+        "goal",
+        "time",
+        "previous",
+        "prev",
+        "final",
+        "initial",
+        "initially",
+        "old",
+        "early",
+        "limit",
+        "bits",
+        "bpb",
+        "bpc",
+        "history",
+        "figure",
+        "plot",
+        "saved",
+        "beta",
+        "alpha",
+        "gamma",
+        "eps",
+        "epsilon",
+        "ma",
+        "no",
+        "not",
+        "log",
+        "freq",
+        "every",
+        "interval",
+        "percent",
+    ]
+)
 """Words beside which `loss` is not the value of a loss."""
-_PLAIN = {
-    **dict.fromkeys(("step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"), 1),
-    **dict.fromkeys(("total", "lm", "ce", "cross", "entropy", "model", "language", "modeling", "all", "overall", "reduced",
-                     "binary", "multi", "softmax"), 2),
-    **dict.fromkeys(("avg", "average", "mean", "running", "smooth", "smoothed", "ema", "moving", "epoch", "interval"), 3),
-    **dict.fromkeys(("set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of"), 0),
-}  # fmt: skip
+_PLAIN = (
+    dict.fromkeys(["set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of"], 0)
+    | dict.fromkeys(["step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"], 1)
+    | dict.fromkeys(
+        [
+            "total",
+            "lm",
+            "ce",
+            "cross",
+            "entropy",
+            "model",
+            "language",
+            "modeling",
+            "all",
+            "overall",
+            "reduced",
+            "binary",
+            "multi",
+            "softmax",
+        ],
+        2,
+    )
+    | dict.fromkeys(["avg", "average", "mean", "running", "smooth", "smoothed", "ema", "moving", "epoch"], 3)
+)
 """Words that leave a loss the loss, with what they add to its precedence."""
 
 
 def words(name: str) -> list[str]:
     """The words of a name, in small letters, without a unit in brackets."""
     return [
-        part for word in _WORD.findall(_UNIT.sub(" ", name[:120])) for part in _SHORT.get(word.lower(), (word.lower(),))
+        part
+        for word in _WORD.findall(_UNIT.sub(" ", name[:120]))
+        for part in _ABBREVIATIONS.get(word.lower(), (word.lower(),))
     ]
 
 
@@ -169,16 +253,8 @@ def meaning(name: str) -> Meaning:
 def _count_or_time(rest: tuple[str, ...]) -> tuple[Role, int] | None:
     if rest in _STEPS:
         return Role.STEP, _STEPS.index(rest)
-    if rest in _EPOCH:
-        return Role.EPOCH, 0
-    for names, role in ((_TIMES, Role.TIME), (_ELAPSED, Role.ELAPSED), (_REMAINING, Role.REMAINING)):
-        if rest in names:
-            return role, 0
-    if rest == ("epochs",):
-        return Role.EPOCHS, 0
-    for names, role in ((_TOKENS, Role.TOKENS), (_SPEEDS, Role.SPEED), (_RANKS, Role.RANK)):
-        if rest in names:
-            return role, 0
+    if rest in _COUNTS_AND_TIMES:
+        return _COUNTS_AND_TIMES[rest], 0
     if len(rest) == 2 and rest[0] in ("total", "max", "num", "n", "maximum"):
         if rest[1] in _OF_STEPS:
             return Role.TOTAL, 0

@@ -69,7 +69,7 @@ def is_rule(line: str) -> bool:
 
 
 def row(line: str, head: Header) -> Fields | None:
-    """The values of a row; None where it has none, or another number of fields than the header by more than empty ones."""
+    """The values of a row; None where it has none, or more fields than the header has names."""
     fields = split(line, head.delimiter)
     if len(fields) > len(head.names) or (len(fields) < len(head.names) and head.delimiter in (BLANKS, "|")):
         return None

@@ -25,7 +25,8 @@ MOST = 512
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _RANK = re.compile(
-    r"\s*(?:\[(?:default|rank|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
+    r"\s*(?:\[(?:default|rank|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
+    r"|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
     r"|(?P<c>\d{1,4}):(?=\s))\s*",
     re.IGNORECASE,
 )
@@ -294,7 +295,7 @@ def seconds(text: str) -> float | None:
 def structured(text: str) -> tuple[str, dict[str, float]] | None:
     """(text before it, numbers) of the first object of JSON or dictionary of Python on a line."""
     start = text.find("{")
-    while 0 <= start:
+    while start >= 0:
         if (pairs := _object(text[start:])) is not None:
             return text[:start], dict(_flat(pairs))
         start = text.find("{", start + 1)

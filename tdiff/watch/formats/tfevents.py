@@ -1,8 +1,8 @@
 """TensorBoard event files, read without its package: records of bytes become lines of JSON, one for each step.
 
-The file is a sequence of records: length (uint64), a check sum of the length, the data, a check sum of the data
-(TFRecord). The data is a protocol buffer `Event`: wall_time (1, double), step (2, varint), summary (5) with values (1), each with a
-tag (1), a simple_value (2, float) or a tensor (8) of one number. Everything else, such as images and graphs, is skipped.
+The file is a sequence of records (TFRecord): length (uint64), a check sum of the length, the data, a check sum of the
+data. The data is a protocol buffer `Event`: wall_time (1, double), step (2, varint), summary (5) with values (1), each
+with a tag (1) and a simple_value (2, float) or a tensor (8) of one number. Images, graphs and the like are skipped.
 """
 
 from __future__ import annotations
