@@ -136,7 +136,7 @@ class CanvasController:
     def know(self, watched: list[Watched]) -> None:
         """The samples of the first watched run."""
         for one in watched[:1]:
-            self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
+            self.gallery.know(one.run_state.samples, one.target.run.path if one.target.run else None)
 
     def describe(self, now: float, stories: Sequence[RunState] = ()) -> None:
         """Say in the pane what the model's process is doing, and how old its weights are beside what is watched."""

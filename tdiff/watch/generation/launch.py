@@ -64,7 +64,7 @@ def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here
         if first is None:
             return None
         if first.target.address is not None:
-            written = first.story.checkpoint
+            written = first.run_state.checkpoint
             return None if written is None else (_folder(first.target.address), written.time - _TOLD_AFTER)
         return _newest(str(first.target.run.path)) if first.target.run is not None else None
 

@@ -15,9 +15,9 @@ from tdiff.runs.run import Run
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.session import Live
 from tdiff.watch.options import Options
-from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.ssh import Address
 from tdiff.watch.targets import Target
+from tests.support.fed import FedState
 from tests.support.paths import ROOT
 
 PATIENCE = 60.0
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def of(target: Target) -> SimpleNamespace:
     """Something watched, of which nothing is known yet."""
-    return SimpleNamespace(target=target, story=RunState())
+    return SimpleNamespace(target=target, run_state=FedState())
 
 
 def target(path: Path) -> SimpleNamespace:
@@ -197,7 +197,7 @@ def test_over_ssh_weights_that_the_log_tells_of_are_loaded_and_a_run_here_moves_
     live = launch.live(Options(), lambda: [far], lambda: True)
     assert live._newest() is None
     assert "--share" in asked_for(live, monkeypatch)  # over there
-    far.story.feed(['{"kind":"checkpoint","time":1700000000.0,"step":9,"path":"model"}'])
+    far.run_state.feed(['{"kind":"checkpoint","time":1700000000.0,"step":9,"path":"model"}'])
     assert live._newest() == ("runs/mine", pytest.approx(1.7e9, abs=2)) and live.model == "runs/mine"
     assert not live._courteous()
 
