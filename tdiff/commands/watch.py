@@ -119,8 +119,8 @@ def _check(options: Options) -> None:
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)
     models = [options.model, *options.others] if options.model is not None else []
-    if len(models) > pair.MOST:
-        raise TdiffError(f"tdiff watch shows up to {pair.MOST} models side by side; got {len(models)} of --model")
+    if len(models) > pair.MAX_MODELS:
+        raise TdiffError(f"tdiff watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 

@@ -44,7 +44,7 @@ from tdiff.visible import visible_line
 from tdiff.watch import summary
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
-from tdiff.watch.generation.recording import free_path, keep
+from tdiff.watch.generation.recording import free_path, save
 from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
 from tdiff.watch.run_state import RunState
@@ -225,7 +225,7 @@ class WatchApp(TerminalApp):
         if not self.screen_stack:  # the timer's last word, when all is over
             return
         now = self._clock()
-        self.company.go_on(now)  # whoever looks is not stopped, or no more
+        self.company.resume(now)  # whoever looks is not stopped, or no more
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
             self._arrange()
@@ -624,7 +624,7 @@ class WatchApp(TerminalApp):
             return
         path = free_path()
         try:
-            keep(recording, path)
+            save(recording, path)
         except OSError as why:
             self.say(f"{path} cannot be written: {why.strerror}")
             return

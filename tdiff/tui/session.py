@@ -52,7 +52,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
 
     app = WatchApp(
         watched,
-        launch.company(options, lambda: watched, trains_here),
+        launch.model_pair(options, lambda: watched, trains_here),
         terminal,
         liked,
         look_for=look_for if not options.targets else lambda: None,

@@ -321,7 +321,7 @@ def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the
         await stage.pilot.pause()
         assert "halt" in stage.process.asked
         await stage.settle()
-        assert stage.process.asked[-1] == "go on"
+        assert stage.process.asked[-1] == "resume"
 
     play(scene, told(run_lines()))
 
