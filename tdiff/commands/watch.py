@@ -119,8 +119,8 @@ def _check(options: Options) -> None:
     if options.device not in DEVICES:
         raise unknown("device", options.device, DEVICES)
     models = [options.model, *options.others] if options.model is not None else []
-    if len(models) > pair.MOST:
-        raise TdiffError(f"tdiff watch shows up to {pair.MOST} models side by side; got {len(models)} of --model")
+    if len(models) > pair.MAX_MODELS:
+        raise TdiffError(f"tdiff watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 
@@ -156,7 +156,7 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         for one in watched:
             whole = one.finish(_PATIENCE)
             why = one.status().text
-            if one.target.address is not None and not one.story.format:  # a file that is empty has said so itself
+            if one.target.address is not None and not one.run_state.format:  # a file that is empty has said so itself
                 nothing.append(f"{one.target.label}: {why or 'nothing came'}")
             elif not whole:
                 print(f"tdiff: {one.target.label}: {why or 'not all of it came'}", file=sys.stderr)
@@ -165,7 +165,7 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         for line in nothing:
             print(f"tdiff: {line}", file=sys.stderr)
         now = time.time()
-        stories = [one.story for one in watched]
+        stories = [one.run_state for one in watched]
         if as_json:
             for story in stories:
                 print(json_line(snapshot.data(story, now)))

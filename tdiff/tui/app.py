@@ -41,9 +41,10 @@ from tdiff.tui.widgets.lines import Lines
 from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.tui.widgets.palette import Palette
 from tdiff.visible import visible_line
+from tdiff.watch import summary
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
-from tdiff.watch.generation.recording import free_path, keep
+from tdiff.watch.generation.recording import free_path, save
 from tdiff.watch.generation.session import Live
 from tdiff.watch.preferences import Preferences
 from tdiff.watch.run_state import RunState
@@ -217,20 +218,20 @@ class WatchApp(TerminalApp):
     @property
     def stories(self) -> list[RunState]:
         """What is known of what is watched."""
-        return [one.story for one in self.watched]
+        return [one.run_state for one in self.watched]
 
     def _look(self) -> None:
         """Read what is new, and draw what it changes."""
         if not self.screen_stack:  # the timer's last word, when all is over
             return
         now = self._clock()
-        self.company.go_on(now)  # whoever looks is not stopped, or no more
+        self.company.resume(now)  # whoever looks is not stopped, or no more
         if not self.watched and (found := self._look_for()):
             self.watched.append(found)
             self._arrange()
         for one in self.watched:
             self._undrawn |= one.poll()
-            self._undrawn |= bool(one.story.check(now))
+            self._undrawn |= bool(one.run_state.check(now))
         if self.traces.follow(self.stories) and self.traces.newest is not None:
             first = self.writings[0]
             first.gallery.add_live(self.traces.newest, None)
@@ -278,7 +279,7 @@ class WatchApp(TerminalApp):
         self._draw_lines(now, aged=False)
 
     def _tell_what_happened(self, since: float, now: float) -> None:
-        lines = [line for story in self.stories for line in story.away(since)]
+        lines = [line for story in self.stories for line in summary.since(story, since)]
         if lines:
             self._news = [f"while you were away ({duration(now - since)}): {lines[0]}", *lines[1:]]
 
@@ -367,14 +368,14 @@ class WatchApp(TerminalApp):
         self._undrawn = False
         self.training.show_stories(self.stories, self._clock())
         if self.watched:
-            story = self.watched[0].story
+            story = self.watched[0].run_state
             if self.log_pane.display:
                 self.log_pane.show_log(story.log, story.logged - len(story.log))
             self._draw_details()
 
     def _draw_details(self) -> None:
         if self.details.display and self.watched:
-            self.details.show_story(self.watched[0].story, self.writing.gallery.chosen_sample)
+            self.details.show_story(self.watched[0].run_state, self.writing.gallery.chosen_sample)
 
     def _draw_lines(self, now: float, *, aged: bool = True) -> None:
         """The line above, with ages or for good, and those below."""
@@ -623,7 +624,7 @@ class WatchApp(TerminalApp):
             return
         path = free_path()
         try:
-            keep(recording, path)
+            save(recording, path)
         except OSError as why:
             self.say(f"{path} cannot be written: {why.strerror}")
             return

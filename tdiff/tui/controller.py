@@ -33,7 +33,7 @@ class CanvasController:
         return self._name(self.live) if self.live is not None else ""
 
     def _name(self, live: Live) -> str:
-        other = self._company.beside(live)
+        other = self._company.other(live)
         if other is None:
             return live.caption if self._run_of(live) is not None else live.caption.removesuffix("@0")
         place = Path(live.model)
@@ -74,7 +74,7 @@ class CanvasController:
 
     @property
     def _of_two(self) -> bool:
-        return self.live is not None and self._company.beside(self.live) is not None
+        return self.live is not None and self._company.other(self.live) is not None
 
     def in_a_line(self, text: bool) -> Line:
         """How far one of two is, for where there is no room for its canvas; and what it has written."""
@@ -136,7 +136,7 @@ class CanvasController:
     def know(self, watched: list[Watched]) -> None:
         """The samples of the first watched run."""
         for one in watched[:1]:
-            self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)
+            self.gallery.know(one.run_state.samples, one.target.run.path if one.target.run else None)
 
     def describe(self, now: float, stories: Sequence[RunState] = ()) -> None:
         """Say in the pane what the model's process is doing, and how old its weights are beside what is watched."""
@@ -144,7 +144,7 @@ class CanvasController:
         if live is None or live.state == "off":
             self.pane.describe("", 0.0)
             return
-        due, other = self._company.remaining(live, now), self._company.beside(live)
+        due, other = self._company.remaining(live, now), self._company.other(live)
         waits = f"next text in {due:.0f} s", f"next {due:.0f} s"
         if live.resting:
             waits = "rests: nobody looks", "rests"

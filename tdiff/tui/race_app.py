@@ -93,10 +93,10 @@ class RaceApp(TerminalApp):
             return
         name = visible_line(race.ready.model) if race.ready else "tdiff"
         state = race.message or race.state
-        left: Line = [(f" {name} ", "bold"), (f" text {race.at + 1} of {len(race.texts)}", "")]
+        left: Line = [(f" {name} ", "bold"), (f" text {race.index + 1} of {len(race.texts)}", "")]
         self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if race.message else "")], width)])
         self._hints.show([[(f" {_HINTS}", "dim")]])
-        plain = [Shade(visible(race.texts[race.at]), 0.0)]
+        plain = [Shade(visible(race.texts[race.index]), 0.0)]
         parts = words(race.words) if race.words else plain
         self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
         self._body.show(
@@ -115,12 +115,12 @@ class RaceApp(TerminalApp):
     def action_next_text(self, ways: int) -> None:
         """Another text."""
         self._row = 0
-        self.race.go(ways)
+        self.race.move(ways)
         self._draw()
 
     def action_reseed(self) -> None:
         """The same text on other masks."""
-        self.race.another_seed()
+        self.race.next_seed()
         self._draw()
 
     def action_restart(self) -> None:

@@ -42,7 +42,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
     def trains_here() -> bool:
         now = time.time()
         return any(
-            trains_on_this_host(one.story.start.host if one.story.start else None, one.story.state(now))
+            trains_on_this_host(one.run_state.start.host if one.run_state.start else None, one.run_state.state(now))
             for one in watched
         )
 
@@ -52,7 +52,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: 
 
     app = WatchApp(
         watched,
-        launch.company(options, lambda: watched, trains_here),
+        launch.model_pair(options, lambda: watched, trains_here),
         terminal,
         liked,
         look_for=look_for if not options.targets else lambda: None,
@@ -110,7 +110,7 @@ def summary(app: WatchApp, now: float) -> list[str]:
     """Where things stand: a line for each run, what was written, and how to see it again."""
     lines = []
     for one in app.watched:
-        story = one.story
+        story = one.run_state
         loss = story.metrics.get("train/loss")
         value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
         lines.append(f"{story.name}: {story.state(now)}, {progress(story, now)}{value}")

@@ -62,7 +62,7 @@ def too_small(width: int, height: int, above: Line) -> Line:
 
 
 def _run(one: Watched, now: float, aged: bool) -> Line:
-    story, told = one.story, one.status()
+    story, told = one.run_state, one.status()
     state = story.state(now)
     when = (story.ended.time if story.ended is not None else 0) or story.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""

@@ -13,8 +13,8 @@ from tdiff.errors import TdiffError
 from tdiff.runs.index import is_run, known_runs
 from tdiff.runs.run import ROOT, Run
 from tdiff.visible import visible_line
+from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folders import contents
-from tdiff.watch.sources.ssh import Address
 
 
 @dataclass(frozen=True, slots=True)

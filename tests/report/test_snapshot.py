@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from tdiff.protocol.events import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
 from tdiff.report import snapshot
 from tdiff.visible import visible
-from tdiff.watch.run_state import RunState
+from tests.support.fed import FedState
 from tests.support.paths import ROOT
 from tests.watch.test_run_state import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train, verdicts
 
@@ -23,7 +23,7 @@ SHIPPED = ROOT / "checkpoints" / "shakespeare" / "events.jsonl"
 GPU = {"gpu_load": 97.0, "gpu_memory": 41.25, "gpu_temperature": 63.0, "gpu_power": 402.0}
 
 
-def a_run() -> RunState:
+def a_run() -> FedState:
     return told(
         start(steps=400, parameters=1_260_000, time=BEGUN),
         *(train(n, 3 - n / 200, tokens=1_000_000 * n, **GPU) for n in range(1, 101)),
@@ -157,15 +157,15 @@ def test_a_trace_shows_its_text():
 
 
 def test_a_log_shows_its_newest_lines_and_nothing_says_that_it_is_nothing():
-    shown = snapshot.text([told(*(f"line {n}" for n in range(20))), RunState("empty")], BEGUN)
+    shown = snapshot.text([told(*(f"line {n}" for n in range(20))), FedState("empty")], BEGUN)
     assert "\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19\n\nempty" in shown
     assert "line 13" not in shown
     assert shown.endswith("nothing has come yet")
-    assert snapshot.data(RunState("empty"), BEGUN)["state"] == "waiting"
+    assert snapshot.data(FedState("empty"), BEGUN)["state"] == "waiting"
 
 
 def test_the_shipped_run_is_told_as_it_was():
-    story = RunState("shakespeare")
+    story = FedState("shakespeare")
     story.feed(SHIPPED.read_text(encoding="utf-8").splitlines())
     said = snapshot.data(story, story.last_time + 60)
     assert (said["state"], said["step"], said["progress"]) == ("finished", 20000, 1.0)
@@ -179,7 +179,7 @@ def test_the_shipped_run_is_told_as_it_was():
 @given(st.integers(0, 2**32), st.integers(1, 160), st.booleans())
 @FEW
 def test_any_story_fits_any_width_and_is_finite_data(seed, width, ascii):
-    story = RunState("日本語 [/x] \x1b[2J")
+    story = FedState("日本語 [/x] \x1b[2J")
     story.feed(mixed(random.Random(seed)))
     shown = snapshot.text([story, story], BEGUN + 1e6, width, ascii=ascii)
     assert all(cell_len(line) <= width for line in shown.split("\n"))

@@ -24,6 +24,7 @@ from tdiff.watch.preferences import Preferences
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import Status
 from tdiff.watch.targets import Target
+from tests.support.fed import FedState
 from tests.watch.generation.test_session import Process, ready
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,7 +36,7 @@ class Source:
     """Something watched, whose story a test tells."""
 
     def __init__(self, story: RunState, folder: Path | None = None) -> None:
-        self.story, self.filling, self.closed = story, None, False
+        self.run_state, self.filling, self.closed = story, None, False
         self.target = Target("run", story.name, run=Run(folder) if folder else None)
 
     def poll(self) -> bool:
@@ -79,8 +80,8 @@ def run_lines(steps: int = 1000, every: int = 10) -> list[str]:
     return lines
 
 
-def told(lines: list[str], name: str = "mine") -> RunState:
-    story = RunState(name)
+def told(lines: list[str], name: str = "mine") -> FedState:
+    story = FedState(name)
     story.feed(lines)
     return story
 

@@ -268,7 +268,7 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         await stage.settle()
         before = stage.text()
         assert "mine ● running at 22:13 " in before  # and not how long ago: it stays there
-        stage.watched[0].story.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
+        stage.watched[0].run_state.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
         await stage.says(*steps(9)[5:])
         assert stage.text() == before
         stage.clock.now += 3600
@@ -289,7 +289,7 @@ def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypat
 
     async def scene(stage: Stage) -> None:
         monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
-        stage.watched[0].story.feed([train_line(1010, 1.2)])
+        stage.watched[0].run_state.feed([train_line(1010, 1.2)])
         news = [True]
         stage.watched[0].poll = lambda: bool(news) and news.pop()
         await stage.settle()
@@ -321,7 +321,7 @@ def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the
         await stage.pilot.pause()
         assert "halt" in stage.process.asked
         await stage.settle()
-        assert stage.process.asked[-1] == "go on"
+        assert stage.process.asked[-1] == "resume"
 
     play(scene, told(run_lines()))
 
@@ -371,7 +371,7 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
         await stage.says(*steps(9)[3:], END)
         await stage.settle()
         assert "rests: nobody looks" in stage.text() and "step 9" in stage.text()
-        story = stage.watched[0].story
+        story = stage.watched[0].run_state
         ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
         story.feed([json.dumps(ended)])
         await stage.settle()
@@ -502,7 +502,7 @@ def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_wri
     samples = [n for n, line in enumerate(lines) if '"sample"' in line]
 
     async def scene(stage):
-        app, story = stage.app, stage.watched[0].story
+        app, story = stage.app, stage.watched[0].run_state
         assert not app.generation.display, "nothing to show yet"
         for begin, end in zip([samples[0], samples[0] + 1], [samples[0] + 1, samples[1] + 1], strict=True):
             story.feed(lines[begin:end])

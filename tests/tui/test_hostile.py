@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Generate, Refused, parse_answer, to_line
 from tdiff.tui.app import WatchApp
-from tdiff.watch.run_state import RunState
+from tests.support.fed import FedState
 from tests.support.stage import NOW, Stage, header, in_utc, look, play, run_lines, told  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 
@@ -90,7 +90,7 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
     depth = draw.choice(["truecolor", "256", "16", "none"])
     stories = [told(run_lines(200), name=evil(draw))]
     if seed % 3 == 0:
-        stories += [told(table(draw), name=evil(draw)), RunState(evil(draw))]
+        stories += [told(table(draw), name=evil(draw)), FedState(evil(draw))]
     monkeypatch.setattr(WatchApp, "is_headless", False)  # so that what would be written is made
     written: list[str] = []
 
@@ -134,7 +134,7 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
 def test_a_line_of_a_megabyte_is_cut_and_inert():
     async def scene(stage: Stage) -> None:
         await stage.press("3")
-        assert max(map(len, stage.watched[0].story.log)) < 2000
+        assert max(map(len, stage.watched[0].run_state.log)) < 2000
         assert all(cell_len(row) == 160 for row in stage.rows())
 
     sample = {"kind": "sample", "time": NOW, "step": 990, "prompt": "x", "text": "\x1b[2J" * 200_000, "path": "y"}

@@ -34,8 +34,11 @@ from tdiff.protocol.events import (
     to_line,
 )
 from tdiff.visible import visible, visible_line
-from tdiff.watch import run_state as module
-from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, RunState
+from tdiff.watch import notices, summary, trace_buffer
+from tdiff.watch.curves import MAX_METRICS
+from tdiff.watch.log import MAX_LINES, MAX_WIDTH
+from tdiff.watch.run_state import MAX_SAMPLES
+from tests.support.fed import FedState
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()
@@ -98,13 +101,13 @@ def end(step: int, reason="finished") -> End:
     return End(time=BEGUN + 10 * step + 3, step=step, reason=reason)
 
 
-def told(*records) -> RunState:
-    story = RunState("told")
+def told(*records) -> FedState:
+    story = FedState("told")
     story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in records])
     return story
 
 
-def known(story: RunState) -> dict:
+def known(story: FedState) -> dict:
     """All that a story says."""
     series = {**story.metrics, "\nclock": story.clock, "\ntokens": story.tokens}
     return {
@@ -116,7 +119,7 @@ def known(story: RunState) -> dict:
         "plain": (
             *(story.format, story.start, story.ended, story.checkpoint, story.evaluation, story.step, story.total),
             *(story.progress, story.eta, story.samples, story.trace, story.alerts, story.last_time, story.doing),
-            *(story.logged, story.gap, story.resets, story.state(BEGUN)),
+            *(story.logged, story.timing.gap, story.resets, story.state(BEGUN)),
         ),
     }
 
@@ -167,7 +170,7 @@ def cut(lines: list[str], cuts: list[int]) -> list[list[str]]:
 @examples(FEW, max_examples=250)
 def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
     lines = mixed(random.Random(seed))
-    whole, parts = RunState("x"), RunState("x")
+    whole, parts = FedState("x"), FedState("x")
     whole.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
@@ -179,7 +182,7 @@ def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
 @example(b'{"kind":"train",\xff\n{\'loss\': 2, \n1,2\n"', [1])
 def test_any_bytes_are_taken_and_give_the_same_in_any_pieces(data, cuts):
     lines = data.decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    whole, parts = RunState("x"), RunState("x")
+    whole, parts = FedState("x"), FedState("x")
     whole.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
@@ -291,9 +294,9 @@ def test_a_run_that_ended_and_was_resumed_runs():
 
 
 def test_a_story_waits_until_something_is_said():
-    story = RunState("x")
-    assert (story.state(BEGUN), story.check(BEGUN), story.away(0)) == ("waiting", [], [])
-    assert story.when(3) is None
+    story = FedState("x")
+    assert (story.state(BEGUN), story.check(BEGUN), summary.since(story, 0)) == ("waiting", [], [])
+    assert story.timing.time_of(3) is None
 
 
 @pytest.mark.parametrize(("reason", "state"), [("finished", "finished"), ("stopped", "stopped"), ("nan", "failed")])
@@ -309,7 +312,7 @@ def test_an_end_tells_how(reason, state):
 def test_a_silence_of_many_gaps_is_a_stall_told_once_until_there_is_a_record():
     story = told(start(), *map(train, range(1, 10)))
     last = BEGUN + 90
-    assert story.gap == 10
+    assert story.timing.gap == 10
     assert story.state(last + 119) == "running"
     assert story.check(last + 119) == []
     assert story.state(last + 121) == "stalled"
@@ -384,14 +387,14 @@ def test_an_alert_of_the_run_is_a_notice():
 
 
 def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
-    story = RunState("x")
+    story = FedState("x")
     for second in range(20):
         story.feed([f"line {second}"], BEGUN + 10 * second)
     assert story.last_time == BEGUN + 190
-    assert story.gap == 10
+    assert story.timing.gap == 10
     assert story.state(BEGUN + 300) == "running"
     assert story.state(BEGUN + 400) == "stalled"
-    story = RunState("y")
+    story = FedState("y")
     story.feed(["a line"])
     assert story.state(BEGUN) == "running"
 
@@ -406,30 +409,30 @@ def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
 
 
 def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
-    slow, one, elapsed, unknown = RunState("bars"), RunState("a bar"), RunState("column"), RunState("nothing")
+    slow, one, elapsed, unknown = FedState("bars"), FedState("a bar"), FedState("column"), FedState("nothing")
     slow.feed(bars(300, 600, 900), BEGUN)
     one.feed(bars(300), BEGUN)
     elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
     unknown.feed(["step,loss", "1,2.5", "2,2.4"], BEGUN)
     for story, usual in ((slow, 300), (one, 30), (elapsed, 300)):
-        assert story.gap == usual, story.name
+        assert story.timing.gap == usual, story.name
         assert story.state(BEGUN + 12 * usual - 1) == "running"
         assert story.state(BEGUN + 12 * usual + 1) == "stalled"
     assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
 
 
 def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
-    story, now = RunState("x"), BEGUN
+    story, now = FedState("x"), BEGUN
     for n in range(200):
         now += 400 if n in (60, 120) else 1
         story.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
-    assert story.gap == 1
+    assert story.timing.gap == 1
     assert story.state(now + 799) == "running"
     assert story.state(now + 801) == "stalled"
 
 
 def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
-    done, going = RunState("done"), RunState("going")
+    done, going = FedState("done"), FedState("going")
     done.feed(bars(10, 20, total=20), BEGUN)
     going.feed(bars(10, 20), BEGUN)
     assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
@@ -444,7 +447,7 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in 
 
 
 def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
-    story = RunState("x")
+    story = FedState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
     [notice] = story.check(BEGUN)
@@ -456,7 +459,7 @@ def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
 
 @pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
 def test_a_traceback_that_was_survived_is_no_failure(more):
-    story = RunState("x")
+    story = FedState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     story.check(BEGUN)
     story.feed([*more, "."], BEGUN + 1)
@@ -475,11 +478,11 @@ def test_a_traceback_that_was_survived_is_no_failure(more):
     ids=["csv", "json", "log"],
 )
 def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
-    story = RunState("x")
+    story = FedState("x")
     story.feed([*lines, *TRACEBACK], BEGUN)
     assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
     assert story.log[-1] == "ValueError: 1"
-    story = RunState("x")
+    story = FedState("x")
     story.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
     assert story.state(BEGUN + 9) == "stopped"
 
@@ -489,12 +492,12 @@ def test_a_trainers_notices_are_dated_by_its_bar():
     for step in range(1, 101):
         bar = f"{step}/200 [{step // 60:02}:{step % 60:02}<01:00, 1it/s]"
         lines += [bar, f"{{'loss': {5.0 if step == 80 else 2.0}, 'epoch': 0.1}}", bar]
-    story = RunState("x")
+    story = FedState("x")
     story.feed(lines)
     assert [(n.what, n.step, n.time) for n in story.alerts] == [("spike", 80, None)]
     story.feed(["101/200 [01:41<01:00, 1it/s]"], BEGUN)
     assert [(n.what, n.step, n.time) for n in story.alerts] == [("spike", 80, BEGUN - 21)]
-    assert story.when(50) == BEGUN - 51
+    assert story.timing.time_of(50) == BEGUN - 51
     assert story.last_time == BEGUN
 
 
@@ -504,17 +507,17 @@ def test_a_trainers_notices_are_dated_by_its_bar():
 def test_what_happened_meanwhile_is_told_shortly():
     story = told(start(), *(train(n, 3 - n / 100) for n in range(1, 61)), held(60, 2.5), sample(60), end(60, "stopped"))
     since = BEGUN + 605
-    assert story.away(BEGUN + 700) == []
+    assert summary.since(story, BEGUN + 700) == []
     story.feed([to_line(train(n, 3 - n / 100)).rstrip() for n in range(61, 101)])
     story.feed([to_line(r).rstrip() for r in (held(80, 2.25), sample(70), sample(90), end(100))])
-    assert story.away(since) == [
+    assert summary.since(story, since) == [
         "40 steps in 6 min 38 s, train loss 2.4 to 2",
         "best validation loss 2.25 at step 80",
         "ended: finished",
         "2 samples, the newest at step 90",
     ]
-    assert story.away(BEGUN + 5000) == []
-    assert story.away(0)[0].startswith("100 steps in")
+    assert summary.since(story, BEGUN + 5000) == []
+    assert summary.since(story, 0)[0].startswith("100 steps in")
 
 
 # The log, and how much is kept
@@ -533,19 +536,19 @@ def test_the_log_tells_what_happened_in_a_line_each():
 
 
 def test_the_log_keeps_the_newest_lines_and_counts_all():
-    story = told(*(train(n) for n in range(LOG_LINES + 10)))
-    assert story.logged == LOG_LINES + 10
-    assert len(story.log) == LOG_LINES
+    story = told(*(train(n) for n in range(MAX_LINES + 10)))
+    assert story.logged == MAX_LINES + 10
+    assert len(story.log) == MAX_LINES
     assert "step 10 " in story.log[0]
     story.feed([to_line(train(9999)).rstrip()])
     assert "step 9,999 " in story.log[-1]
-    assert len(story.log) == LOG_LINES
+    assert len(story.log) == MAX_LINES
 
 
 def test_a_story_that_begins_anew_knows_nothing_but_its_name():
     story = told(start(), *map(train, range(100)), end(99))
-    story.reset()
-    fresh = RunState("told")
+    story.replace_source()
+    fresh = FedState("told")
     fresh.resets = 1
     assert known(story) == known(fresh)
     story.feed(["step,loss", "1,2.5"])
@@ -554,14 +557,14 @@ def test_a_story_that_begins_anew_knows_nothing_but_its_name():
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    story = told(*(json.dumps({f"m{n}": 1.0}) for n in range(MOST_METRICS + 50)))
-    assert len(story.metrics) == MOST_METRICS
-    story = told(*(sample(n) for n in range(MOST_SAMPLES + 1)))
-    assert len(story.samples) <= MOST_SAMPLES
-    assert (story.samples[0].step, story.samples[-1].step) == (0, MOST_SAMPLES)
+    story = told(*(json.dumps({f"m{n}": 1.0}) for n in range(MAX_METRICS + 50)))
+    assert len(story.metrics) == MAX_METRICS
+    story = told(*(sample(n) for n in range(MAX_SAMPLES + 1)))
+    assert len(story.samples) <= MAX_SAMPLES
+    assert (story.samples[0].step, story.samples[-1].step) == (0, MAX_SAMPLES)
     steps = [one.step for one in story.samples]
     assert max(b - a for a, b in itertools.pairwise(steps)) == 2
-    monkeypatch.setattr(module, "MOST_NOTICES", 3)
+    monkeypatch.setattr(notices, "MAX_NOTICES", 3)
     story = told(*(Alert(time=BEGUN, step=n, what="x", text="y") for n in range(9)))
     assert [notice.step for notice in story.alerts] == [6, 7, 8]
 
@@ -592,7 +595,7 @@ HOSTILE = [
 ]
 
 
-def texts(story: RunState) -> list[str]:
+def texts(story: FedState) -> list[str]:
     """Every text that a story holds."""
     found = [story.name, story.format, story.doing, *story.metrics, *story.log, *(n.text for n in story.alerts)]
     found += [text for one in story.samples for text in (one.prompt, one.text, one.path)]
@@ -627,7 +630,7 @@ def test_hostile_lines_are_inert(kind, text):
         ],
         "trace": [header, step, TraceEnd(text=text, model_calls=1, forced=0, tokens=1, seconds=0.1)],
     }[kind]
-    story = RunState(short)
+    story = FedState(short)
     story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
     story.feed([text])
     if kind != "log":
@@ -637,13 +640,13 @@ def test_hostile_lines_are_inert(kind, text):
     for found in [*story.log, *(notice.text for notice in story.alerts), *story.metrics, story.doing, story.name]:
         assert found == visible_line(found)
     for line in story.log:
-        assert len(line) <= 11 * LOG_WIDTH
+        assert len(line) <= 11 * MAX_WIDTH
 
 
 @given(st.text(), st.text())
 @FEW
 def test_any_text_is_inert(name, line):
-    story = RunState(name)
+    story = FedState(name)
     story.feed([line, "{'loss': 2, 'epoch': 1}", line, json.dumps({line: 1}), line])
     for found in texts(story):
         assert found == visible_line(found)
@@ -660,24 +663,24 @@ def test_a_time_that_is_none_is_not_kept(time):
 
 
 def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
-    story = RunState("log")
+    story = FedState("log")
     story.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
     story.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
     story.feed(['{"step": 60, "loss": NaN}'], arrived=1110.0)
-    assert story.away(2000.0) == []
-    first, *more = story.away(1050.0)
+    assert summary.since(story, 2000.0) == []
+    first, *more = summary.since(story, 1050.0)
     assert first.startswith("51 steps in 1 min 00 s") and any(line.startswith("nan") for line in more)
     assert story.alerts[-1].time == 1110.0
 
 
 def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
-    monkeypatch.setattr("tdiff.watch.run_state.MOST_TRACE", 2000)
-    story = RunState("trace")
+    monkeypatch.setattr(trace_buffer, "MAX_CHARACTERS", 2000)
+    story = FedState("trace")
     for n in range(30):
-        story.traced(
+        story.trace_line(
             TraceHeader(version="", model="", decoder="", settings={}, seed=n, row=0, prompt="", cells=4, given=[])
         )
-        story.traced(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
+        story.trace_line(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
     assert story.traced_lines == 60 and len(story.trace) < 30
     assert story.trace[-2].seed == 29
 

@@ -13,7 +13,7 @@ from tdiff.runs import index
 from tdiff.runs import run as runs
 from tdiff.runs.index import known_runs, remember
 from tdiff.runs.run import Run
-from tdiff.watch.sources.ssh import Address
+from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import Target, locate, newest_run
 
 SETTINGS = Settings.of([{"data": {"sources": ["x"]}}])

@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import secrets
 import select
-import shlex
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
-from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
+from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.local import LineSplitter, Read, Status
 
-DEFAULT = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
-"""The command, unless TDIFF_SSH holds another, such as `ssh -p 2222 -i key`."""
 _NEWEST = 16 << 20
 """Bytes of a bigger file that are read, from its end."""
 _CHUNK = 1 << 20
@@ -108,72 +101,6 @@ while :; do
 done </dev/null
 """
 _WAITS = {"missing": "is not there; waiting for it", "kind": "is not a file", "closed": "may not be read there"}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What an ssh:// address names."""
-
-    host: str
-    path: str
-    """Absolute, or relative to the home folder; bytes that are not UTF-8 are surrogates."""
-    user: str = ""
-    port: int | None = None
-    at_home: bool = False
-    """Whether the path is relative to the home folder."""
-
-    @staticmethod
-    def parse(text: str) -> Address:
-        """Raises TdiffError where it is none, or where a part could be taken for something else by ssh."""
-        form = re.fullmatch(r"ssh://(?:([^/]*)@)?(\[[^]/]*\]|[^][:/@]*)(?::([^/]*))?(/.*)?", text, re.DOTALL)
-        if not form:
-            raise TdiffError(f"an address is ssh://[user@]host[:port]/path; got {text!r}")
-        user, host, port, path = form.groups()
-        host = host.removeprefix("[").removesuffix("]")
-        for what, name, others in (("host", host, ":"), ("user", user, "+@")):
-            if name is not None and not re.fullmatch(rf"[A-Za-z0-9._{others}][A-Za-z0-9._{others}-]*", name):
-                raise TdiffError(
-                    f"the {what} of an address is letters, digits and any of . _ - {' '.join(others)}, "
-                    f"and does not begin with -; got {name!r} in {text!r}"
-                )
-        if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
-            raise TdiffError(f"the port of an address is a number from 1 to 65535; got {port!r} in {text!r}")
-        raw = unquote_to_bytes((path or "").encode("utf-8", "surrogateescape"))
-        at_home = raw.startswith(b"/~/")
-        raw = raw.removeprefix(b"/~/")
-        if not raw.strip(b"/") or b"\0" in raw or len(raw) > 4096:
-            raise TdiffError(
-                "an address names a file or a run's folder, as in ssh://host/home/me/train.log or "
-                f"ssh://host/~/checkpoints/RUN; got {text[:200]!r}"
-            )
-        number = None if port is None else int(port)
-        return Address(host, raw.decode("utf-8", "surrogateescape"), user or "", number, at_home)
-
-    @property
-    def label(self) -> str:
-        """A short name to show."""
-        parts = [part for part in self.path.split("/") if part]
-        if parts[-1] == "events.jsonl" and len(parts) > 1:
-            parts.pop()
-        return visible_line(f"{self.host}:{parts[-1]}")
-
-    @property
-    def quoted(self) -> str:
-        """The path as a word for a POSIX sh on the far side."""
-        return '"${HOME:-.}"/' * self.at_home + shlex.quote(self.path)
-
-    def command(self) -> list[str]:
-        """An ssh command that ends with the host: a further word is run there. TdiffError where there is no ssh."""
-        given = os.environ.get("TDIFF_SSH") or DEFAULT
-        try:
-            words = shlex.split(given)
-        except ValueError as why:
-            raise TdiffError(f"TDIFF_SSH is a command, such as `ssh -p 2222 -i key`; got {given!r}: {why}") from None
-        if not words or not shutil.which(words[0]):
-            name = words[0] if words else given
-            raise TdiffError(f"an ssh:// address needs an ssh client; {name!r} is not there (TDIFF_SSH names another)")
-        port = ["-p", str(self.port)] if self.port else []
-        return [*words, *port, "--", f"{self.user}@{self.host}" if self.user else self.host]
 
 
 class Frames:

@@ -8,16 +8,16 @@ import pytest
 
 from tdiff.protocol.events import End, Eval, TraceEnd, TraceHeader, TraceStep, Train, to_line
 from tdiff.watch.formats.hf_console import read_bar, read_row
-from tdiff.watch.run_state import RunState
+from tests.support.fed import FedState
 
 
-def told(*lines: str, arrived: float | None = None) -> RunState:
-    story = RunState("told")
+def told(*lines: str, arrived: float | None = None) -> FedState:
+    story = FedState("told")
     story.feed(list(lines), arrived)
     return story
 
 
-def curve(story: RunState, name: str) -> list[tuple[float, float]]:
+def curve(story: FedState, name: str) -> list[tuple[float, float]]:
     series = story.metrics[name]
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in zip(series.steps, series.mean, strict=True)]
 
@@ -413,7 +413,7 @@ def test_a_trace_without_its_beginning_tells_nothing():
 def test_a_train_record_that_is_odd_is_passed_over_and_its_neighbours_are_not(line):
     lines = [train(1), train(2), line, train(4)]
     assert list(told(*lines).metrics["train/loss"].steps) == [1, 2, 4]
-    story = RunState()
+    story = FedState()
     for each in lines:
         story.feed([each])
     assert list(story.metrics["train/loss"].steps) == [1, 2, 4]

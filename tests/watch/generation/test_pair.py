@@ -206,7 +206,7 @@ def test_a_model_that_knows_the_decoder_is_not_asked_for_another_when_it_refuses
 def test_options_that_leave_a_model_its_decoder_are_not_what_it_refuses(options):
     stage = left_to_right(options=options)
     assert stage.other.refused
-    stage.other.hurry()
+    stage.other.retry()
     stage.company.poll(1.0)
     assert stage.asked(stage.other)[-1].settings == options
 

@@ -113,22 +113,22 @@ def test_its_last_words_are_part_of_the_reason_and_safe_to_print(start):
     code = r"import sys; print('first', 'x\x1b[31m\u202e', sep='\n', file=sys.stderr, flush=True); sys.exit(3)"
     child = start(["env", "PYTHONIOENCODING=utf-8", *python(code.replace("-I", "-S"))])
     assert ended(child) == "exit 3: x␛[31m\\u202e"
-    assert child.said == ["first", "x␛[31m\\u202e"]
+    assert child.messages == ["first", "x␛[31m\\u202e"]
     assert not child.send(Cancel(id=1))
 
 
 def test_only_the_last_lines_of_its_talk_are_kept_and_no_line_is_long(start):
     child = start(python("import sys\nfor i in range(100): print(i, 'x' * 100_000, file=sys.stderr)"))
     ended(child)
-    soon(lambda: child.said and child.said[-1].startswith("99 "))
-    assert [line.split()[0] for line in child.said] == [str(i) for i in range(80, 100)]
-    assert max(map(len, child.said)) < 500
+    soon(lambda: child.messages and child.messages[-1].startswith("99 "))
+    assert [line.split()[0] for line in child.messages] == [str(i) for i in range(80, 100)]
+    assert max(map(len, child.messages)) < 500
 
 
 def test_what_a_far_shell_prints_instead_of_an_answer_is_its_last_word(start):
     child = start(python("print('This account is currently not available.'); raise SystemExit(1)"))
     assert ended(child).startswith("exit 1")
-    soon(lambda: child.said == ["This account is currently not available."])
+    soon(lambda: child.messages == ["This account is currently not available."])
 
 
 def test_killed_it_is_noticed_with_the_answers_from_before(start):
@@ -184,7 +184,7 @@ def test_junk_between_answers_takes_none_of_them_away(junk, tmp_path_factory):
     try:
         known = [answer for answer in everything(child, answers[-1]) if answer in answers]
         assert known == answers
-        assert all(line == visible(line) and "\n" not in line for line in child.said)
+        assert all(line == visible(line) and "\n" not in line for line in child.messages)
     finally:
         child.close()
 
@@ -201,8 +201,8 @@ for i in range(8000):
 def test_where_nobody_takes_the_answers_the_process_waits_and_nothing_is_lost(start, tmp_path):
     count = tmp_path / "count"
     child = start(python(FLOOD, str(count)))
-    held = (module._ROOM + 64 * 1024 + 16 * 1024) // 130  # here, in the pipe, and between the two
-    soon(lambda: child._size >= module._ROOM)
+    held = (module._MAX_WAITING + 64 * 1024 + 16 * 1024) // 130  # here, in the pipe, and between the two
+    soon(lambda: child._size >= module._MAX_WAITING)
     before, now = -1, 0
     while now != before:
         time.sleep(0.2)
@@ -277,8 +277,8 @@ def test_halted_it_stops_with_what_it_started_and_goes_on_where_it_was(start):
     assert child.send(Cancel(id=1))
     time.sleep(0.1)
     assert not child.take()
-    child.go_on()
-    child.go_on()
+    child.resume()
+    child.resume()
     assert soon(child.take) == [Refused(text=str(len(to_line(Cancel(id=1)))))]
     assert state(begin.id) != "T"
 
@@ -295,7 +295,7 @@ def test_what_has_ended_cannot_be_halted(start):
     child = start(python("pass"))
     ended(child)
     child.halt()
-    child.go_on()
+    child.resume()
 
 
 def test_when_its_owner_is_killed_while_both_are_stopped_it_ends():
@@ -314,7 +314,7 @@ def test_when_its_owner_is_killed_while_both_are_stopped_it_ends():
 
 def test_closed_while_its_answers_wait_it_is_gone(start):
     child = start(python('while True: print(\'{"kind":"begin","id":1}\')'))
-    soon(lambda: child._size >= module._ROOM)
+    soon(lambda: child._size >= module._MAX_WAITING)
     child.close()
     assert ended(child) == "closed"
     soon(lambda: not running(child.pid))

@@ -65,7 +65,7 @@ class Process:
     def halt(self) -> None:
         self.halted = True
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.halted = False
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ def test_a_race_asks_for_its_texts_one_after_another():
     assert race.poll(2.0)
     assert [one.draws for one in race.rounds] == [4, 8]
     assert (race.state, race.seconds) == ("done", 1.0)
-    race.go(1)
+    race.move(1)
     race.poll(3.0)
     process.answers = [standing()]  # of the text before: too late
     race.poll(3.5)
@@ -144,7 +144,7 @@ def test_a_race_asks_for_its_texts_one_after_another():
     process.answers = [Refused(id=2, text="no")]
     race.poll(4.0)
     assert (race.state, race.message) == ("refused", "no")
-    race.another_seed()
+    race.next_seed()
     race.poll(5.0)
     assert process.asked[-1] == Weigh(id=3, text="two", seed=6)
     process.alive, process.reason = False, "killed"

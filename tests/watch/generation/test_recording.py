@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
 from tdiff.watch.generation import recording as module
-from tdiff.watch.generation.recording import MOST_CELLS, Recording, recordings
+from tdiff.watch.generation.recording import MAX_CELLS, Recording, recordings
 
 FEW = examples(derandomize=True, deadline=None, max_examples=150, database=None)
 KNOWN = {"version": "0", "model": "m", "decoder": "d", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
@@ -153,12 +153,12 @@ def test_text_is_safe_and_bounded():
 def test_a_canvas_of_any_number_of_cells_is_taken(cells):
     recording = taken(header(cells, [(cells - 1, "z", 1)]), step(1, (0, "a", 0.5), (cells - 1, "b", 0.5)))
     shown = recording.canvas(1)
-    assert len(shown.texts) == min(max(cells, 0), MOST_CELLS) and recording.canvas(0).left == shown.maskable
+    assert len(shown.texts) == min(max(cells, 0), MAX_CELLS) and recording.canvas(0).left == shown.maskable
     assert recording.ignored > 0
 
 
 def test_what_a_recording_keeps_is_bounded_and_its_newest_canvas_is_right(monkeypatch):
-    monkeypatch.setattr(module, "MOST_CHANGES", 40)
+    monkeypatch.setattr(module, "MAX_CHANGES", 40)
     draw = random.Random(5)
     lines = []
     for n in range(200):
@@ -178,7 +178,7 @@ def test_what_a_recording_keeps_is_bounded_and_its_newest_canvas_is_right(monkey
 
 
 def test_steps_that_change_nothing_are_bounded_too(monkeypatch):
-    monkeypatch.setattr(module, "MOST_STEPS", 10)
+    monkeypatch.setattr(module, "MAX_STEPS", 10)
     recording = taken(header(3), *(step(n) for n in range(50)), step(50, (0, "a", 0.5)))
     assert recording.steps == 10 and recording.canvas(10).index == 50 and recording.canvas(9).texts[0] == ""
     assert recording.changed(10) == (0,)
@@ -208,7 +208,7 @@ def test_a_file_that_lies_is_read_without_harm():
     trace = json.loads(to_line(header(3)))
     for name, value in [("given", [[0, "a"], None, [9, "z", 1], [1, 2, 3]]), ("cells", 10**30), ("cells", True)]:
         recording = Recording.read([json.dumps(trace | {name: value}), *(to_line(step(1, (1, "x", 0.5))),)])
-        assert recording is None or len(recording.canvas(1).texts) <= MOST_CELLS
+        assert recording is None or len(recording.canvas(1).texts) <= MAX_CELLS
     line = '{"kind":"step","index":1,"t":null,"calls":1,"cells":[[1,"a",7,NaN,"commit"],[2,"b",7,1e999,"commit"]]}'
     recording = Recording.read([to_line(header(3)), line])
     assert recording and recording.canvas(1).confidence == [MASKED, 0.0, 1.0]

@@ -34,8 +34,8 @@ class Process:
     def halt(self) -> None:
         self.asked.append("halt")
 
-    def go_on(self) -> None:
-        self.asked.append("go on")
+    def resume(self) -> None:
+        self.asked.append("resume")
 
     def close(self) -> None:
         self.closed = True
@@ -322,9 +322,9 @@ def test_halted_its_process_stops_and_the_time_is_not_part_of_the_text():
     stage.live.poll(12.0)
     stage.live.halt(12.0)
     stage.live.halt(12.0)
-    stage.live.go_on(3600.0)
-    stage.live.go_on(3600.0)
-    assert stage.process.asked[-2:] == ["halt", "go on"]
+    stage.live.resume(3600.0)
+    stage.live.resume(3600.0)
+    assert stage.process.asked[-2:] == ["halt", "resume"]
     stage.live.poll(3601.0)
     assert stage.live.seconds == pytest.approx(3.0)
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
 from tdiff.watch.sources import ssh
-from tdiff.watch.sources.ssh import Address, Frames, SshSource
+from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
+from tdiff.watch.sources.ssh import Frames, SshSource
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -92,7 +93,7 @@ def test_the_command_ends_its_options_before_the_host(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "why"), [("no-such-ssh -x", "'no-such-ssh' is not there"), ("ssh 'x", "TDIFF_SSH")]
+    ("command", "why"), [("no-such-ssh -x", "'no-such-ssh' was not found"), ("ssh 'x", "TDIFF_SSH")]
 )
 def test_a_command_that_is_none_is_refused(monkeypatch, command, why):
     monkeypatch.setenv("TDIFF_SSH", command)
@@ -436,7 +437,7 @@ def server():
         assert time.monotonic() < end and process.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
     options = f"-F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile={folder}/known -o IdentitiesOnly=yes"
-    command = f"{ssh.DEFAULT} {options} -i {folder}/user"
+    command = f"{DEFAULT_COMMAND} {options} -i {folder}/user"
     yield command, f"ssh://{getpass.getuser()}@127.0.0.1:{port}", process.pid
     process.terminate()
     process.wait()
@@ -556,7 +557,7 @@ def test_a_path_from_the_home_folder(far, follow):
 def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
     monkeypatch.setenv(
         "TDIFF_SSH",
-        f"{ssh.DEFAULT} -F /dev/null -o StrictHostKeyChecking=no -i /dev/null -o IdentitiesOnly=yes "
+        f"{DEFAULT_COMMAND} -F /dev/null -o StrictHostKeyChecking=no -i /dev/null -o IdentitiesOnly=yes "
         "-o UserKnownHostsFile=/dev/null -o IdentityAgent=none",
     )
     follower = follow(f"{far}/etc/hostname")
@@ -569,7 +570,7 @@ def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
 def test_a_watcher_that_is_killed_leaves_nothing_running_on_the_far_side(far, server, tmp_path):
     write(tmp_path / "log", ["a"])
     code = (
-        "import sys, time\nfrom tdiff.watch import ssh\nsource = ssh.SshSource(ssh.Address.parse(sys.argv[1]))\n"
+        "import sys, time\nfrom tdiff.watch.sources import address, ssh\nsource = ssh.SshSource(address.Address.parse(sys.argv[1]))\n"
         "ssh._SCRIPT = ssh._SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
         "while not source.status().current:\n    source.read()\n    time.sleep(0.01)\n"
         "print(source._process.pid, flush=True)\ntime.sleep(60)\n"
