@@ -248,7 +248,7 @@ def test_a_smoothed_constant_is_that_constant_from_the_first_step_on():
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan])
 def test_a_weight_that_forgets_the_present_is_refused(weight):
-    with pytest.raises(ValueError, match="share of the past"):
+    with pytest.raises(ValueError, match="smoothing weight"):
         Series().smoothed(weight)
 
 

@@ -120,7 +120,7 @@ def test_numbers_that_are_none_are_told_once_until_they_are_numbers_again():
 
     def told(**values: float) -> list[str]:
         columns = {f"train/{name}": [value] for name, value in values.items()}
-        return [notice.text for notice in judge.judge([7], columns, [1.5])]
+        return [notice.text for notice in judge.examine([7], columns, [1.5])]
 
     assert told(loss=1.0, grad_norm=1.0) == []
     assert told(loss=NAN, grad_norm=INF) == ["train/loss and train/grad_norm not finite"]
@@ -138,10 +138,10 @@ def test_numbers_that_are_none_are_told_once_until_they_are_numbers_again():
 def test_losses_are_judged_alike_in_pieces_of_any_size(values, cuts):
     steps = list(range(len(values)))
     times = [float(step) for step in steps]
-    whole = Losses().judge(steps, {"train/loss": values}, times)
+    whole = Losses().examine(steps, {"train/loss": values}, times)
     judge, parts = Losses(), []
     for begin, end in itertools.pairwise([0, *sorted({cut for cut in cuts if cut < len(values)}), len(values)]):
-        parts += judge.judge(steps[begin:end], {"train/loss": values[begin:end]}, times[begin:end])
+        parts += judge.examine(steps[begin:end], {"train/loss": values[begin:end]}, times[begin:end])
     assert parts == whole
     assert [notice.time for notice in whole] == [float(notice.step) for notice in whole]
 

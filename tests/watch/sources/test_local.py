@@ -272,7 +272,7 @@ def test_the_newest_lines_are_the_last_of_all(tmp_path_factory, data, count, blo
 
 def test_the_newest_lines_are_not_looked_for_forever(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_BLOCK", 64)
-    monkeypatch.setattr(local, "_FARTHEST", 256)
+    monkeypatch.setattr(local, "_SEARCH_LIMIT", 256)
     path = tmp_path / "log"
     path.write_bytes(b"x" * 1000 + b"\n" + b"y" * 199 + b"\n")
     assert where_newest(path, 5) == 1001
@@ -338,7 +338,7 @@ def test_a_pipe_that_was_closed_under_us_is_done():
 
 def test_a_terminal_is_no_pipe():
     main, side = pty.openpty()
-    with pytest.raises(TdiffError, match=r"pipe a log, such as `tail -f"):
+    with pytest.raises(TdiffError, match=r"pipe a log, as in `tail -f"):
         PipeSource(side)
     os.close(main)
     os.close(side)

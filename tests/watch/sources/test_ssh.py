@@ -212,7 +212,7 @@ def test_wherever_the_stream_is_cut_nothing_is_lost_or_twice(local, follow):
 def test_what_happens_to_the_far_file_is_seen(local, follow):
     log = local / "log"
     follower = follow(f"ssh://host{log}")
-    follower.until_text(f"{log} on host is not there; waiting for it")
+    follower.until_text(f"{log} on host is not there yet; waiting for it")
     write(log, ["a", "b"])
     follower.until_lines(["a", "b"])
     assert follower.resets == 0
@@ -330,7 +330,7 @@ def test_a_file_replaced_between_connections_begins_again(local, follow):
     follower.until_lines(["a", "b"])
     (local / "cut").write_text("0")
     os.killpg(follower.source._process.pid, signal.SIGKILL)
-    follower.until_text("again in")
+    follower.until_text("reconnecting in")
     write(log, ["A", "b", "c"], "w")
     (local / "cut").write_text("")
     follower.until_lines(["A", "b", "c"])
@@ -347,8 +347,8 @@ def test_of_a_big_file_the_newest_part_is_read_from_the_start_of_a_line(local, f
     assert follower.lines[0] == "step,loss"
     assert follower.lines[1:] == lines[-len(follower.lines) + 1 :]
     assert 4980 <= sum(len(line) + 1 for line in follower.lines[1:]) <= 5000
-    passed = log.stat().st_size - 5000
-    assert f"{passed:,} bytes, is passed over" in follower.source.status().text
+    skipped = log.stat().st_size - 5000
+    assert f"{skipped:,} bytes skipped" in follower.source.status().text
     os.killpg(follower.source._process.pid, signal.SIGKILL)
     more = [f"{i},0.25" for i in range(9000, 12000)]  # more than is read of a new file
     write(log, more)
@@ -361,7 +361,7 @@ def test_a_far_side_that_says_nonsense_is_left(local, follow):
     fake = local / "fake"
     fake.write_text('#!/bin/sh\nread -r first\nset -- $first\necho "${1#banner=}"\necho D 1\\; rm\nsleep 9\n')
     follower = follow("ssh://host/a")
-    follower.until_text("says what is not understood; again in")
+    follower.until_text("sent an invalid message; reconnecting in")
     assert not follower.source.status().connected
 
 
@@ -369,13 +369,13 @@ def test_a_silent_far_side_is_left(local, follow, monkeypatch):
     monkeypatch.setattr(ssh, "_SILENCE", 0.1)
     (local / "fake").write_text("#!/bin/sh\nsleep 9\n")
     follower = follow("ssh://host/a")
-    follower.until_text("nothing was heard for")
+    follower.until_text("no message for")
 
 
 def test_what_ssh_says_is_one_line_that_is_safe_to_print(local, follow):
     (local / "fake").write_text("#!/bin/sh\nprintf 'first\\nred \\033[31m text\\n\\n' >&2\nexit 255\n")
     follower = follow("ssh://host/a")
-    follower.until_text("red ␛[31m text; again in 1 s")
+    follower.until_text("red ␛[31m text; reconnecting in 1 s")
     (local / "fake").write_text("#!/bin/sh\nexit 3\n")
     follower.until_text("ssh ended with status 3")
 
@@ -388,10 +388,10 @@ def test_it_waits_twice_as_long_each_time_up_to_a_limit(local, follow, monkeypat
     monkeypatch.setattr(ssh.time, "monotonic", lambda: now)
     source, waits = SshSource(Address.parse("ssh://host/a")), []
     for _ in range(8):
-        while source._again <= now:
+        while source._reconnect_at <= now:
             source.read()
-        waits.append(source._again - now)
-        now = source._again
+        waits.append(source._reconnect_at - now)
+        now = source._reconnect_at
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
@@ -570,7 +570,8 @@ def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
 def test_a_watcher_that_is_killed_leaves_nothing_running_on_the_far_side(far, server, tmp_path):
     write(tmp_path / "log", ["a"])
     code = (
-        "import sys, time\nfrom tdiff.watch.sources import address, ssh\nsource = ssh.SshSource(address.Address.parse(sys.argv[1]))\n"
+        "import sys, time\nfrom tdiff.watch.sources import ssh\nfrom tdiff.watch.sources.address import Address\n"
+        "source = ssh.SshSource(Address.parse(sys.argv[1]))\n"
         "ssh._SCRIPT = ssh._SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
         "while not source.status().current:\n    source.read()\n    time.sleep(0.01)\n"
         "print(source._process.pid, flush=True)\ntime.sleep(60)\n"
