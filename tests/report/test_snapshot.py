@@ -160,7 +160,7 @@ def test_a_log_shows_its_newest_lines_and_nothing_says_that_it_is_nothing():
     shown = snapshot.text([told(*(f"line {n}" for n in range(20))), FedState("empty")], BEGUN)
     assert "\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19\n\nempty" in shown
     assert "line 13" not in shown
-    assert shown.endswith("nothing has come yet")
+    assert shown.endswith("no data yet")
     assert snapshot.data(FedState("empty"), BEGUN)["state"] == "waiting"
 
 
