@@ -34,7 +34,7 @@ def a_run() -> FedState:
 NOW = BEGUN + 1010 + 60
 
 
-def test_a_run_is_told_in_figures_a_curve_and_its_newest_sample():
+def test_snapshot_shows_figures_curve_and_newest_sample():
     lines = snapshot.text([a_run()], NOW).split("\n")
     assert lines[0] == "told" + " " * 61 + "running · tdiff"
     assert lines[1:8] == [
@@ -50,7 +50,7 @@ def test_a_run_is_told_in_figures_a_curve_and_its_newest_sample():
     assert lines[-4:] == ["", "sample at step 100:", "  A king", "  and    a queen"]
 
 
-def test_verdicts_are_told_as_text_and_as_data():
+def test_verdicts_appear_as_text_and_data():
     story = told(start(), train(5), verdicts(5))
     shown = snapshot.text([story], NOW)
     assert "verdicts    85.0% right of 200 texts · 95%: 80.0% to 90.0%\n" in shown
@@ -63,14 +63,14 @@ def test_verdicts_are_told_as_text_and_as_data():
     assert "not finite right of 2 texts" in snapshot.text([told(odd)], NOW)
 
 
-def test_the_same_in_ascii_is_ascii():
+def test_ascii_snapshot_is_ascii():
     shown = snapshot.text([a_run()], NOW, ascii=True)
     assert shown.isascii()
     assert "101 of 400 . 50.0%" in shown
     assert len(shown.split("\n")) == len(snapshot.text([a_run()], NOW).split("\n"))
 
 
-def test_data_has_what_a_program_asks_for():
+def test_data_has_the_documented_keys():
     story = a_run()
     said = snapshot.data(story, NOW)
     assert list(said) == [
@@ -103,7 +103,7 @@ def test_data_has_what_a_program_asks_for():
     assert json.loads(json.dumps(said, allow_nan=False)) == said
 
 
-def test_a_stall_is_in_both_and_there_is_no_time_to_go():
+def test_stall_appears_in_text_and_data_without_eta():
     story = a_run()
     said = snapshot.data(story, NOW + 5000)
     assert (said["state"], said["eta_seconds"]) == ("stalled", None)
@@ -114,7 +114,7 @@ def test_a_stall_is_in_both_and_there_is_no_time_to_go():
     assert "stall: no record for 2 min 00 s, usually one in 10 s (step 101)" in shown
 
 
-def test_a_loss_that_is_none_is_null_and_said():
+def test_non_finite_loss_is_null_in_data_and_named_in_text():
     story = told(train(1, 2.5), train(2, math.nan))
     said = snapshot.data(story, BEGUN + 21)
     assert said["train"]["loss"] is None
@@ -123,12 +123,12 @@ def test_a_loss_that_is_none_is_null_and_said():
     assert snapshot.data(told(train(1, math.nan)), BEGUN)["train"]["loss"] is None
 
 
-def test_what_a_busy_run_does_is_said():
+def test_busy_run_shows_its_operation():
     story = told(train(1), Heartbeat(time=BEGUN + 11, step=1, doing="evaluating"))
     assert snapshot.text([story], BEGUN + 12).split("\n")[0].endswith("running, evaluating · tdiff")
 
 
-def test_notices_of_other_days_carry_the_date_and_the_oldest_are_counted():
+def test_notices_of_other_days_show_dates_and_older_ones_are_counted():
     story = told(*(Alert(time=BEGUN + n, step=n, what="heat", text="hot") for n in range(8)), train(9))
     shown = snapshot.text([story], BEGUN + 10 * 86400)
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(BEGUN + 7))
@@ -137,7 +137,7 @@ def test_notices_of_other_days_carry_the_date_and_the_oldest_are_counted():
     assert "(step 2)" not in shown
 
 
-def test_other_columns_are_told_too():
+def test_other_columns_are_shown():
     story = told(*(json.dumps({"step": n, "loss": 2.5, "accuracy": 0.5, "eval_runtime": 9.0}) for n in (1, 2)))
     said = snapshot.data(story, BEGUN)
     assert said["metrics"] == {"accuracy": 0.5, "eval_runtime": 9}
@@ -156,7 +156,7 @@ def test_a_trace_shows_its_text():
     assert snapshot.text([story], BEGUN).endswith("  A king")
 
 
-def test_a_log_shows_its_newest_lines_and_nothing_says_that_it_is_nothing():
+def test_log_shows_newest_lines_and_an_empty_source_says_so():
     shown = snapshot.text([told(*(f"line {n}" for n in range(20))), FedState("empty")], BEGUN)
     assert "\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19\n\nempty" in shown
     assert "line 13" not in shown
@@ -164,7 +164,7 @@ def test_a_log_shows_its_newest_lines_and_nothing_says_that_it_is_nothing():
     assert snapshot.data(FedState("empty"), BEGUN)["state"] == "waiting"
 
 
-def test_the_shipped_run_is_told_as_it_was():
+def test_snapshot_of_the_shipped_run():
     story = FedState("shakespeare")
     story.feed(SHIPPED.read_text(encoding="utf-8").splitlines())
     said = snapshot.data(story, story.last_time + 60)
@@ -178,7 +178,7 @@ def test_the_shipped_run_is_told_as_it_was():
 
 @given(st.integers(0, 2**32), st.integers(1, 160), st.booleans())
 @FEW
-def test_any_story_fits_any_width_and_is_finite_data(seed, width, ascii):
+def test_any_run_fits_any_width_and_is_finite_data(seed, width, ascii):
     story = FedState("日本語 [/x] \x1b[2J")
     story.feed(mixed(random.Random(seed)))
     shown = snapshot.text([story, story], BEGUN + 1e6, width, ascii=ascii)
@@ -200,13 +200,13 @@ def test_hostile_text_is_inert_in_a_snapshot(text):
     assert all(cell_len(line) <= 60 for line in shown.split("\n"))
 
 
-def test_a_resumed_run_runs():
+def test_resumed_run_is_running():
     story = told(train(1), resume(1, time=BEGUN + 100))
     assert snapshot.data(story, BEGUN + 101)["state"] == "running"
     assert to_line(resume(1)).endswith("\n")
 
 
-def test_the_once_of_a_host_that_is_not_to_be_had_fails_with_one_line(cli, here):
+def test_once_with_an_unreachable_host_fails_with_one_line(cli, here):
     ssh = here / "ssh"
     ssh.write_text("#!/bin/sh\necho 'ssh: connect to host nowhere port 22: Connection refused' >&2; exit 255\n")
     ssh.chmod(0o755)
@@ -215,12 +215,12 @@ def test_the_once_of_a_host_that_is_not_to_be_had_fails_with_one_line(cli, here)
     assert "Connection refused" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_the_once_is_ascii_where_the_terminal_is(cli, tiny_run):
+def test_once_is_ascii_on_an_ascii_terminal(cli, tiny_run):
     done = cli("watch", "--once", str(tiny_run.path), "--glyphs", "ascii")
     assert done.returncode == 0 and done.stdout.isascii()
 
 
-def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_for(cli, here, tiny_run):
+def test_folder_without_a_checkpoint_yet_is_waited_for(cli, here, tiny_run):
     (here / "results").mkdir()
     (here / "train.log").write_text("{'loss': 1.5}\n")
     assert cli("watch", "train.log", "--model", "results/", "--once").returncode == 0
@@ -240,9 +240,7 @@ def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_f
         ("--model=shakespere", "did you mean shakespeare"),
     ],
 )
-def test_an_unknown_choice_is_refused_with_the_nearest_name_though_nothing_is_drawn(
-    cli_fast, tiny_run, option, how, nearest
-):
+def test_unknown_choice_is_refused_even_with_once(cli_fast, tiny_run, option, how, nearest):
     assert nearest in cli_fast("watch", str(tiny_run.path), how, option).refused()
 
 

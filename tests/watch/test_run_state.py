@@ -168,7 +168,7 @@ def cut(lines: list[str], cuts: list[int]) -> list[list[str]]:
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 120), max_size=6))
 @examples(FEW, max_examples=250)
-def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
+def test_state_does_not_depend_on_how_lines_are_split(seed, cuts):
     lines = mixed(random.Random(seed))
     whole, parts = FedState("x"), FedState("x")
     whole.feed(lines)
@@ -180,7 +180,7 @@ def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
 @given(st.binary(max_size=400), st.lists(st.integers(0, 40), max_size=4))
 @FEW
 @example(b'{"kind":"train",\xff\n{\'loss\': 2, \n1,2\n"', [1])
-def test_any_bytes_are_taken_and_give_the_same_in_any_pieces(data, cuts):
+def test_any_bytes_are_accepted_and_give_the_same_state_in_any_pieces(data, cuts):
     lines = data.decode("utf-8", "replace").replace("\r", "\n").split("\n")
     whole, parts = FedState("x"), FedState("x")
     whole.feed(lines)
@@ -206,7 +206,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 @FEW
-def test_a_run_of_tdiff_is_what_its_fold_over_resumes_says(moves):
+def test_tdiff_run_equals_the_fold_over_its_resumes(moves):
     step, records = 0, []
     for make, jump, *others in moves:
         step = max(0, step + jump)
@@ -246,7 +246,7 @@ EVERY = {
 """A record of every kind that a run writes."""
 
 
-def test_every_kind_of_record_that_a_run_writes_is_in_the_log_or_in_the_state():
+def test_every_event_kind_reaches_the_log_or_the_state():
     kinds = {kind.kind for kind in typing.get_args(Event)}
     assert set(EVERY) == kinds, "a new kind needs a record here, and the story must know it"
     for kind, record in EVERY.items():
@@ -256,7 +256,7 @@ def test_every_kind_of_record_that_a_run_writes_is_in_the_log_or_in_the_state():
         assert [one.kind for one in fold([parse(to_line(record))])] == [kind]
 
 
-def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
+def test_verdicts_reach_log_and_state_and_a_resume_drops_them():
     story = told(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
     assert story.verdicts == parse(to_line(verdicts(6, 0.9)))
     assert [line for line in story.log if "verdicts" in line and "85.0% right" in line]
@@ -271,7 +271,7 @@ def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
     assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
 
 
-def test_a_resume_drops_what_it_took_back():
+def test_resume_drops_later_records():
     story = told(
         *(start(), *map(train, range(1, 31)), held(20, 2.5), sample(20), Checkpoint(time=BEGUN, step=25, path="model")),
         *(Alert(time=BEGUN, step=28, what="heat", text="hot"), resume(15)),
@@ -282,7 +282,7 @@ def test_a_resume_drops_what_it_took_back():
     assert "resumed at step 15" in story.log[-1]
 
 
-def test_a_run_that_ended_and_was_resumed_runs():
+def test_ended_run_that_was_resumed_is_running():
     story = told(start(), train(1), end(1, "stopped"))
     assert story.state(BEGUN + 20) == "stopped"
     story.feed([to_line(resume(1, time=BEGUN + 100)).rstrip()])
@@ -293,14 +293,14 @@ def test_a_run_that_ended_and_was_resumed_runs():
 # State and notices
 
 
-def test_a_story_waits_until_something_is_said():
+def test_state_is_waiting_until_a_line_comes():
     story = FedState("x")
     assert (story.state(BEGUN), story.check(BEGUN), summary.since(story, 0)) == ("waiting", [], [])
     assert story.timing.time_of(3) is None
 
 
 @pytest.mark.parametrize(("reason", "state"), [("finished", "finished"), ("stopped", "stopped"), ("nan", "failed")])
-def test_an_end_tells_how(reason, state):
+def test_end_event_sets_the_state(reason, state):
     story = told(start(), train(1), end(1, reason))
     assert story.state(BEGUN + 1e6) == state
     assert story.eta is None
@@ -309,7 +309,7 @@ def test_an_end_tells_how(reason, state):
     assert story.check(BEGUN + 1e6) == []
 
 
-def test_a_silence_of_many_gaps_is_a_stall_told_once_until_there_is_a_record():
+def test_stall_is_noticed_once_until_the_next_record():
     story = told(start(), *map(train, range(1, 10)))
     last = BEGUN + 90
     assert story.timing.gap == 10
@@ -325,7 +325,7 @@ def test_a_silence_of_many_gaps_is_a_stall_told_once_until_there_is_a_record():
     assert [found.what for found in story.check(last + 900)] == ["stall"]
 
 
-def test_a_run_that_is_busy_may_be_silent_longer():
+def test_busy_run_may_be_silent_longer():
     busy = Heartbeat(time=BEGUN + 91, step=9, doing="evaluating")
     story = told(start(), *map(train, range(1, 10)), busy)
     assert story.doing == "evaluating"
@@ -335,7 +335,7 @@ def test_a_run_that_is_busy_may_be_silent_longer():
     assert story.doing == ""
 
 
-def test_a_run_of_this_host_whose_process_is_gone_has_died(monkeypatch):
+def test_run_on_this_host_without_a_process_has_died(monkeypatch):
     alive = {os.getpid()}
 
     def kill(pid: int, signal: int) -> None:
@@ -357,7 +357,7 @@ def test_a_run_of_this_host_whose_process_is_gone_has_died(monkeypatch):
     assert told(start(gone, HERE), train(1), end(1)).state(BEGUN + 11) == "finished"
 
 
-def test_old_notices_carry_the_time_of_their_record():
+def test_notices_have_the_time_of_their_record():
     draw = random.Random(0)
     losses = [2 + draw.gauss(0, 0.02) for _ in range(120)]
     losses[80] = 4.0
@@ -371,7 +371,7 @@ def test_old_notices_carry_the_time_of_their_record():
     assert story.check(BEGUN + 1200) == story.alerts
 
 
-def test_what_the_run_itself_says_of_a_loss_that_is_none_takes_the_place_of_our_own_words():
+def test_nan_alert_of_the_run_replaces_the_detected_notice():
     alert = Alert(time=BEGUN + 21, step=2, what="nan", text="the loss is not finite; try a lower learning rate")
     story = told(train(1), train(2, math.nan), alert, end(2, "nan"))
     assert [(n.what, n.text) for n in story.alerts] == [
@@ -381,12 +381,12 @@ def test_what_the_run_itself_says_of_a_loss_that_is_none_takes_the_place_of_our_
     assert story.check(BEGUN + 30) == story.alerts
 
 
-def test_an_alert_of_the_run_is_a_notice():
+def test_alert_event_becomes_a_notice():
     story = told(train(1), Alert(time=BEGUN + 11, step=1, what="heat", text="85 degrees\nof it"))
     assert [(n.what, n.time, n.text) for n in story.alerts] == [("alert", BEGUN + 11, "heat: 85 degrees␊of it")]
 
 
-def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
+def test_log_without_times_uses_arrival_times():
     story = FedState("x")
     for second in range(20):
         story.feed([f"line {second}"], BEGUN + 10 * second)
@@ -408,7 +408,7 @@ def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
     return lines
 
 
-def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
+def test_no_stall_while_the_programs_clock_shows_longer_gaps():
     slow, one, elapsed, unknown = FedState("bars"), FedState("a bar"), FedState("column"), FedState("nothing")
     slow.feed(bars(300, 600, 900), BEGUN)
     one.feed(bars(300), BEGUN)
@@ -421,7 +421,7 @@ def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
     assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
 
 
-def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
+def test_repeated_long_gaps_are_not_a_stall():
     story, now = FedState("x"), BEGUN
     for n in range(200):
         now += 400 if n in (60, 120) else 1
@@ -431,7 +431,7 @@ def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
     assert story.state(now + 801) == "stalled"
 
 
-def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
+def test_finished_run_is_not_stalled_and_old_logs_are_stopped():
     done, going = FedState("done"), FedState("going")
     done.feed(bars(10, 20, total=20), BEGUN)
     going.feed(bars(10, 20), BEGUN)
@@ -446,7 +446,7 @@ def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
 TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()", "ValueError: 1"]
 
 
-def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
+def test_log_that_ends_in_a_traceback_has_failed_with_one_notice():
     story = FedState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
@@ -458,7 +458,7 @@ def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
 
 
 @pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
-def test_a_traceback_that_was_survived_is_no_failure(more):
+def test_survived_traceback_is_not_a_failure(more):
     story = FedState("x")
     story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
     story.check(BEGUN)
@@ -477,7 +477,7 @@ def test_a_traceback_that_was_survived_is_no_failure(more):
     ],
     ids=["csv", "json", "log"],
 )
-def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
+def test_every_text_format_can_end_in_a_failure(lines):
     story = FedState("x")
     story.feed([*lines, *TRACEBACK], BEGUN)
     assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
@@ -487,7 +487,7 @@ def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
     assert story.state(BEGUN + 9) == "stopped"
 
 
-def test_a_trainers_notices_are_dated_by_its_bar():
+def test_trainer_notices_are_dated_by_the_progress_bar():
     lines = []
     for step in range(1, 101):
         bar = f"{step}/200 [{step // 60:02}:{step % 60:02}<01:00, 1it/s]"
@@ -504,7 +504,7 @@ def test_a_trainers_notices_are_dated_by_its_bar():
 # While you were away
 
 
-def test_what_happened_meanwhile_is_told_shortly():
+def test_summary_of_what_happened_since():
     story = told(start(), *(train(n, 3 - n / 100) for n in range(1, 61)), held(60, 2.5), sample(60), end(60, "stopped"))
     since = BEGUN + 605
     assert summary.since(story, BEGUN + 700) == []
@@ -523,7 +523,7 @@ def test_what_happened_meanwhile_is_told_shortly():
 # The log, and how much is kept
 
 
-def test_the_log_tells_what_happened_in_a_line_each():
+def test_log_has_one_line_per_event():
     story = told(start(), train(1, 2.5), sample(1, "one\ntwo"), held(1, 2.0), end(1, "stopped"))
     assert [line[10:] for line in story.log] == [
         "run r: 0.00M parameters, 9 training tokens of text, vocabulary 5, cpu with 1 threads",
@@ -535,7 +535,7 @@ def test_the_log_tells_what_happened_in_a_line_each():
     assert story.logged == 5
 
 
-def test_the_log_keeps_the_newest_lines_and_counts_all():
+def test_log_stores_the_newest_lines_and_counts_all():
     story = told(*(train(n) for n in range(MAX_LINES + 10)))
     assert story.logged == MAX_LINES + 10
     assert len(story.log) == MAX_LINES
@@ -545,7 +545,7 @@ def test_the_log_keeps_the_newest_lines_and_counts_all():
     assert len(story.log) == MAX_LINES
 
 
-def test_a_story_that_begins_anew_knows_nothing_but_its_name():
+def test_reset_keeps_only_the_name():
     story = told(start(), *map(train, range(100)), end(99))
     story.replace_source()
     fresh = FedState("told")
@@ -556,7 +556,7 @@ def test_a_story_that_begins_anew_knows_nothing_but_its_name():
     assert story.name == "told"
 
 
-def test_what_is_kept_is_bounded(monkeypatch):
+def test_stored_metrics_samples_and_notices_are_bounded(monkeypatch):
     story = told(*(json.dumps({f"m{n}": 1.0}) for n in range(MAX_METRICS + 50)))
     assert len(story.metrics) == MAX_METRICS
     story = told(*(sample(n) for n in range(MAX_SAMPLES + 1)))
@@ -653,7 +653,7 @@ def test_any_text_is_inert(name, line):
 
 
 @pytest.mark.parametrize("time", [1e300, -1.0, math.nan, 10**18])
-def test_a_time_that_is_none_is_not_kept(time):
+def test_invalid_times_are_dropped(time):
     story = told(train(1), train(2, time=time), Checkpoint(time=time, step=2, path="m"), end(2), train(3, time=time))
     assert story.last_time == BEGUN + 23
     assert story.checkpoint.time == BEGUN + 10
@@ -662,7 +662,7 @@ def test_a_time_that_is_none_is_not_kept(time):
     assert parse(to_line(train(1))) is not None
 
 
-def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
+def test_summary_uses_arrival_times_of_lines_without_dates():
     story = FedState("log")
     story.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
     story.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
@@ -673,7 +673,7 @@ def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
     assert story.alerts[-1].time == 1110.0
 
 
-def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
+def test_trace_stores_the_newest_lines_and_counts_all(monkeypatch):
     monkeypatch.setattr(trace_buffer, "MAX_CHARACTERS", 2000)
     story = FedState("trace")
     for n in range(30):
@@ -685,7 +685,7 @@ def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
     assert story.trace[-2].seed == 29
 
 
-def test_a_run_that_was_given_another_end_counts_to_that_one():
+def test_resume_with_another_end_changes_the_total():
     story = told(start(), train(1), resume(1))
     assert story.total == start().steps
     assert told(start(), train(1), replace(resume(1), steps=900)).total == 900

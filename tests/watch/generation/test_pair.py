@@ -62,7 +62,7 @@ def keys(request: Generate) -> tuple:
     return request.prompt, request.seed, request.row, request.length
 
 
-def test_the_second_is_asked_for_what_the_first_has_begun_with_its_opening_and_as_many_tokens():
+def test_second_model_gets_the_default_prompt_and_length_of_the_first():
     stage = Stage()
     both_ready(stage)
     assert keys(stage.asked(stage.one)[0]) == (None, 7, 0, 0)
@@ -73,7 +73,7 @@ def test_the_second_is_asked_for_what_the_first_has_begun_with_its_opening_and_a
     assert not stage.company.waits(stage.other)
 
 
-def test_with_a_prompt_and_a_length_both_are_asked_as_soon_as_each_is_ready():
+def test_with_prompt_and_length_each_model_starts_when_it_is_ready():
     stage = Stage(prompt="so", length=4)
     stage.says(stage.other, ready())
     assert keys(stage.asked(stage.other)[0]) == ("so", 7, 0, 4)
@@ -82,7 +82,7 @@ def test_with_a_prompt_and_a_length_both_are_asked_as_soon_as_each_is_ready():
     assert keys(stage.asked(stage.one)[0]) == ("so", 7, 0, 4)
 
 
-def test_the_next_text_begins_for_both_when_both_have_finished_and_the_pause_of_the_later_is_over():
+def test_next_row_begins_after_both_finished_and_the_later_pause_is_over():
     stage = Stage(every=5.0)
     both_ready(stage)
     stage.begins(stage.one)
@@ -103,7 +103,7 @@ def test_the_next_text_begins_for_both_when_both_have_finished_and_the_pause_of_
     assert stage.asked(stage.other)[1].prompt == "Then "
 
 
-def test_a_prompt_that_is_edited_goes_to_both_and_ends_what_they_write():
+def test_edited_prompt_cancels_both_texts_and_goes_to_both_models():
     stage = Stage()
     both_ready(stage)
     running = [stage.begins(stage.one).id, stage.begins(stage.other).id]
@@ -116,7 +116,7 @@ def test_a_prompt_that_is_edited_goes_to_both_and_ends_what_they_write():
     assert stage.asked(stage.one)[-1].row == stage.asked(stage.other)[-1].row == 1
 
 
-def test_a_prompt_that_one_of_them_refuses_is_taken_back_for_both():
+def test_prompt_refused_by_one_model_is_reverted_for_both():
     stage = Stage(prompt="so", length=2)
     both_ready(stage)
     stage.both_write(0.0)
@@ -130,7 +130,7 @@ def test_a_prompt_that_one_of_them_refuses_is_taken_back_for_both():
     assert "no é here" in stage.other.message and not stage.one.message
 
 
-def test_an_opening_that_the_second_refuses_does_not_hold_the_first_and_the_next_is_tried():
+def test_default_prompt_refused_by_the_second_does_not_block_the_first():
     stage = Stage(every=1.0)
     both_ready(stage)
     stage.begins(stage.one, prompt="né ")
@@ -146,7 +146,7 @@ def test_an_opening_that_the_second_refuses_does_not_hold_the_first_and_the_next
 
 
 @pytest.mark.parametrize(("dies", "goes_on"), [("one", "other"), ("other", "one")])
-def test_where_one_dies_the_other_goes_on_and_the_dead_one_joins_it_again(dies, goes_on):
+def test_when_one_process_dies_the_other_continues_and_a_restarted_one_rejoins(dies, goes_on):
     stage = Stage(every=1.0, prompt="so", length=2)
     dead, alive = getattr(stage, dies), getattr(stage, goes_on)
     both_ready(stage)
@@ -165,7 +165,7 @@ def test_where_one_dies_the_other_goes_on_and_the_dead_one_joins_it_again(dies, 
     assert stage.asked(dead)[-1].row == 1
 
 
-def test_without_the_first_the_second_writes_from_openings_of_its_own():
+def test_second_model_uses_its_default_prompts_when_the_first_is_dead():
     stage = Stage()
     stage.says(stage.other, ready())
     assert stage.asked(stage.other) == []
@@ -182,7 +182,7 @@ def left_to_right(**options) -> Stage:
     return stage
 
 
-def test_a_model_that_refuses_the_decoder_is_asked_for_its_own_way_of_writing():
+def test_autoregressive_model_that_refuses_the_decoder_uses_its_own():
     stage = left_to_right(options={"decoder": "topk", "k": 3, "temperature": 0.5})
     assert [request.settings for request in stage.asked(stage.one)] == [{"decoder": "topk", "k": 3, "temperature": 0.5}]
     assert stage.asked(stage.other)[-1].settings == {"temperature": 0.5}
@@ -193,7 +193,7 @@ def test_a_model_that_refuses_the_decoder_is_asked_for_its_own_way_of_writing():
     assert stage.other.message == ""
 
 
-def test_a_model_that_knows_the_decoder_is_not_asked_for_another_when_it_refuses_a_prompt():
+def test_refused_prompt_does_not_change_the_decoder():
     stage = Stage(prompt="é", length=2, options={"decoder": "topk"})
     both_ready(stage)
     stage.says(stage.other, Refused(id=stage.asked(stage.other)[-1].id, text="no é here"))
@@ -203,7 +203,7 @@ def test_a_model_that_knows_the_decoder_is_not_asked_for_another_when_it_refuses
 
 
 @pytest.mark.parametrize("options", [{"steps": 5}, {"decoder": "autoregressive", "steps": 5}])
-def test_options_that_leave_a_model_its_decoder_are_not_what_it_refuses(options):
+def test_refusal_keeps_options_that_do_not_override_the_decoder(options):
     stage = left_to_right(options=options)
     assert stage.other.refused
     stage.other.retry()
@@ -211,7 +211,7 @@ def test_options_that_leave_a_model_its_decoder_are_not_what_it_refuses(options)
     assert stage.asked(stage.other)[-1].settings == options
 
 
-def test_a_model_alone_is_refused_the_decoder_that_was_asked_for():
+def test_single_model_does_not_fall_back_to_its_own_decoder():
     live = Live(Process, "gpt", seed=7, options={"decoder": "topk"})
     company = ModelPair(live)
     company.start()
@@ -222,7 +222,7 @@ def test_a_model_alone_is_refused_the_decoder_that_was_asked_for():
     assert live.message == ITS_OWN_WAY and live.refused
 
 
-def test_a_decoder_that_is_changed_writes_the_same_row_again_while_the_other_goes_on():
+def test_changed_decoder_repeats_the_row_while_the_other_continues():
     stage = Stage(every=5.0)
     both_ready(stage)
     first = stage.begins(stage.one, prompt="Once ")
@@ -241,7 +241,7 @@ def test_a_decoder_that_is_changed_writes_the_same_row_again_while_the_other_goe
     assert stage.asked(stage.one)[-1].row == 1
 
 
-def test_a_decoder_that_is_changed_in_the_pause_writes_the_row_again_before_the_next():
+def test_decoder_changed_in_the_pause_repeats_the_row():
     stage = Stage(every=5.0)
     both_ready(stage)
     stage.both_write(1.0)
@@ -252,7 +252,7 @@ def test_a_decoder_that_is_changed_in_the_pause_writes_the_row_again_before_the_
     assert len(stage.asked(stage.other)) == 1
 
 
-def test_another_text_is_another_row_for_both():
+def test_new_text_is_a_new_row_for_both():
     stage = Stage()
     both_ready(stage)
     stage.begins(stage.one)
@@ -263,7 +263,7 @@ def test_another_text_is_another_row_for_both():
     assert stage.asked(stage.one)[-1].row == stage.asked(stage.other)[-1].row == 1
 
 
-def test_while_nobody_looks_neither_begins_another_text():
+def test_no_text_begins_while_resting():
     stage = Stage(every=1.0)
     both_ready(stage)
     stage.both_write(0.0)
@@ -275,7 +275,7 @@ def test_while_nobody_looks_neither_begins_another_text():
     assert len(stage.asked(stage.one)) == 2
 
 
-def test_many_texts_stay_in_step_whoever_is_slower():
+def test_rows_stay_in_step_whichever_model_is_slower():
     stage = Stage(every=1.0)
     both_ready(stage)
     now = 0.0
@@ -292,7 +292,7 @@ def test_many_texts_stay_in_step_whoever_is_slower():
     assert [request.prompt for request in other][:12] == [f"{n} " for n in range(12)]
 
 
-def test_a_company_of_none_does_nothing():
+def test_empty_pair_does_nothing():
     company = ModelPair()
     company.start()
     company.poll(0.0)
@@ -301,7 +301,7 @@ def test_a_company_of_none_does_nothing():
     assert not company and not company.busy and not company.started
 
 
-def test_the_processes_end_with_the_view():
+def test_close_ends_both_processes():
     stage = Stage()
     stage.company.close()
     assert all(process.closed for process in stage.processes)
