@@ -1,4 +1,4 @@
-"""A watched thing: its story is fed each line once, in order, whichever way the lines come."""
+"""Following a target: its reader is fed each line once and in order, however the lines come."""
 
 import os
 import random
@@ -61,7 +61,7 @@ def watch():
 
 @pytest.fixture
 def small(monkeypatch):
-    """A few kilobytes are big."""
+    """Make a few kilobytes count as big."""
     monkeypatch.setattr(follow, "BIG", 4000)
     monkeypatch.setattr(follow, "NEWEST", 20)
     monkeypatch.setattr(follow, "_PIECE", 512)
@@ -195,9 +195,9 @@ def test_growing_big_file_is_read_exactly_once(tmp_path, watch, small, seed):
         lines += more
     assert one.finish(5)
     assert one.run_state.lines == lines
-    told = [share for share in shares if share is not None]
-    assert told == sorted(told)
-    assert told[0] >= 0 and told[-1] <= 1
+    known = [share for share in shares if share is not None]
+    assert known == sorted(known)
+    assert known[0] >= 0 and known[-1] <= 1
 
 
 def test_big_file_replaced_during_the_complete_read_is_the_new_one(tmp_path, watch, small, gate):
@@ -269,7 +269,7 @@ LOGS = SHARED / "logs"
 
 
 def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
-    """The file with that text, written so many seconds ago."""
+    """The file with this text, modified `age` seconds ago."""
     with log.open(mode) as file:
         file.write(text)
     os.utime(log, (time.time() - age, time.time() - age))
@@ -289,7 +289,7 @@ def test_newest_dictionary_is_reported_without_a_following_line(tmp_path, watch,
     rested(log, ("" if last.endswith("\n") else "\n") + "{'loss': 1.5, 'step': 350}\n", "a")
     assert one.poll()
     assert one.run_state.metrics["eval/loss"].last == (300, pytest.approx(1.7))
-    assert len(one.run_state.metrics["eval/loss"].steps) == 1, "what was told before its line ended is not told twice"
+    assert len(one.run_state.metrics["eval/loss"].steps) == 1, "an early read line is not read twice"
     assert len(one.run_state.log) == logged + 1
     assert one.run_state.metrics["train/loss"].last == (350, 1.5)
 
@@ -402,15 +402,15 @@ def test_state_of_a_big_run_equals_feeding_all_lines_at_once(tmp_path, watch, sm
     write(run / "events.jsonl", lines)
     reader = Reader("tiny")
     reader.feed(lines)
-    whole = reader.state
+    complete = reader.state
     one = watch(run, None)
     assert one.poll()
     assert (one.run_state.name, one.run_state.step, one.run_state.format) == ("tiny", 999, "tdiff")
     assert one.run_state.metrics["train/loss"].count < 30
     assert one.finish(5)
     assert one.run_state.state(2e9) == "finished"
-    assert list(one.run_state.metrics) == list(whole.metrics)
+    assert list(one.run_state.metrics) == list(complete.metrics)
     for name, series in one.run_state.metrics.items():
-        assert (series.count, series.last) == (whole.metrics[name].count, whole.metrics[name].last)
+        assert (series.count, series.last) == (complete.metrics[name].count, complete.metrics[name].last)
     assert one.run_state.metrics["train/loss"].count == 1000
-    assert list(one.run_state.log) == list(whole.log)
+    assert list(one.run_state.log) == list(complete.log)

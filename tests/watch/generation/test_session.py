@@ -1,4 +1,4 @@
-"""A live generation: what the model's process is asked, and when; what its answers become."""
+"""A live generation: the requests to the model's process, their times, and the recordings of its answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tdiff.watch.generation.session import Live
 
 
 class Process:
-    """A process that says what it is told to say."""
+    """A process whose answers the test sets."""
 
     def __init__(self, model: str) -> None:
         self.model, self.asked, self.says, self.reason, self.closed = model, [], [], None, False
@@ -42,7 +42,7 @@ class Process:
 
 
 class Stage:
-    """A Live and the processes it has started."""
+    """A Live and the processes that it has started."""
 
     def __init__(self, **options) -> None:
         self.processes: list[Process] = []
@@ -75,7 +75,7 @@ END = TraceEnd(text="ab", model_calls=2, forced=0, tokens=2, seconds=0.5)
 
 
 def begun(stage: Stage, now: float = 0.0) -> int:
-    """Ready, asked, and answered up to a first step; the request's id."""
+    """Make the model ready and answer its first request up to the first step; return the request's id."""
     stage.says(ready(), now=now)
     asked = stage.process.asked[-1]
     assert isinstance(asked, Generate)
@@ -126,7 +126,7 @@ def test_model_settings_apply_until_the_user_names_a_decoder():
     stage = Stage(options={"temperature": 0.5})
     stage.says(ready(decoding={"decoder": "klass", "threshold": 0.6, "history": 4}))
     assert stage.live.settings == DecodeSettings(decoder="klass", threshold=0.6, history=4, temperature=0.5)
-    assert stage.process.asked[-1].settings == {"temperature": 0.5}  # the process knows its model's own
+    assert stage.process.asked[-1].settings == {"temperature": 0.5}  # the process knows its model's own settings
     assert stage.live.has_threshold
     assert stage.live.shift_threshold(1) == pytest.approx(0.65)
     assert stage.live.settings.history == 4
@@ -166,7 +166,7 @@ def test_late_lines_of_a_cancelled_text_are_dropped():
     begun(stage)
     first = stage.live.recording
     stage.live.new_text()
-    stage.says(STEP, now=0.1)  # it was on its way
+    stage.says(STEP, now=0.1)  # a late line
     assert first.steps == 1
     assert len(stage.live.recordings) == 1
     stage.says(Begin(id=stage.process.asked[-1].id), HEADER, now=0.2)
@@ -273,7 +273,7 @@ def test_newer_weights_are_loaded_once_before_the_next_text():
     stage.says(Refused(text="it is damaged"), now=3.1)
     assert "damaged" in stage.live.message
     stage.live.poll(9.0)
-    assert isinstance(stage.process.asked[-1], Generate)  # the old weights go on to be used
+    assert isinstance(stage.process.asked[-1], Generate)  # the old weights stay in use
     assert sum(isinstance(request, Load) for request in stage.process.asked) == 1
 
 
@@ -284,7 +284,7 @@ def test_dead_process_has_a_reason_and_can_be_restarted():
     assert stage.live.poll(1.0)
     assert stage.live.state == "dead"
     assert "killed by signal 9" in stage.live.message
-    assert len(stage.live.recordings) == 1  # what was written stays
+    assert len(stage.live.recordings) == 1  # the text so far stays
     stage.live.start()
     assert stage.processes[0].closed
     assert (stage.live.state, stage.live.message) == ("loading", "")
@@ -305,13 +305,13 @@ def test_process_restarts_at_once_to_yield_to_a_run():
     begun(stage)
     trains[0] = True
     stage.says(now=0.5)
-    assert len(stage.processes) == 1  # it is not asked at every frame
+    assert len(stage.processes) == 1  # courtesy is not checked at every poll
     stage.says(now=1.5)
     assert len(stage.processes) == 2 and stage.processes[0].closed and stage.live.state == "loading"
     number = begun(stage, now=2.0)
     trains[0] = False
     stage.says(now=9.0)
-    assert len(stage.processes) == 2  # a text is not cut short for the sake of speed
+    assert len(stage.processes) == 2  # a text is not cancelled just to gain speed
     stage.says(END, now=10.5)
     assert len(stage.processes) == 3 and stage.live.recordings[-1].ended and number
 
