@@ -1,4 +1,4 @@
-"""What the user asked `tdiff watch` for."""
+"""The options of `tdiff watch`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the user asked for."""
+    """What the user requested."""
 
     targets: Sequence[str] = ()
     model: str | None = None
     others: Sequence[str] = ()
-    """Models that write beside it."""
+    """Further models that generate side by side with it."""
     prompt: str | None = None
     classify: Sequence[str] = ()
-    """Texts whose classes are to race, in place of all else."""
+    """Texts to classify; nothing else is shown then."""
     length: int = 0
     seed: int | None = None
     device: str = "auto"
     decoding: dict[str, Any] = field(default_factory=dict)
-    """Fields of DecodeSettings that were given."""
+    """Fields of DecodeSettings that the user set."""
     every: float = 5.0
     once: bool = False
     as_json: bool = False

@@ -217,7 +217,7 @@ class RunState:
             notice_times = [self.last_time if self.timing.dated else None] * len(steps)
         if tokens is not None:
             self._curves.add_tokens(steps, tokens)
-        self._notices.add(*self._losses.judge(steps, values, notice_times))
+        self._notices.add(*self._losses.examine(steps, values, notice_times))
         self.step = int(steps[-1])
         self.ending.survived()
         if "train/loss" in values:

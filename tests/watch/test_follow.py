@@ -1,4 +1,4 @@
-"""A watched thing: its story is fed each line once, in order, whichever way the lines come."""
+"""Following a target: its reader is fed each line once and in order, however the lines come."""
 
 import os
 import random
@@ -61,7 +61,7 @@ def watch():
 
 @pytest.fixture
 def small(monkeypatch):
-    """A few kilobytes are big."""
+    """Make a few kilobytes count as big."""
     monkeypatch.setattr(follow, "BIG", 4000)
     monkeypatch.setattr(follow, "NEWEST", 20)
     monkeypatch.setattr(follow, "_PIECE", 512)
@@ -83,7 +83,7 @@ def until(condition, seconds: float = 20) -> None:
         time.sleep(0.002)
 
 
-def test_a_small_file_is_told_line_by_line_and_a_look_at_nothing_new_says_so(tmp_path, watch):
+def test_small_file_is_read_line_by_line_and_poll_reports_news(tmp_path, watch):
     log = tmp_path / "log"
     write(log, ["a", "b"])
     one = watch(log)
@@ -96,7 +96,7 @@ def test_a_small_file_is_told_line_by_line_and_a_look_at_nothing_new_says_so(tmp
     assert one.status().bytes == 6
 
 
-def test_a_replaced_file_is_a_new_story(tmp_path, watch):
+def test_replaced_file_resets_the_reader(tmp_path, watch):
     log = tmp_path / "log"
     write(log, ["a", "b"])
     one = watch(log)
@@ -110,7 +110,7 @@ def test_a_replaced_file_is_a_new_story(tmp_path, watch):
     assert (one.run_state.lines, one.run_state.resets) == ([], 2)
 
 
-def test_a_look_takes_no_longer_than_it_may_and_says_that_it_is_behind(tmp_path, watch, monkeypatch):
+def test_poll_respects_its_time_limit_and_reports_that_it_is_behind(tmp_path, watch, monkeypatch):
     monkeypatch.setattr(follow, "_PIECE", 100)
     log = tmp_path / "log"
     lines = numbered(0, 1000)
@@ -142,7 +142,7 @@ def gate():
     Held.gate.set()
 
 
-def test_of_a_big_file_the_newest_lines_come_first_and_then_the_whole(tmp_path, watch, small, gate):
+def test_big_file_shows_newest_lines_first_then_everything(tmp_path, watch, small, gate):
     log, lines = tmp_path / "log", ["step,loss", *numbered(0, 2000)]
     write(log, lines)
     one = watch(log, Held)
@@ -165,7 +165,7 @@ def test_of_a_big_file_the_newest_lines_come_first_and_then_the_whole(tmp_path, 
     assert first.lines == [lines[0], *lines[-20:], *more]
 
 
-def test_the_whole_is_not_begun_before_the_newest_lines_are_told(tmp_path, watch, small):
+def test_complete_read_starts_after_the_newest_lines(tmp_path, watch, small):
     write(tmp_path / "log", [line * 10 for line in numbered(0, 2000)])
     one = watch(tmp_path / "log")
     while one.poll(0) and one.behind:
@@ -177,7 +177,7 @@ def test_the_whole_is_not_begun_before_the_newest_lines_are_told(tmp_path, watch
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_file_that_grows_while_it_is_read_as_a_whole_is_told_once(tmp_path, watch, small, seed):
+def test_growing_big_file_is_read_exactly_once(tmp_path, watch, small, seed):
     log, draw = tmp_path / "log", random.Random(seed)
     lines = numbered(0, 3000)
     write(log, lines)
@@ -195,12 +195,12 @@ def test_a_file_that_grows_while_it_is_read_as_a_whole_is_told_once(tmp_path, wa
         lines += more
     assert one.finish(5)
     assert one.run_state.lines == lines
-    told = [share for share in shares if share is not None]
-    assert told == sorted(told)
-    assert told[0] >= 0 and told[-1] <= 1
+    known = [share for share in shares if share is not None]
+    assert known == sorted(known)
+    assert known[0] >= 0 and known[-1] <= 1
 
 
-def test_a_big_file_replaced_while_it_is_read_as_a_whole_is_the_new_one(tmp_path, watch, small, gate):
+def test_big_file_replaced_during_the_complete_read_is_the_new_one(tmp_path, watch, small, gate):
     log = tmp_path / "log"
     write(log, numbered(0, 2000))
     one = watch(log, Held)
@@ -214,7 +214,7 @@ def test_a_big_file_replaced_while_it_is_read_as_a_whole_is_the_new_one(tmp_path
     assert one.run_state.lines == ["x", "y"]
 
 
-def test_a_story_that_fails_behind_fails_where_it_is_polled(tmp_path, watch, small):
+def test_failure_in_the_thread_is_raised_by_poll(tmp_path, watch, small):
     class Broken(Lines):
         def feed(self, lines, arrived=None) -> None:
             if threading.current_thread().name == "fill":
@@ -251,7 +251,7 @@ def test_the_newest_lines_come_with_the_time_they_were_written(tmp_path, watch, 
     assert one.run_state.arrived == pytest.approx(1e9, abs=1)
 
 
-def test_a_snapshot_counts_the_torn_last_line_of_a_file_that_rests(tmp_path, watch):
+def test_snapshot_reads_the_unfinished_last_line_of_a_file_at_rest(tmp_path, watch):
     log = tmp_path / "log"
     log.write_text("a\nb")
     one = watch(log)
@@ -269,7 +269,7 @@ LOGS = SHARED / "logs"
 
 
 def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
-    """The file with that text, written so many seconds ago."""
+    """The file with this text, modified `age` seconds ago."""
     with log.open(mode) as file:
         file.write(text)
     os.utime(log, (time.time() - age, time.time() - age))
@@ -278,7 +278,7 @@ def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
 
 @pytest.mark.parametrize("last", ["{'eval_loss': 1.7, 'epoch': 0.3}\n", "{'eval_loss': 1.7, 'epoch': 0.3}"])
 @pytest.mark.parametrize("how", ["poll", "finish"])
-def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, watch, last, how):
+def test_newest_dictionary_is_reported_without_a_following_line(tmp_path, watch, last, how):
     log = rested(tmp_path / "log", TRAINER + last)
     one = watch(log, Reader)
     one.finish(5) if how == "finish" else one.poll()
@@ -289,7 +289,7 @@ def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, wa
     rested(log, ("" if last.endswith("\n") else "\n") + "{'loss': 1.5, 'step': 350}\n", "a")
     assert one.poll()
     assert one.run_state.metrics["eval/loss"].last == (300, pytest.approx(1.7))
-    assert len(one.run_state.metrics["eval/loss"].steps) == 1, "what was told before its line ended is not told twice"
+    assert len(one.run_state.metrics["eval/loss"].steps) == 1, "an early read line is not read twice"
     assert len(one.run_state.log) == logged + 1
     assert one.run_state.metrics["train/loss"].last == (350, 1.5)
 
@@ -306,7 +306,7 @@ def test_while_lines_come_a_dictionary_waits_for_the_bar_that_counts_it(tmp_path
     assert one.run_state.metrics["train/loss"].last == (300, pytest.approx(1.578))
 
 
-def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows(watch):
+def test_closed_pipe_reports_its_last_dictionary_or_heading(watch):
     for text, lines in ((TRAINER + "{'eval_loss': 1.7, 'epoch': 0.3}", 2), ("step,loss", 1)):
         reader, writer = os.pipe()
         os.write(writer, text.encode())
@@ -317,7 +317,7 @@ def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows
         one.close()
 
 
-def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch):
+def test_unfinished_last_line_waits_for_its_end(tmp_path, watch):
     log = rested(tmp_path / "log", "step,loss\n1,2.5\n2,2.")
     one = watch(log, Reader)
     one.poll()
@@ -337,7 +337,7 @@ def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch
         ("newest_is_eval.log", 5, "running", (300, 1.7), ""),
     ],
 )
-def test_real_logs_tell_their_state(tmp_path, watch, name, age, state, val, reason):
+def test_real_logs_have_the_expected_state(tmp_path, watch, name, age, state, val, reason):
     if not (LOGS / name).exists():
         pytest.skip(f"THE LOGS ARE MISSING: {LOGS} is not there")
     log = rested(tmp_path / name, (LOGS / name).read_text(), age=age)
@@ -350,7 +350,7 @@ def test_real_logs_tell_their_state(tmp_path, watch, name, age, state, val, reas
     assert what == {"running": [], "failed": ["failed"], "stalled": ["stall"]}[state]
 
 
-def test_a_snapshot_of_a_pipe_is_read_to_its_end_and_not_waited_for_longer_than_said():
+def test_snapshot_of_a_pipe_reads_to_its_end_within_the_limit():
     reader, writer = os.pipe()
     one = Watched(locate("-"), Lines, PipeSource(reader))
     os.write(writer, b"a\nb")
@@ -362,7 +362,7 @@ def test_a_snapshot_of_a_pipe_is_read_to_its_end_and_not_waited_for_longer_than_
     one.close()
 
 
-def test_what_reads_a_target_follows_from_what_it_is(tmp_path, monkeypatch, watch):
+def test_source_follows_from_the_target(tmp_path, monkeypatch, watch):
     fake = tmp_path / "fake"
     fake.write_text("#!/bin/sh\nexec sh\n")
     fake.chmod(0o755)
@@ -381,7 +381,7 @@ def test_what_reads_a_target_follows_from_what_it_is(tmp_path, monkeypatch, watc
         Watched(pipe.target, Lines)
 
 
-def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, watch):
+def test_run_is_followed_before_its_event_log_exists(tmp_path, watch):
     run = tmp_path / "checkpoints" / "tiny"
     run.mkdir(parents=True)
     write(run / "config.toml", [])
@@ -393,7 +393,7 @@ def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, w
     assert one.run_state.lines == ["{}"]
 
 
-def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch, small):
+def test_state_of_a_big_run_equals_feeding_all_lines_at_once(tmp_path, watch, small):
     run = tmp_path / "tiny"
     run.mkdir()
     common = {"tokens": 1, "loss_by_mask": [], "lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 9.0, "eta": 1.0}
@@ -402,15 +402,15 @@ def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch
     write(run / "events.jsonl", lines)
     reader = Reader("tiny")
     reader.feed(lines)
-    whole = reader.state
+    complete = reader.state
     one = watch(run, None)
     assert one.poll()
     assert (one.run_state.name, one.run_state.step, one.run_state.format) == ("tiny", 999, "tdiff")
     assert one.run_state.metrics["train/loss"].count < 30
     assert one.finish(5)
     assert one.run_state.state(2e9) == "finished"
-    assert list(one.run_state.metrics) == list(whole.metrics)
+    assert list(one.run_state.metrics) == list(complete.metrics)
     for name, series in one.run_state.metrics.items():
-        assert (series.count, series.last) == (whole.metrics[name].count, whole.metrics[name].last)
+        assert (series.count, series.last) == (complete.metrics[name].count, complete.metrics[name].last)
     assert one.run_state.metrics["train/loss"].count == 1000
-    assert list(one.run_state.log) == list(whole.log)
+    assert list(one.run_state.log) == list(complete.log)

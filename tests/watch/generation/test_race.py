@@ -72,7 +72,7 @@ class Process:
         self.closed = True
 
 
-def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
+def test_suspended_view_halts_the_process_until_the_next_poll():
     process = Process()
     race = Race(lambda: process, ["a text"], seed=0)
     race.halt()  # nothing is started yet
@@ -83,7 +83,7 @@ def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
     assert not process.halted
 
 
-def test_the_server_weighs_a_text_round_by_round(model):
+def test_server_classifies_a_text_round_by_round(model):
     bench = Bench(model)
     said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
     assert [type(one) for one in said] == [Scores] * 6
@@ -96,7 +96,7 @@ def test_the_server_weighs_a_text_round_by_round(model):
     assert parse_request(to_line(Weigh(id=1, text="x"))) == Weigh(id=1, text="x")
 
 
-def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, tiny_run):
+def test_new_request_ends_classification_and_invalid_text_is_refused(model, tiny_run):
     bench = Bench(model)
     bench.then[2] = [Cancel(id=3)]
     said = bench.ask(Weigh(id=3, text="warm gold", confidence=1.0))
@@ -119,12 +119,12 @@ def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, ti
         {"words": [["a"]]}, {"words": [["a", "b"]]}, {"posterior": [0.5, None]},
     ],
 )  # fmt: skip
-def test_an_answer_that_cannot_be_drawn_is_none(broken):
+def test_invalid_scores_are_not_parsed(broken):
     line = json.loads(to_line(standing())) | broken
     assert parse_answer(json.dumps(line)) is None
 
 
-def test_a_race_asks_for_its_texts_one_after_another():
+def test_race_requests_its_texts_in_turn():
     process = Process()
     race = Race(lambda: process, ["one", "two"], seed=5)
     assert race.state == "off" and not race.poll(0.0)
@@ -181,7 +181,7 @@ def test_a_race_is_drawn_at_all_sizes(name, look):
             assert len(lines) <= height
 
 
-def test_words_are_coloured_by_what_they_add():
+def test_words_are_coloured_by_their_contribution():
     styles = {text.strip(): style for text, style in shaded(PARTS, Theme()) if text.strip()}
     assert styles["great"] != "" and styles["but"] != "" and styles["great"] != styles["but"]
     assert styles["A"] == ""
@@ -222,7 +222,7 @@ def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str
     return shots
 
 
-def test_the_view_shows_the_race_and_is_steered_by_keys():
+def test_race_view_responds_to_keys():
     process = Process()
     process.answers.append(standing(draws=4))
     race = Race(lambda: process, ["great film " * 3, HOSTILE])
