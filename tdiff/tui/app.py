@@ -34,11 +34,11 @@ from tdiff.tui.panes.log import LogPane
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import RESTART, Questions
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.traces import Traces
 from tdiff.tui.widgets.ask import Ask
 from tdiff.tui.widgets.help import Page, help_lines
 from tdiff.tui.widgets.lines import Lines
-from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.tui.widgets.palette import Palette
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched

@@ -20,7 +20,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Thread
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 from textual import constants, events
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
@@ -31,13 +31,10 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
-from tdiff.terminal.detect import leaving
+from tdiff.terminal.detect import Terminal, leaving
 from tdiff.terminal.input import Piece, Splitter
 from tdiff.tui.watchdog import Watchdog
 from tdiff.watch.generation.processes import kill_all
-
-if TYPE_CHECKING:
-    from tdiff.tui.widgets.paint import TerminalApp
 
 _KITTY_FLAGS = 0b11001
 """Keys without ambiguity, all of them, with the text they type."""
@@ -72,18 +69,40 @@ class SafeWriter(WriterThread):
                 self._file.flush()
 
 
+class Host(Protocol):
+    """The app of a driver."""
+
+    @property
+    def terminal(self) -> Terminal:
+        """The terminal that the app draws on."""
+
+    def suspending(self) -> None:
+        """The process is about to stop; may be called twice."""
+
+    def hang_up(self) -> None:
+        """Leave at once."""
+
+    def draw_anew(self) -> None:
+        """Draw every cell."""
+
+    def call_later(self, callback: Callable[[], None]) -> object:
+        """Call this once the messages that wait have been handled."""
+
+    def report_error(self, error: Exception) -> None:
+        """Leave after an internal error."""
+
+
 class ViewDriver(LinuxDriver):
-    """The driver of a TerminalApp."""
+    """The driver of a `Host` that is a textual app."""
 
-    _app: TerminalApp
-
-    def __init__(self, app: TerminalApp, **options: Any) -> None:
+    def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)  # its handlers, which do their work inside the handler, are replaced below
         self._waking: tuple[int, int] | None = None
         self._started = False
-        self._typed = app.terminal.typed
+        self._host: Host = app
+        self._typed = self._host.terminal.typed
         loop = self._loop
-        self.watchdog = Watchdog(self.fileno, lambda: _soon(loop, app.hang_up), kill_all)
+        self.watchdog = Watchdog(self.fileno, lambda: _soon(loop, self._host.hang_up), kill_all)
         for sign in (signal.SIGHUP, signal.SIGTERM):  # also where whoever started us ignores a hang-up
             signal.signal(sign, lambda *_: self.watchdog.alarm())
         self._listen(signal.SIGTSTP, self._suspend)
@@ -98,7 +117,7 @@ class ViewDriver(LinuxDriver):
     def _suspend(self) -> None:
         """Leave the terminal to the shell, and stop."""
         if self._auto_restart and self._started:
-            self._app.suspending()
+            self._host.suspending()
             self.suspend_application_mode()
             self._must_signal_resume = True
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -112,10 +131,10 @@ class ViewDriver(LinuxDriver):
         elif self._started:  # SIGSTOP tells nobody: only the terminal's state is lost
             self.write("\x1b[<u")  # the keyboard's flags are a stack: those of before, or else they pile up
             self._enter()
-            self._app.call_later(self._app.draw_anew)
+            self._host.call_later(self._host.draw_anew)
         else:
             self.resume_application_mode()
-            self._app.call_later(self._app.draw_anew)
+            self._host.call_later(self._host.draw_anew)
 
     def _in_foreground(self) -> bool:
         try:
@@ -181,7 +200,7 @@ class ViewDriver(LinuxDriver):
         if not self._started:
             return
         self._started = False
-        self.write(leaving(self._app.terminal))
+        self.write(leaving(self._host.terminal))
         super().stop_application_mode()
 
     def close(self) -> None:
@@ -196,9 +215,9 @@ class ViewDriver(LinuxDriver):
 
     def end(self) -> None:
         """The program leaves: signals do again what they did before (the loop took its own handlers with it)."""
-        self.watchdog.close()
         for number in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        self.watchdog.close()
         if self._in_foreground():  # from the background it would stop us
             with suppress(termios.error):
                 termios.tcflush(self.fileno, termios.TCIFLUSH)  # answers that came too late are not for the shell
@@ -254,7 +273,7 @@ class ViewDriver(LinuxDriver):
             self.run_input_thread()
         except Exception as why:
             error = why
-            self._loop.call_soon_threadsafe(lambda: self._app._handle_exception(error))
+            self._loop.call_soon_threadsafe(lambda: self._host.report_error(error))
 
 
 class SafeParser:

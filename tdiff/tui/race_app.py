@@ -14,8 +14,8 @@ from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.session import run_view
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.lines import Lines, two_ends
-from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.visible import visible, visible_line
 from tdiff.watch.generation.process import Child, command
 from tdiff.watch.generation.race import Race

@@ -22,7 +22,7 @@ from tdiff.terminal.detect import Terminal
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
-from tdiff.tui.widgets.paint import TerminalApp
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
 from tdiff.watch import targets as places
 from tdiff.watch.follow import Watched

@@ -28,8 +28,8 @@ class Watchdog:
         self._fd, self._leave, self._kill, self._patience = fd, leave, kill, patience
         self.called = False
         """Whether the program is to end."""
-        self._hear, self._tell = os.pipe()
-        os.set_blocking(self._tell, False)  # a signal handler never waits
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)  # a signal handler never waits
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -37,15 +37,20 @@ class Watchdog:
         """The program is to end now. May be called from a signal handler, and from any thread."""
         self.called = True
         with suppress(OSError):
-            os.write(self._tell, b"!")
+            os.write(self._write_end, b"!")
 
     def close(self) -> None:
-        """The program left the terminal by itself: it is no longer watched. An end that was called for still comes."""
+        """Stop watching and close the pipe: the program left the terminal by itself. An alarm raised before still ends
+        the program. Call it where no signal handler calls `alarm` any more.
+        """
+        write_end, self._write_end = self._write_end, -1
         with suppress(OSError):
-            os.write(self._tell, b".")
+            os.write(write_end, b".")
+            os.close(write_end)
 
     def _watch(self) -> None:
         if not self._called():
+            os.close(self._read_end)
             return
         with suppress(Exception):  # the loop may be closed already
             self._leave()
@@ -57,15 +62,15 @@ class Watchdog:
     def _called(self) -> bool:
         """Wait for a hang-up or a call; False where the program left by itself."""
         if not hasattr(select, "poll"):  # pragma: no cover - Windows
-            return os.read(self._hear, 1) == b"!"
+            return os.read(self._read_end, 1) == b"!"
         poll = select.poll()
-        poll.register(self._hear, select.POLLIN)
+        poll.register(self._read_end, select.POLLIN)
         with suppress(OSError, ValueError):
             poll.register(self._fd, 0)  # a hang-up is reported whether or not it is asked for
         while True:
             for fd, event in poll.poll():
-                if fd == self._hear:
-                    return os.read(self._hear, 1) == b"!"
+                if fd == self._read_end:
+                    return os.read(self._read_end, 1) == b"!"
                 if event & (select.POLLHUP | select.POLLERR):
                     self.called = True
                     return True

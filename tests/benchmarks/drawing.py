@@ -15,7 +15,8 @@ from tdiff.draw.render import canvas_lines, drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect, here
-from tdiff.tui.widgets.paint import filters, paint
+from tdiff.tui.line_filters import filters
+from tdiff.tui.widgets.paint import paint
 
 CELLS, WIDTH, NEW = 4096, 78, 64
 TEXTS = {"characters": list("the quick\nbrown fox"), "tokens": ["the", " quick", " brown", " fox", ".", "\n", " 日本"]}

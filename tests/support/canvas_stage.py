@@ -12,8 +12,8 @@ from tdiff.draw.palettes import Theme
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.canvas import CanvasView
-from tdiff.tui.widgets.paint import TerminalApp
 
 TERMINAL = detect({"TERM": "xterm-256color"}, encoding="utf-8")
 LOOK = TERMINAL.look

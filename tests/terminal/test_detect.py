@@ -272,7 +272,7 @@ def test_the_encoding_is_what_the_locale_names(environ, mode, encoding):
 
 @pytest.mark.parametrize("lang", ["C", "C.UTF-8", "POSIX", ""])
 def test_the_locale_of_a_real_process_is_told_apart_from_what_python_makes_of_it(lang):
-    code = "from tdiff.draw import terminal; print(terminal.here(ask=False).utf8)"
+    code = "from tdiff.terminal import detect; print(detect.here(ask=False).utf8)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(LANG=lang), capture_output=True, text=True, check=True
     )
@@ -407,7 +407,7 @@ def test_without_a_terminal_nothing_is_asked():
 
 
 HERE = (
-    "from tdiff.draw import terminal; t = terminal.here(); "
+    "from tdiff.terminal import detect; t = detect.here(); "
     "print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
 )
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]

@@ -20,7 +20,7 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
             node = app if key.where == "app" else app.query_one(f"#{key.where}")
             assert callable(getattr(node, f"action_{key.id}", None)), key
         await stage.press("colon")
-        assert sorted(key.id for key in app._palette.offered) == sorted(key.id for key in KEYS)
+        assert sorted(key.id for key in app._palette._fitting) == sorted(key.id for key in KEYS)
         await stage.press("escape")
         await stage.press("question_mark")
         page = stage.app.screen.query_one("#page")

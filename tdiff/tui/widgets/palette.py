@@ -60,11 +60,6 @@ class Palette(Vertical):
         yield self._line
         yield self._list
 
-    @property
-    def offered(self) -> Sequence[Key]:
-        """The commands that fit what is typed, the likeliest first."""
-        return self._fitting
-
     def open(self, here: str) -> None:
         """Show it, with nothing typed yet; `here` is the pane whose commands come first."""
         self._here = here

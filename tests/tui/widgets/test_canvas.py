@@ -17,8 +17,8 @@ from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import canvas_lines, plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.tui.line_filters import NoColours
 from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
-from tdiff.tui.widgets.paint import NoColours
 from tdiff.watch.generation.recording import Recording
 from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
 

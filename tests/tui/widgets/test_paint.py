@@ -15,7 +15,8 @@ from textual.color import Color
 
 from tdiff.draw.palettes import DEPTHS
 from tdiff.terminal.detect import clipboard, detect, leaving
-from tdiff.tui.widgets.paint import AsciiOnly, Depth, NoColours, filters, paint
+from tdiff.tui.line_filters import AsciiOnly, Depth, NoColours, filters
+from tdiff.tui.widgets.paint import paint
 from tests.support.ptys import Pty, attributes, colour_codes, screen, soon, tmux
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -24,16 +25,18 @@ BLACK = Color(0, 0, 0)
 # An app with what tempts textual to write colours: themed widgets, borders, a scrollbar, a modal tint, a toast.
 APP = """
 import os, sys
-from tdiff.draw import terminal
-here = terminal.here(color=os.environ.get("ASKED", "auto"), ask=False)
-terminal.prepare(here, os.environ)
+from tdiff.terminal import detect
+here = detect.here(color=os.environ.get("ASKED", "auto"), ask=False)
+detect.prepare(here, os.environ)
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
-from tdiff.draw.render import canvas_lines, legend
-from tdiff.tui.widgets.paint import TerminalApp, paint
+from tdiff.draw.layout import layout
+from tdiff.draw.render import drawn_texts, legend, row_line
+from tdiff.tui.terminal_app import TerminalApp
+from tdiff.tui.widgets.paint import paint
 
 header = dict(version="0", model="m", decoder="topk", settings={}, seed=0, row=0, prompt="", given=[])
 canvas = Canvas.begin(TraceHeader(cells=40, **header))
@@ -46,7 +49,8 @@ class Field(Widget):
     def render_line(self, y):
         look, width = self.app.terminal.look, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        lines = [legend(look, width), *canvas_lines(canvas, width, look), words]
+        rows = layout(drawn_texts(canvas, look), width).rows
+        lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
 class Ask(ModalScreen):

@@ -1,0 +1,98 @@
+"""An app that writes no more than its terminal can take, stops like a shell job and leaves with its terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from textual.app import App
+from textual.driver import Driver
+from textual.filter import LineFilter
+from textual.messages import TerminalSupportsSynchronizedOutput
+
+from tdiff.terminal.detect import Terminal, clipboard
+from tdiff.tui.line_filters import filters
+
+WINDOWS = sys.platform == "win32"
+
+
+class TerminalApp(App[None]):
+    """An app that keeps to what its terminal can take. Run it with `run(mouse=app.terminal.mouse)`."""
+
+    def __init__(self, terminal: Terminal, **options: Any) -> None:
+        self.terminal = terminal
+        self._line_filters = filters(terminal)
+        self.crash: Exception | None = None
+        """The program's own error that ended the view."""
+        super().__init__(**options)
+        # The terminal's own colours and ground, unless a theme is asked for: as one's shell looks, in fewer bytes.
+        self.theme = f"ansi-{terminal.ground}"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Ours, in place of textual's."""
+        return self._line_filters
+
+    def on_terminal_supports_synchronized_output(self, message: TerminalSupportsSynchronizedOutput) -> None:
+        """Some terminals say that they can and break it."""
+        if not self.terminal.synchronized:
+            message.prevent_default()
+
+    def get_driver_class(self) -> type[Driver]:
+        """Ours; on Windows textual's own."""
+        base = super().get_driver_class()
+        if WINDOWS:  # pragma: no cover
+            return base
+        from tdiff.tui.driver import ViewDriver
+
+        return ViewDriver
+
+    def run(self, **options: Any) -> None:
+        """Run until the user leaves. Signals then do what they did before."""
+        try:
+            super().run(**options)
+        finally:
+            if end := getattr(self._driver, "end", None):
+                end()
+
+    def suspending(self) -> None:
+        """The process is about to stop, by Ctrl+Z or by a signal from elsewhere; may be called twice."""
+
+    def action_suspend_process(self) -> None:
+        """Stop as in a shell."""
+        self.suspending()
+        super().action_suspend_process()
+
+    def hang_up(self) -> None:
+        """Leave at once: the terminal has gone, or the program was told to end."""
+        self.exit()
+
+    def report_error(self, error: Exception) -> None:
+        """Leave after an internal error; the first one is saved in `crash`."""
+        self._handle_exception(error)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Leave after an error of the program's own; the first one is kept in `crash`."""
+        if self.is_headless:  # tests see it themselves
+            super()._handle_exception(error)
+            return
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self.crash = self.crash or error
+        self._close_messages_no_wait()
+
+    def draw_anew(self) -> None:
+        """Draw every cell, as if nothing were there."""
+        for widget in self.screen.walk_children():
+            if lose := getattr(widget, "lose", None):
+                lose()
+            widget.refresh()
+        self.screen.refresh(layout=True)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Put text on the clipboard of the terminal one sits at, through screen and tmux too."""
+        self._clipboard = text
+        if self._driver is not None:
+            self._driver.write(clipboard(self.terminal, text))
