@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from tdiff.tui.keys import Key
+from tdiff.tui.keymap import Key
 
 _WHOLE, _BEGINS, _OF_ID, _WITHIN = 8, 6, 3, 1
 """What a typed word is worth where it is a word of the command, begins one, begins one of its id, or is inside one."""

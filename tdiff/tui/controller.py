@@ -65,9 +65,9 @@ class CanvasController:
     @property
     def trouble(self) -> str:
         """What went wrong last; "" when all is well."""
-        return self.told(self.live.message) if self.live is not None and self.live.message else ""
+        return self.named(self.live.message) if self.live is not None and self.live.message else ""
 
-    def told(self, what: str) -> str:
+    def named(self, what: str) -> str:
         """Something that is said of its model, which of two is named."""
         named = self.live is not None and self.live.ready and what.startswith(self.live.ready.model)
         return f"{self.name}: {what}" if self._of_two and not named else what
@@ -81,12 +81,15 @@ class CanvasController:
         told = self.pane.in_a_line() if text else self.pane.readout()
         return [(f" {self.name}", "bold"), (f"  {told} ", "")]
 
-    def changed(self, what: str) -> str:
-        """Change the decoder, or the threshold (threshold_down, threshold_up), for the next text; what it is now."""
-        assert self.live is not None
+    def change(self, what: str) -> tuple[bool, str]:
+        """Change `what` (decoder, threshold_down or threshold_up) for the next text; whether it could, and a notice."""
+        live = self.live
+        assert live is not None, "the pane has a model"
         if what == "decoder":
-            return f"decoder {self.live.next_decoder()}"
-        return f"threshold {self.live.shift_threshold(1 if what == 'threshold_up' else -1):g}"
+            return True, self.named(f"decoder {live.next_decoder()}")
+        if not live.has_threshold:
+            return False, self.named(f"the decoder {live.settings.decoder} has no threshold")
+        return True, self.named(f"threshold {live.shift_threshold(1 if what == 'threshold_up' else -1):g}")
 
     # What is shown
 
@@ -98,13 +101,13 @@ class CanvasController:
         self._begun = live.recording
         step = live.ready.step if live.ready and not self._of_two else None  # the name of one of two tells it
         self.gallery.add_live(live.recording, step)
-        if self.pane.following and self.gallery.chosen is None:
+        if self.pane.following and self.gallery.selected is None:
             self.pane.show(live.recording, caption=self._caption, follow=True)
 
     def show_sample(self) -> None:
         """The newest recorded sample, where nothing else is shown: until the model writes, or while none does."""
         newest = self.gallery.newest_recorded()
-        sample_shown = self._sample is not None and self.pane.following and self.gallery.chosen is None
+        sample_shown = self._sample is not None and self.pane.following and self.gallery.selected is None
         if newest is None or newest is self._sample or not (self.pane.recording is None or sample_shown):
             return
         if self.live is not None and self.live.recording is not None:
@@ -125,7 +128,7 @@ class CanvasController:
 
     def go_live(self, instead: Recording | None) -> None:
         """Back to the live edge; where no model has written, to `instead` or to the newest recorded sample."""
-        self.gallery.chosen = None
+        self.gallery.selected = None
         recording = (self.live.recording if self.live is not None else None) or instead
         newest = self.gallery.newest_recorded()
         if recording is not None:
@@ -133,7 +136,7 @@ class CanvasController:
         elif newest is not None:
             self.pane.show(newest.recording(), caption=newest.label, follow=True, live=False)
 
-    def know(self, watched: list[Watched]) -> None:
+    def update_gallery(self, watched: list[Watched]) -> None:
         """The samples of the first watched run."""
         for one in watched[:1]:
             self.gallery.know(one.story.samples, one.target.run.path if one.target.run else None)

@@ -59,7 +59,7 @@ class Gallery:
         self._known: list[Sample] = []
         self._live: list[Entry] = []
         self._written = 0  # texts so far, with those that are not kept any more
-        self.chosen: Entry | None = None
+        self.selected: Entry | None = None
         """What the user went to; None: the live edge."""
 
     def know(self, samples: Sequence[Sample], folder: Path | None) -> None:
@@ -86,9 +86,9 @@ class Gallery:
         return [*self._recorded, *self._live]
 
     @property
-    def chosen_sample(self) -> int | None:
+    def selected_sample(self) -> int | None:
         """The number of the run's sample that is looked at."""
-        return self._recorded.index(self.chosen) if self.chosen in self._recorded else None
+        return self._recorded.index(self.selected) if self.selected in self._recorded else None
 
     def newest_recorded(self) -> Entry | None:
         """The run's last sample."""
@@ -99,9 +99,9 @@ class Gallery:
         entries = self.entries
         if not entries:
             return None
-        here = entries.index(self.chosen) if self.chosen in entries else len(entries) - bool(self._live)
-        self.chosen = entries[min(max(here + ways, 0), len(entries) - 1)]
-        return self.chosen
+        here = entries.index(self.selected) if self.selected in entries else len(entries) - bool(self._live)
+        self.selected = entries[min(max(here + ways, 0), len(entries) - 1)]
+        return self.selected
 
     def at(self, step: float) -> Entry | None:
         """The run's last sample that was written at `step` or before, or its first."""

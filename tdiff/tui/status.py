@@ -9,7 +9,8 @@ from itertools import groupby
 from tdiff.draw.render import Line, duration
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
-from tdiff.tui.keys import KEYS, Key, shown
+from tdiff.tui.keymap import first_name
+from tdiff.tui.keys import KEYS
 from tdiff.tui.layout import LOWEST, NARROWEST
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
@@ -120,11 +121,6 @@ def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) ->
         elif line_width([*line, *item]) + 17 < width:
             line += item
     return two_ends(line, last, width)
-
-
-def first_name(key: Key, changed: Mapping[str, str], *, ascii: bool) -> str:
-    """The first of the keys of an entry, after the user's changes."""
-    return shown(changed.get(key.id, key.keys).split(",")[0], ascii=ascii)
 
 
 def training_in_a_line(story: RunState, smoothing: float, now: float, width: int) -> Line:

@@ -170,7 +170,7 @@ class Stage:
         await self.settle()
 
     async def settle(self) -> None:
-        self.app._look()
+        self.app._update()
         await self.pilot.pause()
 
     async def begin(self, count: int = 9) -> int:

@@ -78,7 +78,7 @@ def test_a_run_that_begins_later_is_found():
         assert "later" in stage.rows()[0]
         assert "train/loss" in stage.text()
 
-    play(scene, look_for=lambda: later[0] if later else None)
+    play(scene, find_run=lambda: later[0] if later else None)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 30), (39, 5), (20, 3), (10, 40), (300, 3), (40, 6), (79, 7), (250, 80)])
@@ -134,7 +134,7 @@ def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
             } == {name}
             assert stage.app.focused.id == name
         await stage.press("4", "4")
-        assert stage.app.focused.id != "details" and not stage.app.details.display
+        assert stage.app.focused.id != "details" and not stage.app.panes.by_name["details"].display
 
     play(scene, told(run_lines()), size=(60, 15))
 
@@ -227,7 +227,7 @@ def test_a_recorded_sample_is_there_before_the_model_is(tmp_path):
     async def scene(stage: Stage) -> None:
         assert stage.live.state == "loading"
         assert "Once" in stage.text()
-        assert stage.app.generation.recording.steps == 20
+        assert stage.app.canvases.pane.recording.steps == 20
 
     play(scene, told(run_lines()), folder=tmp_path)
 
@@ -277,7 +277,7 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         await stage.settle()
         assert "while you were away" in stage.text()
         assert "90 steps" in stage.text()
-        assert stage.app.generation.at == 9
+        assert stage.app.canvases.pane.at == 9
         await stage.press("question_mark", "q")
         assert "while you were away" not in stage.text()
 
@@ -461,11 +461,11 @@ def test_two_traces_of_one_name_are_two_texts():
     one, other = trace("Once aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), trace("Once bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
 
     async def scene(stage: Stage) -> None:
-        count = len(stage.app.writing.gallery.entries)
+        count = len(stage.app.canvases.current.gallery.entries)
         await stage.settle()
         await stage.settle()
-        assert len(stage.app.writing.gallery.entries) == count == 1  # the newest of what was there
-        shown = stage.app.traces.newest.canvas(9)
+        assert len(stage.app.canvases.current.gallery.entries) == count == 1  # the newest of what was there
+        shown = stage.app.canvases.traces.newest.canvas(9)
         assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
 
     play(scene, one, other, model=False)
@@ -485,14 +485,14 @@ FOREIGN = ["step,loss,val_loss", *(f"{n},{3 - n / 50:.3f},{3.2 - n / 50:.3f}" fo
 def test_a_log_without_a_model_has_the_whole_screen_for_its_curve_and_its_lines(size):
     async def scene(stage):
         app = stage.app
-        assert not app.generation.display and app.training.display
-        assert app.log_pane.display is (size[1] >= 16)
+        assert not app.canvases.pane.display and app.training.display
+        assert app.panes.by_name["log"].display is (size[1] >= 16)
         assert app.focused is app.training
         shown = stage.text()
         assert "shakespeare" not in shown and "generation" not in shown.replace("1 generation", "")
         assert "59,1.820" in shown, "the newest line, in the pane or in a line below the curve"
         await stage.press("1")
-        assert app.generation.display or size[1] < 16, "whoever wants the pane has it"
+        assert app.canvases.pane.display or size[1] < 16, "whoever wants the pane has it"
 
     play(scene, told(FOREIGN, "metrics.csv"), size=size, model=False)
 
@@ -503,11 +503,11 @@ def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_wri
 
     async def scene(stage):
         app, story = stage.app, stage.watched[0].story
-        assert not app.generation.display, "nothing to show yet"
+        assert not app.canvases.pane.display, "nothing to show yet"
         for begin, end in zip([samples[0], samples[0] + 1], [samples[0] + 1, samples[1] + 1], strict=True):
             story.feed(lines[begin:end])
             await stage.settle()
-        assert app.generation.display
+        assert app.canvases.pane.display
         assert "Once at step 600 there was" in stage.text()
         await stage.press("[")
         story.feed(lines[samples[1] + 1 :])
@@ -524,7 +524,7 @@ def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samp
         stage.process.reason = "exit 127: tdiff: not found"
         stage.app._frame()
         await stage.settle()
-        assert stage.app.generation.display
+        assert stage.app.canvases.pane.display
         assert "Once at step 900 there was" in stage.text()
         assert "starts the model again" in stage.text() and "not found" in stage.text()
 
@@ -533,11 +533,11 @@ def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samp
 
 def test_a_far_log_that_turns_out_to_be_of_another_program_has_no_canvas_once_its_model_is_gone():
     async def scene(stage):
-        assert stage.app.generation.display
+        assert stage.app.canvases.pane.display
         stage.process.reason = "exit 2: no model is called so"
         stage.app._frame()
         await stage.settle()
-        assert not stage.app.generation.display and stage.app.log_pane.display
+        assert not stage.app.canvases.pane.display and stage.app.panes.by_name["log"].display
         assert "no model is called so" in stage.text()
 
     play(scene, told(FOREIGN), size=(120, 30))

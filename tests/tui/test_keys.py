@@ -18,9 +18,9 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
         app = stage.app
         for key in KEYS:
             node = app if key.where == "app" else app.query_one(f"#{key.where}")
-            assert callable(getattr(node, f"action_{key.id}", None)), key
+            assert callable(getattr(node, f"action_{key.runs.partition('(')[0]}", None)), key
         await stage.press("colon")
-        assert sorted(key.id for key in app._palette._fitting) == sorted(key.id for key in KEYS)
+        assert sorted(key.id for key in app.palette._fitting) == sorted(key.id for key in KEYS)
         await stage.press("escape")
         await stage.press("question_mark")
         page = stage.app.screen.query_one("#page")
@@ -49,7 +49,7 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
         await stage.begin()
         stage.clock.now += 1
         drawn = []
-        stage.app.generation.frame = lambda *titles: drawn.append(titles)
+        stage.app.canvases.pane.frame = lambda *titles: drawn.append(titles)
         stage.app._frame()
         assert not drawn
         await stage.says(*steps(11)[9:])
@@ -59,7 +59,7 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
 
 
 def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
-    from tdiff.tui.keys import NEVER
+    from tdiff.tui.keymap import NEVER
 
     for key in KEYS:
         # ctrl+z does what it does everywhere.
@@ -73,10 +73,10 @@ def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_
         await stage.press("space")
         assert "paused" in stage.text()
         await stage.says(*steps(9)[5:])
-        assert stage.app.generation.at == 5
+        assert stage.app.canvases.pane.at == 5
         assert stage.live.recording.steps == 9
         await stage.press("end")
-        assert stage.app.generation.at == 9
+        assert stage.app.canvases.pane.at == 9
         assert "live" in stage.rows()[1]
 
     play(scene, told(run_lines()))
@@ -85,7 +85,7 @@ def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_
 def test_one_goes_back_and_forth_step_by_step_and_what_was_revealed_later_is_masked_again():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
-        pane = stage.app.generation
+        pane = stage.app.canvases.pane
         await stage.press("left", "left")
         assert (pane.at, pane.canvas.index) == (7, 7)
         await stage.press("H")
@@ -104,14 +104,14 @@ def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
         await stage.press("r")
-        assert stage.app.generation.at == 0
+        assert stage.app.canvases.pane.at == 0
         stage.clock.now += 0.2
         stage.app._frame()
-        assert 0 < stage.app.generation.at < 9
+        assert 0 < stage.app.canvases.pane.at < 9
         stage.clock.now += 5
         stage.app._frame()
-        assert stage.app.generation.at == 9
-        assert not stage.app.generation.moving
+        assert stage.app.canvases.pane.at == 9
+        assert not stage.app.canvases.pane.moving
 
     play(scene, told(run_lines()))
 
@@ -326,7 +326,7 @@ def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
         assert "trace-1.jsonl" in stage.text()
         read = Recording.read((tmp_path / "trace-1.jsonl").read_text().splitlines())
         assert read.steps == 9
-        assert read.canvas(9) == stage.app.generation.canvas
+        assert read.canvas(9) == stage.app.canvases.pane.canvas
         assert read.canvas(4) == stage.live.recording.canvas(4)
 
     play(scene, told(run_lines()))
@@ -354,7 +354,7 @@ def test_a_prompt_of_several_lines_is_edited_on_one():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("i", *"ab\\nc", "enter", "i")
-        assert stage.app.live.prompt == "ab\nc"
+        assert stage.app.canvases.live.prompt == "ab\nc"
         assert stage.app.query_one("#ask").value == "ab\\nc"
 
     play(scene, told(run_lines()))
@@ -376,7 +376,7 @@ def test_a_word_of_ours_is_seen_though_the_model_is_gone(tmp_path, monkeypatch):
 def test_the_palette_names_the_users_own_keys():
     async def scene(stage: Stage) -> None:
         await stage.press("colon")
-        assert any("pause or go on" in row and row.endswith(" p  │") for row in stage.rows())
+        assert any("pause or resume" in row and row.endswith(" p  │") for row in stage.rows())
 
     play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
 
@@ -467,7 +467,7 @@ def test_a_pasted_prompt_of_several_lines_keeps_them():
         await stage.settle()
         assert "prompt" in stage.rows()[-2]  # what is asked is still told
         await stage.press("enter")
-        assert stage.app.live.prompt == "ROMEO:\nO she"
+        assert stage.app.canvases.live.prompt == "ROMEO:\nO she"
 
     play(scene, told(run_lines()))
 
@@ -515,8 +515,8 @@ def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
         from tdiff.watch.generation.recording import Recording
 
         for _ in range(20):
-            stage.app.writing.gallery.add_live(Recording(header()), 9)
-        labels = [entry.label for entry in stage.app.writing.gallery.entries]
+            stage.app.canvases.current.gallery.add_live(Recording(header()), 9)
+        labels = [entry.label for entry in stage.app.canvases.current.gallery.entries]
         assert len(set(labels)) == len(labels) == 16 and labels[-1] == "text 20 by step 9"
 
     play(scene, model=False)

@@ -128,7 +128,7 @@ def test_tab_goes_through_both_canvases_and_then_to_the_curves():
 def test_one_steps_on_the_focused_canvas_alone():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         await stage.press("tab", "left", "left")
         assert (one.at, other.at) == (9, 25)
         assert one.following and not other.following
@@ -141,7 +141,7 @@ def test_one_steps_on_the_focused_canvas_alone():
 def test_space_stands_both_still_and_lets_both_go_on():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         await stage.press("tab", "space")
         await says(stage, "mine", *steps(12)[9:])
         await says(stage, "gpt", *OF_GPT[27:30])
@@ -157,9 +157,9 @@ def test_space_stands_both_still_and_lets_both_go_on():
 def test_going_on_leaves_alone_the_canvas_where_one_looks_at_an_older_text():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = stage.app.writings
+        one, other = stage.app.canvases.controllers
         await stage.press("[", "tab", "space", "space")
-        assert one.gallery.chosen is not None and not one.pane.following
+        assert one.gallery.selected is not None and not one.pane.following
         assert other.pane.following
 
     of_two(scene, told(run_lines()))
@@ -239,7 +239,7 @@ def test_the_palette_is_that_of_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "o")
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         assert one.look == other.look and one.look.palette == "light"
 
     of_two(scene, told(run_lines()))
@@ -260,7 +260,7 @@ def test_where_one_canvas_has_room_it_is_the_focused_one_and_a_line_tells_of_the
 def test_the_canvases_are_shown_and_hidden_together():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        panes = [writing.pane for writing in stage.app.writings]
+        panes = [writing.pane for writing in stage.app.canvases.controllers]
         await stage.press("1")
         assert not any(pane.display for pane in panes) and stage.app.focused.id == "training"
         await stage.press("1", "2")
@@ -281,9 +281,9 @@ def test_the_older_texts_of_each_model_are_its_own():
         await write(stage, "mine")
         await write(stage, "gpt")
         await stage.press("tab", "[")
-        one, other = stage.app.writings
+        one, other = stage.app.canvases.controllers
         assert "gpt-tiny, text 1" in stage.text()
-        assert one.gallery.chosen is None and other.pane.recording is other.live.recordings[0]
+        assert one.gallery.selected is None and other.pane.recording is other.live.recordings[0]
 
     of_two(scene)
 
@@ -305,7 +305,7 @@ def test_a_trace_of_somebody_else_is_shown_on_one_canvas_and_no_model_starts():
 
     async def scene(stage: Stage) -> None:
         assert stage.processes == []
-        assert [pane.display for pane in (writing.pane for writing in stage.app.writings)] == [True, False]
+        assert [pane.display for pane in (writing.pane for writing in stage.app.canvases.controllers)] == [True, False]
         assert "▶ text 1 · conf ≥ 0.7" in stage.text()
 
     of_two(scene, trace)

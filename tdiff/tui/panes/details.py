@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.report.snapshot import verdict_parts
 from tdiff.tui.figures import number
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
 from tdiff.watch.run_state import RunState
@@ -27,8 +28,8 @@ class DetailsView(Lines):
 class DetailsPane(Pane):
     """What else is known of the first story."""
 
-    def __init__(self) -> None:
-        super().__init__(id="details")
+    def __init__(self, look: Theme, *, id: str = "details") -> None:
+        super().__init__(look, id=id)
         self._view = DetailsView(id="details-lines")
         self._story: RunState | None = None
         self._chosen: int | None = None
@@ -37,10 +38,15 @@ class DetailsPane(Pane):
         """One column of lines."""
         return [self._view]
 
-    def show_story(self, story: RunState | None, chosen: int | None) -> None:
-        """Show this story; `chosen` is the number of the sample that is looked at."""
-        self._story, self._chosen = story, chosen
-        self._draw()
+    def show_scene(self, scene: Scene) -> None:
+        """Show the first run."""
+        if scene.runs and self.display:
+            self._story, self._chosen = scene.runs[0], scene.sample
+            self._draw()
+
+    def show_sample(self, scene: Scene) -> None:
+        """Mark the sample that is selected."""
+        self.show_scene(scene)
 
     def on_resize(self) -> None:
         """Another width, other columns."""

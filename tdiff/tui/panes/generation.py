@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
@@ -10,14 +12,13 @@ from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader
-from tdiff.tui.keys import bindings
+from tdiff.tui.keymap import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width
 from tdiff.visible import visible_line
 from tdiff.watch.generation.recording import Recording
 
-_LEAP = 10
 _REPLAY_STEPS_A_SECOND = 20.0
 _LOW = 8
 """Rows up to which the line of steps of one of two canvases stands in its frame."""
@@ -32,7 +33,25 @@ class GenerationPane(Pane):
     recorded all the same.
     """
 
-    BINDINGS = bindings("generation")  # type: ignore[assignment]
+    KEYS = (
+        Key("pause", "space", "pause or resume; generation continues meanwhile", "generation", "pause"),
+        Key("step_back", "left,h", "one step back", "generation", "step", "step(-1)"),
+        Key("step_forward", "right,l", "one step forward", "generation", "step", "step(1)"),
+        Key("leap_back", "shift+left,H,pageup", "ten steps back", "generation", "", "step(-10)"),
+        Key("leap_forward", "shift+right,L,pagedown", "ten steps forward", "generation", "", "step(10)"),
+        Key("first_step", "home,g", "go to the first step", "generation"),
+        Key("live", "end,G", "go to the live edge", "generation", "live"),
+        Key("replay", "r", "replay this text from its first step", "generation", "", "request('replay')"),
+        Key("scroll_up", "up,k", "scroll the text up", "generation", "", "scroll_text(-1)"),
+        Key("scroll_down", "down,j", "scroll the text down", "generation", "", "scroll_text(1)"),
+        Key("prompt", "i", "edit the prompt", "generation", "prompt", "request('prompt')", opens_line=True),
+        Key("new_text", "n", "start another text now", "generation", "new", "request('new_text')"),
+        Key("decoder", "d", "use the next decoder", "generation", "decoder", "request('decoder')"),
+        Key("threshold_down", "less_than_sign,comma", "lower the threshold by 0.05", "generation", "", "shift(-1)"),
+        Key("threshold_up", "greater_than_sign,full_stop", "raise the threshold by 0.05", "generation", "", "shift(1)"),
+        Key("palette_next", "o", "use the next palette of confidence colours", "generation"),
+    )
+    BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
     class Live(Message):
         """The user wants the live edge; `together`: of every canvas that was paused."""
@@ -44,8 +63,8 @@ class GenerationPane(Pane):
     class Paused(Message):
         """The user has paused, and wants every canvas to stand still."""
 
-    class Ask(Message):
-        """The user wants something of the generation: prompt, new_text, decoder, threshold_down or threshold_up."""
+    class Request(Message):
+        """The user requests replay, prompt, new_text, decoder, threshold_down or threshold_up."""
 
         def __init__(self, pane: GenerationPane, what: str) -> None:
             super().__init__()
@@ -60,8 +79,7 @@ class GenerationPane(Pane):
 
     def __init__(self, look: Theme, *, id: str = "generation", of_two: bool = False) -> None:
         """`of_two`: another canvas stands beside it: its title names the model, and the legend is elsewhere."""
-        super().__init__(id=id, where="generation")
-        self.look = look
+        super().__init__(look, id=id, where="generation")
         self._of_two = of_two
         self.recording: Recording | None = None
         self.at = 0
@@ -269,21 +287,9 @@ class GenerationPane(Pane):
         self._tell()
         return True
 
-    def action_step_back(self) -> None:
-        """One step back."""
-        self._to(self.at - 1)
-
-    def action_step_forward(self) -> None:
-        """One step forward."""
-        self._to(self.at + 1)
-
-    def action_leap_back(self) -> None:
-        """Ten steps back."""
-        self._to(self.at - _LEAP)
-
-    def action_leap_forward(self) -> None:
-        """Ten steps forward."""
-        self._to(self.at + _LEAP)
+    def action_step(self, steps: int) -> None:
+        """Go so many steps forward; back where negative."""
+        self._to(self.at + steps)
 
     def action_first_step(self) -> None:
         """To the canvas before the first step."""
@@ -299,27 +305,15 @@ class GenerationPane(Pane):
             self.following, self._replayed, self.at = False, now, 0
             self.draw()
 
-    def action_scroll_up(self) -> None:
-        """Scroll the text up."""
-        self._canvas_view.scroll_rows(-1)
-
-    def action_scroll_down(self) -> None:
-        """Scroll the text down."""
-        self._canvas_view.scroll_rows(1)
+    def action_scroll_text(self, rows: int) -> None:
+        """Scroll down by so many rows; up where negative."""
+        self._canvas_view.scroll_rows(rows)
 
     def action_palette_next(self) -> None:
         """The next palette."""
         names = list(PALETTES)
         name = names[(names.index(self.look.palette) + 1) % len(names)]
-        self.set_look(
-            Theme(
-                palette=name,
-                ground=self.look.ground,
-                colour=self.look.colour,
-                glyphs=self.look.glyphs,
-                utf8=self.look.utf8,
-            )
-        )
+        self.set_look(replace(self.look, palette=name))
         self.post_message(self.Looked(self.look))
 
     def set_look(self, look: Theme) -> None:
@@ -329,29 +323,13 @@ class GenerationPane(Pane):
         self._draw_legend()
         self.draw()
 
-    def action_replay(self) -> None:
-        """Play this text again."""
-        self.post_message(self.Ask(self, "replay"))
+    def action_request(self, what: str) -> None:
+        """Request something of the generation, as `Request` lists it."""
+        self.post_message(self.Request(self, what))
 
-    def action_prompt(self) -> None:
-        """Edit the prompt."""
-        self.post_message(self.Ask(self, "prompt"))
-
-    def action_new_text(self) -> None:
-        """Begin another text."""
-        self.post_message(self.Ask(self, "new_text"))
-
-    def action_decoder(self) -> None:
-        """The next decoder."""
-        self.post_message(self.Ask(self, "decoder"))
-
-    def action_threshold_down(self) -> None:
-        """A lower threshold."""
-        self.post_message(self.Ask(self, "threshold_down"))
-
-    def action_threshold_up(self) -> None:
-        """A higher threshold."""
-        self.post_message(self.Ask(self, "threshold_up"))
+    def action_shift(self, steps: int) -> None:
+        """Raise the threshold of the decoder by one step; lower it where negative."""
+        self.action_request("threshold_up" if steps > 0 else "threshold_down")
 
 
 def _rule(header: TraceHeader) -> str:

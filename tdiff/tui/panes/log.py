@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.message import Message
 from textual.widget import Widget
 
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.keys import bindings
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.panes.base import Pane, Scene
+from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines
 
 
@@ -22,13 +23,21 @@ class LogView(Lines):
 class LogPane(Pane):
     """The newest lines of a log."""
 
-    BINDINGS = bindings("log")  # type: ignore[assignment]
+    KEYS = (
+        Key("log_up", "up,k", "scroll up one line", "log", "", "scroll_log(-1)"),
+        Key("log_down", "down,j", "scroll down one line", "log", "", "scroll_log(1)"),
+        Key("log_page_up", "pageup", "scroll up one page", "log", "", "page(-1)"),
+        Key("log_page_down", "pagedown", "scroll down one page", "log", "", "page(1)"),
+        Key("log_first", "home,g", "go to the oldest line", "log"),
+        Key("log_follow", "end,G,f", "follow the newest line", "log", "follow"),
+        Key("find", "slash", "find text in the log", "log", "find", "ask('find')", opens_line=True),
+        Key("find_next", "n", "go to the next match", "log", "next", "step_match(1)"),
+        Key("find_previous", "N", "go to the previous match", "log", "", "step_match(-1)"),
+    )
+    BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
-    class Find(Message):
-        """The user wants to type what is to be found."""
-
-    def __init__(self) -> None:
-        super().__init__(id="log")
+    def __init__(self, look: Theme, *, id: str = "log") -> None:
+        super().__init__(look, id=id)
         self._log: list[str] = []
         self._first = 0  # of the log's lines so far, the number of the oldest that is kept
         self._top: int | None = None  # the uppermost line in view; None: the newest are followed
@@ -40,10 +49,20 @@ class LogPane(Pane):
         """The lines."""
         return [self._view]
 
+    def show_scene(self, scene: Scene) -> None:
+        """Show the log of the first run."""
+        if scene.runs and self.display:
+            run = scene.runs[0]
+            self.show_log(run.log, run.logged - len(run.log))
+
     def show_log(self, log: Sequence[str], first: int) -> None:
-        """Show these lines; `first` counts the lines that were before them and are not kept any more."""
+        """Show these lines; `first` is the number of earlier lines that are no longer stored."""
         self._log, self._first = list(log), first
         self._draw()
+
+    def question(self, key_id: str) -> Question | None:
+        """What to find."""
+        return Question("find", self.find) if key_id == "find" else None
 
     def on_resize(self) -> None:
         """Other rows are in view."""
@@ -95,24 +114,16 @@ class LogPane(Pane):
 
     # Keys
 
-    def action_log_up(self) -> None:
-        """A line up."""
-        self._move(-1)
+    def action_scroll_log(self, rows: int) -> None:
+        """Scroll down by so many rows; up where negative."""
+        self._move(rows)
 
-    def action_log_down(self) -> None:
-        """A line down."""
-        self._move(1)
-
-    def action_log_page_up(self) -> None:
-        """A page up."""
-        self._move(-max(1, self._view.size.height - 1))
-
-    def action_log_page_down(self) -> None:
-        """A page down."""
-        self._move(max(1, self._view.size.height - 1))
+    def action_page(self, pages: int) -> None:
+        """Scroll down by so many pages; up where negative."""
+        self._move(pages * max(1, self._view.size.height - 1))
 
     def action_log_first(self) -> None:
-        """To the oldest line."""
+        """Go to the oldest line."""
         self._move(-len(self._log))
 
     def action_log_follow(self) -> None:
@@ -120,18 +131,9 @@ class LogPane(Pane):
         self._top = None
         self._draw()
 
-    def action_find(self) -> None:
-        """Ask what to find."""
-        self.post_message(self.Find())
-
-    def action_find_next(self) -> None:
-        """The next place found."""
-        self._seek(1)
-        self._draw()
-
-    def action_find_previous(self) -> None:
-        """The place found before."""
-        self._seek(-1)
+    def action_step_match(self, direction: int) -> None:
+        """Go to the next match, or to the previous one where `direction` is negative."""
+        self._seek(direction)
         self._draw()
 
 

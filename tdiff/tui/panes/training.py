@@ -16,8 +16,9 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
-from tdiff.tui.keys import bindings
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.panes.base import Pane, Scene
+from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, fold
 from tdiff.watch.run_state import RunState
 
@@ -74,7 +75,28 @@ class CurvesView(Lines):
 class TrainingPane(Pane):
     """Curves of up to four stories."""
 
-    BINDINGS = bindings("training")  # type: ignore[assignment]
+    KEYS = (
+        Key("cursor_left", "left,h", "move the cursor left", "training", "cursor", "move_cursor(-1)"),
+        Key("cursor_right", "right,l", "move the cursor right", "training", "cursor", "move_cursor(1)"),
+        Key("cursor_leap_left", "shift+left,H,pageup", "move left by a tenth", "training", "", "leap(-1)"),
+        Key("cursor_leap_right", "shift+right,L,pagedown", "move right by a tenth", "training", "", "leap(1)"),
+        Key("cursor_first", "home,g", "go to the start of the curve", "training"),
+        Key("follow", "f,end,G", "follow the newest step; show the whole curve", "training", "follow"),
+        Key("zoom_in", "up,k", "zoom into the curve", "training", "zoom", "zoom_curve(2.0)"),
+        Key("zoom_out", "down,j", "zoom out", "training", "zoom", "zoom_curve(0.5)"),
+        Key("pan_left", "less_than_sign,comma", "pan to the left", "training", "", "pan(-0.25)"),
+        Key("pan_right", "greater_than_sign,full_stop", "pan to the right", "training", "", "pan(0.25)"),
+        Key("smoother", "plus,equals_sign", "smooth the curve more", "training", "smooth", "smooth(1)"),
+        Key("rougher", "minus", "smooth the curve less", "training", "smooth", "smooth(-1)"),
+        Key("raw", "0", "do not smooth", "training"),
+        Key("x_axis", "a", "x axis by step, time or tokens", "training", "axis"),
+        Key("log_axis", "A", "linear or logarithmic loss axis", "training", "log"),
+        Key("log_x_axis", "X", "linear or logarithmic x axis", "training"),
+        Key("filter", "slash", "select metrics by name", "training", "metric", "ask('filter')", opens_line=True),
+        Key("next_metric", "m", "show the next metric", "training", "", "step_metric(1)"),
+        Key("previous_metric", "M", "show the previous metric", "training", "", "step_metric(-1)"),
+    )
+    BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
     class Moved(Message):
         """The cursor went to a step; None: it was put away."""
@@ -83,12 +105,8 @@ class TrainingPane(Pane):
             super().__init__()
             self.step = step
 
-    class Asked(Message):
-        """The pane wants a line of text: a part of a metric's name."""
-
-    def __init__(self, look: Theme) -> None:
-        super().__init__(id="training")
-        self._look = look
+    def __init__(self, look: Theme, *, id: str = "training") -> None:
+        super().__init__(look, id=id)
         self._stories: Sequence[RunState] = ()
         self._now = 0.0
         self._view = _FOLLOWING
@@ -107,9 +125,9 @@ class TrainingPane(Pane):
 
     # What is shown
 
-    def show_stories(self, stories: Sequence[RunState], now: float) -> None:
-        """Draw the stories as they are at `now`, seconds since the epoch."""
-        self._stories, self._now = stories, now
+    def show_scene(self, scene: Scene) -> None:
+        """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
+        self._stories, self._now = scene.runs, scene.now
         names = self.metrics()
         if names and self._metric not in names:
             self._metric = names[0]
@@ -130,6 +148,11 @@ class TrainingPane(Pane):
     def smoothing(self) -> float:
         """Share of the past in the curves."""
         return self._view.smoothing
+
+    def question(self, key_id: str) -> Question | None:
+        """Which metrics to show."""
+        text = "metric (a part of its name; empty: the loss)"
+        return Question(text, self.choose) if key_id == "filter" else None
 
     def choose(self, part: str) -> None:
         """Show the metrics with `part` in their name, the first of them now; "" lets all through."""
@@ -156,7 +179,7 @@ class TrainingPane(Pane):
     def _curves_of(self) -> list[tuple[RunState, Curve]]:
         made = []
         several = len(self._stories) > 1
-        depth = "16" if self._look.colour == "16" else self._look.ground
+        depth = "16" if self.look.colour == "16" else self.look.ground
         companion = _COMPANIONS.get(self._metric, "")
         for n, story in reversed(list(enumerate(self._stories))):
             clock = {"time": story.clock, "tokens": story.tokens}.get(self._view.axis)
@@ -172,7 +195,7 @@ class TrainingPane(Pane):
 
     def _marked(self) -> View:
         """The view, with a mark for each alert of a run that has a curve."""
-        style = "bold color(203)" if self._look.colour != "16" else "bold color(9)"
+        style = "bold color(203)" if self.look.colour != "16" else "bold color(9)"
         of = {id(story): (story, curve) for story, curve in self._curves_of()}
         marks = tuple(
             (curve.x(notice.step), style)
@@ -188,7 +211,7 @@ class TrainingPane(Pane):
             hint = [[(" waiting for the first record ...", "dim")]] if self._stories else _what_to_type(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
-        look = self._look
+        look = self.look
         return chart.draw(curves, view, width, height, ascii=look.ascii, colour=look.colour != "none")
 
     def _tell(self) -> None:
@@ -263,7 +286,7 @@ class TrainingPane(Pane):
 
     def _layout(self, curves: Sequence[Curve]) -> ChartLayout:
         width, height = self._curves_view.size
-        look = self._look
+        look = self.look
         return layout(curves, self._view, width, height, ascii=look.ascii, colour=look.colour != "none")
 
     def on_click(self, event: events.Click) -> None:
@@ -279,42 +302,13 @@ class TrainingPane(Pane):
     def _whole(self) -> Ranges:
         return ranges(self._curves(), replace(self._view, x0=None, x1=None))
 
-    def _zoom(self, factor: float) -> None:
-        if curves := self._curves():
-            x0, x1, _, _ = ranges(curves, self._view)
-            cursor = self._view.cursor
-            at = cursor if cursor is not None and x0 <= cursor <= x1 else x1
-            self._see(zoom(self._view, self._whole(), factor, at))
+    def action_move_cursor(self, columns: int) -> None:
+        """Move the cursor to the right by so many columns; to the left where negative."""
+        self._move(columns)
 
-    def _pan(self, share: float) -> None:
-        if self._curves():
-            self._see(pan(self._view, self._whole(), share))
-
-    def _next_metric(self, ways: int) -> None:
-        if names := self.metrics():
-            here = names.index(self._metric) if self._metric in names else 0
-            self._metric = names[(here + ways) % len(names)]
-            self._see(replace(self._view, x0=None, x1=None))
-
-    def _smooth(self, ways: int) -> None:
-        nearest = min(range(len(_SMOOTHINGS)), key=lambda n: abs(_SMOOTHINGS[n] - self._view.smoothing))
-        self._see(replace(self._view, smoothing=_SMOOTHINGS[min(max(nearest + ways, 0), len(_SMOOTHINGS) - 1)]))
-
-    def action_cursor_left(self) -> None:
-        """A column to the left."""
-        self._move(-1)
-
-    def action_cursor_right(self) -> None:
-        """A column to the right."""
-        self._move(1)
-
-    def action_cursor_leap_left(self) -> None:
-        """A tenth to the left."""
-        self._move(-max(1, self._curves_view.size.width // 10))
-
-    def action_cursor_leap_right(self) -> None:
-        """A tenth to the right."""
-        self._move(max(1, self._curves_view.size.width // 10))
+    def action_leap(self, tenths: int) -> None:
+        """Move the cursor to the right by so many tenths of the chart; to the left where negative."""
+        self._move(tenths * max(1, self._curves_view.size.width // 10))
 
     def action_cursor_first(self) -> None:
         """To the left end."""
@@ -325,29 +319,24 @@ class TrainingPane(Pane):
         self._see(replace(self._view, x0=None, x1=None, y0=None, y1=None, cursor=None))
         self.post_message(self.Moved(None))
 
-    def action_zoom_in(self) -> None:
-        """See less, larger."""
-        self._zoom(2.0)
+    def action_zoom_curve(self, factor: float) -> None:
+        """Magnify by `factor` around the cursor, or around the newest step."""
+        if curves := self._curves():
+            x0, x1, _, _ = ranges(curves, self._view)
+            cursor = self._view.cursor
+            center = cursor if cursor is not None and x0 <= cursor <= x1 else x1
+            self._see(zoom(self._view, self._whole(), factor, center))
 
-    def action_zoom_out(self) -> None:
-        """See more, smaller."""
-        self._zoom(0.5)
+    def action_pan(self, share: float) -> None:
+        """Move the view to the right by a share of its width; to the left where negative."""
+        if self._curves():
+            self._see(pan(self._view, self._whole(), share))
 
-    def action_pan_left(self) -> None:
-        """Look further left."""
-        self._pan(-0.25)
-
-    def action_pan_right(self) -> None:
-        """Look further right."""
-        self._pan(0.25)
-
-    def action_smoother(self) -> None:
-        """Smooth more."""
-        self._smooth(1)
-
-    def action_rougher(self) -> None:
-        """Smooth less."""
-        self._smooth(-1)
+    def action_smooth(self, levels: int) -> None:
+        """Smooth the curve more; less where negative."""
+        nearest = min(range(len(_SMOOTHINGS)), key=lambda n: abs(_SMOOTHINGS[n] - self._view.smoothing))
+        level = min(max(nearest + levels, 0), len(_SMOOTHINGS) - 1)
+        self._see(replace(self._view, smoothing=_SMOOTHINGS[level]))
 
     def action_raw(self) -> None:
         """The values as they are."""
@@ -370,17 +359,12 @@ class TrainingPane(Pane):
         """x, linear or logarithmic."""
         self._see(replace(self._view, log_x=not self._view.log_x, x0=None, x1=None))
 
-    def action_filter(self) -> None:
-        """Ask for a part of a metric's name."""
-        self.post_message(self.Asked())
-
-    def action_next_metric(self) -> None:
-        """The next metric."""
-        self._next_metric(1)
-
-    def action_previous_metric(self) -> None:
-        """The metric before."""
-        self._next_metric(-1)
+    def action_step_metric(self, count: int) -> None:
+        """Show the metric that is `count` further in the list."""
+        if names := self.metrics():
+            current = names.index(self._metric) if self._metric in names else 0
+            self._metric = names[(current + count) % len(names)]
+            self._see(replace(self._view, x0=None, x1=None))
 
 
 def _what_to_type(width: int, height: int) -> list[Line]:

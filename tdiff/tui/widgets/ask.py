@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from textual import events
 from textual.binding import Binding
@@ -11,6 +12,18 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from tdiff.errors import TdiffError
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A line of text that the user is asked for."""
+
+    text: str
+    """What is asked for."""
+    answer: Callable[[str], None]
+    """Takes the answer, and may raise TdiffError."""
+    value: str = ""
+    """What the line contains at first."""
 
 
 class Ask(Input):
@@ -31,10 +44,10 @@ class Ask(Input):
         self._then: Callable[[str], None] | None = None
         self._back_to: Widget | None = None
 
-    def put(self, what: str, value: str, then: Callable[[str], None], back_to: Widget) -> None:
-        """Ask for `what`, beginning with `value`; `then` takes the answer, and may raise TdiffError."""
-        self._then, self._back_to = then, back_to
-        self.value, self.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
+    def put(self, question: Question, back_to: Widget) -> None:
+        """Ask a question; the focus goes to `back_to` afterwards."""
+        self._then, self._back_to = question.answer, back_to
+        self.value, self.placeholder = question.value, f"{question.text} · enter takes it, esc or ctrl+g leaves it"
         self.display = True
         self.screen.set_focus(self)
 

@@ -11,17 +11,18 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
-from tdiff.tui.keys import KEYS, Where, shown
+from tdiff.tui.keymap import shown
+from tdiff.tui.keys import KEYS
+from tdiff.tui.panes.registry import PANES
 from tdiff.tui.widgets.lines import Lines, fold, line_width
 
 _WIDTH = 75
 """Cells within the page's box at 80 columns, beside its scroll bar."""
-_TITLES: dict[Where, str] = {
+_TITLES = {
     "app": "Everywhere",
-    "generation": "Generation (tab takes you there)",
-    "training": "Training",
-    "log": "Log",
+    **{pane.name: f"{pane.title} pane" for pane in PANES if pane.pane_class.KEYS},
 }
+"""What each part of the table of keys is called."""
 
 
 _OF_TWO = (

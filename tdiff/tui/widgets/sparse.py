@@ -11,6 +11,7 @@ with `render` alone, and one that another widget cuts with `divide`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
@@ -25,6 +26,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tdiff.draw.render import Line
+from tdiff.tui.widgets.abstract import AbstractWidgetMeta
 from tdiff.tui.widgets.paint import ground, paint
 
 Cell = tuple[str, Style | None]
@@ -35,7 +37,7 @@ _KNOWN = 8192
 """Runs whose cells are kept."""
 
 
-class Sparse(Widget):
+class Sparse(Widget, metaclass=AbstractWidgetMeta):
     """A widget of lines that writes only what changed. It has no border, though it may have padding, and no links."""
 
     ALLOW_SELECT = False  # what textual would copy is not what is shown
@@ -48,9 +50,9 @@ class Sparse(Widget):
     _place: object = None
     _filters: object = None
 
+    @abstractmethod
     def line(self, y: int) -> Line:
-        """What stands in a row of the widget, at most as wide as it is; beyond that is nothing."""
-        raise NotImplementedError
+        """A row of the widget, at most as wide as the widget; cells beyond its end are blank."""
 
     def refresh_rows(self, rows: Iterable[int]) -> None:
         """Draw these rows again; those that are not in view are passed over."""

@@ -54,12 +54,12 @@ def test_a_command_is_found_by_its_name_run_and_offered_first_the_next_time():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("colon", *"smooth the")
-        assert stage.app._palette._fitting[0].id == "smoother"
+        assert stage.app.palette._fitting[0].id == "smoother"
         await stage.press("down", "enter")
         await stage.settle()
         assert stage.app.training.smoothing == 0.3 and stage.app.focused.id == "generation"
         await stage.press("ctrl+p")
-        assert stage.app._palette._fitting[0].id == "rougher"
+        assert stage.app.palette._fitting[0].id == "rougher"
 
     play(scene, told(run_lines()))
 
@@ -69,14 +69,14 @@ def test_the_box_has_the_width_of_the_window_and_the_chosen_row_is_in_view(size)
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("colon", *["down"] * 9)
-        chosen = stage.app._palette._fitting[9].does
+        chosen = stage.app.palette._fitting[9].does
         assert any(row.startswith(f"│  {chosen[:12]}") for row in stage.rows())
         await stage.press(*["pagedown"] * 9)
-        assert stage.app._palette._at == len(KEYS) - 1
+        assert stage.app.palette._at == len(KEYS) - 1
         await stage.press("x", "y", "z")
         assert "no command has" in stage.text()
         await stage.press("enter")
-        assert not stage.app._palette.display
+        assert not stage.app.palette.display
 
     play(scene, told(run_lines()), size=size)
 
@@ -91,7 +91,7 @@ def test_it_opens_without_another_screen_and_what_is_typed_right_behind_its_key_
         await stage.settle()
         assert len(stage.app.screen_stack) == 1
         assert stage.app.query_one("#palette-line", Input).value == "thres"
-        assert [key.id for key in stage.app._palette._fitting] == ["threshold_down", "threshold_up"]
+        assert [key.id for key in stage.app.palette._fitting] == ["threshold_down", "threshold_up"]
 
     play(scene, told(run_lines()))
 
@@ -103,8 +103,8 @@ def test_ctrl_c_closes_the_line_in_which_one_types_and_not_the_program(opens, le
         await stage.begin()
         await stage.press(opens, *"abc", leaves)
         assert stage.app.is_running and not stage.app._exit
-        assert stage.app.focused is stage.app.generation
-        assert not stage.app._palette.display and not stage.app._ask.display
+        assert stage.app.focused is stage.app.canvases.pane
+        assert not stage.app.palette.display and not stage.app.lines.ask.display
         assert stage.live.prompt is None
         await stage.press("ctrl+c")
         assert stage.app._exit
@@ -118,7 +118,7 @@ def test_it_has_no_signs_or_colours_but_ours():
         await stage.press("o", "colon")
         text = stage.text()
         assert all(ord(character) < 0x2E80 for character in text)
-        box = stage.app._palette.region
+        box = stage.app.palette.region
         rows = stage.strips()[box.y : box.bottom]
         for row in rows:
             for segment in row:
