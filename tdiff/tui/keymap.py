@@ -71,8 +71,8 @@ _SHOWN = {
 
 def bindings(keys: Sequence[Key], *, app: bool = False) -> list[Binding]:
     """Textual's bindings of the app, or of a pane with these keys."""
-    own = [_binding(key, key.runs) for key in keys]
-    return own if app else own + [_binding(key, f"app.{key.runs}") for key in FOCUS_KEYS]
+    declared = [_binding(key, key.runs) for key in keys]
+    return declared if app else declared + [_binding(key, f"app.{key.runs}") for key in FOCUS_KEYS]
 
 
 def _binding(key: Key, action: str) -> Binding:

@@ -24,7 +24,7 @@ _LIGHT, _DARK = RichColor.from_ansi(15), RichColor.from_ansi(0)
 
 
 class Depth(LineFilter):
-    """Every colour as one of 256 or of 16. Entries of that palette stay what they are."""
+    """Reduces every colour to one of 256 or of 16. Colours of that palette stay unchanged."""
 
     def __init__(self, depth: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Depth(LineFilter):
         self._known: dict[Style | None, Style] = {}
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments at this depth."""
+        """The segments at this colour depth."""
         known = self._known
         return [
             Segment(text, known[style] if style in known else self._learn(style), control)
@@ -45,7 +45,7 @@ class Depth(LineFilter):
         if len(self._known) > 4096:
             self._known.clear()
         face, ground = self._at_depth(style.color), self._at_depth(style.bgcolor)
-        if face and ground and face == ground and _apart(style.color, style.bgcolor):  # text would vanish
+        if face and ground and face == ground and _apart(style.color, style.bgcolor):  # the text would be invisible
             face = _DARK if sum(ground.get_truecolor()) > 3 * 127 else _LIGHT
         self._known[style] = shown = style + Style.from_color(face, ground)
         return shown
@@ -54,20 +54,20 @@ class Depth(LineFilter):
         if colour is None or colour.type is ColorType.DEFAULT:
             return colour
         reduced = colour.downgrade(self._system)
-        assert reduced.number is not None, "every colour of a palette has a number"
-        return RichColor.from_ansi(reduced.number)  # so that names do not tell equal colours apart
+        assert reduced.number is not None, "a colour of a palette has a number"
+        return RichColor.from_ansi(reduced.number)  # without a name, so that equal colours compare equal
 
 
 def _apart(face: RichColor | None, ground: RichColor | None) -> bool:
-    """Whether one was meant to be read on the other."""
+    """Whether the original colours differ enough for text to be readable."""
     if face is None or ground is None or face.is_default or ground.is_default:
         return False
     pairs = zip(face.get_truecolor(), ground.get_truecolor(), strict=True)
-    return sum(abs(one - other) for one, other in pairs) > 3 * 40
+    return sum(abs(first - second) for first, second in pairs) > 3 * 40
 
 
 class NoColours(LineFilter):
-    """No colour at all, not even the default one; bold, dim, underline and reverse stay."""
+    """Removes all colours, also the default one; bold, dim, underline and reverse stay."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The segments without colours."""
@@ -80,7 +80,7 @@ def _bare(style: Style | None) -> Style | None:
 
 
 class AsciiOnly(LineFilter):
-    """Nothing beyond ASCII in what is drawn, and where the terminal is not UTF-8 nothing in what is told either."""
+    """Replaces drawn characters by ASCII; with `everything` also the text, for a terminal that is not UTF-8."""
 
     def __init__(self, everything: bool) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class AsciiOnly(LineFilter):
 
 
 def filters(terminal: Terminal) -> list[LineFilter]:
-    """What every strip passes before it is written to this terminal."""
-    chosen: list[LineFilter] = []
+    """The filters for every strip that is written to this terminal."""
+    line_filters: list[LineFilter] = []
     if terminal.colour == "none":
-        chosen.append(NoColours())
+        line_filters.append(NoColours())
     elif terminal.colour in _SYSTEMS:
-        chosen.append(Depth(terminal.colour))
+        line_filters.append(Depth(terminal.colour))
     if terminal.glyphs == "ascii":
-        chosen.append(AsciiOnly(not terminal.utf8))
-    return chosen
+        line_filters.append(AsciiOnly(not terminal.utf8))
+    return line_filters

@@ -18,28 +18,28 @@ WINDOWS = sys.platform == "win32"
 
 
 class TerminalApp(App[None]):
-    """An app that keeps to what its terminal can take. Run it with `run(mouse=app.terminal.mouse)`."""
+    """An app that uses only what its terminal supports. Run it with `run(mouse=app.terminal.mouse)`."""
 
     def __init__(self, terminal: Terminal, **options: Any) -> None:
         self.terminal = terminal
         self._line_filters = filters(terminal)
         self.crash: Exception | None = None
-        """The program's own error that ended the view."""
+        """The internal error that ended the view."""
         super().__init__(**options)
-        # The terminal's own colours and ground, unless a theme is asked for: as one's shell looks, in fewer bytes.
+        # The terminal's own colours and background unless the user sets a theme: as in the shell, and in fewer bytes.
         self.theme = f"ansi-{terminal.ground}"
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Ours, in place of textual's."""
+        """The filters for this terminal, in place of textual's."""
         return self._line_filters
 
     def on_terminal_supports_synchronized_output(self, message: TerminalSupportsSynchronizedOutput) -> None:
-        """Some terminals say that they can and break it."""
+        """Ignore the report of a terminal that does not do it right."""
         if not self.terminal.synchronized:
             message.prevent_default()
 
     def get_driver_class(self) -> type[Driver]:
-        """Ours; on Windows textual's own."""
+        """`ViewDriver`; on Windows textual's driver."""
         base = super().get_driver_class()
         if WINDOWS:  # pragma: no cover
             return base
@@ -48,7 +48,7 @@ class TerminalApp(App[None]):
         return ViewDriver
 
     def run(self, **options: Any) -> None:
-        """Run until the user leaves. Signals then do what they did before."""
+        """Run until the user quits. Afterwards signals have their default effects."""
         try:
             super().run(**options)
         finally:
@@ -59,12 +59,12 @@ class TerminalApp(App[None]):
         """The process is about to stop, by Ctrl+Z or by a signal from elsewhere; may be called twice."""
 
     def action_suspend_process(self) -> None:
-        """Stop as in a shell."""
+        """Suspend, as in a shell."""
         self.suspending()
         super().action_suspend_process()
 
     def hang_up(self) -> None:
-        """Leave at once: the terminal has gone, or the program was told to end."""
+        """Leave at once: the terminal has closed, or a signal ends the program."""
         self.exit()
 
     def report_error(self, error: Exception) -> None:
@@ -72,8 +72,8 @@ class TerminalApp(App[None]):
         self._handle_exception(error)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Leave after an error of the program's own; the first one is kept in `crash`."""
-        if self.is_headless:  # tests see it themselves
+        """Leave after an internal error; the first one is saved in `crash`."""
+        if self.is_headless:  # tests report it themselves
             super()._handle_exception(error)
             return
         self._return_code = 1
@@ -84,7 +84,7 @@ class TerminalApp(App[None]):
         self._close_messages_no_wait()
 
     def draw_anew(self) -> None:
-        """Draw every cell, as if nothing were there."""
+        """Draw every cell, as on an empty screen."""
         for widget in self.screen.walk_children():
             if lose := getattr(widget, "lose", None):
                 lose()
@@ -92,7 +92,7 @@ class TerminalApp(App[None]):
         self.screen.refresh(layout=True)
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Put text on the clipboard of the terminal one sits at, through screen and tmux too."""
+        """Put text on the clipboard of the user's terminal, also through screen and tmux."""
         self._clipboard = text
         if self._driver is not None:
             self._driver.write(clipboard(self.terminal, text))

@@ -80,7 +80,7 @@ class Alone(TerminalApp):
 
     def rows(self) -> list[str]:
         """What the widget's rows say, without the blanks at their ends."""
-        return [self.view.whole(y).text.rstrip() for y in range(self.view.size.height)]
+        return [self.view.full_row(y).text.rstrip() for y in range(self.view.size.height)]
 
 
 async def settle(pilot) -> None:

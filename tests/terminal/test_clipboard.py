@@ -61,7 +61,7 @@ def test_in_gnu_screen_it_is_in_screens_buffer(trace):
 def test_what_cannot_be_known_is_not_claimed():
     plain = copied(detect({"TERM": "xterm-256color"}), "x", {})
     assert plain == Copied()
-    assert plain.words(1, sent=True).startswith("sent 1 character to the terminal, which does not say")
+    assert plain.words(1, sent=True).startswith("sent 1 character to the terminal, which does not confirm")
     far = detect({"TERM": "tmux-256color"})  # on this side of ssh there is no tmux to ask
     assert far.program == "tmux" and copied(far, "x", {}) == Copied()
 

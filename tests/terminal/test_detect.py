@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
 from tdiff.errors import TdiffError
 from tdiff.terminal import attached
-from tdiff.terminal.detect import clipboard, detect, here, leaving, locale_encoding, prepare
+from tdiff.terminal.detect import clipboard, detect, leaving, locale_encoding, prepare, this_terminal
 from tdiff.terminal.doctor import doctor
 from tdiff.terminal.probe import Answers
 from tests.support.ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
@@ -272,7 +272,7 @@ def test_the_encoding_is_what_the_locale_names(environ, mode, encoding):
 
 @pytest.mark.parametrize("lang", ["C", "C.UTF-8", "POSIX", ""])
 def test_the_locale_of_a_real_process_is_told_apart_from_what_python_makes_of_it(lang):
-    code = "from tdiff.terminal import detect; print(detect.here(ask=False).utf8)"
+    code = "from tdiff.terminal import detect; print(detect.this_terminal(ask=False).utf8)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(LANG=lang), capture_output=True, text=True, check=True
     )
@@ -296,7 +296,7 @@ def test_the_environment_says_to_textual_what_was_chosen(colour, system):
 
 def test_choosing_imports_neither_textual_nor_rich_nor_torch():
     heavy = {"textual", "rich", "torch"}
-    code = f"import sys, tdiff.terminal.detect as t; t.here(ask=False); print({heavy} & {{*sys.modules}})"
+    code = f"import sys, tdiff.terminal.detect as t; t.this_terminal(ask=False); print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -407,14 +407,14 @@ def test_without_a_terminal_nothing_is_asked():
 
 
 HERE = (
-    "from tdiff.terminal import detect; t = detect.here(); "
+    "from tdiff.terminal import detect; t = detect.this_terminal(); "
     "print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
 )
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]
 
 
 def told_in(run, folder: Path, name: str) -> list[str]:
-    """What `here` finds where `run` runs a command."""
+    """What `this_terminal` detects where `run` runs a command."""
     file = folder / name
     run(*TELL, str(file))
     assert soon(file.exists)
@@ -592,4 +592,4 @@ def test_a_terminal_that_only_inherited_tmux_is_always_looked_at():
 
 def test_here_raises_for_an_unknown_choice_too():
     with pytest.raises(TdiffError):
-        here(color="mauve", ask=False)
+        this_terminal(color="mauve", ask=False)

@@ -339,7 +339,7 @@ def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_n
         await stage.begin()
         await minute()
         await stage.says(END)
-        assert stage.live.slow and "next text in 22 min · any key: sooner" in stage.text()
+        assert stage.live.slow and "next text in 22 min · press a key for it now" in stage.text()
         await minute()
         assert len(asked()) == 1
         await stage.press("shift+tab")
@@ -361,7 +361,7 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
         await stage.says(ready())
         await stage.settle()
         assert "loading mine" not in stage.text(), stage.text()
-        assert "rests: nobody looks" in stage.text()
+        assert "paused: no client attached" in stage.text()
         there[0] = True
         await stage.settle()
         request = stage.process.asked[-1]
@@ -370,7 +370,7 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
         await stage.settle()
         await stage.says(*steps(9)[3:], END)
         await stage.settle()
-        assert "rests: nobody looks" in stage.text() and "step 9" in stage.text()
+        assert "paused: no client attached" in stage.text() and "step 9" in stage.text()
         story = stage.watched[0].story
         ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
         story.feed([json.dumps(ended)])

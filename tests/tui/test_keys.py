@@ -20,7 +20,7 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
             node = app if key.where == "app" else app.query_one(f"#{key.where}")
             assert callable(getattr(node, f"action_{key.runs.partition('(')[0]}", None)), key
         await stage.press("colon")
-        assert sorted(key.id for key in app.palette._fitting) == sorted(key.id for key in KEYS)
+        assert sorted(key.id for key in app.palette._matches) == sorted(key.id for key in KEYS)
         await stage.press("escape")
         await stage.press("question_mark")
         page = stage.app.screen.query_one("#page")
@@ -276,7 +276,7 @@ def test_the_log_follows_stands_still_and_is_searched():
         await stage.press("/")
         await stage.press(*"step 700", "enter")
         assert "step 700" in stage.text()
-        assert "found" in stage.text()
+        assert "matching" in stage.text()
         await stage.press("G")
         assert "following" in stage.text()
 

@@ -40,9 +40,9 @@ class Edge(Lines):
         self._left, self._right, self._style = left, right, style
         width = self.size.width
         inner = max(0, width - 4)
-        # Both begin with what matters most: the right text gives way as far as the first part of the left one needs.
-        own = min(first_part(left) + 2, inner // 2) if left else 0
-        right = shortened(right, max(0, inner - own - 2))
+        # Both start with their most important part: the right text gives way to the first part of the left one.
+        reserved = min(first_part(left) + 2, inner // 2) if left else 0
+        right = shortened(right, max(0, inner - reserved - 2))
         right = [(" ", style), *right, (" ", style)] if right else []
         left = shortened(left, max(0, inner - line_width(right) - 2))
         left = [(" ", style), *left, (" ", style)] if left else []
@@ -152,6 +152,6 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
     def _draw_frame(self) -> None:
         title, readout, below, below_right = self._titles
         style = "" if self.has_focus else "dim"
-        bold = [(text, f"bold {own}".strip() if self.has_focus else own) for text, own in title]
+        bold = [(text, f"bold {face}".strip() if self.has_focus else face) for text, face in title]
         self._upper.put(bold, readout, style)
         self._lower.put(below, below_right, style)

@@ -1,4 +1,4 @@
-"""The log pane: the lines of a log, following the newest or standing still, with find."""
+"""The log pane: the lines of a log, with find; it follows the newest line or stays at an older one."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class LogPane(Pane):
     def __init__(self, look: Theme, *, id: str = "log") -> None:
         super().__init__(look, id=id)
         self._log: list[str] = []
-        self._first = 0  # of the log's lines so far, the number of the oldest that is kept
+        self._first = 0  # the number of the oldest line that is stored
         self._top: int | None = None  # the uppermost line in view; None: the newest are followed
-        self._found: int | None = None
-        self._sought = ""
+        self._match: int | None = None
+        self._query = ""
         self._view = LogView(id="log-lines")
 
     def body(self) -> list[Widget]:
@@ -65,12 +65,12 @@ class LogPane(Pane):
         return Question("find", self.find) if key_id == "find" else None
 
     def on_resize(self) -> None:
-        """Other rows are in view."""
+        """Draw the rows that are in view."""
         self._draw()
 
     def find(self, text: str) -> None:
-        """Look for `text`, in either case, from the newest line back; "" ends the search."""
-        self._sought, self._found = text.lower(), None
+        """Find `text`, ignoring case, from the newest line back; "" ends the search."""
+        self._query, self._match = text.lower(), None
         if text:
             self._seek(-1)
         self._draw()
@@ -84,13 +84,13 @@ class LogPane(Pane):
         top = max(0, top)
         rows: list[Line] = []
         for n, text in enumerate(self._log[top : top + height], top):
-            style = "reverse" if self._found is not None and n == self._found - self._first else ""
-            rows.append(_marked(text, self._sought, style))
+            style = "reverse" if self._match is not None and n == self._match - self._first else ""
+            rows.append(_marked(text, self._query, style))
         self._view.show(rows)
-        where = "following" if self._top is None else f"line {self._first + top + 1:,} of {self._first + end:,}"
-        matches = sum(self._sought in text.lower() for text in self._log) if self._sought else 0
-        sought = f" · /{self._sought} {matches} found" if self._sought else ""
-        self.frame([("log", "")], [(where + sought, "")], [], [])
+        position = "following" if self._top is None else f"line {self._first + top + 1:,} of {self._first + end:,}"
+        matches = sum(self._query in text.lower() for text in self._log) if self._query else 0
+        search = f" · /{self._query} {matches} matching" if self._query else ""
+        self.frame([("log", "")], [(position + search, "")], [], [])
 
     def _move(self, rows: int) -> None:
         height = max(1, self._view.size.height)
@@ -99,17 +99,17 @@ class LogPane(Pane):
         self._top = None if top >= newest else max(self._first, top)
         self._draw()
 
-    def _seek(self, way: int) -> None:
-        """Go to the next line that holds what is sought, in that direction, round the end."""
+    def _seek(self, direction: int) -> None:
+        """Go to the next line that contains the query, in that direction, and around the end."""
         count = len(self._log)
-        if not self._sought or not count:
+        if not self._query or not count:
             return
-        start = (self._found - self._first) if self._found is not None else (0 if way > 0 else count)
+        start = (self._match - self._first) if self._match is not None else (0 if direction > 0 else count)
         for n in range(1, count + 1):
-            at = (start + way * n) % count
-            if self._sought in self._log[at].lower():
-                self._found = self._first + at
-                self._top = max(self._first, self._found - max(1, self._view.size.height) // 2)
+            at = (start + direction * n) % count
+            if self._query in self._log[at].lower():
+                self._match = self._first + at
+                self._top = max(self._first, self._match - max(1, self._view.size.height) // 2)
                 return
 
     # Keys
@@ -137,16 +137,16 @@ class LogPane(Pane):
         self._draw()
 
 
-def _marked(text: str, sought: str, style: str) -> Line:
-    """The line with each occurrence of `sought` in bold."""
+def _marked(text: str, query: str, style: str) -> Line:
+    """The line with each occurrence of `query` in bold."""
     lowered = text.lower()
-    if not sought or sought not in lowered or len(lowered) != len(text):
+    if not query or query not in lowered or len(lowered) != len(text):
         return [(text, style)]
     line: Line = []
     at = 0
-    while (found := lowered.find(sought, at)) >= 0:
-        if found > at:
-            line.append((text[at:found], style))
-        line.append((text[found : found + len(sought)], f"bold underline {style}".strip()))
-        at = found + len(sought)
+    while (start := lowered.find(query, at)) >= 0:
+        if start > at:
+            line.append((text[at:start], style))
+        line.append((text[start : start + len(query)], f"bold underline {style}".strip()))
+        at = start + len(query)
     return [*line, (text[at:], style)] if at < len(text) else line

@@ -16,7 +16,7 @@ _NULL = Style.null()
 
 
 def paint(line: Line, width: int, base: Style = _NULL) -> Strip:
-    """A line as a strip of exactly `width` cells; `base` lies under every style. A character cut in two is a blank."""
+    """A line as a strip of exactly `width` cells; `base` is under every style. Half a wide character is a blank."""
     segments = [Segment(text, _style(style, base)) for text, style in line if text]
     size = sum(cell_len(text) for text, _, _ in segments)
     strip = Strip(segments, size)
@@ -24,7 +24,7 @@ def paint(line: Line, width: int, base: Style = _NULL) -> Strip:
 
 
 def ground(widget: Widget) -> Style:
-    """What lies under the lines of a widget: the theme's background, or the terminal's own."""
+    """The style under the lines of a widget: the theme's background, or the terminal's."""
     if widget.app.native_ansi_color:
         return _NULL
     return Style(bgcolor=widget.background_colors[1].rich_color)
@@ -32,5 +32,5 @@ def ground(widget: Widget) -> Style:
 
 @lru_cache(maxsize=4096)
 def _style(style: str, base: Style) -> Style:
-    own = Style.parse(style)
-    return base + own if base else own
+    parsed = Style.parse(style)
+    return base + parsed if base else parsed

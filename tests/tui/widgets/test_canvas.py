@@ -44,7 +44,7 @@ def test_a_canvas_is_shown_as_this(size):
         app.view.show(letters(text))
         await settle(pilot)
         assert app.rows() == [row.rstrip() for row in GOLDEN[size]]
-        assert all(app.view.whole(y).cell_length == size[0] for y in range(size[1]))
+        assert all(app.view.full_row(y).cell_length == size[0] for y in range(size[1]))
 
 
 def test_nothing_is_shown_before_a_canvas_and_after_it_is_cleared():
@@ -76,8 +76,8 @@ def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
         again.apply(step(3, 1))
         app.view.show(again, {1})
         await settle(pilot)
-        assert app.view.whole(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
-        assert app.view.whole(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
+        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
+        assert app.view.full_row(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
 
 
 def test_masks_are_as_wide_as_what_they_hide_and_stay_so_while_a_text_resolves():
@@ -194,7 +194,7 @@ def test_rows_are_exactly_as_wide_as_the_widget_and_no_wide_character_is_cut(wid
         grid = Grid(width, 40).feed(app.wrote())
         assert differences(grid, app) == []
         for y, row in enumerate(grid.cells):
-            assert app.view.whole(y).cell_length == width == len(app.view.cells(y))
+            assert app.view.full_row(y).cell_length == width == len(app.view.cells(y))
             for x, (text, _) in enumerate(row):
                 assert (cell_len(text) == 2) == ((row[x + 1 : x + 2] and row[x + 1][0] == "") or False)
         if width > 1:
@@ -224,7 +224,7 @@ def test_hostile_text_is_inert():
         for k in range(recording.steps + 1):
             app.view.show(recording.canvas(k))
             await settle(pilot)
-            rows = [app.view.whole(y).text for y in range(9)]
+            rows = [app.view.full_row(y).text for y in range(9)]
             assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]", "".join(rows))
             grid.feed(app.wrote())  # which refuses what it does not know
             assert differences(grid, app) == []
@@ -474,7 +474,7 @@ def test_sizes_that_come_like_a_storm_leave_what_fits():
         expected = plain(canvas_lines(recording.canvas(20), app.size.width, LOOK)).split("\n")
         assert room == app.size.height and rows == len(expected)
         assert app.rows() == [row.rstrip() for row in expected[top : top + room]] + [""] * (room - rows)
-        assert all(app.view.whole(y).cell_length == app.size.width for y in range(room))
+        assert all(app.view.full_row(y).cell_length == app.size.width for y in range(room))
 
 
 def test_given_text_is_plain_and_confidence_has_its_colour():

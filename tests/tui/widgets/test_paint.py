@@ -26,7 +26,7 @@ BLACK = Color(0, 0, 0)
 APP = """
 import os, sys
 from tdiff.terminal import detect
-here = detect.here(color=os.environ.get("ASKED", "auto"), ask=False)
+here = detect.this_terminal(color=os.environ.get("ASKED", "auto"), ask=False)
 detect.prepare(here, os.environ)
 from textual.screen import ModalScreen
 from textual.widget import Widget

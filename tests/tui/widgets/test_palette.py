@@ -54,12 +54,12 @@ def test_a_command_is_found_by_its_name_run_and_offered_first_the_next_time():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("colon", *"smooth the")
-        assert stage.app.palette._fitting[0].id == "smoother"
+        assert stage.app.palette._matches[0].id == "smoother"
         await stage.press("down", "enter")
         await stage.settle()
         assert stage.app.training.smoothing == 0.3 and stage.app.focused.id == "generation"
         await stage.press("ctrl+p")
-        assert stage.app.palette._fitting[0].id == "rougher"
+        assert stage.app.palette._matches[0].id == "rougher"
 
     play(scene, told(run_lines()))
 
@@ -69,10 +69,10 @@ def test_the_box_has_the_width_of_the_window_and_the_chosen_row_is_in_view(size)
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("colon", *["down"] * 9)
-        chosen = stage.app.palette._fitting[9].does
+        chosen = stage.app.palette._matches[9].does
         assert any(row.startswith(f"│  {chosen[:12]}") for row in stage.rows())
         await stage.press(*["pagedown"] * 9)
-        assert stage.app.palette._at == len(KEYS) - 1
+        assert stage.app.palette._selected == len(KEYS) - 1
         await stage.press("x", "y", "z")
         assert "no command has" in stage.text()
         await stage.press("enter")
@@ -91,7 +91,7 @@ def test_it_opens_without_another_screen_and_what_is_typed_right_behind_its_key_
         await stage.settle()
         assert len(stage.app.screen_stack) == 1
         assert stage.app.query_one("#palette-line", Input).value == "thres"
-        assert [key.id for key in stage.app.palette._fitting] == ["threshold_down", "threshold_up"]
+        assert [key.id for key in stage.app.palette._matches] == ["threshold_down", "threshold_up"]
 
     play(scene, told(run_lines()))
 
