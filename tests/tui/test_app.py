@@ -69,7 +69,7 @@ def test_without_a_run_the_empty_pane_says_what_to_type():
     play(scene, size=(80, 24))
 
 
-def test_a_run_that_begins_later_is_found():
+def test_a_run_that_starts_later_is_added():
     later = []
 
     async def scene(stage: Stage) -> None:
@@ -82,7 +82,7 @@ def test_a_run_that_begins_later_is_found():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 30), (39, 5), (20, 3), (10, 40), (300, 3), (40, 6), (79, 7), (250, 80)])
-def test_no_size_is_too_small_or_too_large(size):
+def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("tab", "right", "z", "tab", "left", "z")
@@ -152,7 +152,7 @@ def test_panes_are_never_stacked_with_less_than_six_rows_each():
     play(scene, told(run_lines()), size=(59, 16))
 
 
-def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
+def test_after_many_resizes_the_screen_is_that_of_the_last_size():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         calm = stage.text()
@@ -183,7 +183,7 @@ def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
     assert seen[0] == seen[1]
 
 
-def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
+def test_draw_anew_forgets_what_every_widget_has_written():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         lines = [widget for widget in stage.app.screen.walk_children() if hasattr(widget, "lose")]
@@ -207,17 +207,17 @@ def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
         ({"pause": "left"}, "'left' is that of"),
     ],
 )
-def test_keys_that_cannot_be_are_refused_before_the_screen_opens(keys, why):
+def test_invalid_keys_are_refused_before_the_screen_opens(keys, why):
     with pytest.raises(TdiffError, match=why):
         remapped(keys)
 
 
-def test_ctrl_c_always_leaves():
+def test_ctrl_c_always_quits():
     assert remapped({"quit": "Q"}) == {"quit": "Q,ctrl+c"}
     assert remapped({"pause": "p", "quit": "Q,ctrl+c"}) == {"pause": "p", "quit": "Q,ctrl+c"}
 
 
-def test_a_recorded_sample_is_there_before_the_model_is(tmp_path):
+def test_a_recorded_sample_is_shown_before_the_model_has_loaded(tmp_path):
     from tdiff.protocol.events import to_line
 
     (tmp_path / "samples").mkdir()
@@ -247,7 +247,7 @@ def test_a_path_of_a_sample_that_leaves_the_runs_folder_is_not_read(tmp_path):
     play(scene, told(lines), folder=run)
 
 
-def test_nothing_stays_behind_when_one_leaves():
+def test_quitting_closes_processes_and_sources():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("q")
@@ -257,7 +257,7 @@ def test_nothing_stays_behind_when_one_leaves():
     assert all(source.closed for source in stage.watched)
 
 
-def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(monkeypatch):
+def test_a_detached_view_draws_nothing_and_reports_the_news_on_return(monkeypatch):
     there = [True]
 
     async def scene(stage: Stage) -> None:
@@ -284,7 +284,7 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
     play(scene, told(run_lines()), size=(120, 30))
 
 
-def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypatch):
+def test_records_read_while_detached_are_drawn_after_attaching(monkeypatch):
     there = [False]
 
     async def scene(stage: Stage) -> None:
@@ -301,7 +301,7 @@ def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypat
     play(scene, told(run_lines()), model=False)
 
 
-def test_end_of_a_text_waits_and_says_so():
+def test_after_a_text_the_pause_before_the_next_is_shown():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.says(END)
@@ -314,7 +314,7 @@ def test_end_of_a_text_waits_and_says_so():
 
 
 @pytest.mark.parametrize("before", [(), ("question_mark",), ("colon",), ("i",)])
-def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the_view(before):
+def test_ctrl_z_halts_the_model_which_resumes_with_the_view(before):
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.pilot.press(*before, "ctrl+z")
@@ -326,7 +326,7 @@ def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the
     play(scene, told(run_lines()))
 
 
-def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_next_text():
+def test_without_input_the_model_generates_seldom_until_a_key_is_pressed():
     async def scene(stage: Stage) -> None:
         def asked() -> list[Generate]:
             return [request for request in stage.process.asked if isinstance(request, Generate)]
@@ -348,7 +348,7 @@ def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_n
     play(scene, told(run_lines()))
 
 
-def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
+def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
     there = [True]
 
     async def scene(stage: Stage) -> None:
@@ -381,7 +381,7 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
     play(scene, told(run_lines()), size=(100, 30))
 
 
-def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():
+def test_without_a_model_the_recorded_sample_stays_and_model_keys_give_a_notice():
     async def scene(stage: Stage) -> None:
         await stage.press("[")
         assert "at step" in stage.text()
@@ -406,7 +406,7 @@ def test_panes_hidden_in_a_large_window_leave_one_in_a_small_one():
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "circle", "../x", "samples", "no/such", "\0"])
-def test_whatever_path_a_sample_tells_of_its_text_is_shown(path, tmp_path):
+def test_a_sample_with_any_path_shows_its_text(path, tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "samples").mkdir()
     sample = {"kind": "sample", "time": NOW, "step": 990, "prompt": "Once", "text": "Once and again", "path": path}
@@ -417,7 +417,7 @@ def test_whatever_path_a_sample_tells_of_its_text_is_shown(path, tmp_path):
     play(scene, told([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
 
 
-def test_numbers_beyond_counting_are_no_records():
+def test_non_finite_or_huge_numbers_are_not_records():
     huge = 10**400
     lines = [
         {"kind": "eval", "time": NOW, "step": 990, "nats_per_token": huge, "nats_per_char": 1, "interval_95": [1, 2]},
@@ -432,7 +432,7 @@ def test_numbers_beyond_counting_are_no_records():
     play(scene, told([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
 
 
-def test_a_pane_that_comes_back_is_as_things_are_now():
+def test_a_pane_that_is_shown_again_is_up_to_date():
     async def scene(stage: Stage) -> None:
         await stage.press("z", "3")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
@@ -471,7 +471,7 @@ def test_two_traces_of_one_name_are_two_texts():
     play(scene, one, other, model=False)
 
 
-def test_a_text_in_a_frame_gives_way_part_by_part():
+def test_a_text_in_a_frame_is_shortened_part_by_part():
     line = [("step 9", "bold"), (" · 37% · 61 left", "")]
     widths = [30, 22, 21, 12, 11, 6, 4]
     texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
@@ -482,7 +482,7 @@ FOREIGN = ["step,loss,val_loss", *(f"{n},{3 - n / 50:.3f},{3.2 - n / 50:.3f}" fo
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 48), (80, 12), (60, 18)])
-def test_a_log_without_a_model_has_the_whole_screen_for_its_curve_and_its_lines(size):
+def test_a_log_without_a_model_shows_only_curve_and_log(size):
     async def scene(stage):
         app = stage.app
         assert not app.canvases.pane.display and app.training.display
@@ -497,7 +497,7 @@ def test_a_log_without_a_model_has_the_whole_screen_for_its_curve_and_its_lines(
     play(scene, told(FOREIGN, "metrics.csv"), size=size, model=False)
 
 
-def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_writes():
+def test_samples_in_a_log_are_shown_without_a_model():
     lines = run_lines()
     samples = [n for n, line in enumerate(lines) if '"sample"' in line]
 
@@ -519,7 +519,7 @@ def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_wri
     play(scene, told(lines[: samples[0]]), model=False)
 
 
-def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samples_are_shown():
+def test_an_unavailable_model_of_a_remote_log_is_reported_and_its_samples_are_shown():
     async def scene(stage):
         stage.process.reason = "exit 127: tdiff: not found"
         stage.app._frame()
@@ -531,7 +531,7 @@ def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samp
     play(scene, told(run_lines()), size=(120, 30))
 
 
-def test_a_far_log_that_turns_out_to_be_of_another_program_has_no_canvas_once_its_model_is_gone():
+def test_a_remote_log_of_another_program_has_no_canvas_after_its_model_failed():
     async def scene(stage):
         assert stage.app.canvases.pane.display
         stage.process.reason = "exit 2: no model is called so"

@@ -58,7 +58,7 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
     play(scene, told(run_lines()))
 
 
-def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
+def test_no_key_is_reserved_by_screen_tmux_or_terminals():
     from tdiff.tui.keymap import NEVER
 
     for key in KEYS:
@@ -67,7 +67,7 @@ def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
         assert "escape" not in key.keys, "Esc is never the only way"
 
 
-def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_live_edge():
+def test_pause_keeps_the_step_while_generation_continues_and_end_returns_to_the_live_edge():
     async def scene(stage: Stage) -> None:
         await stage.begin(5)
         await stage.press("space")
@@ -82,7 +82,7 @@ def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_
     play(scene, told(run_lines()))
 
 
-def test_one_goes_back_and_forth_step_by_step_and_what_was_revealed_later_is_masked_again():
+def test_stepping_back_masks_positions_that_were_unmasked_later():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
         pane = stage.app.canvases.pane
@@ -116,7 +116,7 @@ def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
     play(scene, told(run_lines()))
 
 
-def test_moving_along_the_curve_shows_what_the_model_wrote_then():
+def test_moving_along_the_curve_shows_the_sample_of_that_step():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("tab")
@@ -132,7 +132,7 @@ def test_moving_along_the_curve_shows_what_the_model_wrote_then():
     play(scene, told(run_lines()), size=(80, 24))
 
 
-def test_brackets_go_through_the_samples_and_carry_the_cursor_along():
+def test_brackets_step_through_the_samples_and_move_the_cursor():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("[")
@@ -150,7 +150,7 @@ def test_brackets_go_through_the_samples_and_carry_the_cursor_along():
     play(scene, told(run_lines()))
 
 
-def test_the_prompt_is_edited_in_place_and_the_next_text_goes_on_from_it():
+def test_the_prompt_is_edited_in_place_and_the_next_text_starts_with_it():
     async def scene(stage: Stage) -> None:
         running = await stage.begin()
         await stage.press("i")
@@ -187,7 +187,7 @@ def test_decoder_and_threshold_change_on_the_fly():
     play(scene, told(run_lines()))
 
 
-def test_a_model_that_dies_is_told_and_started_again_by_a_key():
+def test_a_dead_model_is_reported_and_restarted_by_a_key():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         stage.process.reason = "killed by signal 9 (out of memory, or kill -9)"
@@ -265,7 +265,7 @@ def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
     play(scene, told(run_lines()), size=(100, 30))
 
 
-def test_the_log_follows_stands_still_and_is_searched():
+def test_the_log_follows_scrolls_and_finds():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("3", "tab", "tab")
@@ -292,7 +292,7 @@ def test_up_to_four_runs_are_overlaid_each_with_its_letter():
     play(scene, *(told(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
 
 
-def test_an_alert_stands_below_and_in_the_list():
+def test_an_alert_is_in_the_bottom_line_and_in_the_list():
     async def scene(stage: Stage) -> None:
         await stage.settle()
         assert "spike" in stage.rows()[-2]
@@ -305,7 +305,7 @@ def test_an_alert_stands_below_and_in_the_list():
     play(scene, told(run_lines()))
 
 
-def test_keys_of_the_users_own_take_the_place_of_ours():
+def test_user_keys_replace_the_default_keys():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("p")
@@ -332,7 +332,7 @@ def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
     play(scene, told(run_lines()))
 
 
-def test_a_line_that_is_typed_outlives_a_look_at_another_window_but_not_another_pane():
+def test_an_open_line_survives_another_window_but_not_another_pane():
     async def scene(stage: Stage) -> None:
         from textual.events import AppBlur, AppFocus
 
@@ -360,7 +360,7 @@ def test_a_prompt_of_several_lines_is_edited_on_one():
     play(scene, told(run_lines()))
 
 
-def test_a_word_of_ours_is_seen_though_the_model_is_gone(tmp_path, monkeypatch):
+def test_a_notice_is_shown_even_when_the_model_has_died(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     async def scene(stage: Stage) -> None:
@@ -381,7 +381,7 @@ def test_the_palette_names_the_users_own_keys():
     play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
 
 
-def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
+def test_a_trace_with_decreasing_step_numbers_can_be_stepped_through():
     from tdiff.protocol.events import TraceStep
     from tdiff.tui.panes.generation import scrub_line
 
@@ -397,7 +397,7 @@ def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
     play(scene, told(run_lines()))
 
 
-def test_each_alert_stands_on_the_curve_of_its_own_run():
+def test_each_alert_marks_the_curve_of_its_run():
     one, other = told(run_lines(), name="one"), told(run_lines(300), name="other")
     other.start = None
 
@@ -412,7 +412,7 @@ def test_each_alert_stands_on_the_curve_of_its_own_run():
     play(scene, one, other, size=(120, 30), model=False)
 
 
-def test_the_newest_alert_of_all_runs_stands_below():
+def test_the_newest_alert_of_all_runs_is_in_the_bottom_line():
     def alert(minutes: int, text: str) -> str:
         return json.dumps({"kind": "alert", "time": NOW + 60 * minutes, "step": 9, "what": "note", "text": text})
 
@@ -426,7 +426,7 @@ def test_the_newest_alert_of_all_runs_stands_below():
     play(scene, *stories, model=False)
 
 
-def test_a_run_that_stalls_has_no_time_to_go():
+def test_a_stalled_run_has_no_remaining_time():
     async def scene(stage: Stage) -> None:
         assert "ETA" in stage.text()
         stage.clock.now += 7200
@@ -438,7 +438,7 @@ def test_a_run_that_stalls_has_no_time_to_go():
 
 
 @pytest.mark.parametrize(("pane", "keys"), [("generation", "iKING R: quit"), ("log", "/iq:z"), ("training", "/saved")])
-def test_what_is_typed_right_behind_the_key_that_asks_is_the_answer(pane, keys):
+def test_keys_typed_right_after_a_key_that_opens_a_line_go_into_it(pane, keys):
     from textual.events import Key
 
     async def scene(stage: Stage) -> None:
@@ -472,7 +472,7 @@ def test_a_pasted_prompt_of_several_lines_keeps_them():
     play(scene, told(run_lines()))
 
 
-def test_of_several_runs_the_gravest_news_is_told_with_its_name_and_all_states_are():
+def test_of_several_runs_the_most_serious_alert_is_shown_and_all_states():
     def ended(name: str):
         return told(
             [*run_lines(100), json.dumps({"kind": "end", "time": NOW, "step": 100, "reason": "finished"})], name
@@ -491,7 +491,7 @@ def test_of_several_runs_the_gravest_news_is_told_with_its_name_and_all_states_a
     play(scene, ended("first"), ended("second"), ended("third"), dead, model=False)
 
 
-def test_the_cursor_reads_only_runs_that_were_there():
+def test_the_cursor_reads_only_runs_that_cover_its_step():
     async def scene(stage: Stage) -> None:
         await stage.press("tab", "left", "left")
         assert "B train/loss" in stage.text() and "A train/loss 1" not in stage.text()
@@ -499,7 +499,7 @@ def test_the_cursor_reads_only_runs_that_were_there():
     play(scene, told(run_lines(100), "short"), told(run_lines(), "long"), size=(120, 30), model=False)
 
 
-def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
+def test_a_long_message_continues_in_the_next_line_with_the_key_first():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         stage.process.reason = "killed by signal 9 (out of memory, or kill -9), as far as anybody can tell from here"
@@ -510,7 +510,7 @@ def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
     play(scene, told(run_lines()))
 
 
-def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
+def test_texts_keep_their_numbers_when_the_oldest_are_dropped():
     async def scene(stage: Stage) -> None:
         from tdiff.watch.generation.recording import Recording
 

@@ -24,7 +24,7 @@ BOTH = ["generation", "training"]
         (19, 24, [], False, False, False, False),
     ],
 )
-def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
+def test_panes_and_lines_at_each_size(width, height, panes, beside, aside, bottom, hints):
     how = arrange(width, height, BOTH, "training", zoomed=False)
     assert how.panes == set(panes) and how.tiny == (not panes)
     assert (how.side_by_side, how.aside, how.bottom, how.hints) == (beside, aside, bottom, hints)
@@ -42,11 +42,11 @@ def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
         (120, 15, "details", ["details"]),
     ],
 )
-def test_as_many_panes_stand_above_one_another_as_have_six_rows_each(width, height, here, panes):
+def test_stacked_panes_have_at_least_six_rows_each(width, height, here, panes):
     assert arrange(width, height, NAMES, here, zoomed=False).panes == set(panes)
 
 
-def test_below_two_canvases_too_each_pane_has_six_rows():
+def test_panes_below_two_canvases_have_at_least_six_rows():
     shown = [*NAMES_OF_TWO]
     assert arrange(99, 30, shown, "generation", False, two=True).panes == {"generation", "second", "training"}
     assert arrange(99, 30, shown, "log", False, two=True).panes == {"generation", "second", "log"}
@@ -55,12 +55,12 @@ def test_below_two_canvases_too_each_pane_has_six_rows():
     assert arrange(160, 48, shown, "log", False, two=True).panes == set(shown)
 
 
-def test_one_pane_has_the_screen_where_it_was_asked_for():
+def test_a_zoomed_pane_has_the_whole_screen():
     assert arrange(160, 48, BOTH, "training", zoomed=True).panes == {"training"}
     assert arrange(160, 48, BOTH, "log", zoomed=True).panes == {"generation"}  # what is hidden cannot have it
 
 
-def test_panes_are_chosen_by_the_user_else_by_the_room():
+def test_the_user_else_the_window_size_decides_which_panes_are_shown():
     assert shown_panes(Situation(80, 24), {}) == BOTH and shown_panes(Situation(80, 24, only_traces=True), {}) == [
         "generation"
     ]
@@ -69,14 +69,14 @@ def test_panes_are_chosen_by_the_user_else_by_the_room():
     assert shown_panes(Situation(80, 24), {"log": True}) == [*BOTH, "log"]
 
 
-def test_an_absence_is_told_when_it_ends():
+def test_an_absence_is_reported_when_it_ends():
     absence = Absence(0.0)
     assert absence.ended(True, 1.0) is None
     assert absence.ended(False, 2.0) is absence.ended(False, 3.0) is None
     assert absence.ended(True, 50.0) == 2.0 and absence.ended(True, 51.0) is None
 
 
-def test_a_look_that_comes_late_ends_an_absence_too():
+def test_a_late_update_ends_an_absence():
     absence = Absence(0.0)
     assert absence.ended(True, 15.0) is None
     assert absence.ended(True, 115.0) == 15.0
@@ -101,13 +101,13 @@ TWO = ["generation", "second", "training"]
         (19, 24, "second", [], False, False),
     ],
 )
-def test_what_a_size_shows_of_two_models(width, height, focused, panes, beside, aside):
+def test_panes_and_lines_at_each_size_with_two_models(width, height, focused, panes, beside, aside):
     how = arrange(width, height, TWO, focused, zoomed=False, two=True)
     assert how.panes == set(panes)
     assert (how.side_by_side, how.aside) == (beside, aside)
 
 
-def test_the_canvases_of_two_models_are_chosen_together():
+def test_the_canvases_of_two_models_are_shown_and_hidden_together():
     assert shown_panes(Situation(80, 24, two=True), {}) == TWO
     assert shown_panes(Situation(80, 24, two=True), {"generation": False}) == ["training"]
     assert shown_panes(Situation(80, 24, two=True), {"generation": False, "training": False}) == [

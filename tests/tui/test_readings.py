@@ -22,7 +22,7 @@ def line(*numbers: int, ended: bool = False, width: int = 60, **more) -> str:
     return plain([drawn])
 
 
-def test_the_line_of_steps_is_full_when_the_text_is_whole_and_no_sooner():
+def test_the_line_of_steps_is_full_only_when_the_text_is_complete():
     assert line(4, 4, share=4 / 68, cap=68).startswith(" ◀ 0 ━━━╸4┄┄┄┄┄") and " 68 … " in line(4, 4, cap=68)
     assert "┄" not in line(68, 68, share=1.0, cap=68)
     paused = line(2, 30, share=30 / 68, cap=68)
@@ -31,7 +31,7 @@ def test_the_line_of_steps_is_full_when_the_text_is_whole_and_no_sooner():
     assert 20 < line(9, 9, share=0.5).count("━") < 30  # nobody knows how many steps: half of the places
 
 
-def test_in_the_pane_it_goes_by_the_steps_of_the_decoder_else_by_the_places_left():
+def test_the_line_of_steps_uses_the_decoders_steps_else_the_positions_left():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)  # 37%
         [row] = [row for row in stage.rows() if "◀ 0" in row]
@@ -46,7 +46,7 @@ def test_in_the_pane_it_goes_by_the_steps_of_the_decoder_else_by_the_places_left
     play(scene, told(run_lines()))
 
 
-def test_the_age_of_the_weights_that_write_is_told_while_the_run_goes_on():
+def test_the_age_of_the_weights_is_shown_while_the_run_trains():
     story = told([*run_lines()[:1], train_line(7, 3.0)])
 
     async def scene(stage: Stage) -> None:
@@ -62,7 +62,7 @@ def test_the_age_of_the_weights_that_write_is_told_while_the_run_goes_on():
     play(scene, story)
 
 
-def test_steps_that_nobody_knows_are_not_told_as_none():
+def test_an_unknown_training_step_is_not_shown_as_zero():
     async def scene(stage: Stage) -> None:
         await stage.says(replace(ready(), model="gpt2", step=0))
         asked = [request for request in stage.process.asked if isinstance(request, Generate)][-1]
@@ -72,7 +72,7 @@ def test_steps_that_nobody_knows_are_not_told_as_none():
     play(scene, told(run_lines()))
 
 
-def test_averages_and_single_values_are_told_apart():
+def test_averages_and_single_values_have_different_labels():
     story = told([train_line(step, loss) for step, loss in ((1, 4.0), (2, 2.0), (3, 3.0))])
     shown = dict(figures(story, 0.6))
     assert (shown["train"], shown["best"]) == ("3.000", "2.000 @2")
@@ -116,7 +116,7 @@ def test_a_folded_line_keeps_its_words_and_its_indent():
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 20), (120, 30), (60, 40)])
-def test_what_to_type_is_whole_where_nothing_is_watched(size):
+def test_the_commands_of_the_empty_pane_are_complete(size):
     async def scene(stage: Stage) -> None:
         await stage.settle()
         text = " ".join(stage.text().replace("│", " ").split())

@@ -60,7 +60,7 @@ def test_the_screen_at_each_size_and_depth(size, colour):
     of_two(scene, told(run_lines()), size=size, colour=colour)
 
 
-def test_without_a_run_the_canvases_have_more_room_and_below_stands_what_to_type():
+def test_without_a_run_the_canvases_are_larger_with_commands_below():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         golden("two-160x48-no-run", stage.text())
@@ -69,7 +69,7 @@ def test_without_a_run_the_canvases_have_more_room_and_below_stands_what_to_type
 
 
 @pytest.mark.parametrize("size", [(1, 1), (39, 5), (40, 6), (44, 24), (80, 18), (80, 21), (300, 3), (250, 80)])
-def test_no_size_is_too_small_or_too_large(size):
+def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "z", "tab", "left", "z", "tab", "1", "tab", "2", "tab", "1")
@@ -94,7 +94,7 @@ def test_after_a_resize_the_screen_is_that_of_its_size():
     assert seen[0] == seen[1]
 
 
-def test_each_canvas_tells_its_model_its_decoder_and_how_far_it_is_and_one_legend_is_for_both():
+def test_each_canvas_shows_model_decoder_and_progress_with_one_legend():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         text = stage.text()
@@ -106,7 +106,7 @@ def test_each_canvas_tells_its_model_its_decoder_and_how_far_it_is_and_one_legen
     of_two(scene, told(run_lines()), size=(160, 48))
 
 
-def test_the_same_model_twice_is_told_apart_by_a_number():
+def test_a_number_distinguishes_the_same_model_twice():
     async def scene(stage: Stage) -> None:
         assert "mine (1)" in stage.text() and "mine (2)" in stage.text()
 
@@ -125,7 +125,7 @@ def test_tab_goes_through_both_canvases_and_then_to_the_curves():
     of_two(scene, told(run_lines()))
 
 
-def test_one_steps_on_the_focused_canvas_alone():
+def test_stepping_affects_only_the_focused_canvas():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         one, other = (writing.pane for writing in stage.app.canvases.controllers)
@@ -138,7 +138,7 @@ def test_one_steps_on_the_focused_canvas_alone():
     of_two(scene, told(run_lines()))
 
 
-def test_space_stands_both_still_and_lets_both_go_on():
+def test_space_pauses_and_resumes_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         one, other = (writing.pane for writing in stage.app.canvases.controllers)
@@ -154,7 +154,7 @@ def test_space_stands_both_still_and_lets_both_go_on():
     of_two(scene, told(run_lines()))
 
 
-def test_going_on_leaves_alone_the_canvas_where_one_looks_at_an_older_text():
+def test_resume_does_not_affect_a_canvas_with_an_older_text():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         one, other = stage.app.canvases.controllers
@@ -194,7 +194,7 @@ def test_decoder_and_threshold_are_those_of_the_focused_model():
     of_two(scene, told(run_lines()))
 
 
-def test_another_text_begins_for_both():
+def test_a_new_text_starts_for_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "n")
@@ -204,7 +204,7 @@ def test_another_text_begins_for_both():
     of_two(scene, told(run_lines()))
 
 
-def test_who_has_finished_waits_for_the_other_and_then_both_pause():
+def test_a_finished_model_waits_for_the_other_before_the_pause():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await says(stage, "mine", END)
@@ -218,7 +218,7 @@ def test_who_has_finished_waits_for_the_other_and_then_both_pause():
     of_two(scene, told(run_lines()))
 
 
-def test_the_one_that_died_says_so_is_started_again_by_a_key_and_the_other_goes_on():
+def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         stage.of("gpt").reason = "killed by signal 9"
@@ -235,7 +235,7 @@ def test_the_one_that_died_says_so_is_started_again_by_a_key_and_the_other_goes_
     of_two(scene, told(run_lines()), size=(120, 30))
 
 
-def test_the_palette_is_that_of_both():
+def test_the_palette_applies_to_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "o")
@@ -245,7 +245,7 @@ def test_the_palette_is_that_of_both():
     of_two(scene, told(run_lines()))
 
 
-def test_where_one_canvas_has_room_it_is_the_focused_one_and_a_line_tells_of_the_other():
+def test_in_a_small_window_the_focused_canvas_is_shown_and_a_line_sums_up_the_other():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         assert "╭─ ▶ mine@5" in stage.text() and " not shown: gpt-tiny  step 27" in stage.text()
@@ -271,7 +271,7 @@ def test_the_canvases_are_shown_and_hidden_together():
     of_two(scene, told(run_lines()))
 
 
-def test_the_older_texts_of_each_model_are_its_own():
+def test_each_canvas_steps_through_the_texts_of_its_model():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         for model in ("mine", "gpt"):
@@ -288,7 +288,7 @@ def test_the_older_texts_of_each_model_are_its_own():
     of_two(scene)
 
 
-def test_the_help_says_what_is_of_both():
+def test_the_help_explains_which_keys_apply_to_both():
     async def scene(stage: Stage) -> None:
         await stage.press("question_mark")
         assert "Two models side by side" in stage.text()
@@ -298,7 +298,7 @@ def test_the_help_says_what_is_of_both():
     of_two(scene, size=(80, 24))
 
 
-def test_a_trace_of_somebody_else_is_shown_on_one_canvas_and_no_model_starts():
+def test_a_watched_trace_uses_one_canvas_and_starts_no_model():
     from tdiff.protocol.events import to_line
 
     trace = told([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")

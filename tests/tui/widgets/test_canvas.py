@@ -65,7 +65,7 @@ def shown_rows(app: Alone) -> list[str]:
 
 
 @pytest.mark.parametrize("glyphs", ["block", "space", "ascii"])
-def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
+def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
     look = Theme(glyphs=glyphs)
 
     @watching((8, 1), look)
@@ -80,7 +80,7 @@ def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
         assert app.view.full_row(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
 
 
-def test_masks_are_as_wide_as_what_they_hide_and_stay_so_while_a_text_resolves():
+def test_masks_have_the_typical_width_and_keep_it_while_a_text_resolves():
     given = [" upon", " time", " once", " deep"]
 
     @watching((20, 3))
@@ -96,7 +96,7 @@ def test_masks_are_as_wide_as_what_they_hide_and_stay_so_while_a_text_resolves()
         assert app.rows() == ["███████████████", "", ""]
 
 
-def test_the_width_of_a_place_is_told_by_enough_of_them_and_has_bounds():
+def test_the_typical_width_requires_enough_positions_and_is_bounded():
     assert typical_width(canvas(["abc"] * 3)) == 0 and typical_width(canvas([None] * 9)) == 0
     assert typical_width(canvas(["abcd", "ab", "a", "a"])) == 2
     assert typical_width(canvas(["", "\n", "a", "b"])) == 1
@@ -107,7 +107,7 @@ def test_the_width_of_a_place_is_told_by_enough_of_them_and_has_bounds():
 # Where one is
 
 
-def test_the_first_masked_place_is_kept_in_view_until_the_user_goes_elsewhere():
+def test_the_first_masked_position_stays_in_view_until_the_user_scrolls():
     @watching((4, 6))
     async def test(app, pilot):
         view = app.view
@@ -130,7 +130,7 @@ def test_the_first_masked_place_is_kept_in_view_until_the_user_goes_elsewhere():
         assert app.rows() == ["wxyz"] * 6
 
 
-def test_following_is_taken_up_again_when_asked():
+def test_follow_resumes_on_request():
     @watching((4, 6))
     async def test(app, pilot):
         app.view.show(letters("abcd" * 10 + "████" * 10))
@@ -173,7 +173,7 @@ TEXTS = st.lists(st.sampled_from([*PIECES, None]), max_size=40)
 @given(texts=TEXTS, width=st.integers(1, 12), more=st.lists(st.tuples(st.integers(0, 39), st.sampled_from(PIECES))))
 @example(texts=["a\n\u0301", "bb", "cc", None], width=2, more=[(2, "c")])
 @FEW
-def test_a_layout_that_is_brought_up_to_date_is_the_layout_made_anew(texts, width, more):
+def test_an_updated_layout_equals_a_new_layout(texts, width, more):
     now = ["█" if text is None else text for text in texts]
     laid = layout(now, width)
     for place, text in more:
@@ -350,7 +350,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_terminal_shows_what_is_meant_whatever_happens(seed):
+def test_the_terminal_always_shows_the_rendered_cells(seed):
     draw = random.Random(seed)
     size = draw.choice([(24, 7), (13, 5), (40, 12)])
     pieces = draw.choice(
@@ -382,7 +382,7 @@ def test_the_terminal_shows_what_is_meant_whatever_happens(seed):
         assert differences(grid, app) == []
 
 
-def test_another_widget_may_lie_on_it_move_and_go():
+def test_another_widget_may_cover_it_move_and_disappear():
     @watching((14, 4))
     async def test(app, pilot):
         grid, toast, draw = Grid(14, 4).feed(app.wrote()), app.query_one("#toast"), random.Random(3)
@@ -416,7 +416,7 @@ def test_it_may_have_padding_and_be_faint():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_marks_stand_with_the_character_before_them_whatever_changes(seed):
+def test_combining_marks_stay_with_the_character_before_them(seed):
     draw = random.Random(seed)
 
     @watching((7, 9))
@@ -431,7 +431,7 @@ def test_marks_stand_with_the_character_before_them_whatever_changes(seed):
             assert differences(grid, app) == []
 
 
-def test_a_place_that_was_not_named_as_changed_is_shown_as_it_is_all_the_same():
+def test_a_changed_position_that_was_not_named_is_drawn_too():
     @watching((10, 2))
     async def test(app, pilot):
         app.view.show(letters("ab██ef"))
@@ -443,7 +443,7 @@ def test_a_place_that_was_not_named_as_changed_is_shown_as_it_is_all_the_same():
         assert app.rows() == ["abcdefgh", ""] and differences(Grid(10, 2).feed(app.wrote()), app) == []
 
 
-def test_what_is_written_keeps_to_what_the_terminal_can_take():
+def test_output_passes_the_filters_of_the_terminal():
     @watching((10, 1))
     async def test(app, pilot):
         app.view.show(letters("abc██"))
@@ -455,7 +455,7 @@ def test_what_is_written_keeps_to_what_the_terminal_can_take():
         assert Grid(10, 1).feed(app.wrote()).cells[0][:5] == [*((c, "") for c in "abc██")]
 
 
-def test_sizes_that_come_like_a_storm_leave_what_fits():
+def test_many_resizes_leave_the_rows_of_the_last_size():
     draw = random.Random(1)
 
     @watching((30, 8))

@@ -132,12 +132,12 @@ def test_an_app_in_the_c_locale_writes_ascii_only(written):
     assert "█".encode() in written["256"] and "ö".encode() in written["256"]
 
 
-def test_screen_is_asked_for_no_mouse_and_no_synchronized_frames(written):
+def test_screen_gets_no_mouse_and_no_synchronized_frames(written):
     assert b"\x1b[?1000h" in written["256"] and b"\x1b[?1000h" not in written["screen"]
     assert b"\x1b[?2026h" in written["256"] and b"\x1b[?2026h" not in written["screen"]
 
 
-def test_the_last_frame_is_wiped_out_before_the_alternate_screen_is_left(written):
+def test_the_last_frame_is_cleared_before_the_alternate_screen_is_left(written):
     for text in written.values():
         last, _, after = text.rpartition(leaving(detect({"TERM": "xterm"})).encode())
         assert b"Quit" in last and b"\x1b[?1049l" in after and b"Quit" not in after and b"after" in after
@@ -191,7 +191,7 @@ def test_a_strip_is_as_wide_as_it_should_be_and_shows_the_line(line, width):
         assert width - cell_len(shown) <= 1 or text[len(shown)] == " "
 
 
-def test_every_part_of_a_strip_lies_on_its_base():
+def test_every_segment_of_a_strip_has_the_base_style():
     strip = paint([("a", "bold"), ("b", "on color(3)")], 4, Style.parse("red on blue"))
     assert [(segment.text, str(segment.style)) for segment in strip] == [
         ("a", "bold red on blue"),
@@ -221,7 +221,7 @@ def passed(filter, style: Style | None) -> Style | None:
 
 @given(style=ANY_STYLE)
 @FEW
-def test_a_depth_holds_whatever_the_style_and_attributes_stay(style):
+def test_every_style_is_reduced_to_the_depth_and_keeps_its_attributes(style):
     for depth, most in (("256", 256), ("16", 16)):
         shown = passed(Depth(depth), style)
         for colour, before in ((shown.color, style.color), (shown.bgcolor, style.bgcolor)):
@@ -241,7 +241,7 @@ def test_a_depth_holds_whatever_the_style_and_attributes_stay(style):
     assert bare.color is None and bare.bgcolor is None and bare == style.without_color
 
 
-def test_text_that_could_be_read_can_be_read_at_16_colours():
+def test_readable_text_stays_readable_at_16_colours():
     for face, ground in (("#005f87", "#00005f"), ("#eeeeee", "#bcbcbc"), ("#303030", "#101010")):
         shown = passed(Depth("16"), Style.parse(f"{face} on {ground}"))
         wide = sum(abs(a - b) for a, b in zip(bytes.fromhex(face[1:]), bytes.fromhex(ground[1:]), strict=True)) > 120
