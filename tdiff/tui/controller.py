@@ -150,9 +150,9 @@ class CanvasController:
         due, other = self._models.remaining(live, now), self._models.beside(live)
         waits = f"next text in {due:.0f} s", f"next {due:.0f} s"
         if live.resting:
-            waits = "paused: no client attached", "paused"
+            waits = "idle: detached", "idle"
         elif live.slow and due > 0:
-            waits = f"next text in {duration(due)} · press a key for it now", f"next {duration(due)}"
+            waits = f"next text in {duration(due)} · any key: now", f"next {duration(due)}"
         message, short = {
             "loading": (f"loading {live.model} ...", "loading"),
             "dead": (live.message or "the model's process has ended", "ended"),

@@ -12,7 +12,18 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.keys import remapped
 from tdiff.tui.widgets.lines import shortened
-from tests.support.stage import NOW, Source, Stage, golden, header, in_utc, play, run_lines, steps, told, train_line  # noqa: F401
+from tests.support.stage import (
+    NOW,
+    Source,
+    Stage,
+    golden,
+    header,
+    play,
+    run_lines,
+    run_state,
+    steps,
+    train_line,
+)
 from tests.watch.generation.test_session import END, HEADER, ready
 
 # What stands there
@@ -35,7 +46,7 @@ def test_the_screen_at_each_size_and_depth(size, colour):
         await stage.begin()
         seen["text"], seen["styles"], seen["rows"] = stage.text(), stage.styles(), stage.rows()
 
-    play(scene, told(run_lines()), size=size, colour=colour)
+    play(scene, run_state(run_lines()), size=size, colour=colour)
     assert len(seen["rows"]) == size[1]
     assert {cell_len(row) for row in seen["rows"]} == {size[0]}
     golden(f"watch-{size[0]}x{size[1]}-{colour}", seen["text"])
@@ -57,7 +68,7 @@ def test_80x24_shows_both_panes_with_blocks_and_a_chart_of_at_least_60_columns()
         assert any("train/loss" in row for row in rows)
         assert any("step 9 · 37% · 61 left" in row for row in rows)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_without_a_run_the_empty_pane_says_what_to_type():
@@ -73,7 +84,7 @@ def test_a_run_that_starts_later_is_added():
     later = []
 
     async def scene(stage: Stage) -> None:
-        later.append(Source(told(run_lines(), "later")))
+        later.append(Source(run_state(run_lines(), "later")))
         await stage.settle()
         assert "later" in stage.rows()[0]
         assert "train/loss" in stage.text()
@@ -88,7 +99,7 @@ def test_every_window_size_is_drawn(size):
         await stage.press("tab", "right", "z", "tab", "left", "z")
         assert len(stage.rows()) == size[1]
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 @pytest.mark.parametrize("pane", ["generation", "training"])
@@ -103,7 +114,7 @@ def test_a_narrow_window_shows_one_pane_whole(size, pane):
         assert ("▶ live" in panes[0]) is (pane == "generation")
         assert sum(row.startswith("╰") and row.endswith("╯") for row in stage.rows()) == 1
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,7 @@ def test_a_window_with_no_room_for_a_pane_says_what_is_needed(size, words):
         assert stage.rows()[0].strip().startswith(words)
         assert not "".join(stage.rows()[1:]).strip()
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
@@ -136,7 +147,7 @@ def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
         await stage.press("4", "4")
         assert stage.app.focused.id != "details" and not stage.app.panes.by_name["details"].display
 
-    play(scene, told(run_lines()), size=(60, 15))
+    play(scene, run_state(run_lines()), size=(60, 15))
 
 
 def test_panes_are_never_stacked_with_less_than_six_rows_each():
@@ -149,7 +160,7 @@ def test_panes_are_never_stacked_with_less_than_six_rows_each():
             assert len(panes) >= 2 and min(pane.size.height for pane in panes) >= 6, (height, panes)
             await stage.press("3", "4")
 
-    play(scene, told(run_lines()), size=(59, 16))
+    play(scene, run_state(run_lines()), size=(59, 16))
 
 
 def test_after_many_resizes_the_screen_is_that_of_the_last_size():
@@ -163,7 +174,7 @@ def test_after_many_resizes_the_screen_is_that_of_the_last_size():
         await stage.settle()
         assert stage.text() == calm
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("last", [(80, 24), (39, 5), (60, 15), (100, 30), (160, 48), (80, 11)])
@@ -178,8 +189,8 @@ def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
         seen.append(stage.text())
 
     seen: list[str] = []
-    play(scene, told(run_lines()), size=first)
-    play(scene, told(run_lines()), size=last)
+    play(scene, run_state(run_lines()), size=first)
+    play(scene, run_state(run_lines()), size=last)
     assert seen[0] == seen[1]
 
 
@@ -193,7 +204,7 @@ def test_draw_anew_forgets_what_every_widget_has_written():
         stage.app.draw_anew()
         assert not any(widget._shown for widget in lines)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +240,7 @@ def test_a_recorded_sample_is_shown_before_the_model_has_loaded(tmp_path):
         assert "Once" in stage.text()
         assert stage.app.canvases.pane.recording.steps == 20
 
-    play(scene, told(run_lines()), folder=tmp_path)
+    play(scene, run_state(run_lines()), folder=tmp_path)
 
 
 def test_a_path_of_a_sample_that_leaves_the_runs_folder_is_not_read(tmp_path):
@@ -244,7 +255,7 @@ def test_a_path_of_a_sample_that_leaves_the_runs_folder_is_not_read(tmp_path):
         assert "at step 900" in stage.text()  # its text, from the log
         assert "secret" not in stage.text()
 
-    play(scene, told(lines), folder=run)
+    play(scene, run_state(lines), folder=run)
 
 
 def test_quitting_closes_processes_and_sources():
@@ -252,7 +263,7 @@ def test_quitting_closes_processes_and_sources():
         await stage.begin()
         await stage.press("q")
 
-    stage = play(scene, told(run_lines()))
+    stage = play(scene, run_state(run_lines()))
     assert stage.process.closed
     assert all(source.closed for source in stage.watched)
 
@@ -281,7 +292,7 @@ def test_a_detached_view_draws_nothing_and_reports_the_news_on_return(monkeypatc
         await stage.press("question_mark", "q")
         assert "while you were away" not in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_records_read_while_detached_are_drawn_after_attaching(monkeypatch):
@@ -298,7 +309,7 @@ def test_records_read_while_detached_are_drawn_after_attaching(monkeypatch):
         await stage.settle()
         assert "step 1,010" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
 def test_after_a_text_the_pause_before_the_next_is_shown():
@@ -310,7 +321,7 @@ def test_after_a_text_the_pause_before_the_next_is_shown():
         await stage.settle()
         assert sum(isinstance(request, Generate) for request in stage.process.asked) == 2
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("before", [(), ("question_mark",), ("colon",), ("i",)])
@@ -323,7 +334,7 @@ def test_ctrl_z_halts_the_model_which_resumes_with_the_view(before):
         await stage.settle()
         assert stage.process.asked[-1] == "go on"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_without_input_the_model_generates_seldom_until_a_key_is_pressed():
@@ -339,13 +350,13 @@ def test_without_input_the_model_generates_seldom_until_a_key_is_pressed():
         await stage.begin()
         await minute()
         await stage.says(END)
-        assert stage.live.slow and "next text in 22 min · press a key for it now" in stage.text()
+        assert stage.live.slow and "next text in 22 min · any key: now" in stage.text()
         await minute()
         assert len(asked()) == 1
         await stage.press("shift+tab")
         assert not stage.live.slow and len(asked()) == 2
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
@@ -361,7 +372,7 @@ def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
         await stage.says(ready())
         await stage.settle()
         assert "loading mine" not in stage.text(), stage.text()
-        assert "paused: no client attached" in stage.text()
+        assert "idle: detached" in stage.text()
         there[0] = True
         await stage.settle()
         request = stage.process.asked[-1]
@@ -370,7 +381,7 @@ def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
         await stage.settle()
         await stage.says(*steps(9)[3:], END)
         await stage.settle()
-        assert "paused: no client attached" in stage.text() and "step 9" in stage.text()
+        assert "idle: detached" in stage.text() and "step 9" in stage.text()
         story = stage.watched[0].story
         ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
         story.feed([json.dumps(ended)])
@@ -378,7 +389,7 @@ def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
         assert story.state(stage.clock.now) in stage.rows()[0] and "running" not in stage.rows()[0]
         assert not [request for request in stage.process.asked[1:] if isinstance(request, Generate)]
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
 def test_without_a_model_the_recorded_sample_stays_and_model_keys_give_a_notice():
@@ -388,7 +399,7 @@ def test_without_a_model_the_recorded_sample_stays_and_model_keys_give_a_notice(
         await stage.press("d")
         assert "no model's process" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
 assert HEADER
@@ -402,7 +413,7 @@ def test_panes_hidden_in_a_large_window_leave_one_in_a_small_one():
             await stage.press("tab")
             assert any(stage.app.query_one(f"#{name}").display for name in ("generation", "training", "log", "details"))
 
-    play(scene, told(run_lines()), size=(160, 48))
+    play(scene, run_state(run_lines()), size=(160, 48))
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "circle", "../x", "samples", "no/such", "\0"])
@@ -414,7 +425,7 @@ def test_a_sample_with_any_path_shows_its_text(path, tmp_path):
     async def scene(stage: Stage) -> None:
         assert "Once and again" in stage.text()
 
-    play(scene, told([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
+    play(scene, run_state([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
 
 
 def test_non_finite_or_huge_numbers_are_not_records():
@@ -429,7 +440,7 @@ def test_non_finite_or_huge_numbers_are_not_records():
     async def scene(stage: Stage) -> None:
         assert "train/loss" in stage.text()
 
-    play(scene, told([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
+    play(scene, run_state([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
 
 
 def test_a_pane_that_is_shown_again_is_up_to_date():
@@ -437,7 +448,7 @@ def test_a_pane_that_is_shown_again_is_up_to_date():
         await stage.press("z", "3")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
 def test_the_help_keeps_the_keys_while_the_window_changes():
@@ -448,7 +459,7 @@ def test_the_help_keeps_the_keys_while_the_window_changes():
         await stage.press("q")
         assert stage.app.is_running and len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_two_traces_of_one_name_are_two_texts():
@@ -456,7 +467,9 @@ def test_two_traces_of_one_name_are_two_texts():
         from tdiff.protocol.events import to_line
 
         given = header(text)
-        return told([to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl")
+        return run_state(
+            [to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl"
+        )
 
     one, other = trace("Once aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), trace("Once bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
 
@@ -494,7 +507,7 @@ def test_a_log_without_a_model_shows_only_curve_and_log(size):
         await stage.press("1")
         assert app.canvases.pane.display or size[1] < 16, "whoever wants the pane has it"
 
-    play(scene, told(FOREIGN, "metrics.csv"), size=size, model=False)
+    play(scene, run_state(FOREIGN, "metrics.csv"), size=size, model=False)
 
 
 def test_samples_in_a_log_are_shown_without_a_model():
@@ -516,7 +529,7 @@ def test_samples_in_a_log_are_shown_without_a_model():
             "one looks at another"
         )
 
-    play(scene, told(lines[: samples[0]]), model=False)
+    play(scene, run_state(lines[: samples[0]]), model=False)
 
 
 def test_an_unavailable_model_of_a_remote_log_is_reported_and_its_samples_are_shown():
@@ -528,7 +541,7 @@ def test_an_unavailable_model_of_a_remote_log_is_reported_and_its_samples_are_sh
         assert "Once at step 900 there was" in stage.text()
         assert "starts the model again" in stage.text() and "not found" in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_a_remote_log_of_another_program_has_no_canvas_after_its_model_failed():
@@ -540,4 +553,4 @@ def test_a_remote_log_of_another_program_has_no_canvas_after_its_model_failed():
         assert not stage.app.canvases.pane.display and stage.app.panes.by_name["log"].display
         assert "no model is called so" in stage.text()
 
-    play(scene, told(FOREIGN), size=(120, 30))
+    play(scene, run_state(FOREIGN), size=(120, 30))

@@ -10,7 +10,7 @@ import pytest
 from tdiff.protocol.messages import Cancel
 from tdiff.tui.keys import KEYS
 from tdiff.watch.preferences import Preferences
-from tests.support.stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, steps, told  # noqa: F401
+from tests.support.stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 
 
 def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it():
@@ -29,7 +29,7 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
         await stage.press("q")
         assert len(app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_help_is_one_page_that_begins_at_its_top():
@@ -55,7 +55,7 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
         await stage.says(*steps(11)[9:])
         assert "tok/s" in str(drawn[-1])
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_no_key_is_reserved_by_screen_tmux_or_terminals():
@@ -79,7 +79,7 @@ def test_pause_keeps_the_step_while_generation_continues_and_end_returns_to_the_
         assert stage.app.canvases.pane.at == 9
         assert "live" in stage.rows()[1]
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_stepping_back_masks_positions_that_were_unmasked_later():
@@ -97,7 +97,7 @@ def test_stepping_back_masks_positions_that_were_unmasked_later():
         assert pane.at == 0
         assert "Once██████" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
@@ -113,7 +113,7 @@ def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
         assert stage.app.canvases.pane.at == 9
         assert not stage.app.canvases.pane.moving
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_moving_along_the_curve_shows_the_sample_of_that_step():
@@ -129,7 +129,7 @@ def test_moving_along_the_curve_shows_the_sample_of_that_step():
         await stage.press("f")
         assert "live" in stage.rows()[1]
 
-    play(scene, told(run_lines()), size=(80, 24))
+    play(scene, run_state(run_lines()), size=(80, 24))
 
 
 def test_brackets_step_through_the_samples_and_move_the_cursor():
@@ -147,7 +147,7 @@ def test_brackets_step_through_the_samples_and_move_the_cursor():
         await stage.press("]", "]")
         assert "Once" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_prompt_is_edited_in_place_and_the_next_text_starts_with_it():
@@ -166,7 +166,7 @@ def test_the_prompt_is_edited_in_place_and_the_next_text_starts_with_it():
         assert stage.live.prompt == "Ho"
         assert not stage.app.query_one("#ask").display
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_decoder_and_threshold_change_on_the_fly():
@@ -184,7 +184,7 @@ def test_decoder_and_threshold_change_on_the_fly():
         assert "topk has no threshold" in stage.text()
         assert stage.live.settings.threshold == pytest.approx(0.75)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_a_dead_model_is_reported_and_restarted_by_a_key():
@@ -202,7 +202,7 @@ def test_a_dead_model_is_reported_and_restarted_by_a_key():
         await stage.begin()
         assert stage.live.state == "generating"
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_panes_are_zoomed_hidden_and_shown():
@@ -230,7 +230,7 @@ def test_panes_are_zoomed_hidden_and_shown():
         await stage.press("1", "2", "4")
         assert {"generation", "training", "details"} <= shown()
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
 def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
@@ -262,7 +262,7 @@ def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
         await stage.press(*"nothing", "enter")
         assert "no metric has 'nothing' in its name" in stage.text()
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
 def test_the_log_follows_scrolls_and_finds():
@@ -280,7 +280,7 @@ def test_the_log_follows_scrolls_and_finds():
         await stage.press("G")
         assert "following" in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 40))
+    play(scene, run_state(run_lines()), size=(120, 40))
 
 
 def test_up_to_four_runs_are_overlaid_each_with_its_letter():
@@ -289,7 +289,7 @@ def test_up_to_four_runs_are_overlaid_each_with_its_letter():
         text = stage.text()
         assert all(f"{letter} run{letter}" in text for letter in "ABCD")
 
-    play(scene, *(told(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
+    play(scene, *(run_state(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
 
 
 def test_an_alert_is_in_the_bottom_line_and_in_the_list():
@@ -302,7 +302,7 @@ def test_an_alert_is_in_the_bottom_line_and_in_the_list():
         await stage.press("q")
         assert len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_user_keys_replace_the_default_keys():
@@ -313,7 +313,7 @@ def test_user_keys_replace_the_default_keys():
         await stage.press("question_mark")
         assert "p " in "\n".join(stage.rows())
 
-    play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+    play(scene, run_state(run_lines()), preferences=Preferences(keys={"pause": "p"}))
 
 
 def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
@@ -329,7 +329,7 @@ def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
         assert read.canvas(9) == stage.app.canvases.pane.canvas
         assert read.canvas(4) == stage.live.recording.canvas(4)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_an_open_line_survives_another_window_but_not_another_pane():
@@ -347,7 +347,7 @@ def test_an_open_line_survives_another_window_but_not_another_pane():
         await stage.settle()
         assert not ask.display and stage.app.focused.id == "training"
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_a_prompt_of_several_lines_is_edited_on_one():
@@ -357,7 +357,7 @@ def test_a_prompt_of_several_lines_is_edited_on_one():
         assert stage.app.canvases.live.prompt == "ab\nc"
         assert stage.app.query_one("#ask").value == "ab\\nc"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_a_notice_is_shown_even_when_the_model_has_died(tmp_path, monkeypatch):
@@ -370,7 +370,7 @@ def test_a_notice_is_shown_even_when_the_model_has_died(tmp_path, monkeypatch):
         await stage.press("x")
         assert "saved trace-1.jsonl" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_palette_names_the_users_own_keys():
@@ -378,7 +378,7 @@ def test_the_palette_names_the_users_own_keys():
         await stage.press("colon")
         assert any("pause or resume" in row and row.endswith(" p  │") for row in stage.rows())
 
-    play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+    play(scene, run_state(run_lines()), preferences=Preferences(keys={"pause": "p"}))
 
 
 def test_a_trace_with_decreasing_step_numbers_can_be_stepped_through():
@@ -394,11 +394,11 @@ def test_a_trace_with_decreasing_step_numbers_can_be_stepped_through():
         await stage.press("left", "left", "right")
         assert number and all(len(row) <= 80 for row in stage.rows())
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_each_alert_marks_the_curve_of_its_run():
-    one, other = told(run_lines(), name="one"), told(run_lines(300), name="other")
+    one, other = run_state(run_lines(), name="one"), run_state(run_lines(300), name="other")
     other.start = None
 
     async def scene(stage: Stage) -> None:
@@ -420,8 +420,8 @@ def test_the_newest_alert_of_all_runs_is_in_the_bottom_line():
         assert "newer of two" in stage.rows()[-2]
 
     stories = (
-        told([*run_lines(100), alert(1, "older of one")], name="one"),
-        told([*run_lines(100), alert(2, "newer of two")], name="two"),
+        run_state([*run_lines(100), alert(1, "older of one")], name="one"),
+        run_state([*run_lines(100), alert(2, "newer of two")], name="two"),
     )
     play(scene, *stories, model=False)
 
@@ -433,7 +433,7 @@ def test_a_stalled_run_has_no_remaining_time():
         await stage.settle()
         assert "stalled" in stage.text() and "ETA" not in stage.text()
 
-    story = told(run_lines())
+    story = run_state(run_lines())
     play(scene, story, model=False)
 
 
@@ -454,7 +454,7 @@ def test_keys_typed_right_after_a_key_that_opens_a_line_go_into_it(pane, keys):
         assert stage.app.is_running and ask.display and ask.value == keys[1:]
         assert len(stage.processes) == 1 and len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()), size=(160, 48))
+    play(scene, run_state(run_lines()), size=(160, 48))
 
 
 def test_a_pasted_prompt_of_several_lines_keeps_them():
@@ -465,20 +465,20 @@ def test_a_pasted_prompt_of_several_lines_keeps_them():
         await stage.press("i")
         stage.app.query_one("#ask").post_message(Paste("ROMEO:\nO she\n"))
         await stage.settle()
-        assert "prompt" in stage.rows()[-2]  # what is asked is still told
+        assert "prompt" in stage.rows()[-2]  # the question is still shown
         await stage.press("enter")
         assert stage.app.canvases.live.prompt == "ROMEO:\nO she"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_of_several_runs_the_most_serious_alert_is_shown_and_all_states():
     def ended(name: str):
-        return told(
+        return run_state(
             [*run_lines(100), json.dumps({"kind": "end", "time": NOW, "step": 100, "reason": "finished"})], name
         )
 
-    dead = told(run_lines(50), "a run that died")
+    dead = run_state(run_lines(50), "a run that died")
     dead._process = (2**22 + 1, platform.node())
 
     async def scene(stage: Stage) -> None:
@@ -496,7 +496,7 @@ def test_the_cursor_reads_only_runs_that_cover_its_step():
         await stage.press("tab", "left", "left")
         assert "B train/loss" in stage.text() and "A train/loss 1" not in stage.text()
 
-    play(scene, told(run_lines(100), "short"), told(run_lines(), "long"), size=(120, 30), model=False)
+    play(scene, run_state(run_lines(100), "short"), run_state(run_lines(), "long"), size=(120, 30), model=False)
 
 
 def test_a_long_message_continues_in_the_next_line_with_the_key_first():
@@ -507,7 +507,7 @@ def test_a_long_message_continues_in_the_next_line_with_the_key_first():
         await stage.settle()
         assert "R starts the model again" in stage.rows()[-2] and "tell from here" in stage.rows()[-1]
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_texts_keep_their_numbers_when_the_oldest_are_dropped():

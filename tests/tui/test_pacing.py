@@ -8,7 +8,7 @@ from tdiff.tui.pacing import LEAST, MOST, Pacer
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that advances on request."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -35,7 +35,7 @@ registry.PANES = (*registry.PANES, row)
 import sys
 
 from tdiff.tui.widgets.help import help_lines
-from tests.support.stage import Stage, play, run_lines, told
+from tests.support.stage import Stage, play, run_lines, run_state
 
 
 async def scene(stage):
@@ -57,8 +57,8 @@ async def scene(stage):
 
 page = "".join(text for line in help_lines({}, ascii=True) for text, _ in line)
 assert "Race pane" in page and "race faster" in page and "show or hide the race" in page
-for more in ({}, {"beside": "other"}):
-    play(scene, told(run_lines()), size=(160, 48), **more)
+for options in ({}, {"second_model": "other"}):
+    play(scene, run_state(run_lines()), size=(160, 48), **options)
 print("passed")
 """
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate
-from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, steps, told  # noqa: F401
+from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 
 FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}
@@ -45,7 +45,7 @@ async def begin(stage: Stage) -> None:
 
 
 def of_two(scene, *stories, **more) -> Stage:
-    return play(scene, *stories, beside="gpt", **more)
+    return play(scene, *stories, second_model="gpt", **more)
 
 
 @pytest.mark.parametrize("colour", ["truecolor", "none"])
@@ -57,7 +57,7 @@ def test_the_screen_at_each_size_and_depth(size, colour):
         assert len(rows) == size[1] and {cell_len(row) for row in rows} == {size[0]}
         golden(f"two-{size[0]}x{size[1]}-{colour}", stage.text())
 
-    of_two(scene, told(run_lines()), size=size, colour=colour)
+    of_two(scene, run_state(run_lines()), size=size, colour=colour)
 
 
 def test_without_a_run_the_canvases_are_larger_with_commands_below():
@@ -75,7 +75,7 @@ def test_every_window_size_is_drawn(size):
         await stage.press("tab", "z", "tab", "left", "z", "tab", "1", "tab", "2", "tab", "1")
         assert len(stage.rows()) == size[1]
 
-    of_two(scene, told(run_lines()), size=size)
+    of_two(scene, run_state(run_lines()), size=size)
 
 
 def test_after_a_resize_the_screen_is_that_of_its_size():
@@ -89,8 +89,8 @@ def test_after_a_resize_the_screen_is_that_of_its_size():
         await stage.settle()
         seen.append(stage.text())
 
-    of_two(scene, told(run_lines()), size=(1, 1))
-    of_two(scene, told(run_lines()), size=(80, 24))
+    of_two(scene, run_state(run_lines()), size=(1, 1))
+    of_two(scene, run_state(run_lines()), size=(80, 24))
     assert seen[0] == seen[1]
 
 
@@ -103,14 +103,14 @@ def test_each_canvas_shows_model_decoder_and_progress_with_one_legend():
         assert "conf 0.53 · 9 calls" in text and "conf 0.48 · 27 calls" in text
         assert text.count("confidence low") == 1
 
-    of_two(scene, told(run_lines()), size=(160, 48))
+    of_two(scene, run_state(run_lines()), size=(160, 48))
 
 
 def test_a_number_distinguishes_the_same_model_twice():
     async def scene(stage: Stage) -> None:
         assert "mine (1)" in stage.text() and "mine (2)" in stage.text()
 
-    play(scene, beside="mine", size=(80, 24))
+    play(scene, second_model="mine", size=(80, 24))
 
 
 def test_tab_goes_through_both_canvases_and_then_to_the_curves():
@@ -122,7 +122,7 @@ def test_tab_goes_through_both_canvases_and_then_to_the_curves():
             await stage.press("tab")
         assert seen == ["generation", "second", "training", "generation"]
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_stepping_affects_only_the_focused_canvas():
@@ -135,7 +135,7 @@ def test_stepping_affects_only_the_focused_canvas():
         await stage.press("end")
         assert other.at == 27 and other.following
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_space_pauses_and_resumes_both():
@@ -151,7 +151,7 @@ def test_space_pauses_and_resumes_both():
         assert (one.at, other.at) == (12, 30)
         assert "paused" not in stage.text()
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_resume_does_not_affect_a_canvas_with_an_older_text():
@@ -162,7 +162,7 @@ def test_resume_does_not_affect_a_canvas_with_an_older_text():
         assert one.gallery.selected is not None and not one.pane.following
         assert other.pane.following
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_the_prompt_goes_to_both():
@@ -177,7 +177,7 @@ def test_the_prompt_goes_to_both():
         assert [asked(stage, model)[-1].prompt for model in ("mine", "gpt")] == ["Ho", "Ho"]
         assert stage.app.focused.id == "second"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_decoder_and_threshold_are_those_of_the_focused_model():
@@ -191,7 +191,7 @@ def test_decoder_and_threshold_are_those_of_the_focused_model():
         await stage.press("tab", ">")
         assert "gpt-tiny: the decoder autoregressive has no threshold" in stage.text()
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_a_new_text_starts_for_both():
@@ -201,7 +201,7 @@ def test_a_new_text_starts_for_both():
         await write(stage, "mine")
         assert [asked(stage, model)[-1].row for model in ("mine", "gpt")] == [1, 1]
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_a_finished_model_waits_for_the_other_before_the_pause():
@@ -215,7 +215,7 @@ def test_a_finished_model_waits_for_the_other_before_the_pause():
         await stage.settle()
         assert len(asked(stage, "mine")) == 2
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
@@ -232,7 +232,7 @@ def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
         assert [process.model for process in stage.processes] == ["mine", "gpt", "gpt"]
         assert "killed by signal 9" not in stage.text()
 
-    of_two(scene, told(run_lines()), size=(120, 30))
+    of_two(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_the_palette_applies_to_both():
@@ -242,7 +242,7 @@ def test_the_palette_applies_to_both():
         one, other = (writing.pane for writing in stage.app.canvases.controllers)
         assert one.look == other.look and one.look.palette == "light"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_in_a_small_window_the_focused_canvas_is_shown_and_a_line_sums_up_the_other():
@@ -254,7 +254,7 @@ def test_in_a_small_window_the_focused_canvas_is_shown_and_a_line_sums_up_the_ot
         await stage.press("tab")
         assert " not shown: mine@5  step 9 · 37% · 61 left  gpt-tiny  step 27" in stage.text()
 
-    of_two(scene, told(run_lines()), size=(80, 15))
+    of_two(scene, run_state(run_lines()), size=(80, 15))
 
 
 def test_the_canvases_are_shown_and_hidden_together():
@@ -268,7 +268,7 @@ def test_the_canvases_are_shown_and_hidden_together():
         await stage.press("1")
         assert all(pane.display for pane in panes), "the last ones stay"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_each_canvas_steps_through_the_texts_of_its_model():
@@ -301,7 +301,7 @@ def test_the_help_explains_which_keys_apply_to_both():
 def test_a_watched_trace_uses_one_canvas_and_starts_no_model():
     from tdiff.protocol.events import to_line
 
-    trace = told([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")
+    trace = run_state([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")
 
     async def scene(stage: Stage) -> None:
         assert stage.processes == []
@@ -316,5 +316,5 @@ def test_both_processes_end_with_the_view():
         await begin(stage)
         await stage.press("q")
 
-    stage = of_two(scene, told(run_lines()))
+    stage = of_two(scene, run_state(run_lines()))
     assert len(stage.processes) == 2 and all(process.closed for process in stage.processes)

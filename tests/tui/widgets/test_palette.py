@@ -7,7 +7,7 @@ from textual.widgets import Input
 
 from tdiff.tui.command_search import ranked
 from tdiff.tui.keys import KEYS
-from tests.support.stage import Stage, in_utc, play, run_lines, told  # noqa: F401
+from tests.support.stage import Stage, in_utc, play, run_lines, run_state  # noqa: F401
 
 
 def ids(typed: str, here: str = "generation", used: tuple[str, ...] = ()) -> list[str]:
@@ -61,7 +61,7 @@ def test_a_command_is_found_by_name_run_and_listed_first_the_next_time():
         await stage.press("ctrl+p")
         assert stage.app.palette._matches[0].id == "rougher"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("size", [(20, 6), (60, 15), (80, 24), (160, 48)])
@@ -78,7 +78,7 @@ def test_the_box_has_the_width_of_the_window_and_the_selected_row_is_in_view(siz
         await stage.press("enter")
         assert not stage.app.palette.display
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 def test_the_palette_opens_without_another_screen_and_gets_the_keys_typed_after_its_key():
@@ -93,7 +93,7 @@ def test_the_palette_opens_without_another_screen_and_gets_the_keys_typed_after_
         assert stage.app.query_one("#palette-line", Input).value == "thres"
         assert [key.id for key in stage.app.palette._matches] == ["threshold_down", "threshold_up"]
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("opens", ["colon", "i"])
@@ -109,7 +109,7 @@ def test_ctrl_c_closes_an_open_line_and_not_the_program(opens, leaves):
         await stage.press("ctrl+c")
         assert stage.app._exit
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_palette_uses_no_icons_and_no_colours():
@@ -125,4 +125,4 @@ def test_the_palette_uses_no_icons_and_no_colours():
                 style = segment.style
                 assert style is None or all(c is None or c.is_default for c in (style.color, style.bgcolor)), segment
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
