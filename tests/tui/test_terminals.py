@@ -182,7 +182,7 @@ def test_the_classes_of_a_text_race_in_tmux(place, model):
         assert soon(lambda: "% " in shown() and "draws at most" in shown(), 60), shown()
         models = children(int(server("display-message", "-p", "#{pane_pid}")))
         server("send-keys", "q")
-        assert soon(lambda: " draws" in shown() and "draws at most" not in shown()), shown()
+        assert soon(lambda: " mask samples" in shown() and "draws at most" not in shown()), shown()
         assert soon(lambda: not any(map(alive, models)))
         client.send(b"\x02d")
 
