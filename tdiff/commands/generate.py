@@ -290,7 +290,7 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     from rich.live import Live
     from rich.text import Text
 
-    here = detect.here(ask=False)
+    here = detect.this_terminal(ask=False)
     look, without_colour = here.look, here.colour == "none"
     system = detect.COLOUR_SYSTEMS[here.colour]
     console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def watch(options: Options) -> None:
 
     _check(options)
     liked = preferences.load()
-    here = detect.here(
+    here = detect.this_terminal(
         color=options.color or liked.color or "auto",
         glyphs=options.glyphs or liked.glyphs or "auto",
         palette=options.palette or liked.palette or "auto",

@@ -47,7 +47,7 @@ def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json:
     if as_json:
         print(json_line(dataclasses.asdict(found) | more), flush=True)
     else:
-        look = detect.here(ask=False).look
+        look = detect.this_terminal(ask=False).look
         drawn = (in_ascii(line, look) for line in report(found, more, ascii=look.ascii))
         print(visible(plain(drawn)), flush=True)
     if html is not None:

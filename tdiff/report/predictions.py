@@ -30,7 +30,7 @@ def show(line: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    here = detect.here(ask=False)
+    here = detect.this_terminal(ask=False)
     system = detect.COLOUR_SYSTEMS[here.colour]
     console = Console(highlight=False, color_system=system, no_color=here.colour == "none")  # type: ignore[arg-type]
     for one in (shaded(parts, here.look), *reasons(parts), []):
