@@ -99,3 +99,15 @@ def optimizers(network: Trainable, options: TrainSettings, device: str, bfloat16
     if options.optimizer == "muon":
         return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
     return [adamw(plain, matrix | {"peak": options.lr})]
+
+
+def rate(options: TrainSettings, spent: float) -> float:
+    """The learning rate as a share of its peak, 0..1, when the share `spent` of the budget is spent.
+
+    It rises linearly during warm-up, stays level, and falls linearly to `final_lr` at the end.
+    """
+    if options.warmup and spent < options.warmup:
+        return max(spent, 1e-3 * options.warmup) / options.warmup
+    if options.decay and spent > 1 - options.decay:
+        return options.final_lr + (1 - options.final_lr) * (1 - spent) / options.decay
+    return 1.0

@@ -48,7 +48,7 @@ def gradient(settings, corpus, folder: Path) -> tuple[torch.Tensor, float]:
     draw = torch.Generator().manual_seed(5)
     for weight in job.weights:
         weight.data.add_(torch.randn(weight.shape, generator=draw), alpha=0.1)
-    losses = job._gradients(torch.Generator().manual_seed(1))
+    losses = job.backward(1)
     assert len(losses) == settings.train.accumulate
     grads = [weight.grad.flatten() for weight in job.weights if weight.grad is not None]
     return torch.cat(grads).double(), sum(float(loss.nats.detach()) for loss in losses)

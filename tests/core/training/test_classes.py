@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tdiff.core.diffusion.guidance import guided
-from tdiff.core.diffusion.objective import bound
+from tdiff.core.diffusion.noise import RowNoise
+from tdiff.core.diffusion.objective import bound, draw_masks, other_labels
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
 from tdiff.core.models.folder import load_model
@@ -101,9 +102,10 @@ def test_most_rows_are_told_of_and_some_are_not(reviews, tmp_path):
     settings = settings_of(reviews, CLASSES, {"train": {"batch_size": 500, "label_dropout": 0.2}})
     corpus = load(reviews)
     job = TrainState(settings, Run(tmp_path / "none"), corpus)
-    tokens, _, told = job.batch(torch.Generator().manual_seed(0))
-    assert 0.12 < float((told["label"] == 2).float().mean()) < 0.28
-    for row, real, label in zip(tokens, told["attention"], told["label"].tolist(), strict=True):
+    batch = job.data.batch(0, range(500))
+    labels = batch.conditioning["label"]
+    assert 0.12 < float((labels == 2).float().mean()) < 0.28
+    for row, real, label in zip(batch.tokens, batch.conditioning["attention"], labels.tolist(), strict=True):
         text = job.tokenizer.decode(row[real])
         assert label == 2 or set(text.split()) & set(WORDS[corpus.classes[label]].split())
 
@@ -134,7 +136,8 @@ def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zo
 def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(reviews, zoo, tmp_path):
     job = TrainState(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
     plain = load_model(str(zoo["roberta"]))
-    tokens, maskable, _ = job.batch(torch.Generator().manual_seed(0))
+    batch = job.data.batch(0, range(job.data.step_rows))
+    tokens, maskable = batch.tokens, batch.maskable
     canvas = tokens.masked_fill(maskable, job.network.mask_id)
     share = torch.ones(len(tokens))
     with torch.no_grad():
@@ -169,13 +172,13 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
     corpus = load(reviews)
     base = settings_of(reviews, CLASSES, {"train": {"batch_size": 32, "label_dropout": 0.5}})
     job = TrainState(base, Run(tmp_path / "none"), corpus)
-    tokens, maskable, told = job.batch(torch.Generator().manual_seed(1))
-
-    def asked(classes: int):
-        draw = torch.Generator().manual_seed(2)
-        return bound(job.network, tokens, maskable, job.schedule, 0, draw, told=told, classes=classes)
-
-    plain, contrasted = asked(0), asked(2)
+    batch = job.data.batch(1, range(32))
+    tokens, maskable, conditioning = batch.tokens, batch.maskable, batch.conditioning
+    masks = draw_masks(maskable, batch.row_noise, job.schedule, 0)
+    other = other_labels(conditioning["label"], 2, batch.row_noise)
+    assert torch.equal(other >= 0, conditioning["label"] < 2)
+    plain = bound(job.network, tokens, maskable, masks, conditioning)
+    contrasted = bound(job.network, tokens, maskable, masks, conditioning, other)
     assert plain.telling is None
     sizes = []
 
@@ -184,8 +187,7 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
         return network(tokens, *given, **told)
 
     network, noting.mask_id = job.network, job.network.mask_id
-    draw = torch.Generator().manual_seed(2)
-    even = bound(noting, tokens, maskable, job.schedule, 0, draw, told=told, classes=2, even=True)
+    even = bound(noting, tokens, maskable, masks, conditioning, other, even=True)
     assert sizes == [64]  # whatever the labels are
     torch.testing.assert_close(even.telling, contrasted.telling)
     torch.testing.assert_close(even.nats, contrasted.nats)
@@ -193,10 +195,7 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
     torch.testing.assert_close(contrasted.row_nats, plain.row_nats)
     assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
     with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
-    assert (
-        TrainState(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling
-        is not None
-    )
+    assert TrainState(with_it, Run(tmp_path / "none"), corpus).backward(0)[0].telling is not None
     for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
         with pytest.raises(TdiffError, match=says):
             settings_of(reviews, {"objective": wrong})
@@ -215,8 +214,9 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
     tokens, may = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
     seen = set()
     for seed in range(20):
-        draw = torch.Generator().manual_seed(seed)
-        found = bound(Knows(), tokens, may, schedule("linear"), 1, draw, told={"label": torch.tensor([0])}, classes=3)
+        row_noise, label = RowNoise(seed, 0, range(1), 1), torch.tensor([0])
+        masks = draw_masks(may, row_noise, schedule("linear"), 1)
+        found = bound(Knows(), tokens, may, masks, {"label": label}, other_labels(label, 3, row_noise))
         nats = [-float(row.log_softmax(0).sum()) for row in logits]
         each = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
         seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))

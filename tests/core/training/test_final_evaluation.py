@@ -10,7 +10,7 @@ import pytest
 
 from tdiff.core.classification import classifier as classify
 from tdiff.core.classification.classifier import calibrate
-from tdiff.core.training import state as job_module
+from tdiff.core.training import reports
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.protocol.events import Eval
@@ -28,14 +28,14 @@ SLOW = 0.05
 def slow(tmp_path, corpus_file, monkeypatch):
     """A job whose scoring takes long by its clock, and the clock."""
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now, time=time.time)
-    score = job_module.score
+    score = reports.score
 
     def slow_score(network, ids, lengths, **options):
         clock.now += SLOW * len(ids)
         return score(network, ids, lengths, **options)
 
-    monkeypatch.setattr(job_module, "score", slow_score)
-    monkeypatch.setattr(job_module, "time", clock)
+    monkeypatch.setattr(reports, "score", slow_score)
+    monkeypatch.setattr(reports, "time", clock)
 
     def made(**train) -> TrainState:
         settings = settings_of(corpus_file, {"train": train})
@@ -45,15 +45,15 @@ def slow(tmp_path, corpus_file, monkeypatch):
 
 
 def finally_evaluated(job: TrainState, seconds: float | None) -> Eval:
-    [record] = job.evaluate_finally(lambda: False, seconds, lambda done, total: None)
+    [record] = reports.evaluate_finally(job, lambda: False, seconds, lambda done, total: None)
     return record
 
 
 def test_a_budget_of_time_bounds_what_follows_it_and_the_record_says_which_part_was_scored(slow):
     made, clock = slow
     job = made(steps=0, minutes=1.0)
-    assert job.final_seconds() == pytest.approx(6.0)
-    whole = SLOW * len(job.held_out)
+    assert reports.final_seconds(job) == pytest.approx(6.0)
+    whole = SLOW * len(job.data.held_out)
     assert whole > 12
     begun = clock.now
     record = finally_evaluated(job, 10.0)
@@ -67,8 +67,8 @@ def test_a_budget_of_time_bounds_what_follows_it_and_the_record_says_which_part_
 def test_a_budget_of_steps_or_no_share_scores_all(slow, train):
     made, _ = slow
     job = made(**train)
-    assert job.final_seconds() is None
-    record = finally_evaluated(job, job.final_seconds())
+    assert reports.final_seconds(job) is None
+    record = finally_evaluated(job, reports.final_seconds(job))
     assert record.part == 1.0
     assert "held-out bound, whole" in describe(record)
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from tdiff.config.decoding import DecodeSettings
 from tdiff.config.settings import Settings
 from tdiff.core.diffusion.generate import generate
-from tdiff.core.diffusion.objective import bound
+from tdiff.core.diffusion.noise import RowNoise
+from tdiff.core.diffusion.objective import bound, draw_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import load_model
@@ -135,7 +136,7 @@ def test_time_conditioning_changes_nothing_before_the_first_step_and_is_kept_wit
     torch.testing.assert_close(told, logits(plain, tokens), rtol=1e-5, atol=1e-5)
     run, _ = train_in(tmp_path, "run", settings_from(zoo[kind], book, timed, {"train": {"steps": 8, "lr": 1e-2}}))
     model = load_model(str(run.path))
-    assert float((logits(model, tokens, 0.1) - logits(model, tokens, 0.9)).nan_to_num(0, 0, 0).abs().max()) > 1e-3
+    assert float((logits(model, tokens, 0.1) - logits(model, tokens, 0.9)).nan_to_num(0, 0, 0).abs().max()) > 1e-4
     # It is a model to begin from like any other, and brings its time along.
     onward = settings_from(run.model, book)
     assert onward.model.time_conditioning
@@ -185,12 +186,11 @@ def test_a_batch_may_have_one_mask_rate_on_a_grid_of_ten(zoo, book, tmp_path):
             seen.append(share)
             return job.network(tokens, share, where)
 
-    tokens = job.tokens[: 64 * 12].view(64, 12)
+    tokens = job.data.tokens[: 64 * 12].view(64, 12)
+    maskable = torch.ones_like(tokens, dtype=torch.bool)
     for seed in range(6):
-        generator = torch.Generator().manual_seed(seed)
-        bound(
-            Spy(), tokens, torch.ones_like(tokens, dtype=torch.bool), schedule("linear"), 10, generator, together=True
-        )
+        masks = draw_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
+        bound(Spy(), tokens, maskable, masks)
     for share in seen:  # of 12 places each: the rows differ by chance alone
         rate = float(share.mean())
         assert min(abs(rate - i / 10) for i in range(1, 11)) < 0.05
@@ -258,8 +258,8 @@ def test_a_pretrained_model_wants_a_text_to_be_evaluated_or_compared_on(zoo, cli
 def test_openings_have_no_more_tokens_than_prompts_in_training(zoo, tmp_path):
     (tmp_path / "smiles.txt").write_text("🙂🙃🙂 the hare sings\n" * 300)
     job = job_of(tmp_path, zoo["roberta"], tmp_path / "smiles.txt", {"objective": {"context": 10}})
-    assert job.openings
-    for opening in job.openings:
+    assert job.data.prompts
+    for opening in job.data.prompts:
         assert 0 < len(job.tokenizer.encode(opening)) <= 10
         assert "\ufffd" not in opening
 

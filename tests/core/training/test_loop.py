@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tdiff.config.settings import Settings, TrainSettings
 from tdiff.core import devices
 from tdiff.core.evaluation.likelihood import evaluate
 from tdiff.core.models.folder import load_model
 from tdiff.core.training.loop import train
-from tdiff.core.training.state import TrainState, rate
+from tdiff.core.training.optim import rate
+from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol import events as records
@@ -97,7 +99,9 @@ def test_a_run_stopped_and_resumed_ends_with_the_bytes_of_an_unbroken_one(way, t
 
 def test_the_loss_falls_and_the_bound_is_better_than_counting_characters(tmp_path):
     (tmp_path / "a.txt").write_text("abcd" * 3000)
-    settings = settings_of(tmp_path / "a.txt", {"train": {"steps": 300, "batch_size": 8, "lr": 2e-2, "eval_every": 0}})
+    settings = settings_of(
+        tmp_path / "a.txt", {"train": {"steps": 300, "batch_size": 8, "lr": 2e-2, "eval_every": 0, "seed": 1}}
+    )
     _, events = train_in(tmp_path, "run", settings)
     losses = [e.loss for e in events if isinstance(e, Train)]
     assert sum(losses[:10]) / 10 == pytest.approx(math.log(4), rel=0.1)
@@ -396,6 +400,21 @@ def test_a_resume_on_another_text_is_refused_and_writes_nothing(tmp_path, corpus
     assert files_of(run.path) == before
 
 
+def test_a_run_saved_by_a_version_with_other_random_numbers_continues_and_a_record_says_so(tmp_path, corpus_file):
+    settings = settings_of(corpus_file, {"train": {"steps": 6}})
+    run, _ = train_in(tmp_path, "run", settings, stop=After(2))
+    with safe_open(run.state, "pt") as file:
+        notes = file.metadata()
+    assert notes.pop("stream") == "2"
+    save_file(load_file(run.state), run.state, notes)  # as version 1 wrote it
+    _, events = train_in(tmp_path, "run", settings, resume=True, stop=After(2))
+    assert kinds(events)[:3] == ["resume", "heartbeat", "train"]
+    assert events[1].doing.startswith("this version draws other random batches than the one that began the run")
+    _, events = train_in(tmp_path, "run", settings, resume=True)
+    assert kinds(events)[:2] == ["resume", "train"]  # once
+    assert (events[-1].step, events[-1].reason) == (6, "finished")
+
+
 def test_a_run_that_exists_is_never_overwritten(tmp_path, corpus_file):
     run, _ = train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 1}}))
     before = files_of(run.path)
@@ -534,8 +553,8 @@ def test_a_tuning_part_is_held_out_of_training_and_evaluated_and_the_tenth_is_re
     corpus = data.load(settings.data.sources)
     training, tuning = corpus.split("tuning")
     job = TrainState(settings, Run(tmp_path / "run"), corpus)
-    assert job.tokenizer.decode(job.tokens) == training
-    assert job.tokenizer.decode(job.held_out) == tuning
+    assert job.tokenizer.decode(job.data.tokens) == training
+    assert job.tokenizer.decode(job.data.held_out) == tuning
     assert training + tuning == corpus.split()[0]
     run, _ = train_in(tmp_path, "other", settings)
     model = load_model(str(run.path))

@@ -65,13 +65,13 @@ def test_a_padded_batch_has_whole_texts_and_masks_nothing_else(tales, tmp_path):
     job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     before, _ = data.load((str(tales),)).split_texts()
     pieces = {text[start : start + 32] for text in before for start in range(0, len(text), 32)}
-    for seed in range(5):
-        tokens, maskable, told = job.batch(torch.Generator().manual_seed(seed))
-        real = told["attention"]
-        assert torch.equal(maskable, real)
-        assert int(real.sum(1).max()) == tokens.size(1)
-        for row, there in zip(tokens, real, strict=True):
-            assert job.tokenizer.decode(row[there]) in pieces
+    for step in range(5):
+        batch = job.data.batch(step, range(job.data.step_rows))
+        real = batch.conditioning["attention"]
+        assert torch.equal(batch.maskable, real)
+        assert int(real.sum(1).max()) == batch.tokens.size(1)
+        for row, is_text in zip(batch.tokens, real, strict=True):
+            assert job.tokenizer.decode(row[is_text]) in pieces
 
 
 @pytest.mark.parametrize("kind", ["ours", *KINDS])
@@ -143,7 +143,7 @@ def test_a_pass_over_padded_rows_takes_each_once(tmp_path):
     settings = settings_of(tmp_path / "rows.txt", PADDED, {"train": {"steps": 0, "epochs": 1.0, "batch_size": 4}})
     job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     assert job.total_steps == 900 // 4
-    assert job.step_tokens == 4 * len("the hare sings")
+    assert job.data.step_tokens == 4 * len("the hare sings")
 
 
 def test_no_text_is_held_out_in_part(tales):
