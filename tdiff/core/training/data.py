@@ -141,7 +141,7 @@ class TrainingSet:
         if not training or not held_out:
             raise TdiffError(
                 f"{self.corpus.name} has {len(training) + len(held_out):,} text, too few to hold some out with "
-                "data.rows padded: give more, or have it packed"
+                "data.rows padded: give more, or use data.rows packed"
             )
         return training, held_out
 
@@ -149,7 +149,7 @@ class TrainingSet:
         """How many of these texts each class has. Raises TdiffError where one has none."""
         counted = Counter(self.corpus.labels[n] for n in texts)
         if missing := [name for name in self.corpus.classes if not counted[name]]:
-            raise TdiffError(f"class {missing[0]!r} has too few texts to train on any: give more, or others")
+            raise TdiffError(f"class {missing[0]!r} has too few texts: none is left to train on; give more, or others")
         return tuple(counted[name] for name in self.corpus.classes)
 
     def _encode_texts(self, numbers: Sequence[int]) -> list[Tensor]:

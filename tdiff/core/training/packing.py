@@ -1,4 +1,4 @@
-"""Texts as rows of places: each begins a row of its own, and what is left of a row is padding."""
+"""Texts as padded rows: each text begins a row of its own, and the rest of a row is padding."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class PackedRows(NamedTuple):
     tokens: Tensor
     """(N, W) int64."""
     real: Tensor
-    """(N, W) bool: where they are text and not padding."""
+    """(N, W) bool: true at text, false at padding."""
     text: Tensor
-    """(N,) int64: the number of the text that each is of."""
+    """(N,) int64: the number of the text in each row."""
 
 
 def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
-    """The texts' ids as rows; W is the longest row, at most `window`.
+    """The ids of texts as rows; W is the length of the longest row, at most `window`.
 
-    A text longer than the window goes on in the next row; an empty one has none. Padding holds `filler`.
+    A text longer than the window continues in the next row; an empty text has no row. Padding holds `filler`.
     """
     cut = [(n, text[at : at + window]) for n, text in enumerate(texts) for at in range(0, len(text), window)]
     pieces = [piece for _, piece in cut]

@@ -228,7 +228,7 @@ def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
     path = tmp_path / "few.jsonl"
     rows = [{"text": f"{label} words", "label": label} for label in ["bad"] * 20 + ["good"] * 20 + ["rare"]]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(TdiffError, match="class 'rare' has too few texts to train on any"):
+    with pytest.raises(TdiffError, match="class 'rare' has too few texts: none is left to train on"):
         TrainState(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
 
 

@@ -238,7 +238,7 @@ def test_a_kind_that_attends_to_padding_has_its_rows_packed(zoo, book, tmp_path)
     )  # fmt: skip
     transformers.FNetForMaskedLM(config).save_pretrained(folder)
     job_of(tmp_path, folder, book)
-    with pytest.raises(TdiffError, match=r"data\.rows padded: fnet attends to padding; have its rows packed"):
+    with pytest.raises(TdiffError, match=r"data\.rows padded: fnet attends to padding: use data\.rows packed"):
         job_of(tmp_path, folder, book, {"data": {"rows": "padded"}})
 
 
@@ -246,7 +246,7 @@ def test_an_mdlm_is_not_trained(zoo, book, tmp_path, here, cli_fast):
     folder = Path(shutil.copytree(zoo["bert"], tmp_path / "mdlm"))
     (folder / "config.json").write_text(json.dumps({"model_type": "mdlm"}))
     done = cli_fast("train", f"--init={folder}", f"--data={book}")
-    assert "is an MDLM, which can be generated with, but not trained" in done.refused()
+    assert "is an MDLM: it can generate, but not be trained" in done.refused()
 
 
 def test_a_pretrained_model_wants_a_text_to_be_evaluated_or_compared_on(zoo, cli_fast):
@@ -273,12 +273,12 @@ def test_the_weights_on_disk_may_be_half_as_large(zoo, book, tmp_path):
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"model": {"layers": 5}}, "model.layers is 2 in bert, from which this begins; got 5"),
+        ({"model": {"layers": 5}}, "model.layers is 2 in bert, the model of train.init; got 5"),
         ({"model": {"conv": 3}}, "model.conv is 0 in bert"),
         ({"model": {"window": 40}}, "model.window is too large for bert: it sees 16 places of text at once; got 40"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
-        ({"train": {"weights": "int8"}}, "train.weights int8 is for models of tdiff"),
-        ({"train": {"compile": "on"}}, "train.compile on is for models of tdiff"),
+        ({"train": {"weights": "int8"}}, "train.weights int8 requires a model of tdiff"),
+        ({"train": {"compile": "on"}}, "train.compile on requires a model of tdiff"),
     ],
 )
 def test_what_a_pretrained_model_cannot_be_is_refused_before_anything_is_written(layer, says, zoo, book, tmp_path):
@@ -288,7 +288,7 @@ def test_what_a_pretrained_model_cannot_be_is_refused_before_anything_is_written
 
 
 def test_checkpointing_is_for_pretrained_models_alone(tiny_run, book, tmp_path):
-    with pytest.raises(TdiffError, match=r"train\.checkpointing is for pretrained models"):
+    with pytest.raises(TdiffError, match=r"train\.checkpointing requires a pretrained model"):
         job_of(tmp_path, tiny_run.model, book, {"train": {"init": "", "checkpointing": True}})
 
 
