@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class PackedRows(NamedTuple):
+class PaddedRows(NamedTuple):
     """Padded rows."""
 
     tokens: Tensor
@@ -20,7 +20,7 @@ class PackedRows(NamedTuple):
     """(N,) int64: the number of the text in each row."""
 
 
-def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
+def padded(texts: Sequence[Tensor], window: int, filler: int) -> PaddedRows:
     """The ids of texts as rows; W is the length of the longest row, at most `window`.
 
     A text longer than the window continues in the next row; an empty text has no row. Padding holds `filler`.
@@ -33,4 +33,4 @@ def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
     real = torch.arange(longest) < lengths[:, None]
     if pieces:
         rows[real] = torch.cat(pieces)
-    return PackedRows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))
+    return PaddedRows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))

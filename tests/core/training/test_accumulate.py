@@ -61,7 +61,7 @@ def alike(one, many) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("passes", [2, 8])
-def test_so_many_passes_are_one_larger_batch(way, passes, tales, tmp_path):
+def test_gradient_of_accumulated_passes_is_that_of_one_larger_batch(way, passes, tales, tmp_path):
     one, many = (settings_of(tales, WAYS[way], {"train": {"batch_size": 8 // n, "accumulate": n}}) for n in (1, passes))
     classes = "label" if one.data.classes else None
     corpus = data.load(one.data.sources, one.data.text_field, label_field=classes)
@@ -70,7 +70,7 @@ def test_so_many_passes_are_one_larger_batch(way, passes, tales, tmp_path):
 
 @pytest.mark.parametrize("rows", ["packed", "padded"])
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_of_pretrained_models_too(kind, rows, zoo, tmp_path):
+def test_accumulation_of_pretrained_models_is_one_larger_batch(kind, rows, zoo, tmp_path):
     model = zoo[kind] if kind in zoo else make_causal(tmp_path / kind, bos=True)
     book = tmp_path / "book.txt"
     book.write_text("".join(f"{line[: 4 + 9 * (n % 4)]}\n" for n, line in enumerate((TEXT * 4).splitlines())))

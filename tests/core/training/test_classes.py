@@ -46,7 +46,7 @@ def load(path: Path, field: str = "label") -> data.Corpus:
     return data.load((str(path),), label_field=field)
 
 
-def test_labels_are_fields_of_rows_or_the_folders_of_files(tmp_path, reviews):
+def test_labels_come_from_fields_of_rows_or_folders_of_files(tmp_path, reviews):
     corpus = load(reviews)
     assert corpus.classes == ("bad", "good")
     assert len(corpus.texts) == len(corpus.labels) == 200
@@ -71,14 +71,14 @@ def test_labels_are_fields_of_rows_or_the_folders_of_files(tmp_path, reviews):
         ('{"text": "a", "label": true}\n', "must be the name of a class; got True"),
     ],
 )  # fmt: skip
-def test_labels_that_cannot_be_are_refused_in_one_line(content, says, tmp_path):
+def test_invalid_labels_are_refused_in_one_line(content, says, tmp_path):
     (tmp_path / "rows.jsonl").write_text(content)
     with pytest.raises(TdiffError) as error:
         load(tmp_path / "rows.jsonl")
     assert says in str(error.value)
 
 
-def test_text_without_labels_is_refused_where_they_are_wanted(tmp_path):
+def test_text_without_labels_is_refused_where_labels_are_required(tmp_path):
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.txt").write_text("words")
     for source in ("python", str(tmp_path / "flat"), str(tmp_path / "flat" / "a.txt")):
@@ -86,7 +86,7 @@ def test_text_without_labels_is_refused_where_they_are_wanted(tmp_path):
             data.load((source,), label_field="label")
 
 
-def test_every_class_is_split_by_itself_and_shuffled_and_always_alike(reviews):
+def test_each_class_is_shuffled_and_split_separately_and_reproducibly(reviews):
     corpus = load(reviews)
     before, after = corpus.split_places()
     assert sorted((*before, *after)) == list(range(200))
@@ -98,7 +98,7 @@ def test_every_class_is_split_by_itself_and_shuffled_and_always_alike(reviews):
     assert sorted((*less, *tuning)) == sorted(before)
 
 
-def test_most_rows_are_told_of_and_some_are_not(reviews, tmp_path):
+def test_labels_are_dropped_from_the_expected_share_of_rows(reviews, tmp_path):
     settings = settings_of(reviews, CLASSES, {"train": {"batch_size": 500, "label_dropout": 0.2}})
     corpus = load(reviews)
     job = TrainState(settings, Run(tmp_path / "none"), corpus)
@@ -111,7 +111,7 @@ def test_most_rows_are_told_of_and_some_are_not(reviews, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ours", "bert"])
-def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zoo, tmp_path, monkeypatch):
+def test_trained_classes_lower_the_bound_and_are_saved(kind, reviews, zoo, tmp_path, monkeypatch):
     more = {"train": {"steps": 120, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
     base = settings_of(reviews, CLASSES, more) if kind == "ours" else settings_from(zoo[kind], reviews, CLASSES, more)
     run, events = train_in(tmp_path, kind, base)
@@ -133,7 +133,7 @@ def test_a_model_learns_what_its_classes_are_like_and_keeps_it(kind, reviews, zo
     assert evaluate(model).tokens == told.tokens
 
 
-def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(reviews, zoo, tmp_path):
+def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchanged(reviews, zoo, tmp_path):
     job = TrainState(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
     plain = load_model(str(zoo["roberta"]))
     batch = job.data.batch(0, range(job.data.step_rows))
@@ -168,7 +168,7 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
             assert float(job.average.label_bias.weight[label, i]) == pytest.approx(exact, abs=1e-5)
 
 
-def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was(reviews, tmp_path):
+def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_path):
     corpus = load(reviews)
     base = settings_of(reviews, CLASSES, {"train": {"batch_size": 32, "label_dropout": 0.5}})
     job = TrainState(base, Run(tmp_path / "none"), corpus)
@@ -201,7 +201,7 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
             settings_of(reviews, {"objective": wrong})
 
 
-def test_the_contrast_is_bayes_between_the_right_class_and_another():
+def test_contrast_is_bayes_between_the_right_class_and_another():
     """By hand: one row of two places, three classes, a network that knows nothing but the class."""
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
@@ -224,7 +224,7 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
     assert seen == {1, 2}
 
 
-def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
+def test_class_without_training_text_is_refused(tmp_path):
     path = tmp_path / "few.jsonl"
     rows = [{"text": f"{label} words", "label": label} for label in ["bad"] * 20 + ["good"] * 20 + ["rare"]]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -232,7 +232,7 @@ def test_a_class_of_which_no_text_is_left_to_train_on_is_refused(tmp_path):
         TrainState(settings_of(path, CLASSES), Run(tmp_path / "none"), load(path))
 
 
-def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_path):
+def test_malformed_rows_are_reported_by_number_and_left_out(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = ['{"text": "a", "label": "x"}', '{"text": " ", "label": "x"}', "not json", '{"text": "c"}']
     rows += ['{"text": "b", "label": "y"}', *['{"text": 1, "label": "y"}'] * 6]
@@ -255,7 +255,7 @@ def test_rows_that_cannot_be_learnt_from_are_told_of_by_number_and_left_out(tmp_
     assert both.note.count("rows.csv:3 has 3 fields") == 1 and both.note.count("rows.jsonl:3 is not JSON") == 2
 
 
-def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):
+def test_classes_are_added_to_a_model_without_classes(reviews, tmp_path):
     plain, _ = train_in(tmp_path, "plain", settings_of(reviews, {"data": {"rows": "padded"}, "train": {"steps": 3}}))
     more = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
     job = TrainState(more, Run(tmp_path / "none"), load(reviews))
@@ -268,7 +268,7 @@ def test_a_model_that_knows_no_classes_is_given_them(reviews, tmp_path):
         torch.testing.assert_close(job.average(tokens, share, where), before(tokens, share, where))
 
 
-def test_the_command_trains_by_classes_and_evaluates_with_them(reviews, here, cli_fast):
+def test_command_trains_with_classes_and_evaluates_with_them(reviews, here, cli_fast):
     size = ["--set=model.layers=1", "--set=model.width=16", "--set=model.heads=2", "--window=16", "--context=0"]
     options = [*size, "--steps=2", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", "--classes", f"--data={reviews}", "--run=kinds", *options)
@@ -295,7 +295,7 @@ def share_of(texts: list[str], label: str) -> float:
     return sum(pair in own - other for pair in pairs) / max(1, sum(pair in own ^ other for pair in pairs))
 
 
-def test_texts_are_of_the_class_that_is_asked_for_and_the_more_so_the_harder_it_is_pushed(kinds, cli_fast):
+def test_guidance_scale_strengthens_the_class_of_generated_texts(kinds, cli_fast):
     asked = ["generate", f"--model={kinds.path}", "--samples=60", "--length=24", "--seed=1", "--device=cpu"]
     asked += ["--decoder=ancestral", "--steps=24"]
     for label in ("bad", "good"):
@@ -307,7 +307,7 @@ def test_texts_are_of_the_class_that_is_asked_for_and_the_more_so_the_harder_it_
         assert shares[0] < shares[1] < shares[2]
 
 
-def test_a_weight_of_nothing_is_the_model_at_large_and_of_one_the_class_alone(kinds):
+def test_guidance_scale_0_is_unconditional_and_1_is_conditional(kinds):
     model = load_model(str(kinds.path))
     tokens = torch.full((2, 9), model.network.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
@@ -324,7 +324,7 @@ def test_a_weight_of_nothing_is_the_model_at_large_and_of_one_the_class_alone(ki
     torch.testing.assert_close(two, expected / expected.sum(-1, keepdim=True))
 
 
-def test_the_class_is_told_with_the_text(kinds, cli_fast):
+def test_generated_text_reports_its_class(kinds, cli_fast):
     asked = ["generate", f"--model={kinds.path}", "--length=6", "--seed=1", "--device=cpu", "--class=good"]
     told = json.loads(cli_fast(*asked, "--guidance=1.5", "--json").stdout)
     assert (told["settings"]["class"], told["settings"]["guidance"]) == ("good", 1.5)
@@ -340,15 +340,15 @@ def test_the_class_is_told_with_the_text(kinds, cli_fast):
         (["--guidance=2"], "--guidance pushes towards a class: name it with --class"),
     ],
 )
-def test_a_class_that_cannot_be_written_is_refused(options, says, kinds, cli_fast):
+def test_unknown_class_or_invalid_guidance_is_refused(options, says, kinds, cli_fast):
     assert says in cli_fast("generate", f"--model={kinds.path}", "--device=cpu", *options).refused()
 
 
-def test_a_model_without_classes_says_so(tiny_run, cli_fast):
+def test_class_option_is_refused_for_a_model_without_classes(tiny_run, cli_fast):
     done = cli_fast("generate", f"--model={tiny_run.path}", "--class=good", "--device=cpu")
     assert "tiny knows no classes: --class is for models trained with --classes" in done.refused()
 
 
-def test_classes_want_rows_that_are_texts(reviews):
+def test_classes_require_padded_rows(reviews):
     with pytest.raises(TdiffError, match=r"data\.classes wants data\.rows padded"):
         settings_of(reviews, {"data": {"classes": True}})

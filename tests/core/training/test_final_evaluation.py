@@ -49,7 +49,7 @@ def finally_evaluated(job: TrainState, seconds: float | None) -> Eval:
     return record
 
 
-def test_a_budget_of_time_bounds_what_follows_it_and_the_record_says_which_part_was_scored(slow):
+def test_time_budget_bounds_the_final_evaluation_and_the_record_reports_the_scored_part(slow):
     made, clock = slow
     job = made(steps=0, minutes=1.0)
     assert reports.final_seconds(job) == pytest.approx(6.0)
@@ -64,7 +64,7 @@ def test_a_budget_of_time_bounds_what_follows_it_and_the_record_says_which_part_
 
 
 @pytest.mark.parametrize("train", [{"steps": 5}, {"steps": 0, "minutes": 1.0, "final_share": 0.0}])
-def test_a_budget_of_steps_or_no_share_scores_all(slow, train):
+def test_step_budget_or_no_final_share_scores_all_text(slow, train):
     made, _ = slow
     job = made(**train)
     assert reports.final_seconds(job) is None
@@ -73,12 +73,12 @@ def test_a_budget_of_steps_or_no_share_scores_all(slow, train):
     assert "held-out bound, whole" in describe(record)
 
 
-def test_where_all_fits_into_the_time_all_is_scored(slow):
+def test_all_text_is_scored_if_it_fits_into_the_time(slow):
     made, _ = slow
     assert finally_evaluated(made(steps=0, minutes=60.0), 360.0).part == 1.0
 
 
-def test_calibration_scores_whole_groups_until_its_time_is_over(monkeypatch):
+def test_calibration_scores_complete_groups_until_its_time_is_over(monkeypatch):
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(classify, "time", clock)
     monkeypatch.setattr(classify, "replace", lambda classifier, **changes: classifier)
@@ -104,7 +104,7 @@ def test_calibration_scores_whole_groups_until_its_time_is_over(monkeypatch):
     assert set(heard) == {100}
 
 
-def test_on_a_terminal_a_bar_shows_how_far_it_is_and_a_stop_can_be_resumed(tmp_path, monkeypatch):
+def test_terminal_shows_a_bar_after_training_and_a_stop_can_be_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     chance = random.Random(0)

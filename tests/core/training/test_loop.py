@@ -72,7 +72,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-def test_a_run_stopped_and_resumed_ends_with_the_bytes_of_an_unbroken_one(way, tmp_path, corpus_file):
+def test_resumed_run_ends_with_the_bytes_of_an_unbroken_run(way, tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 20, "eval_every": 0, "sample_every": 0}}, way)
     whole, _ = train_in(tmp_path / "a", "run", settings)
     part, events = train_in(tmp_path / "b", "run", settings, stop=After(10))
@@ -97,7 +97,7 @@ def test_a_run_stopped_and_resumed_ends_with_the_bytes_of_an_unbroken_one(way, t
     assert [e.text for e in finals[0] if isinstance(e, Sample)] == [e.text for e in finals[1] if isinstance(e, Sample)]
 
 
-def test_the_loss_falls_and_the_bound_is_better_than_counting_characters(tmp_path):
+def test_loss_falls_and_the_bound_beats_character_counts(tmp_path):
     (tmp_path / "a.txt").write_text("abcd" * 3000)
     settings = settings_of(
         tmp_path / "a.txt", {"train": {"steps": 300, "batch_size": 8, "lr": 2e-2, "eval_every": 0, "seed": 1}}
@@ -111,7 +111,7 @@ def test_the_loss_falls_and_the_bound_is_better_than_counting_characters(tmp_pat
     assert final.interval_95[0] < final.nats_per_token < final.interval_95[1]
 
 
-def test_events_come_in_order_parse_again_and_a_heartbeat_stands_before_what_is_long(tmp_path, corpus_file):
+def test_events_are_ordered_and_parse_and_a_heartbeat_precedes_long_work(tmp_path, corpus_file):
     settings = settings_of(
         corpus_file, {"train": {"steps": 6, "eval_every": 3, "sample_every": 3, "eval_tokens": 64, "save_every": 1e-9}}
     )
@@ -154,7 +154,7 @@ def test_events_come_in_order_parse_again_and_a_heartbeat_stands_before_what_is_
         assert sample.text.startswith(sample.prompt)
 
 
-def test_a_compiled_model_is_told_of_first_and_its_time_is_not_training_s(tmp_path, corpus_file, monkeypatch):
+def test_compilation_is_announced_and_not_counted_as_training_time(tmp_path, corpus_file, monkeypatch):
     calls = []
 
     def slowly(function):
@@ -180,7 +180,7 @@ def test_a_compiled_model_is_told_of_first_and_its_time_is_not_training_s(tmp_pa
     assert events[-1].step > 1
 
 
-def test_a_compiled_run_too_goes_on_bit_for_bit(tmp_path, corpus_file, monkeypatch):
+def test_compiled_run_resumes_bit_for_bit(tmp_path, corpus_file, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: lambda *args: function(*args))
     settings = settings_of(corpus_file, {"train": {"steps": 8, "compile": "on"}})
     plain, _ = train_in(tmp_path / "a", "run", settings_of(corpus_file, {"train": {"steps": 8}}))
@@ -190,7 +190,7 @@ def test_a_compiled_run_too_goes_on_bit_for_bit(tmp_path, corpus_file, monkeypat
     assert files_of(part.model) == files_of(plain.model)
 
 
-def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_log_says_why(tmp_path, corpus_file, monkeypatch):
+def test_failed_compilation_is_logged_and_training_continues_without_it(tmp_path, corpus_file, monkeypatch):
     def refuse(function):
         def call(*args):
             raise RuntimeError("no compiler\nmore of it")
@@ -205,7 +205,7 @@ def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_log_says_wh
     assert events[-1].reason == "finished"
 
 
-def test_before_training_every_kind_of_step_is_compiled(tmp_path, corpus_file, monkeypatch):
+def test_warm_up_compiles_every_kind_of_step(tmp_path, corpus_file, monkeypatch):
     kinds_of_call = set()
 
     def note(function):
@@ -226,7 +226,7 @@ def test_before_training_every_kind_of_step_is_compiled(tmp_path, corpus_file, m
     assert len(before) == 3 and kinds_of_call == before
 
 
-def test_the_first_step_has_a_record_with_the_time_to_go_and_so_has_the_first_after_a_resume(tmp_path, corpus_file):
+def test_first_step_after_start_and_resume_has_a_record_with_an_eta(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 9, "log_every": 1000.0, "eval_every": 0}})
     for step, how in ((1, {"stop": After(4)}), (5, {"resume": True})):
         _, events = train_in(tmp_path, "run", settings, **how)
@@ -235,7 +235,7 @@ def test_the_first_step_has_a_record_with_the_time_to_go_and_so_has_the_first_af
         assert first.eta > 0
 
 
-def test_an_evaluation_on_the_way_takes_about_the_tokens_asked_for_and_the_last_all(tmp_path, corpus_file):
+def test_evaluations_score_eval_tokens_and_the_final_one_all(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 2, "eval_every": 1, "eval_tokens": 100}})
     _, events = train_in(tmp_path, "run", settings)
     held_out = len(data.load([str(corpus_file)]).split()[1])
@@ -265,7 +265,7 @@ def good(run: Run) -> int:
 
 @pytest.mark.parametrize("at", [1, 4])
 @pytest.mark.parametrize("log_every", [0.0, 1000.0], ids=["log-each-step", "log-seldom"])
-def test_a_loss_that_is_not_finite_ends_the_run_with_an_alert_and_the_last_good_weights_stay(
+def test_non_finite_loss_ends_the_run_with_an_alert_and_the_last_good_weights_stay(
     at, log_every, tmp_path, corpus_file, monkeypatch
 ):
     poison(monkeypatch, at)
@@ -284,7 +284,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_an_alert_and_the_last_good_
 
 
 @pytest.mark.parametrize("stop", [3, 4])
-def test_a_stop_between_a_bad_step_and_its_record_does_not_save_bad_weights(stop, tmp_path, corpus_file, monkeypatch):
+def test_stop_between_a_bad_step_and_its_record_does_not_save_bad_weights(stop, tmp_path, corpus_file, monkeypatch):
     poison(monkeypatch, 3)
     layer = {"train": {"steps": 9, "log_every": 1000.0}}
     run, events = train_in(tmp_path, "run", settings_of(corpus_file, layer), stop=After(stop))
@@ -292,16 +292,14 @@ def test_a_stop_between_a_bad_step_and_its_record_does_not_save_bad_weights(stop
     assert good(run) == 0
 
 
-def test_a_huge_learning_rate_never_leaves_bad_weights_on_disk(tmp_path, corpus_file):
+def test_huge_learning_rate_never_leaves_bad_weights_on_disk(tmp_path, corpus_file):
     layer = {"train": {"steps": 20, "lr": 1e38, "warmup": 0.0, "clip": 0.0, "weight_decay": 1.0, "save_every": 1e-9}}
     run, events = train_in(tmp_path, "run", settings_of(corpus_file, layer))
     assert events[-1].reason == "nan"
     good(run)
 
 
-def test_evaluations_and_samples_of_weights_that_are_not_finite_do_not_break_the_run(
-    tmp_path, corpus_file, monkeypatch
-):
+def test_evaluations_and_samples_of_non_finite_weights_do_not_break_the_run(tmp_path, corpus_file, monkeypatch):
     poison(monkeypatch, 2)
     layer = {"train": {"steps": 5, "log_every": 1000.0, "eval_every": 1, "sample_every": 1, "eval_tokens": 64}}
     run, events = train_in(tmp_path, "run", settings_of(corpus_file, layer))
@@ -309,7 +307,7 @@ def test_evaluations_and_samples_of_weights_that_are_not_finite_do_not_break_the
     assert len(run.history()) == len(events)
 
 
-def test_after_a_loss_that_was_not_finite_a_resume_goes_on_from_the_last_save(tmp_path, corpus_file, monkeypatch):
+def test_resume_after_a_non_finite_loss_continues_from_the_last_save(tmp_path, corpus_file, monkeypatch):
     settings = settings_of(corpus_file, {"train": {"steps": 6, "save_every": 1e-9}})
     whole, _ = train_in(tmp_path, "whole", settings)
     with monkeypatch.context() as patch:
@@ -321,13 +319,13 @@ def test_after_a_loss_that_was_not_finite_a_resume_goes_on_from_the_last_save(tm
     assert not any(isinstance(e, Alert) for e in run.history())  # it is of a time that did not happen
 
 
-def test_a_budget_of_epochs_is_counted_in_tokens(tmp_path, corpus_file):
+def test_budget_of_epochs_is_counted_in_tokens(tmp_path, corpus_file):
     _, events = train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 0, "epochs": 0.05}}))
     tokens = events[0].tokens
     assert events[0].steps == events[-1].step == math.ceil(0.05 * tokens / (4 * 32))
 
 
-def test_a_budget_of_minutes_ends_by_the_clock_and_a_resume_has_only_what_is_left(tmp_path, corpus_file):
+def test_budget_of_minutes_ends_by_the_clock_and_a_resume_has_the_remainder(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 0, "minutes": 1.0 / 60, "eval_every": 0}})
     begun = time.monotonic()
     _, events = train_in(tmp_path, "run", settings, stop=lambda: time.monotonic() - begun > 0.5)
@@ -342,7 +340,7 @@ def test_a_budget_of_minutes_ends_by_the_clock_and_a_resume_has_only_what_is_lef
     assert last.lr < 0.2 * settings.train.lr  # the rate follows the clock down
 
 
-def test_a_stop_in_the_last_evaluation_ends_it_and_a_resume_makes_it(tmp_path, corpus_file):
+def test_stop_ends_the_final_evaluation_and_a_resume_makes_it(tmp_path, corpus_file):
     settings = settings_of(corpus_file)
     _, events = train_in(tmp_path, "run", settings, stop=After(settings.train.steps + 1))
     assert events[-1] == End(time=events[-1].time, step=30, reason="stopped")
@@ -352,13 +350,13 @@ def test_a_stop_in_the_last_evaluation_ends_it_and_a_resume_makes_it(tmp_path, c
     assert [e.final for e in events if isinstance(e, Eval)] == [True]
 
 
-def test_training_without_an_end_is_refused(tmp_path, corpus_file):
+def test_training_without_a_budget_is_refused(tmp_path, corpus_file):
     with pytest.raises(TdiffError, match=r"no end: give train\.steps, train\.minutes or train\.epochs"):
         train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 0}}))
 
 
 @pytest.mark.parametrize("size", [1, 30, 200])
-def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(size, tmp_path):
+def test_corpus_shorter_than_a_window_is_refused_before_anything_is_written(size, tmp_path):
     (tmp_path / "a.txt").write_text(words(100)[:size])
     settings = settings_of(tmp_path / "a.txt")
     with pytest.raises(
@@ -370,7 +368,7 @@ def test_a_corpus_shorter_than_a_window_is_refused_before_anything_is_written(si
 
 @pytest.mark.parametrize("way", [{}, {"objective": {"context_mode": "fixed"}}, {"data": {"tokenizer": "bpe:30"}}])
 @pytest.mark.parametrize("size", [2, 3, 10, 11, 19, 20, 29, 45, 80, 99, 160, 170, 200, 310])
-def test_what_the_refusal_of_a_short_corpus_advises_works_at_once(size, way, tmp_path):
+def test_advice_for_a_short_corpus_works(size, way, tmp_path):
     (tmp_path / "a.txt").write_text(words(100)[:size])
     settings = settings_of(tmp_path / "a.txt", way)
     with pytest.raises(TdiffError) as refusal:
@@ -383,13 +381,13 @@ def test_what_the_refusal_of_a_short_corpus_advises_works_at_once(size, way, tmp
     assert {"train", "eval", "sample"} <= set(kinds(events))
 
 
-def test_without_a_text_that_could_be_cut_in_two_more_text_is_all_that_is_advised(tmp_path):
+def test_advice_for_a_text_too_short_to_split_is_more_text(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(TdiffError, match=r"has 0 tokens; model\.window is 32: give more text$"):
         train_in(tmp_path, "run", settings_of(tmp_path / "a.txt"))
 
 
-def test_a_resume_on_another_text_is_refused_and_writes_nothing(tmp_path, corpus_file):
+def test_resume_on_another_text_is_refused_and_writes_nothing(tmp_path, corpus_file):
     text = tmp_path / "a.txt"
     text.write_text(corpus_file.read_text())
     run, _ = train_in(tmp_path, "run", settings_of(text, {"train": {"steps": 4}}), stop=After(2))
@@ -400,7 +398,7 @@ def test_a_resume_on_another_text_is_refused_and_writes_nothing(tmp_path, corpus
     assert files_of(run.path) == before
 
 
-def test_a_run_saved_by_a_version_with_other_random_numbers_continues_and_a_record_says_so(tmp_path, corpus_file):
+def test_run_of_a_version_with_other_random_numbers_continues_and_a_record_says_so(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 6}})
     run, _ = train_in(tmp_path, "run", settings, stop=After(2))
     with safe_open(run.state, "pt") as file:
@@ -415,7 +413,7 @@ def test_a_run_saved_by_a_version_with_other_random_numbers_continues_and_a_reco
     assert (events[-1].step, events[-1].reason) == (6, "finished")
 
 
-def test_a_run_that_exists_is_never_overwritten(tmp_path, corpus_file):
+def test_existing_run_is_never_overwritten(tmp_path, corpus_file):
     run, _ = train_in(tmp_path, "run", settings_of(corpus_file, {"train": {"steps": 1}}))
     before = files_of(run.path)
     with pytest.raises(TdiffError, match=r"exists already.*--resume run"):
@@ -423,7 +421,7 @@ def test_a_run_that_exists_is_never_overwritten(tmp_path, corpus_file):
     assert files_of(run.path) == before
 
 
-def test_the_learning_rate_rises_stays_and_falls_linearly_to_its_last_share():
+def test_learning_rate_rises_stays_and_falls_linearly():
     options = TrainSettings(warmup=0.1, decay=0.5, final_lr=0.2)
     assert [rate(options, spent) for spent in (0.05, 0.1, 0.3, 0.5)] == pytest.approx([0.5, 1.0, 1.0, 1.0])
     assert [rate(options, spent) for spent in (0.75, 1.0)] == pytest.approx([0.6, 0.2])
@@ -431,14 +429,14 @@ def test_the_learning_rate_rises_stays_and_falls_linearly_to_its_last_share():
     assert rate(TrainSettings(warmup=0.0, decay=0.0), 0.0) == rate(TrainSettings(warmup=0.0, decay=0.0), 1.0) == 1.0
 
 
-def test_the_recorded_learning_rate_is_the_one_of_the_step(tmp_path, corpus_file):
+def test_recorded_learning_rate_is_that_of_the_step(tmp_path, corpus_file):
     layer = {"train": {"steps": 10, "lr": 1e-3, "warmup": 0.5, "decay": 0.5, "final_lr": 0.0}}
     _, events = train_in(tmp_path, "run", settings_of(corpus_file, layer))
     rates = [e.lr for e in events if isinstance(e, Train)]
     assert rates[1:] == pytest.approx([k * 2e-4 for k in (1, 2, 3, 4, 5, 4, 3, 2, 1)])
 
 
-def test_the_average_is_the_running_mean_that_its_formula_says(tmp_path, corpus_file):
+def test_average_follows_the_formula_of_its_decay(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"ema": 0.3, "steps": 5}})
     job = TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
     mine = [p.detach().double().clone() for p in job.network.parameters()]
@@ -452,14 +450,14 @@ def test_the_average_is_the_running_mean_that_its_formula_says(tmp_path, corpus_
     assert any(not torch.equal(a, p) for a, p in zip(job.average.parameters(), job.network.parameters(), strict=True))
 
 
-def test_what_is_saved_is_the_average_and_what_a_resume_needs_is_both(tiny_run):
+def test_model_holds_the_average_and_the_resume_state_both_weights(tiny_run):
     state, model = load_file(tiny_run.state), load_file(tiny_run.model / "model.safetensors")
     assert {f"average.{name}" for name in model} == {name for name in state if name.startswith("average.")}
     assert all(torch.equal(state[f"average.{name}"], tensor) for name, tensor in model.items())
     assert any(not torch.equal(state[f"network.{name}"], tensor) for name, tensor in model.items())
 
 
-def test_beginnings_of_lines_of_the_training_part_are_kept_to_start_texts_from(tiny_run, corpus_file):
+def test_stored_prompts_are_beginnings_of_training_lines(tiny_run, corpus_file):
     origin = load_model(str(tiny_run.path)).origin
     lines = data.load([str(corpus_file)]).split()[0].splitlines()
     assert 1 < len(origin.openings) <= 64
@@ -473,7 +471,7 @@ def test_beginnings_of_lines_of_the_training_part_are_kept_to_start_texts_from(t
     assert tiny_run.history()[-1].reason == "finished"
 
 
-def test_an_untrained_run_can_be_asked_at_once(tmp_path, corpus_file):
+def test_run_stopped_before_its_first_step_has_a_usable_model(tmp_path, corpus_file):
     run, events = train_in(tmp_path, "run", settings_of(corpus_file), stop=After(0))
     assert kinds(events) == ["start", "checkpoint", "end"]
     assert good(run) == 0
@@ -506,7 +504,7 @@ def finish(run: Run, steps: int) -> list:
     return train_in(run.path.parent, run.name, settings, resume=True)[1]
 
 
-def test_a_run_killed_in_the_middle_goes_on_from_its_last_save(here, corpus_file, cli_fast):
+def test_killed_run_continues_from_its_last_save(here, corpus_file, cli_fast):
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=60)
@@ -530,7 +528,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_save(here, corpus_file
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_file):
+def test_signal_saves_prints_how_to_resume_and_exits_with_0(number, here, corpus_file):
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
@@ -546,7 +544,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_
     assert (events[0].step, events[-1].step, events[-1].reason) == (end.step, end.step + 3, "finished")
 
 
-def test_a_tuning_part_is_held_out_of_training_and_evaluated_and_the_tenth_is_read_by_nobody(tmp_path, monkeypatch):
+def test_tuning_part_is_held_out_and_evaluated_and_the_last_tenth_is_not_read(tmp_path, monkeypatch):
     text = words(4000)
     (tmp_path / "tale.txt").write_text(text)
     settings = settings_of(tmp_path / "tale.txt", {"data": {"held_out": "tuning"}, "train": {"steps": 3}})
@@ -565,7 +563,7 @@ def test_a_tuning_part_is_held_out_of_training_and_evaluated_and_the_tenth_is_re
     assert evaluate(model, part="val").tokens == len(corpus.split()[1])
 
 
-def test_a_run_begins_from_another_model_and_may_be_deeper(tmp_path, tiny_run, corpus_file):
+def test_run_initialized_from_another_model_may_be_deeper(tmp_path, tiny_run, corpus_file):
     more = {"model": {"layers": 3}, "train": {"init": str(tiny_run.path), "steps": 2}}
     settings = settings_of(corpus_file, more)
     before = load_model(str(tiny_run.path))
@@ -584,7 +582,7 @@ def test_a_run_begins_from_another_model_and_may_be_deeper(tmp_path, tiny_run, c
     assert load_model(str(run.path)).network.shape.layers == 3
 
 
-def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, corpus_file):
+def test_resume_does_not_need_the_initial_model(tmp_path, tiny_run, corpus_file):
     folder = tmp_path / "gone"
     shutil.copytree(tiny_run.model, folder)
     settings = settings_of(corpus_file, {"train": {"init": str(folder), "steps": 4}})
@@ -603,9 +601,7 @@ def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, c
         ({"data": {"held_out": "tuning"}}, "was trained on the tuning part of this text"),
     ],
 )
-def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_written(
-    tmp_path, tiny_run, corpus_file, layer, says
-):
+def test_incompatible_initial_model_is_refused_before_anything_is_written(tmp_path, tiny_run, corpus_file, layer, says):
     init = {"train": {"init": str(tiny_run.path)}}
     settings = settings_of(corpus_file, init, layer)
     with pytest.raises(TdiffError) as error:
@@ -614,7 +610,7 @@ def test_a_model_that_cannot_be_gone_on_from_is_refused_before_anything_is_writt
     assert not (tmp_path / "run").exists()
 
 
-def test_bfloat16_is_refused_on_a_cpu_on_which_it_is_slow(tmp_path, corpus_file, monkeypatch):
+def test_bfloat16_is_refused_on_a_cpu_where_it_is_slow(tmp_path, corpus_file, monkeypatch):
     settings = settings_of(corpus_file, {"train": {"precision": "bfloat16", "steps": 2}})
     monkeypatch.setattr(devices, "_slowdown", lambda: 97.3)
     with pytest.raises(TdiffError, match=r"take 97\.3 times as long as those of float32"):
@@ -627,7 +623,7 @@ def test_bfloat16_is_refused_on_a_cpu_on_which_it_is_slow(tmp_path, corpus_file,
     assert not devices.in_bfloat16("float32", "cuda")
 
 
-def test_bfloat16_products_give_nearly_the_gradient_of_float32(tmp_path, corpus_file, monkeypatch):
+def test_bfloat16_training_follows_float32(tmp_path, corpus_file, monkeypatch):
     monkeypatch.setattr(devices, "_slowdown", lambda: 0.5)
     norms = []
     for precision in ("float32", "bfloat16"):
