@@ -1,4 +1,4 @@
-"""Models that are told the class of a text: their data, training and what is kept of it."""
+"""Models conditioned on the class of a text: their data, training and what is saved with them."""
 
 import json
 import math
@@ -31,7 +31,7 @@ WORDS = {"bad": "dull grey rain and a cold stone", "good": "warm gold sun over t
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory) -> Path:
-    """200 texts of two classes with words of their own, sorted by class as such files often are."""
+    """200 texts of two classes with different words, sorted by class as such files often are."""
     draw, path = random.Random(0), tmp_path_factory.mktemp("reviews") / "reviews.jsonl"
     rows = [
         {"text": " ".join(draw.choices(WORDS[label].split(), k=5)), "label": label}
@@ -112,8 +112,8 @@ def test_labels_are_dropped_from_the_expected_share_of_rows(reviews, tmp_path):
 
 @pytest.mark.parametrize("kind", ["ours", "bert"])
 def test_trained_classes_lower_the_bound_and_are_saved(kind, reviews, zoo, tmp_path, monkeypatch):
-    more = {"train": {"steps": 120, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
-    base = settings_of(reviews, CLASSES, more) if kind == "ours" else settings_from(zoo[kind], reviews, CLASSES, more)
+    layer = {"train": {"steps": 120, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
+    base = settings_of(reviews, CLASSES, layer) if kind == "ours" else settings_from(zoo[kind], reviews, CLASSES, layer)
     run, events = train_in(tmp_path, kind, base)
     model = load_model(str(run.path))
     assert model.origin.classes == ("bad", "good")
@@ -127,10 +127,10 @@ def test_trained_classes_lower_the_bound_and_are_saved(kind, reviews, zoo, tmp_p
         return score(model.network, texts, model.tokenizer.lengths, draws=8, labels=labels).nats_per_token
 
     assert nats(right) < nats(None) < nats([1 - label for label in right])
-    [told] = [event for event in events if isinstance(event, Eval)]
+    [final] = [event for event in events if isinstance(event, Eval)]
     monkeypatch.chdir(tmp_path)
-    assert evaluate(model).nats_per_token == pytest.approx(told.nats_per_token, abs=0.2)
-    assert evaluate(model).tokens == told.tokens
+    assert evaluate(model).nats_per_token == pytest.approx(final.nats_per_token, abs=0.2)
+    assert evaluate(model).tokens == final.tokens
 
 
 def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchanged(reviews, zoo, tmp_path):
@@ -154,7 +154,7 @@ def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchan
         network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
         text = torch.full((1, 3), network.mask_id)
         asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
-        with torch.no_grad():  # a text of which nothing is told is one whose class was dropped in training
+        with torch.no_grad():  # a text without a label is one whose label was dropped in training
             torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
     counts = [Counter(), Counter()]
     corpus = load(reviews)
@@ -202,7 +202,7 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
 
 
 def test_contrast_is_bayes_between_the_right_class_and_another():
-    """By hand: one row of two places, three classes, a network that knows nothing but the class."""
+    """By hand: one row of two positions, three classes, a network that depends on the class alone."""
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
     class Knows:
@@ -216,11 +216,11 @@ def test_contrast_is_bayes_between_the_right_class_and_another():
     for seed in range(20):
         row_noise, label = RowNoise(seed, 0, range(1), 1), torch.tensor([0])
         masks = draw_masks(may, row_noise, schedule("linear"), 1)
-        found = bound(Knows(), tokens, may, masks, {"label": label}, other_labels(label, 3, row_noise))
+        loss = bound(Knows(), tokens, may, masks, {"label": label}, other_labels(label, 3, row_noise))
         nats = [-float(row.log_softmax(0).sum()) for row in logits]
-        each = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
-        seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))
-        assert min(abs(value - float(found.telling)) for value in each.values()) < 1e-5
+        expected = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
+        seen.add(min(expected, key=lambda c: abs(expected[c] - float(loss.telling))))
+        assert min(abs(value - float(loss.telling)) for value in expected.values()) < 1e-5
     assert seen == {1, 2}
 
 
@@ -242,8 +242,8 @@ def test_malformed_rows_are_reported_by_number_and_left_out(tmp_path):
     assert corpus.labels == ("x", "y")
     assert corpus.note.startswith("left out: ") and "rows.jsonl:3 is not JSON" in corpus.note
     assert "rows.jsonl:4 has no field 'label'" in corpus.note
-    told = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
-    assert told == [6, 7, 8]
+    reported = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
+    assert reported == [6, 7, 8]
     assert "; 3 more such rows of " in corpus.note and "; 1 row of " in corpus.note
     with pytest.raises(TdiffError, match=r"rows\.jsonl:3 is not JSON"):
         data.load((str(path),))
@@ -257,8 +257,8 @@ def test_malformed_rows_are_reported_by_number_and_left_out(tmp_path):
 
 def test_classes_are_added_to_a_model_without_classes(reviews, tmp_path):
     plain, _ = train_in(tmp_path, "plain", settings_of(reviews, {"data": {"rows": "padded"}, "train": {"steps": 3}}))
-    more = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
-    job = TrainState(more, Run(tmp_path / "none"), load(reviews))
+    settings = settings_of(reviews, CLASSES, {"model": {"pairs": 100}, "train": {"init": str(plain.path), "steps": 1}})
+    job = TrainState(settings, Run(tmp_path / "none"), load(reviews))
     before = load_model(str(plain.path)).network
     assert job.network.label_pairs is not None
     assert job.network.label_bias.weight.any()
@@ -283,16 +283,18 @@ def test_command_trains_with_classes_and_evaluates_with_them(reviews, here, cli_
 
 @pytest.fixture(scope="module")
 def kinds(reviews, tmp_path_factory) -> Run:
-    """A run that has learnt its classes a little."""
-    more = {"train": {"steps": 200, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
-    return train_in(tmp_path_factory.mktemp("kinds"), "kinds", settings_of(reviews, CLASSES, more))[0]
+    """A run trained for a while on its classes."""
+    layer = {"train": {"steps": 200, "lr": 1e-2, "batch_size": 16, "eval_every": 0, "sample_every": 0}}
+    return train_in(tmp_path_factory.mktemp("kinds"), "kinds", settings_of(reviews, CLASSES, layer))[0]
 
 
 def share_of(texts: list[str], label: str) -> float:
-    """How many of the letters' pairs are of that class's words alone."""
-    own, other = (set(pairwise(t)) for t in (WORDS[label], WORDS["bad" if label == "good" else "good"]))
+    """The share of the letter pairs which occur in that class alone, of those that occur in one class alone."""
+    label_pairs, other_pairs = (set(pairwise(t)) for t in (WORDS[label], WORDS["bad" if label == "good" else "good"]))
     pairs = [pair for text in texts for pair in pairwise(text)]
-    return sum(pair in own - other for pair in pairs) / max(1, sum(pair in own ^ other for pair in pairs))
+    return sum(pair in label_pairs - other_pairs for pair in pairs) / max(
+        1, sum(pair in label_pairs ^ other_pairs for pair in pairs)
+    )
 
 
 def test_guidance_scale_strengthens_the_class_of_generated_texts(kinds, cli_fast):
@@ -312,22 +314,22 @@ def test_guidance_scale_0_is_unconditional_and_1_is_conditional(kinds):
     tokens = torch.full((2, 9), model.network.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
-        none = guided(model, "good", 0.0).network(tokens, share, where)
-        one = guided(model, "good", 1.0).network(tokens, share, where)
-        two = guided(model, "good", 2.0).network(tokens, share, where).softmax(-1)
-        plain = model.network(tokens, share, where).log_softmax(-1)
-        told = model.network(tokens, share, where, label=torch.ones(2, dtype=torch.int64)).log_softmax(-1)
-    torch.testing.assert_close(none.softmax(-1), plain.exp())
-    torch.testing.assert_close(one.softmax(-1), told.exp())
-    expected = told.exp() ** 2 / plain.exp()
+        unguided = guided(model, "good", 0.0).network(tokens, share, where)
+        conditional = guided(model, "good", 1.0).network(tokens, share, where)
+        guided_twice = guided(model, "good", 2.0).network(tokens, share, where).softmax(-1)
+        log_p = model.network(tokens, share, where).log_softmax(-1)
+        log_p_of_class = model.network(tokens, share, where, label=torch.ones(2, dtype=torch.int64)).log_softmax(-1)
+    torch.testing.assert_close(unguided.softmax(-1), log_p.exp())
+    torch.testing.assert_close(conditional.softmax(-1), log_p_of_class.exp())
+    expected = log_p_of_class.exp() ** 2 / log_p.exp()
     expected[:, model.network.suppress.isneginf()] = 0
-    torch.testing.assert_close(two, expected / expected.sum(-1, keepdim=True))
+    torch.testing.assert_close(guided_twice, expected / expected.sum(-1, keepdim=True))
 
 
 def test_generated_text_reports_its_class(kinds, cli_fast):
     asked = ["generate", f"--model={kinds.path}", "--length=6", "--seed=1", "--device=cpu", "--class=good"]
-    told = json.loads(cli_fast(*asked, "--guidance=1.5", "--json").stdout)
-    assert (told["settings"]["class"], told["settings"]["guidance"]) == ("good", 1.5)
+    report = json.loads(cli_fast(*asked, "--guidance=1.5", "--json").stdout)
+    assert (report["settings"]["class"], report["settings"]["guidance"]) == ("good", 1.5)
     header = json.loads(cli_fast(*asked, "--stream").stdout.splitlines()[0])
     assert header["settings"]["class"] == "good"
 

@@ -1,4 +1,4 @@
-"""What follows training: bounded by the budget where that is one of time, on a random part that says so, with a bar."""
+"""Evaluation after training: within a time budget, on a random part that the record reports, with a progress bar."""
 
 import json
 import random
@@ -26,7 +26,7 @@ SLOW = 0.05
 
 @pytest.fixture
 def slow(tmp_path, corpus_file, monkeypatch):
-    """A job whose scoring takes long by its clock, and the clock."""
+    """A state whose scoring takes long by its clock, and the clock."""
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now, time=time.time)
     score = reports.score
 
@@ -44,31 +44,31 @@ def slow(tmp_path, corpus_file, monkeypatch):
     return made, clock
 
 
-def finally_evaluated(job: TrainState, seconds: float | None) -> Eval:
-    [record] = reports.evaluate_finally(job, lambda: False, seconds, lambda done, total: None)
+def finally_evaluated(state: TrainState, seconds: float | None) -> Eval:
+    [record] = reports.evaluate_finally(state, lambda: False, seconds, lambda done, total: None)
     return record
 
 
 def test_time_budget_bounds_the_final_evaluation_and_the_record_reports_the_scored_part(slow):
     made, clock = slow
-    job = made(steps=0, minutes=1.0)
-    assert reports.final_seconds(job) == pytest.approx(6.0)
-    whole = SLOW * len(job.data.held_out)
-    assert whole > 12
-    begun = clock.now
-    record = finally_evaluated(job, 10.0)
-    assert 5.0 < clock.now - begun <= 10.0 < whole
+    state = made(steps=0, minutes=1.0)
+    assert reports.final_seconds(state) == pytest.approx(6.0)
+    seconds_for_all = SLOW * len(state.data.held_out)
+    assert seconds_for_all > 12
+    started = clock.now
+    record = finally_evaluated(state, 10.0)
+    assert 5.0 < clock.now - started <= 10.0 < seconds_for_all
     assert record.final
-    assert record.part == pytest.approx((clock.now - begun) / whole, abs=0.15)
+    assert record.part == pytest.approx((clock.now - started) / seconds_for_all, abs=0.15)
     assert f"a random {record.part:.0%} of the text" in describe(record)
 
 
 @pytest.mark.parametrize("train", [{"steps": 5}, {"steps": 0, "minutes": 1.0, "final_share": 0.0}])
 def test_step_budget_or_no_final_share_scores_all_text(slow, train):
     made, _ = slow
-    job = made(**train)
-    assert reports.final_seconds(job) is None
-    record = finally_evaluated(job, reports.final_seconds(job))
+    state = made(**train)
+    assert reports.final_seconds(state) is None
+    record = finally_evaluated(state, reports.final_seconds(state))
     assert record.part == 1.0
     assert "held-out bound, whole" in describe(record)
 

@@ -1,4 +1,4 @@
-"""A pretrained masked language model becomes a diffusion model: trained, saved, taken up again, and read by others."""
+"""A pretrained masked language model becomes a diffusion model: trained, saved, resumed, and loaded by transformers."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory) -> Path:
-    """What the zoo's tokenizers know, ten times."""
+    """The text that the zoo's tokenizers know, ten times."""
     path = tmp_path_factory.mktemp("book") / "book.txt"
     path.write_text(TEXT * 10, "utf-8")
     return path
@@ -60,8 +60,8 @@ def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind, zoo, book, tmp_path):
-    more = {"train": {"steps": 50, "lr": 3e-3}}
-    run, events = train_in(tmp_path, kind, settings_from(zoo[kind], book, more))
+    layer = {"train": {"steps": 50, "lr": 3e-3}}
+    run, events = train_in(tmp_path, kind, settings_from(zoo[kind], book, layer))
     assert events[-1].reason == "finished"
     model = load_model(str(run.path))
     assert (model.name, model.origin.steps, model.origin.corpus) == (kind, 50, "book.txt")
@@ -80,7 +80,7 @@ def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind,
     before = load_model(str(zoo[kind])).network
     before.see(model.network.shape.window)
     assert nats(model.network) < nats(before) - 0.3
-    # What was saved is, to transformers itself, the same model.
+    # transformers loads the saved folder as the same model.
     tokens = some_tokens(model, 2, model.network.shape.window)
     theirs, _ = reference(run.model)
     frame = [torch.tensor(part).expand(2, -1).long() for part in (model.tokenizer.begin, model.tokenizer.end)]
@@ -104,16 +104,16 @@ def test_saved_folder_is_a_hugging_face_model_with_tdiff_metadata(zoo, book, tmp
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_resumed_run_equals_an_unbroken_run_bit_for_bit(timed, zoo, book, tmp_path):
-    more = {"model": {"time_conditioning": timed}, "train": {"steps": 6, "dropout": 0.1}}
-    settings = settings_from(zoo["distilbert"], book, more)
-    whole, _ = train_in(tmp_path, "whole", settings)
+    layer = {"model": {"time_conditioning": timed}, "train": {"steps": 6, "dropout": 0.1}}
+    settings = settings_from(zoo["distilbert"], book, layer)
+    unbroken, _ = train_in(tmp_path, "whole", settings)
     train_in(tmp_path, "broken", settings, stop=After(3))
     broken, events = train_in(tmp_path, "broken", settings, resume=True)
     assert events[-1].reason == "finished"
     for file in ("model.safetensors", *(["told.safetensors"] if timed else [])):
-        ours, theirs = load_file(broken.model / file), load_file(whole.model / file)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        actual, expected = load_file(broken.model / file), load_file(unbroken.model / file)
+        assert actual.keys() == expected.keys()
+        assert all(torch.equal(actual[name], expected[name]) for name in actual)
 
 
 def test_resume_does_not_need_the_initial_pretrained_model(zoo, book, tmp_path):
@@ -137,7 +137,7 @@ def test_time_conditioning_starts_as_identity_and_is_saved_with_the_model(kind, 
     run, _ = train_in(tmp_path, "run", settings_from(zoo[kind], book, timed, {"train": {"steps": 8, "lr": 1e-2}}))
     model = load_model(str(run.path))
     assert float((logits(model, tokens, 0.1) - logits(model, tokens, 0.9)).nan_to_num(0, 0, 0).abs().max()) > 1e-4
-    # It is a model to begin from like any other, and brings its time along.
+    # A run can be initialized from it, with its time conditioning.
     onward = settings_from(run.model, book)
     assert onward.model.time_conditioning
     again = job_of(tmp_path, run.model, book)
@@ -159,7 +159,7 @@ def test_dropout_follows_the_settings_in_every_family(zoo, book, tmp_path):
                 outputs.append(job.network(tokens, torch.full((2,), 0.5), where).detach())
         assert torch.equal(outputs[0], outputs[1]), kind
         assert not torch.equal(outputs[2], outputs[3]), kind
-        # What is evaluated and saved has none.
+        # The averaged network, which is evaluated and saved, has none.
         assert not job.average.training
 
 
@@ -191,7 +191,7 @@ def test_rows_of_a_batch_can_share_one_mask_ratio_on_a_grid(zoo, book, tmp_path)
     for seed in range(6):
         masks = draw_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
         bound(Spy(), tokens, maskable, masks)
-    for share in seen:  # of 12 places each: the rows differ by chance alone
+    for share in seen:  # of 12 positions each: the rows differ by chance alone
         rate = float(share.mean())
         assert min(abs(rate - i / 10) for i in range(1, 11)) < 0.05
         assert float(share.var()) < 1.6 * rate * (1 - rate) / 12 + 1e-6
@@ -213,14 +213,14 @@ def test_leftovers_of_a_killed_save_are_removed(zoo, book, tmp_path):
 
 
 def test_embeddings_have_neither_weight_decay_nor_muon(zoo, book, tmp_path):
-    for kind, more in (("bert", {}), ("roberta", {"tie_word_embeddings": False})):
-        folder = make(kind, tmp_path / kind, **more)
+    for kind, options in (("bert", {}), ("roberta", {"tie_word_embeddings": False})):
+        folder = make(kind, tmp_path / kind, **options)
         job = job_of(tmp_path, folder, book, {"train": {"optimizer": "muon"}})
         model = job.network.model
-        known = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
-        chosen = {id(p) for p in job.network.matrices()}
-        assert not chosen & known
-        assert len(chosen) >= 12
+        embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+        decayed = {id(p) for p in job.network.matrices()}
+        assert not decayed & embeddings
+        assert len(decayed) >= 12
         assert job.update(0.5)[0][0].nats.isfinite()
 
 
@@ -316,8 +316,8 @@ def test_command_fine_tunes_with_the_finetune_preset_and_the_run_is_a_model(zoo,
     assert done.stdout.startswith("over the")
     done = cli_fast("eval", "mine", "--json", "--device=cpu")
     assert json.loads(done.stdout)["nats_per_token"] > 0
-    told = cli_fast("train", "--resume=mine", "--steps=3")
-    assert told.returncode == 0, told.stderr
+    done = cli_fast("train", "--resume=mine", "--steps=3")
+    assert done.returncode == 0, done.stderr
 
 
 def test_sizes_come_from_an_initial_tdiff_model(tiny_run, corpus_file, here, cli_fast):

@@ -1,4 +1,4 @@
-"""Training: bit for bit over a stop, honest about its end, and nothing lost on the way."""
+"""Training: resumed bit for bit, ended as its record says, and nothing lost on the way."""
 
 import json
 import math
@@ -32,7 +32,7 @@ from tests.support.runs import COMMAND, SET_TINY, environment, settings_of, trai
 
 
 class After:
-    """A `stop` that says so once it has been asked `steps` times."""
+    """A `stop` that is true once it has been called `steps` times."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -74,24 +74,24 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 def test_resumed_run_ends_with_the_bytes_of_an_unbroken_run(way, tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 20, "eval_every": 0, "sample_every": 0}}, way)
-    whole, _ = train_in(tmp_path / "a", "run", settings)
-    part, events = train_in(tmp_path / "b", "run", settings, stop=After(10))
+    unbroken, _ = train_in(tmp_path / "a", "run", settings)
+    broken, events = train_in(tmp_path / "b", "run", settings, stop=After(10))
     assert events[-1] == End(time=events[-1].time, step=10, reason="stopped")
-    torch.manual_seed(99)  # nothing may hang on torch's own generator
-    before = files_of(part.model)["model.safetensors"]
+    torch.manual_seed(99)  # nothing may depend on torch's own generator
+    before = files_of(broken.model)["model.safetensors"]
     _, events = train_in(tmp_path / "b", "run", settings, resume=True)
     assert events[-1].reason == "finished"
-    assert files_of(part.model) == files_of(whole.model)
-    assert files_of(part.model)["model.safetensors"] != before
-    one, other = load_file(part.state), load_file(whole.state)
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-    assert any(name.startswith("optimizer.0.") for name in one)
+    assert files_of(broken.model) == files_of(unbroken.model)
+    assert files_of(broken.model)["model.safetensors"] != before
+    actual, expected = load_file(broken.state), load_file(unbroken.state)
+    assert actual.keys() == expected.keys()
+    for name in actual:
+        assert torch.equal(actual[name], expected[name]), name
+    assert any(name.startswith("optimizer.0.") for name in actual)
     if "optimizer" in way.get("train", {}):
-        assert any(name.startswith("optimizer.1.") and name.endswith("momentum") for name in one)
+        assert any(name.startswith("optimizer.1.") and name.endswith("momentum") for name in actual)
     # Readers that fold the log see one run: each step's records once.
-    finals = [[e for e in run.history() if isinstance(e, (Train, Eval, Sample))] for run in (part, whole)]
+    finals = [[e for e in run.history() if isinstance(e, (Train, Eval, Sample))] for run in (broken, unbroken)]
     assert [(e.kind, e.step) for e in finals[0]] == [(e.kind, e.step) for e in finals[1]]
     assert [e.loss for e in finals[0] if isinstance(e, Train)] == [e.loss for e in finals[1] if isinstance(e, Train)]
     assert [e.text for e in finals[0] if isinstance(e, Sample)] == [e.text for e in finals[1] if isinstance(e, Sample)]
@@ -170,10 +170,10 @@ def test_compilation_is_announced_and_not_counted_as_training_time(tmp_path, cor
     layer = {"train": {"compile": "on", "steps": 0, "minutes": 1.0 / 60, "eval_every": 0, "sample_every": 0}}
     settings = settings_of(corpus_file, layer)
     run = runs.create("run", settings, tmp_path)
-    told = [(event, len(calls)) for event in train(settings, run, data.load(settings.data.sources))]
-    events = [event for event, _ in told]
+    calls_by_event = [(event, len(calls)) for event in train(settings, run, data.load(settings.data.sources))]
+    events = [event for event, _ in calls_by_event]
     assert kinds(events)[:4] == ["start", "heartbeat", "heartbeat", "train"]
-    assert (events[1].doing, told[1][1]) == ("compiling the model, about a minute", 0)
+    assert (events[1].doing, calls_by_event[1][1]) == ("compiling the model, about a minute", 0)
     assert events[2].doing == "compiled the model"
     assert events[3].step == 1
     assert events[3].progress < 0.5  # the second that compiling took would have spent it all
@@ -184,10 +184,10 @@ def test_compiled_run_resumes_bit_for_bit(tmp_path, corpus_file, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: lambda *args: function(*args))
     settings = settings_of(corpus_file, {"train": {"steps": 8, "compile": "on"}})
     plain, _ = train_in(tmp_path / "a", "run", settings_of(corpus_file, {"train": {"steps": 8}}))
-    part, _ = train_in(tmp_path / "b", "run", settings, stop=After(3))
+    broken, _ = train_in(tmp_path / "b", "run", settings, stop=After(3))
     _, events = train_in(tmp_path / "b", "run", settings, resume=True)
     assert kinds(events)[:4] == ["resume", "heartbeat", "heartbeat", "train"]
-    assert files_of(part.model) == files_of(plain.model)
+    assert files_of(broken.model) == files_of(plain.model)
 
 
 def test_failed_compilation_is_logged_and_training_continues_without_it(tmp_path, corpus_file, monkeypatch):
@@ -200,8 +200,8 @@ def test_failed_compilation_is_logged_and_training_continues_without_it(tmp_path
     monkeypatch.setattr(torch, "compile", refuse)
     layer = {"train": {"steps": 3, "compile": "on", "eval_every": 0, "sample_every": 0}}
     _, events = train_in(tmp_path, "run", settings_of(corpus_file, layer))
-    said = [event.doing for event in events if isinstance(event, Heartbeat)]
-    assert said[1] == "training without compiling: RuntimeError: no compiler"
+    heartbeats = [event.doing for event in events if isinstance(event, Heartbeat)]
+    assert heartbeats[1] == "training without compiling: RuntimeError: no compiler"
     assert events[-1].reason == "finished"
 
 
@@ -218,11 +218,11 @@ def test_warm_up_compiles_every_kind_of_step(tmp_path, corpus_file, monkeypatch)
     monkeypatch.setattr(torch, "compile", note)
     layer = {"model": {"self_conditioning": True}, "train": {"steps": 12, "compile": "on"}}
     settings = settings_of(corpus_file, layer)
-    job = TrainState(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
-    job.warm_up()
+    state = TrainState(settings, runs.create("run", settings, tmp_path), data.load(settings.data.sources))
+    state.warm_up()
     before = set(kinds_of_call)
     for _ in range(12):
-        job.update(0.5)
+        state.update(0.5)
     assert len(before) == 3 and kinds_of_call == before
 
 
@@ -243,13 +243,13 @@ def test_evaluations_score_eval_tokens_and_the_final_one_all(tmp_path, corpus_fi
 
 
 def poison(monkeypatch, at: int) -> None:
-    """Weights that are not numbers after step `at`, and the loss that comes of them from the next."""
+    """Make the weights NaN after step `at`, and with them the loss of the next step."""
     update = TrainState.update
 
-    def poisoned(job, spent):
-        losses, norm = update(job, spent)
-        if job.step == at:
-            for p in job.network.parameters():
+    def poisoned(state, spent):
+        losses, norm = update(state, spent)
+        if state.step == at:
+            for p in state.network.parameters():
                 p.data.fill_(math.nan)
         return losses, norm
 
@@ -257,7 +257,7 @@ def poison(monkeypatch, at: int) -> None:
 
 
 def good(run: Run) -> int:
-    """The step of the weights on disk, which load and are numbers; and the state beside them is, too."""
+    """The step of the weights on disk, which load and are finite, like the resume state."""
     model = load_model(str(run.path))
     assert all(torch.isfinite(tensor).all() for tensor in load_file(run.state).values())
     return model.origin.steps
@@ -309,14 +309,14 @@ def test_evaluations_and_samples_of_non_finite_weights_do_not_break_the_run(tmp_
 
 def test_resume_after_a_non_finite_loss_continues_from_the_last_save(tmp_path, corpus_file, monkeypatch):
     settings = settings_of(corpus_file, {"train": {"steps": 6, "save_every": 1e-9}})
-    whole, _ = train_in(tmp_path, "whole", settings)
+    unbroken, _ = train_in(tmp_path, "whole", settings)
     with monkeypatch.context() as patch:
         poison(patch, 4)
         run, _ = train_in(tmp_path, "run", settings)
     _, events = train_in(tmp_path, "run", settings, resume=True)
     assert (events[0].kind, events[0].step, events[-1].reason) == ("resume", 3, "finished")
-    assert files_of(run.model) == files_of(whole.model)
-    assert not any(isinstance(e, Alert) for e in run.history())  # it is of a time that did not happen
+    assert files_of(run.model) == files_of(unbroken.model)
+    assert not any(isinstance(e, Alert) for e in run.history())  # it belongs to steps that the resume replaces
 
 
 def test_budget_of_epochs_is_counted_in_tokens(tmp_path, corpus_file):
@@ -327,16 +327,16 @@ def test_budget_of_epochs_is_counted_in_tokens(tmp_path, corpus_file):
 
 def test_budget_of_minutes_ends_by_the_clock_and_a_resume_has_the_remainder(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"steps": 0, "minutes": 1.0 / 60, "eval_every": 0}})
-    begun = time.monotonic()
-    _, events = train_in(tmp_path, "run", settings, stop=lambda: time.monotonic() - begun > 0.5)
+    started = time.monotonic()
+    _, events = train_in(tmp_path, "run", settings, stop=lambda: time.monotonic() - started > 0.5)
     assert events[-1].reason == "stopped"
     spent = events[-2].time - events[0].time
-    begun = time.time()
+    started = time.time()
     _, events = train_in(tmp_path, "run", settings, resume=True)
     assert events[-1].reason == "finished"
     last = [e for e in events if isinstance(e, Train)][-1]
     assert last.progress > 0.9
-    assert last.time - begun < 1.5 - min(spent, 0.5) + 1.0
+    assert last.time - started < 1.5 - min(spent, 0.5) + 1.0
     assert last.lr < 0.2 * settings.train.lr  # the rate follows the clock down
 
 
@@ -362,7 +362,7 @@ def test_corpus_shorter_than_a_window_is_refused_before_anything_is_written(size
     with pytest.raises(
         TdiffError, match=r"the (training|held-out) part of a\.txt has \d+ tokens?; model\.window is 32"
     ):
-        train(settings, Run(tmp_path / "run"), data.load(settings.data.sources))  # not even begun
+        train(settings, Run(tmp_path / "run"), data.load(settings.data.sources))  # without a single record
     assert not (tmp_path / "run").exists()
 
 
@@ -425,7 +425,7 @@ def test_learning_rate_rises_stays_and_falls_linearly():
     options = TrainSettings(warmup=0.1, decay=0.5, final_lr=0.2)
     assert [rate(options, spent) for spent in (0.05, 0.1, 0.3, 0.5)] == pytest.approx([0.5, 1.0, 1.0, 1.0])
     assert [rate(options, spent) for spent in (0.75, 1.0)] == pytest.approx([0.6, 0.2])
-    assert 0 < rate(options, 0.0) < 0.01  # a first step of nothing would be a step lost
+    assert 0 < rate(options, 0.0) < 0.01  # a first step at a rate of 0 would be lost
     assert rate(TrainSettings(warmup=0.0, decay=0.0), 0.0) == rate(TrainSettings(warmup=0.0, decay=0.0), 1.0) == 1.0
 
 
@@ -438,16 +438,19 @@ def test_recorded_learning_rate_is_that_of_the_step(tmp_path, corpus_file):
 
 def test_average_follows_the_formula_of_its_decay(tmp_path, corpus_file):
     settings = settings_of(corpus_file, {"train": {"ema": 0.3, "steps": 5}})
-    job = TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
-    mine = [p.detach().double().clone() for p in job.network.parameters()]
+    state = TrainState(settings, Run(tmp_path / "run"), data.load(settings.data.sources))
+    expected = [p.detach().double().clone() for p in state.network.parameters()]
     for n, decay in enumerate([0.1, 2 / 11, 0.25, 0.3, 0.3]):  # min(0.3, (1 + n) / (10 + n))
-        job.update(n / 5)
-        mine = [
-            decay * m + (1 - decay) * p.detach().double() for m, p in zip(mine, job.network.parameters(), strict=True)
+        state.update(n / 5)
+        expected = [
+            decay * m + (1 - decay) * p.detach().double()
+            for m, p in zip(expected, state.network.parameters(), strict=True)
         ]
-    for m, average in zip(mine, job.average.parameters(), strict=True):
+    for m, average in zip(expected, state.average.parameters(), strict=True):
         torch.testing.assert_close(average.double(), m, rtol=1e-5, atol=1e-7)
-    assert any(not torch.equal(a, p) for a, p in zip(job.average.parameters(), job.network.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, p) for a, p in zip(state.average.parameters(), state.network.parameters(), strict=True)
+    )
 
 
 def test_model_holds_the_average_and_the_resume_state_both_weights(tiny_run):
@@ -465,7 +468,7 @@ def test_stored_prompts_are_beginnings_of_training_lines(tiny_run, corpus_file):
     for opening in origin.openings:
         assert 0 < len(opening) <= 8
         assert any(line.startswith(opening) for line in lines)
-        # A whole line, or cut where a word begins; the rest of a word is never left to be guessed.
+        # A complete line, or cut where a word begins: the model never has to complete a word.
         assert opening in lines or opening.endswith(" ")
     assert (origin.corpus, origin.sources, origin.steps, origin.tokens) == ("tale.txt", (str(corpus_file),), 30, 3840)
     assert tiny_run.history()[-1].reason == "finished"
@@ -478,7 +481,7 @@ def test_run_stopped_before_its_first_step_has_a_usable_model(tmp_path, corpus_f
 
 
 def begin(here: Path, corpus: Path, *more: str) -> subprocess.Popen[str]:
-    """`tdiff train --run run` with no near end, as a child; returns once it has told of its third save."""
+    """Start `tdiff train --run run` with no near end as a child process; return once it has reported its third save."""
     options = [*SET_TINY, "--set=train.save_every=1e-9", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     child = subprocess.Popen(
         [*COMMAND, "train", f"--data={corpus}", "--run=run", *options, *more],
@@ -550,9 +553,9 @@ def test_tuning_part_is_held_out_and_evaluated_and_the_last_tenth_is_not_read(tm
     settings = settings_of(tmp_path / "tale.txt", {"data": {"held_out": "tuning"}, "train": {"steps": 3}})
     corpus = data.load(settings.data.sources)
     training, tuning = corpus.split("tuning")
-    job = TrainState(settings, Run(tmp_path / "run"), corpus)
-    assert job.tokenizer.decode(job.data.tokens) == training
-    assert job.tokenizer.decode(job.data.held_out) == tuning
+    state = TrainState(settings, Run(tmp_path / "run"), corpus)
+    assert state.tokenizer.decode(state.data.tokens) == training
+    assert state.tokenizer.decode(state.data.held_out) == tuning
     assert training + tuning == corpus.split()[0]
     run, _ = train_in(tmp_path, "other", settings)
     model = load_model(str(run.path))
@@ -564,16 +567,16 @@ def test_tuning_part_is_held_out_and_evaluated_and_the_last_tenth_is_not_read(tm
 
 
 def test_run_initialized_from_another_model_may_be_deeper(tmp_path, tiny_run, corpus_file):
-    more = {"model": {"layers": 3}, "train": {"init": str(tiny_run.path), "steps": 2}}
-    settings = settings_of(corpus_file, more)
+    layer = {"model": {"layers": 3}, "train": {"init": str(tiny_run.path), "steps": 2}}
+    settings = settings_of(corpus_file, layer)
     before = load_model(str(tiny_run.path))
-    job = TrainState(settings, Run(tmp_path / "fresh"), data.load(settings.data.sources))
-    tokens = torch.randint(0, len(job.tokenizer), (2, 32), generator=torch.Generator().manual_seed(0))
+    state = TrainState(settings, Run(tmp_path / "fresh"), data.load(settings.data.sources))
+    tokens = torch.randint(0, len(state.tokenizer), (2, 32), generator=torch.Generator().manual_seed(0))
     share, where = torch.full((2,), 0.5), torch.ones(2, 32, dtype=torch.bool)
     with torch.no_grad():
-        # Blocks that are new write nothing yet: at first it is the same model.
-        torch.testing.assert_close(job.average(tokens, share, where), before.network(tokens, share, where))
-    assert job.tokenizer.pieces == before.tokenizer.pieces
+        # New blocks add nothing yet: at first it is the same model.
+        torch.testing.assert_close(state.average(tokens, share, where), before.network(tokens, share, where))
+    assert state.tokenizer.pieces == before.tokenizer.pieces
     run, events = train_in(tmp_path, "deeper", settings, stop=After(1))
     assert events[-1].reason == "stopped"
     settings = run.settings()

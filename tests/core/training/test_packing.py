@@ -1,4 +1,4 @@
-"""Rows of training: packed, cut anywhere from all texts, or padded, a text each."""
+"""Rows of training: packed, cut at any offset from all texts, or padded, one text each."""
 
 import json
 from pathlib import Path
@@ -28,8 +28,8 @@ PADDED = {"data": {"rows": "padded"}}
 def tales(tmp_path_factory) -> Path:
     """60 short texts of many lengths, some longer than a window."""
     path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
-    whole = words(2000).split()
-    texts = [" ".join(whole[n * 9 : n * 9 + 1 + n % 13]) for n in range(60)]
+    text = words(2000).split()
+    texts = [" ".join(text[n * 9 : n * 9 + 1 + n % 13]) for n in range(60)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return path
 
@@ -114,10 +114,10 @@ def test_likelihood_of_padded_rows_equals_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
     rows, real, _ = padded(texts, 32, model.network.mask_id)
-    whole = likelihood(model.network, rows, real, draws=400, told={"attention": real})
+    padded_rows = likelihood(model.network, rows, real, draws=400, told={"attention": real})
     for n, text in enumerate(texts):
-        one = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
-        assert float(whole.nats[n]) == pytest.approx(float(one.nats[0]), rel=0.05)
+        alone = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
+        assert float(padded_rows.nats[n]) == pytest.approx(float(alone.nats[0]), rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["ours", "bert"])
@@ -130,12 +130,12 @@ def test_padded_run_trains_evaluates_its_texts_and_stores_its_rows_setting(kind,
     _, after = data.load((str(tales),)).split_texts()
     ids = [model.tokenizer.encode(text) for text in after]
     expected = score(model.network, ids, model.tokenizer.lengths, draws=2, least=64)
-    [told] = [event for event in events if isinstance(event, Eval) and event.final]
-    assert told.nats_per_token == pytest.approx(expected.nats_per_token, abs=1e-4)
-    assert told.tokens == expected.tokens <= sum(map(len, ids))
+    [final] = [event for event in events if isinstance(event, Eval) and event.final]
+    assert final.nats_per_token == pytest.approx(expected.nats_per_token, abs=1e-4)
+    assert final.tokens == expected.tokens <= sum(map(len, ids))
     monkeypatch.chdir(tmp_path)
-    assert evaluate(model, draws=3).tokens == told.tokens
-    assert evaluate(model, part="train").tokens > told.tokens
+    assert evaluate(model, draws=3).tokens == final.tokens
+    assert evaluate(model, part="train").tokens > final.tokens
 
 
 def test_epoch_over_padded_rows_counts_each_row_once(tmp_path):
