@@ -60,7 +60,7 @@ class TrainState:
         self.network, self.tokenizer = initialize.begin(settings, run, corpus, training)
         self.data = TrainingSet(settings, corpus, self.tokenizer)
         self.corpus_sha256 = corpus.sha256()
-        self._begin_as_naive_bayes()
+        self._start_as_naive_bayes()
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Listed once: walking the modules three times a step is 2% of a small one.
@@ -103,7 +103,7 @@ class TrainState:
             raise TdiffError("training has no end: give train.steps, train.minutes or train.epochs")
         return options.steps
 
-    def _begin_as_naive_bayes(self) -> None:
+    def _start_as_naive_bayes(self) -> None:
         """Start label biases that are still zero at the log odds of each token among the classes."""
         if self.data.labels is None:
             return
