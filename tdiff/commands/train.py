@@ -200,7 +200,7 @@ def follow(
                 read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
                 runs.write_whole(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
         say(title)
-        if moot := initialize.moot(settings) if not again else []:
+        if moot := initialize.unread_settings(settings) if not again else []:
             say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
         events = folder.recorded(records)
         end = _bar(events, folder, after) if on_terminal else _lines(events, stop)

@@ -91,7 +91,7 @@ def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
     """With the temperature that fits the held-out texts."""
     from tdiff.commands.classify_models import Request, load
     from tdiff.core.classification.classifier import calibrate
-    from tdiff.core.training.state import verdicts_record
+    from tdiff.core.training.reports import calibration_record
 
     settings = Settings.of([each.settings])
     if not settings.train.calibrate:
@@ -107,7 +107,7 @@ def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
         told = calibrate(classifier, texts, labels, options.calibrate, seed=options.seed, progress=bar, seconds=seconds)
     if told is None:
         return each
-    _, _, line = (describe(verdicts_record(told, 0)) or "").partition("  ")  # but the step: each run has its own
+    _, _, line = (describe(calibration_record(told, 0)) or "").partition("  ")  # but the step: each run has its own
     print(line, flush=True)
     each = replace(each, temperature=told.temperature, texts=told.assessment.texts)
     each.write(folder)

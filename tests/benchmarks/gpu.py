@@ -281,7 +281,7 @@ def training(bench: Bench) -> None:
             "training",
             name=name,
             ms_a_step=1e3 * seconds,
-            tokens_a_second=job.step_tokens / seconds,
+            tokens_a_second=job.data.step_tokens / seconds,
             compiled=job.compiled,
             why_not=why_not,
             warm_up_seconds=warm_up,

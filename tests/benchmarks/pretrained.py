@@ -244,7 +244,8 @@ def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:
     """Batches as transformers takes them: masked tokens and, where masked, what stood there."""
     for n in range(count):
         draw = torch.Generator().manual_seed(n)
-        tokens, maskable, _ = job.batch(draw)
+        batch = job.data.batch(n, range(job.data.step_rows))
+        tokens, maskable = batch.tokens, batch.maskable
         chance, share = (torch.rand(size, generator=draw) for size in (tokens.shape, (len(tokens), 1)))
         masked = maskable & (chance < share)
         begin, end = (part.cpu().expand(len(tokens), -1) for part in (job.network.begin, job.network.end))

@@ -31,7 +31,7 @@ from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.models.folder import LoadedModel, Origin
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer
-from tdiff.core.training.loop import Meter
+from tdiff.core.training.meter import Meter
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.protocol import events

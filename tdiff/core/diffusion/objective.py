@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.denoise import Denoiser
+from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.schedules import Schedule
 from tdiff.core.mask_indices import chosen, places, sent
 from tdiff.errors import TdiffError
@@ -44,31 +45,30 @@ class Loss:
     """() float32: how well the masked tokens tell the class, nats a row; differentiable. None where not asked."""
 
 
-def times(rows: int, generator: torch.Generator, together: bool = False) -> Tensor:
-    """(rows,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / rows) mod 1 (Kingma et al. 2021).
+def times(row_noise: RowNoise, together: bool = False) -> Tensor:
+    """(B,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / total) mod 1 (Kingma et al. 2021).
 
-    With `together` all have the time u0.
+    i is the number of the row in its step and u0 one number for the step: all rows of a step are evenly spaced, and a
+    part of them has the times that it has there. With `together` all rows have the time u0.
     """
-    device = generator.device
-    start = torch.rand((), generator=generator, device=device)
-    if together:
-        return start.expand(rows)
-    return (start + torch.arange(rows, device=device) / rows) % 1.0
+    start = row_noise.shared(noise.TIME)
+    numbers = torch.zeros(len(row_noise.rows)) if together else row_noise.numbers()
+    # The sum is rounded to float32 before the remainder: rounded afterwards, a time could be 1.
+    return (start + numbers / row_noise.total) % 1.0
 
 
-def protect(rows: int, window: int, context: int, mode: str, generator: torch.Generator) -> Tensor:
-    """(rows, window) bool, true at the places that may be masked: all but the first n of each row.
+def protect(row_noise: RowNoise, window: int, context: int, mode: str) -> Tensor:
+    """(B, window) bool, true at the places that may be masked: all but the first n of each row.
 
     n = 0 with probability one half, else uniform in 1..context, so that the model also learns to begin from nothing;
     with mode "fixed" n is always `context`.
     """
-    device = generator.device
     if mode == "fixed" or context == 0:
-        n = torch.full((rows,), context, device=device)
+        n = torch.full((len(row_noise.rows),), context)
     else:
-        n = torch.randint(1, context + 1, (rows,), generator=generator, device=device)
-        n = n * torch.randint(0, 2, (rows,), generator=generator, device=device)
-    return torch.arange(window, device=device) >= n[:, None]
+        length, half = row_noise.uniform(noise.CONTEXT, 2).unbind(1)
+        n = (1 + (length * context).long()) * (half < 0.5)
+    return torch.arange(window) >= n[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,19 @@ class Masks:
 
 def draw_masks(
     maskable: Tensor,
+    row_noise: RowNoise,
     schedule: Schedule,
     timesteps: int,
-    generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
 ) -> Masks:
-    """Draw a time for each row of `maskable` (B, L), or one for all of them, and mask by it; see `bound`."""
-    u = times(len(maskable), generator, together)
+    """Draw a time for each row of `maskable` (B, L) on the CPU, or one for all rows `together`, and mask by it.
+
+    `timesteps` 0 is continuous time; T > 0 the grid t = 1/T .. 1. Times are drawn where hidden(t) lies within
+    `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1, the weights are those
+    of that part of the bound.
+    """
+    u = times(row_noise, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
@@ -109,61 +114,55 @@ def draw_masks(
         # What is hidden at times too early to be drawn counts by those that are: the weights' mass is the whole part's.
         start, begin, end = schedule.hidden(torch.tensor([wanted, first, last], dtype=torch.float64)).tolist()
         weight = schedule.weight(t) * ((last - first) * (end - start) / (end - begin))
-    chance = torch.rand(maskable.shape, generator=generator, device=maskable.device)
+    chance = row_noise.uniform(noise.MASK, maskable.size(1))
     masked = maskable & (chance < schedule.hidden(t)[:, None])
     return Masks(masked, weight)
+
+
+def other_labels(label: Tensor, classes: int, row_noise: RowNoise) -> Tensor:
+    """(B,) int64: for each `label` (B,) below `classes` another one, drawn at random; -1 for rows without a label."""
+    other = (label + 1 + row_noise.integers(noise.CONTRAST, classes - 1)) % classes
+    return other.masked_fill(label >= classes, -1)
 
 
 def bound(
     denoiser: Denoiser,
     tokens: Tensor,
     maskable: Tensor,
-    schedule: Schedule,
-    timesteps: int,
-    generator: torch.Generator,
-    masked_share: tuple[float, float] = (0.0, 1.0),
-    together: bool = False,
+    masks: Masks,
     told: Told | None = None,
-    classes: int = 0,
+    other: Tensor | None = None,
     device: str | torch.device | None = None,
     even: bool = False,
-    masks: Masks | None = None,
 ) -> Loss:
-    """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
-    `together` for all.
+    """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at the `masks` drawn for them.
 
-    `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
-    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
-    hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
+    In continuous time it is NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)], on a grid of T
+    steps the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9); of clipped mask ratios
     the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked, and what is `told` of the rows besides. `masks` that are drawn already, as those of a larger batch, take the
-    place of times and masks of its own.
+    masked, and what is `told` of the rows besides.
 
-    With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
+    With `other` (B,) labels, see `other_labels`, each row that has one is asked for once more under it, on the
     same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
     being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003). The nats of the n
     tokens that are masked are divided by the root of n, as a verdict's are (`classifier.divisor`): undivided, a text
     that words alone already place has nothing left to teach, and the few that they misplace are learnt by heart.
 
-    Masks are drawn where `tokens` and `generator` are. Where the denoiser is on another `device`, that is the CPU,
-    which then sends what is asked and never waits. With `even` all rows are asked for twice, so that the number of
-    rows is always the same; those that have no label count for nothing the second time.
+    Tokens and masks are on one device. Where the denoiser is on another `device`, that one is the CPU, which then sends
+    what is asked and never waits. With `even` all rows are asked for twice, so that the number of rows is always the
+    same; those that have no label count for nothing the second time.
     """
-    if masks is None:
-        masks = draw_masks(maskable, schedule, timesteps, generator, masked_share, together)
     masked, weight = masks.masked, masks.weight
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
     told = dict(told or {})
     rows = torch.arange(len(tokens), device=tokens.device)
-    if classes > 1:
-        labelled = told["label"] < classes
+    if other is not None:
+        labelled = other >= 0
         again = rows if even else rows[labelled]
-        label = told["label"][again]
-        other = label + torch.randint(1, classes, label.shape, generator=generator, device=label.device)
         rows = torch.cat((rows, again))
         told = {name: value[rows] for name, value in told.items()}
-        told["label"][len(tokens) :] = other % classes
+        told["label"][len(tokens) :] = other[again].clamp(min=0)
     device = device or tokens.device
     hidden, asked = masked[rows], tokens[rows]
     where, target = sent(hidden, device), sent(chosen(asked, hidden), device)
@@ -174,7 +173,7 @@ def bound(
     count, total, share, weight = (sent(value, device) for value in (count, total, share, weight))
     row_sum = sums[: len(tokens)]
     telling = None
-    if classes > 1 and len(again):
+    if other is not None and len(again):
         again = sent(again, device)
         each = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
         telling = (each * sent(labelled, device)).sum() / max(1, int(labelled.sum())) if even else each.mean()

@@ -13,7 +13,7 @@ from torch import Tensor
 from tdiff.core.diffusion.objective import Likelihood, likelihood
 from tdiff.core.models.folder import LoadedModel, Network
 from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.training.packing import PackedRows, padded
+from tdiff.core.training.packing import PaddedRows, padded
 from tdiff.corpus import corpus as data
 from tdiff.corpus.named import Absent
 from tdiff.errors import TdiffError, unknown
@@ -200,12 +200,12 @@ def score(
     )
 
 
-def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[PackedRows]:
+def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[PaddedRows]:
     """Rows of one text without padding, and what is left of it; or of several."""
     if isinstance(ids, Tensor):
         whole = len(ids) // window * window
         for rows in (ids[:whole].view(-1, window), ids[None, whole:]):
-            yield PackedRows(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros(len(rows), dtype=torch.int64))
+            yield PaddedRows(rows, torch.ones_like(rows, dtype=torch.bool), torch.zeros(len(rows), dtype=torch.int64))
     else:
         yield padded(ids, window, filler)
 

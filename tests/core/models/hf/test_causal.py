@@ -291,8 +291,11 @@ def test_longer_texts_slide_by_half_a_window_before_and_after_training(gpt, book
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"train": {"decoding": ["decoder=confidence"]}}, "writes from left to right, and not by decoder=confidence"),
-        ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not know the matrices of gpt"),
+        (
+            {"train": {"decoding": ["decoder=confidence"]}},
+            "is causal and takes decoder=autoregressive; got decoder=confidence",
+        ),
+        ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not support gpt"),
     ],
 )
 def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, says, gpt, book, tmp_path):
@@ -303,7 +306,7 @@ def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, say
 
 def test_the_time_cannot_be_told(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"model": {"time_conditioning": True}})
-    with pytest.raises(TdiffError, match="there is no time to tell it"):
+    with pytest.raises(TdiffError, match=r"model\.time_conditioning requires a masked model"):
         train_in(tmp_path, "run", settings)
 
 
