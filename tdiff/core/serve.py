@@ -38,7 +38,7 @@ from tdiff.protocol.messages import (
     parse_request,
     to_line,
 )
-from tdiff.runs import run
+from tdiff.runs import lookup
 from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Server:
             if not done:
                 print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
-        if (folder := run.find_each(name)) is not None:
+        if (folder := lookup.find_per_class(name)) is not None:
             self._load_each(folder)
             return
         model = self._model = load_model(name, devices.choose(self._device), told)
@@ -330,7 +330,7 @@ def pause(passed: float, computed: float) -> float:
 def _written(model: str) -> float:
     """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
-        return (run.find_model(model) / "model.safetensors").stat().st_mtime
+        return (lookup.find_model(model) / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):
         return 0.0
 

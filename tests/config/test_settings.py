@@ -11,7 +11,7 @@ from tdiff.config.decoding import DECODERS, SCHEDULES, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, parse_assignment, read_layer
 from tdiff.errors import TdiffError
-from tdiff.runs.run import find_config
+from tdiff.runs.lookup import find_config
 from tdiff.schema import lay_over
 from tests.support.paths import ROOT
 

@@ -24,7 +24,7 @@ from tdiff.core.models import tokenizers
 from tdiff.core.models.tokenizers import TextTokenizer
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
-from tdiff.runs import run
+from tdiff.files import write_atomic
 from tdiff.schema import MOST, plain
 
 MODEL_TYPE = "tdiff"
@@ -180,8 +180,8 @@ def save_model(
         "origin": dataclasses.asdict(origin),
     }
     tokenizer.save(folder)
-    run.write_whole(folder / "model.safetensors", save(_on_disk(network.state_dict(), dtype), {"format": "pt"}))
-    run.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
+    write_atomic(folder / "model.safetensors", save(_on_disk(network.state_dict(), dtype), {"format": "pt"}))
+    write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
 
 
 def load_model(name: str, device: str = "cpu", progress: hub.Progress | None = None) -> LoadedModel:

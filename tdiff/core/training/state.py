@@ -43,8 +43,9 @@ from tdiff.core.training.optim import optimizers
 from tdiff.core.training.packing import padded
 from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
+from tdiff.files import write_atomic
 from tdiff.protocol import events
-from tdiff.runs.run import Run, write_whole
+from tdiff.runs.run import Run
 from tdiff.visible import visible_line
 
 Progress = Callable[[int, int], None]
@@ -432,7 +433,7 @@ class TrainState:
         except TdiffError as why:  # such as a model that wants a prompt where there are no openings
             return self.heartbeat(f"no sample: {why}")
         path = f"samples/{self.step:08d}.jsonl"
-        write_whole(self.run.path / path, "".join(map(events.to_line, lines)).encode())
+        write_atomic(self.run.path / path, "".join(map(events.to_line, lines)).encode())
         text = next(line.text for line in lines if isinstance(line, events.TraceEnd))
         return events.Sample(time=time.time(), step=self.step, prompt=prompt, text=text, path=path)
 
@@ -517,7 +518,7 @@ class TrainState:
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in state.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.fingerprint}
         notes["temperature"] = repr(self.temperature)
-        write_whole(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
+        write_atomic(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
         return events.Checkpoint(time=time.time(), step=self.step, path="model")
 
     def load(self) -> None:

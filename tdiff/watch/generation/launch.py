@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
-from tdiff.runs import run
+from tdiff.runs import lookup
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.process import Child, command
@@ -82,7 +82,7 @@ def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here
 
     return Live(
         here if address is None else there,
-        options.model or (run.SHIPPED if address is None else _folder(address)),
+        options.model or (lookup.SHIPPED if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
         options=options.decoding,
         prompt=options.prompt,
@@ -114,7 +114,7 @@ def trains_on_this_host(host: str | None, state: str) -> bool:
 def _newest(name: str) -> tuple[str, float] | None:
     """The folder of a model's newest weights, and when they were written."""
     try:
-        folder = run.find_model(name)
+        folder = lookup.find_model(name)
         return str(folder), (folder / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):  # not written yet, or being replaced
         return None

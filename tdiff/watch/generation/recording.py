@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tdiff.files import write_atomic
 from tdiff.protocol import events
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.events import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.runs.run import write_whole
 from tdiff.visible import visible
 
 MOST_CELLS = 1 << 17
@@ -239,4 +239,4 @@ def free_path() -> Path:
 
 def keep(recording: Recording, path: Path) -> None:
     """Write the trace of a recording, whole or not at all. Raises OSError."""
-    write_whole(path, "".join(map(events.to_line, recording.lines())).encode())
+    write_atomic(path, "".join(map(events.to_line, recording.lines())).encode())

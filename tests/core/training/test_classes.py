@@ -19,7 +19,7 @@ from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
-from tdiff.runs import run as runs
+from tdiff.runs import lookup
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
 from tests.support.runs import settings_of, train_in
@@ -273,7 +273,7 @@ def test_the_command_trains_by_classes_and_evaluates_with_them(reviews, here, cl
     options = [*size, "--steps=2", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", "--classes", f"--data={reviews}", "--run=kinds", *options)
     assert done.returncode == 0, done.stderr
-    settings = runs.find_run("kinds").settings()
+    settings = lookup.find_run("kinds").settings()
     assert (settings.data.classes, settings.data.rows) == (True, "padded")
     assert json.loads(cli_fast("eval", "kinds", "--json", "--device=cpu").stdout)["tokens"] > 100
     other = [json.loads(line) | {"label": "ugly"} for line in reviews.read_text().splitlines()[:2]]

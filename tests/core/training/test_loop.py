@@ -24,6 +24,7 @@ from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol import events as records
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train
+from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.runs import COMMAND, SET_TINY, environment, settings_of, train_in, words
@@ -491,7 +492,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_save(here, corpus_file
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=60)
-    run = runs.find_run("run")
+    run = lookup.find_run("run")
     with run.events.open("a") as file:
         file.write('{"kind":"train","time":1.0,"st')  # a line torn by the crash
     saved = load_model("run").origin.steps
@@ -518,7 +519,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_
     assert child.returncode == 0, err
     assert err.splitlines()[-1].endswith("Go on with: tdiff train --resume run")
     assert "Traceback" not in err
-    run = runs.find_run("run")
+    run = lookup.find_run("run")
     end = run.history()[-1]
     assert isinstance(end, End)
     assert end.reason == "stopped"
