@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 
 MASKED = -1.0

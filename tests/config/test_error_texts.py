@@ -2,6 +2,7 @@
 
 from tdiff.config.settings import Settings, parse_assignment
 from tdiff.errors import TdiffError
+from tdiff.schema import lay_over
 from tests.support.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "settings-errors.txt"
@@ -9,12 +10,14 @@ GOLDEN = ROOT / "tests" / "golden" / "settings-errors.txt"
 
 def error_of(text: str) -> str:
     """The error of settings that hold only these assignments, separated by two spaces."""
-    layer: dict = {}
     try:
-        Settings.of([parse_assignment(part) for part in text.split("  ")])
+        layer: dict = {}
+        for part in text.split("  "):
+            lay_over(layer, parse_assignment(part))
+        Settings.of([layer])
     except TdiffError as error:
         return str(error)
-    return f"no error {layer or ''}".strip()
+    return "no error"
 
 
 def test_every_error_has_its_exact_text():

@@ -16,8 +16,8 @@ from tdiff import hub as hub_files
 from tdiff.commands.progress import fetching
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.models.folder import load_model
-from tdiff.protocol.events import TraceEnd
 from tdiff.protocol.messages import Generate, Ready
+from tdiff.protocol.trace import TraceEnd
 from tdiff.runs import lookup
 from tdiff.watch.generation.process import Child, command
 from tests.support.hub_server import NAME, NEVER, cache, files_asked, half, refusal

@@ -10,7 +10,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.protocol.events import (
-    FORMAT,
     Alert,
     Checkpoint,
     End,
@@ -19,14 +18,12 @@ from tdiff.protocol.events import (
     Heartbeat,
     Record,
     Sample,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
     Train,
     fold,
     parse,
     to_line,
 )
+from tdiff.protocol.trace import FORMAT, TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible
 from tests.support.events import resume_at, start_of, train_at
 

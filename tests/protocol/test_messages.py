@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tdiff.protocol import events, messages
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.messages import (
     Answer,
     Begin,
@@ -27,6 +26,7 @@ from tdiff.protocol.messages import (
     parse_answer,
     parse_request,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -80,6 +80,8 @@ def strategy(kind) -> st.SearchStrategy:
 def made_safe(value, safe=visible_line):
     if isinstance(value, list):
         return [made_safe(item, safe) for item in value]
+    if isinstance(value, dict):
+        return {safe(key): made_safe(item, safe) for key, item in value.items()}
     return safe(value) if isinstance(value, str) else value
 
 

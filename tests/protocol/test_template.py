@@ -11,8 +11,8 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import filled, narrate
 from tdiff.core.models.folder import load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.template import between, parse
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate
+from tdiff.protocol.trace import TraceStep
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, steps, told  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 

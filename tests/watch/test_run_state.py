@@ -24,15 +24,13 @@ from tdiff.protocol.events import (
     Resume,
     Sample,
     Start,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
     Train,
     Verdicts,
     fold,
     parse,
     to_line,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
 from tdiff.watch import run_state as module
 from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, RunState
@@ -263,7 +261,8 @@ def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
     assert story.verdicts is None
     assert list(story.metrics["eval/accuracy"].steps) == [5]
     odd = told(
-        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":null,"temperature":null}'
+        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[null,null],'
+        '"ece":null,"temperature":null}'
     )
     assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
 

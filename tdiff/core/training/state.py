@@ -45,6 +45,7 @@ from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.protocol import events
+from tdiff.protocol.trace import TraceEnd
 from tdiff.runs.run import Run
 from tdiff.visible import visible_line
 
@@ -434,7 +435,7 @@ class TrainState:
             return self.heartbeat(f"no sample: {why}")
         path = f"samples/{self.step:08d}.jsonl"
         write_atomic(self.run.path / path, "".join(map(events.to_line, lines)).encode())
-        text = next(line.text for line in lines if isinstance(line, events.TraceEnd))
+        text = next(line.text for line in lines if isinstance(line, TraceEnd))
         return events.Sample(time=time.time(), step=self.step, prompt=prompt, text=text, path=path)
 
     def origin(self) -> Origin:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tdiff.protocol.events import TraceHeader, TraceLine, parse
+from tdiff.protocol.events import parse
+from tdiff.protocol.trace import TraceHeader, TraceLine
 from tdiff.watch.formats.columns import KNOWN, MOST_COLUMNS, RowReader, clock, number, spelled
 from tdiff.watch.formats.events import Events
 from tdiff.watch.formats.hf_console import Console

@@ -23,13 +23,11 @@ from tdiff.protocol.events import (
     Resume,
     Sample,
     Start,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
     Train,
     Verdicts,
     parse,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.report.events import describe
 from tdiff.visible import visible_line
 from tdiff.watch.formats.columns import FARTHEST, number

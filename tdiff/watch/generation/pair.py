@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tdiff.protocol.events import TraceHeader
+from tdiff.protocol.trace import TraceHeader
 from tdiff.watch.generation.session import Live, Turn
 
 MOST = 2

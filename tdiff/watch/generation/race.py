@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tdiff.draw.predictions import Shade
 from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Ready, Refused, Scores, Weigh
+from tdiff.protocol.messages import Classify, Ready, Refused, Scores
 from tdiff.visible import visible
 from tdiff.watch.generation.session import Process
 
@@ -114,7 +114,7 @@ class Race:
             if not self._asked:
                 self._id, self._asked, self._began = self._id + 1, True, now
                 self._process.send(
-                    Weigh(
+                    Classify(
                         id=self._id,
                         text=self.texts[self.at],
                         seed=self._seed,

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from tdiff.files import write_atomic
 from tdiff.protocol import events
 from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.protocol.events import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.schema import LARGEST
 from tdiff.visible import visible
 
 MOST_CELLS = 1 << 17
@@ -209,7 +210,7 @@ class Recording:
 
 def _bounded(seconds: Any) -> float:
     """A time as far as it can be believed; 0 for what is none."""
-    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < events.LARGEST else 0.0
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < LARGEST else 0.0
 
 
 def _share(confidence: Any) -> float:

@@ -12,8 +12,8 @@ from typing import Any, Protocol, assert_never
 
 from tdiff.config.decoding import DECODERS, READ_BY, DecodeSettings, laid_over
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Scores
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.generation.recording import Recording
 
 KEPT = 16

@@ -197,7 +197,7 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
         TrainState(with_it, Run(tmp_path / "none"), corpus)._gradients(torch.Generator().manual_seed(0))[0].telling
         is not None
     )
-    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
+    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "requires data.classes")):
         with pytest.raises(TdiffError, match=says):
             settings_of(reviews, {"objective": wrong})
 
@@ -350,5 +350,5 @@ def test_a_model_without_classes_says_so(tiny_run, cli_fast):
 
 
 def test_classes_want_rows_that_are_texts(reviews):
-    with pytest.raises(TdiffError, match=r"data\.classes wants data\.rows padded"):
+    with pytest.raises(TdiffError, match=r"data\.classes requires data\.rows padded"):
         settings_of(reviews, {"data": {"classes": True}})

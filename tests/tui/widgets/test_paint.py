@@ -31,7 +31,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.draw.render import canvas_lines, legend
 from tdiff.tui.widgets.paint import TerminalApp, paint
 

@@ -17,7 +17,7 @@ from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
 from tests.core.training.test_finetune import settings_from

@@ -18,7 +18,7 @@ from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate, narrate
 from tdiff.core.models.folder import LoadedModel, load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd
+from tdiff.protocol.trace import TraceEnd
 from tdiff.runs import lookup
 from tests.support.hub_zoo import Hostile, make, rewrite
 from tests.support.paths import SHARED
