@@ -157,7 +157,7 @@ def rule(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, arguments))
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("nothing" if part is type(None) else rule(part) for part in arguments)
+        return " or ".join(rule(part) for part in arguments if part is not type(None))
     if origin in (list, tuple):
         plural = {str: "strings", int: "whole numbers", float: "numbers"}
         return f"a list of {plural.get(_parts(arguments[0])[0], 'values')}"
