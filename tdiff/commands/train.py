@@ -18,7 +18,8 @@ from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.report.events import describe, number
+from tdiff.protocol.metrics import METRICS
+from tdiff.report.events import describe
 from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
@@ -294,7 +295,7 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
     def figures(record: Event) -> str:
         match record:
             case Train():
-                newest["loss"] = f"loss {number(record.loss)}"
+                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
                 newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
             case Eval():
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"
