@@ -1,4 +1,4 @@
-"""The lines that cross between the engine and the terminal, and the run folder they are kept in."""
+"""The records of runs and traces, and their JSON lines."""
 
 import dataclasses
 import json
@@ -79,7 +79,7 @@ def fields_of(record) -> dict:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @FEW
-def test_every_record_comes_back_from_its_line_with_its_text_made_visible(kind, data):
+def test_every_record_round_trips_with_its_text_made_visible(kind, data):
     record = data.draw(strategy(kind))
     line = to_line(record)
     assert line.endswith("\n") and line.count("\n") == 1
@@ -93,7 +93,7 @@ def test_every_record_comes_back_from_its_line_with_its_text_made_visible(kind, 
 @example(text="\ud800")
 @example(text="a\r\nb\u2028c")
 @FEW
-def test_a_line_is_one_line_of_utf8_that_no_terminal_obeys(text):
+def test_a_line_is_utf8_without_control_characters(text):
     line = to_line(Sample(time=1.0, step=2, prompt=text, text=text, path="samples/a.jsonl"))
     assert len(line.splitlines()) == 1
     assert line.encode("utf-8").decode("utf-8") == line
@@ -102,7 +102,7 @@ def test_a_line_is_one_line_of_utf8_that_no_terminal_obeys(text):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_null_so_that_the_line_is_json(value):
+def test_numbers_that_are_not_finite_are_written_as_null(value):
     train = Train(
         time=1.0,
         step=3,
@@ -134,7 +134,7 @@ def test_the_kinds_are_distinct():
     assert len({kind.kind for kind in KINDS}) == len(KINDS)
 
 
-def test_fields_of_a_newer_writer_are_passed_over():
+def test_unknown_fields_are_ignored():
     line = to_line(End(time=1.0, step=2, reason="finished"))
     newer = json.dumps(json.loads(line) | {"mood": "good", "__class__": "x"})
     assert parse(newer) == End(time=1.0, step=2, reason="finished")
@@ -159,7 +159,7 @@ def test_fields_of_a_newer_writer_are_passed_over():
         "9" * 5000,
     ],
 )
-def test_a_line_of_another_kind_or_of_nonsense_is_none(line):
+def test_an_unknown_kind_or_an_invalid_line_is_none(line):
     assert parse(line) is None
 
 
@@ -169,7 +169,7 @@ def test_a_line_torn_anywhere_is_none():
     assert all(parse(line[:end]) is None for end in range(len(line) - 1))
 
 
-def test_what_a_resume_took_back_is_dropped_and_nothing_is_twice():
+def test_fold_drops_the_events_that_a_resume_undid():
     start, again = start_of(), resume_at(20, 5.0)
     before = [train_at(step) for step in (10, 20, 30, 40)]
     after = [train_at(step, 6.0) for step in (30, 40, 50)]
@@ -179,12 +179,12 @@ def test_what_a_resume_took_back_is_dropped_and_nothing_is_twice():
     assert steps == sorted(set(steps)) == [10, 20, 30, 40, 50]
 
 
-def test_a_resume_from_further_back_takes_back_an_earlier_resume_too():
+def test_a_resume_from_an_earlier_step_undoes_a_previous_resume():
     events = list(fold([train_at(1), train_at(5), resume_at(5), train_at(6), resume_at(1), train_at(2)]))
     assert events == [train_at(1), resume_at(1), train_at(2)]
 
 
-def test_an_end_from_which_a_run_went_on_stays_in_its_place():
+def test_the_end_before_a_resume_stays():
     end = End(time=0.0, step=20, reason="stopped")
     assert list(fold([train_at(20), end, resume_at(20), train_at(30)])) == [
         train_at(20),
@@ -194,7 +194,7 @@ def test_an_end_from_which_a_run_went_on_stays_in_its_place():
     ]
 
 
-def test_every_kind_of_event_is_taken_back_and_none_but_events_are_kept():
+def test_fold_drops_every_kind_of_event_and_all_trace_lines():
     later = [
         Sample(time=0.0, step=30, prompt="", text="", path=""),
         Checkpoint(time=0.0, step=30, path=""),
