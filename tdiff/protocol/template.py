@@ -32,8 +32,8 @@ def parse(text: str) -> Template:
         escaped, line, count, brace = match.groups()
         if brace:
             raise TdiffError(
-                f"the template has a {brace!r} at character {match.start() + 1} that does not form a gap: a gap is ____ or "
-                rf"{{12}}, and \{brace} is the brace itself"
+                f"the template has a {brace!r} at character {match.start() + 1} that is not part of a gap: a gap is "
+                rf"____ or {{12}}, and \{brace} is the brace itself"
             )
         if escaped:
             add(escaped)
