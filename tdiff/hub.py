@@ -29,7 +29,8 @@ from urllib.parse import quote
 
 from tdiff import __version__
 from tdiff.errors import TdiffError
-from tdiff.runs import run
+from tdiff.files import write_atomic
+from tdiff.runs import lookup
 from tdiff.visible import visible_line
 
 SILENCE = 8.0  # seconds: the longest wait for an answer of the hub, or for the next bytes of a file
@@ -82,11 +83,11 @@ def find(name: str, progress: Progress | None = None) -> Path:
     mean to other programs. Raises TdiffError, whatever goes wrong; where the hub does not answer, after SILENCE.
     """
     try:
-        return run.find_model(name)
-    except run.NoModel as why:
+        return lookup.find_model(name)
+    except lookup.NoModel as why:
         if (folder := cached(name)) is not None:
             return folder
-        if not why.elsewhere or (wanted := run.hub_name(name)) is None:
+        if not why.elsewhere or (wanted := lookup.hub_name(name)) is None:
             raise
         repository, revision = wanted
         # The names of runs help with a name like theirs.
@@ -100,7 +101,7 @@ def find(name: str, progress: Progress | None = None) -> Path:
 
 def cached(name: str) -> Path | None:
     """The folder of a model of the hub that is in the cache, whole; None where it is not, or the hub is to be asked."""
-    return _kept(*wanted, _is_model) if (wanted := run.hub_name(name)) else None
+    return _kept(*wanted, _is_model) if (wanted := lookup.hub_name(name)) else None
 
 
 def tokenizer_of(name: str, progress: Progress | None = None) -> Path:
@@ -109,7 +110,7 @@ def tokenizer_of(name: str, progress: Progress | None = None) -> Path:
     Raises TdiffError where it cannot be had.
     """
     what = f"no tokenizer of {name!r}"
-    if (wanted := run.hub_name(name)) is None:
+    if (wanted := lookup.hub_name(name)) is None:
         raise TdiffError(f"{what}: that is no name on {_HUB}")
     if folder := _kept(*wanted, _has_tokenizer):
         return folder
@@ -240,7 +241,7 @@ def _fetch(repository: str, revision: str, progress: Progress | None, *, weights
                 if progress:
                     progress(done, total)
         if not _is_commit(revision):
-            run.write_whole(_place(repository) / "refs" / (revision or "main"), commit.encode())
+            write_atomic(_place(repository) / "refs" / (revision or "main"), commit.encode())
     except OSError as why:
         reason = why.strerror or type(why).__name__
         raise _Refused(f"{_cache()} cannot keep it ({reason}); HF_HOME names another place") from None

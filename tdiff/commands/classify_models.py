@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs import run
+from tdiff.runs import lookup
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
@@ -56,7 +56,7 @@ def load(request: Request) -> Classifier:
     device = devices.choose(request.device)
     devices.keep_memory(device)
     bfloat16 = devices.in_bfloat16(request.precision, device)
-    folder = run.find_each(request.models[0]) if len(request.models) == 1 else None
+    folder = lookup.find_per_class(request.models[0]) if len(request.models) == 1 else None
     models = {} if folder else _each(request.models)
     if cloze:
         if models or folder:
@@ -135,7 +135,7 @@ def words(text: str | None) -> dict[str, tuple[str, ...]]:
 
 def without() -> str:
     """What to do without a model."""
-    there = run.that_classify()
+    there = lookup.classifier_names()
     if not there:
         return f"no model to classify with; train one first: {TRAIN}"
     others = f" (or {', '.join(there[1:4])})" if there[1:] else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff.config.decoding import DecodeSettings, decode_value
 from tdiff.draw.render import Line, plain
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
 from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     advice = advise(outcomes, asked)
     if html is not None:
         try:
-            write_whole(html, report(outcomes, asked, advice).encode())
+            write_atomic(html, report(outcomes, asked, advice).encode())
         except OSError as why:
             raise TdiffError(f"the report {str(html)!r} cannot be written: {why.strerror}") from None
         print(f"saved {html}", file=sys.stderr)

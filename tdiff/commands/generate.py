@@ -19,7 +19,8 @@ from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol import template as templates
 from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
+from tdiff.protocol.events import to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine
 from tdiff.schema import MOST
 from tdiff.terminal import detect
 from tdiff.visible import json_line, visible, visible_line

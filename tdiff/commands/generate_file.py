@@ -24,7 +24,7 @@ from tdiff.commands.resumable import Kept, check_names
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol import template
-from tdiff.protocol.events import TraceEnd
+from tdiff.protocol.trace import TraceEnd
 from tdiff.schema import MOST
 from tdiff.visible import json_line, visible, visible_line
 

@@ -16,9 +16,13 @@ from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, read_layer
 from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
+from tdiff.files import write_atomic
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.report.events import describe, number
+from tdiff.protocol.metrics import METRICS
+from tdiff.report.events import describe
+from tdiff.runs import lookup
 from tdiff.runs import run as runs
+from tdiff.runs.index import remember
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible
@@ -43,7 +47,7 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
 
 def settled(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
     """The settings that were asked for, what they are called, and whether they name their text."""
-    file = read_layer(runs.find_config(config)) if config else {}
+    file = read_layer(lookup.find_config(config)) if config else {}
     begun_from, sizes = _begun_from(file, layers), {}
     chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
     if begun_from:
@@ -72,14 +76,14 @@ def title(settings: Settings, corpus: Corpus) -> str:
 
 def resume(name: str, budget: dict[str, float] | None = None) -> None:
     """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
-    if (several := runs.find_each(name)) is not None:
+    if (several := lookup.find_per_class(name)) is not None:
         from tdiff.commands import train_per_class
 
         if budget:
             raise TdiffError(f"{name} is a model of each class: go on with one by --resume {name}/CLASS")
         train_per_class.resume(several)
         return
-    folder = runs.find_run(name)
+    folder = lookup.find_run(name)
     settings = folder.settings()
     if budget:
         settings = Settings.of([settings.as_layer(), {"train": budget}])
@@ -193,12 +197,12 @@ def follow(
             stack.enter_context(folder.locked())  # what was locked is not this file any more
         if not again:  # only now: what is refused leaves no folder
             if not (begun and folder.path.exists()):
-                runs.create(folder.name, settings, folder.path.parent)
+                remember(runs.create(folder.name, settings, folder.path.parent))
             made()
             stack.enter_context(folder.locked())
             if str(folder.corpus) in settings.data.sources:
                 read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
-                runs.write_whole(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
+                write_atomic(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
         say(title)
         if moot := initialize.unread_settings(settings) if not again else []:
             say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
@@ -291,7 +295,7 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
     def figures(record: Event) -> str:
         match record:
             case Train():
-                newest["loss"] = f"loss {number(record.loss)}"
+                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
                 newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
             case Eval():
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"

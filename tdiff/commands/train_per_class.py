@@ -16,7 +16,8 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.events import End
 from tdiff.report.events import describe
 from tdiff.runs import run as runs
-from tdiff.runs.run import PerClassRun, Run
+from tdiff.runs.per_class import PerClassRun
+from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible_line
 

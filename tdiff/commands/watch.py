@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs import run
+from tdiff.runs import lookup, run
 from tdiff.schema import MOST
 from tdiff.visible import json_line
 from tdiff.watch import preferences
@@ -126,11 +126,11 @@ def _check(options: Options) -> None:
 
 
 def _check_model(model: str) -> None:
-    if Path(model).is_dir() or run.find_each(model):  # it may have its weights later
+    if Path(model).is_dir() or lookup.find_per_class(model):  # it may have its weights later
         return
     try:
-        run.find_model(model)
-    except run.NoModel as why:
+        lookup.find_model(model)
+    except lookup.NoModel as why:
         from tdiff import hub  # which brings no engine
 
         # The model's process asks the hub: it may take long.

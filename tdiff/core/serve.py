@@ -22,23 +22,23 @@ from tdiff import hub
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.decoding import decoding as parse_decoding
 from tdiff.errors import TdiffError, unknown
-from tdiff.protocol.events import TraceEnd, TraceLine
 from tdiff.protocol.messages import (
     Answer,
     Begin,
     Cancel,
     Cancelled,
+    Classify,
     Generate,
     Load,
     Ready,
     Refused,
     Request,
     Scores,
-    Weigh,
     parse_request,
     to_line,
 )
-from tdiff.runs import run
+from tdiff.protocol.trace import TraceEnd, TraceLine
+from tdiff.runs import lookup
 from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Inbox:
 
         def ends() -> bool:
             return any(
-                isinstance(request, (Generate, Weigh)) or (isinstance(request, Cancel) and request.id == generation)
+                isinstance(request, (Generate, Classify)) or (isinstance(request, Cancel) and request.id == generation)
                 for request in self._waiting
             )
 
@@ -170,7 +170,7 @@ class Server:
         elif isinstance(request, Generate):
             with self._refusing(request.id):
                 self._generate(request)
-        elif isinstance(request, Weigh):
+        elif isinstance(request, Classify):
             with self._refusing(request.id):
                 self._weigh(request)
 
@@ -196,7 +196,7 @@ class Server:
             if not done:
                 print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
-        if (folder := run.find_each(name)) is not None:
+        if (folder := lookup.find_per_class(name)) is not None:
             self._load_each(folder)
             return
         model = self._model = load_model(name, devices.choose(self._device), told)
@@ -238,7 +238,7 @@ class Server:
             )
         )
 
-    def _weigh(self, request: Weigh) -> None:
+    def _weigh(self, request: Classify) -> None:
         from tdiff.core.classification.classifier import Effort, of_one
 
         if self._inbox.overtaken(request.id):
@@ -274,7 +274,7 @@ class Server:
                     draws=verdict.draws,
                     sure=verdict.sure,
                     final=look.final,
-                    words=[[text, round(nats, 4)] for text, nats in zip(pieces, added, strict=False)],
+                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, added, strict=False)],
                 )
             )
             begun, computed = time.perf_counter(), time.thread_time()
@@ -330,15 +330,13 @@ def pause(passed: float, computed: float) -> float:
 def _written(model: str) -> float:
     """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
-        return (run.find_model(model) / "model.safetensors").stat().st_mtime
+        return (lookup.find_model(model) / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):
         return 0.0
 
 
 def _settings(request: Generate) -> dict[str, Any]:
     """The settings that a request gives, of the right kinds. Raises TdiffError for others."""
-    if request.canvas is not None:
-        raise TdiffError("going on from a canvas is not something that this version does; send none")
     for name in ("length", "row"):
         if not 0 <= getattr(request, name) <= MOST:
             raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")

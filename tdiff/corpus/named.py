@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
 from tdiff.visible import visible_line
 
 NAMES = ("python", "shakespeare")
@@ -76,7 +76,7 @@ def shakespeare(progress: Progress | None) -> tuple[bytes, str]:
     except OSError as why:
         raise Absent(visible_line(f"shakespeare is not cached and could not be fetched ({why})")) from None
     try:
-        write_whole(cache, data)
+        write_atomic(cache, data)
     except OSError as why:
         kept = f"shakespeare could not be kept in {cache.parent} ({why.strerror}) and will be fetched again"
         return data, visible_line(kept)

@@ -10,7 +10,7 @@ from typing import Any
 from tdiff.draw.predictions import Shade, shaded, strongest, words
 from tdiff.draw.render import Line, plain
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
 from tdiff.terminal import detect
 from tdiff.visible import visible, visible_line
 
@@ -65,7 +65,7 @@ def reasons(parts: Sequence[Shade]) -> list[Line]:
 def save(path: Path, text: str) -> None:
     """Save a page. Raises TdiffError where it cannot be written."""
     try:
-        write_whole(path, text.encode())
+        write_atomic(path, text.encode())
     except OSError as why:
         raise TdiffError(f"the page {str(path)!r} cannot be written: {why.strerror}") from None
     print(f"saved {path}", file=sys.stderr)

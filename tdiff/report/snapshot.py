@@ -15,7 +15,8 @@ from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import duration, plain
-from tdiff.protocol.events import TraceEnd, TraceHeader, Verdicts
+from tdiff.protocol.events import Verdicts
+from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice

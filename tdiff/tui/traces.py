@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tdiff.protocol.events import TraceHeader
+from tdiff.protocol.trace import TraceHeader
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.run_state import RunState
 

@@ -6,12 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from tdiff.config.settings import read_layer
-from tdiff.errors import TdiffError, unknown
-
-_TEXTS = ("color", "glyphs", "palette", "theme")
+from tdiff.errors import TdiffError
+from tdiff.schema import build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +26,9 @@ class Preferences:
     theme: str = ""
     """Like --theme."""
     mouse: bool | None = None
-    """False: like --no-mouse."""
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """Id of an action (the help of `tdiff watch` lists them) -> its keys."""
+    """False: as --no-mouse."""
+    keys: Annotated[Mapping[str, str], 'lines such as pause = "space,p"'] = field(default_factory=dict)
+    """Id of a key (`tdiff watch` shows them in its help) -> the keys it is to have."""
 
 
 def path() -> Path:
@@ -47,15 +46,5 @@ def load() -> Preferences:
         if os.environ.get("TDIFF_WATCH_CONFIG"):
             raise TdiffError(f"TDIFF_WATCH_CONFIG names {str(file)!r}, which does not exist")
         return Preferences()
-    values: dict[str, Any] = dict(read_layer(file))
-    names = (*_TEXTS, "mouse", "keys")
-    for name, value in values.items():
-        if name not in names:
-            raise unknown(f"setting in {file}", name, names)
-        if name in _TEXTS and not isinstance(value, str):
-            raise TdiffError(f"{file}: {name} takes text; got {value!r}")
-        if name == "mouse" and not isinstance(value, bool):
-            raise TdiffError(f"{file}: mouse takes true or false; got {value!r}")
-        if name == "keys" and not (isinstance(value, dict) and all(isinstance(v, str) for v in value.values())):
-            raise TdiffError(f'{file}: [keys] takes lines such as pause = "space,p"; got {value!r}')
-    return Preferences(**values)
+    preferences: Preferences = build(Preferences, read_layer(file), source=str(file))
+    return preferences

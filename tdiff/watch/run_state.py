@@ -14,23 +14,8 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from tdiff.draw.render import duration
-from tdiff.protocol.events import (
-    Alert,
-    Checkpoint,
-    End,
-    Eval,
-    Event,
-    Heartbeat,
-    Resume,
-    Sample,
-    Start,
-    TraceEnd,
-    TraceHeader,
-    TraceLine,
-    TraceStep,
-    Train,
-    Verdicts,
-)
+from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.series.series import Series
 from tdiff.visible import visible_line
 from tdiff.watch import lifecycle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import assert_never
 
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 
 MAX_CHARACTERS = 1 << 24
 """Characters of a trace that are stored, about."""

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tdiff.protocol.events import TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceLine, TraceStep
 from tdiff.terminal import detect
 from tdiff.watch.generation.recording import Recording
 

@@ -13,7 +13,7 @@ from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS
 from tdiff.draw.render import canvas_lines, drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect, this_terminal
 from tdiff.tui.line_filters import filters
 from tdiff.tui.widgets.paint import paint

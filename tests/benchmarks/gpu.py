@@ -42,6 +42,7 @@ from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training import optim
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
+from tdiff.files import write_atomic
 from tdiff.runs import run as runs
 
 LEXICON = ("the", "hare", "runs", "over", "a", "hill", "and", "wolf", "sleeps", "by", "lake", "then", "sings", "slowly")
@@ -68,7 +69,7 @@ class Bench:
         self.report.setdefault(part, []).append(result)
         print(part, json.dumps(result), flush=True)
         self.out.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(self.out / "report.json", json.dumps(self.report, indent=1).encode())
+        write_atomic(self.out / "report.json", json.dumps(self.report, indent=1).encode())
 
     def wait(self) -> None:
         """Until the device has done all that it was asked for."""

@@ -21,6 +21,7 @@ from tdiff.core.models.folder import load_model
 from tdiff.corpus import rows as texts
 from tdiff.errors import TdiffError
 from tdiff.runs import run as runs
+from tdiff.runs.per_class import PerClassRun
 from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.core.training.test_classes import WORDS
 from tests.support.runs import settings_of, train_in
@@ -348,7 +349,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert done.returncode == 0, done.stderr
     assert "class bad, 1 of 2: " in done.stderr and "class good, 2 of 2: " in done.stderr
     assert "verdicts on 8 held-out texts" in done.stdout
-    each = runs.PerClassRun.read(here / "checkpoints" / "pair")
+    each = PerClassRun.read(here / "checkpoints" / "pair")
     assert each.classes == each.runs == ("bad", "good")
     assert each.counts == (36, 36) and each.temperature > 0
     bad, good = (load_model(f"pair/{name}") for name in each.runs)
@@ -382,7 +383,7 @@ def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkey
     done = cli_fast("train", "--resume=pair")
     assert done.returncode == 0, done.stderr
     assert asked == ["bad", "bad", "good"]
-    assert runs.PerClassRun.read(here / "checkpoints" / "pair").texts == 8
+    assert PerClassRun.read(here / "checkpoints" / "pair").texts == 8
 
 
 def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
@@ -614,7 +615,7 @@ def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
         told = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
         (tmp_path / "classes.json").write_text(json.dumps(told))
         with pytest.raises(TdiffError, match=r"classes\.json"):
-            runs.PerClassRun.read(tmp_path)
+            PerClassRun.read(tmp_path)
 
 
 def test_text_from_stdin_is_kept_without_what_is_held_out(here, cli_fast):

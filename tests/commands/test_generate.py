@@ -26,7 +26,7 @@ from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.protocol import events
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 from tests.support.runs import COMMAND, environment, settings_of, train_in
 

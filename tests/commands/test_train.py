@@ -15,6 +15,7 @@ import pytest
 from tdiff.config.settings import Settings
 from tdiff.corpus import named
 from tdiff.protocol.events import End, Eval, Resume, Sample, Start, Train
+from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.ptys import Pty
@@ -31,7 +32,7 @@ def trained(cli_fast, corpus_file):
         data = [] if any(a.startswith("--data") for a in arguments) else [f"--data={corpus_file}"]
         done = cli_fast("train", *QUICK, *data, *arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr
-        return runs.find_run("r").settings()
+        return lookup.find_run("r").settings()
 
     return run
 
@@ -177,7 +178,7 @@ def test_text_comes_from_files_folders_globs_rows_and_stdin(here, trained, cli_f
     settings = trained(*(f"--data={s}" for s in sources), "--text-field=words", stdin=parts[3].encode())
     # stdin cannot be read again: the whole text is kept in the run.
     assert [Path(source).name for source in settings.data.sources] == ["corpus.txt"]
-    start = runs.find_run("r").history()[0]
+    start = lookup.find_run("r").history()[0]
     assert isinstance(start, Start)
     a, b, c, d = (len(part) for part in parts)
     assert start.tokens == (a + b + c + 4 + d + a + a + b + 4 * 2) * 9 // 10
@@ -289,10 +290,10 @@ def test_a_finished_run_is_not_resumed(trained, cli_fast):
 
 def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
     trained("--set=train.decay=1.0")
-    before = runs.find_run("r").settings()
+    before = lookup.find_run("r").settings()
     done = cli_fast("train", "--resume=r", "--steps=4")
     assert done.returncode == 0, done.stderr
-    run = runs.find_run("r")
+    run = lookup.find_run("r")
     assert run.settings() == replace(before, train=replace(before.train, steps=4))
     assert run.history()[-1].step == 4
     assert [record.steps for record in run.history() if isinstance(record, Resume)] == [4]
@@ -319,14 +320,14 @@ def test_a_run_that_goes_on_to_a_new_end_is_still_nobody_elses(trained, cli_fast
 @pytest.mark.parametrize("end", ["--steps=1", "--minutes=0.00001", "--epochs=0.00001"])
 def test_a_new_end_that_is_already_passed_is_refused(end, trained, cli_fast):
     trained("--steps=2")
-    before = (runs.find_run("r").path / "config.toml").read_text()
+    before = (lookup.find_run("r").path / "config.toml").read_text()
     assert "is at step 2, which is not before the new end" in cli_fast("train", "--resume=r", end).refused()
-    assert (runs.find_run("r").path / "config.toml").read_text() == before
+    assert (lookup.find_run("r").path / "config.toml").read_text() == before
 
 
 def test_a_state_that_is_damaged_is_refused_and_left_as_it_is(trained, cli_fast, here):
     trained()
-    run = runs.find_run("r")
+    run = lookup.find_run("r")
     kept = [line for line in run.events.read_text().splitlines(keepends=True) if '"kind":"end"' not in line]
     run.events.write_text("".join(kept[:-1]))
     torn = run.state.read_bytes()[:1000]
@@ -440,7 +441,7 @@ def stays(child: Pty) -> list[str]:
 
 
 def newest(kind: type) -> Any:
-    return [event for event in runs.find_run("r").history() if isinstance(event, kind)][-1]
+    return [event for event in lookup.find_run("r").history() if isinstance(event, kind)][-1]
 
 
 BAR = r"━+[╸╺]?━* +"

@@ -22,8 +22,8 @@ from tdiff.core.diffusion.generate import narrate, opening
 from tdiff.core.models.folder import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.protocol import messages
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.generation.process import Child, command
 from tests.support.runs import environment, settings_of, train_in
 
@@ -124,7 +124,6 @@ def test_without_a_prompt_it_goes_on_from_an_opening_by_seed_and_row(loaded, ben
         ({"length": -1}, "length must lie between 0 and"),
         ({"length": 10**12}, "length must lie between 0 and"),
         ({"row": 2**70}, "row must lie between 0 and"),
-        ({"canvas": [[0, 1]]}, "going on from a canvas"),
     ],
     ids=str,
 )

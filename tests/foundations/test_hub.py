@@ -16,9 +16,9 @@ from tdiff import hub as hub_files
 from tdiff.commands.progress import fetching
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.models.folder import load_model
-from tdiff.protocol.events import TraceEnd
 from tdiff.protocol.messages import Generate, Ready
-from tdiff.runs import run
+from tdiff.protocol.trace import TraceEnd
+from tdiff.runs import lookup
 from tdiff.watch.generation.process import Child, command
 from tests.support.hub_server import NAME, NEVER, cache, files_asked, half, refusal
 from tests.support.runs import environment
@@ -118,7 +118,7 @@ def test_what_lies_here_goes_before_the_hub(published, roberta):
     ],
 )
 def test_a_name_of_the_hub_has_a_repository_and_a_revision(name, parts):
-    assert run.hub_name(name) == parts
+    assert lookup.hub_name(name) == parts
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_name_of_the_hub_has_a_repository_and_a_revision(name, parts):
     ],
 )
 def test_a_path_is_no_name_of_the_hub(name):
-    assert run.hub_name(name) is None
+    assert lookup.hub_name(name) is None
 
 
 @pytest.mark.parametrize(

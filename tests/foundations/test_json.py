@@ -17,7 +17,7 @@ MANY = examples(derandomize=True, deadline=None, max_examples=500, database=None
 WRITERS_OF_FILES = {
     "visible.py",  # the one writer of what is printed
     "runs/index.py",
-    "runs/run.py",
+    "runs/per_class.py",
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
     "core/models/folder.py",
     "core/models/tokenizers.py",

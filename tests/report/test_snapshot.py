@@ -11,7 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tdiff.protocol.events import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
+from tdiff.protocol.events import Alert, Heartbeat, to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.report import snapshot
 from tdiff.visible import visible
 from tests.support.fed import FedState
@@ -64,7 +65,8 @@ def test_verdicts_appear_as_text_and_data():
     figures = {"texts": 200, "accuracy": 0.85, "interval_95": [0.8, 0.9], "ece": 0.03, "temperature": 1.5}
     assert snapshot.data(run, NOW)["verdicts"] == {"step": 5, **figures}
     assert snapshot.data(run_of(start(), train(5)), NOW)["verdicts"] is None
-    odd = '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":1,"temperature":1}'
+    pairs = {"kind": "verdicts", "time": 1.7e9, "step": 1, "texts": 2, "ece": 1, "temperature": 1}
+    odd = json.dumps({**pairs, "accuracy": None, "interval_95": [None, None]})
     assert "not finite right of 2 texts" in snapshot.text([run_of(odd)], NOW)
 
 

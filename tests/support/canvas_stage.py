@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from tdiff.draw.palettes import Theme
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.canvas import CanvasView

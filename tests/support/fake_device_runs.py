@@ -34,7 +34,7 @@ from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training.meter import Meter
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
-from tdiff.protocol import events
+from tdiff.protocol.trace import TraceStep
 from tdiff.runs import run as runs
 
 VOCABULARY, WINDOW = 20, 12
@@ -100,7 +100,7 @@ def narrated():
     """A trace for a screen."""
     model = loaded(network())
     lines = (line for line in narrate(model, "ab", DecodeSettings(decoder="schedule", steps=5), length=10))
-    yield "narrate", stepped(line for line in lines if isinstance(line, events.TraceStep))
+    yield "narrate", stepped(line for line in lines if isinstance(line, TraceStep))
 
 
 def loaded(net) -> LoadedModel:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.style import Style
 
-from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Generate
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.runs.run import Run
 from tdiff.terminal import detect
 from tdiff.tui.app import WatchApp

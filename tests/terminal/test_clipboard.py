@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.protocol.events import to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.terminal.clipboard import Copied, copied
 from tdiff.terminal.detect import detect
 from tests.support.ptys import clean, screen, soon, tmux

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Generate, Refused, parse_answer, to_line
+from tdiff.protocol.trace import TraceStep
 from tdiff.tui.app import WatchApp
 from tests.support.fed import FedState
 from tests.support.stage import NOW, Stage, header, in_utc, look, play, run_lines, run_state  # noqa: F401

@@ -382,7 +382,7 @@ def test_the_palette_names_the_users_own_keys():
 
 
 def test_a_trace_with_decreasing_step_numbers_can_be_stepped_through():
-    from tdiff.protocol.events import TraceStep
+    from tdiff.protocol.trace import TraceStep
     from tdiff.tui.panes.generation import scrub_line
 
     assert sum(len(text) for text, _ in scrub_line(10**9, 1, True, 60)) <= 60 + 10

@@ -7,9 +7,19 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate
-from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
+from tdiff.protocol.trace import TraceStep
+from tests.support.stage import (  # noqa: F401
+    TEXT,
+    Stage,
+    golden,
+    header,
+    in_utc,
+    play,
+    run_lines,
+    run_state,
+    steps,
+)
 from tests.watch.generation.test_session import END, ready
 
 FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}

@@ -24,15 +24,13 @@ from tdiff.protocol.events import (
     Resume,
     Sample,
     Start,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
     Train,
     Verdicts,
     fold,
     parse,
     to_line,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
 from tdiff.watch import notices, summary, trace_buffer
 from tdiff.watch.curves import MAX_METRICS
@@ -266,7 +264,7 @@ def test_verdicts_reach_log_and_state_and_a_resume_drops_them():
     assert run.verdicts is None
     assert list(run.metrics["eval/accuracy"].steps) == [5]
     odd = run_of(
-        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":null,"temperature":null}'
+        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[null,null],"ece":null,"temperature":null}'
     )
     assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
 

@@ -189,8 +189,9 @@ def test_newest_run_is_the_one_modified_last():
     assert newest_run(Path("elsewhere")) is None
 
 
-def test_a_run_is_entered_when_it_is_created_and_found_from_anywhere(monkeypatch, tmp_path):
+def test_a_remembered_run_is_found_from_any_folder(monkeypatch, tmp_path):
     run = runs.create("tiny", SETTINGS)
+    remember(run)
     path = run.path.absolute()
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
@@ -211,7 +212,7 @@ def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path)
 
 
 def test_the_index_holds_a_line_a_run_and_stays_short(state, monkeypatch, tmp_path):
-    monkeypatch.setattr(index, "_MOST", 5)
+    monkeypatch.setattr(index, "_MOST", 4)
     for names, kept in (("aabab", "ab"), (["c", "a", "d", "e\n\udcff", "b"], ["a", "d", "e\n\udcff", "b"])):
         for name in names:
             remember(make(tmp_path / "runs" / name))
@@ -235,9 +236,10 @@ def test_a_damaged_index_is_read_as_far_as_it_goes(state, tmp_path):
     remember(run)
 
 
-def test_a_state_folder_that_cannot_be_written_keeps_no_run_from_being_made(state, monkeypatch):
+def test_remember_does_nothing_if_the_state_folder_cannot_be_written(state, monkeypatch):
     state.write_text("a file in its place")
     run = runs.create("tiny", SETTINGS)
+    remember(run)
     assert run.settings() == SETTINGS
     assert state.read_text() == "a file in its place"
     assert known_runs() == {}

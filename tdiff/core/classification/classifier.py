@@ -23,7 +23,7 @@ from tdiff.core.models.hf.masked import MaskedLM
 from tdiff.core.models.transformer import Transformer
 from tdiff.core.training.packing import padded
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs.run import PerClassRun
+from tdiff.runs.per_class import PerClassRun
 from tdiff.visible import visible_line
 
 SLOT = "{text} All in all, it was {mask}."

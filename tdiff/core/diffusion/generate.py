@@ -22,8 +22,8 @@ from tdiff.core.models.folder import LoadedModel
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.models.hf.pieces import Pieces
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.template import Template
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 
 
 def opening(model: LoadedModel, seed: int, row: int) -> str:

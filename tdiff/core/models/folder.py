@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from tdiff.core.models import tokenizers
 from tdiff.core.models.tokenizers import TextTokenizer
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
-from tdiff.runs import run
-from tdiff.schema import MOST, plain
+from tdiff.files import write_atomic
+from tdiff.schema import MOST, build, plain
 
 MODEL_TYPE = "tdiff"
 
@@ -180,8 +179,8 @@ def save_model(
         "origin": dataclasses.asdict(origin),
     }
     tokenizer.save(folder)
-    run.write_whole(folder / "model.safetensors", save(_on_disk(network.state_dict(), dtype), {"format": "pt"}))
-    run.write_whole(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
+    write_atomic(folder / "model.safetensors", save(_on_disk(network.state_dict(), dtype), {"format": "pt"}))
+    write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False).encode())
 
 
 def load_model(name: str, device: str = "cpu", progress: hub.Progress | None = None) -> LoadedModel:
@@ -319,25 +318,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _build(kind: Any, values: Any, path: Path) -> Any:
+    """An instance of a dataclass from a table of config.json; fields of a newer version are ignored."""
+    source = f"model config {str(path)!r}"
     if not isinstance(values, dict):
-        raise TdiffError(f"model config {str(path)!r}: origin cannot be {values!r}")
-    known = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        if name in values:
-            known[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
-            if not _fits(hint, known[name]):
-                raise TdiffError(f"model config {str(path)!r}: {name} cannot be {values[name]!r}")
-    try:
-        return kind(**known)
-    except TypeError as why:
-        missing = str(why).split("argument")[-1].lstrip("s:").strip() or str(why)
-        raise TdiffError(f"model config {str(path)!r} lacks {missing}") from None
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(typing.get_args(hint)[0], item) for item in value)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        raise TdiffError(f"{source}: origin is a table; got {values!r}")
+    return build(kind, values, source=source, ignore_unknown=True)
 
 
 def _check_shape(shape: Shape, path: Path) -> None:

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch import Tensor
 
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
 from tdiff.schema import MOST
 
 MASK, UNKNOWN = "[MASK]", "[UNK]"
@@ -105,7 +105,7 @@ class TextTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json."""
-        write_whole(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
+        write_atomic(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "mask_token": MASK,
@@ -113,7 +113,7 @@ class TextTokenizer:
         }
         if self.unknown_id is not None:
             config["unk_token"] = UNKNOWN
-        write_whole(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
+        write_atomic(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
 
 
 def load(path: Path) -> TextTokenizer:

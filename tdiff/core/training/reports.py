@@ -23,8 +23,9 @@ from tdiff.core.models.folder import LoadedModel
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.training.state import STREAM, TrainState
 from tdiff.errors import TdiffError
+from tdiff.files import write_atomic
 from tdiff.protocol import events
-from tdiff.runs.run import write_whole
+from tdiff.protocol.trace import TraceEnd
 
 Progress = Callable[[int, int], None]
 """Called with the number of items done, and of all items."""
@@ -249,6 +250,6 @@ def sample(state: TrainState) -> Iterator[events.Sample | events.Heartbeat]:
         yield heartbeat(state, f"no sample: {why}")
         return
     path = f"samples/{state.step:08d}.jsonl"
-    write_whole(state.run.path / path, "".join(map(events.to_line, lines)).encode())
-    text = next(line.text for line in lines if isinstance(line, events.TraceEnd))
+    write_atomic(state.run.path / path, "".join(map(events.to_line, lines)).encode())
+    text = next(line.text for line in lines if isinstance(line, TraceEnd))
     yield events.Sample(time=time.time(), step=state.step, prompt=prompt, text=text, path=path)

@@ -33,7 +33,8 @@ from tdiff.core.training.distributed import World
 from tdiff.core.training.optim import optimizers, rate
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
-from tdiff.runs.run import Run, write_whole
+from tdiff.files import write_atomic
+from tdiff.runs.run import Run
 from tdiff.visible import visible_line
 
 STREAM = 2
@@ -273,7 +274,7 @@ class TrainState:
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
         notes |= {"temperature": repr(self.temperature), "stream": str(STREAM)}
-        write_whole(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
+        write_atomic(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
 
     def load(self) -> None:
         """Load the state of the last save. Raises TdiffError where it is of another text or does not fit."""

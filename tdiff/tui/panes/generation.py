@@ -11,7 +11,7 @@ from textual.widget import Widget
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader
+from tdiff.protocol.trace import TraceHeader
 from tdiff.tui.keymap import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView

@@ -27,7 +27,8 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
-from tdiff.protocol.events import Event, Record, TraceLine, parse
+from tdiff.protocol.events import Event, Record, parse
+from tdiff.protocol.trace import TraceLine
 
 MAX_STEP = 2.0**53
 """Steps and token counts at or beyond this are invalid: doubles no longer represent every integer."""

@@ -12,23 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, assert_never
 
-from tdiff.protocol.events import (
-    Alert,
-    Checkpoint,
-    End,
-    Eval,
-    Heartbeat,
-    Resume,
-    Sample,
-    Start,
-    TraceEnd,
-    TraceHeader,
-    TraceLine,
-    TraceStep,
-    Train,
-    Verdicts,
-    parse,
-)
+from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train, Verdicts, parse
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.formats.base import MAX_STEP, Candidate, Decision, Parser, Sink
 from tdiff.watch.formats.columns import json_number
 from tdiff.watch.log import event_line

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdiff.protocol.events import TraceHeader, TraceLine, parse
+from tdiff.protocol.events import parse
+from tdiff.protocol.trace import TraceHeader, TraceLine
 from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
 
 

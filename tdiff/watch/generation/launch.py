@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
-from tdiff.runs import run
+from tdiff.runs import lookup
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.process import Child, command
@@ -86,7 +86,7 @@ def live_generation(
 
     return Live(
         start_here if address is None else start_there,
-        options.model or (run.SHIPPED if address is None else _folder(address)),
+        options.model or (lookup.SHIPPED if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
         options=options.decoding,
         prompt=options.prompt,
@@ -118,7 +118,7 @@ def trains_on_this_host(host: str | None, state: str) -> bool:
 def _newest(name: str) -> tuple[str, float] | None:
     """The folder of a model's newest weights, and the time at which they were written."""
     try:
-        folder = run.find_model(name)
+        folder = lookup.find_model(name)
         return str(folder), (folder / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):  # not written yet, or being replaced
         return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tdiff.protocol.events import TraceLine
 from tdiff.protocol.messages import Answer, Request
+from tdiff.protocol.trace import TraceLine
 
 
 class ModelProcess(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tdiff.protocol.events import TraceHeader
+from tdiff.protocol.trace import TraceHeader
 from tdiff.watch.generation.session import Live, Turn
 
 MAX_MODELS = 2

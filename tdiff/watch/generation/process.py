@@ -19,8 +19,8 @@ from typing import IO
 
 import tdiff
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Answer, Request, parse_answer, to_line
+from tdiff.protocol.trace import TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
 

@@ -11,8 +11,8 @@ from typing import assert_never
 from tdiff.draw.predictions import Shade
 from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.protocol.messages import Answer, Begin, Cancelled, Ready, Refused, Scores, Weigh
+from tdiff.protocol.messages import Answer, Begin, Cancelled, Classify, Ready, Refused, Scores
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 from tdiff.watch.generation.model_process import ModelProcess
 
@@ -107,7 +107,7 @@ class Race:
             if not self._requested:
                 self._id, self._requested, self._began = self._id + 1, True, now
                 self._process.send(
-                    Weigh(
+                    Classify(
                         id=self._id,
                         text=self.texts[self.index],
                         seed=self._seed,

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
+from tdiff.files import write_atomic
 from tdiff.protocol import events
 from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.protocol.events import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.runs.run import write_whole
+from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.schema import LARGEST
 from tdiff.visible import visible
 
 MAX_CELLS = 1 << 17
@@ -212,7 +213,7 @@ class Recording:
 
 def _valid_seconds(seconds: Any) -> float:
     """The seconds if they are valid, otherwise 0."""
-    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < events.LARGEST else 0.0
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < LARGEST else 0.0
 
 
 def _valid_share(confidence: Any) -> float:
@@ -242,4 +243,4 @@ def free_path() -> Path:
 
 def save(recording: Recording, path: Path) -> None:
     """Write the trace of a recording to a file, atomically. Raises OSError."""
-    write_whole(path, "".join(map(events.to_line, recording.lines())).encode())
+    write_atomic(path, "".join(map(events.to_line, recording.lines())).encode())

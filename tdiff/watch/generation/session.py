@@ -12,8 +12,8 @@ from typing import Any, assert_never
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.generation.decoding_options import DecodingOptions
 from tdiff.watch.generation.model_process import FailedProcess, ModelProcess
 from tdiff.watch.generation.recording import Recording

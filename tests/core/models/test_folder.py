@@ -37,7 +37,7 @@ ORIGIN = Origin(
 def here(tmp_path, monkeypatch):
     """A working folder of its own, and no shelf but ./checkpoints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tdiff.runs.run._SHELVES", (Path("checkpoints"),))
+    monkeypatch.setattr("tdiff.runs.lookup._SHELVES", (Path("checkpoints"),))
 
 
 def fresh(conv: int = 0) -> tuple[Transformer, Shape]:

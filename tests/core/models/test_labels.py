@@ -164,6 +164,9 @@ def test_pairs_are_kept_with_the_model_and_gone_on_with(orders, tmp_path):
 
 
 def test_pairs_want_classes(orders):
-    for model, says in (({"pairs": 5}, "it wants data.classes"), ({"pairs": -1}, "model.pairs must be at least 0")):
+    for model, says in (
+        ({"pairs": 5}, "model.pairs requires data.classes"),
+        ({"pairs": -1}, "model.pairs must be at least 0"),
+    ):
         with pytest.raises(TdiffError, match=says):
             settings_of(orders, {"model": model})

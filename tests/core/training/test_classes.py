@@ -20,7 +20,7 @@ from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
-from tdiff.runs import run as runs
+from tdiff.runs import lookup
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
 from tests.support.runs import settings_of, train_in
@@ -196,7 +196,7 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
     assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
     with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
     assert TrainState(with_it, Run(tmp_path / "none"), corpus).backward(0)[0].telling is not None
-    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "wants data.classes")):
+    for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "requires data.classes")):
         with pytest.raises(TdiffError, match=says):
             settings_of(reviews, {"objective": wrong})
 
@@ -273,7 +273,7 @@ def test_command_trains_with_classes_and_evaluates_with_them(reviews, here, cli_
     options = [*size, "--steps=2", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", "--classes", f"--data={reviews}", "--run=kinds", *options)
     assert done.returncode == 0, done.stderr
-    settings = runs.find_run("kinds").settings()
+    settings = lookup.find_run("kinds").settings()
     assert (settings.data.classes, settings.data.rows) == (True, "padded")
     assert json.loads(cli_fast("eval", "kinds", "--json", "--device=cpu").stdout)["tokens"] > 100
     other = [json.loads(line) | {"label": "ugly"} for line in reviews.read_text().splitlines()[:2]]
@@ -352,5 +352,5 @@ def test_class_option_is_refused_for_a_model_without_classes(tiny_run, cli_fast)
 
 
 def test_classes_require_padded_rows(reviews):
-    with pytest.raises(TdiffError, match=r"data\.classes wants data\.rows padded"):
+    with pytest.raises(TdiffError, match=r"data\.classes requires data\.rows padded"):
         settings_of(reviews, {"data": {"classes": True}})

@@ -22,7 +22,7 @@ from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
-from tdiff.runs import run as runs
+from tdiff.runs import lookup
 from tdiff.runs.run import Run
 from tests.core.training.test_loop import After
 from tests.support.hub_zoo import KINDS, TEXT, make, reference, some_tokens
@@ -305,7 +305,7 @@ def test_command_fine_tunes_with_the_finetune_preset_and_the_run_is_a_model(zoo,
     options = ["--steps=2", "--batch-size=2", "--context=4", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", f"--init={zoo['roberta']}", f"--data={book}", "--run=mine", *options)
     assert done.returncode == 0, done.stderr
-    settings = runs.find_run("mine").settings()
+    settings = lookup.find_run("mine").settings()
     assert (settings.preset, settings.model.layers, settings.model.width, settings.train.lr) == (
         "finetune",
         2,
@@ -324,7 +324,7 @@ def test_sizes_come_from_an_initial_tdiff_model(tiny_run, corpus_file, here, cli
     options = ["--steps=1", "--eval-every=0", "--sample-every=0", "--device=cpu", "--context=8"]
     done = cli_fast("train", f"--init={tiny_run.path}", f"--data={corpus_file}", "--run=more", *options)
     assert done.returncode == 0, done.stderr
-    assert runs.find_run("more").settings().model == tiny_run.settings().model
+    assert lookup.find_run("more").settings().model == tiny_run.settings().model
 
 
 def test_loaded_model_holds_its_weights_once(tmp_path):

@@ -26,6 +26,7 @@ from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.protocol import events as records
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train
+from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.runs import COMMAND, SET_TINY, environment, settings_of, train_in, words
@@ -511,7 +512,7 @@ def test_killed_run_continues_from_its_last_save(here, corpus_file, cli_fast):
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=60)
-    run = runs.find_run("run")
+    run = lookup.find_run("run")
     with run.events.open("a") as file:
         file.write('{"kind":"train","time":1.0,"st')  # a line torn by the crash
     saved = load_model("run").origin.steps
@@ -538,7 +539,7 @@ def test_signal_saves_prints_how_to_resume_and_exits_with_0(number, here, corpus
     assert child.returncode == 0, err
     assert err.splitlines()[-1].endswith("Go on with: tdiff train --resume run")
     assert "Traceback" not in err
-    run = runs.find_run("run")
+    run = lookup.find_run("run")
     end = run.history()[-1]
     assert isinstance(end, End)
     assert end.reason == "stopped"

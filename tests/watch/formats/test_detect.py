@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tdiff.protocol.events import End, Eval, TraceEnd, TraceHeader, TraceStep, Train, to_line
+from tdiff.protocol.events import End, Eval, Train, to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.formats.hf_console import read_bar, read_row
 from tests.support.fed import FedState
 

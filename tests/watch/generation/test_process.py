@@ -13,8 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.visible import visible
 from tdiff.watch.generation import process as module
 from tdiff.watch.generation.process import Child, command, why_ended

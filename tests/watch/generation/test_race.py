@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,10 @@ from tdiff.draw.render import plain
 from tdiff.protocol.messages import (
     Cancel,
     Cancelled,
+    Classify,
     Ready,
     Refused,
     Scores,
-    Weigh,
     parse_answer,
     parse_request,
     to_line,
@@ -85,30 +86,30 @@ def test_suspended_view_halts_the_process_until_the_next_poll():
 
 def test_server_classifies_a_text_round_by_round(model):
     bench = Bench(model)
-    said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
+    said = bench.ask(Classify(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
     assert [type(one) for one in said] == [Scores] * 6
     assert [one.draws for one in said] == list(range(2, 13, 2))
     assert [one.final for one in said] == [False] * 5 + [True]
     assert said[-1].classes == ["bad", "good"] and said[-1].posterior[1] > 0.5
     assert "".join(text for text, _ in said[-1].words) == "warm gold sun over hill"
     for one in said:
-        assert parse_answer(to_line(one)) == one
-    assert parse_request(to_line(Weigh(id=1, text="x"))) == Weigh(id=1, text="x")
+        assert parse_answer(to_line(one)) == replace(one, words=[list(word) for word in one.words])
+    assert parse_request(to_line(Classify(id=1, text="x"))) == Classify(id=1, text="x")
 
 
 def test_new_request_ends_classification_and_invalid_text_is_refused(model, tiny_run):
     bench = Bench(model)
     bench.then[2] = [Cancel(id=3)]
-    said = bench.ask(Weigh(id=3, text="warm gold", confidence=1.0))
+    said = bench.ask(Classify(id=3, text="warm gold", confidence=1.0))
     assert [type(one) for one in said] == [Scores, Cancelled]
     for wrong, says in (
-        (Weigh(id=4, text=" "), "the text is empty"),
-        (Weigh(id=4, text="a Z"), "'Z'"),
-        (Weigh(id=4, text="warm", confidence=0.1), "confidence must be within"),
+        (Classify(id=4, text=" "), "the text is empty"),
+        (Classify(id=4, text="a Z"), "'Z'"),
+        (Classify(id=4, text="warm", confidence=0.1), "confidence must be within"),
     ):
         [refused] = bench.ask(wrong)
         assert isinstance(refused, Refused) and refused.id == 4 and says in refused.text
-    [refused] = Bench(tiny_run.path).ask(Weigh(id=1, text="x"))
+    [refused] = Bench(tiny_run.path).ask(Classify(id=1, text="x"))
     assert "knows no classes" in refused.text
 
 
@@ -131,7 +132,7 @@ def test_race_requests_its_texts_in_turn():
     race.start()
     assert race.state == "loading"
     race.poll(1.0)
-    assert process.asked == [Weigh(id=1, text="one", seed=5)]
+    assert process.asked == [Classify(id=1, text="one", seed=5)]
     process.answers = [standing(), standing(id=99), standing(draws=8, final=True, sure=True)]
     assert race.poll(2.0)
     assert [one.draws for one in race.rounds] == [4, 8]
@@ -140,13 +141,13 @@ def test_race_requests_its_texts_in_turn():
     race.poll(3.0)
     process.answers = [standing()]  # of the text before: too late
     race.poll(3.5)
-    assert race.rounds == [] and process.asked[-1] == Weigh(id=2, text="two", seed=5)
+    assert race.rounds == [] and process.asked[-1] == Classify(id=2, text="two", seed=5)
     process.answers = [Refused(id=2, text="no")]
     race.poll(4.0)
     assert (race.state, race.message) == ("refused", "no")
     race.next_seed()
     race.poll(5.0)
-    assert process.asked[-1] == Weigh(id=3, text="two", seed=6)
+    assert process.asked[-1] == Classify(id=3, text="two", seed=6)
     process.alive, process.reason = False, "killed"
     race.poll(6.0)
     assert race.state == "dead" and "killed" in race.message

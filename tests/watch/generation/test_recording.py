@@ -11,7 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.protocol.events import to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation import recording as module
 from tdiff.watch.generation.recording import MAX_CELLS, Recording, recordings
 

@@ -8,8 +8,8 @@ import pytest
 
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation.session import Live
 
 

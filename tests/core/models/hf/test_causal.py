@@ -17,8 +17,8 @@ from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceStep
-from tdiff.runs import run as runs
+from tdiff.protocol.trace import TraceEnd, TraceStep
+from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
 from tests.core.training.test_finetune import settings_from
 from tests.core.training.test_loop import After
@@ -331,7 +331,7 @@ def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here,
     options = ["--steps=2", "--batch-size=2", "--context=4", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", f"--init={gpt}", f"--data={book}", "--run=mine", *options)
     assert done.returncode == 0, done.stderr
-    assert runs.find_run("mine").settings().preset == "finetune"
+    assert lookup.find_run("mine").settings().preset == "finetune"
     done = cli_fast("generate", "the", "--model=mine", "--length=3", "--seed=1", "--device=cpu")
     assert done.stdout.startswith("the")
 

@@ -18,8 +18,8 @@ from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate, narrate
 from tdiff.core.models.folder import LoadedModel, load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd
-from tdiff.runs import run as runs
+from tdiff.protocol.trace import TraceEnd
+from tdiff.runs import lookup
 from tests.support.hub_zoo import Hostile, make, rewrite
 from tests.support.paths import SHARED
 from tests.support.runs import environment
@@ -47,11 +47,11 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
     (tmp_path / "results" / "checkpoint-300").mkdir()  # begun
     (tmp_path / "results" / "checkpoint-best").mkdir()
     (tmp_path / "results" / "runs").mkdir()
-    assert runs.find_model("results/") == Path("results/checkpoint-200")
+    assert lookup.find_model("results/") == Path("results/checkpoint-200")
     model = load_model("results")
     assert (model.name, model.origin.steps) == ("results/checkpoint-200", 200)
     (tmp_path / "results" / "checkpoint-300" / "config.json").write_text("{}")  # its weights are still to come
-    assert runs.find_model("results") == Path("results/checkpoint-200")
+    assert lookup.find_model("results") == Path("results/checkpoint-200")
     checkpoint(tmp_path / "results", 1000, zoo)
     assert load_model("results").origin.steps == 1000
     assert load_model("results/checkpoint-90").origin.steps == 90
@@ -60,7 +60,7 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
 def test_a_model_saved_at_the_end_goes_before_its_checkpoints(zoo, tmp_path):
     shutil.copytree(zoo["bert"], tmp_path / "results")
     checkpoint(tmp_path / "results", 10, zoo)
-    assert runs.find_model(str(tmp_path / "results")) == tmp_path / "results"
+    assert lookup.find_model(str(tmp_path / "results")) == tmp_path / "results"
 
 
 def test_a_checkpoint_of_pickles_alone_is_refused_as_such(zoo, tmp_path):

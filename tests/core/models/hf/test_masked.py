@@ -15,7 +15,7 @@ from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.base import longest_that_works
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tests.support.hub_zoo import KINDS, make, reference, some_tokens
 from tests.support.runs import words
 
