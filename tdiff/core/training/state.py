@@ -312,7 +312,7 @@ class TrainState:
         only = self.settings.data.only
         if only and only not in self.corpus.classes:
             raise unknown("class", only, self.corpus.classes)
-        before, after = self.corpus.split_places(self.settings.data.held_out, only)
+        before, after = self.corpus.split_indices(self.settings.data.held_out, only)
         if not before or not after:
             raise TdiffError(
                 f"{self.corpus.name} has {len(before) + len(after):,} text, too few to hold some out with data.rows "
