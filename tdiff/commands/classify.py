@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tdiff.commands import classify_models
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import GOES_ON, Kept, check_names
-from tdiff.corpus.rows import Text, checked, read
+from tdiff.corpus.readers import Row
+from tdiff.corpus.rows import read, rows_of
 from tdiff.errors import TdiffError
 from tdiff.report import evaluation, predictions
 from tdiff.visible import json_line, visible_line
@@ -59,7 +60,7 @@ def classify(request: Request) -> None:
     kept = Kept()
     if request.output is not None:
         kept = Kept.of(request.output, _is_ours, "tdiff classify")
-        kept.check_input({row.number: row.given for row in rows}, request.output)
+        kept.check_input({row.number: row.value for row in rows}, request.output)
     classifier = classify_models.load(request.model)
     told = settings(request, classifier)
     if kept.lines and request.output is not None:
@@ -137,14 +138,14 @@ def _check(request: Request) -> None:
         raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in a folder that is there")
 
 
-def _rows(request: Request) -> list[Text]:
+def _rows(request: Request) -> list[Row]:
     if request.input is None:
-        return [checked(n, text, text, None) for n, text in enumerate(request.texts, 1)]
+        return rows_of(list(request.texts))
     label_field = (request.label_field or "label") if request.evaluate else None
     return read(request.input, request.text_field, label_field)
 
 
-def _chosen(rows: list[Text], request: Request) -> list[Text]:
+def _chosen(rows: list[Row], request: Request) -> list[Row]:
     """All rows in their order; to be evaluated in a random one, so that as many as one will are a fair sample."""
     if not request.evaluate and not request.limit:
         return rows
@@ -205,7 +206,7 @@ def _same_settings(then: Mapping[str, Any], now: Mapping[str, Any], output: Path
 
 
 def _lines(
-    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+    classifier: Classifier, rows: list[Row], request: Request, told: dict[str, Any], bad: _Bad
 ) -> Iterator[dict[str, Any]]:
     """A line for each row that can be weighed, in the order of the rows."""
     for start in range(0, len(rows), _AHEAD):
@@ -213,11 +214,11 @@ def _lines(
 
 
 def _some_lines(
-    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+    classifier: Classifier, rows: list[Row], request: Request, told: dict[str, Any], bad: _Bad
 ) -> Iterator[dict[str, Any]]:
-    good: list[tuple[Text, Tensor]] = []
+    good: list[tuple[Row, Tensor]] = []
     for row in rows:
-        why = row.wrong
+        why = row.error
         if not why and row.label is not None and row.label not in classifier.classes:
             why = f"its class {row.label!r} is none of the model's, which are {', '.join(classifier.classes)}"
         try:
@@ -245,7 +246,7 @@ def _some_lines(
 
 def _line(
     classifier: Classifier,
-    row: Text,
+    row: Row,
     ids: Tensor,
     verdict: Prediction,
     seconds: float,
@@ -256,7 +257,7 @@ def _line(
     abstains = p < request.abstain_below
     line = {
         "line": row.number,
-        "input": row.given,
+        "input": row.value,
         **({"truth": row.label} if row.label is not None else {}),
         "label": None if abstains else name,
         "likeliest": name,

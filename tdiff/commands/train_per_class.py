@@ -37,7 +37,7 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         runs.check_free(run)
     settings = replace(settings, data=replace(settings.data, only=_ANY))
     corpus = train.corpus_of(settings)
-    before, after = corpus.split_places(settings.data.held_out)
+    before, after = corpus.split_indices(settings.data.held_out)
     for label in corpus.classes:
         if not all(any(corpus.labels[n] == label for n in part) for part in (before, after)):
             raise TdiffError(
@@ -99,7 +99,7 @@ def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
         return each
     train.say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
-    _, after = corpus.split_places(settings.data.held_out)
+    _, after = corpus.split_indices(settings.data.held_out)
     texts = [classifier.encode(corpus.texts[n]) for n in after]
     labels = [each.classes.index(corpus.labels[n]) for n in after]
     options = settings.train

@@ -125,11 +125,11 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--method=bayes"), "unknown method 'bayes'; known: ar, bound, cloze"),
         (("a", "--words=good bad"), "--words and --pattern are for --method cloze"),
         (("--input=nope.jsonl",), "the input 'nope.jsonl' cannot be read"),
-        (("--input=rows.jsonl", "--text-field=body"), "has no field 'body'"),
+        (("--input=rows.jsonl", "--text-field=body"), "no field 'body'"),
         (("--input=rows.jsonl", "--evaluate", "--label-field=lable"), "did you mean --label-field 'label'?"),
         (("--input=rows.jsonl", "--output=rows.jsonl"), "is the input itself: name another file"),
         (("--input=rows.jsonl", "--output=notes.txt"), "exists and is not one of tdiff classify"),
-        (("--input=empty.jsonl",), "the input 'empty.jsonl' holds no text"),
+        (("--input=empty.jsonl",), "the input 'empty.jsonl' contains no text"),
         (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in a folder that is there"),
         (("a", "--priors=good=0.5,good=0.5,bad=0.5"), "--priors takes equal, or CLASS=SHARE once each"),
         (("a", "--explain", "--method=cloze", "--words=x y"), "of which --method cloze knows nothing"),
@@ -177,12 +177,12 @@ def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
     assert done.returncode == 1
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(one["line"], one["label"]) for one in told if one["line"] != 6] == [(1, "good"), (5, "bad"), (8, "bad")]
-    for number, why in ((2, "it is not JSON"), (3, "its text is empty"), (4, "it has no field 'text'"), (7, "'Z'")):
+    for number, why in ((2, "not JSON"), (3, "the text is empty"), (4, "no field 'text'"), (7, "'Z'")):
         assert f"in.jsonl:{number}: " in done.stderr and why in done.stderr
     assert "4 of 8 texts were passed over" in done.stderr
     judged = ask("--input=in.jsonl", "--evaluate", "--json")
     assert "in.jsonl:6: its class 'gold' is none of the model's, which are bad, good; passed over" in judged.stderr
-    assert "in.jsonl:5: a line is an object; passed over" in judged.stderr
+    assert "in.jsonl:5: must be an object with a field 'text'; got 'dull grey rain'; passed over" in judged.stderr
     assert json.loads(judged.stdout)["texts"] == 2
 
 
@@ -303,10 +303,12 @@ def test_texts_come_from_all_kinds_of_files(here):
         writer.writerows(rows)
         file.write("one,too,many\r\nbad,last\r\n")
     read = texts.read("a.csv", label_field="label")
-    assert [(row.number, row.label, row.text) for row in read if not row.wrong] == [
+    assert [(row.number, row.label, row.text) for row in read if not row.error] == [
         (2, "good", "warm sun"), (3, "bad", 'grey, "cold"\nrain'), (6, "bad", "last")
     ]  # fmt: skip
-    assert [row.wrong for row in read if row.wrong] == ["it has 3 fields and the header 2"]
+    assert [row.error for row in read if row.error] == [
+        "3 fields, but the header has 2; text that contains commas must be quoted"
+    ]
     (here / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x y", "label": 3}\n"plain"\n'))
     assert [row.text for row in texts.read("b.jsonl.gz")] == ["x y", "plain"]
     assert texts.read("b.jsonl.gz", label_field="label")[0].label == "3"
@@ -315,8 +317,8 @@ def test_texts_come_from_all_kinds_of_files(here):
         (here / "tree" / label / "1.txt").write_text(text)
     assert [(row.label, row.text) for row in texts.read("tree", label_field="label")] == [rows[1], rows[0]]
     (here / "c.txt").write_bytes(b"first\n\n\xff\r\nlast\r\n")
-    assert [(row.number, row.text, row.wrong) for row in texts.read("c.txt")] == [
-        (1, "first", ""), (3, "", "it is not UTF-8"), (4, "last", "")
+    assert [(row.number, row.text, row.error) for row in texts.read("c.txt")] == [
+        (1, "first", ""), (3, "", "not UTF-8"), (4, "last", "")
     ]  # fmt: skip
 
 
@@ -550,7 +552,7 @@ def test_bad_files_of_a_folder_are_passed_over(here):
     (here / "tree" / "a" / "3.csv").write_text("text\nx\n")
     found = texts.read("tree", label_field="label")
     assert [row.text for row in found] == ["fine", "", ""]
-    assert "cannot be read" in found[1].wrong and "holds rows: give it by itself" in found[2].wrong
+    assert "cannot be read" in found[1].error and "contains rows: use it as an input of its own" in found[2].error
 
 
 def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fast):
@@ -558,7 +560,7 @@ def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fa
     done = cli_fast("train", "--classes", "--data=reviews.jsonl", "--tokenizer=bpe:40", "--run=bpe", *SHORT, *THIN)
     assert done.returncode == 0, done.stderr
     done = cli_fast("classify", "warm caf\udce9", "warm €", "--model=bpe", "--json", "--device=cpu")
-    assert done.returncode == 1 and "text:1: it is not UTF-8; passed over" in done.stderr
+    assert done.returncode == 1 and "text:1: not UTF-8; passed over" in done.stderr
     assert len(done.stdout.splitlines()) == 1  # a character that it never saw is no hindrance
     with pytest.raises(TdiffError, match="the text is not UTF-8"):
         load_model("bpe").tokenizer.encode("\ud800")

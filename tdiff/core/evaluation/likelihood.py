@@ -98,8 +98,8 @@ def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | N
     """The classes of the texts of a part, by their numbers in the model; None where it knows no classes."""
     if not model.origin.classes:
         return None
-    training, held_out = corpus.split_places()
-    places = {"train": training, "tuning": corpus.split_places("tuning")[1], "val": held_out}
+    training, held_out = corpus.split_indices()
+    places = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
     chosen = places.get(part, range(len(corpus.texts)))
     return [number_of(model.origin.classes, corpus.labels[n]) for n in chosen]
 

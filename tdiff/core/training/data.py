@@ -137,7 +137,7 @@ class TrainingSet:
         only = self.settings.data.only
         if only and only not in self.corpus.classes:
             raise unknown("class", only, self.corpus.classes)
-        training, held_out = self.corpus.split_places(self.settings.data.held_out, only)
+        training, held_out = self.corpus.split_indices(self.settings.data.held_out, only)
         if not training or not held_out:
             raise TdiffError(
                 f"{self.corpus.name} has {len(training) + len(held_out):,} text, too few to hold some out with "

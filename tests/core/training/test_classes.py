@@ -65,7 +65,7 @@ def test_labels_come_from_fields_of_rows_or_folders_of_files(tmp_path, reviews):
     ("content", "says"),
     [
         ('{"text": "a", "lable": "x"}\n', "['text', 'lable']; did you mean --label-field 'lable'?"),
-        ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}\n', "has texts of one class alone, 'x'"),
+        ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}\n', "has texts of one class only, 'x'"),
         ('{"text": "a", "label": ""}\n', "field 'label' must be the name of a class; got ''"),
         ('{"text": "a", "label": 1.5}\n', "must be the name of a class; got 1.5"),
         ('{"text": "a", "label": true}\n', "must be the name of a class; got True"),
@@ -88,13 +88,13 @@ def test_text_without_labels_is_refused_where_labels_are_required(tmp_path):
 
 def test_each_class_is_shuffled_and_split_separately_and_reproducibly(reviews):
     corpus = load(reviews)
-    before, after = corpus.split_places()
+    before, after = corpus.split_indices()
     assert sorted((*before, *after)) == list(range(200))
     kinds = [corpus.labels[n] for n in after]
     assert (kinds.count("bad"), kinds.count("good")) == (15, 5)
     assert after[:15] != list(range(135, 150))
-    assert (before, after) == load(reviews).split_places()
-    less, tuning = corpus.split_places("tuning")
+    assert (before, after) == load(reviews).split_indices()
+    less, tuning = corpus.split_indices("tuning")
     assert sorted((*less, *tuning)) == sorted(before)
 
 
@@ -119,7 +119,7 @@ def test_trained_classes_lower_the_bound_and_are_saved(kind, reviews, zoo, tmp_p
     assert model.origin.classes == ("bad", "good")
     assert model.origin.counts == (135, 45)
     corpus = load(reviews)
-    _, after = corpus.split_places()
+    _, after = corpus.split_indices()
     texts = [model.tokenizer.encode(corpus.texts[n]) for n in after]
     right = [corpus.classes.index(corpus.labels[n]) for n in after]
 
@@ -158,7 +158,7 @@ def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchan
             torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
     counts = [Counter(), Counter()]
     corpus = load(reviews)
-    for n in corpus.split_places()[0]:
+    for n in corpus.split_indices()[0]:
         counts[corpus.classes.index(corpus.labels[n])].update(plain.tokenizer.encode(corpus.texts[n]).tolist())
     size = plain.network.shape.vocab_size
     shares = [[(counted[i] + 1) / (counted.total() + size) for i in range(size)] for counted in counts]
@@ -240,19 +240,19 @@ def test_malformed_rows_are_reported_by_number_and_left_out(tmp_path):
     corpus = load(path)
     assert corpus.texts == ("a", "b")
     assert corpus.labels == ("x", "y")
-    assert corpus.note.startswith("left out: ") and "rows.jsonl:3 is not JSON" in corpus.note
-    assert "rows.jsonl:4 has no field 'label'" in corpus.note
-    reported = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
-    assert reported == [6, 7, 8]
+    assert corpus.note.startswith("left out: ") and "rows.jsonl:3: not JSON" in corpus.note
+    assert "rows.jsonl:4: no field 'label'" in corpus.note
+    told = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
+    assert told == [6, 7, 8]
     assert "; 3 more such rows of " in corpus.note and "; 1 row of " in corpus.note
-    with pytest.raises(TdiffError, match=r"rows\.jsonl:3 is not JSON"):
+    with pytest.raises(TdiffError, match=r"rows\.jsonl:3: not JSON"):
         data.load((str(path),))
     (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y,z\nc,y\nd,\n")
     corpus = load(tmp_path / "rows.csv")
     assert (corpus.texts, corpus.labels) == (("a", "c"), ("x", "y"))
-    assert "rows.csv:3 has 3 fields and the header 2" in corpus.note and "rows.csv:5: field 'label'" in corpus.note
+    assert "rows.csv:3: 3 fields, but the header has 2" in corpus.note and "rows.csv:5: field 'label'" in corpus.note
     both = data.load((str(tmp_path),), label_field="label", evaluation=(str(path),))
-    assert both.note.count("rows.csv:3 has 3 fields") == 1 and both.note.count("rows.jsonl:3 is not JSON") == 2
+    assert both.note.count("rows.csv:3: 3 fields") == 1 and both.note.count("rows.jsonl:3: not JSON") == 2
 
 
 def test_classes_are_added_to_a_model_without_classes(reviews, tmp_path):
