@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, assert_never
 from tdiff.commands.progress import progress_bar
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, read_layer
-from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
+from tdiff.formatting import duration, loss
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.report.events import describe, number
+from tdiff.report.events import describe
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
@@ -115,7 +115,7 @@ def _default_preset(file: Layer, layers: list[Layer]) -> str:
 def _budget(settings: Settings) -> str:
     train = settings.train
     if train.minutes:
-        return f"{render.duration(60 * train.minutes)} of training"
+        return f"{duration(60 * train.minutes)} of training"
     if train.epochs:
         amount = f"{train.epochs:g} pass{'es' * (train.epochs != 1)} over the text"
     else:
@@ -291,8 +291,8 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
     def figures(record: Event) -> str:
         match record:
             case Train():
-                newest["loss"] = f"loss {number(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
+                newest["loss"] = f"loss {loss(record.loss)}"
+                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
             case Eval():
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"
             case Heartbeat():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 
 Cell = tuple[str, str]
 """(character, style)."""

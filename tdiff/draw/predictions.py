@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 
 from tdiff.draw.dots import Dots
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.protocol.prediction import Contribution
 
 _SHADES = {
     # (for, against), from weak to strong: blue and orange, which those who see no red tell apart too.
@@ -25,27 +25,19 @@ _WORDS = 5
 """Named on each side."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shade:
-    """What a part of a text adds to the log odds."""
-
-    text: str
-    nats: float
-
-
-def words(pieces: Sequence[Shade]) -> list[Shade]:
+def words(pieces: Sequence[Contribution]) -> list[Contribution]:
     """The pieces of each word together, with the white space before it: what they add is summed."""
-    found: list[Shade] = []
+    found: list[Contribution] = []
     for piece in pieces:
         begins = piece.text[:1].isspace() or not found or found[-1].text[-1:].isspace()
         if begins and not (found and not found[-1].text.strip()):
             found.append(piece)
         else:
-            found[-1] = Shade(found[-1].text + piece.text, found[-1].nats + piece.nats)
+            found[-1] = Contribution(found[-1].text + piece.text, found[-1].nats + piece.nats)
     return found
 
 
-def shaded(parts: Sequence[Shade], look: Theme) -> Line:
+def shaded(parts: Sequence[Contribution], look: Theme) -> Line:
     """The parts, coloured by what they add."""
     most = max((abs(part.nats) for part in parts), default=0.0)
     sides = {"none": _PLAIN, "16": _SIXTEEN}.get(look.colour, _SHADES[look.ground])
@@ -58,7 +50,7 @@ def shaded(parts: Sequence[Shade], look: Theme) -> Line:
     return [run for run in line if run[0]]
 
 
-def strongest(parts: Sequence[Shade]) -> tuple[list[Shade], list[Shade]]:
+def strongest(parts: Sequence[Contribution]) -> tuple[list[Contribution], list[Contribution]]:
     """The words that speak most for the verdict, and those that speak most against it."""
     order = sorted(parts, key=lambda part: part.nats)
     return [p for p in reversed(order) if p.nats > 0][:_WORDS], [p for p in order if p.nats < 0][:_WORDS]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw.dots import Dots
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
-from tdiff.draw.predictions import Shade, shaded
+from tdiff.draw.predictions import shaded
 from tdiff.draw.render import Line
+from tdiff.protocol.prediction import Contribution, PredictionRound
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NAME = 16
@@ -24,19 +24,7 @@ _LEAST = 0.001
 """A probability that is as good as none, where log odds are drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """How they stood after some draws."""
-
-    draws: int
-    posterior: tuple[float, ...]
-    interval: tuple[float, float]
-    """Of the likeliest one's."""
-    sure: bool
-    final: bool
-
-
-def bars(classes: Sequence[str], now: Round | None, width: int, look: Theme) -> list[Line]:
+def bars(classes: Sequence[str], now: PredictionRound | None, width: int, look: Theme) -> list[Line]:
     """A bar for each class, the length of its probability."""
     wide = min(_NAME, max(cell_len(name) for name in classes))
     room = max(4, width - wide - 28)
@@ -65,7 +53,7 @@ def bar(share: float, width: int, ascii: bool) -> str:
 
 
 def course(
-    rounds: Sequence[Round], classes: Sequence[str], most: int, width: int, height: int, look: Theme
+    rounds: Sequence[PredictionRound], classes: Sequence[str], most: int, width: int, height: int, look: Theme
 ) -> list[Line]:
     """All rounds: the log odds of each class against the others, upwards, by draws."""
     if height < _LOW or width < 20 or not rounds:
@@ -104,7 +92,7 @@ def _row(p: float, reach: float, down: int) -> int:
     return round((1 - (_odds(p) / reach + 1) / 2) * (down - 1))
 
 
-def told(now: Round | None, most: int, seconds: float, ascii: bool) -> str:
+def told(now: PredictionRound | None, most: int, seconds: float, ascii: bool) -> str:
     """How far it is, in words."""
     dot = "|" if ascii else "·"
     if now is None:
@@ -113,7 +101,7 @@ def told(now: Round | None, most: int, seconds: float, ascii: bool) -> str:
     return f"{now.draws} of {most} draws at most {dot} {state} {dot} {seconds:.1f} s"
 
 
-def text(parts: Sequence[Shade], width: int, look: Theme) -> list[Line]:
+def text(parts: Sequence[Contribution], width: int, look: Theme) -> list[Line]:
     """The text, its words coloured by what they add, in lines of `width`."""
     line = shaded(parts, look)
     laid = layout([run for run, _ in line], max(1, width))
@@ -122,8 +110,8 @@ def text(parts: Sequence[Shade], width: int, look: Theme) -> list[Line]:
 
 def view(
     classes: Sequence[str],
-    rounds: Sequence[Round],
-    parts: Sequence[Shade],
+    rounds: Sequence[PredictionRound],
+    parts: Sequence[Contribution],
     *,
     most: int,
     seconds: float,

@@ -121,17 +121,6 @@ def plain(lines: Iterable[Line]) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
-def duration(seconds: float) -> str:
-    """A duration as a person says it: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(whole / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def in_ascii(line: Line, look: Theme) -> Line:
     """The line as a terminal of this look can show it: unchanged, or in ASCII."""
     return [(ascii_text(text, not look.utf8), style) for text, style in line] if look.ascii else line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration, loss
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 
 
@@ -20,7 +20,7 @@ def describe(record: Event) -> str | None:
         case Resume():
             return f"resumed at step {record.step:,}"
         case Train():
-            figures = f"loss {number(record.loss)}  lr {record.lr:.2e}  grad {number(record.grad_norm)}"
+            figures = f"loss {loss(record.loss)}  lr {record.lr:.2e}  grad {loss(record.grad_norm)}"
             pace = f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {duration(record.eta)}"
             return f"step {record.step:,}  {figures}  {pace}"
         case Eval():
@@ -47,8 +47,3 @@ def describe(record: Event) -> str | None:
             return None
         case _:
             assert_never(record)
-
-
-def number(value: float | None) -> str:
-    """A loss or a norm; null in a record is a number that was not finite."""
-    return "not finite" if value is None else f"{value:.4f}"

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tdiff.draw.predictions import Shade, shaded, strongest, words
+from tdiff.draw.predictions import shaded, strongest, words
 from tdiff.draw.render import Line, plain
 from tdiff.errors import TdiffError
+from tdiff.protocol.prediction import Contribution
 from tdiff.runs.run import write_whole
 from tdiff.terminal import detect
 from tdiff.visible import visible, visible_line
@@ -23,7 +24,7 @@ def show(line: Mapping[str, Any]) -> None:
     print(head(line), flush=True)
     if "contributions" not in line:
         return
-    parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
+    parts = words([Contribution(visible(piece), nats) for piece, nats in line["contributions"]])
     if not sys.stdout.isatty():
         print(plain(reasons(parts)), flush=True)
         return
@@ -53,7 +54,7 @@ def head(line: Mapping[str, Any]) -> str:
     return "  ".join(filter(None, (name, f"{line['probability']:.3f}{between}", drawn, spent, visible_line(short))))
 
 
-def reasons(parts: Sequence[Shade]) -> list[Line]:
+def reasons(parts: Sequence[Contribution]) -> list[Line]:
     """The words that weigh most, in words."""
     lines: list[Line] = []
     for name, some in zip(("  for:     ", "  against: "), strongest(parts), strict=True):
@@ -77,7 +78,7 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
 
     body = ""
     for line in lines:
-        parts = words([Shade(visible(piece), nats) for piece, nats in line["contributions"]])
+        parts = words([Contribution(visible(piece), nats) for piece, nats in line["contributions"]])
         most = max((abs(part.nats) for part in parts), default=0.0) or 1.0
         spans = ""
         for part in parts:

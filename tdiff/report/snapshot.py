@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from tdiff import formatting
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.render import duration, plain
+from tdiff.draw.render import plain
 from tdiff.protocol.events import TraceEnd, TraceHeader, Verdicts
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
@@ -121,42 +122,45 @@ def _figures(story: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     age, eta = _age(story, now), story.left(now)
     count = f"{story.step:,}" + (f" of {story.total:,}" if story.total else "")
     percent = "" if story.progress is None else f"{story.progress:.1%}"
-    to_go = "" if eta is None else f"ETA {duration(eta)}"
-    last = "" if age is None else f"last record {_long(age)} ago" if age >= 1 else "last record just now"
+    to_go = "" if eta is None else f"ETA {formatting.duration(eta)}"
+    last = "" if age is None else f"last record {formatting.age(age)} ago" if age >= 1 else "last record just now"
     if story.format not in ("", "log") or story.total:
         yield "step", [count, percent, to_go, last]
     elif last:
         yield "", [last]
     if (start := story.start) is not None:
-        size = f"{_short(start.parameters)} parameters on {visible_line(start.corpus)}"
+        size = f"{formatting.short(start.parameters)} parameters on {visible_line(start.corpus)}"
         yield "run", [size, visible_line(start.device)]
     train, held, best = _train(story), _eval(story), _best(story)
     if "loss" in train:
-        tokens = f"{_short(train['tokens'])} tokens" if train.get("tokens") else ""
-        yield "train", [_loss(train["loss"]), f"smoothed {_loss(train['smoothed'])}", tokens]
+        tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
+        yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
     if held:
         interval = held.get("interval_95")
-        sure = f"95%: {_loss(interval[0])} to {_loss(interval[1])}" if interval else ""
+        sure = f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else ""
         chars = held.get("nats_per_char")
         same = chars is None or chars == held["loss"]
         unit = "nats a token" if story.format == "tdiff" else ""
-        yield "validation", [_loss(held["loss"]), unit, sure, "" if same else f"{_loss(chars)} a character"]
+        yield (
+            "validation",
+            [formatting.loss(held["loss"]), unit, sure, "" if same else f"{formatting.loss(chars)} a character"],
+        )
     if (event := story.verdicts) is not None:
         yield "verdicts", verdict_parts(event)
     if best:
         what = " of training" if best["metric"] != "eval/loss" else ""
-        yield "best", [f"{_loss(best['loss'])}{what} at step {best['step']:,.0f}"]
+        yield "best", [f"{formatting.loss(best['loss'])}{what} at step {best['step']:,.0f}"]
     speed = train.get("tokens_per_second")
     yield (
         "pace",
         [
-            f"lr {_short(train['lr'])}" if train.get("lr") is not None else "",
-            f"gradient norm {_short(train['grad_norm'])}" if "grad_norm" in train else "",
+            f"lr {formatting.short(train['lr'])}" if train.get("lr") is not None else "",
+            f"gradient norm {formatting.short(train['grad_norm'])}" if "grad_norm" in train else "",
             f"{speed:,.0f} tokens/s" if speed is not None and math.isfinite(speed) else "",
         ],
     )
     yield "GPU", [form.format(value) for name, form in _UNITS.items() if (value := _last(story, name)) is not None]
-    told = [f"{name} {_short(_last(story, name))}" for name in _others(story) if not name.endswith(_DULL)]
+    told = [f"{name} {formatting.short(_last(story, name))}" for name in _others(story) if not name.endswith(_DULL)]
     yield "also", [*told[:_OTHERS], f"{len(told) - _OTHERS} more" if len(told) > _OTHERS else ""]
     if not story.format:
         yield "", ["nothing has come yet"]
@@ -223,15 +227,11 @@ def verdict_parts(event: Verdicts) -> list[str]:
     """How well the classes of held-out texts were told, in short parts."""
     interval = _interval(event.interval_95)
     return [
-        f"{_share(event.accuracy)} right of {event.texts:,} texts",
+        f"{formatting.percent(event.accuracy)} right of {event.texts:,} texts",
         f"95%: {interval[0]:.1%} to {interval[1]:.1%}" if interval else "",
-        f"calibration error {_short(event.ece)}",
-        f"temperature {_short(event.temperature)}",
+        f"calibration error {formatting.short(event.ece)}",
+        f"temperature {formatting.short(event.temperature)}",
     ]
-
-
-def _share(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None and math.isfinite(value) else "not finite"
 
 
 def _interval(ends: Sequence[Any]) -> list[float] | None:
@@ -282,23 +282,3 @@ def _newest(series: Series) -> float | None:
 
 def _age(story: RunState, now: float) -> float | None:
     return None if story.last_time is None else max(0.0, now - story.last_time)
-
-
-def _loss(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.4g}"
-
-
-def _short(value: float | None) -> str:
-    """A number as a person writes it: 0.48, 2.7e-05, 20.1M."""
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    for unit, name in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= unit and abs(value) < 1e12:
-            return f"{value / unit:.1f}{name}"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _long(seconds: float) -> str:
-    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"

@@ -17,7 +17,8 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.screen import Screen
 
-from tdiff.draw.render import Line, duration
+from tdiff.draw.render import Line
+from tdiff.formatting import duration
 from tdiff.terminal.attached import Attached
 from tdiff.terminal.clipboard import copied
 from tdiff.terminal.detect import Terminal

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, assert_never
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.protocol.events import (
     Alert,
     Checkpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 
 if TYPE_CHECKING:
     from tdiff.watch.run_state import RunState

@@ -14,7 +14,7 @@ from rich.style import Style
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
-from tdiff.draw.render import canvas_lines, drawn_texts, duration, in_ascii, legend, plain, row_line, status, style_of
+from tdiff.draw.render import canvas_lines, drawn_texts, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import json_visible, visible, visible_line
@@ -382,28 +382,6 @@ def test_the_status_line_is_this():
 def test_thousands_of_tokens_a_second_are_set_apart():
     drawn = canvas("a" * 300)
     assert status(drawn, "x", 0, 0.1).endswith(" 3,000 tok/s")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (45.2, "45 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (599, "9 min 59 s"),
-        (600, "10 min"),
-        (3540, "59 min"),
-        (3599, "1 h 00 min"),
-        (3600, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-        (90_000, "25 h 00 min"),
-    ],
-)
-def test_a_duration_is_said_as_a_person_says_it(seconds, text):
-    assert duration(seconds) == text
 
 
 FILLERS = "\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))  # letters that show nothing

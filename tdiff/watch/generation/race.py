@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tdiff.draw.predictions import Shade
-from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready, Refused, Scores, Weigh
+from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.visible import visible
 from tdiff.watch.generation.session import Process
 
@@ -32,9 +31,9 @@ class Race:
         self._seed, self._confidence, self.draws = seed, confidence, draws
         self.at = 0
         """Which text."""
-        self.rounds: list[Round] = []
+        self.rounds: list[PredictionRound] = []
         self.classes: tuple[str, ...] = ()
-        self.words: list[Shade] = []
+        self.words: list[Contribution] = []
         self.message = ""
         """What went wrong; "" when all is well."""
         self.ready: Ready | None = None
@@ -103,8 +102,10 @@ class Race:
             elif isinstance(answer, Scores) and answer.id == self._id and self._asked:
                 low, high = answer.interval
                 self.classes = tuple(answer.classes)
-                self.rounds.append(Round(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final))
-                self.words = [Shade(visible(text), nats) for text, nats in answer.words]
+                self.rounds.append(
+                    PredictionRound(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final)
+                )
+                self.words = [Contribution(visible(text), nats) for text, nats in answer.words]
                 self.seconds = now - self._began
             elif isinstance(answer, Refused) and (answer.id is None or answer.id == self._id):
                 self.message = answer.text
