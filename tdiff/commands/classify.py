@@ -15,7 +15,7 @@ from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import GOES_ON, Kept, check_names
 from tdiff.corpus.rows import Text, checked, read
 from tdiff.errors import TdiffError
-from tdiff.report import evaluation, predictions
+from tdiff.report import evaluation, html, predictions
 from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def classify(request: Request) -> None:
             raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
         evaluation.show(found, classifier.classes, as_json=request.as_json, html=request.html)
     elif request.html is not None:
-        predictions.save(request.html, predictions.page(found))
+        html.save(request.html, predictions.page(found))
     if stopped:
         sys.exit(_INTERRUPTED)
     if bad.count:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.cells import cell_len
-
 from tdiff.draw.dots import Dots
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
@@ -86,20 +84,9 @@ def reliability(
         dots.put(row_of, column, "o" if ascii else "●", "bold cyan")
     tick, bar, corner, flat = ("+", "|", "+", "-") if ascii else ("┤", "│", "└", "─")
     labels = {0: "1.0", height // 2: "0.5", height - 1: "0.0"}
-    lines: list[Line] = [[("share right", "")]]
+    lines: list[Line] = [[("accuracy", "")]]
     lines += [[(labels.get(n, "").rjust(4) + (tick if n in labels else bar), ""), *dots.line(n)] for n in range(height)]
     lines.append([("    " + corner + flat * width, "")])
     ends = "0" + "0.5".center(width - 2) + "1"
     lines.append([(f"     {ends}  probability", "")])
     return lines
-
-
-def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[Line]:
-    """A table: the first `left` columns to the left, numbers to the right."""
-    widths = [max(cell_len(row[n]) for row in rows) for n in range(len(rows[0]))]
-
-    def cell(n: int, text: str) -> str:
-        blank = " " * (widths[n] - cell_len(text))
-        return text + blank if n < left else blank + text
-
-    return [[("  ".join(cell(n, text) for n, text in enumerate(row)).rstrip(), "")] for row in rows]

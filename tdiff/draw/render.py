@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.layout import CanvasLayout, Piece, layout
+from tdiff.draw.layout import Piece
 from tdiff.draw.palettes import Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
@@ -68,12 +68,6 @@ def _add(line: Line, text: str, style: str) -> None:
         line[-1] = (line[-1][0] + text, style)
     elif text:
         line.append((text, style))
-
-
-def canvas_lines(canvas: Canvas, width: int, look: Theme = PLAIN_LOOK, laid: CanvasLayout | None = None) -> list[Line]:
-    """The canvas, broken at line feeds and at `width` cells; `laid` is its layout where the caller has it."""
-    laid = laid or layout(drawn_texts(canvas, look), width)
-    return [row_line(canvas, row, look) for row in laid.rows]
 
 
 def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:

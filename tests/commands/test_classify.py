@@ -212,8 +212,8 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     rows_of(here / "in.jsonl", 15)
     done = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--html=page.html")
     assert done.returncode == 0, done.stderr
-    assert "right of 30 texts (95% interval" in done.stdout
-    for part in ("precision", "calibration error (ECE)", "share right", "probability from", "texts a second"):
+    assert "accuracy on 30 texts (95% interval" in done.stdout
+    for part in ("precision", "calibration error (ECE)", "accuracy", "probability from", "texts a second"):
         assert part in done.stdout
     numbers = [json.loads(line)["line"] for line in (here / "out.jsonl").read_text().splitlines()]
     assert sorted(numbers) == list(range(1, 31)) and numbers != sorted(numbers)
@@ -224,7 +224,7 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     assert told["texts"] == 30 and told["accuracy"] > 0.8
     assert "out.jsonl holds 30 of 30 verdicts" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
-    assert unsure.returncode == 2 and "leaves no verdict to judge" in unsure.stderr
+    assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
 
 
 def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, here):
@@ -282,7 +282,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
     assert ask("--input=in.jsonl", "--output=verdicts.jsonl").returncode == 0
     assert [json.loads(row)["line"] for row in (here / "verdicts.jsonl").read_text().splitlines()] == [*range(1, 13)]
     judged = stopped("judged.jsonl", "--evaluate")
-    assert "% right of " in judged.stdout and "which came in random order" in judged.stderr
+    assert "% accuracy on " in judged.stdout and "which came in random order" in judged.stderr
     assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 

@@ -14,10 +14,11 @@ from rich.style import Style
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
-from tdiff.draw.render import canvas_lines, drawn_texts, in_ascii, legend, plain, row_line, status, style_of
+from tdiff.draw.render import drawn_texts, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import json_visible, visible, visible_line
+from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 LOOKS = [

@@ -9,11 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, prompt_ids
-from tdiff.core.evaluation.quality import Difference, Judge, Quality, compare
+from tdiff.core.evaluation.quality import Difference, Judge, Quality, Summary, compare, summarize
 from tdiff.core.models.folder import LoadedModel
 from tdiff.errors import TdiffError
 
@@ -53,19 +52,9 @@ class Outcome:
     """The longest span that the training text has too."""
 
     @property
-    def nats(self) -> float:
-        """Of the judge, a character."""
-        return fmean(quality.nats for quality in self.qualities)
-
-    @property
-    def distinct(self) -> float:
-        """Share of 4-grams that are different ones, within a text."""
-        return fmean(quality.distinct for quality in self.qualities)
-
-    @property
-    def words(self) -> float:
-        """Share of words that the training text has."""
-        return fmean(quality.words for quality in self.qualities)
+    def summary(self) -> Summary:
+        """The mean of each measure over the texts."""
+        return summarize(self.qualities)
 
     @property
     def tokens_a_call(self) -> float:
@@ -84,6 +73,11 @@ class Task:
     """Of the real texts."""
     copied: str
     """The longest span that a real text shares with the training text."""
+
+    @property
+    def summary(self) -> Summary:
+        """The mean of each measure over the real texts."""
+        return summarize(self.qualities)
 
 
 def task(judge: Judge, held_out: str, count: int) -> Task:
@@ -143,10 +137,10 @@ def _length(model: LoadedModel, task: Task) -> int:
 
 def shortfall(outcome: Outcome, task: Task) -> float:
     """How far it is from real text, 0 where it is as good: in units of what counts as equal, over all measures."""
-    real = task.qualities
-    distance = abs(outcome.nats - fmean(q.nats for q in real)) / 0.05
-    distinct = max(0.0, fmean(q.distinct for q in real) - outcome.distinct) / 0.02
-    return distance + distinct + max(0.0, fmean(q.words for q in real) - outcome.words) / 0.02
+    generated, real = outcome.summary, task.summary
+    distance = abs(generated.nats.mean - real.nats.mean) / 0.05
+    distinct = max(0.0, real.distinct.mean - generated.distinct.mean) / 0.02
+    return distance + distinct + max(0.0, real.words.mean - generated.words.mean) / 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +153,8 @@ class Advice:
     """Those whose texts are as good as its, itself among them, the fewest calls first."""
     differences: list[Difference]
     """Of each contender from the best."""
+    shortfalls: list[float]
+    """Of each contender."""
     front: list[int]
     """Those than which none is both nearer to real text and cheaper in calls; from the cheapest on."""
 
@@ -179,4 +175,4 @@ def advise(outcomes: Sequence[Outcome], task: Task) -> Advice:
     for n in sorted(range(len(outcomes)), key=lambda n: (outcomes[n].calls, far[n])):
         if not front or far[n] < far[front[-1]]:
             front.append(n)
-    return Advice(best, equal, differences, front)
+    return Advice(best, equal, differences, far, front)

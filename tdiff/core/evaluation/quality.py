@@ -191,6 +191,28 @@ def paired(one: Sequence[float], other: Sequence[float]) -> Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """The mean of each measure over several texts."""
+
+    nats: Estimate
+    distinct: Estimate
+    words: Estimate
+    second: Estimate | None
+    """None if there is no second judge."""
+
+
+def summarize(qualities: Sequence[Quality]) -> Summary:
+    """The mean measures of texts, of which there is at least one."""
+    second = [quality.second for quality in qualities if quality.second is not None]
+    return Summary(
+        nats=estimate([quality.nats for quality in qualities]),
+        distinct=estimate([quality.distinct for quality in qualities]),
+        words=estimate([quality.words for quality in qualities]),
+        second=estimate(second) if second else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """How one way of generating stands to another on the same prompts; each is one minus other."""
 

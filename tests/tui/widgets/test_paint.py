@@ -32,7 +32,8 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
-from tdiff.draw.render import canvas_lines, legend
+from tdiff.draw.layout import layout
+from tdiff.draw.render import drawn_texts, legend, row_line
 from tdiff.tui.widgets.paint import TerminalApp, paint
 
 header = dict(version="0", model="m", decoder="topk", settings={}, seed=0, row=0, prompt="", given=[])
@@ -46,7 +47,8 @@ class Field(Widget):
     def render_line(self, y):
         look, width = self.app.terminal.look, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        lines = [legend(look, width), *canvas_lines(canvas, width, look), words]
+        rows = layout(drawn_texts(canvas, look), width).rows
+        lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
 class Ask(ModalScreen):
