@@ -25,7 +25,8 @@ from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
 from tdiff.config.settings import Settings, TrainSettings
 from tdiff.core import devices
-from tdiff.core.classification.classifier import Calibration, calibrate, of_one
+from tdiff.core.classification.classifier import Calibration, calibrate
+from tdiff.core.classification.load import from_model
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.generate import narrate, opening, prompt_ids
 from tdiff.core.diffusion.objective import Loss, Told, autoregressive, bound, draw_masks, protect
@@ -408,7 +409,7 @@ class TrainState:
         assert isinstance(self.held_out, list) and self.held_out_labels is not None, "classes want rows of texts"
         model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
         told = calibrate(
-            of_one(model, self.device, self.bfloat16),
+            from_model(model, self.device, self.bfloat16),
             self.held_out,
             self.held_out_labels,
             self.settings.train.calibrate,
