@@ -82,15 +82,15 @@ def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(j
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
 def test_a_model_that_sees_both_sides_is_no_judge(zoo, kind):
-    with pytest.raises(TdiffError, match="does not write from left to right"):
+    with pytest.raises(TdiffError, match="is not autoregressive"):
         CausalJudge(str(zoo[kind]))
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert_x"}'), "a judge is a causal model"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": 3}'), "a judge is a causal model"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert_x"}'), "requires a causal model"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": 3}'), "requires a causal model"),
         (lambda folder: (folder / "model.safetensors").unlink(), "do not exist"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "are damaged or not safetensors"),
         (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "does not exist"),

@@ -46,15 +46,15 @@ def test_probabilities_of_all_characters_add_up_to_one(text, history):
 
 def test_nats_are_of_what_comes_after_what_is_given():
     ngram = NGram("abcabcabc")
-    whole = ngram.nats("abca", given=2)
+    whole = ngram.nats("abca", start=2)
     assert whole == pytest.approx(
         -(math.log(slow("abcabcabc", 5, "ab", "c")) + math.log(slow("abcabcabc", 5, "abc", "a"))) / 2
     )
-    assert ngram.nats("ab", given=2) == 0
+    assert ngram.nats("ab", start=2) == 0
 
 
 def test_nothing_is_learnt_from_nothing():
-    with pytest.raises(TdiffError, match="needs text"):
+    with pytest.raises(TdiffError, match="requires training text"):
         NGram("")
 
 
