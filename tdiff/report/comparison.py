@@ -122,7 +122,7 @@ def page(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> str:
     classes = ["taken" if n == advice.taken else "equal" if n in advice.equal else "" for n in range(-1, len(outcomes))]
     texts = ""
     for n, prompt in enumerate(task.prompts[:_SHOWN]):
-        columns = [("real text", task.real[n]), *((one.contender.label, one.texts[n]) for one in outcomes)]
+        columns = [("real text", task.real[n]), *((outcome.contender.label, outcome.texts[n]) for outcome in outcomes)]
         cells = "".join(
             f"<div><h3>{html.text(label)}</h3><pre><b>{html.text(prompt)}</b>"
             f"{html.text(text[len(prompt) :])}</pre></div>"

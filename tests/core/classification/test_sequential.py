@@ -1,4 +1,4 @@
-"""The generative classifier: Bayes on masked likelihoods."""
+"""The generative classifier: Bayes' rule on masked likelihoods, with exact models of few symbols."""
 
 import itertools
 import math
@@ -78,7 +78,7 @@ def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
     return p / p.sum()
 
 
-def test_the_posterior_is_that_of_bayes_within_its_interval():
+def test_posterior_matches_bayes_within_its_interval():
     joint, priors = joints(3, seed=1), [0.5, 0.3, 0.2]
     texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))
     found = predictions(joint, texts, priors, confidence=1.0, draws=240)
@@ -94,14 +94,14 @@ def test_the_posterior_is_that_of_bayes_within_its_interval():
     assert inside >= 0.9 * len(texts)
 
 
-def test_the_nats_of_a_class_are_minus_the_log_of_its_likelihood():
+def test_nats_of_a_class_estimate_its_negative_log_likelihood():
     joint = joints(2, seed=3)
     [verdict] = predictions(joint, [(0, 2, 1, 1)], confidence=1.0, draws=2000)
     for kind in range(2):
         assert verdict.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
 
 
-def test_priors_count_and_a_class_that_cannot_be_never_is():
+def test_priors_shift_predictions_and_zero_excludes_a_class():
     joint = joints(2, seed=5)
     texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))[:20]
     even = predictions(joint, texts)
@@ -112,14 +112,14 @@ def test_priors_count_and_a_class_that_cannot_be_never_is():
     assert all(v.label == 1 and v.posterior == (0.0, 1.0) for v in never)
 
 
-def test_all_classes_see_the_same_masks():
+def test_all_classes_are_scored_on_the_same_masks():
     joint = joints(1, seed=7).expand(2, -1, -1, -1, -1)
     for verdict in predictions(joint, [(0, 1, 2, 0), (2, 2, 1, 0)], confidence=1.0, draws=8):
         assert verdict.nats[0] == verdict.nats[1]
         assert verdict.posterior == (0.5, 0.5)
 
 
-def test_paired_masks_tell_five_times_more_than_masks_of_their_own():
+def test_paired_masks_reduce_variance_at_least_fivefold():
     """Masks of their own are those by which `tdiff eval` has the bound of each class by itself, as many draws."""
     base = joints(1, seed=9)[0]
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
@@ -145,7 +145,7 @@ def test_paired_masks_tell_five_times_more_than_masks_of_their_own():
     assert torch.tensor(own).mean() == pytest.approx(float(torch.tensor(paired).mean()), abs=0.2)
 
 
-def test_a_text_that_is_plain_takes_few_draws_and_a_doubtful_one_all():
+def test_a_clear_text_needs_few_samples_and_an_ambiguous_one_all():
     sharp = torch.full((2, *[SYMBOLS] * PLACES), 1e-4)
     sharp[0, 0, 0, 0, 0], sharp[1, 1, 1, 1, 1] = 1.0, 1.0
     sharp = sharp / sharp.flatten(1).sum(1).view(2, 1, 1, 1, 1)
@@ -164,7 +164,7 @@ NOISES = {
 
 
 @pytest.mark.parametrize("kind", NOISES)
-def test_of_2000_decisions_at_most_one_early_stop_in_a_hundred_differs_from_all_the_draws(kind):
+def test_at_most_one_early_stop_in_a_hundred_changes_the_decision(kind):
     draw = torch.Generator().manual_seed(4)
     stopped = wrong = 0
     for _ in range(2000):
@@ -187,7 +187,7 @@ def test_long_texts_are_summed_over_windows():
         assert both.nats[kind] == pytest.approx(one.nats[kind] + other.nats[kind], abs=0.15)
 
 
-def test_texts_of_all_lengths_are_weighed_together():
+def test_texts_of_all_lengths_are_scored_in_one_batch():
     joint = joints(2, seed=11)
     texts = [(0, 1, 2, 0), (2, 1), (0, 1, 2, 0, 2, 0), (1,)]
 
@@ -213,14 +213,14 @@ def test_contributions_add_up_to_the_log_odds():
         assert float(verdict.contributions.sum()) == pytest.approx(odds)
 
 
-def test_a_verdict_depends_on_its_text_and_number_and_not_on_the_others():
+def test_a_prediction_does_not_depend_on_the_other_texts():
     joint = joints(2, seed=15)
     texts = [(0, 1, 2, 0), (2, 0, 1, 1), (1, 1, 1, 1)]
     together = predictions(joint, texts, draws=12)
     assert together[1] == predictions(joint, texts[1:2], draws=12, names=[1])[0]
 
 
-def test_a_text_with_nothing_to_mask_is_of_no_class():
+def test_a_text_without_maskable_tokens_is_refused():
     joint = joints(2, seed=1)
     with pytest.raises(TdiffError, match="no token that can be masked"):
         predictions(joint, [(0, 0, 0, 0)], unmaskable=[0])

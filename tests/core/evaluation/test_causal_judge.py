@@ -59,13 +59,13 @@ def by_hand(judge: CausalJudge, prompt: str, text: str) -> float:
 
 @pytest.mark.parametrize("prompt", ["", "the ", "the ha"])
 @pytest.mark.parametrize("rest", ["hare runs over the hill", "naïve café\nthe"])
-def test_the_nats_are_those_of_one_token_after_another(judge, prompt, rest):
+def test_nats_equal_the_sum_over_single_tokens(judge, prompt, rest):
     text = prompt + rest
     assert judge.nats(prompt, text) == pytest.approx(by_hand(judge, prompt, text), rel=1e-4)
     assert judge.nats(text, text) == 0.0
 
 
-def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(judge):
+def test_a_text_beyond_the_context_length_is_scored_in_windows(judge):
     text = "the hare runs over the hill " * 12
     tokenizer, model = judge._tokenizer, judge._model
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -81,7 +81,7 @@ def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(j
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
-def test_a_model_that_sees_both_sides_is_no_judge(zoo, kind):
+def test_a_bidirectional_model_is_refused_as_judge(zoo, kind):
     with pytest.raises(TdiffError, match="is not autoregressive"):
         CausalJudge(str(zoo[kind]))
 
@@ -97,7 +97,7 @@ def test_a_model_that_sees_both_sides_is_no_judge(zoo, kind):
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "is damaged"),
     ],
 )
-def test_what_is_no_judge_is_one_line(tmp_path, spoil, says):
+def test_an_unusable_judge_is_refused_in_one_line(tmp_path, spoil, says):
     folder = make(tmp_path / "gpt", bos=True)
     spoil(folder)
     with pytest.raises(TdiffError, match=says) as error:
@@ -105,7 +105,7 @@ def test_what_is_no_judge_is_one_line(tmp_path, spoil, says):
     assert "\n" not in str(error.value)
 
 
-def test_compare_shows_what_a_second_judge_says(cli_fast, tiny_run, corpus_file, tmp_path):
+def test_compare_shows_the_second_judge(cli_fast, tiny_run, corpus_file, tmp_path):
     folder = make(tmp_path / "gpt", bos=True, positions=300)
     asked = ("compare", str(tiny_run.path), "--decoders", "topk", "--prompts", "3", "--judge", str(folder))
     done = cli_fast(*asked)

@@ -1,4 +1,4 @@
-"""Measures of verdicts, beside those of scikit-learn."""
+"""Classification metrics, compared with those of scikit-learn."""
 
 import math
 
@@ -20,7 +20,7 @@ def some(count: int, seed: int, sharp: float = 1.5) -> tuple[torch.Tensor, list[
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_all_of_it_is_as_scikit_learn_has_it(count):
+def test_metrics_match_scikit_learn(count):
     posteriors, labels = some(count, seed=count)
     said = posteriors.argmax(1).tolist()
     found = assess(posteriors, labels, NAMES)
@@ -37,7 +37,7 @@ def test_all_of_it_is_as_scikit_learn_has_it(count):
     assert found.nats == pytest.approx(sklearn_metrics.log_loss(labels, posteriors.numpy(), labels=[0, 1, 2]))
 
 
-def test_the_reliability_picture_is_that_of_scikit_learn():
+def test_reliability_bins_match_scikit_learn():
     posteriors, labels = some(2000, seed=3)
     found = assess(posteriors, labels, NAMES)
     confidence, said = posteriors.max(1)
@@ -50,7 +50,7 @@ def test_the_reliability_picture_is_that_of_scikit_learn():
     assert found.ece < 0.03
 
 
-def test_the_interval_covers_as_often_as_it_says():
+def test_wilson_interval_has_the_nominal_coverage():
     draw, inside = torch.Generator().manual_seed(0), 0
     for _ in range(1000):
         right = int((torch.rand(80, generator=draw) < 0.9).sum())
@@ -61,7 +61,7 @@ def test_the_interval_covers_as_often_as_it_says():
     assert wilson(0, 5)[0] == 0.0
 
 
-def test_who_keeps_the_sure_verdicts_alone_is_right_more_often():
+def test_accuracy_rises_as_coverage_falls():
     posteriors, labels = some(2000, seed=5)
     risks = assess(posteriors, labels, NAMES).risks
     assert risks[0].coverage == 1.0
@@ -71,7 +71,7 @@ def test_who_keeps_the_sure_verdicts_alone_is_right_more_often():
         assert float(kept.double().mean()) == pytest.approx(one.coverage)
 
 
-def test_confidence_of_right_and_wrong():
+def test_mean_confidence_of_correct_and_wrong_predictions():
     found = assess(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), [0, 1], ("a", "b"))
     assert (found.confidence_right, found.confidence_wrong) == pytest.approx((0.9, 0.6))
     alone = assess(torch.tensor([[0.9, 0.1]]), [0], ("a", "b"))
@@ -80,7 +80,7 @@ def test_confidence_of_right_and_wrong():
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 7.0])
-def test_the_temperature_is_found_again(true):
+def test_fitting_recovers_the_temperature(true):
     posteriors, labels = some(4000, seed=9, sharp=2.0)
     nats = -posteriors.log() * true + 100
     found = temperature(nats, labels, [1 / 3] * 3)
@@ -89,7 +89,7 @@ def test_the_temperature_is_found_again(true):
     assert assess(calibrated, labels, NAMES).ece < 0.03
 
 
-def test_the_temperature_is_finite_where_all_is_right_or_all_is_wrong():
+def test_temperature_is_finite_if_all_predictions_are_correct_or_wrong():
     nats = torch.tensor([[1.0, 3.0], [4.0, 1.0]])
     assert 0.01 <= temperature(nats, [0, 1], [0.5, 0.5]) < 5
     assert temperature(nats, [1, 0], [0.5, 0.5]) == pytest.approx(1e4)
