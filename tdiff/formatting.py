@@ -60,5 +60,5 @@ def percent(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """A share of 0..1 with three decimals: 0.852; "-" where there is none."""
+    """A share of 0..1 with three decimals: 0.852; "-" if there is none."""
     return "-" if value is None else f"{value:.3f}"

@@ -188,8 +188,8 @@ def layout(
     labels: list[tuple[int, str]] = []
     if any(curve.series.steps for curve in curves):
         values = ticks(y, max(_ROWS_APART, rows / _MOST_LABELS) * dots / rows / max(1, dots - 1))
-        places = [int((1 - min(1.0, max(0.0, y.share(value)))) * (dots - 1) + 0.5) for value in values]
-        labels = [(place * rows // dots, text) for place, text in zip(places, tick_labels(y, values), strict=True)]
+        dots_down = [int((1 - min(1.0, max(0.0, y.share(value)))) * (dots - 1) + 0.5) for value in values]
+        labels = [(dot * rows // dots, text) for dot, text in zip(dots_down, tick_labels(y, values), strict=True)]
     left = max((len(text) for _, text in labels), default=0) + 1
     if width < 3 * left:
         left, labels = 0, []

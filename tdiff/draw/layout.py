@@ -27,8 +27,8 @@ class CanvasLayout:
     column: list[int]
     """For each position: the cell in which it begins, 0..width; `width` for a line feed after a full row."""
 
-    def stale(self, before: CanvasLayout, places: Iterable[int]) -> set[int]:
-        """The rows to redraw after `before`: those that differ, and those that contain one of the positions `places`.
+    def stale(self, before: CanvasLayout, positions: Iterable[int]) -> set[int]:
+        """The rows to redraw after `before`: those that differ, and those that contain one of `positions`.
 
         Rows that only `before` had are included: they are blank now.
         """
@@ -36,7 +36,7 @@ class CanvasLayout:
         common = min(len(old), len(new))
         stale = {n for n in range(common) if old[n] != new[n]}
         stale.update(range(common, max(len(old), len(new))))
-        for position in places:
+        for position in positions:
             for laid in (self, before):
                 if position < len(laid.row):
                     last = laid.row[position + 1] if position + 1 < len(laid.row) else len(laid.rows) - 1

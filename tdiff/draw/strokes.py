@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tdiff.series.series import Series
 
-Place = Callable[[float], float]
+Position = Callable[[float], float]
 """Maps a step or a value to dots from the left or from the top; infinite if it cannot be shown."""
 Strokes = tuple[list[int], list[int]]
 """Tops and bottoms, in dots from the top; there is no stroke if the top is below the bottom."""
@@ -39,7 +39,7 @@ def bounds(steps: array[float], edges: Sequence[float]) -> list[int]:
 
 
 def strokes(
-    series: Series, ends: Sequence[int], column: Place, row: Place, height: int, weight: float, positive: bool
+    series: Series, ends: Sequence[int], column: Position, row: Position, height: int, weight: float, positive: bool
 ) -> Strokes:
     """A stroke for each column, which contains the leaves from one of `ends` up to the next.
 
@@ -71,7 +71,13 @@ def strokes(
 
 
 def _bridge(
-    series: Series, points: array[float], ends: Sequence[int], column: Place, row: Place, height: int, drawn: Strokes
+    series: Series,
+    points: array[float],
+    ends: Sequence[int],
+    column: Position,
+    row: Position,
+    height: int,
+    drawn: Strokes,
 ) -> None:
     """Draw the line between neighbouring leaves over the columns between them, unless values there are not finite."""
     tops, bottoms = drawn

@@ -26,10 +26,10 @@ class CausalClassifier(Classifier):
 
     def can_score(self, ids: Tensor) -> bool:
         """Whether every model can score at least one token: some cannot score the first one."""
-        places = self.scorable(ids)[None]
+        scored = self.scorable(ids)[None]
         for network in self.networks:
             assert isinstance(network, CausalLM), "it was looked at when it was loaded"
-            if not bool(network.scorable(places.to(self.device)).any()):
+            if not bool(network.scorable(scored.to(self.device)).any()):
                 return False
         return True
 

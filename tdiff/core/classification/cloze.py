@@ -70,7 +70,7 @@ def from_words(
         raise TdiffError(f"{model.name} is autoregressive; --method cloze requires a masked model, which fills a slot")
     if len(words) < 2:
         raise TdiffError("--method cloze requires at least two classes: --words 'good=great,fine bad=terrible'")
-    # A long text is cut into windows, and the slot comes after each: so nothing can stand before the text.
+    # A long text is cut into windows, and the slot comes after each: so nothing can precede the text.
     lead, _, rest = pattern.partition("{text}")
     if lead or pattern.count("{text}") != 1 or rest.count("{mask}") != 1:
         raise TdiffError(f"--pattern must begin with {{text}} and contain {{mask}} once after it; got {pattern!r}")

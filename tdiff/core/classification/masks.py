@@ -1,8 +1,9 @@
 """Paired mask samples: the likelihood bound of texts under all classes, estimated on the same masks.
 
-A mask is easy or hard whatever the class, so the difference between two classes on one mask varies far less than the
-nats of either. A sample masks l positions of a window, with l spread evenly over 1..L by a low-discrepancy sequence,
-and its summed -log p is weighted by L/l: the negative bound in expectation, as in `objective.likelihood`.
+A mask is about as hard under one class as under another, so the difference between two classes on one mask varies far
+less than the nats of either. A sample masks l positions of a window, with l spread evenly over 1..L by a
+low-discrepancy sequence, and its summed -log p is weighted by L/l: the negative bound in expectation, as in
+`objective.likelihood`.
 
 A control variate reduces the variance further. The nats of each token with everything masked are computed once, for all
 texts, and a sample estimates only the difference from them. Any numbers would keep the estimate unbiased; these are
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tdiff.core.diffusion import noise
+from tdiff.core.evaluation.likelihood import LOGITS
 from tdiff.core.training.packing import padded
 from tdiff.errors import TdiffError
 
@@ -30,7 +32,6 @@ ROUND = 2
 """Mask samples of each text between two checks of the stopping rule."""
 _POSITIONS, _POSITIONS_CPU = 1 << 14, 512
 """Positions of a batch, at most. The cache of a CPU is small: logits that do not fit in it take half as long again."""
-_LOGITS = 1 << 26  # numbers in memory at once: a quarter of a gigabyte, several times
 _UNCONDITIONAL_LENGTH = 128  # masked positions in a row over which the unconditional nats are averaged
 _LOWEST = -1e4
 
@@ -54,12 +55,12 @@ class Scorer:
     def positions(self) -> int:
         """Positions of a batch, at most."""
         limit = _POSITIONS_CPU if str(self.device) == "cpu" else _POSITIONS
-        return max(1, min(limit, _LOGITS // self.vocabulary))
+        return max(1, min(limit, LOGITS // self.vocabulary))
 
     def unconditional(self) -> Tensor:
         """(C, V) float64: the nats of each token under each class with all positions masked, a mean over positions."""
         length = min(self.window, _UNCONDITIONAL_LENGTH)
-        at_once = max(1, _LOGITS // (self.vocabulary * _UNCONDITIONAL_LENGTH))
+        at_once = max(1, LOGITS // (self.vocabulary * _UNCONDITIONAL_LENGTH))
         table = []
         for first in range(0, self.classes, at_once):
             labels = torch.arange(first, min(first + at_once, self.classes), device=self.device)

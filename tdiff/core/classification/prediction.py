@@ -61,7 +61,7 @@ def divisor(temperature: float, tokens: int) -> float:
     """The number by which the log-likelihoods of a text of `tokens` tokens are divided: `temperature` x sqrt(tokens).
 
     The errors of a model add up over a text, as its evidence does; if they were independent, their sum would grow
-    with the square root. 1 if the temperature is 0, which stands for an unknown one.
+    with the square root. 1 if the temperature is 0, which means that it is unknown.
     """
     return temperature * math.sqrt(tokens) if temperature else 1.0
 

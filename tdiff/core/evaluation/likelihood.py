@@ -23,6 +23,8 @@ Progress = Callable[[int, int], None]
 _DRAWS = 4  # mask samples of each window, by default
 LEAST_DRAWS = 64
 """Mask samples of all windows together, by default: fewer say little about their spread."""
+LOGITS = 1 << 26
+"""Logits in memory at once: a quarter of a gigabyte, several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | N
     if not model.origin.classes:
         return None
     training, held_out = corpus.split_places()
-    places = {"train": training, "tuning": corpus.split_places("tuning")[1], "val": held_out}
-    numbers = places.get(part, range(len(corpus.texts)))
+    positions = {"train": training, "tuning": corpus.split_places("tuning")[1], "val": held_out}
+    numbers = positions.get(part, range(len(corpus.texts)))
     return [number_of(model.origin.classes, corpus.labels[n]) for n in numbers]
 
 
@@ -216,7 +218,7 @@ def exactly(
 ) -> Likelihood:
     """The likelihood of `tokens` (n, L) under a causal model. It is exact, so its interval is a point."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
-    at_once = max(1, _LOGITS // (tokens.size(1) * network.shape.vocab_size))
+    at_once = max(1, LOGITS // (tokens.size(1) * network.shape.vocab_size))
     for start in range(0, len(tokens), at_once):
         batch = slice(start, start + at_once)
         nats[batch] = network.nats(tokens[batch], scored[batch]).sum(1).cpu().double()
@@ -225,7 +227,3 @@ def exactly(
     count = int(scored.sum())
     mean = float(nats.sum()) / max(1, count)
     return Likelihood(nats, count, mean, (mean, mean), 1)
-
-
-_LOGITS = 1 << 26
-"""Numbers in memory at once: a quarter of a gigabyte, several times."""
