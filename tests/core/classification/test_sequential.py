@@ -81,24 +81,24 @@ def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
 def test_posterior_matches_bayes_within_its_interval():
     joint, priors = joints(3, seed=1), [0.5, 0.3, 0.2]
     texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))
-    found = predictions(joint, texts, priors, confidence=1.0, draws=240)
+    results = predictions(joint, texts, priors, confidence=1.0, draws=240)
     inside = 0
-    for text, verdict in zip(texts, found, strict=True):
+    for text, prediction in zip(texts, results, strict=True):
         exact = bayes(joint, text, priors)
-        assert verdict.draws == 240
-        assert sum(verdict.posterior) == pytest.approx(1)
-        assert verdict.posterior == pytest.approx(exact.tolist(), abs=0.12)
-        low, high = verdict.interval
-        assert low <= verdict.posterior[verdict.label] <= high
-        inside += low <= float(exact[verdict.label]) <= high
+        assert prediction.draws == 240
+        assert sum(prediction.posterior) == pytest.approx(1)
+        assert prediction.posterior == pytest.approx(exact.tolist(), abs=0.12)
+        low, high = prediction.interval
+        assert low <= prediction.posterior[prediction.label] <= high
+        inside += low <= float(exact[prediction.label]) <= high
     assert inside >= 0.9 * len(texts)
 
 
 def test_nats_of_a_class_estimate_its_negative_log_likelihood():
     joint = joints(2, seed=3)
-    [verdict] = predictions(joint, [(0, 2, 1, 1)], confidence=1.0, draws=2000)
+    [prediction] = predictions(joint, [(0, 2, 1, 1)], confidence=1.0, draws=2000)
     for kind in range(2):
-        assert verdict.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
+        assert prediction.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
 
 
 def test_priors_shift_predictions_and_zero_excludes_a_class():
@@ -114,13 +114,13 @@ def test_priors_shift_predictions_and_zero_excludes_a_class():
 
 def test_all_classes_are_scored_on_the_same_masks():
     joint = joints(1, seed=7).expand(2, -1, -1, -1, -1)
-    for verdict in predictions(joint, [(0, 1, 2, 0), (2, 2, 1, 0)], confidence=1.0, draws=8):
-        assert verdict.nats[0] == verdict.nats[1]
-        assert verdict.posterior == (0.5, 0.5)
+    for prediction in predictions(joint, [(0, 1, 2, 0), (2, 2, 1, 0)], confidence=1.0, draws=8):
+        assert prediction.nats[0] == prediction.nats[1]
+        assert prediction.posterior == (0.5, 0.5)
 
 
 def test_paired_masks_reduce_variance_at_least_fivefold():
-    """Masks of their own are those by which `tdiff eval` has the bound of each class by itself, as many draws."""
+    """Compared with as many independent masks for each class, as `tdiff eval` samples them."""
     base = joints(1, seed=9)[0]
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
     text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, PLACES, dtype=torch.bool)
@@ -132,17 +132,17 @@ def test_paired_masks_reduce_variance_at_least_fivefold():
             label = torch.zeros(len(tokens), dtype=torch.int64)
             return super().__call__(tokens, share, where, torch.ones_like(where), label)
 
-    paired, own = [], []
+    paired, independent = [], []
     for seed in range(300):
         [one] = predictions(joint, text.tolist(), draws=4, seed=seed, confidence=1.0)
         paired.append(one.nats[0] - one.nats[1])
-        alone = [
+        nats = [
             float(likelihood(Alone(joint[k : k + 1]), text, everywhere, draws=4, seed=2 * seed + k).nats)
             for k in range(2)
         ]
-        own.append(alone[0] - alone[1])
-    assert torch.tensor(own).var() > 5 * torch.tensor(paired).var()
-    assert torch.tensor(own).mean() == pytest.approx(float(torch.tensor(paired).mean()), abs=0.2)
+        independent.append(nats[0] - nats[1])
+    assert torch.tensor(independent).var() > 5 * torch.tensor(paired).var()
+    assert torch.tensor(independent).mean() == pytest.approx(float(torch.tensor(paired).mean()), abs=0.2)
 
 
 def test_a_clear_text_needs_few_samples_and_an_ambiguous_one_all():
@@ -198,19 +198,19 @@ def test_texts_of_all_lengths_are_scored_in_one_batch():
 
     ids = [torch.tensor(text) for text in texts]
     updates = predict(scorer(Prefix(joint), 2), ids, [0.5, 0.5], Effort(explain=True, draws=8))
-    found = {update.text: update.prediction for update in updates if update.final}
+    final = {update.text: update.prediction for update in updates if update.final}
     for n, text in enumerate(texts):
-        assert found[n].nats[0] == pytest.approx(len(text) * math.log(SYMBOLS + 1))
-        assert len(found[n].contributions) == len(text)
+        assert final[n].nats[0] == pytest.approx(len(text) * math.log(SYMBOLS + 1))
+        assert len(final[n].contributions) == len(text)
 
 
 def test_contributions_add_up_to_the_log_odds():
     joint = joints(3, seed=13)
-    for verdict in predictions(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, draws=16, temperature=2.0):
-        rest = sorted((n for k, n in enumerate(verdict.nats) if k != verdict.label))
-        assert verdict.contributions is not None and len(verdict.contributions) == PLACES
-        odds = (rest[0] - verdict.nats[verdict.label]) / (2 * math.sqrt(PLACES))
-        assert float(verdict.contributions.sum()) == pytest.approx(odds)
+    for prediction in predictions(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, draws=16, temperature=2.0):
+        rest = sorted((n for k, n in enumerate(prediction.nats) if k != prediction.label))
+        assert prediction.contributions is not None and len(prediction.contributions) == PLACES
+        odds = (rest[0] - prediction.nats[prediction.label]) / (2 * math.sqrt(PLACES))
+        assert float(prediction.contributions.sum()) == pytest.approx(odds)
 
 
 def test_a_prediction_does_not_depend_on_the_other_texts():

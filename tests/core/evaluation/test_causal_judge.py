@@ -44,10 +44,10 @@ def judge(request, tmp_path_factory):
 
 
 def by_hand(judge: CausalJudge, prompt: str, text: str) -> float:
-    """Token after token, each from a call of its own."""
+    """Token after token, each by a separate call."""
     tokenizer, model = judge._tokenizer, judge._model
-    found = tokenizer(text, return_offsets_mapping=True)
-    ids, offsets = found["input_ids"], found["offset_mapping"]
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     total = 0.0
     for n, (token, (_, end)) in enumerate(zip(ids, offsets, strict=True)):
@@ -73,7 +73,7 @@ def test_a_text_beyond_the_context_length_is_scored_in_windows(judge):
     assert len(ids) > 64
     total, seen = 0.0, 64
     for n in range(1, len(ids)):
-        # A token is told by the first window of 64 that reaches it; windows begin at 0, 32, 64 ...
+        # A token is scored in the first window of 64 that reaches it; windows begin at 0, 32, 64 ...
         begin = 0 if n < seen else 32 * ((n - 64) // 32 + 1)
         before = torch.tensor([ids[begin:n]])
         total -= float(model(before).logits[0, -1].log_softmax(-1)[ids[n]])
@@ -110,9 +110,9 @@ def test_compare_shows_the_second_judge(cli_fast, tiny_run, corpus_file, tmp_pat
     asked = ("compare", str(tiny_run.path), "--decoders", "topk", "--prompts", "3", "--judge", str(folder))
     done = cli_fast(*asked)
     assert done.returncode == 0 and "2nd judge" in done.stdout
-    found = json.loads(cli_fast(*asked, "--json").stdout)
-    [outcome] = found["outcomes"]
+    result = json.loads(cli_fast(*asked, "--json").stdout)
+    [outcome] = result["outcomes"]
     judge = CausalJudge(str(folder))
-    nats = [judge.nats(p, t) for p, t in zip(found["prompts"], outcome["texts"], strict=True)]
+    nats = [judge.nats(p, t) for p, t in zip(result["prompts"], outcome["texts"], strict=True)]
     assert outcome["second"] == pytest.approx(sum(nats) / 3, abs=1e-5)
-    assert math.isfinite(found["real"]["second"]) and outcome["second_half_95"] > 0
+    assert math.isfinite(result["real"]["second"]) and outcome["second_half_95"] > 0

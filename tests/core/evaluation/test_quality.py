@@ -46,8 +46,8 @@ def test_ngram_probabilities_sum_to_one(text, history):
 
 def test_nats_exclude_the_characters_before_start():
     ngram = NGram("abcabcabc")
-    whole = ngram.nats("abca", start=2)
-    assert whole == pytest.approx(
+    nats = ngram.nats("abca", start=2)
+    assert nats == pytest.approx(
         -(math.log(slow("abcabcabc", 5, "ab", "c")) + math.log(slow("abcabcabc", 5, "abc", "a"))) / 2
     )
     assert ngram.nats("ab", start=2) == 0
@@ -97,15 +97,15 @@ def test_the_longest_copied_span_is_found(training, texts):
     judge = Judge(training + "c")
     spans = {text[i:j] for text in texts for i in range(len(text)) for j in range(i + 1, len(text) + 1)}
     longest = max((len(span) for span in spans if span in training + "c"), default=0)
-    found = judge.copied(texts)
-    assert len(found) == longest and found in training + "c"
-    assert not found or any(found in text for text in texts)
+    span = judge.copied(texts)
+    assert len(span) == longest and span in training + "c"
+    assert not span or any(span in text for text in texts)
 
 
 def test_intervals_have_the_nominal_coverage():
     draw, held = random.Random(1), 0
     for _ in range(400):
-        held += abs((told := estimate([draw.gauss(2, 1) for _ in range(50)])).mean - 2) <= told.half
+        held += abs((result := estimate([draw.gauss(2, 1) for _ in range(50)])).mean - 2) <= result.half
     assert 0.91 <= held / 400 <= 0.98
     assert estimate([1.0]).half == math.inf
     shared = [draw.gauss(0, 5) for _ in range(200)]
