@@ -16,14 +16,14 @@ from tdiff.commands.resumable import GOES_ON, Kept, check_names
 from tdiff.corpus.readers import Row
 from tdiff.corpus.rows import read, rows_of
 from tdiff.errors import TdiffError
-from tdiff.report import evaluation, predictions
+from tdiff.report import evaluation, html, predictions
 from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tdiff.core.classification.classifier import Classifier, Effort
-    from tdiff.core.classification.sequential import Prediction
+    from tdiff.core.classification.classifier import Classifier
+    from tdiff.core.classification.prediction import Effort, Prediction
 
 _PARTIAL = 1
 _INTERRUPTED = 130
@@ -101,7 +101,7 @@ def classify(request: Request) -> None:
             raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
         evaluation.show(found, classifier.classes, as_json=request.as_json, html=request.html)
     elif request.html is not None:
-        predictions.save(request.html, predictions.page(found))
+        html.save(request.html, predictions.page(found))
     if stopped:
         sys.exit(_INTERRUPTED)
     if bad.count:
@@ -167,7 +167,7 @@ class _Bad:
 
 def effort(request: Request) -> Effort:
     """How hard to look."""
-    from tdiff.core.classification.classifier import Effort
+    from tdiff.core.classification.prediction import Effort
 
     return Effort(confidence=request.confidence, draws=request.max_draws, seed=request.seed, explain=request.explain)
 
@@ -225,7 +225,7 @@ def _some_lines(
             ids = None if why else classifier.encode(row.text)
         except TdiffError as error:
             why, ids = str(error), None
-        if ids is not None and not classifier.can_weigh(ids):
+        if ids is not None and not classifier.can_score(ids):
             why, ids = "it has no token that the model could be asked for", None
         if ids is None:
             bad.tell(row.number, why)
@@ -233,12 +233,12 @@ def _some_lines(
             good.append((row, ids))
     ready: dict[int, dict[str, Any]] = {}
     due = 0
-    looks = classifier.verdicts([ids for _, ids in good], effort(request), [row.number for row, _ in good])
+    looks = classifier.predict([ids for _, ids in good], effort(request), [row.number for row, _ in good])
     for look in looks:
         if not look.final:
             continue
         row, ids = good[look.text]
-        ready[look.text] = _line(classifier, row, ids, look.verdict, look.seconds, request, told)
+        ready[look.text] = _line(classifier, row, ids, look.prediction, look.seconds, request, told)
         while due in ready:
             yield ready.pop(due)
             due += 1

@@ -51,7 +51,9 @@ def load(request: Request) -> Classifier:
     labels = words(request.words) if cloze else {}
 
     from tdiff.core import devices
-    from tdiff.core.classification import classifier
+    from tdiff.core.classification import cloze as slots
+    from tdiff.core.classification import load as loading
+    from tdiff.core.classification.classifier import with_priors
 
     device = devices.choose(request.device)
     devices.keep_memory(device)
@@ -62,24 +64,24 @@ def load(request: Request) -> Classifier:
         if models or folder:
             raise TdiffError("--method cloze asks one model: give it by --model NAME")
         model = _load(request.models[0], device)
-        found = classifier.of_words(model, labels, request.pattern or classifier.SLOT, device, bfloat16)
+        found: Classifier = slots.from_words(model, labels, request.pattern or slots.PATTERN, device, bfloat16)
     elif folder:
-        found = classifier.of_folder(folder, lambda name: _load(name, device), device, bfloat16)
+        found = loading.from_folder(folder, lambda name: _load(name, device), device, bfloat16)
     elif models:
-        found = classifier.of_each({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
+        found = loading.from_models({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
     else:
-        found = classifier.of_one(_load(request.models[0], device), device, bfloat16)
+        found = loading.from_model(_load(request.models[0], device), device, bfloat16)
     if request.method not in (None, found.method):
         kind = {"bound": "masked", "ar": "causal"}[found.method]
         raise TdiffError(f"--method {request.method}: {found.name} is {kind}, whose method is {found.method}")
-    return found if request.priors is None else classifier.with_priors(found, priors)
+    return found if request.priors is None else with_priors(found, priors)
 
 
 def asked(request: Request, method: str) -> dict[str, Any]:
     """What else the verdicts of a method depend on."""
-    from tdiff.core.classification.classifier import SLOT
+    from tdiff.core.classification.cloze import PATTERN
 
-    return {"words": request.words, "pattern": request.pattern or SLOT} if method == "cloze" else {}
+    return {"words": request.words, "pattern": request.pattern or PATTERN} if method == "cloze" else {}
 
 
 def _load(name: str, device: str) -> LoadedModel:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, assert_never
 from tdiff.commands.progress import progress_bar
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, read_layer
-from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
+from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.metrics import METRICS
 from tdiff.report.events import describe
@@ -119,7 +119,7 @@ def _default_preset(file: Layer, layers: list[Layer]) -> str:
 def _budget(settings: Settings) -> str:
     train = settings.train
     if train.minutes:
-        return f"{render.duration(60 * train.minutes)} of training"
+        return f"{duration(60 * train.minutes)} of training"
     if train.epochs:
         amount = f"{train.epochs:g} pass{'es' * (train.epochs != 1)} over the text"
     else:
@@ -296,7 +296,7 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
         match record:
             case Train():
                 newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
+                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
             case Eval():
                 newest["bound"] = f"bound {record.nats_per_char:.3f}"
             case Heartbeat():

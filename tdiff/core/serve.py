@@ -220,11 +220,11 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.classification.classifier import of_folder
+        from tdiff.core.classification.load import from_folder
         from tdiff.core.models.folder import load_model
 
         device = devices.choose(self._device)
-        self._model, self._classifier = None, of_folder(folder, lambda name: load_model(name, device), device)
+        self._model, self._classifier = None, from_folder(folder, lambda name: load_model(name, device), device)
         self._say(
             Ready(
                 model=folder.name,
@@ -239,7 +239,8 @@ class Server:
         )
 
     def _weigh(self, request: Classify) -> None:
-        from tdiff.core.classification.classifier import Effort, of_one
+        from tdiff.core.classification.load import from_model
+        from tdiff.core.classification.prediction import Effort
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -247,23 +248,23 @@ class Server:
         if self._classifier is None:
             if self._model is None:
                 raise TdiffError("no model is loaded, so nothing can be weighed; load one")
-            self._classifier = of_one(self._model, self._model.network.suppress.device.type)
+            self._classifier = from_model(self._model, self._model.network.suppress.device.type)
         classifier = self._classifier
         if not (0.5 <= request.confidence <= 1 and 1 <= request.draws <= MOST):
             raise TdiffError("confidence must be within 0.5..1 and draws at least 1")
         ids = classifier.encode(request.text)
-        if not classifier.can_weigh(ids):
+        if not classifier.can_score(ids):
             raise TdiffError("the text has no token that the model could be asked for")
         pieces = classifier.pieces(ids)
         effort = Effort(confidence=request.confidence, draws=request.draws, seed=request.seed, explain=True)
         rest, begun, computed = 0.0, time.perf_counter(), time.thread_time()
-        for look in classifier.verdicts([ids], effort, names=[0]):
+        for look in classifier.predict([ids], effort, names=[0]):
             if self._sparing:
                 rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            verdict = look.verdict
+            verdict = look.prediction
             added = verdict.contributions.tolist() if verdict.contributions is not None else []
             self._say(
                 Scores(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.metrics import METRICS
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from tdiff import formatting
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.render import duration, plain
+from tdiff.draw.render import plain
 from tdiff.protocol.events import Verdicts
 from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.series.series import Series
@@ -122,42 +123,52 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     age, eta = _age(run, now), run.left(now)
     count = f"{run.step:,}" + (f" of {run.total:,}" if run.total else "")
     percent = "" if run.progress is None else f"{run.progress:.1%}"
-    to_go = "" if eta is None else f"ETA {duration(eta)}"
-    last = "" if age is None else f"last record {_long(age)} ago" if age >= 1 else "last record just now"
+    to_go = "" if eta is None else f"ETA {formatting.duration(eta)}"
+    last = "" if age is None else f"last record {formatting.age(age)} ago" if age >= 1 else "last record just now"
     if run.format not in ("", "log") or run.total:
         yield "step", [count, percent, to_go, last]
     elif last:
         yield "", [last]
     if (start := run.start) is not None:
-        size = f"{_short(start.parameters)} parameters on {visible_line(start.corpus)}"
+        size = f"{formatting.short(start.parameters)} parameters on {visible_line(start.corpus)}"
         yield "run", [size, visible_line(start.device)]
     train, evaluation, best = _train(run), _eval(run), _best(run)
     if "loss" in train:
-        tokens = f"{_short(train['tokens'])} tokens" if train.get("tokens") else ""
-        yield "train", [_loss(train["loss"]), f"smoothed {_loss(train['smoothed'])}", tokens]
+        tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
+        yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
     if evaluation:
         interval = evaluation.get("interval_95")
-        bounds = f"95%: {_loss(interval[0])} to {_loss(interval[1])}" if interval else ""
+        bounds = f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else ""
         chars = evaluation.get("nats_per_char")
         same = chars is None or chars == evaluation["loss"]
         unit = "nats a token" if run.format == "tdiff" else ""
-        yield "validation", [_loss(evaluation["loss"]), unit, bounds, "" if same else f"{_loss(chars)} a character"]
+        yield (
+            "validation",
+            [
+                formatting.loss(evaluation["loss"]),
+                unit,
+                bounds,
+                "" if same else f"{formatting.loss(chars)} a character",
+            ],
+        )
     if (event := run.verdicts) is not None:
         yield "verdicts", verdict_parts(event)
     if best:
         split = " of training" if best["metric"] != "eval/loss" else ""
-        yield "best", [f"{_loss(best['loss'])}{split} at step {best['step']:,.0f}"]
+        yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]
     speed = train.get("tokens_per_second")
     yield (
         "pace",
         [
-            f"lr {_short(train['lr'])}" if train.get("lr") is not None else "",
-            f"gradient norm {_short(train['grad_norm'])}" if "grad_norm" in train else "",
+            f"lr {formatting.short(train['lr'])}" if train.get("lr") is not None else "",
+            f"gradient norm {formatting.short(train['grad_norm'])}" if "grad_norm" in train else "",
             f"{speed:,.0f} tokens/s" if speed is not None and math.isfinite(speed) else "",
         ],
     )
     yield "GPU", [form.format(value) for name, form in _UNITS.items() if (value := _last(run, name)) is not None]
-    others = [f"{name} {_short(_last(run, name))}" for name in _others(run) if not name.endswith(_HIDDEN_SUFFIXES)]
+    others = [
+        f"{name} {formatting.short(_last(run, name))}" for name in _others(run) if not name.endswith(_HIDDEN_SUFFIXES)
+    ]
     yield "also", [*others[:_MAX_OTHERS], f"{len(others) - _MAX_OTHERS} more" if len(others) > _MAX_OTHERS else ""]
     if not run.format:
         yield "", ["no data yet"]
@@ -224,15 +235,11 @@ def verdict_parts(event: Verdicts) -> list[str]:
     """How well the model classified held-out texts, in short parts."""
     interval = _interval(event.interval_95)
     return [
-        f"{_share(event.accuracy)} right of {event.texts:,} texts",
+        f"{formatting.percent(event.accuracy)} right of {event.texts:,} texts",
         f"95%: {interval[0]:.1%} to {interval[1]:.1%}" if interval else "",
-        f"calibration error {_short(event.ece)}",
-        f"temperature {_short(event.temperature)}",
+        f"calibration error {formatting.short(event.ece)}",
+        f"temperature {formatting.short(event.temperature)}",
     ]
-
-
-def _share(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None and math.isfinite(value) else "not finite"
 
 
 def _interval(ends: Sequence[Any]) -> list[float] | None:
@@ -282,23 +289,3 @@ def _newest(series: Series) -> float | None:
 
 def _age(run: RunState, now: float) -> float | None:
     return None if run.last_time is None else max(0.0, now - run.last_time)
-
-
-def _loss(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.4g}"
-
-
-def _short(value: float | None) -> str:
-    """A short number: 0.48, 2.7e-05, 20.1M."""
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    for unit, name in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= unit and abs(value) < 1e12:
-            return f"{value / unit:.1f}{name}"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _long(seconds: float) -> str:
-    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"

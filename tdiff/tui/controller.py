@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tdiff.draw.render import Line, duration
+from tdiff.draw.render import Line
+from tdiff.formatting import duration
 from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line

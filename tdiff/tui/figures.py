@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tdiff.draw.render import Line, duration
+from tdiff.draw.render import Line
+from tdiff.formatting import duration
 from tdiff.tui.widgets.lines import line_width
 from tdiff.watch.run_state import RunState
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from tdiff.draw.predictions import Shade, words
+from tdiff.draw.predictions import words
 from tdiff.draw.race import text, view
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
+from tdiff.protocol.prediction import Contribution
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.session import run_view
 from tdiff.tui.terminal_app import TerminalApp
@@ -96,7 +97,7 @@ class RaceApp(TerminalApp):
         left: Line = [(f" {name} ", "bold"), (f" text {race.index + 1} of {len(race.texts)}", "")]
         self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if race.message else "")], width)])
         self._hints.show([[(f" {_HINTS}", "dim")]])
-        plain = [Shade(visible(race.texts[race.index]), 0.0)]
+        plain = [Contribution(visible(race.texts[race.index]), 0.0)]
         parts = words(race.words) if race.words else plain
         self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
         self._body.show(

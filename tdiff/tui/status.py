@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from tdiff.draw.render import Line, duration
+from tdiff.draw.render import Line
+from tdiff.formatting import duration
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.keymap import first_name

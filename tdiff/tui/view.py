@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.screen import Screen
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.terminal.attached import Attached
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.absence import AWAY, Absence

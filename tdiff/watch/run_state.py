@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.series.series import Series

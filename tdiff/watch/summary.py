@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.watch.run_state import RunState
 
 

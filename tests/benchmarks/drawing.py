@@ -11,12 +11,13 @@ from textual.color import Color
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS
-from tdiff.draw.render import canvas_lines, drawn_texts, row_line
+from tdiff.draw.render import drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect, this_terminal
 from tdiff.tui.line_filters import filters
 from tdiff.tui.widgets.paint import paint
+from tests.support.canvases import canvas_lines
 
 CELLS, WIDTH, NEW = 4096, 78, 64
 TEXTS = {"characters": list("the quick\nbrown fox"), "tokens": ["the", " quick", " brown", " fox", ".", "\n", " 日本"]}

@@ -31,7 +31,8 @@ from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core import devices
-from tdiff.core.classification.classifier import Classifier, Effort
+from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.capture import capture
 from tdiff.core.diffusion.denoise import denoise
@@ -222,21 +223,29 @@ def weighing(bench: Bench) -> None:
     class Tokenizer:
         mask_id = vocabulary - 1
 
-    def classifier(device: str, bfloat16: bool = False) -> Classifier:
+    def classifier(device: str, bfloat16: bool = False) -> BoundClassifier:
         network = copy.deepcopy(here).to(device)
-        return Classifier("x", "bound", ("a", "b"), (0.5, 0.5), 0.0, Tokenizer(), (network,), device, bfloat16)
+        return BoundClassifier(
+            name="x",
+            classes=("a", "b"),
+            priors=(0.5, 0.5),
+            tokenizer=Tokenizer(),
+            networks=(network,),
+            device=device,
+            bfloat16=bfloat16,
+        )
 
     sizes = [20, 60] if bench.quick else [20, 60, 250, 300] * 64
     texts = [torch.randint(0, vocabulary - 1, (n,), generator=torch.Generator().manual_seed(n)) for n in sizes]
     nats = []
     for device in ("cpu", bench.device):
-        looks = classifier(device).verdicts(texts[:4], Effort(draws=6))
-        nats.append(sorted((look.text, look.verdict.nats) for look in looks if look.final))
+        looks = classifier(device).predict(texts[:4], Effort(draws=6))
+        nats.append(sorted((look.text, look.prediction.nats) for look in looks if look.final))
     relative = [abs(a - b) / abs(a) for x, y in zip(*nats, strict=True) for a, b in zip(x[1], y[1], strict=True)]
     weigher = classifier(bench.device, bench.cuda)
     bench.wait()
     begun = time.perf_counter()
-    list(weigher.verdicts(texts, Effort(draws=8)))
+    list(weigher.predict(texts, Effort(draws=8)))
     bench.wait()
     seconds = time.perf_counter() - begun
     bench.tell("weighing", most_relative=max(relative), texts_a_second=len(texts) / seconds)

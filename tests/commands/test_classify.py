@@ -15,8 +15,11 @@ from tdiff.commands import classify as classifying
 from tdiff.commands import classify_models
 from tdiff.commands.classify import Request, _chosen, _rows
 from tdiff.commands.train_per_class import _folder_names
-from tdiff.core.classification import classifier as classify
-from tdiff.core.classification.classifier import Effort, calibrate, of_each, of_one, of_words
+from tdiff.core.classification import cloze
+from tdiff.core.classification.classifier import calibrate
+from tdiff.core.classification.cloze import from_words
+from tdiff.core.classification.load import from_model, from_models
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.models.folder import load_model
 from tdiff.corpus import rows as texts
 from tdiff.errors import TdiffError
@@ -99,7 +102,7 @@ def test_doubt_below_a_bound_is_no_verdict(ask):
 
 
 def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
-    even = of_one(load_model(str(model)), "cpu")
+    even = from_model(load_model(str(model)), "cpu")
     assert even.priors == (0.5, 0.5)
     slanted = json.loads(ask("warm gold sun over hill", "--json", "--priors=good=1e-12,bad=0.999999999999").stdout)
     assert slanted["label"] == "bad"
@@ -117,7 +120,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--max-draws=0"), "--max-draws must be within 1..65,536; got 0"),
         (("a", "--abstain-below=2"), "--abstain-below must be within 0..1; got 2"),
         (("a", "--priors=good=0.5,bad=0.6"), "--priors must be at least 0 and sum to 1; got a sum of 1.1"),
-        (("a", "--priors=good=0.5"), "--priors says nothing of 'bad'; the classes are bad, good"),
+        (("a", "--priors=good=0.5"), "--priors lacks 'bad'; the classes are bad, good"),
         (("a", "--priors=god=0.5,bad=0.5"), "unknown class 'god'; did you mean good?"),
         (("a", "--priors=good"), "--priors takes equal, or CLASS=SHARE once each"),
         (("a", "--method=ar"), "is masked, whose method is bound"),
@@ -158,7 +161,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
     assert "say which: --model mine" in cli_fast("classify", "some text").stderr
-    assert "knows no classes: train one that does by" in cli_fast("classify", "x", "--model=shakespeare").stderr
+    assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
 def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
@@ -213,8 +216,8 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     rows_of(here / "in.jsonl", 15)
     done = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--html=page.html")
     assert done.returncode == 0, done.stderr
-    assert "right of 30 texts (95% interval" in done.stdout
-    for part in ("precision", "calibration error (ECE)", "share right", "probability from", "texts a second"):
+    assert "accuracy on 30 texts (95% interval" in done.stdout
+    for part in ("precision", "calibration error (ECE)", "accuracy", "probability from", "texts a second"):
         assert part in done.stdout
     numbers = [json.loads(line)["line"] for line in (here / "out.jsonl").read_text().splitlines()]
     assert sorted(numbers) == list(range(1, 31)) and numbers != sorted(numbers)
@@ -225,7 +228,7 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     assert told["texts"] == 30 and told["accuracy"] > 0.8
     assert "out.jsonl holds 30 of 30 verdicts" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
-    assert unsure.returncode == 2 and "leaves no verdict to judge" in unsure.stderr
+    assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
 
 
 def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, here):
@@ -283,7 +286,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
     assert ask("--input=in.jsonl", "--output=verdicts.jsonl").returncode == 0
     assert [json.loads(row)["line"] for row in (here / "verdicts.jsonl").read_text().splitlines()] == [*range(1, 13)]
     judged = stopped("judged.jsonl", "--evaluate")
-    assert "% right of " in judged.stdout and "which came in random order" in judged.stderr
+    assert "% accuracy on " in judged.stdout and "which came in random order" in judged.stderr
     assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 
@@ -334,7 +337,7 @@ def test_temperature_is_found_at_the_end_of_training_and_kept(model):
     [told] = [line for line in log if line["kind"] == "verdicts"]
     assert told["temperature"] == pytest.approx(loaded.origin.temperature)
     assert told["texts"] == 12
-    classifier = of_one(loaded, "cpu")
+    classifier = from_model(loaded, "cpu")
     ids = [classifier.encode(text) for text in ("warm gold sun", "dull grey", "cold rain")]
     again = calibrate(classifier, ids, [1, 0, 0], 3)
     assert again is not None and again.assessment.texts == 3
@@ -402,9 +405,9 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
     assert (one["label"], one["draws"], one["settings"]["method"]) == ("good", 1, "ar")
     assert one["interval"] == [one["probability"]] * 2
     models = {name: load_model(f"gpts/{name}") for name in ("bad", "good")}
-    classifier = of_each(models, "cpu")
+    classifier = from_models(models, "cpu")
     ids = classifier.encode("warm gold sun over the hill")
-    verdict = next(iter(classifier.verdicts([ids], Effort()))).verdict
+    verdict = next(iter(classifier.predict([ids], Effort()))).prediction
     for network, found in zip(classifier.networks, verdict.nats, strict=True):
         scored = network.scorable(torch.ones(1, len(ids), dtype=torch.bool))
         assert float(network.nats(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
@@ -436,29 +439,29 @@ def test_a_slot_is_filled_by_the_command(zoo, loaded, here, cli_fast):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
-    found = of_words(loaded["bert"], {"x": words[:1], "y": words[1:]}, "{text} {mask}", "cpu")
-    [look] = found.verdicts([found.encode(" ".join(words))], Effort())
-    assert verdict["posterior"] == pytest.approx(dict(zip("xy", look.verdict.posterior, strict=True)), abs=1e-3)
+    found = from_words(loaded["bert"], {"x": words[:1], "y": words[1:]}, "{text} {mask}", "cpu")
+    [look] = found.predict([found.encode(" ".join(words))], Effort())
+    assert verdict["posterior"] == pytest.approx(dict(zip("xy", look.prediction.posterior, strict=True)), abs=1e-3)
 
 
 def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     ours = load_model(str(model))
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
-        of_each({"a": loaded["roberta"], "b": causal}, "cpu")
+        from_models({"a": loaded["roberta"], "b": causal}, "cpu")
     with pytest.raises(TdiffError, match="have different tokenizers: train them with one"):
-        of_each({"a": loaded["roberta"], "b": ours}, "cpu")
-    with pytest.raises(TdiffError, match="two at least"):
-        of_each({"a": ours}, "cpu")
+        from_models({"a": loaded["roberta"], "b": ours}, "cpu")
+    with pytest.raises(TdiffError, match="at least two classes"):
+        from_models({"a": ours}, "cpu")
 
 
 def test_a_pretrained_model_fills_in_a_word(loaded):
     model = loaded["bert"]
     words = [piece for piece in model.tokenizer.pieces if piece.strip().isalpha()][:3]
-    found = of_words(model, {"x": words[:1], "y": words[1:3]}, "{text} {mask}", "cpu")
+    found = from_words(model, {"x": words[:1], "y": words[1:3]}, "{text} {mask}", "cpu")
     ids = found.encode(" ".join(words))
-    [look] = found.verdicts([ids], Effort())
-    network, verdict = model.network, look.verdict
+    [look] = found.predict([ids], Effort())
+    network, verdict = model.network, look.prediction
     line = torch.cat((ids, torch.tensor([network.mask_id])))[None]
     where = line == network.mask_id
     logits = network(line, torch.tensor([1 / line.size(1)]), where)[0].double()
@@ -471,15 +474,15 @@ def test_a_pretrained_model_fills_in_a_word(loaded):
 @pytest.mark.parametrize(
     ("words", "pattern", "says"),
     [
-        ({"a": ["x"]}, classify.SLOT, "two classes at least"),
-        ({"a": ["x"], "b": ["y"]}, "{mask} {text}", "begins with {text} and holds {mask} after it"),
-        ({"a": ["x"], "b": ["y"]}, "{text} no slot", "holds {mask} after it, once each"),
+        ({"a": ["x"]}, cloze.PATTERN, "at least two classes"),
+        ({"a": ["x"], "b": ["y"]}, "{mask} {text}", "must begin with {text} and contain {mask}"),
+        ({"a": ["x"], "b": ["y"]}, "{text} no slot", "contain {mask} once after it"),
         ({"a": ["x"], "b": ["antidisestablishmentarianism"]}, "{text} {mask}", "must be one token of"),
     ],
 )
 def test_a_slot_that_cannot_be_filled_is_refused(words, pattern, says, loaded):
     with pytest.raises(TdiffError) as error:
-        of_words(loaded["bert"], words, pattern, "cpu")
+        from_words(loaded["bert"], words, pattern, "cpu")
     assert says in str(error.value)
 
 
@@ -587,10 +590,10 @@ def test_a_model_of_classes_from_before_they_had_odds_of_tokens_is_what_it_was(m
 
 def test_a_text_of_one_token_has_no_likelihood_where_nothing_begins_a_text(tmp_path):
     models = {name: load_model(str(make_causal(tmp_path / name, bos=False))) for name in ("a", "b")}
-    classifier = of_each(models, "cpu")
+    classifier = from_models(models, "cpu")
     one = classifier.encode("a")[:1]
-    assert not classifier.can_weigh(one)
-    assert classifier.can_weigh(classifier.encode("a b c"))
+    assert not classifier.can_score(one)
+    assert classifier.can_score(classifier.encode("a b c"))
 
 
 def test_a_class_that_is_too_small_is_refused_before_the_others_are_trained(here, cli_fast):

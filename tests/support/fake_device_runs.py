@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
-from tdiff.core.classification.classifier import Classifier, Effort
+from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.diffusion.denoise import denoise, in_blocks
 from tdiff.core.diffusion.generate import narrate
 from tdiff.core.diffusion.guidance import Guided
@@ -209,9 +210,16 @@ def weighed():
     class Tokenizer:
         mask_id = VOCABULARY - 1
 
-    classifier = Classifier("x", "bound", ("a", "b"), (0.5, 0.5), 0.0, Tokenizer(), (net,), pretended.NAME)
+    classifier = BoundClassifier(
+        name="x",
+        classes=("a", "b"),
+        priors=(0.5, 0.5),
+        tokenizer=Tokenizer(),
+        networks=(net,),
+        device=pretended.NAME,
+    )
     texts = [torch.arange(n) % (VOCABULARY - 1) for n in (5, 12, 30)]
-    looks = [look for look in classifier.verdicts(texts, Effort(draws=8)) if look.final]
+    looks = [look for look in classifier.predict(texts, Effort(draws=8)) if look.final]
     assert len(looks) == len(texts)
     yield "weigh", {"steps": len(looks), "waits": {}}
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.classification.classifier import Calibration, calibrate, of_one
+from tdiff.core.classification.classifier import Calibration, calibrate
+from tdiff.core.classification.load import from_model
 from tdiff.core.diffusion.generate import narrate, opening, prompt_ids
 from tdiff.core.evaluation.likelihood import LEAST_DRAWS, score
 from tdiff.core.models.folder import LoadedModel
@@ -209,7 +210,7 @@ def calibrate_temperature(
     assert isinstance(data.held_out, list) and data.held_out_labels is not None, "classes require rows of texts"
     model = LoadedModel(state.run.name, state.run.model, state.average, state.tokenizer, state.origin())
     calibration = calibrate(
-        of_one(model, state.device, state.bfloat16),
+        from_model(model, state.device, state.bfloat16),
         data.held_out,
         data.held_out_labels,
         state.settings.train.calibrate,

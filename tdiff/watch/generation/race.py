@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from tdiff.draw.predictions import Shade
-from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Answer, Begin, Cancelled, Classify, Ready, Refused, Scores
+from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 from tdiff.watch.generation.model_process import ModelProcess
@@ -34,9 +33,9 @@ class Race:
         self._seed, self._confidence, self.draws = seed, confidence, draws
         self.index = 0
         """The index of the current text."""
-        self.rounds: list[Round] = []
+        self.rounds: list[PredictionRound] = []
         self.classes: tuple[str, ...] = ()
-        self.words: list[Shade] = []
+        self.words: list[Contribution] = []
         self.message = ""
         """The problem; "" if there is none."""
         self.ready: Ready | None = None
@@ -127,9 +126,9 @@ class Race:
                     low, high = answer.interval
                     self.classes = tuple(answer.classes)
                     self.rounds.append(
-                        Round(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final)
+                        PredictionRound(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final)
                     )
-                    self.words = [Shade(visible(text), nats) for text, nats in answer.words]
+                    self.words = [Contribution(visible(text), nats) for text, nats in answer.words]
                     self.seconds = now - self._began
             case Refused():
                 if answer.id in (None, self._id):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.core.classification.classifier import Effort, of_one
+from tdiff.core.classification.load import from_model
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.models import labels
 from tdiff.core.models.folder import load_model
 from tdiff.core.models.labels import Pairs
@@ -143,9 +144,9 @@ def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
         run, _ = train_in(tmp_path, f"run{pairs}", settings)
         model = load_model(str(run.model))
         assert (model.network.label_pairs is not None) == bool(pairs)
-        classifier = of_one(model, "cpu", False)
+        classifier = from_model(model, "cpu", False)
         ids = [classifier.encode(row["text"]) for row in rows]
-        said = {look.text: look.verdict for look in classifier.verdicts(ids, Effort(draws=8)) if look.final}
+        said = {look.text: look.prediction for look in classifier.predict(ids, Effort(draws=8)) if look.final}
         names = [classifier.classes[said[n].label] for n in range(len(ids))]
         right[pairs] = sum(name == row["label"] for name, row in zip(names, rows, strict=True)) / len(rows)
     assert right[500] > 0.95

@@ -84,14 +84,18 @@ def test_calibration_scores_complete_groups_until_its_time_is_over(monkeypatch):
     monkeypatch.setattr(classify, "replace", lambda classifier, **changes: classifier)
     groups: list[int] = []
 
-    def verdicts(texts, effort, names):
+    def predict(texts, effort, names):
         groups.append(len(texts))
         for n in range(len(texts)):
             clock.now += 1.0
-            yield SimpleNamespace(text=n, final=True, verdict=SimpleNamespace(nats=[1.0 + n % 3, 2.0]))
+            yield SimpleNamespace(text=n, final=True, prediction=SimpleNamespace(nats=[1.0 + n % 3, 2.0]))
 
     classifier = SimpleNamespace(
-        verdicts=verdicts, can_weigh=lambda text: True, scored=lambda text: 4, priors=(0.5, 0.5), classes=("a", "b")
+        predict=predict,
+        can_score=lambda text: True,
+        scored_tokens=lambda text: 4,
+        priors=(0.5, 0.5),
+        classes=("a", "b"),
     )
     heard: list[int] = []
     calibrated = calibrate(

@@ -252,7 +252,7 @@ def test_training_an_mdlm_is_refused(zoo, book, tmp_path, here, cli_fast):
 def test_eval_and_compare_require_a_text_for_a_pretrained_model(zoo, cli_fast):
     for command in ("eval", "compare"):
         done = cli_fast(command, str(zoo["bert"]))
-        assert "bert does not say what text it was trained on: give one by --data FILE" in done.refused()
+        assert "bert does not record its training text: name a text with --data FILE" in done.refused()
 
 
 def test_stored_prompts_have_no_more_tokens_than_prompts_in_training(zoo, tmp_path):

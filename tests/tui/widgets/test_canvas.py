@@ -15,12 +15,13 @@ from textual.widgets import Static
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
-from tdiff.draw.render import canvas_lines, plain
+from tdiff.draw.render import plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.tui.line_filters import NoColours
 from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
 from tdiff.watch.generation.recording import Recording
 from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
+from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 TALE = "Once upon a time\nthere was a little girl who lived near the edge of a deep green forest."

@@ -8,8 +8,7 @@ import pytest
 
 from tdiff.draw import race as drawing
 from tdiff.draw.palettes import Theme
-from tdiff.draw.predictions import Shade, reliability, shaded, strongest, words
-from tdiff.draw.race import Round
+from tdiff.draw.predictions import reliability, shaded, strongest, words
 from tdiff.draw.render import plain
 from tdiff.protocol.messages import (
     Cancel,
@@ -22,6 +21,7 @@ from tdiff.protocol.messages import (
     parse_request,
     to_line,
 )
+from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.terminal import detect
 from tdiff.tui.race_app import RaceApp
 from tdiff.watch.generation.race import Race
@@ -110,7 +110,7 @@ def test_new_request_ends_classification_and_invalid_text_is_refused(model, tiny
         [refused] = bench.ask(wrong)
         assert isinstance(refused, Refused) and refused.id == 4 and says in refused.text
     [refused] = Bench(tiny_run.path).ask(Classify(id=1, text="x"))
-    assert "knows no classes" in refused.text
+    assert "has no classes" in refused.text
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,17 @@ def test_race_requests_its_texts_in_turn():
 
 
 ROUNDS = [
-    Round(4, (0.55, 0.45), (0.3, 0.8), False, False),
-    Round(8, (0.8, 0.2), (0.7, 0.9), False, False),
-    Round(12, (0.97, 0.03), (0.93, 0.99), True, True),
+    PredictionRound(4, (0.55, 0.45), (0.3, 0.8), False, False),
+    PredictionRound(8, (0.8, 0.2), (0.7, 0.9), False, False),
+    PredictionRound(12, (0.97, 0.03), (0.93, 0.99), True, True),
 ]
-PARTS = [Shade("A", 0.1), Shade(" great", 1.5), Shade(" film", 0.2), Shade(" but", -0.9), Shade(" long", -0.3)]
+PARTS = [
+    Contribution("A", 0.1),
+    Contribution(" great", 1.5),
+    Contribution(" film", 0.2),
+    Contribution(" but", -0.9),
+    Contribution(" long", -0.3),
+]
 
 
 LOOKS = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
@@ -188,12 +194,12 @@ def test_words_are_coloured_by_their_contribution():
     assert styles["A"] == ""
     assert [part.text for part in strongest(PARTS)[0]][:1] == [" great"]
     pieces = [
-        Shade("gr", 1.0),
-        Shade("eat", 0.5),
-        Shade(" ", 0.1),
-        Shade("film", 1.0),
-        Shade("\n", 0.0),
-        Shade("x", 1.0),
+        Contribution("gr", 1.0),
+        Contribution("eat", 0.5),
+        Contribution(" ", 0.1),
+        Contribution("film", 1.0),
+        Contribution("\n", 0.0),
+        Contribution("x", 1.0),
     ]
     whole = words(pieces)
     assert [part.text for part in whole] == ["great", " film", "\nx"]
