@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core import serve
 from tdiff.core.diffusion.generate import narrate, opening
-from tdiff.core.models.folder import load_model, save_model
+from tdiff.core.models.load import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.protocol import messages
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
@@ -118,7 +118,7 @@ def test_without_a_prompt_it_goes_on_from_an_opening_by_seed_and_row(loaded, ben
         ({"settings": {"top_p": 2}}, "top-p must lie between 0 and 1; got 2"),
         ({"settings": {"temperature": float("nan")}}, "takes a number; got nan"),
         ({"settings": {"__class__": 1}}, "unknown setting"),
-        ({"prompt": "a" * 32}, "sees 32 at once"),
+        ({"prompt": "a" * 32}, "context length of tiny is 32"),
         ({"prompt": "The λ"}, "is not in the model's vocabulary"),
         ({"prompt": "\ud800"}, "is not in the model's vocabulary"),
         ({"length": -1}, "length must lie between 0 and"),

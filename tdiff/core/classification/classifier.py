@@ -17,10 +17,7 @@ from torch import Tensor
 from tdiff.core.classification.sequential import Prediction, Progress, divisor, weigh
 from tdiff.core.evaluation.likelihood import exactly
 from tdiff.core.evaluation.metrics import Assessment, assess, temperature
-from tdiff.core.models.folder import LoadedModel, Network, Vocabulary
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
-from tdiff.core.models.transformer import Transformer
+from tdiff.core.models.base import Inputs, LoadedModel, Model, Tokenizer
 from tdiff.core.training.packing import padded
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs.run import PerClassRun
@@ -53,8 +50,8 @@ class Classifier:
     """Of the classes, before a text is seen; they sum to one."""
     temperature: float
     """See `classifier.divisor`; 0 where none is known."""
-    tokenizer: Vocabulary
-    networks: tuple[Network, ...]
+    tokenizer: Tokenizer
+    networks: tuple[Model, ...]
     """One that is told the class, or one of each class."""
     device: str
     bfloat16: bool = False
@@ -74,7 +71,7 @@ class Classifier:
     @property
     def window(self) -> int:
         """Tokens that are seen at once."""
-        return min(network.shape.window for network in self.networks)
+        return min(network.spec.context for network in self.networks)
 
     def encode(self, text: str) -> Tensor:
         """Ids (L,) int64. Raises TdiffError for a text that is blank, or cannot be said in the model's tokens."""
@@ -98,7 +95,7 @@ class Classifier:
                 texts,
                 self.priors,
                 window=self.window,
-                mask_id=self.networks[0].mask_id,
+                mask_id=self.networks[0].spec.mask_id,
                 unmaskable=self._unscored(),
                 confidence=effort.confidence,
                 most_draws=effort.draws,
@@ -108,7 +105,7 @@ class Classifier:
                 device=self.device,
                 names=names,
                 together=self.together,
-                vocabulary=self.networks[0].shape.vocab_size,
+                vocabulary=self.networks[0].spec.vocab_size,
             )
             return
         one = self._exact if self.method == "ar" else self._cloze
@@ -125,13 +122,10 @@ class Classifier:
     def can_weigh(self, ids: Tensor) -> bool:
         """Whether a text has a token that the model may be asked for."""
         places = ~torch.isin(ids, torch.tensor(self._unscored(), dtype=torch.int64))[None]
-        return all(
-            bool((network.scorable(places.to(self.device)) if isinstance(network, CausalLM) else places).any())
-            for network in self.networks
-        )
+        return all(bool(network.spec.scorable(places).any()) for network in self.networks)
 
-    def _unscored(self) -> list[int]:
-        return [i for i in self.networks[0].shape.suppressed if i != self.networks[0].mask_id]
+    def _unscored(self) -> Sequence[int]:
+        return self.networks[0].spec.unscored
 
     def _products(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
@@ -139,8 +133,7 @@ class Classifier:
     def _told(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor, label: Tensor) -> Tensor:
         """One model, told the class of each row."""
         with self._products():
-            logits: Tensor = self.networks[0](tokens, share, where, attention=attention, label=label)  # type: ignore[call-arg]  # it knows classes and padding
-        return logits
+            return self.networks[0].logits(Inputs(tokens, share, where, attention=attention, label=label))
 
     def _each(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor, label: Tensor) -> Tensor:
         """A model of each class, asked for the rows of its class; labels come in order."""
@@ -148,26 +141,24 @@ class Classifier:
         for n, network in enumerate(self.networks):
             some = label == n
             with self._products():
-                found.append(
-                    network(tokens[some], share[some], where[some], attention=attention[some])  # type: ignore[call-arg]
-                )
+                found.append(network.logits(Inputs(tokens[some], share[some], where[some], attention=attention[some])))
         return torch.cat(found)
 
     def _exact(self, ids: Tensor, explain: bool) -> Prediction:
         """By the likelihood itself, which a causal model tells."""
-        rows, real, _ = padded([ids], self.window, self.networks[0].mask_id)
+        rows, real, _ = padded([ids], self.window, self.networks[0].spec.mask_id)
         scored = real & ~torch.isin(rows, torch.tensor(self._unscored(), dtype=torch.int64))
         each = []
         for network in self.networks:
-            assert isinstance(network, CausalLM), "it was looked at when it was loaded"
-            places = network.scorable(scored.to(self.device))
+            places = network.spec.scorable(scored.to(self.device))
             if not bool(places.any()):
                 raise TdiffError("a text with no token that the model could be asked for is of no class")
             if explain:  # a window at a time: the logits of all would be many
-                window = [
-                    network.nats(row[None].to(self.device), at[None])[0] for row, at in zip(rows, places, strict=True)
+                windows = [
+                    network.log_likelihood(row[None].to(self.device), at[None])
+                    for row, at in zip(rows, places, strict=True)
                 ]
-                each.append(torch.stack(window).cpu().double()[real])
+                each.append(-torch.cat([log_p for log_p in windows if log_p is not None]).cpu().double()[real])
             else:
                 each.append(exactly(network, rows.to(self.device), places).nats.sum()[None])
         nats = torch.stack(each)
@@ -178,14 +169,14 @@ class Classifier:
         before, after = self.around
         network = self.networks[0]
         room = self.window - len(before) - len(after) - 1
-        slot = torch.tensor([network.mask_id])
+        slot = torch.tensor([network.spec.mask_id])
         lines = [torch.cat((ids[at : at + room], before, slot, after)) for at in range(0, len(ids), room)]
         nats = torch.zeros(len(self.classes), dtype=torch.float64)
         for line in lines:
             row = line[None].to(self.device)
             where = torch.zeros_like(row, dtype=torch.bool)
             where[0, len(line) - len(after) - 1] = True
-            logits = network(row, where.sum(1) / row.size(1), where)[0].cpu().double()
+            logits = network.logits(Inputs(row, where.sum(1) / row.size(1), where))[0].cpu().double()
             known = torch.stack([logits[list(words)].logsumexp(0) for words in self.words])
             nats -= known.log_softmax(0) / len(lines)
         return _settled(nats, self, 1)
@@ -307,24 +298,22 @@ def of_each(
         raise TdiffError(f"one model a class takes two at least; got {', '.join(models) or 'none'}")
     (first, one), *rest = models.items()
     for label, other in rest:
-        if other.causal != one.causal:
-            kinds = ("masked", "causal")
+        if other.spec.causal != one.spec.causal:
+            kinds = [("masked", "causal")[model.spec.causal] for model in (other, one)]
             raise TdiffError(
-                f"the model of {label!r} is {kinds[other.causal]} and that of {first!r} {kinds[one.causal]}: their "
-                "likelihoods cannot be compared"
+                f"the model of {label!r} is {kinds[0]} and that of {first!r} {kinds[1]}: their likelihoods cannot be "
+                "compared"
             )
         if other.tokenizer.pieces != one.tokenizer.pieces:
             raise TdiffError(f"the models of {first!r} and {label!r} have different tokenizers: train them with one")
     for label, model in models.items():
-        if isinstance(model.network, MaskedLM) and not model.network.ignores_padding():
-            raise TdiffError(f"the model of {label!r} attends to padding, so that texts cannot be weighed together")
-        if not isinstance(model.network, (Transformer, MaskedLM, CausalLM)):
-            raise TdiffError(f"the model of {label!r}, {model.name}, can be generated with, but not classified with")
+        if not model.spec.pads:
+            raise TdiffError(f"the model of {label!r} ignores the padding mask, so texts cannot be scored in batches")
     even = [1] * len(models)
     priors = tuple(count / sum(counts or even) for count in counts or even)
     return Classifier(
         name or " + ".join(model.name for model in models.values()),
-        "ar" if one.causal else "bound",
+        "ar" if one.spec.causal else "bound",
         tuple(models),
         priors,
         temperature,
@@ -351,7 +340,7 @@ def of_words(
     `pattern` holds {text} and {mask}, once each and in this order. Raises TdiffError where it does not, where the model
     is causal, and for a word that is no single token of it.
     """
-    if model.causal:
+    if model.spec.causal:
         raise TdiffError(f"{model.name} writes from left to right; --method cloze fills a slot, with a masked model")
     if len(words) < 2:
         raise TdiffError("--method cloze takes two classes at least: --words 'positive=great,good negative=terrible'")
@@ -368,8 +357,8 @@ def of_words(
         model.tokenizer.encode(part, "the pattern", inside=True) if part else torch.zeros(0, dtype=torch.int64)
         for part in (between.rstrip(" "), after)
     )
-    if len(around[0]) + len(around[1]) + 2 > model.network.shape.window:
-        raise TdiffError(f"--pattern leaves no room for a text: {model.name} sees {model.network.shape.window} tokens")
+    if len(around[0]) + len(around[1]) + 2 > model.spec.context:
+        raise TdiffError(f"--pattern leaves no room for a text: {model.name} sees {model.spec.context} tokens")
     return Classifier(
         model.name,
         "cloze",
@@ -390,7 +379,7 @@ def _one_token(model: LoadedModel, spaced: str, word: str) -> int:
     tokenizer = model.tokenizer
     for text in (spaced, word):
         ids = tokenizer.encode(text, f"the word {word!r}").tolist()
-        if len(ids) == 1 and ids[0] not in model.network.shape.suppressed:
+        if len(ids) == 1 and ids[0] not in model.spec.suppressed:
             return int(ids[0])
     pieces = "|".join(tokenizer.pieces[i] for i in tokenizer.encode(spaced).tolist())
     raise TdiffError(f"the word {word!r} must be one token of {model.name}; it is {pieces!r}")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,24 +18,8 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.decoders import Calm, Decoder, StepState, decoder, propose, repeated
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import chosen, places
+from tdiff.core.models.base import Cache, Inputs, Model
 from tdiff.errors import TdiffError
-
-
-class Denoiser(Protocol):
-    """Any (tokens, share) -> logits. Differences between models are wrappers with this signature."""
-
-    @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        ...
-
-    def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
-        """Logits (N, V) at the N places, row by row, where `where` (B, L) is true; -inf at tokens never proposed.
-
-        `tokens` (B, L) int64; `share` (B,) float32, the share of maskable places that are masked, for models that are
-        told the time.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +54,7 @@ def plan(settings: DecodeSettings) -> tuple[Decoder, int]:
 
 @torch.inference_mode()
 def denoise(
-    denoiser: Denoiser,
+    model: Model,
     canvas: Tensor,
     frozen: Tensor | None = None,
     settings: DecodeSettings | None = None,
@@ -81,6 +64,7 @@ def denoise(
     within: Tensor | None = None,
     steps: int | None = None,
     calm: Calm | None = None,
+    cache: Cache | None = None,
     rows_go_on: bool = False,
 ) -> Iterator[Step]:
     """Resolve the masks of `canvas` (B, L) int64, yielding a Step for each step of the decoder.
@@ -98,7 +82,7 @@ def denoise(
     steps = planned if steps is None else steps
     scheduled = rule.steps or (rule.timed and steps)
     hidden = rule.grid(schedule(settings.schedule), steps, settings) if scheduled else None
-    tokens, masked = canvas, canvas == denoiser.mask_id
+    tokens, masked = canvas, canvas == model.spec.mask_id
     frozen = ~masked if frozen is None else frozen
     wrong = (masked & frozen).any(1)
     maskable, outside = (~frozen).sum(1), torch.zeros_like(masked)
@@ -111,6 +95,7 @@ def denoise(
     confidence = (~masked).float()
     calls, forced = torch.zeros_like(left), torch.zeros_like(left)
     logits, left_then, changed = torch.empty(0), left, left > 0
+    cache = model.new_cache(len(canvas)) if cache is None else cache
     calm = calm or (Calm(masked | outside, settings.kl) if rule.watchful else None)
     broken = torch.zeros_like(left)
     remaining: list[int] = []
@@ -126,10 +111,10 @@ def denoise(
         else:
             remaining, news, refused = torch.stack((left, left * changed, broken)).tolist()
             if any(refused):
-                raise _not_finite()
+                raise not_finite()
         if not any(remaining):
             if rule.one_by_one and not rows_go_on and bool(broken.any()):
-                raise _not_finite()
+                raise not_finite()
             return
         at = places(masked, sum(remaining))
         seen, fresh = changed & (left > 0), logits[:0]
@@ -137,16 +122,16 @@ def denoise(
             share = (left + waiting) / maskable
             wide = masked | outside if calm else masked  # later blocks are watched too
             asked = [count + more if new else 0 for new, count, more in zip(news, remaining, behind, strict=True)]
-            given = tokens, share, wide
+            inputs = Inputs(tokens, share, wide)
             if not all(news):
                 some = places(seen, sum(map(bool, news)))
-                given = tokens[some], share[some], wide[some]
-            places(given[2], sum(asked))
-            fresh, calls = denoiser(*given), calls + seen
+                inputs = Inputs(tokens[some], share[some], wide[some])
+            places(inputs.where, sum(asked))
+            fresh, calls = model.logits(inputs, cache), calls + seen
             if calm:
                 calm.update(fresh, wide, seen, asked)
                 inside = masked if all(news) else masked[places(seen)]
-                fresh = fresh.index_select(0, places(chosen(inside, given[2]), sum(news)))
+                fresh = fresh.index_select(0, places(chosen(inside, inputs.where), sum(news)))
         logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left, at, sum(news))
         left_then = left
 
@@ -161,7 +146,7 @@ def denoise(
         token, c = propose(logits, settings, random, repeats)
         broken = broken | ~c.isfinite().all()
         if broken.device.type == "cpu" and bool(broken.any()):  # elsewhere looking would wait, and comes with the rest
-            raise _not_finite()
+            raise not_finite()
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
 
@@ -192,7 +177,7 @@ def denoise(
         if rule.remask:
             still = still | (look.maskable & rule.remask(look, settings))
         committed, remasked = masked & ~still, still & ~masked
-        before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, denoiser.mask_id)
+        before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, model.spec.mask_id)
         confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
         changed = (tokens != before).any(1)
         masked, left = still, still.sum(1)
@@ -213,14 +198,16 @@ def _no_calm(masked: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int64, device=masked.device).expand_as(masked)
 
 
-def _not_finite() -> TdiffError:
+def not_finite() -> TdiffError:
+    """Return the error for logits that are not finite."""
     return TdiffError(
         "the model gave logits that are not finite, from which no text can be drawn: its weights are damaged, or too "
         "large for the precision it computes in"
     )
 
 
-def _check(masked: Tensor, frozen: Tensor) -> None:
+def check_frozen(masked: Tensor, frozen: Tensor) -> None:
+    """Raise TdiffError if a position of `masked` (B, L) bool is `frozen` (B, L) bool."""
     if (masked & frozen).any():
         raise _frozen_mask()
 
@@ -243,172 +230,3 @@ def _merge(
     before = torch.arange(len(at), device=at.device) + ((old_left.cumsum(0) - old_left) - (ends - left))[row]
     merged = old.index_select(0, before.clamp(0, len(old) - 1))
     return merged.index_copy_(0, places(seen[row], fresh_count), fresh) if fresh_count else merged
-
-
-def in_blocks(
-    denoiser: Denoiser,
-    canvas: Tensor,
-    frozen: Tensor | None = None,
-    settings: DecodeSettings | None = None,
-    *,
-    rows: Tensor | None = None,
-    first_place: int = 0,
-) -> Iterator[Step]:
-    """As `denoise`, in blocks of `settings.block` places from each row's first maskable one, one after another.
-
-    The decoder's steps are shared out evenly among the blocks of each row, at least one each; rows that have other
-    numbers of blocks are other batches for the model then. What a decoder has seen of distributions it keeps from block
-    to block. (Semi-autoregressive: Arriola et al. 2025, arXiv:2503.09573; LLaDA, arXiv:2502.09992, divides the steps
-    so.) Without blocks it is `denoise`.
-    """
-    settings = settings or DecodeSettings()
-    masked = canvas == denoiser.mask_id
-    frozen = ~masked if frozen is None else frozen
-    if not settings.block:
-        yield from denoise(denoiser, canvas, frozen, settings, rows=rows, first_place=first_place)
-        return
-    _check(masked, frozen)
-    rule, planned = plan(settings)
-    block, counts = _blocks(frozen, settings.block)
-    whole = _beginning(canvas, masked)
-    if planned and bool((counts != counts[:1]).any()):
-        names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
-        alike = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
-        yield from _side_by_side(
-            whole,
-            [
-                (
-                    some,
-                    in_blocks(
-                        denoiser, canvas[some], frozen[some], settings, rows=names[some], first_place=first_place
-                    ),
-                )
-                for some in alike
-            ],
-        )
-        return
-    count = int(counts.max()) if len(counts) else 0
-    steps = _share(planned, count)
-    calm = Calm(masked, settings.kl) if rule.watchful else None
-    for n in range(count):
-        within, before = block == n, whole
-        for step in denoise(
-            denoiser,
-            before.tokens,
-            frozen,
-            settings,
-            rows=rows,
-            first_place=first_place,
-            within=within & ~frozen,
-            steps=steps,
-            calm=calm,
-            rows_go_on=True,
-        ):
-            whole = replace(
-                step,
-                index=before.index + step.index,
-                # To the loop the tokens of earlier blocks were given; they keep the c they were revealed with.
-                confidence=torch.where(within, step.confidence, before.confidence),
-                calls=before.calls + step.calls,
-                forced=before.forced + step.forced,
-            )
-            yield whole
-    if rule.one_by_one and not bool(whole.confidence.isfinite().all()):
-        raise _not_finite()
-
-
-def _side_by_side(whole: Step, parts: list[tuple[Tensor, Iterator[Step]]]) -> Iterator[Step]:
-    """One step of all from a step of each part, the rows and their steps; what is finished waits for the others."""
-    for index in itertools.count(1):
-        nothing = torch.zeros_like(whole.masked)
-        news = [(rows, step) for rows, steps in parts if (step := next(steps, None)) is not None]
-        if not news:
-            return
-        whole = replace(whole, index=index, committed=nothing, remasked=nothing)
-        for rows, step in news:
-            pasted = {f.name: getattr(whole, f.name) for f in fields(Step) if f.name != "index"}
-            for name, value in pasted.items():
-                pasted[name] = value.index_copy(0, rows, getattr(step, name))
-            whole = Step(index=index, **pasted)
-        yield whole
-
-
-def _blocks(frozen: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(B, L) int64: the block of each place, below 0 before the first maskable one; and (B,) how many each row has."""
-    places = torch.arange(frozen.size(1), device=frozen.device)
-    free = ~frozen
-    block = (places - free.int().argmax(1, keepdim=True)).div(size, rounding_mode="floor")
-    return block, 1 + block.masked_fill(frozen, -1).amax(1)
-
-
-def _share(steps: int, blocks: int) -> int:
-    """The steps of one block; 0, which is no cap, stays so."""
-    return -(-steps // max(1, blocks))
-
-
-def most_steps(settings: DecodeSettings, frozen: Tensor, window: int, overlap: int) -> int:
-    """How many steps `slide` takes for a canvas with those `frozen` places (L,) at most; 0: there is no cap."""
-    steps, total, start, done = plan(settings)[1], 0, 0, 0
-    while done < len(frozen):
-        end = min(start + window, len(frozen))
-        held = frozen[start:end].clone()
-        held[: done - start] = True
-        count = int(_blocks(held[None], settings.block)[1]) if settings.block else 1
-        total += count * _share(steps, count)
-        start, done = end - overlap, end
-    return total
-
-
-def _beginning(canvas: Tensor, masked: Tensor) -> Step:
-    """A canvas before its first step."""
-    nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
-    return Step(0, canvas, (~masked).float(), nothing, nothing, canvas, masked, none, none)
-
-
-def slide(
-    denoiser: Denoiser,
-    canvas: Tensor,
-    window: int,
-    overlap: int,
-    settings: DecodeSettings | None = None,
-    *,
-    frozen: Tensor | None = None,
-    rows: Tensor | None = None,
-) -> Iterator[Step]:
-    """As `denoise`, for a canvas (B, L) longer than the model's `window`, in places.
-
-    The window moves from left to right; the last `overlap` places of one are the frozen start of the next. Steps are
-    of the whole canvas and numbered through.
-    """
-    length = canvas.size(1)
-    if not 0 <= overlap < window:
-        raise TdiffError(f"the overlap of a sliding canvas must be below the window of {window} places; got {overlap}")
-    if length <= window:
-        yield from in_blocks(denoiser, canvas, frozen, settings, rows=rows)
-        return
-    masked = canvas == denoiser.mask_id
-    frozen = ~masked if frozen is None else frozen
-    _check(masked, frozen)
-    nothing, whole = torch.zeros_like(masked), _beginning(canvas, masked)
-    start = done = 0
-    while done < length:
-        view = slice(start, min(start + window, length))
-        held = frozen[:, view].clone()
-        held[:, : done - start] = True
-        before = replace(whole, committed=nothing, remasked=nothing)
-        for step in in_blocks(denoiser, before.tokens[:, view], held, settings, rows=rows, first_place=start):
-            pasted = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
-            # To the window these places were given; they keep the c they were revealed with.
-            pasted["confidence"][:, start:done] = before.confidence[:, start:done]
-            whole = Step(**pasted)
-            yield whole
-        start, done = view.stop - overlap, view.stop
-
-
-def _paste(whole: Any, part: Any, view: slice) -> Any:
-    """A field of a Step of the whole canvas from that of one window: (B, L) is pasted in, counters go on."""
-    if isinstance(whole, int) or whole.ndim == 1:
-        return whole + part
-    whole = whole.clone()
-    whole[:, view] = part
-    return whole

@@ -6,7 +6,6 @@ Neither knows what kind of model it asks, or where its text came from.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.denoise import Denoiser
 from tdiff.core.diffusion.schedules import Schedule
 from tdiff.core.mask_indices import chosen, places, sent
+from tdiff.core.models.base import Inputs, Model
 from tdiff.errors import TdiffError
 
-Told = Mapping[str, Tensor]
+Conditioning = Mapping[str, Tensor]
 """What a denoiser takes besides tokens and time, by its name there: a row, or a number, for each row of a batch.
 
 `attention` (B, L) bool, false at padding; `label` (B,) int64, the class of each text.
@@ -115,7 +114,7 @@ def draw_masks(
 
 
 def bound(
-    denoiser: Denoiser,
+    model: Model,
     tokens: Tensor,
     maskable: Tensor,
     schedule: Schedule,
@@ -123,7 +122,7 @@ def bound(
     generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
-    told: Told | None = None,
+    conditioning: Conditioning | None = None,
     classes: int = 0,
     device: str | torch.device | None = None,
     even: bool = False,
@@ -135,9 +134,9 @@ def bound(
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
     hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
-    the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked, and what is `told` of the rows besides. `masks` that are drawn already, as those of a larger batch, take the
-    place of times and masks of its own.
+    the loss is that part of the bound, and no bound. The model is conditioned on the mask ratio that was
+    really drawn, and on the `conditioning` of the rows. `masks` that are drawn already, as those of a larger batch,
+    take the place of times and masks of its own.
 
     With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
     same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
@@ -154,22 +153,22 @@ def bound(
     masked, weight = masks.masked, masks.weight
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
-    told = dict(told or {})
+    conditioning = dict(conditioning or {})
     rows = torch.arange(len(tokens), device=tokens.device)
     if classes > 1:
-        labelled = told["label"] < classes
+        labelled = conditioning["label"] < classes
         again = rows if even else rows[labelled]
-        label = told["label"][again]
+        label = conditioning["label"][again]
         other = label + torch.randint(1, classes, label.shape, generator=generator, device=label.device)
         rows = torch.cat((rows, again))
-        told = {name: value[rows] for name, value in told.items()}
-        told["label"][len(tokens) :] = other % classes
+        conditioning = {name: value[rows] for name, value in conditioning.items()}
+        conditioning["label"][len(tokens) :] = other % classes
     device = device or tokens.device
     hidden, asked = masked[rows], tokens[rows]
     where, target = sent(hidden, device), sent(chosen(asked, hidden), device)
-    canvas = sent(asked.masked_fill(hidden, denoiser.mask_id), device)
-    told = {name: sent(value, device) for name, value in told.items()}
-    logits = _asking(denoiser, told)(canvas, sent(share[rows], device), where)
+    canvas = sent(asked.masked_fill(hidden, model.spec.mask_id), device)
+    conditioning = {name: sent(value, device) for name, value in conditioning.items()}
+    logits = model.logits(Inputs(canvas, sent(share[rows], device), where, **conditioning))
     sums = _by_row(F.cross_entropy(logits, target, reduction="none"), where)
     count, total, share, weight = (sent(value, device) for value in (count, total, share, weight))
     row_sum = sums[: len(tokens)]
@@ -184,12 +183,6 @@ def bound(
         share=share,
         telling=telling,
     )
-
-
-def _asking(denoiser: Denoiser, told: Told | None) -> Callable[..., Tensor]:
-    """The denoiser, told what there is to tell of the rows."""
-    willing: Callable[..., Tensor] = denoiser
-    return functools.partial(willing, **told) if told else denoiser
 
 
 def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
@@ -224,7 +217,7 @@ class Likelihood:
 
 @torch.inference_mode()
 def likelihood(
-    denoiser: Denoiser,
+    model: Model,
     tokens: Tensor,
     maskable: Tensor,
     *,
@@ -232,22 +225,22 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 0,
     progress: Callable[[int], None] | None = None,
-    told: Told | None = None,
+    conditioning: Conditioning | None = None,
 ) -> Likelihood:
     """Estimate the bound of `tokens` (n, L) with exact-count masks.
 
     A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
     expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
-    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
-    `told` is of the n texts. `batch_size` rows are asked for together; 0: as many as keep the device busy.
-    Raises TdiffError for a text with no maskable place.
+    stratified together, each text's marginally uniform. `progress` is called with the texts masked so far, of n *
+    draws. `conditioning` is that of the n texts. `batch_size` rows are asked for together; 0: as many as keep the
+    device busy. Raises TdiffError for a text with no maskable place.
     """
     total = maskable.sum(1).cpu()
     if bool((total == 0).any()):
         raise TdiffError("a text with no place that may be masked has no likelihood")
     n, device = len(tokens), tokens.device
     cells = n * draws
-    batch_size = batch_size or _together(denoiser, tokens)
+    batch_size = batch_size or _batch_size(model, tokens)
     generator = torch.Generator().manual_seed(noise.mix(seed, n, draws))
     # Stratum s goes to a random cell (draw, text): globally stratified, and for one text alone fully so.
     strata = torch.randperm(cells, generator=generator)
@@ -265,8 +258,13 @@ def likelihood(
         masked = (order.argsort(1).argsort(1) < sent(count[part, None], device)) & may
         places(masked, int(count[part].sum()))
         share = sent((count / total[text])[part].float(), device)
-        ask = _asking(denoiser, {name: of_all[which] for name, of_all in (told or {}).items()})
-        logits = ask(rows.masked_fill(masked, denoiser.mask_id), share, masked)
+        inputs = Inputs(
+            rows.masked_fill(masked, model.spec.mask_id),
+            share,
+            masked,
+            **{name: values[which] for name, values in (conditioning or {}).items()},
+        )
+        logits = model.logits(inputs)
         row_sum = _by_row(F.cross_entropy(logits, chosen(rows, masked), reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
@@ -276,12 +274,11 @@ def likelihood(
     return Likelihood(each, every, mean, (mean - half, mean + half), draws)
 
 
-def _together(denoiser: Denoiser, tokens: Tensor) -> int:
+def _batch_size(model: Model, tokens: Tensor) -> int:
     """Rows of one batch: on a GPU more than on a CPU, but no more than so many logits have room for."""
     if tokens.device.type in ("cpu", "mps"):
         return _FEW
-    vocabulary = len(getattr(denoiser, "suppress", ())) or 1 << 16
-    return min(_MANY, max(_FEW, _LOGITS // (tokens.size(1) * vocabulary)))
+    return min(_MANY, max(_FEW, _LOGITS // (tokens.size(1) * model.spec.vocab_size)))
 
 
 _FEW, _MANY = 32, 256

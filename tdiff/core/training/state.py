@@ -28,16 +28,14 @@ from tdiff.core import devices
 from tdiff.core.classification.classifier import Calibration, calibrate, of_one
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.generate import narrate, opening, prompt_ids
-from tdiff.core.diffusion.objective import Loss, Told, autoregressive, bound, draw_masks, protect
+from tdiff.core.diffusion.objective import Conditioning, Loss, autoregressive, bound, draw_masks, protect
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import LEAST_DRAWS, score
 from tdiff.core.mask_indices import sent
-from tdiff.core.models.folder import LoadedModel, Origin, put_weights, read_tensors
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
-from tdiff.core.models.hf.tokenizer import UNKNOWN
+from tdiff.core.models.base import UNKNOWN_TEXT, LoadedModel
+from tdiff.core.models.files import put_weights, read_tensors
 from tdiff.core.models.labels import naive_bayes
-from tdiff.core.models.transformer import Transformer
+from tdiff.core.models.origin import Origin
 from tdiff.core.training import initialize
 from tdiff.core.training.optim import optimizers
 from tdiff.core.training.packing import padded
@@ -116,10 +114,10 @@ class TrainState:
         self.unmaskable = torch.tensor([i for i in self.tokenizer.suppressed if i != self.tokenizer.mask_id])
         self.total_steps = self._steps_of_the_budget()
         self.begin()
-        compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
+        compiles = "on" if self.device == "cuda" and self.network.spec.compiles else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
-        if self.compiled and isinstance(self.network, Transformer):
-            self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
+        if self.compiled:
+            self.network.wrap_trunk(torch.compile)
 
     def begin(self) -> None:
         """Start the clock: what came before is not training's."""
@@ -143,8 +141,7 @@ class TrainState:
                     torch.manual_seed(seed)
                     self._gradients(torch.Generator().manual_seed(seed))
         except Exception as why:  # of any kind: no C++ compiler, an operation that it does not know, its own faults
-            assert isinstance(self.network, Transformer), "no other is compiled"
-            del self.network.trunk  # of the instance
+            self.network.wrap_trunk(None)
             self.compiled = False
             return visible_line(f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")[:_REASON]
         finally:
@@ -193,8 +190,8 @@ class TrainState:
         contrast = self.settings.objective.contrast if self.labels is not None else 0.0
         together = self.settings.objective.mask_rate_per == "batch"
         tokens, maskable, told = self.batch(generator)
-        if isinstance(self.network, CausalLM):
-            maskable, masks = self.network.scorable(maskable), None
+        if self.network.spec.causal:
+            maskable, masks = self.network.spec.scorable(maskable), None
         else:
             masks = draw_masks(maskable, self.schedule, timesteps, generator, clip, together)
         shares = _shares(maskable, accumulate).tolist()
@@ -205,9 +202,10 @@ class TrainState:
             part, may = tokens[rows, :length], maskable[rows, :length]
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if masks is None:
-                    assert isinstance(self.network, CausalLM), "all others have masks"
                     scored = sent(may, self.device)
-                    loss = autoregressive(self.network.nats(sent(part, self.device), scored), scored)
+                    log_p = self.network.log_likelihood(sent(part, self.device), scored)
+                    assert log_p is not None, "a causal model has an exact likelihood"
+                    loss = autoregressive(-log_p, scored)
                 else:
                     loss = bound(
                         self.network,
@@ -216,7 +214,7 @@ class TrainState:
                         self.schedule,
                         timesteps,
                         generator,
-                        told={k: v[rows] if v.ndim == 1 else v[rows, :length] for k, v in told.items()},
+                        conditioning={k: v[rows] if v.ndim == 1 else v[rows, :length] for k, v in told.items()},
                         classes=len(self.corpus.classes) if contrast else 0,
                         device=self.device,
                         even=self.compiled,
@@ -228,7 +226,7 @@ class TrainState:
             losses.append(loss)
         return losses
 
-    def _lengths(self, tokens: Tensor, told: Told) -> list[int]:
+    def _lengths(self, tokens: Tensor, told: Conditioning) -> list[int]:
         """Of each pass of a step the places that its longest row has."""
         accumulate, longest = self.settings.train.accumulate, tokens.size(1)
         if accumulate == 1 or "attention" not in told or self.compiled:
@@ -255,7 +253,6 @@ class TrainState:
 
     def _begin_as_naive_bayes(self, rows: Tensor, real: Tensor, kinds: Tensor) -> None:
         """Where nothing tells the classes apart yet, let each token's share of their texts do so."""
-        assert isinstance(self.network, (Transformer, MaskedLM)), "a causal model is not told of classes"
         bias = self.network.label_bias
         if bias is None or bool(bias.weight.any()):
             return
@@ -275,9 +272,9 @@ class TrainState:
         """The opening, of no more tokens than prompts have in training."""
         ids, most = self.tokenizer.encode(opening, "the corpus"), self.settings.objective.context
         # A cut may come within a character whose bytes are several tokens.
-        return opening if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN)
+        return opening if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN_TEXT)
 
-    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Told]:
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Conditioning]:
         """Rows (B, L) of one optimizer step, which of their places may be masked, and what the network is told of them.
 
         All of it on the CPU, whatever the device: what is drawn there is known without a wait, and is the same for
@@ -423,8 +420,8 @@ class TrainState:
 
     def sample(self) -> events.Sample | events.Heartbeat:
         """A text written by the averaged weights, its trace going to samples/; or why there is none."""
-        causal = isinstance(self.average, CausalLM)
-        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin(), causal)
+        causal = self.average.spec.causal
+        model = LoadedModel(self.run.name, self.run.model, self.average, self.tokenizer, self.origin())
         prompt = opening(model, self.settings.train.seed, self.step)
         length = self.settings.model.window - len(prompt_ids(model, prompt))
         try:
@@ -487,7 +484,7 @@ class TrainState:
         )
 
     def heartbeat(self, doing: str) -> events.Heartbeat:
-        """Told before something long."""
+        """Conditioning before something long."""
         return events.Heartbeat(time=time.time(), step=self.step, doing=doing)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from tdiff.core.classification.sequential import LEAST, ROUND, Prediction, decided, weigh
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
+from tests.support.models import StubModel
 
 SYMBOLS, PLACES = 3, 4
 MASK = SYMBOLS
@@ -110,7 +111,7 @@ def test_paired_masks_tell_five_times_more_than_masks_of_their_own():
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
     text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, PLACES, dtype=torch.bool)
 
-    class Alone(Exact):
+    class Alone(Exact, StubModel):
         mask_id = MASK
 
         def __call__(self, tokens, share, where):

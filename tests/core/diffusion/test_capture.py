@@ -19,9 +19,9 @@ def nothing_stays_compiled():
 
 
 def text_of(model, **settings) -> torch.Tensor:
-    canvas = torch.full((3, model.shape.window), model.mask_id)
+    canvas = torch.full((3, model.spec.context), model.spec.mask_id)
     for row in (1, 2):  # rows that are finished one after another
-        canvas[row, : 3 * row] = (model.mask_id + row) % model.shape.vocab_size
+        canvas[row, : 3 * row] = (model.spec.mask_id + row) % model.spec.vocab_size
     [*_, last] = denoise(model, canvas, settings=DecodeSettings(seed=3, **settings))
     return last.tokens
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tdiff.config import decoding as config
 from tdiff.config.decoding import DecodeSettings
+from tdiff.core.diffusion.blocks import slide
 from tdiff.core.diffusion.decoders import DECODERS
-from tdiff.core.diffusion.denoise import Step, denoise, slide
+from tdiff.core.diffusion.denoise import Step, denoise
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError

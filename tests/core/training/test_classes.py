@@ -14,7 +14,7 @@ from tdiff.core.diffusion.guidance import guided
 from tdiff.core.diffusion.objective import bound
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
@@ -22,6 +22,7 @@ from tdiff.protocol.events import Eval
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
+from tests.support.models import StubModel, stub
 from tests.support.runs import settings_of, train_in
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
@@ -135,7 +136,7 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
     job = TrainState(settings_from(zoo["roberta"], reviews, CLASSES), Run(tmp_path / "none"), load(reviews))
     plain = load_model(str(zoo["roberta"]))
     tokens, maskable, _ = job.batch(torch.Generator().manual_seed(0))
-    canvas = tokens.masked_fill(maskable, job.network.mask_id)
+    canvas = tokens.masked_fill(maskable, job.network.spec.mask_id)
     share = torch.ones(len(tokens))
     with torch.no_grad():
         expected = plain.network(canvas, share, maskable)
@@ -149,7 +150,7 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
         TrainState(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average,
     ):
         network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
-        text = torch.full((1, 3), network.mask_id)
+        text = torch.full((1, 3), network.spec.mask_id)
         asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
         with torch.no_grad():  # a text of which nothing is told is one whose class was dropped in training
             torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
@@ -157,7 +158,7 @@ def test_a_model_begins_as_naive_bayes_and_but_for_that_as_it_was_pretrained(rev
     corpus = load(reviews)
     for n in corpus.split_places()[0]:
         counts[corpus.classes.index(corpus.labels[n])].update(plain.tokenizer.encode(corpus.texts[n]).tolist())
-    size = plain.network.shape.vocab_size
+    size = plain.network.spec.vocab_size
     shares = [[(counted[i] + 1) / (counted.total() + size) for i in range(size)] for counted in counts]
     for label in range(2):
         for i in (next(iter(counts[0])), next(iter(counts[1])), 0):
@@ -173,7 +174,7 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
 
     def asked(classes: int):
         draw = torch.Generator().manual_seed(2)
-        return bound(job.network, tokens, maskable, job.schedule, 0, draw, told=told, classes=classes)
+        return bound(job.network, tokens, maskable, job.schedule, 0, draw, conditioning=told, classes=classes)
 
     plain, contrasted = asked(0), asked(2)
     assert plain.telling is None
@@ -183,9 +184,9 @@ def test_contrast_teaches_to_tell_classes_apart_and_leaves_the_bound_what_it_was
         sizes.append(len(tokens))
         return network(tokens, *given, **told)
 
-    network, noting.mask_id = job.network, job.network.mask_id
+    network, noting = job.network, stub(noting, job.network.spec.mask_id)
     draw = torch.Generator().manual_seed(2)
-    even = bound(noting, tokens, maskable, job.schedule, 0, draw, told=told, classes=2, even=True)
+    even = bound(noting, tokens, maskable, job.schedule, 0, draw, conditioning=told, classes=2, even=True)
     assert sizes == [64]  # whatever the labels are
     torch.testing.assert_close(even.telling, contrasted.telling)
     torch.testing.assert_close(even.nats, contrasted.nats)
@@ -206,7 +207,7 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
     """By hand: one row of two places, three classes, a network that knows nothing but the class."""
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
-    class Knows:
+    class Knows(StubModel):
         mask_id = 2
 
         def __call__(self, canvas, share, where, label):
@@ -216,7 +217,9 @@ def test_the_contrast_is_bayes_between_the_right_class_and_another():
     seen = set()
     for seed in range(20):
         draw = torch.Generator().manual_seed(seed)
-        found = bound(Knows(), tokens, may, schedule("linear"), 1, draw, told={"label": torch.tensor([0])}, classes=3)
+        found = bound(
+            Knows(), tokens, may, schedule("linear"), 1, draw, conditioning={"label": torch.tensor([0])}, classes=3
+        )
         nats = [-float(row.log_softmax(0).sum()) for row in logits]
         each = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
         seen.add(min(each, key=lambda c: abs(each[c] - float(found.telling))))
@@ -309,7 +312,7 @@ def test_texts_are_of_the_class_that_is_asked_for_and_the_more_so_the_harder_it_
 
 def test_a_weight_of_nothing_is_the_model_at_large_and_of_one_the_class_alone(kinds):
     model = load_model(str(kinds.path))
-    tokens = torch.full((2, 9), model.network.mask_id)
+    tokens = torch.full((2, 9), model.network.spec.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
         none = guided(model, "good", 0.0).network(tokens, share, where)

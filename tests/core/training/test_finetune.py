@@ -15,7 +15,7 @@ from tdiff.core.diffusion.generate import generate
 from tdiff.core.diffusion.objective import bound
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training import initialize
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
@@ -25,6 +25,7 @@ from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.core.training.test_loop import After
 from tests.support.hub_zoo import KINDS, TEXT, make, reference, some_tokens
+from tests.support.models import StubModel
 from tests.support.runs import train_in
 
 QUICK = {
@@ -52,7 +53,7 @@ def job_of(tmp_path: Path, model: Path, book: Path, *layers: dict) -> TrainState
 
 
 def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
-    where = tokens == model.network.mask_id
+    where = tokens == model.network.spec.mask_id
     with torch.no_grad():
         return model.network(tokens, torch.full((len(tokens),), share), where)
 
@@ -68,7 +69,7 @@ def test_every_kind_is_trained_generated_with_evaluated_saved_and_read_again(kin
         settings = DecodeSettings(decoder=decoder, steps=6, seed=1)
         *_, last = generate(model, ["over the"], settings, length=8)
         assert not bool(last.masked.any())
-        assert not set(last.tokens[0].tolist()) & set(model.network.shape.suppressed)
+        assert not set(last.tokens[0].tolist()) & set(model.network.spec.suppressed)
     [told] = [event for event in events if isinstance(event, Eval)]
     held_out = model.tokenizer.encode(corpus.load((str(book),)).split()[1])
 
@@ -77,15 +78,15 @@ def test_every_kind_is_trained_generated_with_evaluated_saved_and_read_again(kin
 
     assert nats(model.network) == pytest.approx(told.nats_per_token, abs=1e-4)
     before = load_model(str(zoo[kind])).network
-    before.see(model.network.shape.window)
+    before.set_context(model.spec.context)
     assert nats(model.network) < nats(before) - 0.3
     # What was saved is, to transformers itself, the same model.
-    tokens = some_tokens(model, 2, model.network.shape.window)
+    tokens = some_tokens(model, 2, model.spec.context)
     theirs, _ = reference(run.model)
     frame = [torch.tensor(part).expand(2, -1).long() for part in (model.tokenizer.begin, model.tokenizer.end)]
     with torch.no_grad():
         whole = theirs(input_ids=torch.cat((frame[0], tokens, frame[1]), 1)).logits
-    inside = whole[:, frame[0].size(1) : frame[0].size(1) + tokens.size(1)][tokens == model.network.mask_id]
+    inside = whole[:, frame[0].size(1) : frame[0].size(1) + tokens.size(1)][tokens == model.network.spec.mask_id]
     ours = logits(model, tokens)
     torch.testing.assert_close(ours, inside + model.network.suppress, rtol=1e-4, atol=1e-4)
 
@@ -131,7 +132,7 @@ def test_time_conditioning_changes_nothing_before_the_first_step_and_is_kept_wit
     tokens = some_tokens(plain, 2, window)
     job = job_of(tmp_path, zoo[kind], book, timed)
     with torch.no_grad():
-        told = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.mask_id)
+        told = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.spec.mask_id)
     torch.testing.assert_close(told, logits(plain, tokens), rtol=1e-5, atol=1e-5)
     run, _ = train_in(tmp_path, "run", settings_from(zoo[kind], book, timed, {"train": {"steps": 8, "lr": 1e-2}}))
     model = load_model(str(run.path))
@@ -142,7 +143,7 @@ def test_time_conditioning_changes_nothing_before_the_first_step_and_is_kept_wit
     again = job_of(tmp_path, run.model, book)
     with torch.no_grad():
         for share in (0.1, 0.9):
-            same = again.average(tokens, torch.full((2,), share), tokens == plain.network.mask_id)
+            same = again.average(tokens, torch.full((2,), share), tokens == plain.network.spec.mask_id)
             assert torch.equal(same, logits(model, tokens, share))
 
 
@@ -152,7 +153,7 @@ def test_dropout_is_that_of_the_settings_wherever_a_model_keeps_it(zoo, book, tm
         for rate in (0.0, 0.4):
             job = job_of(tmp_path, zoo[kind], book, {"train": {"dropout": rate}})
             tokens = some_tokens(load_model(str(zoo[kind])), 2, 8)
-            where = tokens == job.network.mask_id
+            where = tokens == job.network.spec.mask_id
             for seed in (1, 2):
                 torch.manual_seed(seed)
                 outputs.append(job.network(tokens, torch.full((2,), 0.5), where).detach())
@@ -178,8 +179,8 @@ def test_a_batch_may_have_one_mask_rate_on_a_grid_of_ten(zoo, book, tmp_path):
     job = TrainState(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
     seen = []
 
-    class Spy:
-        mask_id = job.network.mask_id
+    class Spy(StubModel):
+        mask_id = job.network.spec.mask_id
 
         def __call__(self, tokens, share, where):
             seen.append(share)
@@ -275,7 +276,7 @@ def test_the_weights_on_disk_may_be_half_as_large(zoo, book, tmp_path):
     [
         ({"model": {"layers": 5}}, "model.layers is 2 in bert, from which this begins; got 5"),
         ({"model": {"conv": 3}}, "model.conv is 0 in bert"),
-        ({"model": {"window": 40}}, "model.window is too large for bert: it sees 16 places of text at once; got 40"),
+        ({"model": {"window": 40}}, "model.window is too large for bert: its context length is 16; got 40"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
         ({"train": {"weights": "int8"}}, "train.weights int8 is for models of tdiff"),
         ({"train": {"compile": "on"}}, "train.compile on is for models of tdiff"),

@@ -13,8 +13,8 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, narrate, overlap
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.causal import CausalLM
+from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import TraceEnd, TraceStep
@@ -82,7 +82,7 @@ def test_what_is_remembered_of_the_last_call_changes_nothing(gpt):
     tokens = torch.randint(1, 250, (3, 9), generator=draw)
     for place in (2, 3, 5, 5, 1, 8):  # on, on by two, the same again, back, on
         canvas = tokens.clone()
-        canvas[:, place:] = network.mask_id
+        canvas[:, place:] = network.spec.mask_id
         where = torch.zeros_like(canvas, dtype=torch.bool)
         where[:, place] = True
         bos = torch.full((3, 1), model.tokenizer.first_id)
@@ -97,7 +97,7 @@ def test_rows_may_be_at_different_places(gpt):
     model = load_model(str(gpt))
     network = model.network
     tokens = torch.randint(1, 250, (2, 6), generator=torch.Generator().manual_seed(1))
-    tokens[0, 2:], tokens[1, 4:] = network.mask_id, network.mask_id
+    tokens[0, 2:], tokens[1, 4:] = network.spec.mask_id, network.spec.mask_id
     where = torch.zeros_like(tokens, dtype=torch.bool)
     where[0, 2] = where[1, 4] = True
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_rows_may_be_at_different_places(gpt):
 @pytest.mark.parametrize("name", ["confidence", "ancestral", "topk"])
 def test_another_decoder_is_refused(name, gpt, cli_fast):
     done = cli_fast("generate", "the", f"--model={gpt}", f"--decoder={name}", "--length=4")
-    assert f"gpt writes from left to right, which is --decoder autoregressive; got {name}" in done.refused()
+    assert f"gpt is autoregressive and requires --decoder autoregressive; got {name}" in done.refused()
 
 
 def test_a_gap_with_text_behind_it_is_refused(gpt, cli_fast):
@@ -127,7 +127,7 @@ def test_without_a_token_of_the_beginning_it_wants_a_prompt(tmp_path, cli_fast):
 def test_its_likelihood_is_exact(gpt, book, cli_fast):
     model, theirs = load_model(str(gpt)), reference(gpt)
     ids = model.tokenizer.encode(TEXT)[:100]
-    window = model.network.shape.window
+    window = model.spec.context
     nats = 0.0
     for start in range(0, len(ids), window):
         for n, token in enumerate(ids[start : start + window]):
@@ -149,7 +149,7 @@ def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_spec
         theirs.transformer.ln_f.bias.copy_(theirs.transformer.wte.weight[0] * 10)  # it likes to end a text
     theirs.save_pretrained(folder)
     model = load_model(str(folder))
-    ids = model.tokenizer.encode(TEXT)[: model.network.shape.window]
+    ids = model.tokenizer.encode(TEXT)[: model.spec.context]
     read = torch.cat((torch.tensor([model.tokenizer.first_id]), ids))[None]
     with torch.no_grad():
         loss = float(theirs(read, labels=read).loss)
@@ -168,15 +168,15 @@ def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers
     assert model.decode_settings({}, 1).decoder == "autoregressive"
     ids = model.tokenizer.encode(TEXT)[:120]
     before = load_model(str(gpt)).network
-    before.see(model.network.shape.window)
+    before.set_context(model.spec.context)
     after = score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token
     assert after < score(before, ids, model.tokenizer.lengths, draws=1).nats_per_token - 0.3
     theirs = reference(run.model)
     read = torch.cat((torch.tensor([[model.tokenizer.first_id]]), ids[None, :12]), 1)
     with torch.no_grad():
         expected = theirs(read).logits[0, :-1].log_softmax(-1)
-        got = model.network.nats(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
-    torch.testing.assert_close(got, -expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
+        got = model.network.log_likelihood(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
+    torch.testing.assert_close(got, expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(gpt, book, tmp_path):
@@ -217,8 +217,8 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
     nats = count = 0
     for text in texts:
         ids = model.tokenizer.encode(text)
-        for start in range(0, len(ids), model.network.shape.window):
-            row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.network.shape.window]))
+        for start in range(0, len(ids), model.spec.context):
+            row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.spec.context]))
             with torch.no_grad():
                 log_p = theirs(row[None]).logits[0, :-1].log_softmax(-1)
             nats, count = nats - float(log_p.gather(-1, row[1:, None]).sum()), count + len(row) - 1
@@ -282,10 +282,10 @@ def test_a_model_of_text_and_pictures_is_refused_in_one_line(tmp_path, gpt, cli_
 
 def test_longer_texts_slide_by_half_a_window_before_and_after_training(gpt, book, tmp_path):
     before = load_model(str(gpt))
-    assert overlap(before) == before.network.shape.window // 2
+    assert overlap(before) == before.spec.context // 2
     run, _ = train_in(tmp_path, "run", settings_from(gpt, book))
     after = load_model(str(run.path))
-    assert overlap(after) == after.network.shape.window // 2
+    assert overlap(after) == after.spec.context // 2
 
 
 @pytest.mark.parametrize(
