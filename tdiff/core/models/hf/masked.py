@@ -62,8 +62,8 @@ class MaskedLM(HFBackbone):
     def __init__(
         self, model: Any, tokenizer: HubTokenizer, context: int = 0, timed: bool = False, classes: int = 0
     ) -> None:
-        """Run the model on a few tokens to learn its context length, whether its head can run at some positions only,
-        and whether it honours a padding mask.
+        """Run the model, which is in evaluation mode, on a few tokens to learn its context length, whether its head can
+        run at some positions only, and whether it honours a padding mask.
 
         `context` limits the context length, 0 for the longest that its positions allow; `timed` adds time conditioning
         and `classes` class conditioning. Raises ValueError for a longer context, and any exception for a model that
@@ -155,15 +155,11 @@ class MaskedLM(HFBackbone):
         tokens = torch.full((1, length), self.spec.mask_id, device=self.device)
         index, real = torch.arange(length, device=tokens.device)[None], length // 2
         at = min(1, real - 1)
-        training = self.training
-        self.eval()
         try:
             short = self._logits(tokens[:, :real], index[:, :real] == at)
             padded = self._logits(tokens, index == at, attention=index < real)
         except _FAILURES:
             return False
-        finally:
-            self.train(training)
         return torch.allclose(short, padded, rtol=1e-3, atol=1e-3)
 
     def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, narrate, overlap
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.evaluation.likelihood import score
+from tdiff.core.models.base import Inputs
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus
@@ -75,22 +76,63 @@ def test_greedy_it_writes_what_transformers_writes(gpt):
     assert ours.tolist() == out[0, 1:].tolist()
 
 
-def test_what_is_remembered_of_the_last_call_changes_nothing(gpt):
+def test_logits_with_a_cache_are_those_of_reading_all_tokens_anew(gpt):
     model, theirs = load_model(str(gpt)), reference(gpt)
-    network = model.network
+    network, cache = model.network, model.network.new_cache(3)
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 250, (3, 9), generator=draw)
-    for place in (2, 3, 5, 5, 1, 8):  # on, on by two, the same again, back, on
+    for position in (2, 3, 5, 5, 1, 8):  # the next, two further, the same again, back, further
         canvas = tokens.clone()
-        canvas[:, place:] = network.spec.mask_id
+        canvas[:, position:] = network.spec.mask_id
         where = torch.zeros_like(canvas, dtype=torch.bool)
-        where[:, place] = True
+        where[:, position] = True
         bos = torch.full((3, 1), model.tokenizer.first_id)
         with torch.no_grad():
-            got = network(canvas, torch.ones(3), where)
-            whole = theirs(torch.cat((bos, tokens[:, :place]), 1)).logits[:, -1]
-        torch.testing.assert_close(got[:, :-1], whole + network.suppress[:-1], rtol=1e-4, atol=1e-4)
+            got = network.logits(Inputs(canvas, torch.ones(3), where), cache)
+            expected = theirs(torch.cat((bos, tokens[:, :position]), 1)).logits[:, -1]
+        torch.testing.assert_close(got[:, :-1], expected + network.suppress[:-1], rtol=1e-4, atol=1e-4)
         assert bool(got[:, -1].isneginf().all())
+
+
+def lengths_read(network: CausalLM) -> list[int]:
+    """A list to which each call of the network adds the number of tokens of a row that it reads."""
+    lengths: list[int] = []
+    network.model.register_forward_pre_hook(
+        lambda _module, _arguments, options: lengths.append(options["input_ids"].size(1)), with_kwargs=True
+    )
+    return lengths
+
+
+def test_two_decoding_runs_that_take_turns_do_not_disturb_each_other(gpt):
+    model = load_model(str(gpt))
+    prompts = ["the ha", "over the hill"]
+    settings = [DecodeSettings(decoder="autoregressive", seed=seed) for seed in (1, 2)]
+
+    def runs_of():
+        return [generate(model, [p, p], s, length=10) for p, s in zip(prompts, settings, strict=True)]
+
+    alone = [list(steps)[-1].tokens for steps in runs_of()]
+    lengths = lengths_read(model.network)
+    turns = list(zip(*runs_of(), strict=True))
+    for step, expected in zip(turns[-1], alone, strict=True):
+        assert torch.equal(step.tokens, expected)
+    # After its prompt each run reads one token a call, as it does alone.
+    assert lengths == [1 + len(model.tokenizer.encode(p)) for p in prompts] + [1] * 18
+
+
+def test_a_run_in_blocks_keeps_its_cache_from_block_to_block(gpt):
+    model = load_model(str(gpt))
+    lengths = lengths_read(model.network)
+    written(model, "the ha", 12, block=4, seed=1)
+    assert lengths == [1 + len(model.tokenizer.encode("the ha"))] + [1] * 11
+
+
+def test_nothing_of_a_call_stays_in_the_model(gpt):
+    network = load_model(str(gpt)).network
+    before = set(vars(network))
+    canvas = torch.tensor([[5, network.spec.mask_id]])
+    first, again = (network(canvas, torch.ones(1), canvas == network.spec.mask_id) for _ in range(2))
+    assert torch.equal(first, again) and set(vars(network)) == before
 
 
 def test_rows_may_be_at_different_places(gpt):

@@ -261,7 +261,7 @@ def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
         "import sys\n"
         "from tdiff.core.models.load import load_model\n"
         "from tdiff.core.diffusion.generate import generate\n"
-        "from tdiff.config.settings import DecodeSettings\n"
+        "from tdiff.config.decoding import DecodeSettings\n"
         f"model = load_model({str(tiny_run.path)!r})\n"
         "assert list(generate(model, ['the '], DecodeSettings(seed=1), length=4))\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules, 'huggingface_hub' in sys.modules)\n"
