@@ -1,7 +1,7 @@
-"""The one denoising loop: from any canvas to a text, a step at a time; and what composes it, blocks and windows.
+"""The denoising loop: it fills the masks of a canvas step by step. `blocks` composes runs of it.
 
-A generator of frozen `Step` records. It has no callback, no history and no idea who is watching: `generate` takes the
-last step, a trace takes all, a test takes the first three.
+It is a generator of frozen `Step` records, without callbacks or history: `generate` takes the last step, a trace takes
+all steps, a test takes the first three.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from torch import Tensor
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.decoders import Calm, Decoder, StepState, decoder, propose, repeated
+from tdiff.core.diffusion.decoders import Decoder, StabilityTracker, StepState, decoder, propose, repeated
 from tdiff.core.diffusion.schedules import schedule
-from tdiff.core.mask_indices import chosen, places
+from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, Model
 from tdiff.errors import TdiffError
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did to B rows of L places. Rows that were finished before it are unchanged."""
+    """The effect of one step on B rows of L positions. Rows that were finished before it are unchanged."""
 
     index: int
     """1 for the first step."""
     tokens: Tensor
     """(B, L) int64: the canvas after the step."""
     confidence: Tensor
-    """(B, L) float32: c of each revealed token when it was revealed; 1 where it was given, 0 where masked."""
+    """(B, L) float32: c of each token when it was unmasked; 1 at prompt positions, 0 at masked ones."""
     committed: Tensor
-    """(B, L) bool: masked before the step and revealed after it."""
+    """(B, L) bool: masked before the step and unmasked after it."""
     remasked: Tensor
-    """(B, L) bool: revealed before the step and masked after it."""
+    """(B, L) bool: unmasked before the step and masked after it."""
     draft: Tensor
-    """(B, L) int64: the canvas with this step's proposals in the places still masked; outside the block, masks."""
+    """(B, L) int64: the canvas with this step's proposals at positions still masked; masks outside the block."""
     masked: Tensor
     """(B, L) bool: still masked after the step."""
     calls: Tensor
     """(B,) int64: model calls so far that had the row in their batch."""
     forced: Tensor
-    """(B,) int64: places so far that were committed only because the steps ran out."""
+    """(B,) int64: positions so far that were unmasked only because the steps ran out."""
 
 
 def plan(settings: DecodeSettings) -> tuple[Decoder, int]:
-    """The decoder and its number of steps, its own where the settings leave it open; 0: no cap."""
+    """Return the decoder and its number of steps, the decoder's own if the settings give none; 0: no limit."""
     rule = decoder(settings.decoder)
     return rule, settings.steps or rule.steps
 
@@ -60,27 +60,30 @@ def denoise(
     settings: DecodeSettings | None = None,
     *,
     rows: Tensor | None = None,
-    first_place: int = 0,
+    first_position: int = 0,
     within: Tensor | None = None,
     steps: int | None = None,
-    calm: Calm | None = None,
+    stability: StabilityTracker | None = None,
     cache: Cache | None = None,
-    rows_go_on: bool = False,
+    more_blocks: bool = False,
 ) -> Iterator[Step]:
-    """Resolve the masks of `canvas` (B, L) int64, yielding a Step for each step of the decoder.
+    """Fill the masks of `canvas` (B, L) int64. Yields a Step for each step of the decoder.
 
-    `frozen` (B, L) bool marks the places that no decoder may change; by default all that hold a token. `rows` (B,)
-    int64 names the rows, and `first_place` the canvas's first place, for the noise: a row's text depends on the seed,
-    its name and its own canvas, never on the batch. A row in which a step changed nothing is not given to the model
-    again, nor is a finished one. Where `within` (B, L) bool is given, only its places are resolved, and `steps` is
-    their share of the decoder's; `calm` is what a decoder that watches distributions has seen of them in the blocks
-    before, and with `rows_go_on` other blocks follow, after which whoever called looks for logits that are not finite.
-    Raises TdiffError where a frozen place holds a mask, and for logits that are not finite.
+    `frozen` (B, L) bool marks positions that no decoder may change; by default all that hold a token. `rows` (B,) int64
+    names the rows, and `first_position` the position of the canvas's first token, for the noise: a row's text depends
+    on the seed, its name and its own canvas, never on the batch. A row that a step did not change is not given to the
+    model again, nor is a finished one.
+
+    A caller that decodes in blocks gives `within` (B, L) bool, the positions to fill, `steps`, their part of the
+    decoder's steps, and `stability` and `cache`, the state that all blocks share. With `more_blocks` the caller checks
+    for logits that are not finite after the last block.
+
+    Raises TdiffError for a frozen position that holds a mask, and for logits that are not finite.
     """
     settings = settings or DecodeSettings()
     rule, planned = plan(settings)
     steps = planned if steps is None else steps
-    scheduled = rule.steps or (rule.timed and steps)
+    scheduled = rule.steps or (rule.follows_steps and steps)
     hidden = rule.grid(schedule(settings.schedule), steps, settings) if scheduled else None
     tokens, masked = canvas, canvas == model.spec.mask_id
     frozen = ~masked if frozen is None else frozen
@@ -90,49 +93,54 @@ def denoise(
         masked, outside, frozen = masked & within, masked & ~within, frozen | ~within
     waiting = outside.sum(1)
     rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
-    columns = torch.arange(first_place, first_place + canvas.size(1), device=canvas.device)
+    columns = torch.arange(first_position, first_position + canvas.size(1), device=canvas.device)
     left, total = masked.sum(1), (~frozen).sum(1)
     confidence = (~masked).float()
     calls, forced = torch.zeros_like(left), torch.zeros_like(left)
     logits, left_then, changed = torch.empty(0), left, left > 0
     cache = model.new_cache(len(canvas)) if cache is None else cache
-    calm = calm or (Calm(masked | outside, settings.kl) if rule.watchful else None)
+    stability = stability or (StabilityTracker(masked | outside, settings.kl) if rule.tracks_stability else None)
     broken = torch.zeros_like(left)
     remaining: list[int] = []
-    behind: list[int] = []  # of each row, the places outside that a decoder watches
+    later: list[int] = []  # masked positions of each row outside the block, if the decoder tracks them
     for index in itertools.count(1):
-        # The step's one wait for the device: how much is left in each row, and in which rows the canvas has changed.
+        # The only wait for the device in a step: how much is left in each row, and which rows have changed.
         if index == 1:
-            remaining, news, refused, behind = torch.stack((left, left, wrong, waiting * (calm is not None))).tolist()
+            remaining, fresh_counts, refused, later = torch.stack(
+                (left, left, wrong, waiting * (stability is not None))
+            ).tolist()
             if any(refused):
                 raise _frozen_mask()
-        elif rule.one_by_one:  # no need to ask
-            news = remaining = [max(0, count - 1) if index - 1 != steps else 0 for count in remaining]
+        elif rule.one_per_step:  # the counts are known
+            fresh_counts = remaining = [max(0, count - 1) if index - 1 != steps else 0 for count in remaining]
         else:
-            remaining, news, refused = torch.stack((left, left * changed, broken)).tolist()
+            remaining, fresh_counts, refused = torch.stack((left, left * changed, broken)).tolist()
             if any(refused):
                 raise not_finite()
         if not any(remaining):
-            if rule.one_by_one and not rows_go_on and bool(broken.any()):
+            if rule.one_per_step and not more_blocks and bool(broken.any()):
                 raise not_finite()
             return
-        at = places(masked, sum(remaining))
+        at = indices_of(masked, sum(remaining))
         seen, fresh = changed & (left > 0), logits[:0]
-        if any(news):
-            share = (left + waiting) / maskable
-            wide = masked | outside if calm else masked  # later blocks are watched too
-            asked = [count + more if new else 0 for new, count, more in zip(news, remaining, behind, strict=True)]
-            inputs = Inputs(tokens, share, wide)
-            if not all(news):
-                some = places(seen, sum(map(bool, news)))
-                inputs = Inputs(tokens[some], share[some], wide[some])
-            places(inputs.where, sum(asked))
+        if any(fresh_counts):
+            mask_ratio = (left + waiting) / maskable
+            wide = masked | outside if stability else masked  # stability is tracked in later blocks too
+            asked = [
+                count + extra if new else 0 for new, count, extra in zip(fresh_counts, remaining, later, strict=True)
+            ]
+            inputs = Inputs(tokens, mask_ratio, wide)
+            if not all(fresh_counts):
+                picked = indices_of(seen, sum(map(bool, fresh_counts)))
+                inputs = Inputs(tokens[picked], mask_ratio[picked], wide[picked])
+            indices_of(inputs.where, sum(asked))
             fresh, calls = model.logits(inputs, cache), calls + seen
-            if calm:
-                calm.update(fresh, wide, seen, asked)
-                inside = masked if all(news) else masked[places(seen)]
-                fresh = fresh.index_select(0, places(chosen(inside, inputs.where), sum(news)))
-        logits = fresh if news == remaining else _merge(logits, left_then, fresh, seen, left, at, sum(news))
+            if stability:
+                stability.update(fresh, wide, seen, asked)
+                inside = masked if all(fresh_counts) else masked[indices_of(seen)]
+                fresh = fresh.index_select(0, indices_of(select(inside, inputs.where), sum(fresh_counts)))
+        all_fresh = fresh_counts == remaining
+        logits = fresh if all_fresh else _merge(logits, left_then, fresh, seen, left, at, sum(fresh_counts))
         left_then = left
 
         def uniform(stream: int, index: int = index) -> Tensor:
@@ -140,12 +148,11 @@ def denoise(
 
         repeats = None
         if settings.repetition_penalty > 1:
-            every = masked | outside
-            repeats = repeated(tokens, masked, every, settings.repetition_span, logits.size(-1))
-        random = chosen(uniform(noise.PROPOSAL), masked) if settings.temperature else None
+            repeats = repeated(tokens, masked, masked | outside, settings.repetition_span, logits.size(-1))
+        random = select(uniform(noise.PROPOSAL), masked) if settings.temperature else None
         token, c = propose(logits, settings, random, repeats)
         broken = broken | ~c.isfinite().all()
-        if broken.device.type == "cpu" and bool(broken.any()):  # elsewhere looking would wait, and comes with the rest
+        if broken.device.type == "cpu" and bool(broken.any()):  # on another device this would wait; it is read above
             raise not_finite()
         draft = tokens.masked_scatter(masked, token)
         score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
@@ -155,12 +162,12 @@ def denoise(
             return torch.full(masked.shape, -torch.inf, device=masked.device).masked_scatter(masked, values)
 
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
-        look = StepState(
+        state = StepState(
             masked=masked,
             maskable=~frozen & (left > 0)[:, None],
             score=score,
             confidence=confidence,
-            calm=calm.calls if calm else _no_calm(masked),
+            stable_calls=stability.calls if stability else _no_stability(masked),
             left=left,
             total=total,
             time=1 - (index - 1) / steps if hidden else 0.0,
@@ -169,13 +176,13 @@ def denoise(
             noise=uniform,
             spread=spread,
         )
-        commit = rule.commit(look, settings)
+        commit = rule.commit(state, settings)
         if index == steps:
             forced = forced + (masked & ~commit).sum(1)
             commit = masked
         still = masked & ~commit
         if rule.remask:
-            still = still | (look.maskable & rule.remask(look, settings))
+            still = still | (state.maskable & rule.remask(state, settings))
         committed, remasked = masked & ~still, still & ~masked
         before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, model.spec.mask_id)
         confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
@@ -194,14 +201,15 @@ def denoise(
         )
 
 
-def _no_calm(masked: Tensor) -> Tensor:
+def _no_stability(masked: Tensor) -> Tensor:
+    """Return (B, L) zeros of int64."""
     return torch.zeros((), dtype=torch.int64, device=masked.device).expand_as(masked)
 
 
 def not_finite() -> TdiffError:
     """Return the error for logits that are not finite."""
     return TdiffError(
-        "the model gave logits that are not finite, from which no text can be drawn: its weights are damaged, or too "
+        "the model returned logits that are not finite, so no token can be sampled: its weights are damaged, or too "
         "large for the precision it computes in"
     )
 
@@ -213,20 +221,20 @@ def check_frozen(masked: Tensor, frozen: Tensor) -> None:
 
 
 def _frozen_mask() -> TdiffError:
-    return TdiffError("a frozen place holds a mask, which nothing could ever resolve")
+    return TdiffError("a frozen position holds a mask, which no step could fill")
 
 
 def _merge(
     old: Tensor, old_left: Tensor, fresh: Tensor, seen: Tensor, left: Tensor, at: Tensor, fresh_count: int
 ) -> Tensor:
-    """Logits (N, V) of the masked places, the indices `at` (N,) of a canvas: `fresh` in the rows `seen`, in the others
-    those of an earlier call.
+    """Return logits (N, V) of the masked positions, the indices `at` (N,) of a canvas: `fresh` in the rows `seen`, in
+    the other rows those of an earlier call.
 
-    `left` and `old_left` (B,) count each row's masked places now and at that call; unseen rows have not changed.
+    `left` and `old_left` (B,) count each row's masked positions now and at that call; unseen rows have not changed.
     """
     ends = left.cumsum(0)
     row = torch.searchsorted(ends, torch.arange(len(at), device=at.device), right=True)
-    # A place stands as far from the first of its row as it did then.
+    # A position is as far from the first of its row as it was then.
     before = torch.arange(len(at), device=at.device) + ((old_left.cumsum(0) - old_left) - (ends - left))[row]
     merged = old.index_select(0, before.clamp(0, len(old) - 1))
-    return merged.index_copy_(0, places(seen[row], fresh_count), fresh) if fresh_count else merged
+    return merged.index_copy_(0, indices_of(seen[row], fresh_count), fresh) if fresh_count else merged

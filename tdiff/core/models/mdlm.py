@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff import hub
-from tdiff.core.mask_indices import chosen
+from tdiff.core.mask_indices import select
 from tdiff.core.models.base import Cache, Inputs, LoadedModel, ModelSpec, TorchModel, suppression
 from tdiff.core.models.files import read_tensors
 from tdiff.core.models.hf import backend
@@ -149,7 +149,7 @@ class MDLM(TorchModel):
         x, length = self.embedding[tokens], tokens.size(1)
         for block in self.blocks:
             x = block(x, self.cos[:length], self.sin[:length])
-        return F.linear(_normed(chosen(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
+        return F.linear(_normed(select(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
 
 
 def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> LoadedModel:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.mask_indices import chosen, places
+from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, ModelSpec, TrainableModel, suppression
 from tdiff.core.models.labels import Pairs, with_bias
 
@@ -311,7 +311,7 @@ class Transformer(TrainableModel):
                 proposed = self._at(tokens, mask_ratio, where, attention, label, None, positions).softmax(-1)
             seen = self.feedback(proposed)
             blank = seen.new_zeros(tokens.numel(), seen.size(-1))
-            guess = blank.index_copy(0, places(where), seen).unflatten(0, tokens.shape)
+            guess = blank.index_copy(0, indices_of(where), seen).unflatten(0, tokens.shape)
         return self._at(tokens, mask_ratio, where, attention, label, guess, positions)
 
     def _at(
@@ -325,7 +325,7 @@ class Transformer(TrainableModel):
         positions: Tensor | None,
     ) -> Tensor:
         """Return the logits of one pass, which adds `guess` (B, L, width) to the token embeddings."""
-        features = chosen(self.trunk(tokens, mask_ratio, attention, label, guess, positions), where)
+        features = select(self.trunk(tokens, mask_ratio, attention, label, guess, positions), where)
         logits: Tensor = self.output_head(features).float()
         if self.label_bias is not None:
             logits = with_bias(logits, self.label_bias.weight, label, where)

@@ -31,7 +31,7 @@ from tdiff.core.diffusion.generate import narrate, opening, prompt_ids
 from tdiff.core.diffusion.objective import Conditioning, Loss, autoregressive, bound, draw_masks, protect
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import LEAST_DRAWS, score
-from tdiff.core.mask_indices import sent
+from tdiff.core.mask_indices import send
 from tdiff.core.models.base import UNKNOWN_TEXT, LoadedModel
 from tdiff.core.models.files import put_weights, read_tensors
 from tdiff.core.models.labels import naive_bayes
@@ -202,8 +202,8 @@ class TrainState:
             part, may = tokens[rows, :length], maskable[rows, :length]
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if masks is None:
-                    scored = sent(may, self.device)
-                    log_p = self.network.log_likelihood(sent(part, self.device), scored)
+                    scored = send(may, self.device)
+                    log_p = self.network.log_likelihood(send(part, self.device), scored)
                     assert log_p is not None, "a causal model has an exact likelihood"
                     loss = autoregressive(-log_p, scored)
                 else:

@@ -11,7 +11,7 @@ from tdiff.config import decoding as config
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.blocks import in_blocks, most_steps, slide
-from tdiff.core.diffusion.decoders import DECODERS, best, decoder, penalised, propose, repeated
+from tdiff.core.diffusion.decoders import DECODERS, decoder, highest, penalised, propose, repeated
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.errors import TdiffError
 from tests.support import oracles
@@ -186,7 +186,7 @@ def test_an_unknown_decoder_is_an_error_that_names_the_nearest():
 
 def test_best_takes_the_count_of_each_row_and_the_earlier_of_equals():
     score = torch.tensor([[0.1, 0.5, 0.5, 0.9], [0.2, 0.2, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0]])
-    chosen = best(score, torch.tensor([2, 1, 0]))
+    chosen = highest(score, torch.tensor([2, 1, 0]))
     assert chosen.tolist() == [[False, True, False, True], [True, False, False, False], [False] * 4]
 
 

@@ -402,7 +402,7 @@ def test_likelihood_counts_maskable_places_only():
 def test_a_text_with_no_maskable_place_is_refused():
     maskable = EVERYWHERE.clone()
     maskable[3] = False
-    with pytest.raises(TdiffError, match="no place that may be masked"):
+    with pytest.raises(TdiffError, match="without a maskable position"):
         likelihood(inconsistent(), TEXTS, maskable, draws=1)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
+from tdiff.core.models.base import Inputs
 from tdiff.core.models.transformer import Attention, Neighbours, Shape, TimeEmbedding, Transformer, norm, rotary
 from tdiff.core.training.optim import Muon, orthogonal
 
@@ -490,3 +491,15 @@ def test_dropout_is_for_training_only_and_leaves_out_its_share():
         torch.manual_seed(1)
         assert torch.equal(one, dense(model, tokens))
         assert not torch.allclose(one[..., :10], dense(model, tokens)[..., :10])
+
+
+def test_positions_take_the_place_of_the_order_of_the_tokens():
+    model = network()
+    tokens = tokens_of(model, 2)
+    where, ratio = everywhere(tokens), torch.ones(2)
+    order = torch.randperm(tokens.size(1), generator=torch.Generator().manual_seed(1))
+    positions = order.expand_as(tokens)
+    with torch.no_grad():
+        expected = model.logits(Inputs(tokens, ratio, where)).unflatten(0, tokens.shape)
+        shuffled = model.logits(Inputs(tokens[:, order], ratio, where, positions)).unflatten(0, tokens.shape)
+    torch.testing.assert_close(shuffled, expected[:, order], rtol=1e-4, atol=1e-4)

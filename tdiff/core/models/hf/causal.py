@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdiff.core.mask_indices import chosen, places, sent
+from tdiff.core.mask_indices import indices_of, select, send
 from tdiff.core.models.base import Cache, Inputs, ModelSpec, suppression
 from tdiff.core.models.hf.base import HFBackbone, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
@@ -105,8 +105,8 @@ class CausalLM(HFBackbone):
         logits = torch.empty(len(asked), self.spec.vocab_size, device=tokens.device)
         for column in {at[row] for row in asked}:
             alike = [n for n, row in enumerate(asked) if at[row] == column]
-            rows = sent(torch.tensor([asked[n] for n in alike]), tokens.device)
-            logits[sent(torch.tensor(alike), tokens.device)] = self._next(tokens[rows, :column])
+            rows = send(torch.tensor([asked[n] for n in alike]), tokens.device)
+            logits[send(torch.tensor(alike), tokens.device)] = self._next(tokens[rows, :column])
         return logits + self.suppress
 
     def _matches(self, cache: CausalCache | None, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -145,8 +145,8 @@ class CausalLM(HFBackbone):
         logits = self.model(input_ids=read, return_dict=True, **options).logits[:, :-1]
         late = tokens.size(1) - logits.size(1)
         target, where = tokens[:, late:], scored[:, late:]
-        places(where, len(places(scored)))  # no position before them is scored
-        log_p = -F.cross_entropy(chosen(logits, where).float(), chosen(target, where), reduction="none")
+        indices_of(where, len(indices_of(scored)))  # no position before them is scored
+        log_p = -F.cross_entropy(select(logits, where).float(), select(target, where), reduction="none")
         return torch.zeros_like(tokens, dtype=log_p.dtype).masked_scatter(F.pad(where, (late, 0)), log_p)
 
 

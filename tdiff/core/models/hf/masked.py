@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.mask_indices import chosen, places
+from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, ModelSpec, suppression
 from tdiff.core.models.hf.base import HFBackbone, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
@@ -203,11 +203,11 @@ class MaskedLM(HFBackbone):
                 table = self.model.get_input_embeddings()
                 hooks.callback(table.register_forward_hook(lambda _module, _inputs, output: output + shift).remove)
             if not self.narrow:
-                logits: Tensor = chosen(self.model(**arguments, return_dict=True).logits, framed_where)
+                logits: Tensor = select(self.model(**arguments, return_dict=True).logits, framed_where)
                 return logits
 
             def keep_asked(module: nn.Module, arguments: Any, output: Any) -> Any:
-                output[next(iter(output))] = chosen(output[0], framed_where)[None]
+                output[next(iter(output))] = select(output[0], framed_where)[None]
                 return output
 
             # The head, much of the work for a large vocabulary, runs on those positions only, as one row.
@@ -238,7 +238,7 @@ class MaskedLM(HFBackbone):
             index = torch.arange(framed.size(1), device=tokens.device)
             attention = index < frame[0] + attention.sum(1)[:, None] + frame[1]
         framed_where = F.pad(where, frame)
-        places(framed_where, len(places(where)))
+        indices_of(framed_where, len(indices_of(where)))
         return framed, framed_where, attention
 
 
