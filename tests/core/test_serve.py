@@ -355,8 +355,8 @@ def test_a_live_process_generates_cancels_replaces_refuses_loads_and_tells_of_it
 
 NOISY = """
 import os, sys
-from tdiff.core import checkpoint
-real = checkpoint.load_model
+from tdiff.core.models import load
+real = load.load_model
 def load_model(*arguments):
     print("a library's advertisement")
     os.write(1, b"from deep below\\n")
@@ -364,7 +364,7 @@ def load_model(*arguments):
     assert not sys.stdin.read(), "stdin is for requests alone"
     assert not os.environ["CUDA_VISIBLE_DEVICES"]
     return real(*arguments)
-checkpoint.load_model = load_model
+load.load_model = load_model
 from tdiff.core.serve import serve
 serve(sys.argv[1], share=True)
 """

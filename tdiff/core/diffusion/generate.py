@@ -1,7 +1,4 @@
-"""From prompts to texts: canvases for the loop, and the loop's steps as the lines of a trace.
-
-Here tokens become text; the loop itself knows none.
-"""
+"""From prompts to texts: canvases for the denoising loop, and its steps as the lines of a trace."""
 
 from __future__ import annotations
 
@@ -27,29 +24,29 @@ from tdiff.protocol.template import Template
 
 
 def opening(model: LoadedModel, seed: int, row: int) -> str:
-    """One of the openings stored with the model, drawn by the seed; empty where it has none."""
+    """Return a default prompt stored with the model, chosen by the seed; empty if it has none."""
     openings = model.origin.openings
     return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
 
 
 def before_gap(model: LoadedModel, text: str) -> str:
-    """The `text` as it stands before a gap: without a last space, where tokens hold the space before them.
+    """Return the `text` as it is encoded before a gap: without its last space, if tokens hold the space before a word.
 
-    The token that fills the gap brings that space; in training none ever stood alone before such a token.
+    The token that fills the gap brings that space; in training no space token ever came before such a token.
     """
     return text[:-1] if model.tokenizer.carries_spaces and text.endswith(" ") else text
 
 
 def prompt_ids(model: LoadedModel, prompt: str, what: str = "the prompt") -> Tensor:
-    """Ids (L,) int64 of a text to go on from; see `before_gap`. Raises TdiffError for a foreign character."""
+    """Return ids (L,) int64 of a prompt; see `before_gap`. Raises TdiffError for a character that has no token."""
     return model.tokenizer.encode(before_gap(model, prompt), what)
 
 
 def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
-    """(B, L) int64: each prompt followed by `length` masks, or by as many as fill the model's window where it is 0.
+    """Return (B, L) int64: each prompt followed by `length` masks; 0: as many as fill the context length.
 
-    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit the
-    model's window, holds a foreign character, or is missing where the model was never trained to begin from nothing.
+    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit into the
+    context length, has a character without a token, or is missing for a model that was always trained with one.
     """
     context, mask_id = model.spec.context, model.spec.mask_id
     rows = [prompt_ids(model, prompt) for prompt in prompts]
@@ -61,7 +58,7 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
         )
     if min(len(row) for row in rows) == 0 and model.origin.context_mode == "fixed" and model.origin.context:
         raise TdiffError(
-            f"{model.name} was trained to go on from {model.origin.context} given tokens and cannot begin from "
+            f"{model.name} was trained with prompts of {model.origin.context} tokens only and cannot begin from "
             "nothing: give it a prompt"
         )
     masks = torch.full((length or context - longest,), mask_id)

@@ -127,8 +127,8 @@ def bound(
     even: bool = False,
     masks: Masks | None = None,
 ) -> Loss:
-    """Estimate the NELBO of `tokens` (B, L) int64, of which `maskable` (B, L) bool may be masked, at one sampled time for
-    each row, or one for all `together`.
+    """Estimate the NELBO of `tokens` (B, L) int64, of which `maskable` (B, L) bool may be masked, at one sampled time
+    for each row, or one for all `together`.
 
     `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
     the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are sampled where

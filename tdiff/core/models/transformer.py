@@ -1,9 +1,9 @@
-"""The from-scratch bidirectional transformer.
+"""tdiff's own bidirectional transformer.
 
-One architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide, time
-conditioning by a table of 128 rows). Rotary positions, RMSNorm without parameters, queries and keys normalised, squared
-ReLU, no biases, zero-initialised output projections; the classic blocks that these replaced stand beside them, to be
-compared. What it does not know: schedules, text, and how it is trained.
+It has one architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide,
+time conditioning by a table of 128 rows): rotary positions, RMSNorm without parameters, normalised queries and keys,
+squared ReLU, no biases, zero-initialised output projections. The classic blocks that these replaced are an option, for
+comparison. It knows no schedules, no text, and not how it is trained.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ class Shape:
     width: int
     window: int
     conv: int = 0
-    """Places a depthwise convolution reaches over, 0 for none."""
+    """Positions that the depthwise convolution spans, odd; 0: no convolution."""
     time_conditioning: bool = False
     timesteps: int = 0
-    """With time conditioning: rows of the table of times, 0 for continuous time."""
+    """With time conditioning: rows of the table of mask ratios; 0: continuous time."""
     hidden: int = 0
-    """Width of the MLP's inner layer, 0 for four times the width."""
+    """Width of the MLP's hidden layer; 0: four times the width."""
     classic: bool = False
     """Learned positions, LayerNorm and GELU."""
     tied: bool = False
     """The output matrix is the token embedding, scaled."""
     self_conditioning: bool = False
-    """A second pass sees what the first one proposed."""
+    """Two passes, of which the second gets the proposals of the first."""
     classes: int = 0
-    """Classes of texts that it may be told of."""
+    """Classes that it can be conditioned on."""
     pairs: int = 0
-    """Places of each class's table of neighbouring tokens, 0 for none."""
+    """Size of each class's table of token pairs; 0: no table."""
 
 
 def norm(x: Tensor) -> Tensor:
-    """RMS normalisation without parameters over the last dimension (Zhang and Sennrich 2019)."""
+    """Return RMS normalisation without parameters over the last dimension (Zhang and Sennrich 2019)."""
     return F.rms_norm(x, (x.size(-1),))
 
 
@@ -65,10 +65,10 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Neighbours(nn.Module):
-    """x plus a depthwise convolution of it: each channel mixes a few neighbouring places, on both sides.
+    """x plus a depthwise convolution of x: each channel mixes a few neighbouring positions on both sides.
 
-    Zero at the start. What a character is depends first on its neighbours; attention takes long to find them.
-    (As in Primer, So et al. 2021, arXiv:2109.08668, which convolves queries, keys and values.)
+    Zero at the start. A character depends most on its neighbours, which attention takes long to learn to find. (As in
+    Primer, So et al. 2021, arXiv:2109.08668, which convolves queries, keys and values.)
     """
 
     def __init__(self, width: int, reach: int) -> None:
@@ -86,7 +86,7 @@ class Neighbours(nn.Module):
 
 
 class Attention(nn.Module):
-    """Bidirectional multi-head attention; with rotary positions, queries and keys are turned and normalised."""
+    """Bidirectional multi-head attention; with rotary positions, queries and keys are rotated and normalised."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
         """`x` (B, L, width); `turn` cosines and sines (L, D/2) of rotary positions, or None; `attend` (B, 1, 1, L)
-        bool, true at places that may be attended, or None for all.
+        bool, true at positions that may be attended, or None for all.
         """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.c_q, self.c_k, self.c_v)

@@ -270,7 +270,7 @@ def test_a_run_of_that_name_is_found_without_its_path(file, cli_fast):
 
 def test_it_refuses_to_begin_from_nothing_as_it_was_trained(model, cli_fast):
     line = cli_fast("generate", "--model", "tiny", "--seed", "1").refused()
-    assert "tiny was trained to go on from 16 given tokens and cannot begin from nothing" in line
+    assert "tiny was trained with prompts of 16 tokens only and cannot begin from nothing" in line
 
 
 def test_the_mask_is_never_written(model):
@@ -467,11 +467,11 @@ def test_what_is_refused_before_the_file_is_read_needs_no_engine():
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tdiff import importing\n"
+        "from tdiff.commands import convert\n"
         "from tdiff.errors import TdiffError\n"
         "for kind, out in (('tiny', 'nowhere'), ('tiny-diffusion', '.')):\n"
         "    try:\n"
-        "        importing.bring(kind, Path('x.pt'), Path(out))\n"
+        "        convert.bring(kind, Path('x.pt'), Path(out))\n"
         "    except TdiffError as why:\n"
         "        print(str(why).split(';')[0])\n"
         "print('torch' in sys.modules)\n"

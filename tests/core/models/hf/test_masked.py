@@ -138,7 +138,7 @@ def test_a_head_that_mixes_places_is_given_all_of_them(loaded, monkeypatch, zoo)
     monkeypatch.setattr(transformers, "MODEL_FOR_MASKED_LM_MAPPING", {transformers.BertConfig: Mixing})
     mixing = load_model(str(zoo["bert"])).network
     tokens = some_tokens(loaded["bert"], 2, 9)
-    where = tokens == mixing.mask_id
+    where = tokens == mixing.spec.mask_id
     narrow, share = loaded["bert"].network(tokens, torch.ones(2), where), torch.ones(2)
     some = torch.zeros_like(where)
     some[:, 1] = True
