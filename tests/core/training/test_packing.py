@@ -114,7 +114,7 @@ def test_the_likelihood_of_padded_rows_is_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
     rows, real, _ = padded(texts, 32, model.network.spec.mask_id)
-    whole = likelihood(model.network, rows, real, draws=400, told={"attention": real})
+    whole = likelihood(model.network, rows, real, draws=400, conditioning={"attention": real})
     for n, text in enumerate(texts):
         one = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
         assert float(whole.nats[n]) == pytest.approx(float(one.nats[0]), rel=0.05)
