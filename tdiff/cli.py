@@ -354,7 +354,7 @@ def evaluate(
     from tdiff.commands.progress import fetching, progress_bar
     from tdiff.core import devices
     from tdiff.core.evaluation.likelihood import evaluate as score
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
     from tdiff.visible import json_line
 
     check_precision(precision)

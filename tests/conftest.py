@@ -135,7 +135,7 @@ def zoo(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def loaded(zoo):
     """Those models, loaded."""
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
 

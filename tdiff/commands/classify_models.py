@@ -13,7 +13,7 @@ from tdiff.runs import lookup
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _TWO = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -85,7 +85,7 @@ def asked(request: Request, method: str) -> dict[str, Any]:
 
 
 def _load(name: str, device: str) -> LoadedModel:
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     with fetching(name) as progress:
         return load_model(name, device, progress)

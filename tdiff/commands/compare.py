@@ -18,7 +18,7 @@ from tdiff.report.comparison import LETTERS
 from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _USUAL = (
     "decoder=confidence threshold=0.5,0.7,0.9",
@@ -64,7 +64,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     from tdiff.core.evaluation.compare import Contender, advise, run, task
     from tdiff.core.evaluation.likelihood import corpus_of
     from tdiff.core.evaluation.quality import Judge
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     device = devices.choose(request.device)
     models = []
@@ -120,7 +120,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
 
 def _fitting(model: LoadedModel, chosen: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
     """The settings that a model knows: for a causal one those from left to right, or its own where none are."""
-    if not model.causal:
+    if not model.spec.causal:
         return chosen
     own = model.decode_settings({}, 0)
     return [one for one in chosen if one[1].decoder == own.decoder] or [(label(own), own)]

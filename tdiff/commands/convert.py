@@ -29,7 +29,7 @@ def bring(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
         raise TdiffError(f"{str(out)!r} exists already and is not overwritten; name a folder that is not there")
 
     from tdiff.core.models import tinydiffusion
-    from tdiff.core.models.folder import save_model
+    from tdiff.core.models.load import save_model
 
     network, tokenizer, origin = tinydiffusion.read(file, tinydiffusion.HEADS if heads is None else heads)
     try:

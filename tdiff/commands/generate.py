@@ -26,7 +26,7 @@ from tdiff.terminal import detect
 from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _BATCH = 64
 """Samples generated together where nobody watches."""
@@ -152,7 +152,7 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
 
     ends = [request.prefix or "", request.suffix or ""]
     used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
-    window = model.network.shape.window
+    window = model.spec.context
     if not request.length and used >= window:
         raise TdiffError(
             f"--prefix and --suffix have {used} tokens; {model.name} sees {window} at once: say with --length how many "
@@ -167,7 +167,7 @@ def load(request: Request) -> LoadedModel:
         raise TdiffError("--guidance pushes towards a class: name it with --class")
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     device = devices.choose(request.device)
     with fetching(request.model) as progress:

@@ -31,7 +31,7 @@ from tdiff.visible import json_line, visible, visible_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _BATCH = 64
 """Texts generated together, of one length."""
@@ -181,7 +181,7 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
             canvases = _stacked([line.canvas for line in part])
             step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
             seconds = time.perf_counter() - begun
-            written = (canvases == model.network.mask_id).sum(1).tolist()
+            written = (canvases == model.spec.mask_id).sum(1).tolist()
             for n, line in enumerate(part):
                 end = TraceEnd(
                     text=model.tokenizer.decode(step.tokens[n]),
@@ -225,7 +225,7 @@ def _same_settings(
                 "begun, or name another output"
             )
     line = _line(model, request, before["line"], json.dumps(before["input"]))
-    length = int((line.canvas == model.network.mask_id).sum())
+    length = int((line.canvas == model.spec.mask_id).sum())
     if length != before["tokens"]:
         raise TdiffError(
             f"{output!r} was begun with another --length: its line {before['line']} has {before['tokens']} tokens "

@@ -43,7 +43,7 @@ from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
 _SPARE = 0.005
@@ -190,7 +190,7 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.models.folder import load_model
+        from tdiff.core.models.load import load_model
 
         def told(done: int, total: int) -> None:
             if not done:
@@ -204,10 +204,10 @@ class Server:
         self._say(
             Ready(
                 model=model.name,
-                window=model.network.shape.window,
-                device=model.network.suppress.device.type,
+                window=model.spec.context,
+                device=model.device.type,
                 threads=torch.get_num_threads(),
-                vocabulary=model.network.shape.vocab_size,
+                vocabulary=model.spec.vocab_size,
                 step=model.origin.steps,
                 weights=weights,
                 decoders=list(DECODERS),
@@ -221,7 +221,7 @@ class Server:
 
         from tdiff.core import devices
         from tdiff.core.classification.load import from_folder
-        from tdiff.core.models.folder import load_model
+        from tdiff.core.models.load import load_model
 
         device = devices.choose(self._device)
         self._model, self._classifier = None, from_folder(folder, lambda name: load_model(name, device), device)
@@ -248,7 +248,7 @@ class Server:
         if self._classifier is None:
             if self._model is None:
                 raise TdiffError("no model is loaded, so nothing can be weighed; load one")
-            self._classifier = from_model(self._model, self._model.network.suppress.device.type)
+            self._classifier = from_model(self._model, self._model.device.type)
         classifier = self._classifier
         if not (0.5 <= request.confidence <= 1 and 1 <= request.draws <= MOST):
             raise TdiffError("confidence must be within 0.5..1 and draws at least 1")

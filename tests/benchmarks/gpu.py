@@ -38,7 +38,7 @@ from tdiff.core.diffusion.capture import capture
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training import optim
 from tdiff.core.training.state import TrainState
@@ -327,11 +327,10 @@ def decoding(bench: Bench) -> None:
     network.initialise(torch.Generator().manual_seed(0))
     torch.nn.init.normal_(network.output_head.weight, std=0.25, generator=torch.Generator().manual_seed(1))
     network.requires_grad_(False).eval().to(bench.device)
-    window, steps = network.shape.window, 4 if bench.quick else 64
-    plain = network.trunk
+    window, steps = network.spec.context, 4 if bench.quick else 64
     for precision, captured in (("float32", False), ("tf32", False), ("bfloat16", False), ("bfloat16", True)):
         for batch in (1,) if bench.quick else (1, 8, 64):
-            network.trunk = plain  # a graph of each batch's own
+            network.wrap_trunk(None)  # a graph of each batch's own
             if captured:
                 capture(network, bench.device)
             for decoder in ("schedule", "remdm"):

@@ -97,7 +97,7 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
                     continue
                 with torch.inference_mode(), torch.autocast(classifier.device, torch.bfloat16, classifier.bfloat16):
                     logits = network(
-                        row.masked_fill(masked, network.mask_id),
+                        row.masked_fill(masked, network.spec.mask_id),
                         masked.float().mean(1),
                         torch.ones_like(masked),
                         label=torch.tensor([label], device=row.device),

@@ -20,7 +20,7 @@ from tdiff.core.classification.classifier import calibrate
 from tdiff.core.classification.cloze import from_words
 from tdiff.core.classification.load import from_model, from_models
 from tdiff.core.classification.prediction import Effort
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.corpus import rows as texts
 from tdiff.errors import TdiffError
 from tdiff.runs import run as runs
@@ -409,8 +409,8 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
     ids = classifier.encode("warm gold sun over the hill")
     verdict = next(iter(classifier.predict([ids], Effort()))).prediction
     for network, found in zip(classifier.networks, verdict.nats, strict=True):
-        scored = network.scorable(torch.ones(1, len(ids), dtype=torch.bool))
-        assert float(network.nats(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
+        scored = network.spec.scorable(torch.ones(1, len(ids), dtype=torch.bool))
+        assert float(-network.log_likelihood(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
 
 
 @pytest.mark.parametrize("how", ["--per-class", "--classes"])
@@ -462,8 +462,8 @@ def test_a_pretrained_model_fills_in_a_word(loaded):
     ids = found.encode(" ".join(words))
     [look] = found.predict([ids], Effort())
     network, verdict = model.network, look.prediction
-    line = torch.cat((ids, torch.tensor([network.mask_id])))[None]
-    where = line == network.mask_id
+    line = torch.cat((ids, torch.tensor([network.spec.mask_id])))[None]
+    where = line == network.spec.mask_id
     logits = network(line, torch.tensor([1 / line.size(1)]), where)[0].double()
     p = logits.softmax(0)
     one, two = (float(p[list(ids)].sum()) for ids in found.words)

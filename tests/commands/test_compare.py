@@ -11,7 +11,7 @@ from tdiff.commands import compare
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.evaluation.compare import Contender, Outcome, Task, advise, run, shortfall, task
 from tdiff.core.evaluation.quality import Judge, Quality
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus as data
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError

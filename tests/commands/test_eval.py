@@ -9,7 +9,7 @@ import pytest
 
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation import likelihood as evaluate
-from tdiff.core.models.folder import load_model, save_model
+from tdiff.core.models.load import load_model, save_model
 from tdiff.corpus import corpus, named
 from tdiff.protocol.events import Eval
 from tests.support.runs import settings_of, train_in, words

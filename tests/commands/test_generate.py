@@ -22,7 +22,9 @@ import torch
 from tdiff.config.decoding import DECODERS, SCHEDULES, DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate
 from tdiff.core.models import tokenizers
-from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.protocol import events
 from tdiff.protocol.canvas import Canvas
@@ -500,8 +502,8 @@ def test_a_reader_that_leaves_early_ends_it_quietly_and_each_line_goes_out_whole
 def random_generations(model: LoadedModel, count: int, seed: int) -> None:
     """Texts by random settings: nothing raises, no mask is left, prompts stay, and no suppressed id is proposed."""
     draw = random.Random(seed)
-    window, special = model.network.shape.window, torch.tensor(model.network.shape.suppressed)
-    real = [i for i in range(len(model.tokenizer)) if i not in model.network.shape.suppressed]
+    window, special = model.spec.context, torch.tensor(model.network.spec.suppressed)
+    real = [i for i in range(len(model.tokenizer)) if i not in model.network.spec.suppressed]
     for n in range(count):
         settings = DecodeSettings(
             decoder=draw.choice(DECODERS),
@@ -523,7 +525,7 @@ def random_generations(model: LoadedModel, count: int, seed: int) -> None:
             step = deque(generate(model, prompts, settings, length=length), maxlen=1).pop()
         except Exception as why:
             raise AssertionError(what) from why
-        given = start != model.network.mask_id
+        given = start != model.network.spec.mask_id
         assert step.tokens.shape == (rows, size + (length or window - size)), what
         assert not torch.isin(step.tokens, special).any(), what
         assert (step.tokens[given] == start[given]).all(), what

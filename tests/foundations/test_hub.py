@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tdiff import hub as models_hub
 from tdiff.commands.progress import fetching
 from tdiff.core.evaluation.causal_judge import CausalJudge
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.protocol.messages import Generate, Ready
 from tdiff.protocol.trace import TraceEnd
 from tdiff.runs import lookup

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tdiff import hub as models_hub
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
 from tests.support.hub_server import NAME, NEVER, cache, files_asked, half, refusal, refuse, send, send_range
 

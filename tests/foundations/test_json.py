@@ -19,6 +19,7 @@ WRITERS_OF_FILES = {
     "runs/index.py",
     "runs/per_class.py",
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
+    "core/models/files.py",
     "core/models/folder.py",
     "core/models/tokenizers.py",
     "core/models/hf/load.py",

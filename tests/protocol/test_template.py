@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import filled, narrate
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
 from tdiff.protocol.template import between, parse
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep

@@ -25,11 +25,13 @@ from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core.classification.bound import BoundClassifier
 from tdiff.core.classification.prediction import Effort
-from tdiff.core.diffusion.denoise import denoise, in_blocks
+from tdiff.core.diffusion.blocks import in_blocks
+from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import narrate
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.diffusion.objective import likelihood
-from tdiff.core.models.folder import LoadedModel, Origin
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training.meter import Meter
@@ -238,8 +240,8 @@ def _zoo(root: Path) -> dict[str, Path]:
 def families():
     """Models of Hugging Face: steps of generations."""
     from tdiff.core.diffusion.generate import generate
-    from tdiff.core.models.folder import load_model
     from tdiff.core.models.hf import backend
+    from tdiff.core.models.load import load_model
 
     build = backend.build
     with tempfile.TemporaryDirectory() as folder:

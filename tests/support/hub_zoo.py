@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tdiff.core.models.folder import LoadedModel
+from tdiff.core.models.base import LoadedModel
 from tests.support.runs import words
 
 TEXT = words(400) + "naïve café — 日本 🙂 (a) b, c.\n"
@@ -133,8 +133,8 @@ def reference(folder: Path):
 def some_tokens(model: LoadedModel, rows: int, length: int) -> torch.Tensor:
     """Tokens of a text, some masked."""
     draw = torch.Generator().manual_seed(rows)
-    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(model.network.shape.suppressed)))
+    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(model.network.spec.suppressed)))
     tokens = ordinary[torch.randint(len(ordinary), (rows, length), generator=draw)]
     masked = torch.rand(tokens.shape, generator=draw) < 0.4
     masked[:, 1] = True
-    return tokens.masked_fill(masked, model.network.mask_id)
+    return tokens.masked_fill(masked, model.network.spec.mask_id)

@@ -13,6 +13,7 @@ from tdiff.core.classification import sequential
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.classification.masks import Scorer
 from tdiff.core.classification.prediction import Effort, Progress
+from tdiff.core.models.base import Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,8 @@ class BoundClassifier(Classifier):
             self._conditional if len(self.networks) == 1 else self._per_class,
             classes=len(self.classes),
             window=self.window,
-            mask_id=self.networks[0].mask_id,
-            vocabulary=self.networks[0].shape.vocab_size,
+            mask_id=self.networks[0].spec.mask_id,
+            vocabulary=self.networks[0].spec.vocab_size,
             unmaskable=self.unscored(),
             device=self.device,
         )
@@ -47,8 +48,7 @@ class BoundClassifier(Classifier):
     def _conditional(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor, label: Tensor) -> Tensor:
         """The logits of one model that is conditioned on the class of each row."""
         with self.autocast():
-            logits: Tensor = self.networks[0](tokens, share, where, attention=attention, label=label)  # type: ignore[call-arg]  # it knows classes and padding
-        return logits
+            return self.networks[0].logits(Inputs(tokens, share, where, attention=attention, label=label))
 
     def _per_class(self, tokens: Tensor, share: Tensor, where: Tensor, attention: Tensor, label: Tensor) -> Tensor:
         """The logits of one model a class, each for the rows of its class; labels come in order."""
@@ -56,7 +56,6 @@ class BoundClassifier(Classifier):
         for n, network in enumerate(self.networks):
             rows = label == n
             with self.autocast():
-                logits.append(
-                    network(tokens[rows], share[rows], where[rows], attention=attention[rows])  # type: ignore[call-arg]
-                )
+                inputs = Inputs(tokens[rows], share[rows], where[rows], attention=attention[rows])
+                logits.append(network.logits(inputs))
         return torch.cat(logits)

@@ -13,7 +13,6 @@ from torch import Tensor
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.classification.prediction import Effort, Prediction, Progress, exact_prediction
 from tdiff.core.evaluation.likelihood import exactly
-from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.training.packing import padded
 from tdiff.errors import TdiffError
 
@@ -27,11 +26,7 @@ class CausalClassifier(Classifier):
     def can_score(self, ids: Tensor) -> bool:
         """Whether every model can score at least one token: some cannot score the first one."""
         scored = self.scorable(ids)[None]
-        for network in self.networks:
-            assert isinstance(network, CausalLM), "it was looked at when it was loaded"
-            if not bool(network.scorable(scored.to(self.device)).any()):
-                return False
-        return True
+        return all(bool(network.spec.scorable(scored).any()) for network in self.networks)
 
     def predict(self, texts: Sequence[Tensor], effort: Effort, names: Sequence[int] = ()) -> Iterator[Progress]:
         """See `Classifier.predict`; one update for each text."""
@@ -42,21 +37,21 @@ class CausalClassifier(Classifier):
             yield Progress(n, prediction, True, time.perf_counter() - begin)
 
     def _predict(self, ids: Tensor, explain: bool) -> Prediction:
-        rows, real, _ = padded([ids], self.window, self.networks[0].mask_id)
+        rows, real, _ = padded([ids], self.window, self.networks[0].spec.mask_id)
         scored = real & self.scorable(rows)
         by_class = []
         for network in self.networks:
-            assert isinstance(network, CausalLM), "it was looked at when it was loaded"
-            places = network.scorable(scored.to(self.device))
-            if not bool(places.any()):
+            positions = network.spec.scorable(scored.to(self.device))
+            if not bool(positions.any()):
                 raise TdiffError("the text has no token that the model can score, so it cannot be classified")
             if explain:  # a window at a time: the logits of all would be many
-                window = [
-                    network.nats(row[None].to(self.device), at[None])[0] for row, at in zip(rows, places, strict=True)
+                windows = [
+                    network.log_likelihood(row[None].to(self.device), at[None])
+                    for row, at in zip(rows, positions, strict=True)
                 ]
-                by_class.append(torch.stack(window).cpu().double()[real])
+                by_class.append(-torch.cat([log_p for log_p in windows if log_p is not None]).cpu().double()[real])
             else:
-                by_class.append(exactly(network, rows.to(self.device), places).nats.sum()[None])
+                by_class.append(exactly(network, rows.to(self.device), positions).nats.sum()[None])
         nats = torch.stack(by_class)
         return exact_prediction(
             nats.sum(1), self.priors, self.temperature, int(scored.sum()), nats if explain else None

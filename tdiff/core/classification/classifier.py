@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tdiff.core.classification.prediction import Effort, Progress
 from tdiff.core.evaluation.metrics import Assessment, assess, temperature
-from tdiff.core.models.folder import Network, Vocabulary
+from tdiff.core.models.base import Model, Tokenizer
 from tdiff.errors import TdiffError, unknown
 from tdiff.visible import visible_line
 
@@ -35,8 +35,8 @@ class Classifier(ABC):
     """The probability of each class before the text is read; they sum to 1."""
     temperature: float = 0.0
     """See `prediction.divisor`; 0 if it is unknown."""
-    tokenizer: Vocabulary
-    networks: tuple[Network, ...]
+    tokenizer: Tokenizer
+    networks: tuple[Model, ...]
     """One network for all classes, or one of each class."""
     device: str
     bfloat16: bool = False
@@ -53,7 +53,7 @@ class Classifier(ABC):
     @property
     def window(self) -> int:
         """The context length in tokens."""
-        return min(network.shape.window for network in self.networks)
+        return min(network.spec.context for network in self.networks)
 
     def encode(self, text: str) -> Tensor:
         """Ids (L,) int64. Raises TdiffError for a blank text, or one that the tokenizer cannot encode."""
@@ -79,7 +79,7 @@ class Classifier(ABC):
 
     def unscored(self) -> list[int]:
         """Ids that no model may propose, but for the mask: they count in no likelihood."""
-        return [i for i in self.networks[0].shape.suppressed if i != self.networks[0].mask_id]
+        return list(self.networks[0].spec.unscored)
 
     def autocast(self) -> torch.autocast:
         """The precision of the matrix products."""

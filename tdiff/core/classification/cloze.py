@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.classification.prediction import Effort, Prediction, Progress, exact_prediction
-from tdiff.core.models.folder import LoadedModel
+from tdiff.core.models.base import Inputs, LoadedModel
 from tdiff.errors import TdiffError
 
 PATTERN = "{text} All in all, it was {mask}."
@@ -46,14 +46,14 @@ class ClozeClassifier(Classifier):
         before, after = self.before, self.after
         network = self.networks[0]
         room = self.window - len(before) - len(after) - 1
-        slot = torch.tensor([network.mask_id])
+        slot = torch.tensor([network.spec.mask_id])
         lines = [torch.cat((ids[at : at + room], before, slot, after)) for at in range(0, len(ids), room)]
         nats = torch.zeros(len(self.classes), dtype=torch.float64)
         for line in lines:
             row = line[None].to(self.device)
             where = torch.zeros_like(row, dtype=torch.bool)
             where[0, len(line) - len(after) - 1] = True
-            logits = network(row, where.sum(1) / row.size(1), where)[0].cpu().double()
+            logits = network.logits(Inputs(row, where.sum(1) / row.size(1), where))[0].cpu().double()
             known = torch.stack([logits[list(words)].logsumexp(0) for words in self.words])
             nats -= known.log_softmax(0) / len(lines)
         return exact_prediction(nats, self.priors, self.temperature, 1)
@@ -66,7 +66,7 @@ def from_words(
 
     Raises TdiffError for another pattern, for a causal model, and for a word that is not a single token of the model.
     """
-    if model.causal:
+    if model.spec.causal:
         raise TdiffError(f"{model.name} is autoregressive; --method cloze requires a masked model, which fills a slot")
     if len(words) < 2:
         raise TdiffError("--method cloze requires at least two classes: --words 'good=great,fine bad=terrible'")
@@ -81,8 +81,8 @@ def from_words(
         model.tokenizer.encode(part, "the pattern", inside=True) if part else torch.zeros(0, dtype=torch.int64)
         for part in (between.rstrip(" "), after)
     ]
-    if len(around[0]) + len(around[1]) + 2 > model.network.shape.window:
-        window = model.network.shape.window
+    if len(around[0]) + len(around[1]) + 2 > model.spec.context:
+        window = model.spec.context
         raise TdiffError(f"--pattern leaves no room for a text: the context length of {model.name} is {window} tokens")
     return ClozeClassifier(
         name=model.name,
@@ -103,7 +103,7 @@ def _token(model: LoadedModel, in_slot: str, word: str) -> int:
     tokenizer = model.tokenizer
     for text in (in_slot, word):
         ids = tokenizer.encode(text, f"the word {word!r}").tolist()
-        if len(ids) == 1 and ids[0] not in model.network.shape.suppressed:
+        if len(ids) == 1 and ids[0] not in model.spec.suppressed:
             return int(ids[0])
     pieces = "|".join(tokenizer.pieces[i] for i in tokenizer.encode(in_slot).tolist())
     raise TdiffError(f"the word {word!r} must be one token of {model.name}; it is {pieces!r}")

@@ -8,10 +8,7 @@ from pathlib import Path
 from tdiff.core.classification.bound import BoundClassifier
 from tdiff.core.classification.causal import CausalClassifier
 from tdiff.core.classification.classifier import Classifier
-from tdiff.core.models.folder import LoadedModel
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
-from tdiff.core.models.transformer import Transformer
+from tdiff.core.models.base import LoadedModel
 from tdiff.errors import TdiffError
 from tdiff.runs.per_class import PerClassRun
 
@@ -57,21 +54,19 @@ def from_models(
         )
     (first, one), *rest = models.items()
     for label, other in rest:
-        if other.causal != one.causal:
+        if other.spec.causal != one.spec.causal:
             kinds = ("masked", "causal")
             raise TdiffError(
-                f"the model of {label!r} is {kinds[other.causal]} and that of {first!r} {kinds[one.causal]}: their "
-                "likelihoods cannot be compared"
+                f"the model of {label!r} is {kinds[other.spec.causal]} and that of {first!r} "
+                f"{kinds[one.spec.causal]}: their likelihoods cannot be compared"
             )
         if other.tokenizer.pieces != one.tokenizer.pieces:
             raise TdiffError(f"the models of {first!r} and {label!r} have different tokenizers: train them with one")
     for label, model in models.items():
-        if isinstance(model.network, MaskedLM) and not model.network.ignores_padding():
+        if not model.spec.pads:
             raise TdiffError(f"the model of {label!r} ignores the padding mask, so it cannot score texts in batches")
-        if not isinstance(model.network, (Transformer, MaskedLM, CausalLM)):
-            raise TdiffError(f"the model of {label!r}, {model.name}, can generate text, but not classify it")
     weights = counts or [1] * len(models)
-    kind = CausalClassifier if one.causal else BoundClassifier
+    kind = CausalClassifier if one.spec.causal else BoundClassifier
     return kind(
         name=name or " + ".join(model.name for model in models.values()),
         classes=tuple(models),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tdiff import hub
-from tdiff.core.models.folder import read_config
+from tdiff.core.models.files import read_config
 from tdiff.core.models.hf import backend
 from tdiff.core.models.hf.causal import looks_ahead
 from tdiff.errors import TdiffError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, prompt_ids
 from tdiff.core.evaluation.quality import Difference, Judge, Quality, Summary, compare, summarize
-from tdiff.core.models.folder import LoadedModel
+from tdiff.core.models.base import LoadedModel
 from tdiff.errors import TdiffError
 
 PROMPT, LENGTH = 16, 240

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from tdiff.core.diffusion.objective import Likelihood, likelihood
-from tdiff.core.models.folder import LoadedModel, Network
-from tdiff.core.models.hf.causal import CausalLM
+from tdiff.core.models.base import LoadedModel, Model
 from tdiff.core.training.packing import PaddedRows, padded
 from tdiff.corpus import corpus as data
 from tdiff.corpus.named import Absent
@@ -140,7 +139,7 @@ def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None
 
 
 def score(
-    network: Network,
+    network: Model,
     ids: Tensor | Sequence[Tensor],
     lengths: Tensor,
     *,
@@ -158,16 +157,14 @@ def score(
     make fewer than `least` for all full windows (or for the last, shorter one), more masks are sampled.
     """
     begin = time.perf_counter()
-    window, device = network.shape.window, network.suppress.device
-    special = torch.tensor([i for i in network.shape.suppressed if i != network.mask_id], dtype=torch.int64)
+    window, device = network.spec.context, network.device
+    special = torch.tensor(network.spec.unscored, dtype=torch.int64)
     parts = []
-    for rows, real, text in _windows(ids, window, network.mask_id):
-        maskable = ~torch.isin(rows, special) & real
-        if isinstance(network, CausalLM):
-            maskable = network.scorable(maskable)
+    for rows, real, text in _windows(ids, window, network.spec.mask_id):
+        maskable = network.spec.scorable(~torch.isin(rows, special) & real)
         some = maskable.any(1)
         if bool(some.any()):
-            repeat = 1 if isinstance(network, CausalLM) else max(draws, math.ceil(least / int(some.sum())))
+            repeat = 1 if network.spec.causal else max(draws, math.ceil(least / int(some.sum())))
             told = {} if isinstance(ids, Tensor) else {"attention": real[some].to(device)}
             if labels is not None:
                 told["label"] = torch.tensor(labels)[text[some]].to(device)
@@ -182,11 +179,11 @@ def score(
             if progress:
                 progress(before + masked, every)
 
-        if isinstance(network, CausalLM):
+        if network.spec.causal:
             part = exactly(network, rows.to(device), maskable.to(device), progress=tell)
         else:
             rows, maskable = rows.to(device), maskable.to(device)
-            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=tell, told=told)
+            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=tell, conditioning=told)
         nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
         chars += int(lengths[rows[maskable].cpu()].sum())
         variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
@@ -214,14 +211,16 @@ def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterat
 
 @torch.inference_mode()
 def exactly(
-    network: CausalLM, tokens: Tensor, scored: Tensor, *, progress: Callable[[int], None] | None = None
+    network: Model, tokens: Tensor, scored: Tensor, *, progress: Callable[[int], None] | None = None
 ) -> Likelihood:
     """The likelihood of `tokens` (n, L) under a causal model. It is exact, so its interval is a point."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
-    at_once = max(1, LOGITS // (tokens.size(1) * network.shape.vocab_size))
+    at_once = max(1, LOGITS // (tokens.size(1) * network.spec.vocab_size))
     for start in range(0, len(tokens), at_once):
         batch = slice(start, start + at_once)
-        nats[batch] = network.nats(tokens[batch], scored[batch]).sum(1).cpu().double()
+        log_p = network.log_likelihood(tokens[batch], scored[batch])
+        assert log_p is not None, "a causal model has an exact likelihood"
+        nats[batch] = -log_p.sum(1).cpu().double()
         if progress:
             progress(min(start + at_once, len(tokens)))
     count = int(scored.sum())

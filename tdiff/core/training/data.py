@@ -13,9 +13,9 @@ from torch import Tensor
 from tdiff.config.settings import Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import Told, protect
-from tdiff.core.models.hf.tokenizer import UNKNOWN
-from tdiff.core.training.initialize import Tokenizer
+from tdiff.core.diffusion.objective import Conditioning, protect
+from tdiff.core.models.base import Tokenizer
+from tdiff.core.models.tokenizers import UNKNOWN
 from tdiff.core.training.packing import padded
 from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
@@ -34,8 +34,8 @@ class Batch:
     """(B, L) int64."""
     maskable: Tensor
     """(B, L) bool: the positions that may be masked."""
-    conditioning: Told
-    """What the network is conditioned on; of padded rows `attention`, with classes `label`, see `Told`."""
+    conditioning: Conditioning
+    """What the network is conditioned on; of padded rows `attention`, with classes `label`, see `Conditioning`."""
     row_noise: RowNoise
     """The random numbers of these rows."""
 

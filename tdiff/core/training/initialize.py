@@ -13,21 +13,18 @@ from tdiff.config.decoding import LEFT_TO_RIGHT, decoding
 from tdiff.config.settings import DataSettings, ObjectiveSettings, Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.models import mdlm, tokenizers
-from tdiff.core.models.folder import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
+from tdiff.core.models.base import LoadedModel, Tokenizer, TrainableModel
+from tdiff.core.models.files import read_config
+from tdiff.core.models.folder import MODEL_TYPE, copy_weights
 from tdiff.core.models.hf import backend, load
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
-from tdiff.core.models.hf.tokenizer import HubTokenizer
-from tdiff.core.models.tokenizers import TextTokenizer
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 
-Model = Transformer | MaskedLM | CausalLM
-"""What can be trained."""
-Tokenizer = TextTokenizer | HubTokenizer
 _WINDOW = 128
 """Positions of a training row for a pretrained model, by default."""
 # The names that the families of Hugging Face have for sizes in their configuration.
@@ -81,7 +78,7 @@ def unread_settings(settings: Settings) -> list[str]:
     return [f"objective.{name}" for name in changed]
 
 
-def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[Model, Tokenizer]:
+def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[TrainableModel, Tokenizer]:
     """The network and the tokenizer of a run, on the CPU, ready to be trained.
 
     A saved run has both from its folder; its state is loaded later. Raises TdiffError where the model to initialize
@@ -114,34 +111,26 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
     )
     network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
     if before is not None:
-        _go_on_from(before, network)
+        copy_weights(before, network)
     return network, tokenizer
 
 
-def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, precision: str) -> None:
-    """Write a model's folder; at any moment each file is complete or absent. `precision` as `train.weights`."""
-    dtype = getattr(torch, precision)
-    if isinstance(network, Transformer):
-        assert isinstance(tokenizer, TextTokenizer), "they came together"
-        save_model(folder, network, tokenizer, origin, dtype)
-    else:
-        assert isinstance(tokenizer, HubTokenizer), "they came together"
-        load.save(folder, network, tokenizer, origin, dtype)
+def save(folder: Path, network: TrainableModel, tokenizer: Tokenizer, origin: Origin, precision: str) -> None:
+    """Write a model's folder; each file is whole or absent at any moment. `precision` as `train.weights`."""
+    save_model(folder, network, tokenizer, origin, getattr(torch, precision))
 
 
-def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> tuple[Model, Tokenizer]:
-    """A model of Hugging Face: the one to initialize from where `fresh`, else the run's own."""
+def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> tuple[TrainableModel, Tokenizer]:
+    """A model of Hugging Face; `fresh` where it is not the run's own."""
     from transformers.pytorch_utils import Conv1D
 
     loaded, train = load_model(name), settings.train
-    network, tokenizer = loaded.network, loaded.tokenizer
-    if not isinstance(network, (MaskedLM, CausalLM)) or not isinstance(tokenizer, HubTokenizer):
-        raise TdiffError(f"train.init: {loaded.name} can be generated with, but not trained")
+    network, tokenizer = load.trainable(loaded), loaded.tokenizer
     if train.weights == "int8":
         raise TdiffError("train.weights int8 requires a model of tdiff; a pretrained one takes float32 or bfloat16")
     if train.compile == "on":
-        raise TdiffError("train.compile on requires a model of tdiff: leave it out")
-    if isinstance(network, CausalLM):
+        raise TdiffError("train.compile on is for models of tdiff: leave it out")
+    if loaded.spec.causal:
         _check_causal(loaded, settings)
     if train.optimizer == "muon" and any(isinstance(m, Conv1D) for m in network.modules()):
         raise TdiffError(f"train.optimizer muon does not support {loaded.name}, whose matrices are transposed (Conv1D)")
@@ -154,17 +143,16 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
             if setting != "window" and ours != theirs and not added:
                 raise TdiffError(f"model.{setting} is {theirs} in {loaded.name}, the model of train.init; got {ours}")
         try:
-            network.see(settings.model.window)
+            network.set_context(settings.model.window)
         except ValueError as why:
             raise TdiffError(f"model.window is too large for {loaded.name}: {why}") from None
-        if isinstance(network, MaskedLM):
-            network.tell_classes(len(corpus.classes) if settings.data.classes else 0)
-        if settings.model.time_conditioning and isinstance(network, MaskedLM) and network.time is None:
-            network.tell_time(torch.Generator().manual_seed(noise.mix(train.seed)))
-    if settings.data.rows == "padded" and isinstance(network, MaskedLM) and not network.ignores_padding():
-        raise TdiffError(f"data.rows padded: {loaded.name} attends to padding: use data.rows packed")
+        network.add_classes(len(corpus.classes) if settings.data.classes else 0)
+        if settings.model.time_conditioning and not network.timed:
+            network.add_time(torch.Generator().manual_seed(noise.mix(train.seed)))
+    if settings.data.rows == "padded" and not network.spec.pads:
+        raise TdiffError(f"data.rows padded: {loaded.name} attends to padding; have its rows packed")
     try:
-        network.practise(train.dropout, train.checkpointing)
+        network.train_with(train.dropout, train.checkpointing)
     except ValueError as why:
         raise TdiffError(f"train.checkpointing is not available for {loaded.name}: {why}") from None
     return network, tokenizer
@@ -203,20 +191,3 @@ def _check_text(model: LoadedModel, settings: Settings, corpus: Corpus) -> None:
             f"{model.name} was trained on the tuning part of this text, so it cannot be held out: leave out "
             "data.held_out, or initialize from another model"
         )
-
-
-def _go_on_from(model: LoadedModel, network: Transformer) -> None:
-    """Copy a model's weights; the blocks of the network beyond the model's stay as they are, and write nothing yet.
-
-    So it is with classes and pairs, where the model knows none yet. Raises TdiffError where anything else differs.
-    """
-    assert isinstance(model.network, Transformer), "it was looked at before it was loaded"
-    for name, theirs in dataclasses.asdict(model.network.shape).items():
-        ours = getattr(network.shape, name)
-        more = (name == "layers" and ours > theirs) or (name in ("classes", "pairs") and not theirs)
-        if ours != theirs and not more:
-            raise TdiffError(
-                f"{model.name} cannot be gone on from: its {name} is {theirs}, here it is {ours}; only model.layers "
-                "may be larger"
-            )
-    network.load_state_dict(network.state_dict() | model.network.state_dict())

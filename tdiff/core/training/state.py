@@ -21,12 +21,10 @@ from tdiff.core import devices
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.objective import Loss, autoregressive, bound, draw_masks, other_labels
 from tdiff.core.diffusion.schedules import schedule
-from tdiff.core.mask_indices import sent
-from tdiff.core.models.folder import Origin, put_weights, read_tensors
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
+from tdiff.core.mask_indices import send
+from tdiff.core.models.files import put_weights, read_tensors
 from tdiff.core.models.labels import naive_bayes
-from tdiff.core.models.transformer import Transformer
+from tdiff.core.models.origin import Origin
 from tdiff.core.training import initialize
 from tdiff.core.training.data import Batch, TrainingSet
 from tdiff.core.training.distributed import World
@@ -71,10 +69,10 @@ class TrainState:
         self.schedule = schedule(settings.objective.schedule)
         self.total_steps = self._budget_steps()
         self.start_clock()
-        compiles = "on" if self.device == "cuda" and isinstance(self.network, Transformer) else "off"
+        compiles = "on" if self.device == "cuda" and self.network.spec.compiles else "off"
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
-        if self.compiled and isinstance(self.network, Transformer):
-            self.network.trunk = torch.compile(self.network.trunk)  # type: ignore[method-assign]  # instance only
+        if self.compiled:
+            self.network.wrap_trunk(torch.compile)
 
     def start_clock(self) -> None:
         """Count time as training's from now on."""
@@ -108,7 +106,6 @@ class TrainState:
         """Start label biases that are still zero at the log odds of each token among the classes."""
         if self.data.labels is None:
             return
-        assert isinstance(self.network, (Transformer, MaskedLM)), "a causal model is not told of classes"
         bias = self.network.label_bias
         if bias is None or bool(bias.weight.any()):
             return
@@ -129,8 +126,7 @@ class TrainState:
                     torch.manual_seed(seed)
                     self.backward(seed)
         except Exception as why:  # of any kind: no C++ compiler, an unsupported operation, an error in the compiler
-            assert isinstance(self.network, Transformer), "no other is compiled"
-            del self.network.trunk  # of the instance
+            self.network.wrap_trunk(None)
             self.compiled = False
             return visible_line(f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")[:_REASON]
         finally:
@@ -170,8 +166,8 @@ class TrainState:
         rows = self.world.rows(self.data.step_rows)
         batch = self.data.batch(step, rows, full_width=self.compiled)
         tokens, maskable, conditioning = batch.tokens, batch.maskable, batch.conditioning
-        if isinstance(self.network, CausalLM):
-            maskable, masks = self.network.scorable(maskable), None
+        if self.network.spec.causal:
+            maskable, masks = self.network.spec.scorable(maskable), None
         else:
             together = objective.mask_rate_per == "batch"
             masks = draw_masks(maskable, batch.row_noise, self.schedule, objective.timesteps, clip, together)
@@ -185,16 +181,17 @@ class TrainState:
             part, may = tokens[rows_of_pass, :length], maskable[rows_of_pass, :length]
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if masks is None:
-                    assert isinstance(self.network, CausalLM), "all others have masks"
-                    scored = sent(may, self.device)
-                    loss = autoregressive(self.network.nats(sent(part, self.device), scored), scored)
+                    scored = send(may, self.device)
+                    log_p = self.network.log_likelihood(send(part, self.device), scored)
+                    assert log_p is not None, "a causal model has an exact likelihood"
+                    loss = autoregressive(-log_p, scored)
                 else:
                     loss = bound(
                         self.network,
                         part,
                         may,
                         masks.of(rows_of_pass, length),
-                        told={
+                        conditioning={
                             name: value[rows_of_pass] if value.ndim == 1 else value[rows_of_pass, :length]
                             for name, value in conditioning.items()
                         },

@@ -11,6 +11,7 @@ from tdiff.core.classification.prediction import Effort, Prediction
 from tdiff.core.classification.sequential import LEAST, decided, predict
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
+from tests.support.models import StubModel
 
 SYMBOLS, PLACES = 3, 4
 MASK = SYMBOLS
@@ -125,7 +126,7 @@ def test_paired_masks_reduce_variance_at_least_fivefold():
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
     text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, PLACES, dtype=torch.bool)
 
-    class Alone(Exact):
+    class Alone(Exact, StubModel):
         mask_id = MASK
 
         def __call__(self, tokens, share, where):

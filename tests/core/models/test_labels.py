@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tdiff.core.classification.load import from_model
 from tdiff.core.classification.prediction import Effort
 from tdiff.core.models import labels
-from tdiff.core.models.folder import load_model
 from tdiff.core.models.labels import Pairs
+from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Transformer
 from tdiff.errors import TdiffError
 from tests.core.models.test_transformer import network, shape

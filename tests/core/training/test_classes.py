@@ -15,7 +15,7 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import bound, draw_masks, other_labels
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
@@ -23,6 +23,7 @@ from tdiff.protocol.events import Eval
 from tdiff.runs import lookup
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
+from tests.support.models import StubModel, stub
 from tests.support.runs import settings_of, train_in
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
@@ -138,7 +139,7 @@ def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchan
     plain = load_model(str(zoo["roberta"]))
     batch = job.data.batch(0, range(job.data.step_rows))
     tokens, maskable = batch.tokens, batch.maskable
-    canvas = tokens.masked_fill(maskable, job.network.mask_id)
+    canvas = tokens.masked_fill(maskable, job.network.spec.mask_id)
     share = torch.ones(len(tokens))
     with torch.no_grad():
         expected = plain.network(canvas, share, maskable)
@@ -152,7 +153,7 @@ def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchan
         TrainState(settings_of(reviews, CLASSES), Run(tmp_path / "new"), load(reviews)).average,
     ):
         network.label_bias.weight.data[2] = torch.linspace(-1, 1, network.label_bias.weight.size(1))
-        text = torch.full((1, 3), network.mask_id)
+        text = torch.full((1, 3), network.spec.mask_id)
         asked = text, torch.ones(1), torch.ones_like(text, dtype=torch.bool)
         with torch.no_grad():  # a text without a label is one whose label was dropped in training
             torch.testing.assert_close(network(*asked), network(*asked, label=torch.tensor([2])))
@@ -160,7 +161,7 @@ def test_label_bias_starts_as_naive_bayes_and_leaves_the_pretrained_model_unchan
     corpus = load(reviews)
     for n in corpus.split_indices()[0]:
         counts[corpus.classes.index(corpus.labels[n])].update(plain.tokenizer.encode(corpus.texts[n]).tolist())
-    size = plain.network.shape.vocab_size
+    size = plain.network.spec.vocab_size
     shares = [[(counted[i] + 1) / (counted.total() + size) for i in range(size)] for counted in counts]
     for label in range(2):
         for i in (next(iter(counts[0])), next(iter(counts[1])), 0):
@@ -186,7 +187,7 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
         sizes.append(len(tokens))
         return network(tokens, *given, **told)
 
-    network, noting.mask_id = job.network, job.network.mask_id
+    network, noting = job.network, stub(noting, job.network.spec.mask_id)
     even = bound(noting, tokens, maskable, masks, conditioning, other, even=True)
     assert sizes == [64]  # whatever the labels are
     torch.testing.assert_close(even.telling, contrasted.telling)
@@ -205,7 +206,7 @@ def test_contrast_is_bayes_between_the_right_class_and_another():
     """By hand: one row of two positions, three classes, a network that depends on the class alone."""
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
 
-    class Knows:
+    class Knows(StubModel):
         mask_id = 2
 
         def __call__(self, canvas, share, where, label):
@@ -311,7 +312,7 @@ def test_guidance_scale_strengthens_the_class_of_generated_texts(kinds, cli_fast
 
 def test_guidance_scale_0_is_unconditional_and_1_is_conditional(kinds):
     model = load_model(str(kinds.path))
-    tokens = torch.full((2, 9), model.network.mask_id)
+    tokens = torch.full((2, 9), model.network.spec.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
         unguided = guided(model, "good", 0.0).network(tokens, share, where)

@@ -16,7 +16,7 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import bound, draw_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training import initialize
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
@@ -26,6 +26,7 @@ from tdiff.runs import lookup
 from tdiff.runs.run import Run
 from tests.core.training.test_loop import After
 from tests.support.hub_zoo import KINDS, TEXT, make, reference, some_tokens
+from tests.support.models import StubModel
 from tests.support.runs import train_in
 
 QUICK = {
@@ -53,7 +54,7 @@ def job_of(tmp_path: Path, model: Path, book: Path, *layers: dict) -> TrainState
 
 
 def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
-    where = tokens == model.network.mask_id
+    where = tokens == model.network.spec.mask_id
     with torch.no_grad():
         return model.network(tokens, torch.full((len(tokens),), share), where)
 
@@ -69,7 +70,7 @@ def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind,
         settings = DecodeSettings(decoder=decoder, steps=6, seed=1)
         *_, last = generate(model, ["over the"], settings, length=8)
         assert not bool(last.masked.any())
-        assert not set(last.tokens[0].tolist()) & set(model.network.shape.suppressed)
+        assert not set(last.tokens[0].tolist()) & set(model.network.spec.suppressed)
     [told] = [event for event in events if isinstance(event, Eval)]
     held_out = model.tokenizer.encode(corpus.load((str(book),)).split()[1])
 
@@ -78,15 +79,15 @@ def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind,
 
     assert nats(model.network) == pytest.approx(told.nats_per_token, abs=1e-4)
     before = load_model(str(zoo[kind])).network
-    before.see(model.network.shape.window)
+    before.set_context(model.spec.context)
     assert nats(model.network) < nats(before) - 0.3
     # transformers loads the saved folder as the same model.
-    tokens = some_tokens(model, 2, model.network.shape.window)
+    tokens = some_tokens(model, 2, model.spec.context)
     theirs, _ = reference(run.model)
     frame = [torch.tensor(part).expand(2, -1).long() for part in (model.tokenizer.begin, model.tokenizer.end)]
     with torch.no_grad():
         whole = theirs(input_ids=torch.cat((frame[0], tokens, frame[1]), 1)).logits
-    inside = whole[:, frame[0].size(1) : frame[0].size(1) + tokens.size(1)][tokens == model.network.mask_id]
+    inside = whole[:, frame[0].size(1) : frame[0].size(1) + tokens.size(1)][tokens == model.network.spec.mask_id]
     ours = logits(model, tokens)
     torch.testing.assert_close(ours, inside + model.network.suppress, rtol=1e-4, atol=1e-4)
 
@@ -132,7 +133,7 @@ def test_time_conditioning_starts_as_identity_and_is_saved_with_the_model(kind, 
     tokens = some_tokens(plain, 2, window)
     job = job_of(tmp_path, zoo[kind], book, timed)
     with torch.no_grad():
-        told = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.mask_id)
+        told = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.spec.mask_id)
     torch.testing.assert_close(told, logits(plain, tokens), rtol=1e-5, atol=1e-5)
     run, _ = train_in(tmp_path, "run", settings_from(zoo[kind], book, timed, {"train": {"steps": 8, "lr": 1e-2}}))
     model = load_model(str(run.path))
@@ -143,7 +144,7 @@ def test_time_conditioning_starts_as_identity_and_is_saved_with_the_model(kind, 
     again = job_of(tmp_path, run.model, book)
     with torch.no_grad():
         for share in (0.1, 0.9):
-            same = again.average(tokens, torch.full((2,), share), tokens == plain.network.mask_id)
+            same = again.average(tokens, torch.full((2,), share), tokens == plain.network.spec.mask_id)
             assert torch.equal(same, logits(model, tokens, share))
 
 
@@ -153,7 +154,7 @@ def test_dropout_follows_the_settings_in_every_family(zoo, book, tmp_path):
         for rate in (0.0, 0.4):
             job = job_of(tmp_path, zoo[kind], book, {"train": {"dropout": rate}})
             tokens = some_tokens(load_model(str(zoo[kind])), 2, 8)
-            where = tokens == job.network.mask_id
+            where = tokens == job.network.spec.mask_id
             for seed in (1, 2):
                 torch.manual_seed(seed)
                 outputs.append(job.network(tokens, torch.full((2,), 0.5), where).detach())
@@ -179,8 +180,8 @@ def test_rows_of_a_batch_can_share_one_mask_ratio_on_a_grid(zoo, book, tmp_path)
     job = TrainState(settings, Run(tmp_path / "none"), corpus.load(settings.data.sources))
     seen = []
 
-    class Spy:
-        mask_id = job.network.mask_id
+    class Spy(StubModel):
+        mask_id = job.network.spec.mask_id
 
         def __call__(self, tokens, share, where):
             seen.append(share)
@@ -275,7 +276,7 @@ def test_weights_can_be_saved_in_bfloat16(zoo, book, tmp_path):
     [
         ({"model": {"layers": 5}}, "model.layers is 2 in bert, the model of train.init; got 5"),
         ({"model": {"conv": 3}}, "model.conv is 0 in bert"),
-        ({"model": {"window": 40}}, "model.window is too large for bert: it sees 16 places of text at once; got 40"),
+        ({"model": {"window": 40}}, "model.window is too large for bert: its context length is 16; got 40"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
         ({"train": {"weights": "int8"}}, "train.weights int8 requires a model of tdiff"),
         ({"train": {"compile": "on"}}, "train.compile on requires a model of tdiff"),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tdiff.config.settings import Settings, TrainSettings
 from tdiff.core import devices
 from tdiff.core.evaluation.likelihood import evaluate
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training.loop import train
 from tdiff.core.training.optim import rate
 from tdiff.core.training.state import TrainState

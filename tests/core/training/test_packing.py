@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation.likelihood import evaluate, score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.training.packing import padded
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
@@ -78,12 +78,12 @@ def test_padded_batch_has_complete_texts_and_masks_no_padding(tales, tmp_path):
 def test_padding_does_not_change_logits(kind, zoo, tiny_run, loaded):
     model = load_model(str(tiny_run.path)) if kind == "ours" else loaded[kind]
     network, draw = model.network, torch.Generator().manual_seed(1)
-    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(network.shape.suppressed)))
+    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(network.spec.suppressed)))
     tokens = ordinary[torch.randint(len(ordinary), (3, 12), generator=draw)]
     real = torch.arange(12) < torch.tensor([12, 5, 8])[:, None]
     where = (torch.rand(tokens.shape, generator=draw) < 0.5) & real
     where[:, 0] = True
-    canvas = tokens.masked_fill(where | ~real, network.mask_id)
+    canvas = tokens.masked_fill(where | ~real, network.spec.mask_id)
     share = torch.full((3,), 0.5)
     with torch.no_grad():
         together = network(canvas, share, where, attention=real)
@@ -100,7 +100,7 @@ def test_end_token_comes_before_the_padding(loaded, zoo):
     real = torch.arange(9)[None] < 4
     where = torch.zeros_like(real)
     where[0, 2] = True
-    canvas = tokens.masked_fill(where | ~real, network.mask_id)
+    canvas = tokens.masked_fill(where | ~real, network.spec.mask_id)
     theirs, tokenizer = reference(zoo["bert"])
     framed = torch.tensor([[tokenizer.cls_token_id, *canvas[0, :4].tolist(), tokenizer.sep_token_id]])
     with torch.no_grad():
@@ -113,8 +113,8 @@ def test_end_token_comes_before_the_padding(loaded, zoo):
 def test_likelihood_of_padded_rows_equals_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
-    rows, real, _ = padded(texts, 32, model.network.mask_id)
-    padded_rows = likelihood(model.network, rows, real, draws=400, told={"attention": real})
+    rows, real, _ = padded(texts, 32, model.network.spec.mask_id)
+    padded_rows = likelihood(model.network, rows, real, draws=400, conditioning={"attention": real})
     for n, text in enumerate(texts):
         alone = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
         assert float(padded_rows.nats[n]) == pytest.approx(float(alone.nats[0]), rel=0.05)

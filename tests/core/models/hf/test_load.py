@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate, narrate
-from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
 from tdiff.protocol.trace import TraceEnd
 from tdiff.runs import lookup
@@ -175,19 +176,19 @@ def test_what_a_config_says_of_files_and_code_is_not_followed(more, folder, tmp_
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'it-ran')!r})\nclass Evil: pass\n")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(tmp_path / "it-ran")))
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/else"}))
-    assert load_model(str(folder)).network.shape.window == 16
+    assert load_model(str(folder)).network.spec.context == 16
     assert not (tmp_path / "it-ran").exists()
 
 
 @pytest.mark.parametrize("kind", ["bort\x1b[31m", "", "t5", "wav2vec2"])
 def test_another_type_is_refused(kind, folder, refusal):
     rewrite(folder / "config.json", model_type=kind)
-    assert "which is not a language model that fills in masks or writes from left to right" in refusal()
+    assert "which is not a masked or autoregressive language model" in refusal()
 
 
 def test_a_model_of_two_halves_is_refused(folder, refusal):
     rewrite(folder / "config.json", model_type="bart")
-    assert "with a decoder, which writes from left to right" in refusal()
+    assert "with a decoder, which is autoregressive" in refusal()
 
 
 def test_a_config_of_nonsense_is_refused(folder, refusal):
@@ -258,9 +259,9 @@ def test_loading_says_nothing_and_asks_nobody(kind, zoo, capfd, monkeypatch):
 def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
     code = (
         "import sys\n"
-        "from tdiff.core.models.folder import load_model\n"
+        "from tdiff.core.models.load import load_model\n"
         "from tdiff.core.diffusion.generate import generate\n"
-        "from tdiff.config.settings import DecodeSettings\n"
+        "from tdiff.config.decoding import DecodeSettings\n"
         f"model = load_model({str(tiny_run.path)!r})\n"
         "assert list(generate(model, ['the '], DecodeSettings(seed=1), length=4))\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules, 'huggingface_hub' in sys.modules)\n"
@@ -306,7 +307,7 @@ def test_a_real_model_fills_in_what_is_masked_of_reactions(real):
         assert real.tokenizer.decode(ids) == reaction
         hidden = torch.rand(len(ids), generator=draw) < 0.15
         hidden[4] = True
-        start = ids.masked_fill(hidden, real.network.mask_id)[None]
+        start = ids.masked_fill(hidden, real.network.spec.mask_id)[None]
         settings = DecodeSettings(decoder="confidence", temperature=0.0)
         *_, step = denoise(real.network, start, settings=settings)
         assert torch.equal(step.tokens[0][~hidden], ids[~hidden])
@@ -315,7 +316,7 @@ def test_a_real_model_fills_in_what_is_masked_of_reactions(real):
 
 
 def test_a_real_model_goes_on_from_a_prompt(real):
-    assert (real.network.shape.window, real.network.begin.tolist(), real.network.end.tolist()) == (510, [12], [13])
+    assert (real.network.spec.context, real.network.begin.tolist(), real.network.end.tolist()) == (510, [12], [13])
     header, *_, end = narrate(real, "CC(=O)O", DecodeSettings(seed=1), length=12)
     assert [text for _, text, _ in header.given] == list("CC(=O)O")
     assert isinstance(end, TraceEnd) and end.text.startswith("CC(=O)O") and "unused" not in end.text
