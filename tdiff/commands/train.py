@@ -328,6 +328,7 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
             bar.update(final, visible=False)  # it may have been cut short
             text = describe(record)
             if text and not isinstance(record, Checkpoint):
+                bar.refresh()  # the bar under a line is as new as the line, however seldom the clock redraws it
                 bar.console.print(Text(visible(text)), soft_wrap=True)
             if isinstance(record, End):
                 return record
