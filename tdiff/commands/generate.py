@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
-from tdiff.config.decoding import PRODUCTS, READ_BY, DecodeSettings
+from tdiff.config.decoding import PRODUCTS, DecodeSettings, label, no_effect
 from tdiff.draw import render
 from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError, unknown
@@ -100,13 +100,8 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
 def say(settings: DecodeSettings, given: Mapping[str, Any]) -> None:
     """Tell of the seed, and of options that the decoder does not read."""
     print(f"seed {settings.seed}", file=sys.stderr)
-    for name, decoders in READ_BY.items():
-        if name in given and settings.decoder not in decoders:
-            option, readers = name.replace("_", "-"), " and ".join(decoders)
-            print(
-                f"--{option} changes nothing here: it is for --decoder {readers}, and this is {settings.decoder}",
-                file=sys.stderr,
-            )
+    for note in no_effect(settings.decoder, given):
+        print(note, file=sys.stderr)
     sys.stderr.flush()
 
 
@@ -296,7 +291,11 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
-    canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
+    canvas, cap, rule = (
+        Canvas.begin(header),
+        header.steps,
+        visible_line(label(settings.decoder, dataclasses.asdict(settings))),
+    )
     begun = drawn = time.perf_counter()
     note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
@@ -324,12 +323,3 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
                 live.update(frame(), refresh=True)
                 drawn = now
     raise AssertionError("a trace ends with its text")
-
-
-def _rule(settings: DecodeSettings) -> str:
-    """The decoder and the one number that matters most to it, for the status line."""
-    if settings.decoder in ("confidence", "klass"):
-        return f"{settings.decoder} {'≥' if settings.decoder == 'confidence' else '>'} {settings.threshold:g}"
-    if settings.decoder == "topk" and settings.k:
-        return f"top {settings.k}"
-    return visible_line(settings.decoder)

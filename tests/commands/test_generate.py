@@ -91,8 +91,8 @@ def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask
     decoder = "ancestral" if more else "confidence"
     assert done.stderr.splitlines() == [
         "seed 7",
-        f"--k changes nothing here: it is for --decoder topk, and this is {decoder}",
-        f"--t-on changes nothing here: it is for --decoder remdm, and this is {decoder}",
+        f"--k has no effect with --decoder {decoder} (used by topk)",
+        f"--t-on has no effect with --decoder {decoder} (used by remdm)",
     ]
 
 

@@ -6,10 +6,10 @@ from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
 
+from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader
 from tdiff.tui.keys import bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
@@ -184,7 +184,7 @@ class GenerationPane(Pane):
         if self._of_two:
             title = self._title_of_two(state, mark)
         if recording is not None and recording.header.decoder:
-            title.append((f" · {_rule(recording.header)}", ""))
+            title.append((f" · {visible_line(label(recording.header.decoder, recording.header.settings))}", ""))
         if recording is None:
             name = (self._of_two and self._called) or "generation"
             self.frame([(name, "")], [], [(self._message, "")] if self._message else [], [])
@@ -352,15 +352,6 @@ class GenerationPane(Pane):
     def action_threshold_up(self) -> None:
         """A higher threshold."""
         self.post_message(self.Ask(self, "threshold_up"))
-
-
-def _rule(header: TraceHeader) -> str:
-    """The decoder, and the threshold where it has one."""
-    threshold = header.settings.get("threshold")
-    told = {"confidence": "conf ≥", "klass": "klass >"}.get(header.decoder)
-    if told and isinstance(threshold, (int, float)):
-        return f"{told} {threshold:g}"
-    return visible_line(header.decoder)
 
 
 def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1.0, cap: int = 0) -> Line:

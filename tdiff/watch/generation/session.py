@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
-from tdiff.config.decoding import DECODERS, READ_BY, DecodeSettings, laid_over
+from tdiff.config.decoding import DECODERS, SAMPLING, DecodeSettings, laid_over, readers
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Request, Scores
@@ -27,10 +27,6 @@ _UNSEEN = 19.0
 _THRESHOLD_STEP = 0.05
 _MOVED = 1.0
 """Seconds between two looks at whether the process has to keep out of a run's way."""
-
-
-_OF_DRAWING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span")
-"""Fields of DecodeSettings that mean the same whatever the decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +286,7 @@ class Live:
     @property
     def has_threshold(self) -> bool:
         """Whether the decoder has one to shift."""
-        return self.settings.decoder in READ_BY["threshold"]
+        return self.settings.decoder in readers("threshold")
 
     def shift_threshold(self, steps: int) -> float:
         """Move the confidence threshold by so many times 0.05, within 0..1."""
@@ -369,7 +365,7 @@ class Live:
         return self.yields and own == "autoregressive" and self._options.get("decoder", own) != own
 
     def _of_drawing(self) -> dict[str, Any]:
-        return {name: value for name, value in self._options.items() if name in _OF_DRAWING}
+        return {name: value for name, value in self._options.items() if name in SAMPLING}
 
     def _give_up(self, why: str) -> None:
         """The first model cannot be had: end the process, so that it is started again."""
