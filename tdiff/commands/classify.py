@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff.commands import classify_models
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import GOES_ON, Kept, check_names
+from tdiff.config.options import argument, nested, option
 from tdiff.corpus.rows import Text, checked, read
 from tdiff.errors import TdiffError
 from tdiff.report import evaluation, predictions
@@ -30,29 +31,53 @@ _AHEAD = 1024
 """Rows that are made tokens of before the first of them is weighed: of a large file all of them take a while."""
 
 
+EXAMPLES = (
+    'tdiff classify --model reviews "a warm and golden film" --explain',
+    "tdiff classify --model reviews --input reviews.jsonl --output predictions.jsonl",
+    "tdiff classify --model reviews --evaluate --input unseen.jsonl --limit 200",
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options of the command."""
 
-    texts: Sequence[str] = ()
-    model: classify_models.Request
-    input: str | None = None
-    output: Path | None = None
-    text_field: str = "text"
-    label_field: str | None = None
-    evaluate: bool = False
-    limit: int = 0
-    confidence: float = 0.99
-    max_draws: int = 32
-    abstain_below: float = 0.0
-    explain: bool = False
-    seed: int = 0
-    as_json: bool = False
-    html: Path | None = None
+    texts: Sequence[str] = argument((), "Texts to classify.", metavar="[TEXT]...")
+    model: classify_models.Request = nested()
+    input: str | None = option(
+        None, "Read texts from FILE: .jsonl, .csv, lines, a folder of files, or -.", panel="Input", metavar="FILE"
+    )
+    text_field: str = option("text", "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    label_field: str | None = option(
+        None, "Field that holds the label, for --evaluate.", panel="Input", shown="default: label"
+    )
+    limit: int = option(0, "Score a random subset of this many inputs.", panel="Input", shown="default: all")
+    output: Path | None = option(
+        None,
+        "Write predictions to FILE (JSON Lines). If FILE exists, resume it.",
+        panel="Output",
+        metavar="FILE",
+    )
+    evaluate: bool = option(
+        False, "Evaluate the predictions against the labels of --input.", flag="--evaluate", panel="Output"
+    )
+    explain: bool = option(False, "Show how much each token adds to the log odds.", flag="--explain", panel="Output")
+    as_json: bool = option(
+        False, "Print one JSON object per text, or for the evaluation.", flag="--json", panel="Output"
+    )
+    html: Path | None = option(None, "Save what --explain or --evaluate shows.", panel="Output", metavar="FILE")
+    confidence: float = option(
+        0.99, "Stop sampling masks at this confidence level; 1 always uses --max-draws.", panel="Scoring"
+    )
+    max_draws: int = option(32, "Most mask samples per text.", panel="Scoring")
+    abstain_below: float = option(
+        0.0, "Abstain when the predicted probability is below this threshold.", panel="Scoring", shown="default: never"
+    )
+    seed: int = option(0, "Seed of the masks and of --limit.", panel="Scoring")
 
 
-def classify(request: Request) -> None:
-    """Weigh the texts and print what comes of it; bars and talk go to stderr."""
+def run(request: Request) -> None:
+    """Classify the texts and print the predictions; progress bars and messages go to stderr."""
     _check(request)
     rows = _rows(request)
     chosen = _chosen(rows, request)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
+from tdiff.config.options import DEVICES, option
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import run
 
@@ -24,16 +25,38 @@ TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options that choose a classifier."""
 
-    models: Sequence[str] = ()
-    method: str | None = None
-    """None: as the model is."""
-    priors: str | None = None
-    words: str | None = None
-    pattern: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
+    models: Sequence[str] = option(
+        (),
+        "A class-conditional model; or CLASS=MODEL, repeated, for one model per class.",
+        flag="--model",
+        panel="Model",
+        complete="models",
+    )
+    method: str | None = option(
+        None,
+        "bound (masked models), ar (causal models) or cloze (predict a word; needs no training).",
+        panel="Model",
+        metavar="[bound|ar|cloze]",
+        choices=METHODS,
+        shown="default: by model",
+    )
+    priors: str | None = option(
+        None, "Class frequencies: equal, or CLASS=SHARE,...", panel="Model", shown="default: as in training"
+    )
+    words: str | None = option(None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model")
+    pattern: str | None = option(
+        None, "cloze: where the word stands.", panel="Model", shown="default: {text} All in all, it was {mask}."
+    )
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    precision: str = option(
+        "auto",
+        "Precision of matrix products.",
+        choices=PRECISIONS,
+        panel="Advanced",
+        shown="default: bfloat16 on CUDA, else float32",
+    )
 
 
 def load(request: Request) -> Classifier:

@@ -6,18 +6,36 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from tdiff.config.options import argument, option
 from tdiff.errors import TdiffError, unknown
 from tdiff.visible import visible_line
 
 KINDS = ("tiny-diffusion",)
 """Programs whose weights are known."""
 _PROMPT = "To be, or not to"
-"""As many characters as tiny-diffusion's model practised being given."""
+"""Sixteen characters, the length of the prompts that tiny-diffusion's model was trained with."""
+EXAMPLES = ("tdiff import tiny-diffusion diffusion_model.pt tiny",)
 
 
-def bring(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
+
+    kind: str = argument(help="Project that the checkpoint is from: tiny-diffusion.")
+    file: Path = argument(help="Checkpoint file, such as diffusion_model.pt.")
+    out: Path = argument(help="Folder for the converted model, which must not exist.")
+    heads: int | None = option(None, "Attention heads, which the checkpoint does not record.", shown="default: 6")
+
+
+def run(request: Request) -> None:
+    """Convert the checkpoint."""
+    convert(request.kind, request.file, request.out, request.heads)
+
+
+def convert(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
     """Read the weights of a model of `kind` from `file`, and write the model folder `out`.
 
     `heads` are its attention heads, which no weights tell; by default as many as its program's own model has. Raises

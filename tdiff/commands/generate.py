@@ -14,9 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
 from tdiff.config.decoding import PRODUCTS, DecodeSettings, label, no_effect
+from tdiff.config.options import DEVICES, argument, decoding, option
 from tdiff.draw import render
 from tdiff.draw.layout import layout
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
@@ -33,37 +34,80 @@ _FRAME = 1 / 24
 """Seconds between frames, at least."""
 
 
+EXAMPLES = (
+    'tdiff generate "KING RICHARD:" --decoder confidence --threshold 0.7 --seed 7',
+    'tdiff generate --template "To be, or ____ to be: that is the {12}"',
+    'tdiff generate --decoder "remdm remask=loop eta=0.02" --steps 68 --temperature 0.4',
+    "tdiff generate --input prompts.jsonl --output texts.jsonl",
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options of the command."""
 
-    prompt: str | None
-    model: str
-    device: str
-    samples: int
-    length: int
-    seed: int | None
-    options: dict[str, Any]
-    """Fields of DecodeSettings that were given."""
-    template: str | None = None
-    """Text with gaps, in place of a prompt."""
-    prefix: str | None = None
-    suffix: str | None = None
-    """What comes before and after the one gap of `length` tokens."""
-    kind: str | None = None
-    """The class to write a text of."""
-    guidance: float | None = None
-    """How far to push towards it; None: as far as the model goes by itself, which is 1."""
-    precision: str = "float32"
-    """Of the model's products on CUDA: one of config.PRODUCTS."""
-    compile: bool = False
-    """Capture the model on CUDA."""
+    prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
+    model: str = option(
+        "shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", panel="Input", complete="models"
+    )
+    length: int = option(
+        0,
+        "Tokens to generate (characters, for a character model).",
+        panel="Input",
+        shown="default: up to the context length",
+    )
+    template: str | None = option(
+        None, 'Text with gaps to fill: underscores, or a length: "To be, or ____ {12}".', panel="Input"
+    )
+    prefix: str | None = option(None, "Text before a gap of --length tokens.", panel="Input")
+    suffix: str | None = option(None, "Text after that gap.", panel="Input")
+    input: str | None = option(
+        None, "Read prompts and templates from FILE (JSON Lines): one text per line.", panel="Input", metavar="FILE"
+    )
+    kind: str | None = option(
+        None, "Generate a text of this class, with a class-conditional model.", flag="--class", panel="Input"
+    )
+    guidance: float | None = option(
+        None, "Classifier-free guidance scale (1: no guidance).", panel="Input", shown="default: 1"
+    )
+    samples: int = option(1, "Number of texts.", panel="Input")
+    seed: int | None = option(None, "Seed, which reproduces a text.", panel="Input", shown="default: random")
+    options: dict[str, Any] = decoding()
+    """The fields of DecodeSettings that the user set."""
+    output: Path | None = option(
+        None, "Write the texts of --input to FILE. If FILE exists, resume it.", panel="Output", metavar="FILE"
+    )
+    as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
+    stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
+    trace: Path | None = option(None, "Save the trace.", panel="Output", metavar="FILE")
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    precision: str = option(
+        "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"
+    )
+    compile: bool = option(
+        False, "Capture the model on CUDA: a slow first step, then fewer launches.", flag="--compile", panel="Advanced"
+    )
 
 
-def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
-    """Generate and print. The seed goes to stderr, so that any text can be had again."""
+def run(request: Request) -> None:
+    """Generate for a file of prompts, or for the one on the command line."""
+    if request.input is None and request.output is None:
+        generate(request)
+        return
+    if request.input is None:
+        raise TdiffError("--output requires --input FILE; for one text, redirect stdout")
+    if request.stream or request.trace:
+        raise TdiffError("--stream and --trace show one text; --input writes many")
+
+    from tdiff.commands import generate_file
+
+    generate_file.generate(request, request.input, request.output)
+
+
+def generate(request: Request) -> None:
+    """Generate and print. The seed goes to stderr, so that any text can be reproduced."""
+    as_json, stream, trace = request.as_json, request.stream, request.trace
     check_sizes(request)
-    check_precision(request.precision)
     if as_json and stream:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
@@ -113,12 +157,6 @@ def check_sizes(request: Request) -> None:
         raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {request.length}")
     if max(request.samples, request.length) > MOST:
         raise TdiffError(f"--samples and --length must be at most {MOST:,}")
-
-
-def check_precision(precision: str) -> None:
-    """Raises TdiffError for one that there is not, before a model is loaded."""
-    if precision not in PRODUCTS:
-        raise unknown("precision", precision, PRODUCTS)
 
 
 def one_way(request: Request) -> None:

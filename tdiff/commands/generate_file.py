@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.generate import Request, as_data, check_precision, check_sizes, gaps_of, load, one_way, say
+from tdiff.commands.generate import Request, as_data, check_sizes, gaps_of, load, one_way, say
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Kept, check_names
 from tdiff.config.decoding import DecodeSettings
@@ -62,7 +62,6 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
     """
     check_sizes(request)
-    check_precision(request.precision)
     if request.samples != 1:
         raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):

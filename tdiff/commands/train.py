@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, assert_never
 
 from tdiff.commands.progress import progress_bar
+from tdiff.config.decoding import SCHEDULES
+from tdiff.config.options import option
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import Settings, read_layer
+from tdiff.config.settings import BUDGETS, Settings, parse_assignment, read_layer
 from tdiff.draw import render
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
@@ -27,6 +29,181 @@ if TYPE_CHECKING:
     from tdiff.corpus.corpus import Corpus
 
 _FAILED = 1
+
+
+EXAMPLES = (
+    "tdiff train --data mytexts --tokenizer bpe:300 --minutes 5 --run tale",
+    "tdiff train --preset char-10m --set train.lr=5e-4 --run big",
+    "tdiff train --classes --data reviews.jsonl --label-field label --run reviews",
+    "tdiff train --resume tale --steps 20000",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
+
+    config: str | None = option(
+        None, "TOML file of settings, or the name of one in configs/.", panel="Run", complete="configs"
+    )
+    preset: str | None = option(
+        None,
+        "Preset of settings.",
+        panel="Run",
+        choices=tuple(PRESETS),
+        shown="default: by device and --init",
+    )
+    run: str | None = option(None, "Name of the run's folder under checkpoints/.", panel="Run")
+    resume: str | None = option(
+        None,
+        "Resume a stopped run, or, with --steps, train past its end.",
+        panel="Run",
+        metavar="RUN",
+        complete="runs",
+    )
+    init: str | None = option(
+        None,
+        "Initialize from a model: a folder, a run, or a name on the Hugging Face hub.",
+        panel="Run",
+        complete="models",
+        setting="train.init",
+    )
+    set_: Sequence[str] = option((), "Any other setting; tdiff config lists them.", panel="Run", metavar="NAME=VALUE")
+    data: Sequence[str] = option(
+        (),
+        "Files, folders, globs, - for stdin, shakespeare or python; repeatable.",
+        panel="Data",
+        setting="data.sources",
+        shown="default: shakespeare",
+    )
+    text_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the text.", panel="Data", setting="data.text_field"
+    )
+    eval_data: Sequence[str] = option(
+        (),
+        "Held-out text; repeatable.",
+        panel="Data",
+        setting="data.evaluation",
+        shown="default: the last tenth of the data",
+    )
+    tokenizer: str | None = option(
+        None, "char, bpe:SIZE, ascii, or a tokenizer.json.", panel="Data", setting="data.tokenizer"
+    )
+    classes: bool = option(False, "Condition the model on the class of each text.", flag="--classes", panel="Data")
+    label_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the class.", panel="Data", setting="data.label_field"
+    )
+    per_class: bool = option(False, "Train one model per class, one after another.", flag="--per-class", panel="Data")
+    steps: int | None = option(None, "Optimizer steps.", panel="Training", setting="train.steps")
+    minutes: float | None = option(
+        None, "Minutes of training, instead of --steps.", panel="Training", setting="train.minutes"
+    )
+    epochs: float | None = option(
+        None, "Passes over the data, instead of --steps.", panel="Training", setting="train.epochs"
+    )
+    batch_size: int | None = option(None, "Sequences per batch.", panel="Training", setting="train.batch_size")
+    lr: float | None = option(None, "Peak learning rate of AdamW.", panel="Training", setting="train.lr")
+    optimizer: str | None = option(
+        None, "Optimizer.", panel="Training", setting="train.optimizer", metavar="[adamw|muon]"
+    )
+    seed: int | None = option(None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed")
+    device: str | None = option(
+        None, "Device.", panel="Training", setting="train.device", metavar="[auto|cuda|mps|cpu]"
+    )
+    sample_every: int | None = option(
+        None, "Steps between samples; 0: no samples.", panel="Training", setting="train.sample_every"
+    )
+    eval_every: int | None = option(
+        None, "Steps between evaluations; 0: only at the end.", panel="Training", setting="train.eval_every"
+    )
+    window: int | None = option(None, "Context length in tokens.", panel="Model and objective", setting="model.window")
+    time_conditioning: bool | None = option(
+        None,
+        "Condition the model on the mask ratio.",
+        flag="--time-conditioning/--no-time-conditioning",
+        panel="Model and objective",
+        setting="model.time_conditioning",
+    )
+    timesteps: int | None = option(
+        None,
+        "Time steps of the objective; 0: continuous time.",
+        panel="Model and objective",
+        setting="objective.timesteps",
+    )
+    schedule: str | None = option(
+        None,
+        "Masking schedule.",
+        panel="Model and objective",
+        setting="objective.schedule",
+        metavar=f"[{'|'.join(SCHEDULES)}]",
+    )
+    context: int | None = option(
+        None,
+        "Maximum number of prompt tokens left unmasked per training sequence.",
+        panel="Model and objective",
+        setting="objective.context",
+    )
+    context_mode: str | None = option(
+        None,
+        "Prompt length per sequence: random (0..context) or fixed.",
+        panel="Model and objective",
+        setting="objective.context_mode",
+        metavar="[random|fixed]",
+    )
+    mask_rate_per: str | None = option(
+        None,
+        "Sample the diffusion time per sequence (row) or once per batch (batch).",
+        panel="Model and objective",
+        setting="objective.mask_rate_per",
+        metavar="[row|batch]",
+    )
+
+    def layers(self) -> list[Layer]:
+        """The settings that the options set, then each of --set."""
+        layer: Layer = {}
+        if self.classes or self.per_class:
+            layer["data"] = {"rows": "padded"}
+            if self.init is None:  # a text to classify may hold characters that no text of the corpus did
+                layer["data"]["unknown"] = "token"
+            if self.classes:
+                layer["data"]["classes"] = True
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if (setting := f.metadata.get("setting")) and value is not None and value != ():
+                table, name = setting.split(".")
+                layer.setdefault(table, {})[name] = list(value) if isinstance(value, tuple) else value
+        return [layer, *map(parse_assignment, self.set_)]
+
+
+def run(request: Request) -> None:
+    """Start a run or a model per class, or resume one."""
+    if request.resume is None and not request.per_class:
+        start(request.config, request.preset, request.run, request.layers())
+        return
+    from tdiff.commands import train_per_class  # which imports this module
+
+    if request.resume is None:
+        if request.classes:
+            raise TdiffError(
+                "set only one of --classes (one class-conditional model) and --per-class (a model per class)"
+            )
+        train_per_class.start(request.config, request.preset, request.run, request.layers())
+        return
+    layer = request.layers()[0]
+    budget = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS}
+    other = request.config or request.preset or request.run or request.set_
+    if other or len(budget) > 1 or layer != ({"train": budget} if budget else {}):
+        raise TdiffError(
+            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change"
+        )
+    if (folder := runs.find_each(request.resume)) is None:
+        resume(request.resume, budget)
+    elif budget:
+        raise TdiffError(
+            f"{request.resume} has one model per class: resume one of them by --resume {request.resume}/CLASS"
+        )
+    else:
+        train_per_class.resume(folder)
 
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
@@ -72,13 +249,6 @@ def title(settings: Settings, corpus: Corpus) -> str:
 
 def resume(name: str, budget: dict[str, float] | None = None) -> None:
     """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
-    if (several := runs.find_each(name)) is not None:
-        from tdiff.commands import train_per_class
-
-        if budget:
-            raise TdiffError(f"{name} is a model of each class: go on with one by --resume {name}/CLASS")
-        train_per_class.resume(several)
-        return
     folder = runs.find_run(name)
     settings = folder.settings()
     if budget:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs import run
+from tdiff.runs.run import ROOT, NoModel, find_each, find_model
 from tdiff.schema import MOST
 from tdiff.visible import json_line
 from tdiff.watch import preferences
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 MOST_TARGETS = 4
 """Runs that can be watched at once."""
-DEVICES = ("auto", "cuda", "mps", "cpu")
+Request = Options
+EXAMPLES = (
+    "tdiff watch mine",
+    "tdiff watch train.log ssh://host/path/to/run",
+    "tdiff watch --model mine --model shakespeare",
+    "tdiff watch --once",
+)
 _PATIENCE = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
 
-def watch(options: Options) -> None:
+def run(options: Options) -> None:
     """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
     from tdiff.terminal import detect
     from tdiff.watch import targets as places
@@ -116,8 +122,6 @@ def _check(options: Options) -> None:
     if not 0 <= options.length <= MOST:
         raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {options.length}")
     DecodeSettings(**options.decoding)
-    if options.device not in DEVICES:
-        raise unknown("device", options.device, DEVICES)
     models = [options.model, *options.others] if options.model is not None else []
     if len(models) > pair.MOST:
         raise TdiffError(f"tdiff watch shows up to {pair.MOST} models side by side; got {len(models)} of --model")
@@ -126,11 +130,11 @@ def _check(options: Options) -> None:
 
 
 def _check_model(model: str) -> None:
-    if Path(model).is_dir() or run.find_each(model):  # it may have its weights later
+    if Path(model).is_dir() or find_each(model):  # it may have its weights later
         return
     try:
-        run.find_model(model)
-    except run.NoModel as why:
+        find_model(model)
+    except NoModel as why:
         from tdiff import hub  # which brings no engine
 
         # The model's process asks the hub: it may take long.
@@ -149,7 +153,7 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
     from tdiff.watch.follow import Watched
 
     if not targets:
-        raise TdiffError(f"no run under {run.ROOT}/ yet; begin one with tdiff train --run NAME, or name a log to watch")
+        raise TdiffError(f"no run under {ROOT}/ yet; begin one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
     try:
         nothing = []

@@ -118,10 +118,10 @@ class DecodeSettings:
 
     decoder: str = _setting("confidence", "", flag=True)
     """One of DECODERS."""
-    threshold: float = _setting(_OF_DECODER, "Unmask positions with at least this confidence ({threshold}).", flag=True)
+    threshold: float = _setting(_OF_DECODER, "Unmask positions with at least this confidence.", flag=True)
     """confidence, klass: unmask every position whose proposed token has at least (klass: more than) this probability.
     Default 0.7; klass: 0.9."""
-    k: int = _setting(0, "Positions unmasked per step (topk). [a tenth of the length]", flag=True)
+    k: int = _setting(0, "Positions unmasked per step. [a tenth of the length]", flag=True)
     """topk: positions unmasked per step; 0: a tenth of the length, or of a block's."""
     factor: float = _setting(1.0, "Fast-dLLM factor f: unmask n tokens while confidence >= 1 - f / (n + 1).")
     """factor: unmask n positions together while each has a probability of at least 1 - factor / (n + 1)."""

@@ -352,10 +352,27 @@ def _nearest(name: str, names: list[str]) -> str:
 
 def find_config(name: str) -> Path:
     """A configuration file: a path, or the name of one under configs/ here, in the package or in the source tree."""
-    shelves = [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]
-    for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in shelves)):
+    for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in _config_shelves())):
         if _is_file(path):
             return path
-    found = {path.relative_to(shelf).with_suffix("") for shelf in shelves for path in shelf.rglob("*.toml")}
-    names = sorted(path.as_posix() for path in found if path.name != "rows")
-    raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")
+    raise TdiffError(f"no configuration {name!r}{_nearest(name, config_names())}")
+
+
+def config_names() -> list[str]:
+    """The names of all configurations."""
+    found = {path.relative_to(shelf).with_suffix("") for shelf in _config_shelves() for path in shelf.rglob("*.toml")}
+    return sorted(path.as_posix() for path in found if path.name != "rows")
+
+
+def run_names(root: Path = ROOT) -> list[str]:
+    """The names of the runs under `root`, those of one model per class among them."""
+    return sorted({*_names([root], "config.toml"), *_names([root], EACH)})
+
+
+def model_names() -> list[str]:
+    """The names of all models but those of the hub."""
+    return sorted({*_names(_SHELVES, "model"), *_names(_SHELVES, EACH)})
+
+
+def _config_shelves() -> list[Path]:
+    return [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]

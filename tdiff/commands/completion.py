@@ -1,0 +1,88 @@
+"""Shell completion of decoders with their options, models, runs and configurations; it reads names, never weights."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, MutableMapping, Sequence
+
+from tdiff.config.decoding import DECODERS, FIELDS, SCHEDULES, DecodeSettings, readers
+
+
+def of(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """A completion from fixed choices."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(choices, incomplete)
+
+    return complete
+
+
+def decoders(incomplete: str) -> list[str]:
+    """A decoder's name, or the next option of `remdm remask=loop eta=...`."""
+    before, space, word = incomplete.rpartition(" ")
+    if not space:
+        return _beginning(sorted(DECODERS), word)
+    name, equals, value = word.partition("=")
+    if equals:
+        hint = typing.get_type_hints(DecodeSettings).get(name.replace("-", "_"))
+        values = SCHEDULES if name == "schedule" else typing.get_args(hint)
+        words = [f"{name}={v}" for v in _beginning(values, value)]
+    else:
+        decoder = before.split()[0].removeprefix("decoder=")
+        options = [f.name for f in FIELDS[1:] if decoder in readers(f.name)]
+        words = _beginning([f"{option.replace('_', '-')}=" for option in options], word)
+    return [f"{before} {word}" for word in words]
+
+
+def models(incomplete: str) -> list[str]:
+    """Models by name: runs here that have weights, and the models of the package."""
+    from tdiff.runs.run import model_names
+
+    return _beginning(model_names(), incomplete)
+
+
+def runs(incomplete: str) -> list[str]:
+    """Runs by name, which can be resumed or watched."""
+    from tdiff.runs.run import run_names
+
+    return _beginning(run_names(), incomplete)
+
+
+def configs(incomplete: str) -> list[str]:
+    """Configurations by name."""
+    from tdiff.runs.run import config_names
+
+    return _beginning(config_names(), incomplete)
+
+
+def runs_and_configs(incomplete: str) -> list[str]:
+    """What `tdiff config` shows."""
+    return sorted({*runs(incomplete), *configs(incomplete)})
+
+
+def pages(incomplete: str) -> list[str]:
+    """Pages of the guide."""
+    from tdiff import guide
+
+    return _beginning(list(guide.pages()), incomplete)
+
+
+def _beginning(names: Sequence[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def join_equals(environ: MutableMapping[str, str]) -> None:
+    """Make one word of `--option = value`, into which bash splits `--option=value`, in the words to complete."""
+    words, current = environ.get("COMP_WORDS", "").split("\n"), environ.get("COMP_CWORD", "")
+    if not current.isdecimal():
+        return
+    cursor, joined = int(current), list[str]()
+    for number, word in enumerate(words):
+        if word == "=" and joined and joined[-1].startswith("--"):
+            if number == int(current):
+                joined.append("")  # nothing is typed of the value yet
+            elif number < int(current):
+                cursor -= 1
+        else:
+            joined.append(word)
+    environ.update(COMP_WORDS="\n".join(joined), COMP_CWORD=str(cursor))
