@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, MutableMapping, Sequence
 
-from tdiff.config.decoding import DECODERS, FIELDS, SCHEDULES, DecodeSettings, readers
+from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, readers
 
 
 def of(choices: Sequence[str]) -> Callable[[str], list[str]]:
@@ -24,7 +24,7 @@ def decoders(incomplete: str) -> list[str]:
         return _beginning(sorted(DECODERS), word)
     name, equals, value = word.partition("=")
     if equals:
-        hint = typing.get_type_hints(DecodeSettings).get(name.replace("-", "_"))
+        hint = HINTS.get(name.replace("-", "_"))
         values = SCHEDULES if name == "schedule" else typing.get_args(hint)
         words = [f"{name}={v}" for v in _beginning(values, value)]
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 import sys
 import time
 from collections import deque
@@ -12,21 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff.commands.progress import fetching
 from tdiff.config.decoding import PRODUCTS, DecodeSettings, label, no_effect
 from tdiff.config.options import DEVICES, argument, decoding, option
-from tdiff.draw import render
-from tdiff.draw.layout import layout
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
-from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.schema import MOST
-from tdiff.terminal import detect
 from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.models.folder import LoadedModel
+    from tdiff.protocol.events import TraceEnd, TraceLine
 
 _BATCH = 64
 """Samples generated together where nobody watches."""
@@ -115,6 +109,8 @@ def generate(request: Request) -> None:
     one_way(request)
     if request.template is not None:
         templates.parse(request.template)  # before a model is loaded
+    import secrets
+
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     DecodeSettings(**request.options)  # before a model is loaded
 
@@ -197,6 +193,7 @@ def load(request: Request) -> LoadedModel:
     """The model that is asked for, told the class that is."""
     if request.kind is None and request.guidance is not None:
         raise TdiffError("--guidance pushes towards a class: name it with --class")
+    from tdiff.commands.progress import fetching
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
     from tdiff.core.models.folder import load_model
@@ -248,6 +245,7 @@ def _batches(
     """All samples, those whose prompts have the same number of tokens together."""
     from tdiff.core.diffusion.generate import generate as steps_of
     from tdiff.core.diffusion.generate import prompt_ids, told
+    from tdiff.protocol.events import TraceEnd
 
     sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
@@ -301,6 +299,8 @@ def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, 
 
 def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
     """The lines as they come, each written to the files first, and flushed."""
+    from tdiff.protocol.events import to_line
+
     for line in lines:
         for file in files:
             file.write(to_line(line))
@@ -309,6 +309,8 @@ def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[Trac
 
 
 def _last(lines: Iterator[TraceLine]) -> TraceEnd:
+    from tdiff.protocol.events import TraceEnd
+
     line = deque(lines, maxlen=1).pop()
     assert isinstance(line, TraceEnd), "a trace ends with its text"
     return line
@@ -322,6 +324,12 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
+
+    from tdiff.draw import render
+    from tdiff.draw.layout import layout
+    from tdiff.protocol.canvas import MASKED, Canvas
+    from tdiff.protocol.events import TraceEnd, TraceHeader
+    from tdiff.terminal import detect
 
     here = detect.here(ask=False)
     look, without_colour = here.look, here.colour == "none"

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from tdiff.commands import completion
-from tdiff.config.decoding import DECODERS, FIELDS, SCHEDULES, By, parse_decoder, readers
+from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, By, parse_decoder, readers
 from tdiff.errors import TdiffError, unknown
 
 _MOST_NAMED = 3
@@ -187,9 +187,7 @@ def _escaped(text: str, coloured: bool) -> str:
 
 def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Parameter:
     """The option of a field of DecodeSettings; None where the user did not set it."""
-    from tdiff.config.decoding import DecodeSettings
-
-    hint = typing.get_type_hints(DecodeSettings)[f.name]
+    hint = HINTS[f.name]
     kind = hint if hint in (int, float) else str
     common: dict[str, Any] = {}
     if f.name == "decoder":

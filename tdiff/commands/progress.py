@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from tdiff.hub import announcement
 from tdiff.visible import visible_line
 
 
@@ -40,6 +39,8 @@ def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
         if not told:
             bar, told = stack.enter_context(progress_bar(f"fetching {visible_line(name)}", of_bytes=True)), True
             if bar is None:
+                from tdiff.hub import announcement
+
                 print(announcement(name, total), file=sys.stderr, flush=True)
         if bar:
             bar(done, total)

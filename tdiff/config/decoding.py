@@ -219,6 +219,8 @@ class DecodeSettings:
 
 FIELDS = tuple(f for f in dataclasses.fields(DecodeSettings) if f.name != "seed")
 """The fields that are options of a command."""
+HINTS = {name: hint for name, hint in typing.get_type_hints(DecodeSettings).items() if name != "seed"}
+"""Their types."""
 SAMPLING = tuple(f.name for f in FIELDS if f.metadata["panel"] == "Sampling")
 """Fields that choose a token from the model's distribution and mean the same for every decoder."""
 
@@ -251,16 +253,15 @@ def label(decoder: str, settings: Mapping[str, Any]) -> str:
 
 def decode_value(name: str, text: str) -> Any:
     """A field of DecodeSettings from its text. Raises TdiffError for an unknown field or a value of another type."""
-    hints = typing.get_type_hints(DecodeSettings)
-    if name not in hints or name == "seed":
-        raise unknown("setting", name, [f.name for f in FIELDS])
-    if hints[name] is str:
+    if (hint := HINTS.get(name)) is None:
+        raise unknown("setting", name, HINTS)
+    if hint is str:
         return text
     try:
-        number: Any = int(text) if hints[name] is int else float(text)
+        number: Any = int(text) if hint is int else float(text)
     except ValueError:
         number = text  # which `convert` refuses in its own words
-    return convert(hints[name], number, name)
+    return convert(hint, number, name)
 
 
 def assignments(words: Iterable[str], source: str) -> Iterable[tuple[str, str]]:
