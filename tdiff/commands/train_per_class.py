@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tdiff.commands import train
+from tdiff.commands import train_run
 from tdiff.commands.progress import progress_bar
 from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
@@ -29,13 +29,13 @@ _ANY = "?"
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Train a model of each class of the corpus."""
-    settings, called, named = train.settled(config, preset, layers)
+    settings, called, named = train_run.settled(config, preset, layers)
     if not named or "-" in settings.data.sources:
         raise TdiffError("--per-class reads texts and their classes from files: name them by --data FILE")
     if run is not None:
         runs.check_free(run)
     settings = replace(settings, data=replace(settings.data, only=_ANY))
-    corpus = train.corpus_of(settings)
+    corpus = train_run.corpus_of(settings)
     before, after = corpus.split_places(settings.data.held_out)
     for label in corpus.classes:
         if not all(any(corpus.labels[n] == label for n in part) for part in (before, after)):
@@ -48,14 +48,14 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
         settings=settings.as_layer(),
     )
-    name = run or runs.free_name(train.stem(corpus.name, settings.preset))
+    name = run or runs.free_name(train_run.stem(corpus.name, settings.preset))
     _go_on(runs.ROOT / name, each, corpus, called)
 
 
 def resume(folder: Path) -> None:
     """Go on with the classes that are not finished."""
     each = PerClassRun.read(folder)
-    corpus = train.corpus_of(Settings.of([each.settings]))
+    corpus = train_run.corpus_of(Settings.of([each.settings]))
     if corpus.classes != each.classes:
         raise TdiffError(
             f"{folder.name!r} was trained on texts of the classes {', '.join(each.classes)}; there are now "
@@ -76,15 +76,15 @@ def _go_on(folder: Path, each: PerClassRun, corpus: Corpus, called: str) -> None
         again = run.state.exists()
         if again:
             settings = run.settings()
-        told = f"{of} {train.title(settings, corpus)} -> {run.path}"
-        end = train.follow(run, settings, corpus, told, again=again, begun=True, made=lambda: each.write(folder))
+        told = f"{of} {train_run.title(settings, corpus)} -> {run.path}"
+        end = train_run.follow(run, settings, corpus, told, again=again, begun=True, made=lambda: each.write(folder))
         trained = True
         if end.reason != "finished":
-            train.say(f"go on with all classes by: tdiff train --resume {folder.name}")
+            train_run.say(f"go on with all classes by: tdiff train --resume {folder.name}")
             return
     if trained or not each.texts:
         each = _calibrated(folder, each, corpus)
-    train.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
+    train_run.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 
 
 def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
@@ -96,7 +96,7 @@ def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
     settings = Settings.of([each.settings])
     if not settings.train.calibrate:
         return each
-    train.say("scoring held-out texts ...")
+    train_run.say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
     _, after = corpus.split_places(settings.data.held_out)
     texts = [classifier.encode(corpus.texts[n]) for n in after]

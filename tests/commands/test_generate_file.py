@@ -163,7 +163,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
         (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--stream"), "--input writes many"),
         (("--input", "in.jsonl", "--trace", "t"), "--input writes many"),
-        (("--output", "out.jsonl"), "--output takes the texts of --input FILE"),
+        (("--output", "out.jsonl"), "--output requires --input FILE"),
         (("--input", "in.jsonl", "--threshold", "2"), "threshold must lie between 0 and 1"),
         (
             ("--input", "in.jsonl", "--output", "other.txt"),

@@ -17,7 +17,7 @@ from tdiff.corpus import named
 from tdiff.protocol.events import End, Eval, Resume, Sample, Start, Train
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
-from tests.support.ptys import Pty
+from tests.support.ptys import PATIENCE, Pty
 from tests.support.runs import COMMAND, SET_TINY, environment, words
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
@@ -226,10 +226,13 @@ REFUSED = {
     "config-with-a-strange-preset": (["--config=list.toml"], "unknown preset"),
     "run-with-a-slash": (["--run=a/b"], "one folder under checkpoints/"),
     "run-dots": (["--run=.."], "one folder under checkpoints/"),
-    "resume-with-options": (["--resume=r", "--lr=5"], "--resume goes on as the run began"),
-    "resume-with-options-and-an-end": (["--resume=r", "--lr=5", "--steps=9"], "of other options it takes a new end"),
+    "resume-with-options": (["--resume=r", "--lr=5"], "--resume uses the saved settings of the run"),
+    "resume-with-options-and-an-end": (
+        ["--resume=r", "--lr=5", "--steps=9"],
+        "only one of --steps, --minutes and --epochs may change",
+    ),
     "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes and --epochs"),
-    "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume goes on as the run began"),
+    "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume uses the saved settings of the run"),
     "resume-unknown": (["--resume=r"], "no run 'r' to resume"),
 }
 
@@ -468,7 +471,7 @@ def test_on_a_terminal_a_bar_tells_step_loss_bound_speed_and_time_to_go_and_keep
     # By steps and not by minutes: how many steps a minute has depends on what else the machine does. The bar is drawn
     # anew with every line above it, so that what is looked for here does not depend on the clock either.
     child = on_terminal(f"--data={corpus_file}", *options, "--steps=30")
-    assert child.end() == 0, child.written
+    assert child.end(6 * PATIENCE) == 0, child.written
     plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", child.written.decode())
     assert re.search(rf"step [1-9][\d,]* {BAR}\d+% {FIGURES}", plain)
     lines = stays(child)
