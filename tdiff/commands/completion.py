@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, MutableMapping, Sequence
 
-from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, readers
+from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, By, readers
 
 
 def of(choices: Sequence[str]) -> Callable[[str], list[str]]:
@@ -18,20 +18,32 @@ def of(choices: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def decoders(incomplete: str) -> list[str]:
-    """A decoder's name, or the next option of `remdm remask=loop eta=...`."""
+    """A decoder's name, or the next option of `remdm remask=loop eta=...` with values that it may have.
+
+    An option comes with values as soon as it is the only one that fits: a shell closes the quote after a single answer.
+    """
     before, space, word = incomplete.rpartition(" ")
     if not space:
         return _beginning(sorted(DECODERS), word)
+    decoder = before.split()[0].removeprefix("decoder=")
+    options = [f.name.replace("_", "-") for f in FIELDS[1:] if decoder in readers(f.name)]
     name, equals, value = word.partition("=")
-    if equals:
-        hint = HINTS.get(name.replace("-", "_"))
-        values = SCHEDULES if name == "schedule" else typing.get_args(hint)
-        words = [f"{name}={v}" for v in _beginning(values, value)]
+    names = [name] if equals else _beginning(options, word)
+    if len(names) == 1 and names[0] in options:
+        words = [f"{names[0]}={v}" for v in _beginning(_values(decoder, names[0].replace("-", "_")), value)]
     else:
-        decoder = before.split()[0].removeprefix("decoder=")
-        options = [f.name for f in FIELDS[1:] if decoder in readers(f.name)]
-        words = _beginning([f"{option.replace('_', '-')}=" for option in options], word)
+        words = [f"{option}=" for option in names]
     return [f"{before} {word}" for word in words]
+
+
+def _values(decoder: str, name: str) -> list[str]:
+    """Values of a field of DecodeSettings: its choices, else its defaults, else common ones."""
+    if choices := SCHEDULES if name == "schedule" else typing.get_args(HINTS[name]):
+        return list(choices)
+    default = DECODERS[decoder].defaults.get(name, next(f.default for f in FIELDS if f.name == name))
+    if isinstance(default, By):
+        return [f"{value:g}" for value in default.values.values()]
+    return [f"{default:g}"] if default else ["8", "16", "64"]
 
 
 def models(incomplete: str) -> list[str]:

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs.run import ROOT, NoModel, find_each, find_model
 from tdiff.schema import MOST
 from tdiff.visible import json_line
-from tdiff.watch import preferences
-from tdiff.watch.generation import pair
 from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
@@ -38,6 +35,7 @@ _PATIENCE = 15.0
 def run(options: Options) -> None:
     """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
     from tdiff.terminal import detect
+    from tdiff.watch import preferences
     from tdiff.watch import targets as places
 
     _check(options)
@@ -113,6 +111,8 @@ def _check_theme(name: str) -> None:
 
 
 def _check(options: Options) -> None:
+    from tdiff.watch.generation import pair
+
     if len(options.targets) > MOST_TARGETS:
         raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
     if options.targets.count("-") > 1:
@@ -130,6 +130,8 @@ def _check(options: Options) -> None:
 
 
 def _check_model(model: str) -> None:
+    from tdiff.runs.run import NoModel, find_each, find_model
+
     if Path(model).is_dir() or find_each(model):  # it may have its weights later
         return
     try:
@@ -150,6 +152,7 @@ def _keyboard(targets: Sequence[Any]) -> bool:
 def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
     """Print what is known of each target, and leave."""
     from tdiff.report import snapshot
+    from tdiff.runs.run import ROOT
     from tdiff.watch.follow import Watched
 
     if not targets:
