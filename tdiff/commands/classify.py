@@ -1,18 +1,18 @@
-"""`tdiff classify`: which class texts are of, as lines on the terminal, as JSON, as a file that can be gone on with."""
+"""`tdiff classify`: predictions for texts, as lines on the terminal, as JSON, or as a resumable file."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.commands import classify_models
 from tdiff.commands.progress import progress_bar
-from tdiff.commands.resumable import GOES_ON, Kept, check_names
+from tdiff.commands.resumable import RESUMES, Saved, Skipped, check_names, check_settings
 from tdiff.config.options import argument, nested, option
 from tdiff.corpus.rows import Text, checked, read
 from tdiff.errors import TdiffError
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier, Effort
     from tdiff.core.classification.sequential import Prediction
 
-_PARTIAL = 1
 _INTERRUPTED = 130
 _AHEAD = 1024
-"""Rows that are made tokens of before the first of them is weighed: of a large file all of them take a while."""
+"""Rows that are tokenized before the first of them is scored, since all rows of a large file take a while."""
 
 
 EXAMPLES = (
@@ -81,73 +80,68 @@ def run(request: Request) -> None:
     _check(request)
     rows = _rows(request)
     chosen = _chosen(rows, request)
-    kept = Kept()
+    saved = Saved.read(request.output, _is_record, "tdiff classify")
     if request.output is not None:
-        kept = Kept.of(request.output, _is_ours, "tdiff classify")
-        kept.check_input({row.number: row.given for row in rows}, request.output)
+        saved.check_input({row.number: row.given for row in rows}, request.output)
     classifier = classify_models.load(request.model)
-    told = settings(request, classifier)
-    if kept.lines and request.output is not None:
-        _same_settings(kept.lines[-1]["settings"], told, request.output)
-    # What a row says is told by the row: an output may have been begun without a look at its labels.
-    wanted = {row.number: row.label for row in chosen if not request.evaluate or row.label in classifier.classes}
-    found = [line | {"truth": wanted[line["line"]]} for line in kept.lines if line["line"] in wanted]
-    there = {line["line"] for line in kept.lines}
-    todo = [row for row in chosen if row.number not in there]
+    used = settings(request, classifier)
+    if saved.lines and request.output is not None:
+        check_settings(saved.lines[-1]["settings"], used, request.output)
+    # The truth is that of the input: the output may have been started without labels.
+    truths = {row.number: row.label for row in chosen if not request.evaluate or row.label in classifier.classes}
+    lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
+    todo = [row for row in chosen if row.number not in saved.numbers]
     stopped = False
-    bad = _Bad(request.input or "text")
+    skipped = Skipped(request.input or "text")
     with ExitStack() as stack:
-        file = stack.enter_context(kept.opened(request.output)) if request.output is not None else None
-        if found:
-            print(f"{request.output} holds {len(found):,} of {len(chosen):,} verdicts: going on", file=sys.stderr)
-        bar = stack.enter_context(progress_bar("weighing"))
+        write = None
+        if request.output is not None:
+            write = stack.enter_context(saved.opened(request.output, len(lines), len(chosen), "predictions"))
+        bar = stack.enter_context(progress_bar("scoring"))
         try:
-            for line in _lines(classifier, todo, request, told, bad):
-                found.append(line)
-                if file is not None:
-                    file.write(json_line(line) + "\n")
-                    file.flush()
+            for line in _lines(classifier, todo, request, used, skipped):
+                lines.append(line)
+                if write is not None:
+                    write(line)
                 elif not request.evaluate and request.as_json:
                     print(json_line(line), flush=True)
                 elif not request.evaluate:
                     predictions.show(line)
                 if bar:
-                    bar(len(found) + bad.count, len(chosen))
+                    bar(len(lines) + skipped.count, len(chosen))
         except KeyboardInterrupt:
-            if not (request.evaluate and found):
+            if not (request.evaluate and lines):
                 raise
             stopped = True
     if stopped:
-        go_on = f"; {visible_line(str(request.output))} {GOES_ON}" if request.output is not None else ""
-        print(f"stopped at {len(found):,} of {len(chosen):,} texts, which came in random order{go_on}", file=sys.stderr)
+        how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
+        print(f"stopped at {len(lines):,} of {len(chosen):,} texts, scored in random order{how}", file=sys.stderr)
     if request.evaluate:
-        if not found:
-            raise TdiffError("there is no verdict to judge: " + (bad.last or "no text was weighed"))
-        evaluation.show(found, classifier.classes, as_json=request.as_json, html=request.html)
+        if not lines:
+            raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
+        evaluation.show(lines, classifier.classes, as_json=request.as_json, html=request.html)
     elif request.html is not None:
-        predictions.save(request.html, predictions.page(found))
+        predictions.save(request.html, predictions.page(lines))
     if stopped:
         sys.exit(_INTERRUPTED)
-    if bad.count:
-        print(f"{bad.count:,} of {len(chosen):,} texts were passed over", file=sys.stderr)
-        sys.exit(_PARTIAL)
+    skipped.exit(len(chosen), "texts")
 
 
 def _check(request: Request) -> None:
     if request.texts and request.input is not None:
-        raise TdiffError("give texts, or --input FILE, and not both")
+        raise TdiffError("set only one of TEXT and --input FILE")
     if not request.texts and request.input is None:
-        raise TdiffError('what is to be classified? Give a text: tdiff classify "...", or --input FILE')
+        raise TdiffError("no input: pass TEXT, or --input FILE")
     if request.input is None and (request.output or request.evaluate or request.limit):
-        raise TdiffError("--output, --evaluate and --limit are for the texts of --input FILE")
+        raise TdiffError("--output, --evaluate and --limit require --input FILE")
     if request.html and not (request.explain or request.evaluate):
-        raise TdiffError("--html saves what --explain or --evaluate shows: add one of them")
+        raise TdiffError("--html requires --explain or --evaluate, whose output it saves")
     if request.explain and request.model.method == "cloze":
         raise TdiffError(
-            "--explain tells what each token adds to the likelihood, of which --method cloze knows nothing"
+            "--explain shows what each token adds to the likelihood, which --method cloze does not compute"
         )
     if request.explain and request.evaluate:
-        raise TdiffError("--explain shows single texts, and --evaluate judges all: choose one")
+        raise TdiffError("set only one of --explain (single texts) and --evaluate (all texts)")
     if not 0.5 <= request.confidence <= 1:
         raise TdiffError(f"--confidence must be within 0.5..1 (1: all draws); got {request.confidence:g}")
     if not 1 <= request.max_draws <= 1 << 16:
@@ -159,7 +153,7 @@ def _check(request: Request) -> None:
     if request.output is not None and request.input is not None:
         check_names(request.input, request.output)
     if request.html is not None and (request.html.is_dir() or not request.html.parent.is_dir()):
-        raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in a folder that is there")
+        raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in an existing folder")
 
 
 def _rows(request: Request) -> list[Text]:
@@ -170,7 +164,7 @@ def _rows(request: Request) -> list[Text]:
 
 
 def _chosen(rows: list[Text], request: Request) -> list[Text]:
-    """All rows in their order; to be evaluated in a random one, so that as many as one will are a fair sample."""
+    """All rows in order; for an evaluation in random order, so that any number of them is a fair sample."""
     if not request.evaluate and not request.limit:
         return rows
     mixed = list(rows)
@@ -178,26 +172,15 @@ def _chosen(rows: list[Text], request: Request) -> list[Text]:
     return mixed[: request.limit] if request.limit else mixed
 
 
-class _Bad:
-    """Rows that are passed over, each told of on stderr."""
-
-    def __init__(self, source: str) -> None:
-        self.source, self.count, self.last = source, 0, ""
-
-    def tell(self, number: int, why: str) -> None:
-        self.count, self.last = self.count + 1, why
-        print(f"{visible_line(self.source)}:{number}: {visible_line(why)}; passed over", file=sys.stderr, flush=True)
-
-
 def effort(request: Request) -> Effort:
-    """How hard to look."""
+    """The confidence and number of mask samples to aim for."""
     from tdiff.core.classification.classifier import Effort
 
     return Effort(confidence=request.confidence, draws=request.max_draws, seed=request.seed, explain=request.explain)
 
 
 def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
-    """All that verdicts depend on besides the text."""
+    """Everything that predictions depend on besides the text."""
     drawn = {"confidence": request.confidence, "max_draws": request.max_draws, "seed": request.seed}
     return {
         "model": classifier.name,
@@ -213,46 +196,37 @@ def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def _is_ours(line: Any) -> bool:
+def _is_record(line: Any) -> bool:
     match line:
         case {"line": int(), "input": _, "probability": float(), "posterior": dict(), "settings": dict()}:
             return True
     return False
 
 
-def _same_settings(then: Mapping[str, Any], now: Mapping[str, Any], output: Path) -> None:
-    for name in (*now, *then):
-        if then.get(name) != now.get(name):
-            raise TdiffError(
-                f"{str(output)!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {now.get(name)}: go on "
-                "as it was begun, or name another output"
-            )
-
-
 def _lines(
-    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+    classifier: Classifier, rows: list[Text], request: Request, used: dict[str, Any], skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
-    """A line for each row that can be weighed, in the order of the rows."""
+    """A record for each row that can be scored, in the order of the rows."""
     for start in range(0, len(rows), _AHEAD):
-        yield from _some_lines(classifier, rows[start : start + _AHEAD], request, told, bad)
+        yield from _chunk_lines(classifier, rows[start : start + _AHEAD], request, used, skipped)
 
 
-def _some_lines(
-    classifier: Classifier, rows: list[Text], request: Request, told: dict[str, Any], bad: _Bad
+def _chunk_lines(
+    classifier: Classifier, rows: list[Text], request: Request, used: dict[str, Any], skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     good: list[tuple[Text, Tensor]] = []
     for row in rows:
         why = row.wrong
         if not why and row.label is not None and row.label not in classifier.classes:
-            why = f"its class {row.label!r} is none of the model's, which are {', '.join(classifier.classes)}"
+            why = f"its class {row.label!r} is not one of the model's classes: {', '.join(classifier.classes)}"
         try:
             ids = None if why else classifier.encode(row.text)
         except TdiffError as error:
             why, ids = str(error), None
         if ids is not None and not classifier.can_weigh(ids):
-            why, ids = "it has no token that the model could be asked for", None
+            why, ids = "it has no token that the model can predict", None
         if ids is None:
-            bad.tell(row.number, why)
+            skipped.report(row.number, why)
         else:
             good.append((row, ids))
     ready: dict[int, dict[str, Any]] = {}
@@ -262,7 +236,7 @@ def _some_lines(
         if not look.final:
             continue
         row, ids = good[look.text]
-        ready[look.text] = _line(classifier, row, ids, look.verdict, look.seconds, request, told)
+        ready[look.text] = _line(classifier, row, ids, look.verdict, look.seconds, request, used)
         while due in ready:
             yield ready.pop(due)
             due += 1
@@ -275,7 +249,7 @@ def _line(
     verdict: Prediction,
     seconds: float,
     request: Request,
-    told: dict[str, Any],
+    used: dict[str, Any],
 ) -> dict[str, Any]:
     p, name = verdict.posterior[verdict.label], classifier.classes[verdict.label]
     abstains = p < request.abstain_below
@@ -291,7 +265,7 @@ def _line(
         "draws": verdict.draws,
         "sure": verdict.sure,
         "milliseconds": round(1000 * seconds, 1),
-        "settings": told,
+        "settings": used,
     }
     if verdict.contributions is not None:
         pieces = classifier.pieces(ids)

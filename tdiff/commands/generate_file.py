@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.commands.generate import Request, as_data, check_sizes, gaps_of, load, one_way, say
 from tdiff.commands.progress import progress_bar
-from tdiff.commands.resumable import Kept, check_names
+from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol import template
 from tdiff.protocol.events import TraceEnd
 from tdiff.schema import MOST
-from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,6 @@ _AHEAD = 8 * _BATCH
 """Lines looked at together, so that enough are of one length."""
 _FIELDS = ("prompt", "template", "prefix", "suffix", "length")
 _SETTINGS = frozenset(field.name for field in fields(DecodeSettings))
-_PARTIAL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,44 +68,38 @@ def generate(request: Request, source: str, output: Path | None) -> None:
         check_names(source, output)
     lines = _read(source)
     DecodeSettings(**request.options)
-    done = Kept()
+    done = Saved.read(output, _is_record, "tdiff generate --input")
     if output is not None:
-        done = Kept.of(output, _is_ours, "tdiff generate --input")
-        done.check_input({number: _said(text) for number, text in lines}, output)
-    newest = done.lines[-1] if done.lines else None
-    begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
+        done.check_input({number: _parsed(text) for number, text in lines}, output)
+    last = done.lines[-1] if done.lines else None
+    first_seed: int = last["seed"] if last is not None else secrets.randbelow(2**31)
     model = load(request)
-    settings = model.decode_settings(request.options, begun_with if request.seed is None else request.seed)
-    if newest is not None:
-        _same_settings(newest, model, request, settings, str(output))
-    there = {one["line"] for one in done.lines}
-    todo = [(number, text) for number, text in lines if number not in there]
-    bad = 0
+    settings = model.decode_settings(request.options, first_seed if request.seed is None else request.seed)
+    if last is not None and output is not None:
+        _check_settings(last, model, request, settings, output)
+    todo = [(number, text) for number, text in lines if number not in done.numbers]
+    skipped = Skipped(source)
     with ExitStack() as stack:
-        file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
+        write = writer(sys.stdout)
+        if output is not None:
+            write = stack.enter_context(done.opened(output, len(done.numbers), len(lines), "texts"))
         say(settings, request.options)
-        if done.lines:
-            print(f"{output} holds {len(there):,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
         progress = stack.enter_context(progress_bar("generating"))
-        behind = len(lines) - len(todo)
-        waiting = iter(todo)
-        while some := list(islice(waiting, _AHEAD)):
+        finished = len(lines) - len(todo)
+        remaining = iter(todo)
+        while chunk := list(islice(remaining, _AHEAD)):
             good: list[Line] = []
-            for number, text in some:
+            for number, text in chunk:
                 try:
                     good.append(_line(model, request, number, text))
                 except TdiffError as why:
-                    bad += 1
-                    print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
-            for data in _texts(model, settings, good):
-                file.write(json_line(data) + "\n")
-                file.flush()
-            behind += len(some)
+                    skipped.report(number, str(why))
+            for record in _texts(model, settings, good):
+                write(record)
+            finished += len(chunk)
             if progress:
-                progress(behind, len(lines))
-    if bad:
-        print(f"{bad:,} of {len(lines):,} lines were passed over", file=sys.stderr)
-        sys.exit(_PARTIAL)
+                progress(finished, len(lines))
+    skipped.exit(len(lines), "lines")
 
 
 def _read(source: str) -> list[tuple[int, str]]:
@@ -122,8 +114,8 @@ def _read(source: str) -> list[tuple[int, str]]:
     return lines
 
 
-def _said(text: str) -> Any:
-    """What a line says; None where it is no JSON."""
+def _parsed(text: str) -> Any:
+    """The content of a line; None where it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -202,31 +194,27 @@ def _stacked(canvases: list[Tensor]) -> Tensor:
     return torch.stack(canvases)
 
 
-def _is_ours(line: Any) -> bool:
+def _is_record(line: Any) -> bool:
     match line:
         case {"line": int(), "input": _, "seed": int(), "decoder": str(), "settings": dict(), "tokens": int()}:
             return True
     return False
 
 
-def _same_settings(
-    before: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: str
+def _check_settings(
+    last: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: Path
 ) -> None:
-    """Raises TdiffError where an output was begun in another way than it would go on."""
+    """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
     from tdiff.core.diffusion.generate import told
 
-    chosen = told(model, settings, 0, 0)
-    then = dict(before["settings"], decoder=before["decoder"], seed=before["seed"])
-    for name, value in chosen.items():
-        if name not in ("length", "row") and then.get(name) != value:
-            raise TdiffError(
-                f"{output!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {value}: go on as it was "
-                "begun, or name another output"
-            )
-    line = _line(model, request, before["line"], json.dumps(before["input"]))
+    own = ("length", "row")  # of each text
+    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in own}
+    before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
+    check_settings({name: before.get(name) for name in now}, now, output)
+    line = _line(model, request, last["line"], json.dumps(last["input"]))
     length = int((line.canvas == model.network.mask_id).sum())
-    if length != before["tokens"]:
+    if length != last["tokens"]:
         raise TdiffError(
-            f"{output!r} was begun with another --length: its line {before['line']} has {before['tokens']} tokens "
-            f"written, not {length}; go on as it was begun, or name another output"
+            f"settings mismatch: {str(output)!r} was written with another --length: its line {last['line']} has "
+            f"{last['tokens']} generated tokens, not {length}; use the same settings, or another --output"
         )
