@@ -79,7 +79,7 @@ def run(request: Request) -> None:
     """Classify the texts and print the predictions; progress bars and messages go to stderr."""
     _check(request)
     rows = _rows(request)
-    chosen = _chosen(rows, request)
+    selected = _selected(rows, request)
     saved = Saved.read(request.output, _is_record, "tdiff classify")
     if request.output is not None:
         saved.check_input({row.number: row.given for row in rows}, request.output)
@@ -88,15 +88,15 @@ def run(request: Request) -> None:
     if saved.lines and request.output is not None:
         check_settings(saved.lines[-1]["settings"], used, request.output)
     # The truth is that of the input: the output may have been started without labels.
-    truths = {row.number: row.label for row in chosen if not request.evaluate or row.label in classifier.classes}
+    truths = {row.number: row.label for row in selected if not request.evaluate or row.label in classifier.classes}
     lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
-    todo = [row for row in chosen if row.number not in saved.numbers]
+    todo = [row for row in selected if row.number not in saved.numbers]
     stopped = False
     skipped = Skipped(request.input or "text")
     with ExitStack() as stack:
         write = None
         if request.output is not None:
-            write = stack.enter_context(saved.opened(request.output, len(lines), len(chosen), "predictions"))
+            write = stack.enter_context(saved.opened(request.output, len(lines), len(selected), "predictions"))
         bar = stack.enter_context(progress_bar("scoring"))
         try:
             for line in _lines(classifier, todo, request, used, skipped):
@@ -108,14 +108,14 @@ def run(request: Request) -> None:
                 elif not request.evaluate:
                     predictions.show(line)
                 if bar:
-                    bar(len(lines) + skipped.count, len(chosen))
+                    bar(len(lines) + skipped.count, len(selected))
         except KeyboardInterrupt:
             if not (request.evaluate and lines):
                 raise
             stopped = True
     if stopped:
         how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
-        print(f"stopped at {len(lines):,} of {len(chosen):,} texts, scored in random order{how}", file=sys.stderr)
+        print(f"stopped at {len(lines):,} of {len(selected):,} texts, scored in random order{how}", file=sys.stderr)
     if request.evaluate:
         if not lines:
             raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
@@ -124,7 +124,7 @@ def run(request: Request) -> None:
         predictions.save(request.html, predictions.page(lines))
     if stopped:
         sys.exit(_INTERRUPTED)
-    skipped.exit(len(chosen), "texts")
+    skipped.exit(len(selected), "texts")
 
 
 def _check(request: Request) -> None:
@@ -163,7 +163,7 @@ def _rows(request: Request) -> list[Text]:
     return read(request.input, request.text_field, label_field)
 
 
-def _chosen(rows: list[Text], request: Request) -> list[Text]:
+def _selected(rows: list[Text], request: Request) -> list[Text]:
     """All rows in order; for an evaluation in random order, so that any number of them is a fair sample."""
     if not request.evaluate and not request.limit:
         return rows
@@ -231,12 +231,12 @@ def _chunk_lines(
             good.append((row, ids))
     ready: dict[int, dict[str, Any]] = {}
     due = 0
-    looks = classifier.verdicts([ids for _, ids in good], effort(request), [row.number for row, _ in good])
-    for look in looks:
-        if not look.final:
+    updates = classifier.verdicts([ids for _, ids in good], effort(request), [row.number for row, _ in good])
+    for update in updates:
+        if not update.final:
             continue
-        row, ids = good[look.text]
-        ready[look.text] = _line(classifier, row, ids, look.verdict, look.seconds, request, used)
+        row, ids = good[update.text]
+        ready[update.text] = _line(classifier, row, ids, update.verdict, update.seconds, request, used)
         while due in ready:
             yield ready.pop(due)
             due += 1
@@ -246,12 +246,12 @@ def _line(
     classifier: Classifier,
     row: Text,
     ids: Tensor,
-    verdict: Prediction,
+    prediction: Prediction,
     seconds: float,
     request: Request,
     used: dict[str, Any],
 ) -> dict[str, Any]:
-    p, name = verdict.posterior[verdict.label], classifier.classes[verdict.label]
+    p, name = prediction.posterior[prediction.label], classifier.classes[prediction.label]
     abstains = p < request.abstain_below
     line = {
         "line": row.number,
@@ -260,16 +260,16 @@ def _line(
         "label": None if abstains else name,
         "likeliest": name,
         "probability": p,
-        "interval": list(verdict.interval),
-        "posterior": dict(zip(classifier.classes, verdict.posterior, strict=True)),
-        "draws": verdict.draws,
-        "sure": verdict.sure,
+        "interval": list(prediction.interval),
+        "posterior": dict(zip(classifier.classes, prediction.posterior, strict=True)),
+        "draws": prediction.draws,
+        "sure": prediction.sure,
         "milliseconds": round(1000 * seconds, 1),
         "settings": used,
     }
-    if verdict.contributions is not None:
+    if prediction.contributions is not None:
         pieces = classifier.pieces(ids)
         line["contributions"] = [
-            [piece, round(nats, 4)] for piece, nats in zip(pieces, verdict.contributions.tolist(), strict=True)
+            [piece, round(nats, 4)] for piece, nats in zip(pieces, prediction.contributions.tolist(), strict=True)
         ]
     return line

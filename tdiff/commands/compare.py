@@ -153,7 +153,7 @@ def run(request: Request) -> None:
 
 
 def _fitting(model: LoadedModel, chosen: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
-    """The settings that a model knows: for a causal one those from left to right, or its own where none are."""
+    """The settings that a model supports: for a causal model the causal ones, or its default settings."""
     if not model.causal:
         return chosen
     own = model.decode_settings({}, 0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tdiff.protocol.events import TraceEnd, TraceLine
 
 _BATCH = 64
-"""Samples generated together where nobody watches."""
+"""Samples per batch, without a live canvas."""
 _FRAME = 1 / 24
 """Seconds between frames, at least."""
 
@@ -126,27 +126,27 @@ def generate(request: Request) -> None:
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
                 lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
-                kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
+                recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 fills = not request.length and request.template is None
-                end = _watch(kept, settings, fills=fills) if watched else _last(kept)
+                end = _watch(recorded, settings, fills=fills) if watched else _last(recorded)
                 if not stream:
-                    chosen = told(model, settings, end.tokens, row)
-                    _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
+                    metadata = told(model, settings, end.tokens, row)
+                    _print(end, prompt, metadata, as_json, end.seconds, end.tokens)
         else:
             _batches(model, prompts, request.length, settings, as_json, gaps)
 
 
-def say(settings: DecodeSettings, given: Mapping[str, Any]) -> None:
-    """Tell of the seed, and of options that the decoder does not read."""
+def say(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
+    """Print the seed, and the options that the decoder does not read, on stderr."""
     print(f"seed {settings.seed}", file=sys.stderr)
-    for note in no_effect(settings.decoder, given):
+    for note in no_effect(settings.decoder, options):
         print(note, file=sys.stderr)
     sys.stderr.flush()
 
 
 def check_sizes(request: Request) -> None:
-    """Raises TdiffError for numbers of texts or tokens that cannot be."""
+    """Raises TdiffError for an invalid number of texts or tokens."""
     if request.samples < 1:
         raise TdiffError(f"--samples must be at least 1; got {request.samples}")
     if request.length < 0:
@@ -156,21 +156,21 @@ def check_sizes(request: Request) -> None:
 
 
 def one_way(request: Request) -> None:
-    """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
+    """Raises TdiffError unless a prompt, a template, or a prefix and suffix, and no two of them, say what to write."""
     ends = request.prefix is not None or request.suffix is not None
     ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
     ways["--prefix and --suffix"] = ends
-    given = [name for name, there in ways.items() if there]
-    if len(given) > 1:
-        raise TdiffError(f"{' and '.join(given)} each say what is to be written: choose one")
+    used = [name for name, is_set in ways.items() if is_set]
+    if len(used) > 1:
+        raise TdiffError(f"set only one of {' and '.join(used)}")
     if request.template is not None and request.length:
-        raise TdiffError(f"a template says how long its gaps are: leave out --length {request.length}")
+        raise TdiffError(f"a template sets the length of its gaps: leave out --length {request.length}")
 
 
 def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
-    """The text with gaps that is asked for; none where it is a prompt.
+    """The requested text with gaps; empty for a prompt.
 
-    The gap between two ends is of the length asked for, else as long as the model's window allows.
+    The gap between prefix and suffix has the requested length, else the rest of the context length.
     """
     if request.template is not None:
         return templates.parse(request.template)
@@ -183,16 +183,16 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
     window = model.network.shape.window
     if not request.length and used >= window:
         raise TdiffError(
-            f"--prefix and --suffix have {used} tokens; {model.name} sees {window} at once: say with --length how many "
-            "to write between them"
+            f"--prefix and --suffix have {used} tokens; the context length of {model.name} is {window}: "
+            "set the number of tokens between them with --length"
         )
     return templates.between(ends[0], request.length or window - used, ends[1])
 
 
 def load(request: Request) -> LoadedModel:
-    """The model that is asked for, told the class that is."""
+    """The requested model, conditioned on the requested class."""
     if request.kind is None and request.guidance is not None:
-        raise TdiffError("--guidance pushes towards a class: name it with --class")
+        raise TdiffError("--guidance requires --class")
     from tdiff.commands.progress import fetching
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
@@ -221,14 +221,14 @@ def _open(path: Path) -> IO[str]:
 
 
 def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
-    """The prompt of each sample; one that the model cannot take is refused here, before anything is written."""
+    """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled, opening
 
     if gaps:
         filled(model, gaps)
         return [templates.shown(gaps)] * request.samples
-    given = request.prompt
-    prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
+    prompt = request.prompt
+    prompts = [opening(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
         canvas(model, [prompt], request.length)
     return prompts
@@ -242,7 +242,7 @@ def _batches(
     as_json: bool,
     gaps: templates.Template,
 ) -> None:
-    """All samples, those whose prompts have the same number of tokens together."""
+    """Print all samples; those whose prompts have the same number of tokens are one batch."""
     from tdiff.core.diffusion.generate import generate as steps_of
     from tdiff.core.diffusion.generate import prompt_ids, told
     from tdiff.protocol.events import TraceEnd
@@ -255,10 +255,10 @@ def _batches(
         groups.setdefault(size, []).append(row)
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
         step = deque(steps, maxlen=1).pop()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start_time
         written = sum(part for part in gaps if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
@@ -268,27 +268,27 @@ def _batches(
             ends[row] = end, seconds, tokens * len(rows)
         while printed in ends:
             end, seconds, together = ends.pop(printed)
-            chosen = told(model, settings, end.tokens, printed)
-            _print(end, prompts[printed], chosen, as_json, seconds, together)
+            metadata = told(model, settings, end.tokens, printed)
+            _print(end, prompts[printed], metadata, as_json, seconds, together)
             printed += 1
 
 
-def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
-    """One text on stdout; `together` tokens were generated in those `seconds`, with the texts of its batch."""
+def _print(end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
+    """Print one text; `together` tokens were generated in `seconds`, with the other texts of its batch."""
     if not as_json:
-        print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
+        print(("\n" if metadata["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_line(as_data(end, prompt, chosen, seconds, together)), flush=True)
+    print(json_line(as_data(end, prompt, metadata, seconds, together)), flush=True)
 
 
-def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
-    """A text and how it came about; `together` tokens were generated in those `seconds`."""
+def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
+    """A text with its metadata; `together` tokens were generated in `seconds`."""
     return {
         "text": end.text,
         "prompt": prompt,
-        "decoder": chosen["decoder"],
-        "settings": {name: value for name, value in chosen.items() if name not in ("decoder", "seed")},
-        "seed": chosen["seed"],
+        "decoder": metadata["decoder"],
+        "settings": {name: value for name, value in metadata.items() if name not in ("decoder", "seed")},
+        "seed": metadata["seed"],
         "model_calls": end.model_calls,
         "forced": end.forced,
         "tokens": end.tokens,
@@ -297,8 +297,8 @@ def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, 
     }
 
 
-def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
-    """The lines as they come, each written to the files first, and flushed."""
+def _recorded(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
+    """The lines as they come; each is written to the files and flushed first."""
     from tdiff.protocol.events import to_line
 
     for line in lines:
@@ -317,9 +317,9 @@ def _last(lines: Iterator[TraceLine]) -> TraceEnd:
 
 
 def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool) -> TraceEnd:
-    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows.
+    """Draw the canvas in place while it resolves, then clear it: the caller prints the text.
 
-    `fills`: no length was asked for, and the text fills the model's context, which may take long: it is said.
+    `fills`: no length was requested and the text fills the model's context, which may take long; a note says so.
     """
     from rich.console import Console, Group
     from rich.live import Live
@@ -331,9 +331,9 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     from tdiff.protocol.events import TraceEnd, TraceHeader
     from tdiff.terminal import detect
 
-    here = detect.here(ask=False)
-    look, without_colour = here.look, here.colour == "none"
-    system = detect.COLOUR_SYSTEMS[here.colour]
+    terminal = detect.here(ask=False)
+    theme, without_colour = terminal.look, terminal.colour == "none"
+    system = detect.COLOUR_SYSTEMS[terminal.colour]
     console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
@@ -342,20 +342,20 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
         header.steps,
         visible_line(label(settings.decoder, dataclasses.asdict(settings))),
     )
-    begun = drawn = time.perf_counter()
+    start_time = drawn = time.perf_counter()
     note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
     def frame() -> Group:
         width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
-        laid = layout(render.drawn_texts(canvas, look), width)
+        laid = layout(render.drawn_texts(canvas, theme), width)
         # Where not all rows fit, follow the first place that is still masked.
         first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
         start = max(0, min(first - room // 2, len(laid.rows) - room))
-        shown = [render.row_line(canvas, row, look) for row in laid.rows[start : start + room]]
-        counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
-        told: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
-        rows = [*shown, [("", "")], *told, render.legend(look, width)]
-        in_ascii = (render.in_ascii(row, look) for row in rows)
+        shown = [render.row_line(canvas, row, theme) for row in laid.rows[start : start + room]]
+        counters = render.status(canvas, rule, cap, time.perf_counter() - start_time)
+        notes: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
+        rows = [*shown, [("", "")], *notes, render.legend(theme, width)]
+        in_ascii = (render.in_ascii(row, theme) for row in rows)
         return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
 
     with Live(frame(), console=console, transient=True, auto_refresh=False) as live:

@@ -1,7 +1,7 @@
-"""`tdiff generate --input FILE`: a text for each line of a file, as lines of another, which can be gone on with.
+"""`tdiff generate --input FILE`: a text for each line of a file, as JSON Lines that can be resumed.
 
-The output is written in the order of the input. What it holds already is kept: a run that was cut short goes on where
-it stopped, and a line that was bad and has been mended since is added at the end.
+The output is written in the order of the input. Finished lines stay: an interrupted command resumes where it stopped,
+and a line that was invalid and has been corrected since is added at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _BATCH = 64
 """Texts generated together, of one length."""
 _AHEAD = 8 * _BATCH
-"""Lines looked at together, so that enough are of one length."""
+"""Lines read together, so that enough have the same length."""
 _FIELDS = ("prompt", "template", "prefix", "suffix", "length")
 _SETTINGS = frozenset(field.name for field in fields(DecodeSettings))
 
@@ -45,8 +45,8 @@ class Line:
     """A line of the input that the model can take."""
 
     number: int
-    given: Any
-    """What it says."""
+    content: Any
+    """Its content."""
     shown: str
     """Its prompt or template."""
     canvas: Tensor
@@ -57,13 +57,13 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     """Generate a text for each line of `source`, a file or `-`, to `output` or stdout.
 
     A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
-    Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
+    Other fields are copied to the output. Invalid lines are reported by number and skipped; the exit code is 1 then.
     """
     check_sizes(request)
     if request.samples != 1:
-        raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
+        raise TdiffError("--input writes one text per line: repeat a line instead of using --samples")
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
-        raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
+        raise TdiffError("--input FILE has the prompts and templates: leave out the one on the command line")
     if output is not None:
         check_names(source, output)
     lines = _read(source)
@@ -123,14 +123,14 @@ def _parsed(text: str) -> Any:
 
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
-    """The line, understood. Raises TdiffError for what it should not say, or the model cannot take."""
+    """The parsed line. Raises TdiffError for an invalid line, or one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled
 
     try:
-        given = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as why:
         raise TdiffError(f"it is not JSON ({why})") from None
-    asked = {"prompt": given} if isinstance(given, str) else given
+    asked = {"prompt": content} if isinstance(content, str) else content
     if not isinstance(asked, Mapping):
         raise TdiffError("a line is an object or a string")
     for name in asked:
@@ -148,11 +148,11 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         elif any("\ud800" <= c <= "\udfff" for c in value):
             raise TdiffError(f"{name} is not UTF-8")
     asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
-    mine = replace(request, **asked_for)
-    one_way(mine)
-    gaps = gaps_of(model, mine)
-    start = filled(model, gaps) if gaps else canvas(model, [mine.prompt or ""], mine.length)
-    return Line(number, given, template.shown(gaps) if gaps else mine.prompt or "", start[0])
+    line_request = replace(request, **asked_for)
+    one_way(line_request)
+    gaps = gaps_of(model, line_request)
+    start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
+    return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
 
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
@@ -162,16 +162,16 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
     groups: dict[int, list[Line]] = {}
     for line in lines:
         groups.setdefault(len(line.canvas), []).append(line)
-    found: dict[int, dict[str, Any]] = {}
+    records: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
     # Groups in the order of their first lines, so that what is due next is never far.
     for group in groups.values():
         for i in range(0, len(group), _BATCH):
             part = group[i : i + _BATCH]
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             canvases = _stacked([line.canvas for line in part])
             step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start_time
             written = (canvases == model.network.mask_id).sum(1).tolist()
             for n, line in enumerate(part):
                 end = TraceEnd(
@@ -181,11 +181,11 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
                     tokens=written[n],
                     seconds=round(seconds, 4),
                 )
-                chosen = told(model, settings, written[n], line.number - 1)
-                told_of = as_data(end, line.shown, chosen, seconds, sum(written))
-                found[line.number] = {"line": line.number, "input": line.given} | told_of
-            while numbers and numbers[0] in found:
-                yield found.pop(numbers.popleft())
+                metadata = told(model, settings, written[n], line.number - 1)
+                record = as_data(end, line.shown, metadata, seconds, sum(written))
+                records[line.number] = {"line": line.number, "input": line.content} | record
+            while numbers and numbers[0] in records:
+                yield records.pop(numbers.popleft())
 
 
 def _stacked(canvases: list[Tensor]) -> Tensor:
@@ -207,8 +207,8 @@ def _check_settings(
     """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
     from tdiff.core.diffusion.generate import told
 
-    own = ("length", "row")  # of each text
-    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in own}
+    per_text = ("length", "row")
+    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in per_text}
     before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
     check_settings({name: before.get(name) for name in now}, now, output)
     line = _line(model, request, last["line"], json.dumps(last["input"]))

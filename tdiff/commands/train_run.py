@@ -30,48 +30,48 @@ _FAILED = 1
 
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
-    """Begin a run: preset, then the file, then the options, each over the one before."""
+    """Start a run with the settings of preset, file and options, each over the one before."""
     settings, called, named = settled(config, preset, layers)
     if run is not None:
         runs.check_free(run)
     settings, corpus = _or_another(settings) if not named else (settings, corpus_of(settings))
     folder = Run(runs.ROOT / (run or runs.free_name(stem(corpus.name, settings.preset))))
-    if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
+    if "-" in settings.data.sources:  # stdin cannot be read again, so the text is saved
         settings = _reading(settings, str(folder.corpus))
     follow(folder, settings, corpus, f"{called} {title(settings, corpus)} -> {folder.path}", again=False)
 
 
 def settled(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
-    """The settings that were asked for, what they are called, and whether they name their text."""
+    """The resolved settings, the name of their preset, and whether they name a text."""
     file = read_layer(runs.find_config(config)) if config else {}
-    begun_from, sizes = _begun_from(file, layers), {}
-    chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
-    if begun_from:
+    initial_model, sizes = _initial_model(file, layers), {}
+    preset_name = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
+    if initial_model:
         from tdiff import hub
         from tdiff.commands.progress import fetching
         from tdiff.core.training import initialize
 
-        with fetching(begun_from) as progress:
-            found = str(hub.find(begun_from, progress))
-        sizes = initialize.sizes(found)
-        if not chosen and initialize.is_pretrained(found):
-            chosen = "finetune"
-    name = str(chosen or _default_preset(file, layers))
+        with fetching(initial_model) as progress:
+            folder_name = str(hub.find(initial_model, progress))
+        sizes = initialize.sizes(folder_name)
+        if not preset_name and initialize.is_pretrained(folder_name):
+            preset_name = "finetune"
+    name = str(preset_name or _default_preset(file, layers))
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     settings = Settings.of([PRESETS[name], sizes, file, *layers, {"preset": name}])
     named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
-    return settings, name if chosen else f"{name} (the default here)", named
+    return settings, name if preset_name else f"{name} (the default here)", named
 
 
 def title(settings: Settings, corpus: Corpus) -> str:
-    """What a run is of, on one line."""
+    """The corpus and the budget of a run, on one line."""
     rows = settings.data.rows != "packed" or settings.preset == "finetune"
     return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
 
 
 def resume(name: str, budget: dict[str, float] | None = None) -> None:
-    """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
+    """Resume a stopped run, to a new end where there is a `budget`, such as {"steps": 20000}."""
     folder = runs.find_run(name)
     settings = folder.settings()
     if budget:
@@ -81,22 +81,22 @@ def resume(name: str, budget: dict[str, float] | None = None) -> None:
     last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
     if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
         raise TdiffError(
-            f"run {folder.name!r} is finished (step {last.step:,}); --steps N goes on to step N, and another --run "
-            "begins a new one"
+            f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, or "
+            "start a new --run"
         )
     corpus = corpus_of(settings)
-    told = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
-    follow(folder, settings, corpus, told, again=True)
+    heading = f"resuming {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
+    follow(folder, settings, corpus, heading, again=True)
 
 
-def _begun_from(file: Layer, layers: list[Layer]) -> str:
-    """The model that a run begins from, which has its own sizes; empty for none."""
+def _initial_model(file: Layer, layers: list[Layer]) -> str:
+    """The model that a run is initialized from, which sets the sizes; empty for none."""
     tables = (layer.get("train") for layer in (*reversed(layers), file))
     return next((str(table["init"]) for table in tables if isinstance(table, dict) and "init" in table), "")
 
 
 def _default_preset(file: Layer, layers: list[Layer]) -> str:
-    """char-10m where there is an accelerator to train on, else char-1m."""
+    """char-10m with an accelerator, else char-1m."""
     from tdiff.core import devices
 
     tables = [layer.get("train") for layer in (file, *layers)]
@@ -117,18 +117,18 @@ def _budget(settings: Settings) -> str:
 
 
 def stem(corpus: str, preset: str) -> str:
-    """A folder name from what is trained on what."""
+    """A folder name from corpus and preset."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
     return f"{safe.strip('-')[:40] or 'text'}-{preset}"
 
 
 def _reading(settings: Settings, source: str) -> Settings:
-    """The settings with another text."""
+    """The settings with another text source."""
     return replace(settings, data=replace(settings.data, sources=(source,)))
 
 
 def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
-    """The default corpus, or what stands in for it where it is not to be had; and settings that say which it is."""
+    """The default corpus, or a substitute where it is not available, and settings that name it."""
     from tdiff.corpus.named import Absent
 
     try:
@@ -144,7 +144,7 @@ def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
 
 
 def corpus_of(settings: Settings) -> Corpus:
-    """The text that the settings name."""
+    """The corpus that the settings name."""
     from tdiff.corpus import corpus as data
 
     with progress_bar("fetching the corpus", of_bytes=True) as progress:
@@ -164,12 +164,12 @@ def follow(
     title: str,
     *,
     again: bool,
-    begun: bool = False,
+    started: bool = False,
     made: Callable[[], None] = lambda: None,
 ) -> End:
-    """Train, telling of it on the terminal, and return how it ended.
+    """Train with progress on the terminal, and return the last event.
 
-    `made` is called when a new run's folder is, which may be there already where it was `begun`.
+    `made` is called after the folder of a new run was made, which may exist where the run was `started` before.
     """
     from tdiff.core.training import initialize
     from tdiff.core.training.loop import train
@@ -183,9 +183,9 @@ def follow(
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set, progress=after)
         if again and settings != folder.settings():
             folder.keep(settings)
-            stack.enter_context(folder.locked())  # what was locked is not this file any more
-        if not again:  # only now: what is refused leaves no folder
-            if not (begun and folder.path.exists()):
+            stack.enter_context(folder.locked())  # the locked file has been replaced
+        if not again:  # only now, so that a refused run leaves no folder
+            if not (started and folder.path.exists()):
                 runs.create(folder.name, settings, folder.path.parent)
             made()
             stack.enter_context(folder.locked())
@@ -194,13 +194,13 @@ def follow(
                 runs.write_whole(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
         say(title)
         if moot := initialize.moot(settings) if not again else []:
-            say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
+            say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(moot)}")
         events = folder.recorded(records)
         end = _bar(events, folder, after) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
-        say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.called}")
+        say(f"stopped at step {end.step:,}; everything is saved. Resume with: tdiff train --resume {folder.called}")
     else:
         asks = f"classify --model {folder.called} 'some text'"
         say(f"done. Try it: tdiff {asks if settings.data.classes else f'generate --model {folder.called}'}")
@@ -209,9 +209,9 @@ def follow(
 
 @contextmanager
 def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C leaves at once.
+    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C quits at once.
 
-    `clear` is written before the line that says so, which may come in the middle of a bar.
+    `clear` is written before the message, which may come in the middle of a bar.
     """
     asked = threading.Event()
 
@@ -219,9 +219,9 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
-        # The signal may have come within a print, which must not be entered twice.
+        # The signal may arrive within a print, which is not reentrant.
         with suppress(OSError):
-            os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to leave at once)\n")
+            os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to quit at once)\n")
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, ask) for number in numbers}
@@ -233,14 +233,14 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
 
 
 def _lines(events: Iterator[Event], stop: threading.Event) -> End:
-    """Plain lines on stdout: losses are the data of a run. Where their reader leaves, the run saves and stops."""
+    """Print events as plain lines on stdout, which are data. If the reader closes the pipe, the run saves and stops."""
     waiting = True
     for record in events:
         text = describe(record)
         waiting = waiting and not isinstance(record, Train)
         if isinstance(record, Alert):
             say(text or "")
-        elif isinstance(record, Heartbeat) and waiting:  # else there are lines to see it by
+        elif isinstance(record, Heartbeat) and waiting:  # later the lines of losses show progress
             say(f"{record.doing} ...")
         elif text:
             try:
@@ -250,11 +250,11 @@ def _lines(events: Iterator[Event], stop: threading.Event) -> End:
                 stop.set()
         if isinstance(record, End):
             return record
-    raise AssertionError("a run ends with its end")
+    raise AssertionError("the last event of a run is End")
 
 
 class _After:
-    """How far the evaluation that follows training is: called by it, and drawn where there is a bar."""
+    """Progress of the evaluation after training, drawn where there is a bar."""
 
     def __init__(self) -> None:
         self.draw: Callable[[int, int], None] = lambda done, total: None
@@ -264,9 +264,9 @@ class _After:
 
 
 def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
-    """A progress bar on stderr, with what is worth keeping printed above it; at the end it stays, with loss and bound.
+    """A progress bar on stderr, with samples, bounds and alerts printed above it; it stays at the end.
 
-    A resumed run's bar goes on from what its folder tells.
+    The bar of a resumed run starts with the figures of its log.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -325,9 +325,9 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
                 bar.console.print(Text(visible(text)), soft_wrap=True)
             if isinstance(record, End):
                 return record
-    raise AssertionError("a run ends with its end")
+    raise AssertionError("the last event of a run is End")
 
 
 def say(text: str) -> None:
-    """Talk, on stderr."""
+    """Print a message on stderr."""
     print(visible(text), file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tdiff.commands import classify as classifying
 from tdiff.commands import classify_models
-from tdiff.commands.classify import Request, _chosen, _rows
+from tdiff.commands.classify import Request, _rows, _selected
 from tdiff.commands.train_per_class import _folder_names
 from tdiff.core.classification import classifier as classify
 from tdiff.core.classification.classifier import Effort, calibrate, of_each, of_one, of_words
@@ -289,7 +289,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
 def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
     rows_of(here / "in.jsonl", 50)
     request = Request(model=classify_models.Request(), input="in.jsonl", evaluate=True, limit=20)
-    chosen = _chosen(_rows(request), request)
+    chosen = _selected(_rows(request), request)
     labels = [row.label for row in chosen]
     assert len(chosen) == 20 and 4 <= labels.count("good") <= 16
 

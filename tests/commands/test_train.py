@@ -388,7 +388,7 @@ def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_rem
     config.write_text(config.read_text().replace("steps = 2", "steps = 3"))
     done = cli_fast("train", "--resume=r")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("going on with checkpoints/r (char-1m on python, 3 steps, ETA after the first steps)")
+    assert done.stderr.startswith("resuming checkpoints/r (char-1m on python, 3 steps, ETA after the first steps)")
 
 
 @pytest.mark.parametrize(
@@ -497,11 +497,11 @@ def test_after_ctrl_c_the_bar_stays_at_the_step_that_was_saved_and_a_resumed_bar
     step = newest(End).step
     last = f"loss {newest(Train).loss:.4f} · bound {newest(Eval).nats_per_char:.3f}"
     assert re.fullmatch(rf"step {step:,} {BAR}0% {last}", bar)
-    assert stopped == f"stopped at step {step:,}; everything is saved. Go on with: tdiff train --resume r"
+    assert stopped == f"stopped at step {step:,}; everything is saved. Resume with: tdiff train --resume r"
     assert rest == ""
     assert len([line for line in lines if "━" in line]) == 1
     assert [line for line in lines if line.startswith("stopping")] == [
-        "stopping after this step, and saving (Ctrl-C again to leave at once)"
+        "stopping after this step, and saving (Ctrl-C again to quit at once)"
     ]
     config = here / "checkpoints/r/config.toml"
     config.write_text(config.read_text().replace("eval_every = 2", "eval_every = 0"))

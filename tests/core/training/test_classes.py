@@ -337,7 +337,7 @@ def test_the_class_is_told_with_the_text(kinds, cli_fast):
     [
         (["--class=god"], "unknown class 'god'; did you mean good?"),
         (["--class=good", "--guidance=-1"], "--guidance must be within 0..100; got -1"),
-        (["--guidance=2"], "--guidance pushes towards a class: name it with --class"),
+        (["--guidance=2"], "--guidance requires --class"),
     ],
 )
 def test_a_class_that_cannot_be_written_is_refused(options, says, kinds, cli_fast):

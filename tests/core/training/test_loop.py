@@ -500,7 +500,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_save(here, corpus_file
     config.write_text(config.read_text().replace("steps = 1000000", f"steps = {saved + 5}"))
     done = cli_fast("train", "--resume", "run")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("going on with checkpoints/run (")
+    assert done.stderr.startswith("resuming checkpoints/run (")
     history = run.history()
     resumed = next(e for e in history if isinstance(e, Resume))
     assert resumed.step in (saved, saved + 1)  # the state is written after the weights
@@ -516,7 +516,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_0(number, here, corpus_
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
-    assert err.splitlines()[-1].endswith("Go on with: tdiff train --resume run")
+    assert err.splitlines()[-1].endswith("Resume with: tdiff train --resume run")
     assert "Traceback" not in err
     run = runs.find_run("run")
     end = run.history()[-1]
