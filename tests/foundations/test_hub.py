@@ -296,8 +296,8 @@ def test_in_a_pipe_one_line_tells_how_much_is_fetched(size, says, capsys):
 
 def test_the_process_of_a_watch_fetches_the_model_and_the_view_does_not(published, monkeypatch):
     code = (
-        "import sys\nfrom tdiff import watching\nfrom tdiff.watch.options import Options\n"
-        f"watching._check(Options(model={NAME!r}))\n"
+        "import sys\nfrom tdiff.commands import watch\nfrom tdiff.watch.options import Options\n"
+        f"watch._check(Options(model={NAME!r}))\n"
         "print({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
