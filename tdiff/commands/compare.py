@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.config.decoding import DecodeSettings, decode_value
+from tdiff.config.decoding import DecodeSettings, assignments, decode_value
+from tdiff.config.options import DEVICES, argument, option
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError
 from tdiff.report import comparison
@@ -28,26 +29,54 @@ _USUAL = (
 """Compared where nothing is said."""
 
 
+EXAMPLES = (
+    "tdiff compare shakespeare --decoders confidence,remdm",
+    'tdiff compare mine --settings "schedule steps=32,64 temperature=0.7,1" --html report.html',
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options of the command."""
 
-    models: Sequence[str]
-    decoders: str
-    settings: Sequence[str]
-    data: Sequence[str]
-    text_field: str | None
-    prompts: int
-    seed: int
-    device: str
-    split: str | None = None
-    """val or tuning: where prompts come from; None: what the first model held out."""
-    judge: str | None = None
-    """A causal model, to judge beside the n-gram."""
+    models: Sequence[str] = argument(help="Models by folder or name.", metavar="MODEL...", complete="models")
+    decoders: str = option(
+        "", "Decoders with their default settings, separated by commas.", panel="Settings to compare"
+    )
+    settings: Sequence[str] = option(
+        (),
+        'A grid of settings: "decoder=confidence threshold=0.5,0.7 temperature=0.7,1"; repeatable.',
+        panel="Settings to compare",
+        metavar="GRID",
+        complete="decoders",
+    )
+    data: Sequence[str] = option(
+        (),
+        "Text whose held-out part gives the prompts.",
+        panel="Input",
+        shown="default: the first model's corpus",
+    )
+    text_field: str | None = option(None, "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    split: str | None = option(
+        None,
+        "Part of the text that gives the prompts.",
+        panel="Input",
+        metavar="[val|tuning]",
+        shown="default: what the first model held out",
+    )
+    judge: str | None = option(
+        None, "A causal model, such as gpt2, that scores the texts beside the n-gram model.", metavar="MODEL"
+    )
+    prompts: int = option(64, "Number of prompts; each has 16 characters and gets 240 more.", panel="Input")
+    seed: int = option(0, "Seed of all texts.")
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    as_json: bool = option(False, "Print one JSON object, with all texts.", flag="--json", panel="Output")
+    html: Path | None = option(None, "Save a report.", panel="Output", metavar="FILE")
 
 
-def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
-    """Run all contenders and print what came of it; bars and talk go to stderr."""
+def run(request: Request) -> None:
+    """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
+    as_json, html = request.as_json, request.html
     if request.prompts < 2:
         raise TdiffError(f"--prompts must be at least 2, or there is nothing to compare; got {request.prompts}")
     if request.split not in (None, "val", "tuning"):
@@ -61,7 +90,8 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     from tdiff.commands.progress import fetching, progress_bar
     from tdiff.core import devices
     from tdiff.core.evaluation.causal_judge import CausalJudge
-    from tdiff.core.evaluation.compare import Contender, advise, run, task
+    from tdiff.core.evaluation.compare import Contender, advise, task
+    from tdiff.core.evaluation.compare import run as generate
     from tdiff.core.evaluation.likelihood import corpus_of
     from tdiff.core.evaluation.quality import Judge
     from tdiff.core.models.load import load_model
@@ -101,7 +131,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
     outcomes = []
     for n, contender in enumerate(contenders):
         with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
-            outcomes.append(run(contender, asked, judge, bar))
+            outcomes.append(generate(contender, asked, judge, bar))
         if not sys.stderr.isatty():  # where no bar is drawn, and it may take an hour
             print(
                 f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
@@ -119,7 +149,7 @@ def compare(request: Request, *, as_json: bool, html: Path | None) -> None:
 
 
 def _fitting(model: LoadedModel, chosen: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
-    """The settings that a model knows: for a causal one those from left to right, or its own where none are."""
+    """The settings that a model supports: for a causal model the causal ones, or its default settings."""
     if not model.spec.causal:
         return chosen
     own = model.decode_settings({}, 0)
@@ -136,11 +166,7 @@ def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeS
     seen: dict[DecodeSettings, None] = {}
     for grid in grids:
         axes: list[list[tuple[str, Any]]] = []
-        for word in grid.split():
-            name, equals, values = word.partition("=")
-            name = name.replace("-", "_")
-            if not equals or not values:
-                raise TdiffError(f"--settings takes NAME=VALUE[,VALUE...] with spaces between; got {word!r}")
+        for name, values in assignments(grid.split(), "--settings"):
             axes.append([(name, decode_value(name, value)) for value in values.split(",")])
         for combination in itertools.product(*axes):
             made = DecodeSettings(**dict(combination))

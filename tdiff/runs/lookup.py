@@ -96,13 +96,30 @@ def find_model(name: str) -> Path:
 
 def find_config(name: str) -> Path:
     """A configuration file, by its path or its name under configs/. Raises TdiffError naming the nearest one."""
-    shelves = [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]
-    for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in shelves)):
+    for path in (Path(name), *(shelf / f"{name.removesuffix('.toml')}.toml" for shelf in _config_shelves())):
         if _is_file(path):
             return path
-    stems = {path.relative_to(shelf).with_suffix("") for shelf in shelves for path in shelf.rglob("*.toml")}
-    names = sorted(path.as_posix() for path in stems if path.name != "rows")
-    raise TdiffError(f"no configuration {name!r}{_nearest(name, names)}")
+    raise TdiffError(f"no configuration {name!r}{_nearest(name, config_names())}")
+
+
+def config_names() -> list[str]:
+    """The names of all configurations."""
+    stems = {path.relative_to(shelf).with_suffix("") for shelf in _config_shelves() for path in shelf.rglob("*.toml")}
+    return sorted(path.as_posix() for path in stems if path.name != "rows")
+
+
+def run_names(root: Path = ROOT) -> list[str]:
+    """The names of the runs under `root`, including those with one model per class."""
+    return sorted({*_names([root], "config.toml"), *_names([root], MANIFEST)})
+
+
+def model_names() -> list[str]:
+    """The names of all models that are on this machine by name."""
+    return sorted({*_names(_SHELVES, "model"), *_names(_SHELVES, MANIFEST)})
+
+
+def _config_shelves() -> list[Path]:
+    return [Path("configs"), _PACKAGE / "_data" / "configs", _PACKAGE.parent / "configs"]
 
 
 def classifier_names(root: Path = ROOT) -> list[str]:

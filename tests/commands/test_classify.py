@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tdiff.commands import classify as classifying
 from tdiff.commands import classify_models
-from tdiff.commands.classify import Request, _chosen, _rows
+from tdiff.commands.classify import Request, _rows, _selected
 from tdiff.commands.train_per_class import _folder_names
 from tdiff.core.classification import cloze
 from tdiff.core.classification.classifier import calibrate
@@ -112,10 +112,10 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "what is to be classified? Give a text"),
-        (("a", "--input=x.jsonl"), "give texts, or --input FILE, and not both"),
-        (("a", "--evaluate"), "are for the texts of --input FILE"),
-        (("a", "--html=x.html"), "--html saves what --explain or --evaluate shows"),
+        ((), "no input: pass TEXT, or --input FILE"),
+        (("a", "--input=x.jsonl"), "set only one of TEXT and --input FILE"),
+        (("a", "--evaluate"), "--output, --evaluate and --limit require --input FILE"),
+        (("a", "--html=x.html"), "--html requires --explain or --evaluate"),
         (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all draws); got 0.2"),
         (("a", "--max-draws=0"), "--max-draws must be within 1..65,536; got 0"),
         (("a", "--abstain-below=2"), "--abstain-below must be within 0..1; got 2"),
@@ -133,9 +133,9 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("--input=rows.jsonl", "--output=rows.jsonl"), "is the input itself: name another file"),
         (("--input=rows.jsonl", "--output=notes.txt"), "exists and is not one of tdiff classify"),
         (("--input=empty.jsonl",), "the input 'empty.jsonl' contains no text"),
-        (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in a folder that is there"),
+        (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in an existing folder"),
         (("a", "--priors=good=0.5,good=0.5,bad=0.5"), "--priors takes equal, or CLASS=SHARE once each"),
-        (("a", "--explain", "--method=cloze", "--words=x y"), "of which --method cloze knows nothing"),
+        (("a", "--explain", "--method=cloze", "--words=x y"), "which --method cloze does not compute"),
         (("a", "--method=cloze", "--words=x y x"), "--words names class 'x' twice"),
         (("--input=" + "x" * 300,), "cannot be read: File name too long"),
         (("--input=plain.txt", "--evaluate"), "has no labels: they are fields of .jsonl and .csv rows"),
@@ -182,10 +182,10 @@ def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
     assert [(one["line"], one["label"]) for one in told if one["line"] != 6] == [(1, "good"), (5, "bad"), (8, "bad")]
     for number, why in ((2, "not JSON"), (3, "the text is empty"), (4, "no field 'text'"), (7, "'Z'")):
         assert f"in.jsonl:{number}: " in done.stderr and why in done.stderr
-    assert "4 of 8 texts were passed over" in done.stderr
+    assert "skipped 4 of 8 texts" in done.stderr
     judged = ask("--input=in.jsonl", "--evaluate", "--json")
-    assert "in.jsonl:6: its class 'gold' is none of the model's, which are bad, good; passed over" in judged.stderr
-    assert "in.jsonl:5: must be an object with a field 'text'; got 'dull grey rain'; passed over" in judged.stderr
+    assert "in.jsonl:6: its class 'gold' is not one of the model's classes: bad, good; skipped" in judged.stderr
+    assert "in.jsonl:5: must be an object with a field 'text'; got 'dull grey rain'; skipped" in judged.stderr
     assert json.loads(judged.stdout)["texts"] == 2
 
 
@@ -197,7 +197,7 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
     assert [json.loads(line)["line"] for line in whole] == list(range(1, 13))
     (here / "part.jsonl").write_text("\n".join(whole[:5]) + "\n" + whole[5][:30])
     done = ask(*options, "--output=part.jsonl")
-    assert "part.jsonl holds 5 of 12 verdicts: going on" in done.stderr
+    assert "part.jsonl has 5 of 12 predictions: resuming" in done.stderr
 
     def told(name: str) -> list:
         return [
@@ -207,7 +207,7 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
 
     assert told("part.jsonl") == told("whole.jsonl")
     other = ask(*options, "--output=part.jsonl", "--seed=3")
-    assert other.returncode == 2 and "was begun with seed 0, not 3" in other.stderr
+    assert other.returncode == 2 and "was written with seed 0, not 3" in other.stderr
     rows_of(here / "in.jsonl", 6, seed=9)
     assert "was written from another input" in ask(*options, "--output=part.jsonl").stderr
 
@@ -226,7 +226,7 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     again = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--json")
     told = json.loads(again.stdout)
     assert told["texts"] == 30 and told["accuracy"] > 0.8
-    assert "out.jsonl holds 30 of 30 verdicts" in again.stderr
+    assert "out.jsonl has 30 of 30 predictions" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
     assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
 
@@ -278,7 +278,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
             patched.setattr(classifying, "_line", until_stopped)
             done = ask("--input=in.jsonl", f"--output={name}", *more)
         assert done.returncode == 130
-        assert done.stderr.endswith(f"{name} keeps what is done: the same command goes on\n")
+        assert done.stderr.endswith(f"{name} has all finished results: the same command resumes it\n")
         assert 1 <= len((here / name).read_text().splitlines()) <= 4
         return done
 
@@ -286,14 +286,14 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
     assert ask("--input=in.jsonl", "--output=verdicts.jsonl").returncode == 0
     assert [json.loads(row)["line"] for row in (here / "verdicts.jsonl").read_text().splitlines()] == [*range(1, 13)]
     judged = stopped("judged.jsonl", "--evaluate")
-    assert "% accuracy on " in judged.stdout and "which came in random order" in judged.stderr
+    assert "% accuracy on " in judged.stdout and "scored in random order" in judged.stderr
     assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 
 def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
     rows_of(here / "in.jsonl", 50)
     request = Request(model=classify_models.Request(), input="in.jsonl", evaluate=True, limit=20)
-    chosen = _chosen(_rows(request), request)
+    chosen = _selected(_rows(request), request)
     labels = [row.label for row in chosen]
     assert len(chosen) == 20 and 4 <= labels.count("good") <= 16
 
@@ -368,7 +368,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert cli_fast("eval", "pair/good", "--device=cpu").returncode == 0
     assert "pair" in cli_fast("classify", "x").stderr
     refused = cli_fast("train", "--resume=pair", "--steps=50")
-    assert refused.returncode == 2 and "go on with one by --resume pair/CLASS" in refused.stderr
+    assert refused.returncode == 2 and "resume one of them by --resume pair/CLASS" in refused.stderr
 
 
 def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):
@@ -539,8 +539,10 @@ def test_an_output_begun_without_labels_is_judged_by_those_of_the_rows(ask, here
     (here / "two.jsonl").write_text(json.dumps({"text": "warm", "other": "dull"}) + "\n")
     ask("--input=two.jsonl", "--output=two.out")
     refused = ask("--input=two.jsonl", "--output=two.out", "--text-field=other")
-    assert "was begun with text-field text, not other" in refused.stderr
-    assert "was begun with explain False, not True" in ask("--input=two.jsonl", "--output=two.out", "--explain").stderr
+    assert "was written with text-field text, not other" in refused.stderr
+    assert (
+        "was written with explain False, not True" in ask("--input=two.jsonl", "--output=two.out", "--explain").stderr
+    )
 
 
 def test_what_stands_in_a_row_beside_the_text_is_not_shown_for_it(ask, here):
@@ -563,7 +565,7 @@ def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fa
     done = cli_fast("train", "--classes", "--data=reviews.jsonl", "--tokenizer=bpe:40", "--run=bpe", *SHORT, *THIN)
     assert done.returncode == 0, done.stderr
     done = cli_fast("classify", "warm caf\udce9", "warm €", "--model=bpe", "--json", "--device=cpu")
-    assert done.returncode == 1 and "text:1: not UTF-8; passed over" in done.stderr
+    assert done.returncode == 1 and "text:1: not UTF-8; skipped" in done.stderr
     assert len(done.stdout.splitlines()) == 1  # a character that it never saw is no hindrance
     with pytest.raises(TdiffError, match="the text is not UTF-8"):
         load_model("bpe").tokenizer.encode("\ud800")

@@ -57,9 +57,9 @@ class Pty:
     def send(self, keys: bytes) -> None:
         os.write(self.fd, keys)
 
-    def end(self) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         """Wait until it has ended; its exit code."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while self.read(0.05):
             assert time.monotonic() < end, f"does not end: {self.written[-2000:]!r}"
         os.close(self.fd)

@@ -193,7 +193,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused_before_anything_is_dr
     pty = Pty([*WATCH, *more], TERM=term)
     assert pty.end() == 2
     assert pty.written.startswith(b"tdiff: tdiff watch draws a full screen, and TERM=") and b"\x1b" not in pty.written
-    assert (b"tdiff classify prints verdicts" if more else b"--once prints a snapshot instead") in pty.written
+    assert (b"tdiff classify prints predictions" if more else b"--once prints a snapshot instead") in pty.written
 
 
 def test_without_colour_not_one_code_is_written_and_five_levels_differ(place):

@@ -8,10 +8,10 @@ from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
 
+from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.trace import TraceHeader
 from tdiff.tui.keymap import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
@@ -202,7 +202,7 @@ class GenerationPane(Pane):
         if self._of_two:
             title = self._title_of_two(state, mark)
         if recording is not None and recording.header.decoder:
-            title.append((f" · {_rule(recording.header)}", ""))
+            title.append((f" · {visible_line(label(recording.header.decoder, recording.header.settings))}", ""))
         if recording is None:
             name = (self._of_two and self._called) or "generation"
             self.frame([(name, "")], [], [(self._message, "")] if self._message else [], [])
@@ -330,15 +330,6 @@ class GenerationPane(Pane):
     def action_shift(self, steps: int) -> None:
         """Raise the threshold of the decoder by one step; lower it where negative."""
         self.action_request("threshold_up" if steps > 0 else "threshold_down")
-
-
-def _rule(header: TraceHeader) -> str:
-    """The decoder, with its threshold where it has one."""
-    threshold = header.settings.get("threshold")
-    label = {"confidence": "conf ≥", "klass": "klass >"}.get(header.decoder)
-    if label and isinstance(threshold, (int, float)):
-        return f"{label} {threshold:g}"
-    return visible_line(header.decoder)
 
 
 def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1.0, cap: int = 0) -> Line:

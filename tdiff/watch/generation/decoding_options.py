@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tdiff.config.decoding import DECODERS, READ_BY, DecodeSettings, laid_over
+from tdiff.config.decoding import DECODERS, DecodeSettings, laid_over, readers
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready
 
@@ -51,7 +51,7 @@ class DecodingOptions:
     @property
     def has_threshold(self) -> bool:
         """Whether the decoder reads a threshold."""
-        return self.settings.decoder in READ_BY["threshold"]
+        return self.settings.decoder in readers("threshold")
 
     def shifted_threshold(self, steps: int) -> float:
         """The confidence threshold moved by `steps` times 0.05, within 0..1."""

@@ -310,7 +310,7 @@ def test_a_folder_or_file_that_exists_is_not_overwritten(file, refusal):
     Path("a-file").write_text("mine")
     Path("dangling").symlink_to("nowhere")
     for out in ("taken", "a-file", "dangling", "."):
-        assert f"{out!r} exists already and is not overwritten" in refusal(str(file), out)
+        assert f"{out!r} exists and is not overwritten" in refusal(str(file), out)
     assert Path("a-file").read_text() == "mine" and not list(Path("taken").iterdir())
 
 
@@ -471,18 +471,18 @@ def test_what_is_refused_before_the_file_is_read_needs_no_engine():
         "from tdiff.errors import TdiffError\n"
         "for kind, out in (('tiny', 'nowhere'), ('tiny-diffusion', '.')):\n"
         "    try:\n"
-        "        convert.bring(kind, Path('x.pt'), Path(out))\n"
+        "        convert.convert(kind, Path('x.pt'), Path(out))\n"
         "    except TdiffError as why:\n"
         "        print(str(why).split(';')[0])\n"
         "print('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
-    lines = ["unknown kind of weights to import 'tiny'", "'.' exists already and is not overwritten", "False"]
+    lines = ["unknown kind of weights to import 'tiny'", "'.' exists and is not overwritten", "False"]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 
 def test_help_lists_the_command_within_80_columns(cli_fast):
     [line] = [line for line in cli_fast("--help").stdout.splitlines() if line.startswith("  import ")]
-    assert len(line) <= 80 and "another program's weights" in line
+    assert len(line) <= 80 and "Convert a checkpoint" in line
     told = cli_fast("import", "--help").stdout
-    assert "{kind} {file} {out}" in told and "--heads" in told and "tiny-diffusion" in told
+    assert "{KIND} {FILE} {OUT}" in told and "--heads" in told and "tiny-diffusion" in told

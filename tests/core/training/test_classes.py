@@ -340,7 +340,7 @@ def test_generated_text_reports_its_class(kinds, cli_fast):
     [
         (["--class=god"], "unknown class 'god'; did you mean good?"),
         (["--class=good", "--guidance=-1"], "--guidance must be within 0..100; got -1"),
-        (["--guidance=2"], "--guidance pushes towards a class: name it with --class"),
+        (["--guidance=2"], "--guidance requires --class"),
     ],
 )
 def test_unknown_class_or_invalid_guidance_is_refused(options, says, kinds, cli_fast):

@@ -521,7 +521,7 @@ def test_killed_run_continues_from_its_last_save(here, corpus_file, cli_fast):
     config.write_text(config.read_text().replace("steps = 1000000", f"steps = {saved + 5}"))
     done = cli_fast("train", "--resume", "run")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("going on with checkpoints/run (")
+    assert done.stderr.startswith("resuming checkpoints/run (")
     history = run.history()
     resumed = next(e for e in history if isinstance(e, Resume))
     assert resumed.step in (saved, saved + 1)  # the state is written after the weights
@@ -537,7 +537,7 @@ def test_signal_saves_prints_how_to_resume_and_exits_with_0(number, here, corpus
     child.send_signal(number)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
-    assert err.splitlines()[-1].endswith("Go on with: tdiff train --resume run")
+    assert err.splitlines()[-1].endswith("Resume with: tdiff train --resume run")
     assert "Traceback" not in err
     run = lookup.find_run("run")
     end = run.history()[-1]

@@ -382,5 +382,5 @@ def test_settings_of_masks_that_it_does_not_read_are_told(gpt, book, cli_fast):
     options = (f"--init={gpt}", f"--data={book}", "--steps=1", "--window=8", "--context=0", "--device=cpu")
     done = cli_fast("train", *options, "--timesteps=10", "--schedule=cosine", "--run=told")
     assert done.returncode == 0, done.stderr
-    assert f"not read, since {gpt} writes from left to right: objective.timesteps, objective.schedule" in done.stderr
+    assert f"ignored for the autoregressive model {gpt}: objective.timesteps, objective.schedule" in done.stderr
     assert "not read" not in cli_fast("train", *options, "--run=plain").stderr
