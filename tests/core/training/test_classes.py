@@ -14,6 +14,7 @@ from tdiff.core.diffusion.guidance import guided
 from tdiff.core.diffusion.objective import bound
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
+from tdiff.core.models.base import Inputs
 from tdiff.core.models.load import load_model
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
@@ -315,9 +316,9 @@ def test_a_weight_of_nothing_is_the_model_at_large_and_of_one_the_class_alone(ki
     tokens = torch.full((2, 9), model.network.spec.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
-        none = guided(model, "good", 0.0).network(tokens, share, where)
-        one = guided(model, "good", 1.0).network(tokens, share, where)
-        two = guided(model, "good", 2.0).network(tokens, share, where).softmax(-1)
+        none = guided(model, "good", 0.0).network.logits(Inputs(tokens, share, where))
+        one = guided(model, "good", 1.0).network.logits(Inputs(tokens, share, where))
+        two = guided(model, "good", 2.0).network.logits(Inputs(tokens, share, where)).softmax(-1)
         plain = model.network(tokens, share, where).log_softmax(-1)
         told = model.network(tokens, share, where, label=torch.ones(2, dtype=torch.int64)).log_softmax(-1)
     torch.testing.assert_close(none.softmax(-1), plain.exp())
@@ -349,7 +350,7 @@ def test_a_class_that_cannot_be_written_is_refused(options, says, kinds, cli_fas
 
 def test_a_model_without_classes_says_so(tiny_run, cli_fast):
     done = cli_fast("generate", f"--model={tiny_run.path}", "--class=good", "--device=cpu")
-    assert "tiny knows no classes: --class is for models trained with --classes" in done.refused()
+    assert "tiny has no classes: --class is for models trained with --classes" in done.refused()
 
 
 def test_classes_want_rows_that_are_texts(reviews):

@@ -577,7 +577,7 @@ def test_a_resume_asks_no_more_for_the_model_it_began_from(tmp_path, tiny_run, c
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"model": {"width": 8}}, "its width is 16, here it is 8; only model.layers may be larger"),
+        ({"model": {"width": 8}}, "its width is 16, the new model's is 8; only model.layers may be larger"),
         ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
         ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
