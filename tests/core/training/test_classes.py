@@ -15,6 +15,7 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import bound, draw_masks, other_labels
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
+from tdiff.core.models.base import Inputs
 from tdiff.core.models.load import load_model
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
@@ -315,9 +316,9 @@ def test_guidance_scale_0_is_unconditional_and_1_is_conditional(kinds):
     tokens = torch.full((2, 9), model.network.spec.mask_id)
     share, where = torch.ones(2), torch.ones(2, 9, dtype=torch.bool)
     with torch.no_grad():
-        unguided = guided(model, "good", 0.0).network(tokens, share, where)
-        conditional = guided(model, "good", 1.0).network(tokens, share, where)
-        guided_twice = guided(model, "good", 2.0).network(tokens, share, where).softmax(-1)
+        unguided = guided(model, "good", 0.0).network.logits(Inputs(tokens, share, where))
+        conditional = guided(model, "good", 1.0).network.logits(Inputs(tokens, share, where))
+        guided_twice = guided(model, "good", 2.0).network.logits(Inputs(tokens, share, where)).softmax(-1)
         log_p = model.network(tokens, share, where).log_softmax(-1)
         log_p_of_class = model.network(tokens, share, where, label=torch.ones(2, dtype=torch.int64)).log_softmax(-1)
     torch.testing.assert_close(unguided.softmax(-1), log_p.exp())
@@ -349,7 +350,7 @@ def test_unknown_class_or_invalid_guidance_is_refused(options, says, kinds, cli_
 
 def test_class_option_is_refused_for_a_model_without_classes(tiny_run, cli_fast):
     done = cli_fast("generate", f"--model={tiny_run.path}", "--class=good", "--device=cpu")
-    assert "tiny knows no classes: --class is for models trained with --classes" in done.refused()
+    assert "tiny has no classes: --class is for models trained with --classes" in done.refused()
 
 
 def test_classes_require_padded_rows(reviews):

@@ -211,7 +211,7 @@ def test_warm_up_compiles_every_kind_of_step(tmp_path, corpus_file, monkeypatch)
 
     def note(function):
         def call(*args):
-            kinds_of_call.add((len(args[0]), torch.is_grad_enabled(), args[-1] is not None))
+            kinds_of_call.add((len(args[0]), torch.is_grad_enabled(), args[4] is not None))
             return function(*args)
 
         return call
@@ -598,7 +598,7 @@ def test_resume_does_not_need_the_initial_model(tmp_path, tiny_run, corpus_file)
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"model": {"width": 8}}, "its width is 16, here it is 8; only model.layers may be larger"),
+        ({"model": {"width": 8}}, "its width is 16, the new model's is 8; only model.layers may be larger"),
         ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
         ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
