@@ -13,8 +13,8 @@ from tdiff.commands import train_run
 from tdiff.commands.progress import progress_bar
 from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
+from tdiff.protocol.describe import describe
 from tdiff.protocol.events import End
-from tdiff.report.events import describe
 from tdiff.runs import run as runs
 from tdiff.runs.per_class import PerClassRun
 from tdiff.runs.run import Run

@@ -17,9 +17,9 @@ from tdiff.config.settings import Settings, read_layer
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.formatting import duration
+from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.metrics import METRICS
-from tdiff.report.events import describe
 from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember

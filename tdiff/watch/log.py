@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Any
 
+from tdiff.protocol.describe import describe
 from tdiff.protocol.events import End, Event
-from tdiff.report.events import describe
 from tdiff.visible import visible_line
 from tdiff.watch.formats.base import MAX_TIME
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.classification.prediction import Effort, Prediction, Progress, exact_prediction
 from tdiff.core.evaluation.likelihood import exactly
-from tdiff.core.training.packing import padded
+from tdiff.core.packing import padded
 from tdiff.errors import TdiffError
 
 

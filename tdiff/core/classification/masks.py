@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tdiff.core.diffusion import noise
 from tdiff.core.evaluation.likelihood import LOGITS
-from tdiff.core.training.packing import padded
+from tdiff.core.packing import padded
 from tdiff.errors import TdiffError
 
 Ask = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]

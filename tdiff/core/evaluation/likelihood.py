@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tdiff.core.diffusion.objective import Likelihood, likelihood
 from tdiff.core.models.base import LoadedModel, Model
-from tdiff.core.training.packing import PaddedRows, padded
+from tdiff.core.packing import PaddedRows, padded
 from tdiff.corpus import corpus as data
 from tdiff.corpus.named import Absent
 from tdiff.errors import TdiffError, unknown

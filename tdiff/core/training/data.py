@@ -16,7 +16,7 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import Conditioning, protect
 from tdiff.core.models.base import Tokenizer
 from tdiff.core.models.tokenizers import UNKNOWN
-from tdiff.core.training.packing import padded
+from tdiff.core.packing import padded
 from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
 

@@ -13,8 +13,8 @@ from tdiff.core.classification.classifier import calibrate
 from tdiff.core.training import reports
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
+from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Eval
-from tdiff.report.events import describe
 from tdiff.runs import run
 from tests.support.ptys import Pty
 from tests.support.runs import TINY, settings_of

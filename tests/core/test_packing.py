@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation.likelihood import evaluate, score
 from tdiff.core.models.load import load_model
-from tdiff.core.training.packing import padded
+from tdiff.core.packing import padded
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
