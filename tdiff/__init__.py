@@ -19,7 +19,7 @@ _PUBLIC = {
     "train": "tdiff.core.training.loop",
     "likelihood": "tdiff.core.diffusion.objective",
     "Schedule": "tdiff.core.diffusion.schedules",
-    "load_model": "tdiff.core.models.folder",
+    "load_model": "tdiff.core.models.load",
     "generate": "tdiff.core.diffusion.generate",
 }
 

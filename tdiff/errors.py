@@ -1,19 +1,19 @@
-"""The one exception that a surface turns into a single line on stderr and exit code 2."""
+"""The exception for user errors, which the command line prints as one line on stderr, with exit code 2."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-_SHORT = 12  # names that a line still has room for
+_SHORT = 12  # names that fit on a line
 
 
 class TdiffError(Exception):
-    """Something the user can mend. Its text names the thing, the rule, what came, and the nearest right answer."""
+    """A user-facing error. Its text names the thing, the rule, the value received, and the nearest valid one."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> TdiffError:
-    """The error for a name outside a fixed list: it names the nearest right one, and the list unless it is long."""
+    """The error for a name that is not in a fixed list; it suggests the nearest one, and the list unless it is long."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1)
     hints = [f"did you mean {near[0]}?"] if near else []

@@ -1,7 +1,7 @@
-"""Hostile text made harmless: the one place where text from a model, a log or a file is made safe to print.
+"""Safe text: the one module that makes text from a model, a log or a file safe to print.
 
-A terminal obeys control characters, escape sequences and direction overrides wherever they come from. Each is
-replaced by a picture or a spelled-out escape, so that the reader sees that it was there and the terminal does not.
+A terminal executes control characters, escape sequences and direction overrides from any source. Each is replaced by a
+picture or a written escape, which the reader sees and the terminal ignores.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with everything a terminal might obey made visible; line feeds and tabs stay."""
+    """`text` with everything that a terminal might execute made visible; line feeds and tabs are unchanged."""
     return _UNSAFE.sub(_picture, text)
 
 
 def visible_line(text: str) -> str:
-    """As `visible`, with line feeds and tabs shown too: for text that must stay on one line."""
+    """As `visible`, with line feeds and tabs made visible too: for text that must stay on one line."""
     return _UNSAFE_IN_CELL.sub(_picture, text)
 
 
 def json_visible(line: str) -> str:
-    """A line of JSON that means the same, with everything a terminal might obey as JSON's own escapes."""
+    """An equivalent line of JSON, in which everything that a terminal might execute is a JSON escape."""
     return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], line)
 
 
 def json_line(value: Any, *, compact: bool = False) -> str:
-    """One line of valid JSON, without its line feed, that no terminal obeys: all that is printed as JSON is made here.
+    """One line of valid JSON without its line feed, safe to print; all JSON output is made by this function.
 
-    A number that is not finite is null, since JSON has no word for it.
+    A number that is not finite becomes null, because JSON cannot represent it.
     """
     separators = (",", ":") if compact else None
     try:
@@ -58,7 +58,7 @@ def json_line(value: Any, *, compact: bool = False) -> str:
 
 
 def finite(value: Any) -> Any:
-    """What JSON can say of a value: None in the place of each number in it that is not finite."""
+    """The value with None in place of each number that is not finite, as JSON can represent it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from tdiff import cli as command
+from tdiff.files import write_atomic
+from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.runs import COMMAND, environment, settings_of, train_in, words
@@ -133,7 +135,7 @@ def zoo(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def loaded(zoo):
     """Those models, loaded."""
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
 
@@ -152,8 +154,8 @@ def hub(here, tmp_path, monkeypatch):
     """A hub of this machine's own, an empty cache, and one run here; see `hub_server`."""
     from tests.support.hub_server import serving
 
-    monkeypatch.setattr(runs, "_SHELVES", (runs.ROOT,))
-    runs.write_whole(runs.ROOT / "shakespeare" / "model" / "config.json", b"{}")
+    monkeypatch.setattr(lookup, "_SHELVES", (runs.ROOT,))
+    write_atomic(runs.ROOT / "shakespeare" / "model" / "config.json", b"{}")
     with serving() as hub:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.port}")
         monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))

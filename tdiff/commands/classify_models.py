@@ -1,4 +1,4 @@
-"""What `--model` means to `tdiff classify`: a model that knows classes, one of each class, or a word to fill in."""
+"""The classifier of `tdiff classify`: a class-conditional model, one model per class, or a word to fill in (cloze)."""
 
 from __future__ import annotations
 
@@ -8,36 +8,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.commands.progress import fetching
+from tdiff.config.options import DEVICES, option
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs import run
+from tdiff.runs import lookup
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _TWO = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
 METHODS = ("bound", "ar", "cloze")
 TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run reviews"
-"""What makes a model that can classify."""
+"""The command that trains a model for classification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options that choose a classifier."""
 
-    models: Sequence[str] = ()
-    method: str | None = None
-    """None: as the model is."""
-    priors: str | None = None
-    words: str | None = None
-    pattern: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
+    models: Sequence[str] = option(
+        (),
+        "A class-conditional model; or CLASS=MODEL, repeated, for one model per class.",
+        flag="--model",
+        panel="Model",
+        complete="models",
+    )
+    method: str | None = option(
+        None,
+        "bound (masked models), ar (causal models) or cloze (predict a word; needs no training).",
+        panel="Model",
+        metavar="[bound|ar|cloze]",
+        choices=METHODS,
+        shown="default: by model",
+    )
+    priors: str | None = option(
+        None, "Class frequencies: equal, or CLASS=SHARE,...", panel="Model", shown="default: as in training"
+    )
+    words: str | None = option(None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model")
+    pattern: str | None = option(
+        None, "cloze: where the word stands.", panel="Model", shown="default: {text} All in all, it was {mask}."
+    )
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    precision: str = option(
+        "auto",
+        "Precision of matrix products.",
+        choices=PRECISIONS,
+        panel="Advanced",
+        shown="default: bfloat16 on CUDA, else float32",
+    )
 
 
 def load(request: Request) -> Classifier:
-    """The classifier that is asked for. Raises TdiffError where it cannot be had, with what to type in its place."""
+    """The requested classifier. Raises TdiffError, with what to type instead, where it is not available."""
     if request.method is not None and request.method not in METHODS:
         raise unknown("method", request.method, METHODS)
     if request.precision not in PRECISIONS:
@@ -51,52 +74,54 @@ def load(request: Request) -> Classifier:
     labels = words(request.words) if cloze else {}
 
     from tdiff.core import devices
-    from tdiff.core.classification import classifier
+    from tdiff.core.classification import cloze as slots
+    from tdiff.core.classification import load as loading
+    from tdiff.core.classification.classifier import with_priors
 
     device = devices.choose(request.device)
     devices.keep_memory(device)
     bfloat16 = devices.in_bfloat16(request.precision, device)
-    folder = run.find_each(request.models[0]) if len(request.models) == 1 else None
-    models = {} if folder else _each(request.models)
+    folder = lookup.find_per_class(request.models[0]) if len(request.models) == 1 else None
+    models = {} if folder else _models(request.models)
     if cloze:
         if models or folder:
-            raise TdiffError("--method cloze asks one model: give it by --model NAME")
+            raise TdiffError("--method cloze requires one model: --model NAME")
         model = _load(request.models[0], device)
-        found = classifier.of_words(model, labels, request.pattern or classifier.SLOT, device, bfloat16)
+        result: Classifier = slots.from_words(model, labels, request.pattern or slots.PATTERN, device, bfloat16)
     elif folder:
-        found = classifier.of_folder(folder, lambda name: _load(name, device), device, bfloat16)
+        result = loading.from_folder(folder, lambda name: _load(name, device), device, bfloat16)
     elif models:
-        found = classifier.of_each({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
+        result = loading.from_models({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
     else:
-        found = classifier.of_one(_load(request.models[0], device), device, bfloat16)
-    if request.method not in (None, found.method):
-        kind = {"bound": "masked", "ar": "causal"}[found.method]
-        raise TdiffError(f"--method {request.method}: {found.name} is {kind}, whose method is {found.method}")
-    return found if request.priors is None else classifier.with_priors(found, priors)
+        result = loading.from_model(_load(request.models[0], device), device, bfloat16)
+    if request.method not in (None, result.method):
+        kind = {"bound": "masked", "ar": "causal"}[result.method]
+        raise TdiffError(f"--method {request.method}: {result.name} is {kind}, whose method is {result.method}")
+    return result if request.priors is None else with_priors(result, priors)
 
 
 def asked(request: Request, method: str) -> dict[str, Any]:
-    """What else the verdicts of a method depend on."""
-    from tdiff.core.classification.classifier import SLOT
+    """The other options that the predictions of a method depend on."""
+    from tdiff.core.classification.cloze import PATTERN
 
-    return {"words": request.words, "pattern": request.pattern or SLOT} if method == "cloze" else {}
+    return {"words": request.words, "pattern": request.pattern or PATTERN} if method == "cloze" else {}
 
 
 def _load(name: str, device: str) -> LoadedModel:
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     with fetching(name) as progress:
         return load_model(name, device, progress)
 
 
-def _each(given: Sequence[str]) -> dict[str, str]:
-    """The model of each class; none where one model knows the classes."""
-    pairs = [word.partition("=") for word in given]
-    if len(given) == 1 and (not pairs[0][1] or Path(given[0]).exists()):
+def _models(words: Sequence[str]) -> dict[str, str]:
+    """The model of each class; empty for one class-conditional model."""
+    pairs = [word.partition("=") for word in words]
+    if len(words) == 1 and (not pairs[0][1] or Path(words[0]).exists()):
         return {}
-    for word, (label, equals, model) in zip(given, pairs, strict=True):
+    for word, (label, equals, model) in zip(words, pairs, strict=True):
         if not (label and equals and model):
-            raise TdiffError(f"several models are one a class: --model CLASS=MODEL for each; got {word!r}")
+            raise TdiffError(f"several models require a class for each: --model CLASS=MODEL; got {word!r}")
     if len({label for label, _, _ in pairs}) < len(pairs):
         raise TdiffError("--model CLASS=MODEL takes each class once")
     return {label: model for label, _, model in pairs}
@@ -105,38 +130,38 @@ def _each(given: Sequence[str]) -> dict[str, str]:
 def _priors(text: str | None) -> dict[str, float] | None:
     if text is None or text == "equal":
         return None
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for pair in text.split(","):
         name, equals, value = pair.strip().rpartition("=")
         try:
             share = float(value)
         except ValueError:
             equals, share = "", 0.0
-        if not (name and equals) or name in found:
+        if not (name and equals) or name in shares:
             raise TdiffError(f"--priors takes equal, or CLASS=SHARE once each, as in 'pos=0.3,neg=0.7'; got {pair!r}")
-        found[name] = share
-    return found
+        shares[name] = share
+    return shares
 
 
 def words(text: str | None) -> dict[str, tuple[str, ...]]:
     """The words of each class: "great terrible", or "good=great,fine bad=poor,awful"."""
-    found: dict[str, tuple[str, ...]] = {}
+    classes: dict[str, tuple[str, ...]] = {}
     for part in (text or "").split():
-        name, _, some = part.partition("=")
-        if name in found:
+        name, _, synonyms = part.partition("=")
+        if name in classes:
             raise TdiffError(f"--words names class {name!r} twice: give its words with commas between them")
-        found[name] = tuple(filter(None, (some or name).split(",")))
-        if not name or not found[name]:
+        classes[name] = tuple(filter(None, (synonyms or name).split(",")))
+        if not name or not classes[name]:
             raise TdiffError(f"--words takes a word for each class, or CLASS=WORD,WORD; got {part!r}")
-    if len(found) < _TWO:
+    if len(classes) < _TWO:
         raise TdiffError("--method cloze takes --words of two classes at least, as in 'good=great,fine bad=awful'")
-    return found
+    return classes
 
 
 def without() -> str:
-    """What to do without a model."""
-    there = run.that_classify()
-    if not there:
+    """The error where no model is named, with the ones that can classify."""
+    names = lookup.classifier_names()
+    if not names:
         return f"no model to classify with; train one first: {TRAIN}"
-    others = f" (or {', '.join(there[1:4])})" if there[1:] else ""
-    return f"no model to classify with; say which: --model {there[0]}{others}"
+    others = f" (or {', '.join(names[1:4])})" if names[1:] else ""
+    return f"no model to classify with; say which: --model {names[0]}{others}"

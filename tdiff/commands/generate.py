@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 import sys
 import time
 from collections import deque
@@ -12,58 +11,97 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff.commands.progress import fetching
-from tdiff.config.decoding import PRODUCTS, READ_BY, DecodeSettings
-from tdiff.draw import render
-from tdiff.draw.layout import layout
-from tdiff.errors import TdiffError, unknown
+from tdiff.config.decoding import PRODUCTS, DecodeSettings, label, no_effect
+from tdiff.config.options import DEVICES, argument, decoding, option
+from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
-from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, to_line
 from tdiff.schema import MOST
-from tdiff.terminal import detect
 from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
+    from tdiff.protocol.trace import TraceEnd, TraceLine
 
 _BATCH = 64
-"""Samples generated together where nobody watches."""
+"""Samples per batch, without a live canvas."""
 _FRAME = 1 / 24
 """Seconds between frames, at least."""
 
 
+EXAMPLES = (
+    'tdiff generate "KING RICHARD:" --decoder confidence --threshold 0.7 --seed 7',
+    'tdiff generate --template "To be, or ____ to be: that is the {12}"',
+    'tdiff generate --decoder "remdm remask=loop eta=0.02" --steps 68 --temperature 0.4',
+    "tdiff generate --input prompts.jsonl --output texts.jsonl",
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """The options of the command."""
 
-    prompt: str | None
-    model: str
-    device: str
-    samples: int
-    length: int
-    seed: int | None
-    options: dict[str, Any]
-    """Fields of DecodeSettings that were given."""
-    template: str | None = None
-    """Text with gaps, in place of a prompt."""
-    prefix: str | None = None
-    suffix: str | None = None
-    """What comes before and after the one gap of `length` tokens."""
-    kind: str | None = None
-    """The class to write a text of."""
-    guidance: float | None = None
-    """How far to push towards it; None: as far as the model goes by itself, which is 1."""
-    precision: str = "float32"
-    """Of the model's products on CUDA: one of config.PRODUCTS."""
-    compile: bool = False
-    """Capture the model on CUDA."""
+    prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
+    model: str = option(
+        "shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", panel="Input", complete="models"
+    )
+    length: int = option(
+        0,
+        "Tokens to generate (characters, for a character model).",
+        panel="Input",
+        shown="default: up to the context length",
+    )
+    template: str | None = option(
+        None, 'Text with gaps to fill: underscores, or a length: "To be, or ____ {12}".', panel="Input"
+    )
+    prefix: str | None = option(None, "Text before a gap of --length tokens.", panel="Input")
+    suffix: str | None = option(None, "Text after that gap.", panel="Input")
+    input: str | None = option(
+        None, "Read prompts and templates from FILE (JSON Lines): one text per line.", panel="Input", metavar="FILE"
+    )
+    kind: str | None = option(
+        None, "Generate a text of this class, with a class-conditional model.", flag="--class", panel="Input"
+    )
+    guidance: float | None = option(
+        None, "Classifier-free guidance scale (1: no guidance).", panel="Input", shown="default: 1"
+    )
+    samples: int = option(1, "Number of texts.", panel="Input")
+    seed: int | None = option(None, "Seed, which reproduces a text.", panel="Input", shown="default: random")
+    options: dict[str, Any] = decoding()
+    """The fields of DecodeSettings that the user set."""
+    output: Path | None = option(
+        None, "Write the texts of --input to FILE. If FILE exists, resume it.", panel="Output", metavar="FILE"
+    )
+    as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
+    stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
+    trace: Path | None = option(None, "Save the trace.", panel="Output", metavar="FILE")
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    precision: str = option(
+        "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"
+    )
+    compile: bool = option(
+        False, "Capture the model on CUDA: a slow first step, then fewer launches.", flag="--compile", panel="Advanced"
+    )
 
 
-def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | None) -> None:
-    """Generate and print. The seed goes to stderr, so that any text can be had again."""
+def run(request: Request) -> None:
+    """Generate for a file of prompts, or for the one on the command line."""
+    if request.input is None and request.output is None:
+        generate(request)
+        return
+    if request.input is None:
+        raise TdiffError("--output requires --input FILE; for one text, redirect stdout")
+    if request.stream or request.trace:
+        raise TdiffError("--stream and --trace show one text; --input writes many")
+
+    from tdiff.commands import generate_file
+
+    generate_file.generate(request, request.input, request.output)
+
+
+def generate(request: Request) -> None:
+    """Generate and print. The seed goes to stderr, so that any text can be reproduced."""
+    as_json, stream, trace = request.as_json, request.stream, request.trace
     check_sizes(request)
-    check_precision(request.precision)
     if as_json and stream:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
@@ -71,6 +109,8 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
     one_way(request)
     if request.template is not None:
         templates.parse(request.template)  # before a model is loaded
+    import secrets
+
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     DecodeSettings(**request.options)  # before a model is loaded
 
@@ -86,32 +126,27 @@ def generate(request: Request, *, as_json: bool, stream: bool, trace: Path | Non
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
                 lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
-                kept = _kept(lines, [f for f in (file, sys.stdout if stream else None) if f])
+                recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 fills = not request.length and request.template is None
-                end = _watch(kept, settings, fills=fills) if watched else _last(kept)
+                end = _watch(recorded, settings, fills=fills) if watched else _last(recorded)
                 if not stream:
-                    chosen = told(model, settings, end.tokens, row)
-                    _print(end, prompt, chosen, as_json, end.seconds, end.tokens)
+                    metadata = told(model, settings, end.tokens, row)
+                    _print(end, prompt, metadata, as_json, end.seconds, end.tokens)
         else:
             _batches(model, prompts, request.length, settings, as_json, gaps)
 
 
-def say(settings: DecodeSettings, given: Mapping[str, Any]) -> None:
-    """Tell of the seed, and of options that the decoder does not read."""
+def say(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
+    """Print the seed, and the options that the decoder does not read, on stderr."""
     print(f"seed {settings.seed}", file=sys.stderr)
-    for name, decoders in READ_BY.items():
-        if name in given and settings.decoder not in decoders:
-            option, readers = name.replace("_", "-"), " and ".join(decoders)
-            print(
-                f"--{option} changes nothing here: it is for --decoder {readers}, and this is {settings.decoder}",
-                file=sys.stderr,
-            )
+    for note in no_effect(settings.decoder, options):
+        print(note, file=sys.stderr)
     sys.stderr.flush()
 
 
 def check_sizes(request: Request) -> None:
-    """Raises TdiffError for numbers of texts or tokens that cannot be."""
+    """Raises TdiffError for an invalid number of texts or tokens."""
     if request.samples < 1:
         raise TdiffError(f"--samples must be at least 1; got {request.samples}")
     if request.length < 0:
@@ -120,28 +155,22 @@ def check_sizes(request: Request) -> None:
         raise TdiffError(f"--samples and --length must be at most {MOST:,}")
 
 
-def check_precision(precision: str) -> None:
-    """Raises TdiffError for one that there is not, before a model is loaded."""
-    if precision not in PRODUCTS:
-        raise unknown("precision", precision, PRODUCTS)
-
-
 def one_way(request: Request) -> None:
-    """A text is asked for by a prompt, a template, or two ends. Raises TdiffError for more than one of them."""
+    """Raises TdiffError unless a prompt, a template, or a prefix and suffix, and no two of them, say what to write."""
     ends = request.prefix is not None or request.suffix is not None
     ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
     ways["--prefix and --suffix"] = ends
-    given = [name for name, there in ways.items() if there]
-    if len(given) > 1:
-        raise TdiffError(f"{' and '.join(given)} each say what is to be written: choose one")
+    used = [name for name, is_set in ways.items() if is_set]
+    if len(used) > 1:
+        raise TdiffError(f"set only one of {' and '.join(used)}")
     if request.template is not None and request.length:
-        raise TdiffError(f"a template says how long its gaps are: leave out --length {request.length}")
+        raise TdiffError(f"a template sets the length of its gaps: leave out --length {request.length}")
 
 
 def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
-    """The text with gaps that is asked for; none where it is a prompt.
+    """The requested text with gaps; empty for a prompt.
 
-    The gap between two ends is of the length asked for, else as long as the model's window allows.
+    The gap between prefix and suffix has the requested length, else the rest of the context length.
     """
     if request.template is not None:
         return templates.parse(request.template)
@@ -151,22 +180,23 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
 
     ends = [request.prefix or "", request.suffix or ""]
     used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
-    window = model.network.shape.window
+    window = model.spec.context
     if not request.length and used >= window:
         raise TdiffError(
-            f"--prefix and --suffix have {used} tokens; {model.name} sees {window} at once: say with --length how many "
-            "to write between them"
+            f"--prefix and --suffix have {used} tokens; the context length of {model.name} is {window}: "
+            "set the number of tokens between them with --length"
         )
     return templates.between(ends[0], request.length or window - used, ends[1])
 
 
 def load(request: Request) -> LoadedModel:
-    """The model that is asked for, told the class that is."""
+    """The requested model, conditioned on the requested class."""
     if request.kind is None and request.guidance is not None:
-        raise TdiffError("--guidance pushes towards a class: name it with --class")
+        raise TdiffError("--guidance requires --class")
+    from tdiff.commands.progress import fetching
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     device = devices.choose(request.device)
     with fetching(request.model) as progress:
@@ -191,14 +221,14 @@ def _open(path: Path) -> IO[str]:
 
 
 def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
-    """The prompt of each sample; one that the model cannot take is refused here, before anything is written."""
+    """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled, opening
 
     if gaps:
         filled(model, gaps)
         return [templates.shown(gaps)] * request.samples
-    given = request.prompt
-    prompts = [opening(model, seed, row) if given is None else given for row in range(request.samples)]
+    prompt = request.prompt
+    prompts = [opening(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
         canvas(model, [prompt], request.length)
     return prompts
@@ -212,9 +242,10 @@ def _batches(
     as_json: bool,
     gaps: templates.Template,
 ) -> None:
-    """All samples, those whose prompts have the same number of tokens together."""
+    """Print all samples; those whose prompts have the same number of tokens are one batch."""
     from tdiff.core.diffusion.generate import generate as steps_of
     from tdiff.core.diffusion.generate import prompt_ids, told
+    from tdiff.protocol.trace import TraceEnd
 
     sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
@@ -224,10 +255,10 @@ def _batches(
         groups.setdefault(size, []).append(row)
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
         step = deque(steps, maxlen=1).pop()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start_time
         written = sum(part for part in gaps if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
@@ -237,27 +268,27 @@ def _batches(
             ends[row] = end, seconds, tokens * len(rows)
         while printed in ends:
             end, seconds, together = ends.pop(printed)
-            chosen = told(model, settings, end.tokens, printed)
-            _print(end, prompts[printed], chosen, as_json, seconds, together)
+            metadata = told(model, settings, end.tokens, printed)
+            _print(end, prompts[printed], metadata, as_json, seconds, together)
             printed += 1
 
 
-def _print(end: TraceEnd, prompt: str, chosen: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
-    """One text on stdout; `together` tokens were generated in those `seconds`, with the texts of its batch."""
+def _print(end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
+    """Print one text; `together` tokens were generated in `seconds`, with the other texts of its batch."""
     if not as_json:
-        print(("\n" if chosen["row"] else "") + visible(end.text), flush=True)
+        print(("\n" if metadata["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_line(as_data(end, prompt, chosen, seconds, together)), flush=True)
+    print(json_line(as_data(end, prompt, metadata, seconds, together)), flush=True)
 
 
-def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
-    """A text and how it came about; `together` tokens were generated in those `seconds`."""
+def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
+    """A text with its metadata; `together` tokens were generated in `seconds`."""
     return {
         "text": end.text,
         "prompt": prompt,
-        "decoder": chosen["decoder"],
-        "settings": {name: value for name, value in chosen.items() if name not in ("decoder", "seed")},
-        "seed": chosen["seed"],
+        "decoder": metadata["decoder"],
+        "settings": {name: value for name, value in metadata.items() if name not in ("decoder", "seed")},
+        "seed": metadata["seed"],
         "model_calls": end.model_calls,
         "forced": end.forced,
         "tokens": end.tokens,
@@ -266,8 +297,10 @@ def as_data(end: TraceEnd, prompt: str, chosen: dict[str, Any], seconds: float, 
     }
 
 
-def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
-    """The lines as they come, each written to the files first, and flushed."""
+def _recorded(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
+    """The lines as they come; each is written to the files and flushed first."""
+    from tdiff.protocol.events import to_line
+
     for line in lines:
         for file in files:
             file.write(to_line(line))
@@ -276,41 +309,53 @@ def _kept(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[Trac
 
 
 def _last(lines: Iterator[TraceLine]) -> TraceEnd:
+    from tdiff.protocol.trace import TraceEnd
+
     line = deque(lines, maxlen=1).pop()
     assert isinstance(line, TraceEnd), "a trace ends with its text"
     return line
 
 
 def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool) -> TraceEnd:
-    """Draw the canvas in place as it resolves, and leave the screen as it was: the text follows.
+    """Draw the canvas in place while it resolves, then clear it: the caller prints the text.
 
-    `fills`: no length was asked for, and the text fills the model's context, which may take long: it is said.
+    `fills`: no length was requested and the text fills the model's context, which may take long; a note says so.
     """
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
-    here = detect.here(ask=False)
-    look, without_colour = here.look, here.colour == "none"
-    system = detect.COLOUR_SYSTEMS[here.colour]
+    from tdiff.draw import render
+    from tdiff.draw.layout import layout
+    from tdiff.protocol.canvas import MASKED, Canvas
+    from tdiff.protocol.trace import TraceEnd, TraceHeader
+    from tdiff.terminal import detect
+
+    terminal = detect.this_terminal(ask=False)
+    theme, without_colour = terminal.look, terminal.colour == "none"
+    system = detect.COLOUR_SYSTEMS[terminal.colour]
     console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
-    canvas, cap, rule = Canvas.begin(header), header.steps, _rule(settings)
-    begun = drawn = time.perf_counter()
+    canvas, cap, rule = (
+        Canvas.begin(header),
+        header.steps,
+        visible_line(label(settings.decoder, dataclasses.asdict(settings))),
+    )
+    start_time = drawn = time.perf_counter()
     note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
     def frame() -> Group:
         width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
-        laid = layout(render.drawn_texts(canvas, look), width)
+        laid = layout(render.drawn_texts(canvas, theme), width)
         # Where not all rows fit, follow the first place that is still masked.
         first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
         start = max(0, min(first - room // 2, len(laid.rows) - room))
-        shown = [render.row_line(canvas, row, look) for row in laid.rows[start : start + room]]
-        counters = render.status(canvas, rule, cap, time.perf_counter() - begun)
-        told: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
-        rows = [*shown, [("", "")], *told, render.legend(look, width)]
-        in_ascii = (render.in_ascii(row, look) for row in rows)
+        shown = [render.row_line(canvas, row, theme) for row in laid.rows[start : start + room]]
+        counters = render.status(canvas, rule, cap, time.perf_counter() - start_time)
+        notes: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
+        rows = [*shown, [("", "")], *notes, render.legend(theme, width)]
+        in_ascii = (render.in_ascii(row, theme) for row in rows)
         return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
 
     with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
@@ -324,12 +369,3 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
                 live.update(frame(), refresh=True)
                 drawn = now
     raise AssertionError("a trace ends with its text")
-
-
-def _rule(settings: DecodeSettings) -> str:
-    """The decoder and the one number that matters most to it, for the status line."""
-    if settings.decoder in ("confidence", "klass"):
-        return f"{settings.decoder} {'≥' if settings.decoder == 'confidence' else '>'} {settings.threshold:g}"
-    if settings.decoder == "topk" and settings.k:
-        return f"top {settings.k}"
-    return visible_line(settings.decoder)

@@ -1,7 +1,7 @@
-"""`tdiff generate --input FILE`: a text for each line of a file, as lines of another, which can be gone on with.
+"""`tdiff generate --input FILE`: a text for each line of a file, as JSON Lines that can be resumed.
 
-The output is written in the order of the input. What it holds already is kept: a run that was cut short goes on where
-it stopped, and a line that was bad and has been mended since is added at the end.
+The output is written in the order of the input. Finished lines stay: an interrupted command resumes where it stopped,
+and a line that was invalid and has been corrected since is added at the end.
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.generate import Request, as_data, check_precision, check_sizes, gaps_of, load, one_way, say
+from tdiff.commands.generate import Request, as_data, check_sizes, gaps_of, load, one_way, say
 from tdiff.commands.progress import progress_bar
-from tdiff.commands.resumable import Kept, check_names
+from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol import template
-from tdiff.protocol.events import TraceEnd
+from tdiff.protocol.trace import TraceEnd
 from tdiff.schema import MOST
-from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 _BATCH = 64
 """Texts generated together, of one length."""
 _AHEAD = 8 * _BATCH
-"""Lines looked at together, so that enough are of one length."""
+"""Lines read together, so that enough have the same length."""
 _FIELDS = ("prompt", "template", "prefix", "suffix", "length")
 _SETTINGS = frozenset(field.name for field in fields(DecodeSettings))
-_PARTIAL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,8 @@ class Line:
     """A line of the input that the model can take."""
 
     number: int
-    given: Any
-    """What it says."""
+    content: Any
+    """Its content."""
     shown: str
     """Its prompt or template."""
     canvas: Tensor
@@ -59,56 +57,49 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     """Generate a text for each line of `source`, a file or `-`, to `output` or stdout.
 
     A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
-    Other fields are carried along. Bad lines are told by number and passed over; the exit code is 1 then.
+    Other fields are copied to the output. Invalid lines are reported by number and skipped; the exit code is 1 then.
     """
     check_sizes(request)
-    check_precision(request.precision)
     if request.samples != 1:
-        raise TdiffError("--input has one text written for each line: give a line twice instead of --samples")
+        raise TdiffError("--input writes one text per line: repeat a line instead of using --samples")
     if any(value is not None for value in (request.prompt, request.template, request.prefix, request.suffix)):
-        raise TdiffError("--input FILE holds the prompts and templates: leave out the one on the command line")
+        raise TdiffError("--input FILE has the prompts and templates: leave out the one on the command line")
     if output is not None:
         check_names(source, output)
     lines = _read(source)
     DecodeSettings(**request.options)
-    done = Kept()
+    done = Saved.read(output, _is_record, "tdiff generate --input")
     if output is not None:
-        done = Kept.of(output, _is_ours, "tdiff generate --input")
-        done.check_input({number: _said(text) for number, text in lines}, output)
-    newest = done.lines[-1] if done.lines else None
-    begun_with: int = newest["seed"] if newest is not None else secrets.randbelow(2**31)
+        done.check_input({number: _parsed(text) for number, text in lines}, output)
+    last = done.lines[-1] if done.lines else None
+    first_seed: int = last["seed"] if last is not None else secrets.randbelow(2**31)
     model = load(request)
-    settings = model.decode_settings(request.options, begun_with if request.seed is None else request.seed)
-    if newest is not None:
-        _same_settings(newest, model, request, settings, str(output))
-    there = {one["line"] for one in done.lines}
-    todo = [(number, text) for number, text in lines if number not in there]
-    bad = 0
+    settings = model.decode_settings(request.options, first_seed if request.seed is None else request.seed)
+    if last is not None and output is not None:
+        _check_settings(last, model, request, settings, output)
+    todo = [(number, text) for number, text in lines if number not in done.numbers]
+    skipped = Skipped(source)
     with ExitStack() as stack:
-        file = stack.enter_context(done.opened(output)) if output is not None else sys.stdout
+        write = writer(sys.stdout)
+        if output is not None:
+            write = stack.enter_context(done.opened(output, len(done.numbers), len(lines), "texts"))
         say(settings, request.options)
-        if done.lines:
-            print(f"{output} holds {len(there):,} of {len(lines):,} texts: going on", file=sys.stderr, flush=True)
         progress = stack.enter_context(progress_bar("generating"))
-        behind = len(lines) - len(todo)
-        waiting = iter(todo)
-        while some := list(islice(waiting, _AHEAD)):
+        finished = len(lines) - len(todo)
+        remaining = iter(todo)
+        while chunk := list(islice(remaining, _AHEAD)):
             good: list[Line] = []
-            for number, text in some:
+            for number, text in chunk:
                 try:
                     good.append(_line(model, request, number, text))
                 except TdiffError as why:
-                    bad += 1
-                    print(visible(f"{visible_line(source)}:{number}: {why}; passed over"), file=sys.stderr, flush=True)
-            for data in _texts(model, settings, good):
-                file.write(json_line(data) + "\n")
-                file.flush()
-            behind += len(some)
+                    skipped.report(number, str(why))
+            for record in _texts(model, settings, good):
+                write(record)
+            finished += len(chunk)
             if progress:
-                progress(behind, len(lines))
-    if bad:
-        print(f"{bad:,} of {len(lines):,} lines were passed over", file=sys.stderr)
-        sys.exit(_PARTIAL)
+                progress(finished, len(lines))
+    skipped.exit(len(lines), "lines")
 
 
 def _read(source: str) -> list[tuple[int, str]]:
@@ -123,8 +114,8 @@ def _read(source: str) -> list[tuple[int, str]]:
     return lines
 
 
-def _said(text: str) -> Any:
-    """What a line says; None where it is no JSON."""
+def _parsed(text: str) -> Any:
+    """The content of a line; None where it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -132,14 +123,14 @@ def _said(text: str) -> Any:
 
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
-    """The line, understood. Raises TdiffError for what it should not say, or the model cannot take."""
+    """The parsed line. Raises TdiffError for an invalid line, or one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled
 
     try:
-        given = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as why:
         raise TdiffError(f"it is not JSON ({why})") from None
-    asked = {"prompt": given} if isinstance(given, str) else given
+    asked = {"prompt": content} if isinstance(content, str) else content
     if not isinstance(asked, Mapping):
         raise TdiffError("a line is an object or a string")
     for name in asked:
@@ -157,11 +148,11 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         elif any("\ud800" <= c <= "\udfff" for c in value):
             raise TdiffError(f"{name} is not UTF-8")
     asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
-    mine = replace(request, **asked_for)
-    one_way(mine)
-    gaps = gaps_of(model, mine)
-    start = filled(model, gaps) if gaps else canvas(model, [mine.prompt or ""], mine.length)
-    return Line(number, given, template.shown(gaps) if gaps else mine.prompt or "", start[0])
+    line_request = replace(request, **asked_for)
+    one_way(line_request)
+    gaps = gaps_of(model, line_request)
+    start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
+    return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
 
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
@@ -171,17 +162,17 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
     groups: dict[int, list[Line]] = {}
     for line in lines:
         groups.setdefault(len(line.canvas), []).append(line)
-    found: dict[int, dict[str, Any]] = {}
+    records: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
     # Groups in the order of their first lines, so that what is due next is never far.
     for group in groups.values():
         for i in range(0, len(group), _BATCH):
             part = group[i : i + _BATCH]
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             canvases = _stacked([line.canvas for line in part])
             step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
-            seconds = time.perf_counter() - begun
-            written = (canvases == model.network.mask_id).sum(1).tolist()
+            seconds = time.perf_counter() - start_time
+            written = (canvases == model.spec.mask_id).sum(1).tolist()
             for n, line in enumerate(part):
                 end = TraceEnd(
                     text=model.tokenizer.decode(step.tokens[n]),
@@ -190,11 +181,11 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
                     tokens=written[n],
                     seconds=round(seconds, 4),
                 )
-                chosen = told(model, settings, written[n], line.number - 1)
-                told_of = as_data(end, line.shown, chosen, seconds, sum(written))
-                found[line.number] = {"line": line.number, "input": line.given} | told_of
-            while numbers and numbers[0] in found:
-                yield found.pop(numbers.popleft())
+                metadata = told(model, settings, written[n], line.number - 1)
+                record = as_data(end, line.shown, metadata, seconds, sum(written))
+                records[line.number] = {"line": line.number, "input": line.content} | record
+            while numbers and numbers[0] in records:
+                yield records.pop(numbers.popleft())
 
 
 def _stacked(canvases: list[Tensor]) -> Tensor:
@@ -203,31 +194,27 @@ def _stacked(canvases: list[Tensor]) -> Tensor:
     return torch.stack(canvases)
 
 
-def _is_ours(line: Any) -> bool:
+def _is_record(line: Any) -> bool:
     match line:
         case {"line": int(), "input": _, "seed": int(), "decoder": str(), "settings": dict(), "tokens": int()}:
             return True
     return False
 
 
-def _same_settings(
-    before: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: str
+def _check_settings(
+    last: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: Path
 ) -> None:
-    """Raises TdiffError where an output was begun in another way than it would go on."""
+    """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
     from tdiff.core.diffusion.generate import told
 
-    chosen = told(model, settings, 0, 0)
-    then = dict(before["settings"], decoder=before["decoder"], seed=before["seed"])
-    for name, value in chosen.items():
-        if name not in ("length", "row") and then.get(name) != value:
-            raise TdiffError(
-                f"{output!r} was begun with {name.replace('_', '-')} {then.get(name)}, not {value}: go on as it was "
-                "begun, or name another output"
-            )
-    line = _line(model, request, before["line"], json.dumps(before["input"]))
-    length = int((line.canvas == model.network.mask_id).sum())
-    if length != before["tokens"]:
+    per_text = ("length", "row")
+    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in per_text}
+    before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
+    check_settings({name: before.get(name) for name in now}, now, output)
+    line = _line(model, request, last["line"], json.dumps(last["input"]))
+    length = int((line.canvas == model.spec.mask_id).sum())
+    if length != last["tokens"]:
         raise TdiffError(
-            f"{output!r} was begun with another --length: its line {before['line']} has {before['tokens']} tokens "
-            f"written, not {length}; go on as it was begun, or name another output"
+            f"settings mismatch: {str(output)!r} was written with another --length: its line {last['line']} has "
+            f"{last['tokens']} generated tokens, not {length}; use the same settings, or another --output"
         )

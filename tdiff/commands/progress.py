@@ -1,4 +1,4 @@
-"""A bar on stderr for something that takes a while, where stderr is a terminal."""
+"""A progress bar on stderr, where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from tdiff.hub import announcement
 from tdiff.visible import visible_line
 
 
 @contextmanager
 def progress_bar(what: str, *, of_bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """A function to tell (done, total), which draws a bar from its first call on; None without a terminal."""
+    """A function of (done, total) that draws a bar from its first call on; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -28,21 +27,23 @@ def progress_bar(what: str, *, of_bytes: bool = False) -> Iterator[Callable[[int
 
 @contextmanager
 def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to tell (bytes done, of all) of something that may be there already: nothing is said before that.
+    """A function of (bytes done, bytes in all) for a download; nothing is printed before its first call.
 
-    A bar, or one line on stderr where that is no terminal.
+    It draws a bar, or prints one line where stderr is not a terminal.
     """
     bar: Callable[[int, int], None] | None = None
-    told = False
+    announced = False
 
-    def tell(done: int, total: int) -> None:
-        nonlocal bar, told
-        if not told:
-            bar, told = stack.enter_context(progress_bar(f"fetching {visible_line(name)}", of_bytes=True)), True
+    def report(done: int, total: int) -> None:
+        nonlocal bar, announced
+        if not announced:
+            bar, announced = stack.enter_context(progress_bar(f"fetching {visible_line(name)}", of_bytes=True)), True
             if bar is None:
+                from tdiff.hub import announcement
+
                 print(announcement(name, total), file=sys.stderr, flush=True)
         if bar:
             bar(done, total)
 
     with ExitStack() as stack:
-        yield tell
+        yield report

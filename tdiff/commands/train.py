@@ -1,339 +1,188 @@
-"""`tdiff train`: settings from presets, files and options; a run's records as a progress bar or as plain lines."""
+"""`tdiff train`: the options, as settings of a training run or of one run per class."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
-from tdiff.commands.progress import progress_bar
+from tdiff.config.decoding import SCHEDULES
+from tdiff.config.options import option
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import Settings, read_layer
-from tdiff.draw import render
-from tdiff.errors import TdiffError, unknown
-from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.report.events import describe, number
-from tdiff.runs import run as runs
-from tdiff.runs.run import Run
+from tdiff.config.settings import BUDGETS, parse_assignment
+from tdiff.errors import TdiffError
 from tdiff.schema import Layer
-from tdiff.visible import visible
 
-if TYPE_CHECKING:
-    from tdiff.corpus.corpus import Corpus
-
-_FAILED = 1
-
-
-def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
-    """Begin a run: preset, then the file, then the options, each over the one before."""
-    settings, called, named = settled(config, preset, layers)
-    if run is not None:
-        runs.check_free(run)
-    settings, corpus = _or_another(settings) if not named else (settings, corpus_of(settings))
-    folder = Run(runs.ROOT / (run or runs.free_name(stem(corpus.name, settings.preset))))
-    if "-" in settings.data.sources:  # stdin cannot be read again, so what came is kept
-        settings = _reading(settings, str(folder.corpus))
-    follow(folder, settings, corpus, f"{called} {title(settings, corpus)} -> {folder.path}", again=False)
+EXAMPLES = (
+    "tdiff train --data mytexts --tokenizer bpe:300 --minutes 5 --run tale",
+    "tdiff train --preset char-10m --set train.lr=5e-4 --run big",
+    "tdiff train --classes --data reviews.jsonl --label-field label --run reviews",
+    "tdiff train --resume tale --steps 20000",
+)
 
 
-def settled(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
-    """The settings that were asked for, what they are called, and whether they name their text."""
-    file = read_layer(runs.find_config(config)) if config else {}
-    begun_from, sizes = _begun_from(file, layers), {}
-    chosen = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
-    if begun_from:
-        from tdiff import hub
-        from tdiff.commands.progress import fetching
-        from tdiff.core.training import initialize
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
 
-        with fetching(begun_from) as progress:
-            found = str(hub.find(begun_from, progress))
-        sizes = initialize.sizes(found)
-        if not chosen and initialize.is_pretrained(found):
-            chosen = "finetune"
-    name = str(chosen or _default_preset(file, layers))
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    settings = Settings.of([PRESETS[name], sizes, file, *layers, {"preset": name}])
-    named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
-    return settings, name if chosen else f"{name} (the default here)", named
-
-
-def title(settings: Settings, corpus: Corpus) -> str:
-    """What a run is of, on one line."""
-    rows = settings.data.rows != "packed" or settings.preset == "finetune"
-    return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
-
-
-def resume(name: str, budget: dict[str, float] | None = None) -> None:
-    """Go on with a run that was stopped; with a new `budget`, as {"steps": 20000}, to another end than it had."""
-    if (several := runs.find_each(name)) is not None:
-        from tdiff.commands import train_per_class
-
-        if budget:
-            raise TdiffError(f"{name} is a model of each class: go on with one by --resume {name}/CLASS")
-        train_per_class.resume(several)
-        return
-    folder = runs.find_run(name)
-    settings = folder.settings()
-    if budget:
-        settings = Settings.of([settings.as_layer(), {"train": budget}])
-    if not folder.state.exists():
-        raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
-    last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
-        raise TdiffError(
-            f"run {folder.name!r} is finished (step {last.step:,}); --steps N goes on to step N, and another --run "
-            "begins a new one"
-        )
-    corpus = corpus_of(settings)
-    told = f"going on with {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
-    follow(folder, settings, corpus, told, again=True)
-
-
-def _begun_from(file: Layer, layers: list[Layer]) -> str:
-    """The model that a run begins from, which has its own sizes; empty for none."""
-    tables = (layer.get("train") for layer in (*reversed(layers), file))
-    return next((str(table["init"]) for table in tables if isinstance(table, dict) and "init" in table), "")
-
-
-def _default_preset(file: Layer, layers: list[Layer]) -> str:
-    """char-10m where there is an accelerator to train on, else char-1m."""
-    from tdiff.core import devices
-
-    tables = [layer.get("train") for layer in (file, *layers)]
-    named = [table.get("device") for table in tables if isinstance(table, dict)]
-    device = next((d for d in reversed(named) if d), "auto")
-    return "char-1m" if devices.choose(str(device)) == "cpu" else "char-10m"
-
-
-def _budget(settings: Settings) -> str:
-    train = settings.train
-    if train.minutes:
-        return f"{render.duration(60 * train.minutes)} of training"
-    if train.epochs:
-        amount = f"{train.epochs:g} pass{'es' * (train.epochs != 1)} over the text"
-    else:
-        amount = f"{train.steps:,} step{'s' * (train.steps != 1)}"
-    return f"{amount}, ETA after the first steps"
-
-
-def stem(corpus: str, preset: str) -> str:
-    """A folder name from what is trained on what."""
-    safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
-    return f"{safe.strip('-')[:40] or 'text'}-{preset}"
-
-
-def _reading(settings: Settings, source: str) -> Settings:
-    """The settings with another text."""
-    return replace(settings, data=replace(settings.data, sources=(source,)))
-
-
-def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
-    """The default corpus, or what stands in for it where it is not to be had; and settings that say which it is."""
-    from tdiff.corpus.named import Absent
-
-    try:
-        return settings, corpus_of(settings)
-    except Absent as absent:
-        settings = _reading(settings, "python")
-        corpus = corpus_of(settings)
-        say(
-            f"{absent.reason}; python, the language reference, stands in "
-            "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
-        )
-        return settings, corpus
-
-
-def corpus_of(settings: Settings) -> Corpus:
-    """The text that the settings name."""
-    from tdiff.corpus import corpus as data
-
-    with progress_bar("fetching the corpus", of_bytes=True) as progress:
-        labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
-        corpus = data.load(
-            settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
-        )
-    if corpus.note:
-        say(corpus.note)
-    return corpus
-
-
-def follow(
-    folder: Run,
-    settings: Settings,
-    corpus: Corpus,
-    title: str,
-    *,
-    again: bool,
-    begun: bool = False,
-    made: Callable[[], None] = lambda: None,
-) -> End:
-    """Train, telling of it on the terminal, and return how it ended.
-
-    `made` is called when a new run's folder is, which may be there already where it was `begun`.
-    """
-    from tdiff.core.training import initialize
-    from tdiff.core.training.loop import train
-
-    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-    with ExitStack() as stack:
-        stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        if again:
-            stack.enter_context(folder.locked())
-        after = _After()
-        records = train(settings, folder, corpus, resume=again, stop=stop.is_set, progress=after)
-        if again and settings != folder.settings():
-            folder.keep(settings)
-            stack.enter_context(folder.locked())  # what was locked is not this file any more
-        if not again:  # only now: what is refused leaves no folder
-            if not (begun and folder.path.exists()):
-                runs.create(folder.name, settings, folder.path.parent)
-            made()
-            stack.enter_context(folder.locked())
-            if str(folder.corpus) in settings.data.sources:
-                read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
-                runs.write_whole(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
-        say(title)
-        if moot := initialize.moot(settings) if not again else []:
-            say(f"not read, since {settings.train.init} writes from left to right: {', '.join(moot)}")
-        events = folder.recorded(records)
-        end = _bar(events, folder, after) if on_terminal else _lines(events, stop)
-    if end.reason == "nan":
-        sys.exit(_FAILED)
-    if end.reason == "stopped":
-        say(f"stopped at step {end.step:,}; everything is saved. Go on with: tdiff train --resume {folder.called}")
-    else:
-        asks = f"classify --model {folder.called} 'some text'"
-        say(f"done. Try it: tdiff {asks if settings.data.classes else f'generate --model {folder.called}'}")
-    return end
-
-
-@contextmanager
-def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C leaves at once.
-
-    `clear` is written before the line that says so, which may come in the middle of a bar.
-    """
-    asked = threading.Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-        # The signal may have come within a print, which must not be entered twice.
-        with suppress(OSError):
-            os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to leave at once)\n")
-
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _lines(events: Iterator[Event], stop: threading.Event) -> End:
-    """Plain lines on stdout: losses are the data of a run. Where their reader leaves, the run saves and stops."""
-    waiting = True
-    for record in events:
-        text = describe(record)
-        waiting = waiting and not isinstance(record, Train)
-        if isinstance(record, Alert):
-            say(text or "")
-        elif isinstance(record, Heartbeat) and waiting:  # else there are lines to see it by
-            say(f"{record.doing} ...")
-        elif text:
-            try:
-                print(visible(text), flush=True)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                stop.set()
-        if isinstance(record, End):
-            return record
-    raise AssertionError("a run ends with its end")
-
-
-class _After:
-    """How far the evaluation that follows training is: called by it, and drawn where there is a bar."""
-
-    def __init__(self) -> None:
-        self.draw: Callable[[int, int], None] = lambda done, total: None
-
-    def __call__(self, done: int, total: int) -> None:
-        self.draw(done, total)
-
-
-def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
-    """A progress bar on stderr, with what is worth keeping printed above it; at the end it stays, with loss and bound.
-
-    A resumed run's bar goes on from what its folder tells.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("[bold]{task.fields[step]}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[figures]}", markup=False),
+    config: str | None = option(
+        None, "TOML file of settings, or the name of one in configs/.", panel="Run", complete="configs"
     )
-    newest: dict[str, str] = {"bound": "no bound yet"}
+    preset: str | None = option(
+        None,
+        "Preset of settings.",
+        panel="Run",
+        choices=tuple(PRESETS),
+        shown="default: by device and --init",
+    )
+    run: str | None = option(None, "Name of the run's folder under checkpoints/.", panel="Run")
+    resume: str | None = option(
+        None,
+        "Resume a stopped run, or, with --steps, train past its end.",
+        panel="Run",
+        metavar="RUN",
+        complete="runs",
+    )
+    init: str | None = option(
+        None,
+        "Initialize from a model: a folder, a run, or a name on the Hugging Face hub.",
+        panel="Run",
+        complete="models",
+        setting="train.init",
+    )
+    set_: Sequence[str] = option((), "Any other setting; tdiff config lists them.", panel="Run", metavar="NAME=VALUE")
+    data: Sequence[str] = option(
+        (),
+        "Files, folders, globs, - for stdin, shakespeare or python; repeatable.",
+        panel="Data",
+        setting="data.sources",
+        shown="default: shakespeare",
+    )
+    text_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the text.", panel="Data", setting="data.text_field"
+    )
+    eval_data: Sequence[str] = option(
+        (),
+        "Held-out text; repeatable.",
+        panel="Data",
+        setting="data.evaluation",
+        shown="default: the last tenth of the data",
+    )
+    tokenizer: str | None = option(
+        None, "char, bpe:SIZE, ascii, or a tokenizer.json.", panel="Data", setting="data.tokenizer"
+    )
+    classes: bool = option(False, "Condition the model on the class of each text.", flag="--classes", panel="Data")
+    label_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the class.", panel="Data", setting="data.label_field"
+    )
+    per_class: bool = option(False, "Train one model per class, one after another.", flag="--per-class", panel="Data")
+    steps: int | None = option(None, "Optimizer steps.", panel="Training", setting="train.steps")
+    minutes: float | None = option(
+        None, "Minutes of training, instead of --steps.", panel="Training", setting="train.minutes"
+    )
+    epochs: float | None = option(
+        None, "Passes over the data, instead of --steps.", panel="Training", setting="train.epochs"
+    )
+    batch_size: int | None = option(None, "Sequences per batch.", panel="Training", setting="train.batch_size")
+    lr: float | None = option(None, "Peak learning rate of AdamW.", panel="Training", setting="train.lr")
+    optimizer: str | None = option(
+        None, "Optimizer.", panel="Training", setting="train.optimizer", metavar="[adamw|muon]"
+    )
+    seed: int | None = option(None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed")
+    device: str | None = option(
+        None, "Device.", panel="Training", setting="train.device", metavar="[auto|cuda|mps|cpu]"
+    )
+    sample_every: int | None = option(
+        None, "Steps between samples; 0: no samples.", panel="Training", setting="train.sample_every"
+    )
+    eval_every: int | None = option(
+        None, "Steps between evaluations; 0: only at the end.", panel="Training", setting="train.eval_every"
+    )
+    window: int | None = option(None, "Context length in tokens.", panel="Model and objective", setting="model.window")
+    time_conditioning: bool | None = option(
+        None,
+        "Condition the model on the mask ratio.",
+        flag="--time-conditioning/--no-time-conditioning",
+        panel="Model and objective",
+        setting="model.time_conditioning",
+    )
+    timesteps: int | None = option(
+        None,
+        "Time steps of the objective; 0: continuous time.",
+        panel="Model and objective",
+        setting="objective.timesteps",
+    )
+    schedule: str | None = option(
+        None,
+        "Masking schedule.",
+        panel="Model and objective",
+        setting="objective.schedule",
+        metavar=f"[{'|'.join(SCHEDULES)}]",
+    )
+    context: int | None = option(
+        None,
+        "Maximum number of prompt tokens left unmasked per training sequence.",
+        panel="Model and objective",
+        setting="objective.context",
+    )
+    context_mode: str | None = option(
+        None,
+        "Prompt length per sequence: random (0..context) or fixed.",
+        panel="Model and objective",
+        setting="objective.context_mode",
+        metavar="[random|fixed]",
+    )
+    mask_rate_per: str | None = option(
+        None,
+        "Sample the diffusion time per sequence (row) or once per batch (batch).",
+        panel="Model and objective",
+        setting="objective.mask_rate_per",
+        metavar="[row|batch]",
+    )
 
-    def figures(record: Event) -> str:
-        match record:
-            case Train():
-                newest["loss"] = f"loss {number(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {render.duration(record.eta)}"
-            case Eval():
-                newest["bound"] = f"bound {record.nats_per_char:.3f}"
-            case Heartbeat():
-                return f"{record.doing} ..."
-            case Verdicts():
-                newest["verdicts"] = f"{record.accuracy:.1%} right"
-            case Resume() | Start():
-                newest["pace"] = "ETA after the first steps"
-            case End():
-                newest["pace"] = ""
-            case Sample() | Checkpoint() | Alert():
-                pass
-            case _:
-                assert_never(record)
-        return " · ".join(newest[name] for name in ("loss", "bound", "verdicts", "pace") if newest.get(name))
-
-    with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
-        final = bar.add_task("", total=1.0, step="after training", figures="", visible=False)
-        after.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
-        for record in events:
-            for earlier in folder.history() if isinstance(record, Resume) else []:
-                figures(earlier)
-                bar.update(task, completed=getattr(earlier, "progress", None))
-            bar.update(task, figures=figures(record))
-            if not isinstance(record, Start):
-                bar.update(task, step=f"step {record.step:,}")
-            if isinstance(record, Train):
-                bar.update(task, completed=record.progress)
-                continue
-            if isinstance(record, End) and record.reason == "finished":
-                bar.update(task, completed=1.0)  # the clock may have run out after the last record of a loss
-            bar.update(final, visible=False)  # it may have been cut short
-            text = describe(record)
-            if text and not isinstance(record, Checkpoint):
-                bar.console.print(Text(visible(text)), soft_wrap=True)
-            if isinstance(record, End):
-                return record
-    raise AssertionError("a run ends with its end")
+    def layers(self) -> list[Layer]:
+        """The settings that the options set, then each of --set."""
+        layer: Layer = {}
+        if self.classes or self.per_class:
+            layer["data"] = {"rows": "padded"}
+            if self.init is None:  # a text to classify may hold characters that no text of the corpus did
+                layer["data"]["unknown"] = "token"
+            if self.classes:
+                layer["data"]["classes"] = True
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if (setting := f.metadata.get("setting")) and value is not None and value != ():
+                table, name = setting.split(".")
+                layer.setdefault(table, {})[name] = list(value) if isinstance(value, tuple) else value
+        return [layer, *map(parse_assignment, self.set_)]
 
 
-def say(text: str) -> None:
-    """Talk, on stderr."""
-    print(visible(text), file=sys.stderr, flush=True)
+def run(request: Request) -> None:
+    """Start a run or a model per class, or resume one."""
+    from tdiff.commands import train_per_class, train_run
+    from tdiff.runs.lookup import find_per_class
+
+    if request.resume is None and not request.per_class:
+        train_run.start(request.config, request.preset, request.run, request.layers())
+        return
+    if request.resume is None:
+        if request.classes:
+            raise TdiffError(
+                "set only one of --classes (one class-conditional model) and --per-class (a model per class)"
+            )
+        train_per_class.start(request.config, request.preset, request.run, request.layers())
+        return
+    layer = request.layers()[0]
+    budget = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS}
+    other = request.config or request.preset or request.run or request.set_
+    if other or len(budget) > 1 or layer != ({"train": budget} if budget else {}):
+        raise TdiffError(
+            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change"
+        )
+    if (folder := find_per_class(request.resume)) is None:
+        train_run.resume(request.resume, budget)
+    elif budget:
+        raise TdiffError(
+            f"{request.resume} has one model per class: resume one of them by --resume {request.resume}/CLASS"
+        )
+    else:
+        train_per_class.resume(folder)

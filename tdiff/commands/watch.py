@@ -1,4 +1,4 @@
-"""`tdiff watch`: what was typed becomes sources, a terminal and a model's process; then the view, or one snapshot."""
+"""`tdiff watch`: options become sources, a terminal and a model's process; then the live view, or one snapshot."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
-from tdiff.runs import run
 from tdiff.schema import MOST
 from tdiff.visible import json_line
-from tdiff.watch import preferences
-from tdiff.watch.generation import pair
 from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
@@ -23,20 +20,27 @@ if TYPE_CHECKING:
     from tdiff.watch.targets import Target
 
 MOST_TARGETS = 4
-"""Runs that can be watched at once."""
-DEVICES = ("auto", "cuda", "mps", "cpu")
+"""Maximum number of runs watched at once."""
+Request = Options
+EXAMPLES = (
+    "tdiff watch mine",
+    "tdiff watch train.log ssh://host/path/to/run",
+    "tdiff watch --model mine --model shakespeare",
+    "tdiff watch --once",
+)
 _PATIENCE = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
 
-def watch(options: Options) -> None:
-    """Watch, or print what there is to see. Raises TdiffError for what cannot be watched."""
+def run(options: Options) -> None:
+    """Show the live view or print a snapshot. Raises TdiffError for targets that cannot be watched."""
     from tdiff.terminal import detect
+    from tdiff.watch import preferences
     from tdiff.watch import targets as places
 
     _check(options)
     liked = preferences.load()
-    here = detect.here(
+    terminal = detect.this_terminal(
         color=options.color or liked.color or "auto",
         glyphs=options.glyphs or liked.glyphs or "auto",
         palette=options.palette or liked.palette or "auto",
@@ -45,61 +49,65 @@ def watch(options: Options) -> None:
     )
     if theme := options.theme or liked.theme:
         if not (options.doctor or options.once or options.as_json):
-            detect.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+            detect.prepare(terminal, os.environ)  # before textual is imported: it reads the environment then
         _check_theme(theme)
     if options.doctor:
         from tdiff.terminal.doctor import doctor
 
-        print(doctor(here))
+        print(doctor(terminal))
         return
     if options.classify:
-        _race(options, here)
+        _race(options, terminal)
         return
     targets = [places.locate(word) for word in options.targets]
     if not targets and (newest := places.newest_run()):
         targets = [places.locate(str(newest.path))]
     if options.once or options.as_json:
-        _once(targets, options.as_json, ascii=here.look.ascii)
+        _once(targets, options.as_json, ascii=terminal.look.ascii)
         return
     if not (sys.stderr.isatty() and _keyboard(targets)):
-        raise TdiffError("tdiff watch draws on a terminal, and this is none; --once prints a snapshot instead")
-    _check_cursor(here, "--once prints a snapshot instead")
-    detect.prepare(here, os.environ)  # before textual is imported: it reads the environment then
+        raise TdiffError(
+            "tdiff watch draws on a terminal, and this is not a terminal; --once prints a snapshot instead"
+        )
+    _check_cursor(terminal, "--once prints a snapshot instead")
+    detect.prepare(terminal, os.environ)  # before textual is imported: it reads the environment then
 
     from tdiff.tui import session
 
-    session.run(targets, options, here, liked)
+    session.run(targets, options, terminal, liked)
 
 
-def _race(options: Options, here: Terminal) -> None:
-    """The verdicts on some texts, while draws arrive."""
+def _race(options: Options, terminal: Terminal) -> None:
+    """Show predictions for texts while mask samples arrive."""
     from tdiff.commands.classify_models import without
     from tdiff.terminal import detect
     from tdiff.watch.generation import race
 
     race.check(options.classify)
     if options.targets or options.once or options.as_json or options.others:
-        raise TdiffError("--classify shows texts being weighed by one --model, and nothing beside them")
+        raise TdiffError("--classify takes one --model and no other targets, --once or --json")
     if options.model is None:
         raise TdiffError(without())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise TdiffError("tdiff watch draws on a terminal, and this is none; tdiff classify prints verdicts")
-    _check_cursor(here, "tdiff classify prints verdicts")
-    detect.prepare(here, os.environ)
+        raise TdiffError(
+            "tdiff watch draws on a terminal, and this is not a terminal; tdiff classify prints predictions"
+        )
+    _check_cursor(terminal, "tdiff classify prints predictions")
+    detect.prepare(terminal, os.environ)
 
     from tdiff.tui import race_app
 
-    race_app.run(options, here)
+    race_app.run(options, terminal)
 
 
-def _check_cursor(here: Terminal, instead: str) -> None:
-    """Raises TdiffError for a terminal that no full screen can be drawn on, such as one of TERM=dumb."""
-    if not here.interactive:
-        raise TdiffError(f"tdiff watch draws a full screen, and {here.reasons['interactive']}; {instead}")
+def _check_cursor(terminal: Terminal, instead: str) -> None:
+    """Raises TdiffError for a terminal without full-screen drawing, such as TERM=dumb."""
+    if not terminal.interactive:
+        raise TdiffError(f"tdiff watch draws a full screen, and {terminal.reasons['interactive']}; {instead}")
 
 
 def _check_theme(name: str) -> None:
-    """Raises TdiffError for a theme that is none, whatever is to be printed or drawn."""
+    """Raises TdiffError for an unknown theme, also where nothing is drawn."""
     from textual.theme import BUILTIN_THEMES
 
     if name not in BUILTIN_THEMES:
@@ -107,6 +115,8 @@ def _check_theme(name: str) -> None:
 
 
 def _check(options: Options) -> None:
+    from tdiff.watch.generation import pair
+
     if len(options.targets) > MOST_TARGETS:
         raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
     if options.targets.count("-") > 1:
@@ -116,21 +126,21 @@ def _check(options: Options) -> None:
     if not 0 <= options.length <= MOST:
         raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {options.length}")
     DecodeSettings(**options.decoding)
-    if options.device not in DEVICES:
-        raise unknown("device", options.device, DEVICES)
     models = [options.model, *options.others] if options.model is not None else []
-    if len(models) > pair.MOST:
-        raise TdiffError(f"tdiff watch shows up to {pair.MOST} models side by side; got {len(models)} of --model")
+    if len(models) > pair.MAX_MODELS:
+        raise TdiffError(f"tdiff watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 
 
 def _check_model(model: str) -> None:
-    if Path(model).is_dir() or run.find_each(model):  # it may have its weights later
+    from tdiff.runs.lookup import NoModel, find_model, find_per_class
+
+    if Path(model).is_dir() or find_per_class(model):  # it may have its weights later
         return
     try:
-        run.find_model(model)
-    except run.NoModel as why:
+        find_model(model)
+    except NoModel as why:
         from tdiff import hub  # which brings no engine
 
         # The model's process asks the hub: it may take long.
@@ -139,24 +149,25 @@ def _check_model(model: str) -> None:
 
 
 def _keyboard(targets: Sequence[Any]) -> bool:
-    """Whether there are keys to be read; where standard input is watched they come from the terminal itself."""
+    """Whether keys can be read; if standard input is watched, they come from the terminal itself."""
     return sys.stdin.isatty() or any(target.kind == "pipe" and target.path is None for target in targets)
 
 
 def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
-    """Print what is known of each target, and leave."""
+    """Print a snapshot of each target and exit."""
     from tdiff.report import snapshot
+    from tdiff.runs.run import ROOT
     from tdiff.watch.follow import Watched
 
     if not targets:
-        raise TdiffError(f"no run under {run.ROOT}/ yet; begin one with tdiff train --run NAME, or name a log to watch")
+        raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
     try:
         nothing = []
         for one in watched:
             whole = one.finish(_PATIENCE)
             why = one.status().text
-            if one.target.address is not None and not one.story.format:  # a file that is empty has said so itself
+            if one.target.address is not None and not one.run_state.format:  # a file that is empty has said so itself
                 nothing.append(f"{one.target.label}: {why or 'nothing came'}")
             elif not whole:
                 print(f"tdiff: {one.target.label}: {why or 'not all of it came'}", file=sys.stderr)
@@ -165,7 +176,7 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         for line in nothing:
             print(f"tdiff: {line}", file=sys.stderr)
         now = time.time()
-        stories = [one.story for one in watched]
+        stories = [one.run_state for one in watched]
         if as_json:
             for story in stories:
                 print(json_line(snapshot.data(story, now)))

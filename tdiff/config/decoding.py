@@ -1,118 +1,187 @@
-"""The decoders by name, and the settings of a generation; every field says what it means."""
+"""Decoders by name and the settings of a generation.
+
+`DECODERS` declares everything about a decoder but its policy, which has the same name in
+`tdiff.core.diffusion.decoders`. The choices and help of `--decoder`, the options that a decoder reads, its defaults,
+its short label and the table of the guide come from here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tdiff.errors import TdiffError, unknown
 from tdiff.schema import MOST, Layer, at_least, at_most, convert, within
 
 SCHEDULES = ("linear", "cosine", "cosine-seed", "exponential", "polynomial")
-DECODERS = (
-    "ancestral",
-    "autoregressive",
-    "confidence",
-    "entropy",
-    "entropy-bounded",
-    "factor",
-    "first-hitting",
-    "klass",
-    "margin",
-    "random",
-    "refill",
-    "remdm",
-    "schedule",
-    "topk",
-)
-LEFT_TO_RIGHT = "autoregressive"
-"""The decoder that causal models know."""
 PRODUCTS = ("bfloat16", "float32", "tf32")
-"""In what the products of a model may be taken on CUDA, where text is generated or evaluated."""
+"""Precisions of matrix products on CUDA, for generation and evaluation."""
 RANKS = ("confidence", "margin", "entropy", "top-k-mass")
 REMASKS = ("cap", "rescale", "conf", "loop")
-READ_BY = {
-    "threshold": ("confidence", "klass"),
-    "k": ("topk",),
-    "factor": ("factor",),
-    "gamma": ("entropy-bounded",),
-    "kl": ("klass",),
-    "history": ("klass",),
-    "rank": ("confidence", "schedule", "topk"),
-    "schedule": ("ancestral", "entropy", "first-hitting", "margin", "random", "refill", "remdm", "schedule"),
-} | dict.fromkeys(("remask", "eta", "t_on", "t_off", "alpha_on"), ("remdm",))
-"""The fields of DecodeSettings that only some decoders read, and those decoders."""
-_OWN: Any = None  # a default that depends on the decoder: the field itself is never None
-_THRESHOLDS = {"klass": 0.9}
-_ETAS = {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02}
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """A default that depends on the value of another option."""
+
+    option: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What the program knows of a decoder without its policy."""
+
+    summary: str
+    """One line for help and guide."""
+    options: tuple[str, ...] = ()
+    """Fields of DecodeSettings that not every decoder reads and this one does."""
+    defaults: Mapping[str, float | By] = field(default_factory=dict)
+    """Defaults of fields of DecodeSettings that have no common default."""
+    label: str = ""
+    """Short label for a status line, a format string over the settings; empty: the decoder's name."""
+    causal: bool = False
+    """It generates from left to right, one position a call, which is the only order that causal models know."""
+
+
+_REMASKING = ("remask", "eta", "t_on", "t_off", "alpha_on")
+DECODERS: dict[str, Spec] = {
+    "ancestral": Spec(
+        summary="Unmask each position independently, with the probability that the schedule gives (D3PM, MDLM).",
+        options=("schedule",),
+    ),
+    "autoregressive": Spec(
+        summary="Unmask from left to right, one position a call; the only decoder of causal models.", causal=True
+    ),
+    "confidence": Spec(
+        summary="Unmask every position whose confidence reaches the threshold (Fast-dLLM).",
+        options=("threshold", "rank"),
+        defaults={"threshold": 0.7},
+        label="conf ≥ {threshold:g}",
+    ),
+    "entropy": Spec(
+        summary="Unmask the scheduled number of positions, lowest entropy first (Dream).", options=("schedule",)
+    ),
+    "entropy-bounded": Spec(
+        summary="Unmask, lowest entropy first, while the entropies stay within gamma nats (EB-Sampler).",
+        options=("gamma",),
+    ),
+    "factor": Spec(
+        summary="Unmask the most positions n whose confidence is at least 1 - factor / (n + 1) (Fast-dLLM).",
+        options=("factor",),
+    ),
+    "first-hitting": Spec(summary="Unmask each position at its own random time, drawn once.", options=("schedule",)),
+    "klass": Spec(
+        summary="Unmask confident positions whose distribution has stopped changing (KLASS).",
+        options=("threshold", "kl", "history"),
+        defaults={"threshold": 0.9},
+        label="klass > {threshold:g}",
+    ),
+    "margin": Spec(
+        summary="Unmask the scheduled number of positions, largest lead over the second token first.",
+        options=("schedule",),
+    ),
+    "random": Spec(summary="Unmask the scheduled number of positions, in random order.", options=("schedule",)),
+    "refill": Spec(
+        summary="Unmask everything, then remask the scheduled number of positions at random (text-diffusion).",
+        options=("schedule",),
+    ),
+    "remdm": Spec(
+        summary="Ancestral, but unmasked positions are remasked at a rate, so that errors can be corrected (ReMDM).",
+        options=("schedule", *_REMASKING),
+        defaults={"eta": By("remask", {"cap": 0.008, "rescale": 0.015, "conf": 1.0, "loop": 0.02})},
+    ),
+    "schedule": Spec(
+        summary="Unmask the scheduled number of positions, most confident first (MaskGIT, LLaDA).",
+        options=("schedule", "rank"),
+    ),
+    "topk": Spec(
+        summary="Unmask the k most confident positions at each step.", options=("k", "rank"), label="top {k:d}"
+    ),
+}
+LEFT_TO_RIGHT = next(name for name, spec in DECODERS.items() if spec.causal)
+"""The decoder of causal models."""
+_OF_DECODER: Any = None  # a default that depends on the decoder; after __post_init__ no field is None
+
+
+def _setting(default: Any, help: str, panel: str = "Decoding", *, flag: bool = False) -> Any:
+    """A field of DecodeSettings; `flag`: its option is listed in the help of commands."""
+    return field(default=default, metadata={"help": help, "panel": panel, "hidden": not flag})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
     """How a text is generated."""
 
-    decoder: str = "confidence"
+    decoder: str = _setting("confidence", "", flag=True)
     """One of DECODERS."""
-    threshold: float = _OWN
-    """confidence, klass: reveal every place whose proposed token has at least (klass: more than) this probability. By
-    default 0.7, with klass 0.9."""
-    k: int = 0
-    """topk: places revealed a step; 0: a tenth of the length, or of a block's."""
-    factor: float = 1.0
-    """factor: how unsure n places together may be; each needs a probability of at least 1 - factor / (n + 1)."""
-    gamma: float = 0.1
-    """entropy-bounded: nats that the entropies of the places revealed together, but for the largest, may reach."""
-    rank: Literal["confidence", "margin", "entropy", "top-k-mass"] = "confidence"
-    """confidence, topk, schedule: which places come first: the likeliest token's own probability, its lead over the
-    second, the least entropy, or the probability of the top k tokens together (top_k, or 3), which is also what
-    confidence then holds against the threshold."""
-    kl: float = 0.01
-    """klass: nats by which a place's distribution may have moved since the last call, and is calm."""
-    history: int = 2
-    """klass: calls in a row for which a place must have been calm."""
-    remask: Literal["cap", "rescale", "conf", "loop"] = "cap"
-    """remdm: how often what is revealed is masked again: at a rate of eta at most; at eta times the highest rate there
-    is; the less sure the oftener; or at eta at most, but only between t_on and t_off, where nothing else happens."""
-    eta: float = _OWN
-    """remdm: that rate a step. By default 0.008, with rescale 0.015, with conf 1, with loop 0.02."""
-    t_on: float = 0.55
-    """remdm, loop: the time at which the share alpha_on is revealed and remasking begins."""
-    t_off: float = 0.05
-    """remdm, loop: the time at which it ends."""
-    alpha_on: float = 0.9
-    """remdm, loop: share of places revealed meanwhile."""
-    block: int = 0
-    """Finish blocks of so many places one after another, left to right, whatever the decoder; 0: all at once."""
-    steps: int = 0
-    """Steps of a scheduled decoder, a cap for the others; 0: the decoder's own. first-hitting: a grid of times. With
-    blocks, each has its share of them, rounded up."""
-    schedule: str = "linear"
-    """hidden(t) of the scheduled decoders."""
-    temperature: float = 1.0
-    """Of the drawn tokens; 0: always the likeliest."""
-    top_k: int = 0
-    """Draw from the k likeliest tokens; 0: from all."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that together reach this probability (nucleus)."""
-    repetition_penalty: float = 1.0
-    """Draw a token that would repeat a span with its probability to this power; 1: as the model says."""
-    repetition_span: int = 1
-    """Tokens of such a span: 1 is any token that stands in the text already, as is usual with subwords."""
+    threshold: float = _setting(_OF_DECODER, "Unmask positions with at least this confidence.", flag=True)
+    """confidence, klass: unmask every position whose proposed token has at least (klass: more than) this probability.
+    Default 0.7; klass: 0.9."""
+    k: int = _setting(0, "Positions unmasked per step. [a tenth of the length]", flag=True)
+    """topk: positions unmasked per step; 0: a tenth of the length, or of a block's."""
+    factor: float = _setting(1.0, "Fast-dLLM factor f: unmask n tokens while confidence >= 1 - f / (n + 1).")
+    """factor: unmask n positions together while each has a probability of at least 1 - factor / (n + 1)."""
+    gamma: float = _setting(0.1, "Limit in nats on the entropies of positions unmasked together.")
+    """entropy-bounded: limit in nats on the sum of the entropies, without the largest, of the positions unmasked
+    together."""
+    rank: Literal["confidence", "margin", "entropy", "top-k-mass"] = _setting(
+        "confidence", "Order of positions: confidence, margin, entropy or top-k-mass."
+    )
+    """confidence, topk, schedule: the order of positions: by the probability of the likeliest token, its lead over the
+    second, the lowest entropy, or the probability of the top k tokens together (top_k, or 3), which `confidence` then
+    also compares with the threshold."""
+    kl: float = _setting(0.01, "Largest KL divergence in nats between calls of a stable position.")
+    """klass: largest KL divergence in nats between the distributions of a position at two calls for it to be stable."""
+    history: int = _setting(2, "Consecutive calls for which a position must be stable.")
+    """klass: consecutive calls for which a position must have been stable."""
+    remask: Literal["cap", "rescale", "conf", "loop"] = _setting(
+        "cap", "How the remasking rate is set: cap, rescale, conf or loop."
+    )
+    """remdm: the remasking rate. cap: at most eta; rescale: eta times the highest possible rate; conf: higher for less
+    confident positions; loop: at most eta, only between t_on and t_off, where no net unmasking happens."""
+    eta: float = _setting(_OF_DECODER, "Remasking rate per step. [by --remask]")
+    """remdm: remasking rate per step. Default by `remask`: cap 0.008, rescale 0.015, conf 1, loop 0.02."""
+    t_on: float = _setting(0.55, "loop: time at which remasking starts.")
+    """remdm, loop: the time at which the share alpha_on is unmasked and remasking starts."""
+    t_off: float = _setting(0.05, "loop: time at which remasking ends.")
+    """remdm, loop: the time at which remasking ends."""
+    alpha_on: float = _setting(0.9, "loop: share of positions unmasked while remasking.")
+    """remdm, loop: share of positions that are unmasked while remasking."""
+    block: int = _setting(0, "Decode in blocks of this many positions, from left to right. [one block]", flag=True)
+    """Decode blocks of this many positions one after another, from left to right, with any decoder; 0: one block."""
+    steps: int = _setting(0, "Steps of a scheduled decoder; an upper limit for the others. [by decoder]", flag=True)
+    """Steps of a scheduled decoder, an upper limit for the others; 0: the decoder's default. first-hitting: a grid of
+    times. Each block has its share of the steps, rounded up."""
+    schedule: str = _setting("linear", "Masking schedule of the scheduled decoders. [linear]", flag=True)
+    """Masking schedule, hidden(t), of the scheduled decoders."""
+    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy. [1]", "Sampling", flag=True)
+    """Sampling temperature; 0: always the likeliest token."""
+    top_k: int = _setting(0, "Sample from the k likeliest tokens. [all]", "Sampling", flag=True)
+    """Sample from the k likeliest tokens; 0: from all."""
+    top_p: float = _setting(
+        1.0, "Sample from the likeliest tokens with this total probability (nucleus). [1]", "Sampling", flag=True
+    )
+    """Sample from the likeliest tokens that together reach this probability (nucleus)."""
+    repetition_penalty: float = _setting(1.0, "Raise the probability of a repeating token to this power.", "Sampling")
+    """Raise the probability of a token that would repeat a span to this power; 1: no penalty."""
+    repetition_span: int = _setting(1, "Tokens of a span that counts as a repetition.", "Sampling")
+    """Tokens of such a span; 1: any token that is already in the text, which is usual with subwords."""
     seed: int = 0
-    """Noise is keyed by (seed, row, step, place)."""
+    """Noise is keyed by (seed, row, step, position)."""
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise unknown("decoder", self.decoder, DECODERS)
         if self.remask not in REMASKS:
             raise unknown("remask", self.remask, REMASKS)
-        own = {"threshold": _THRESHOLDS.get(self.decoder, 0.7), "eta": _ETAS[self.remask]}
-        for name, value in own.items():
-            if getattr(self, name) is _OWN:
-                object.__setattr__(self, name, value)
-        if self.decoder == LEFT_TO_RIGHT:  # whose blocks are places, so that the model is asked for one alone
+        for name in ("threshold", "eta"):
+            if getattr(self, name) is _OF_DECODER:
+                object.__setattr__(self, name, self._default(name))
+        if DECODERS[self.decoder].causal:  # a block is one position, so that the model is asked for that one alone
             object.__setattr__(self, "block", 1)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
@@ -129,7 +198,7 @@ class DecodeSettings:
                 "remdm's loop takes 0 <= t-off < t-on < 1 and 0 < alpha-on < 1; got "
                 f"t-off {self.t_off}, t-on {self.t_on}, alpha-on {self.alpha_on}"
             )
-        within(1, 1000, "repetition-penalty", self.repetition_penalty)  # beyond it no float32 could tell
+        within(1, 1000, "repetition-penalty", self.repetition_penalty)  # beyond it float32 underflows
         for least, name in (
             (0, "k"),
             (0, "steps"),
@@ -141,35 +210,99 @@ class DecodeSettings:
             at_least(least, name.replace("_", "-"), getattr(self, name))
             at_most(MOST, name.replace("_", "-"), getattr(self, name))
 
+    def _default(self, name: str) -> float:
+        """The decoder's default; where it does not read the option, that of the first decoder that does."""
+        spec = DECODERS[self.decoder]
+        default = spec.defaults.get(name, next(s.defaults[name] for s in DECODERS.values() if name in s.defaults))
+        return default.values[getattr(self, default.option)] if isinstance(default, By) else default
+
+
+FIELDS = tuple(f for f in dataclasses.fields(DecodeSettings) if f.name != "seed")
+"""The fields that are options of a command."""
+HINTS = {name: hint for name, hint in typing.get_type_hints(DecodeSettings).items() if name != "seed"}
+"""Their types."""
+SAMPLING = tuple(f.name for f in FIELDS if f.metadata["panel"] == "Sampling")
+"""Fields that choose a token from the model's distribution and mean the same for every decoder."""
+
+
+def readers(option: str) -> tuple[str, ...]:
+    """The decoders that read a field of DecodeSettings."""
+    names = tuple(name for name, spec in DECODERS.items() if option in spec.options)
+    return names or tuple(DECODERS)
+
+
+def no_effect(decoder: str, options: Collection[str]) -> list[str]:
+    """A line for each of the options that the decoder does not read."""
+    return [
+        f"--{f.name.replace('_', '-')} has no effect with --decoder {decoder} (used by {', '.join(readers(f.name))})"
+        for f in FIELDS
+        if f.name in options and decoder not in readers(f.name)
+    ]
+
+
+def label(decoder: str, settings: Mapping[str, Any]) -> str:
+    """The decoder and its most important setting, for a status line; the name alone where that is missing or unset."""
+    spec = DECODERS.get(decoder)
+    unset = {f.name for f in FIELDS if f.default == 0}  # 0 means: as the decoder does by default
+    try:
+        text = spec.label.format_map({n: v for n, v in settings.items() if v or n not in unset}) if spec else ""
+    except (KeyError, ValueError, TypeError):  # the settings may be those of another version's trace
+        text = ""
+    return text or decoder
+
 
 def decode_value(name: str, text: str) -> Any:
-    """A field of DecodeSettings from its text. Raises TdiffError where there is none such, or it cannot be that."""
-    hints = typing.get_type_hints(DecodeSettings)
-    if name not in hints or name == "seed":
-        raise unknown("setting", name, [one for one in hints if one != "seed"])
-    if hints[name] is str:
+    """A field of DecodeSettings from its text. Raises TdiffError for an unknown field or a value of another type."""
+    if (hint := HINTS.get(name)) is None:
+        raise unknown("setting", name, HINTS)
+    if hint is str:
         return text
     try:
-        number: Any = int(text) if hints[name] is int else float(text)
+        number: Any = int(text) if hint is int else float(text)
     except ValueError:
-        number = text  # which the check below refuses in its own words
-    return convert(hints[name], number, name)
+        number = text  # which `convert` refuses in its own words
+    return convert(hint, number, name)
 
 
-def decoding(assignments: Iterable[str]) -> Layer:
-    """Fields of DecodeSettings from texts such as `steps=64`. Raises TdiffError where they make no such settings."""
-    chosen: Layer = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise TdiffError(f"train.decoding takes NAME=VALUE, such as steps=64; got {text!r}")
-        chosen[name.replace("-", "_")] = decode_value(name.replace("-", "_"), value)
-    if chosen and "decoder" not in chosen:
-        raise TdiffError(f"train.decoding must name a decoder, as decoder=NAME; got {', '.join(assignments)}")
-    DecodeSettings(**chosen)
-    return chosen
+def assignments(words: Iterable[str], source: str) -> Iterable[tuple[str, str]]:
+    """Names and texts of values from words such as `remdm remask=loop eta=0.02`; the first may be a decoder's name.
+
+    Raises TdiffError, naming the `source` of the words, for any other word without a value.
+    """
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if number == 0 and not equals:
+            name, equals, value = "decoder", "=", word
+        if not equals or not value:
+            raise TdiffError(f"{source} takes NAME=VALUE, such as steps=64; got {word!r}")
+        yield name.replace("-", "_"), value
+
+
+def parse_decoder(text: str) -> Layer:
+    """Fields of DecodeSettings from a decoder's name and options, such as `remdm remask=loop eta=0.02`.
+
+    Raises TdiffError where they are no valid settings.
+    """
+    if text.split() and "=" not in (name := text.split()[0]) and name not in DECODERS:
+        raise unknown("decoder", name, DECODERS)
+    settings = {name: decode_value(name, value) for name, value in assignments(text.split(), "--decoder")}
+    DecodeSettings(**settings)
+    return settings
+
+
+def decoding(texts: Iterable[str]) -> Layer:
+    """Fields of DecodeSettings from the texts of train.decoding, such as `remdm` or `decoder=remdm` and `steps=64`.
+
+    Raises TdiffError where they are no valid settings or name no decoder.
+    """
+    words = [word for text in texts for word in text.split()]
+    settings = {name: decode_value(name, value) for name, value in assignments(words, "train.decoding")}
+    if settings and "decoder" not in settings:
+        raise TdiffError(f"train.decoding must name a decoder, as decoder=NAME; got {', '.join(words)}")
+    DecodeSettings(**settings)
+    return settings
 
 
 def laid_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> Layer:
-    """What to decode by: the fields given, over the model's own where they name no decoder."""
+    """The settings to decode with: `given`, over the model's `own` unless they name a decoder."""
     return dict(given) if "decoder" in given else {**own, **given}

@@ -1,4 +1,4 @@
-"""Presets of training: the layer of settings that a name stands for."""
+"""Training presets: name -> layer of settings."""
 
 from tdiff.schema import Layer
 
@@ -14,11 +14,11 @@ PRESETS: dict[str, Layer] = {
             "steps": 10_000,
             "lr": 1e-3,
             "ema": 0.999,
-            "eval_every": 250,  # a GPU's steps are so short that more would be felt
+            "eval_every": 250,  # steps on a GPU are so short that evaluating more often would slow training down
             "sample_every": 500,
         },
     },
-    # A pretrained model, whose sizes it brings along: what BERT's kin are commonly fine-tuned with.
+    # For a pretrained model, which has its own sizes: the usual fine-tuning settings of BERT and its relatives.
     "finetune": {
         "model": {"window": 128},
         "train": {

@@ -78,7 +78,7 @@ def lower_precision(network: Any, wanted: str, device: str) -> None:
     if wanted == "tf32":
         torch.set_float32_matmul_precision("high")
     elif wanted == "bfloat16":
-        for name in ("forward", "nats"):
+        for name in ("logits", "log_likelihood"):
             if (plain := getattr(network, name, None)) is not None:
                 setattr(network, name, _in_bfloat16(plain, device))
 

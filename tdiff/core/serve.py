@@ -22,28 +22,28 @@ from tdiff import hub
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.decoding import decoding as parse_decoding
 from tdiff.errors import TdiffError, unknown
-from tdiff.protocol.events import TraceEnd, TraceLine
 from tdiff.protocol.messages import (
     Answer,
     Begin,
     Cancel,
     Cancelled,
+    Classify,
     Generate,
     Load,
     Ready,
     Refused,
     Request,
     Scores,
-    Weigh,
     parse_request,
     to_line,
 )
-from tdiff.runs import run
+from tdiff.protocol.trace import TraceEnd, TraceLine
+from tdiff.runs import lookup
 from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.folder import LoadedModel
+    from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
 _SPARE = 0.005
@@ -138,7 +138,7 @@ class Inbox:
 
         def ends() -> bool:
             return any(
-                isinstance(request, (Generate, Weigh)) or (isinstance(request, Cancel) and request.id == generation)
+                isinstance(request, (Generate, Classify)) or (isinstance(request, Cancel) and request.id == generation)
                 for request in self._waiting
             )
 
@@ -170,7 +170,7 @@ class Server:
         elif isinstance(request, Generate):
             with self._refusing(request.id):
                 self._generate(request)
-        elif isinstance(request, Weigh):
+        elif isinstance(request, Classify):
             with self._refusing(request.id):
                 self._weigh(request)
 
@@ -190,13 +190,13 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.models.folder import load_model
+        from tdiff.core.models.load import load_model
 
         def told(done: int, total: int) -> None:
             if not done:
                 print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
-        if (folder := run.find_each(name)) is not None:
+        if (folder := lookup.find_per_class(name)) is not None:
             self._load_each(folder)
             return
         model = self._model = load_model(name, devices.choose(self._device), told)
@@ -204,10 +204,10 @@ class Server:
         self._say(
             Ready(
                 model=model.name,
-                window=model.network.shape.window,
-                device=model.network.suppress.device.type,
+                window=model.spec.context,
+                device=model.device.type,
                 threads=torch.get_num_threads(),
-                vocabulary=model.network.shape.vocab_size,
+                vocabulary=model.spec.vocab_size,
                 step=model.origin.steps,
                 weights=weights,
                 decoders=list(DECODERS),
@@ -220,11 +220,11 @@ class Server:
         import torch
 
         from tdiff.core import devices
-        from tdiff.core.classification.classifier import of_folder
-        from tdiff.core.models.folder import load_model
+        from tdiff.core.classification.load import from_folder
+        from tdiff.core.models.load import load_model
 
         device = devices.choose(self._device)
-        self._model, self._classifier = None, of_folder(folder, lambda name: load_model(name, device), device)
+        self._model, self._classifier = None, from_folder(folder, lambda name: load_model(name, device), device)
         self._say(
             Ready(
                 model=folder.name,
@@ -238,8 +238,9 @@ class Server:
             )
         )
 
-    def _weigh(self, request: Weigh) -> None:
-        from tdiff.core.classification.classifier import Effort, of_one
+    def _weigh(self, request: Classify) -> None:
+        from tdiff.core.classification.load import from_model
+        from tdiff.core.classification.prediction import Effort
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -247,23 +248,23 @@ class Server:
         if self._classifier is None:
             if self._model is None:
                 raise TdiffError("no model is loaded, so nothing can be weighed; load one")
-            self._classifier = of_one(self._model, self._model.network.suppress.device.type)
+            self._classifier = from_model(self._model, self._model.device.type)
         classifier = self._classifier
         if not (0.5 <= request.confidence <= 1 and 1 <= request.draws <= MOST):
             raise TdiffError("confidence must be within 0.5..1 and draws at least 1")
         ids = classifier.encode(request.text)
-        if not classifier.can_weigh(ids):
+        if not classifier.can_score(ids):
             raise TdiffError("the text has no token that the model could be asked for")
         pieces = classifier.pieces(ids)
         effort = Effort(confidence=request.confidence, draws=request.draws, seed=request.seed, explain=True)
         rest, begun, computed = 0.0, time.perf_counter(), time.thread_time()
-        for look in classifier.verdicts([ids], effort, names=[0]):
+        for look in classifier.predict([ids], effort, names=[0]):
             if self._sparing:
                 rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            verdict = look.verdict
+            verdict = look.prediction
             added = verdict.contributions.tolist() if verdict.contributions is not None else []
             self._say(
                 Scores(
@@ -274,7 +275,7 @@ class Server:
                     draws=verdict.draws,
                     sure=verdict.sure,
                     final=look.final,
-                    words=[[text, round(nats, 4)] for text, nats in zip(pieces, added, strict=False)],
+                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, added, strict=False)],
                 )
             )
             begun, computed = time.perf_counter(), time.thread_time()
@@ -330,15 +331,13 @@ def pause(passed: float, computed: float) -> float:
 def _written(model: str) -> float:
     """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
-        return (run.find_model(model) / "model.safetensors").stat().st_mtime
+        return (lookup.find_model(model) / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):
         return 0.0
 
 
 def _settings(request: Generate) -> dict[str, Any]:
     """The settings that a request gives, of the right kinds. Raises TdiffError for others."""
-    if request.canvas is not None:
-        raise TdiffError("going on from a canvas is not something that this version does; send none")
     for name in ("length", "row"):
         if not 0 <= getattr(request, name) <= MOST:
             raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")

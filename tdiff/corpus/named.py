@@ -1,18 +1,17 @@
-"""The named corpora: Tiny Shakespeare, fetched once into the user's cache, and the prose that comes with Python."""
+"""The named corpora: Tiny Shakespeare, fetched once into the user's cache, and Python's language reference."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
+from tdiff.network import reports
 from tdiff.visible import visible_line
 
 NAMES = ("python", "shakespeare")
@@ -26,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 
 class Absent(TdiffError):
-    """Tiny Shakespeare is not to be had; `reason` says why, and the whole text what helps."""
+    """Tiny Shakespeare is not available; `reason` says why, and the message also what helps."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; set TDIFF_SHAKESPEARE=FILE to a copy of it")
@@ -34,10 +33,10 @@ class Absent(TdiffError):
 
 
 def python() -> str:
-    """The language reference that comes with the interpreter.
+    """Return the language reference that comes with the interpreter.
 
-    Its chapters repeat their sections, so that held-out text would stand in the training part: each paragraph is kept
-    where it comes first. Raises TdiffError where the interpreter comes without it.
+    Its chapters repeat sections, which would put held-out text into the training part too: only the first copy of a
+    paragraph stays. Raises TdiffError if the interpreter comes without it.
     """
     try:
         from pydoc_data.topics import topics
@@ -47,23 +46,23 @@ def python() -> str:
 
 
 def is_shakespeare(data: bytes) -> bool:
-    """Whether these bytes are Tiny Shakespeare, whatever their file is called."""
+    """Return whether the data is Tiny Shakespeare."""
     return len(data) == SHAKESPEARE_BYTES and hashlib.sha256(data).hexdigest() == SHAKESPEARE_SHA256
 
 
 def shakespeare(progress: Progress | None) -> tuple[bytes, str]:
-    """Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web, and a line of talk where there is need.
+    """Return Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web, and a note, mostly empty.
 
-    Raises Absent where it is not cached and cannot be fetched, and TdiffError where the variable names something else.
+    Raises Absent if it is not cached and cannot be fetched, and TdiffError if the variable names another file.
     """
     import platformdirs
 
-    if named := os.environ.get("TDIFF_SHAKESPEARE"):
-        label = visible_line(f"TDIFF_SHAKESPEARE={named}")
+    if path := os.environ.get("TDIFF_SHAKESPEARE"):
+        label = visible_line(f"TDIFF_SHAKESPEARE={path}")
         try:
-            data = Path(named).read_bytes()
-        except OSError as why:
-            raise TdiffError(f"{label} cannot be read: {why.strerror}") from None
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise TdiffError(f"{label} cannot be read: {error.strerror}") from None
         if not is_shakespeare(data):
             raise TdiffError(f"{label} must name {SHAKESPEARE_BYTES:,} bytes with sha256 {SHAKESPEARE_SHA256}")
         return data, ""
@@ -73,52 +72,46 @@ def shakespeare(progress: Progress | None) -> tuple[bytes, str]:
             return data, ""
     try:
         data = _fetch(os.environ.get("TDIFF_SHAKESPEARE_URL") or SHAKESPEARE_URL, progress)
-    except OSError as why:
-        raise Absent(visible_line(f"shakespeare is not cached and could not be fetched ({why})")) from None
+    except OSError as error:
+        raise Absent(visible_line(f"shakespeare is not cached and could not be fetched ({error})")) from None
     try:
-        write_whole(cache, data)
-    except OSError as why:
-        kept = f"shakespeare could not be kept in {cache.parent} ({why.strerror}) and will be fetched again"
-        return data, visible_line(kept)
+        write_atomic(cache, data)
+    except OSError as error:
+        note = f"shakespeare could not be saved in {cache.parent} ({error.strerror}) and will be fetched again"
+        return data, visible_line(note)
     return data, ""
 
 
 def _fetch(url: str, progress: Progress | None) -> bytes:
-    """Tiny Shakespeare from `url`. Raises OSError, whose text is the reason, within FETCH_SECONDS.
+    """Return Tiny Shakespeare from `url`. Raises OSError, whose text is the reason, within FETCH_SECONDS."""
+    import urllib.request  # only a fetch pays for this import
 
-    Another thread talks to the network: no timeout of the standard library bounds the look-up of a name, a row of
-    addresses tried in turn, or a server that sends a byte now and then. This thread waits only as long as it should.
-    """
-    import urllib.request  # only a fetch pays for it
+    def read(report: Callable[[bytes], None]) -> None:
+        left = SHAKESPEARE_BYTES + 1  # one byte too many is enough to know that the file is another one
+        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
+            while chunk := answer.read1(min(left, 1 << 16)):
+                left -= len(chunk)
+                report(chunk)
 
-    deadline = time.monotonic() + FETCH_SECONDS
-    arrivals: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()  # chunks, then b"" or the reason why there are none
-
-    def talk() -> None:
-        left = SHAKESPEARE_BYTES + 1  # one byte too many is enough to know that it is something else
-        try:
-            with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
-                while time.monotonic() < deadline and (chunk := answer.read1(min(left, 1 << 16))):
-                    left -= len(chunk)
-                    arrivals.put(chunk)
-            arrivals.put(b"")
-        except Exception as why:  # whatever it is, it is the reason
-            arrivals.put(str(why).removeprefix("<urlopen error ").removesuffix(">").strip() or type(why).__name__)
-
-    threading.Thread(target=talk, daemon=True).start()
-    data, chunk = b"", None
-    while chunk != b"":
-        if progress:
-            progress(min(len(data), SHAKESPEARE_BYTES), SHAKESPEARE_BYTES)
-        try:
-            chunk = arrivals.get(timeout=max(0.0, min(STALL_SECONDS, deadline - time.monotonic())))
-        except queue.Empty:
-            raise TimeoutError(f"the server fell silent after {len(data):,} of {SHAKESPEARE_BYTES:,} bytes") from None
-        if isinstance(chunk, str):
-            raise OSError(chunk)
-        data += chunk
+    data, deadline = b"", time.monotonic() + FETCH_SECONDS
+    try:
+        with closing(reports(read, STALL_SECONDS, FETCH_SECONDS)) as chunks:
+            if progress:
+                progress(0, SHAKESPEARE_BYTES)
+            for chunk in chunks:
+                data += chunk
+                if progress:
+                    progress(min(len(data), SHAKESPEARE_BYTES), SHAKESPEARE_BYTES)
+    except TimeoutError:
+        if time.monotonic() > deadline:
+            arrived = f"{len(data):,} of {SHAKESPEARE_BYTES:,} bytes arrived"
+            raise TimeoutError(f"only {arrived} within {FETCH_SECONDS:g} seconds") from None
+        raise TimeoutError(f"the server fell silent after {len(data):,} of {SHAKESPEARE_BYTES:,} bytes") from None
+    except Exception as error:  # whatever it is, it is the reason
+        reason = str(error).removeprefix("<urlopen error ").removesuffix(">").strip()
+        raise OSError(reason or type(error).__name__) from None
     if len(data) < SHAKESPEARE_BYTES:
-        raise OSError(f"only {len(data):,} of {SHAKESPEARE_BYTES:,} bytes came in time")
+        raise OSError(f"only {len(data):,} of {SHAKESPEARE_BYTES:,} bytes arrived")
     if not is_shakespeare(data):
-        raise OSError("what came has another sha256")
+        raise OSError("the file has another sha256")
     return data

@@ -1,167 +1,89 @@
-"""Texts to be weighed, from a file or a folder: each with its number, and a bad one with what is wrong with it."""
+"""Texts to classify, from a file or a folder: every row with its number, and bad rows with their errors."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import os
-import re
-import sys
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tdiff.corpus import corpus
+from tdiff.corpus.readers import (
+    Fields,
+    Row,
+    csv_rows,
+    file_row,
+    files,
+    json_rows,
+    line_row,
+    missing_field,
+    read_bytes,
+    suffix,
+)
 from tdiff.errors import TdiffError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what stands for a byte that is not UTF-8, or JSON spells
 
+def read(source: str, text_field: str = "text", label_field: str | None = None) -> list[Row]:
+    """Return the rows of `source` that are not blank, with labels if there is a `label_field`.
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A row of the input."""
+    Rows are the objects or strings of .jsonl, the rows of .csv, the lines of other files (which have no labels), or the
+    files of a folder, whose labels are the names of its subfolders. `-` is stdin, which is .jsonl if its first
+    character is { or ". A file that ends in .gz is unpacked.
 
-    number: int
-    """Of the line it begins in; of a folder's files, their place."""
-    given: Any
-    """What it says."""
-    text: str
-    label: str | None = None
-    """The class it is said to be of, where that was asked for."""
-    wrong: str = ""
-    """Why it cannot be weighed; its text is empty then."""
-
-
-def read(source: str, text_field: str = "text", label_field: str | None = None) -> list[Text]:
-    """The rows of `source` that are not blank, with labels where there is a `label_field`.
-
-    Objects or strings of .jsonl, rows of .csv, lines of other files, which have no labels; files of a folder, whose
-    labels are the folders in it; `-` is stdin, as .jsonl where its first character is { or ". .gz is unpacked.
-    Raises TdiffError where it cannot be read, holds nothing, or no row has such a field.
+    Raises TdiffError if the source cannot be read or is empty, or if no row has one of the fields.
     """
-    if source != "-" and os.path.isdir(source):  # noqa: PTH112 - which does not raise for a name that cannot be
-        rows = list(_folder(Path(source), label_field is not None))
+    fields = Fields(text_field, label_field)
+    if source != "-" and os.path.isdir(source):  # noqa: PTH112 - Path's own raises for an impossible name
+        rows = list(_folder_rows(Path(source), is_labelled=label_field is not None))
     else:
-        content, kind = _content(source)
-        if kind == ".csv":
-            rows = list(_csv(content, text_field, label_field))
-        elif kind == ".jsonl":
-            rows = [_json(n, line, text_field, label_field) for n, line in _lines(content)]
+        content = _content(source)
+        is_json = content.lstrip()[:1] in ("{", '"') if source == "-" else suffix(source) == ".jsonl"
+        if is_json:
+            rows = list(json_rows(content, fields, strings=True))
+        elif source != "-" and suffix(source) == ".csv":
+            rows = list(csv_rows(content, fields))
         elif label_field is not None:
             raise TdiffError(f"{source!r} has no labels: they are fields of .jsonl and .csv rows, or folders of files")
         else:
-            rows = [checked(n, line, line, None) for n, line in _lines(content)]
+            lines = enumerate(content.split("\n"), 1)
+            rows = [line_row(n, line.removesuffix("\r")) for n, line in lines if line.strip()]
     if not rows:
-        raise TdiffError(f"the input {source!r} holds no text")
-    lacking = next((row.given for row in rows if isinstance(row.given, dict)), None)
-    if lacking is not None and all(row.wrong for row in rows):
-        for name, option in ((text_field, "--text-field"), (label_field, "--label-field")):
-            if name is not None and not any(isinstance(row.given, dict) and name in row.given for row in rows):
-                raise corpus.no_field(f"{source!r}", name, list(lacking), option)
-    return rows
+        raise TdiffError(f"the input {source!r} contains no text")
+    _check_fields(source, rows, fields)
+    return [_not_blank(row) for row in rows]
 
 
-def _content(source: str) -> tuple[str, str]:
-    """The text of a file, and the suffix that says what it is. What is not UTF-8 is kept as lone surrogates."""
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        if source.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as why:
-        raise TdiffError(f"the input {source!r} cannot be read: {getattr(why, 'strerror', None) or why}") from None
-    text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    if source == "-":
-        return text, ".jsonl" if text.lstrip()[:1] in ("{", '"') else ""
-    return text, _suffix(source)
+def rows_of(texts: list[str]) -> list[Row]:
+    """Return texts of the command line as rows, numbered from 1."""
+    return [_not_blank(line_row(n, text)) for n, text in enumerate(texts, 1)]
 
 
-def _suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix
+def _not_blank(row: Row) -> Row:
+    return row if row.error or row.text.strip() else replace(row, text="", error="the text is empty")
 
 
-def _lines(content: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            yield number, line.removesuffix("\r")
+def _check_fields(source: str, rows: list[Row], fields: Fields) -> None:
+    """Raises TdiffError if every row has an error and no row has one of the fields: the option is wrong."""
+    tables = [row.value for row in rows if isinstance(row.value, dict)]
+    if tables and all(row.error for row in rows):
+        for name in (fields.text, fields.label):
+            if name is not None and not any(name in table for table in tables):
+                raise TdiffError(f"{source!r}: {missing_field(name, list(tables[0]), fields)}")
 
 
-def _json(number: int, line: str, text_field: str, label_field: str | None) -> Text:
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as why:
-        return Text(number, None, "", wrong=f"it is not JSON ({why})")
-    if isinstance(given, str) and label_field is None:
-        return checked(number, given, given, None)
-    if not isinstance(given, Mapping):
-        kinds = "an object" if label_field is not None else "an object or a string"
-        return Text(number, given, "", wrong=f"a line is {kinds}")
-    return _row(number, given, text_field, label_field)
+def _content(source: str) -> str:
+    """Return the text of a file; bytes that are not UTF-8 become lone surrogates, which rows report."""
+    return read_bytes(source, f"the input {source!r}").decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
-def _row(number: int, given: Mapping[str, Any], text_field: str, label_field: str | None) -> Text:
-    for name in (text_field, label_field):
-        if name is not None and name not in given:
-            return Text(number, given, "", wrong=f"it has no field {name!r}")
-    if not isinstance(given[text_field], str):
-        return Text(number, given, "", wrong=f"its field {text_field!r} is not text")
-    try:
-        label = corpus.label_of(given[label_field], "it", label_field) if label_field is not None else None
-    except TdiffError as why:
-        return Text(number, given, "", wrong=str(why))
-    return checked(number, given, given[text_field], label)
-
-
-def checked(number: int, given: Any, text: str, label: str | None) -> Text:
-    """A text, if it is one."""
-    text = text.replace("\r\n", "\n")
-    if not text.strip():
-        return Text(number, given, "", label, "its text is empty")
-    if _SURROGATE.search(text):
-        return Text(number, None, "", label, "it is not UTF-8")
-    return Text(number, given, text, label)
-
-
-def _csv(content: str, text_field: str, label_field: str | None) -> Iterator[Text]:
-    csv.field_size_limit(2**31 - 1)
-    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    while True:
-        number = line
+def _folder_rows(folder: Path, *, is_labelled: bool) -> Iterator[Row]:
+    for number, file in enumerate(files(str(folder)), 1):
+        path = file.relative_to(folder)
+        name, label = str(path), path.parts[0] if len(path.parts) > 1 else None
         try:
-            row = next(rows, None)
-        except csv.Error as why:
-            yield Text(number, None, "", wrong=f"it is not CSV: {why}")
-            line = rows.line_num + 1
-            continue
-        line = rows.line_num + 1
-        if row is None:
-            return
-        if row and not header:
-            header = row
-        elif row and len(row) != len(header):
-            yield Text(number, None, "", wrong=f"it has {len(row)} fields and the header {len(header)}")
-        elif row:
-            yield _row(number, dict(zip(header, row, strict=True)), text_field, label_field)
-
-
-def _folder(path: Path, labelled: bool) -> Iterator[Text]:
-    for number, file in enumerate(corpus.files(str(path)), 1):
-        inside = file.relative_to(path)
-        label = inside.parts[0] if len(inside.parts) > 1 else None
-        if labelled and label is None:
-            yield Text(number, str(inside), "", wrong=f"{inside} is in no folder that says its class")
-            continue
-        if _suffix(file.name) in (".jsonl", ".csv"):
-            yield Text(number, str(inside), "", label, f"{inside} holds rows: give it by itself")
-            continue
-        try:
-            content, _ = _content(str(file))
-        except TdiffError as why:
-            yield Text(number, str(inside), "", label, str(why))
-            continue
-        yield checked(number, str(inside), content, label if labelled else None)
+            if is_labelled and label is None:
+                raise TdiffError(f"{name} is not in a subfolder, whose name would be its class")
+            if suffix(file) in (".jsonl", ".csv"):
+                raise TdiffError(f"{name} contains rows: use it as an input of its own")
+            yield file_row(number, name, _content(str(file)), label if is_labelled else None)
+        except TdiffError as error:
+            yield Row(number, name, "", label, str(error))

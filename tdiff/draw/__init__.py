@@ -1,1 +1,1 @@
-"""How things look: records, canvases and curves as lines, and what a terminal can take. No widget, and no torch."""
+"""Canvases, curves, tables and predictions as styled lines of text: pure functions, without widgets and torch."""

@@ -1,6 +1,6 @@
-"""Text for a terminal that shows ASCII only: frames, blocks, arrows and curves become characters that every one has.
+"""Text for a terminal that shows ASCII only: frames, blocks, arrows and curves become ASCII characters.
 
-Widths stay: a character of two cells becomes two, so what was aligned stays aligned.
+Widths do not change: a character of two cells becomes two characters, so that alignment is preserved.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from rich.cells import cell_len
 
 @lru_cache(maxsize=4096)
 def ascii_text(text: str, everything: bool = False) -> str:
-    """The text with all that a view draws and punctuates with as ASCII; with `everything` letters too, as "?".
+    """The text with drawing characters and punctuation as ASCII; with `everything`, other characters become "?".
 
-    The second is for a terminal that takes each byte for a character: there the UTF-8 of an innocent letter can hold
-    the byte 0x9b, which such a terminal obeys.
+    `everything` is for a terminal that reads each byte as a character: there the UTF-8 of a harmless letter can contain
+    the byte 0x9b, which begins a control sequence.
     """
     if text.isascii():
         return text
@@ -25,7 +25,7 @@ def ascii_text(text: str, everything: bool = False) -> str:
     return "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
 
 
-def _each(**kinds: str) -> dict[int, str]:
+def _table(**kinds: str) -> dict[int, str]:
     return {ord(c): _SPELLED[name] for name, characters in kinds.items() for c in characters}
 
 
@@ -35,13 +35,13 @@ _SPELLED = {
     "quote": "'", "quotes": '"', "blank": " ", "sigma": "s", "mu": "u",
 }  # fmt: skip
 
-# Whole ranges first: box drawing, blocks, shapes, braille; then those among them that have a better likeness.
+# Ranges first: box drawing, blocks, shapes, braille; then the characters in them that have a better replacement.
 _DRAWN = (
     dict.fromkeys(range(0x2500, 0x2580), "+")
     | dict.fromkeys(range(0x2580, 0x25A0), "#")
     | dict.fromkeys(range(0x25A0, 0x2600), "*")
     | dict.fromkeys(range(0x2800, 0x2900), ".")
-    | _each(
+    | _table(
         dash="─━┄┅┈┉╌╍╴╶╸╺╼╾▔▀↔",
         bar="‖│┃┆┇┊┋╎╏║╵╷╹╻╽╿┤├▏▎▍▌▋▊▉▐▕↕⇅",
         equal="═⇄",
@@ -56,7 +56,7 @@ _DRAWN = (
         blank="\u2800",
     )
 )
-_TYPED = _each(
+_TYPED = _table(
     dot="·…", left="≤«", right="≥»", equal="≠", plus="±✓", cross="×✗", slash="÷", dash="–—−", quote="‘’", quotes="“”",
     star="•", blank="°\u00a0", sigma="σ§", mu="µμ",
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Axes: where a value lies on a linear or logarithmic scale, which values to label, and how to write them.
+"""Axes: linear and logarithmic scales, the values to label, and the text of labels.
 
-It knows nothing of curves or of cells: a scale goes from 0 to 1, and a label is text.
+It is independent of curves and cells: a scale goes from 0 to 1, and a label is text.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 
 Cell = tuple[str, str]
 """(character, style)."""
 Axis = Literal["step", "time", "tokens"]
-"""What x counts: steps, seconds since a beginning, or tokens."""
+"""The quantity on the x axis: steps, seconds since the start, or tokens."""
 
 TINY = 1e-290
-"""Scales narrower than this, or than 1e-12 of their ends, are widened: arithmetic has no room in them."""
+"""Scales narrower than this, or than 1e-12 of their ends, are widened: floating point cannot resolve them."""
 FRAME = "dim"
 """The style of axes and labels."""
 _BEYOND = 0.01
 _X_APART = 16
-"""Cells from one label of the x axis to the next, at least."""
+"""Minimum number of cells from one label of the x axis to the next."""
 _DURATIONS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From `low` (0) to `high` (1); low < high, and both above 0 where it is logarithmic."""
+    """Maps `low` to 0 and `high` to 1; low < high, and both are above 0 if it is logarithmic."""
 
     low: float
     high: float
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Where `value` lies; beyond 0..1 where it is outside. On a logarithmic scale 0 and below lie at -inf."""
+        """The share at which `value` lies; outside of 0..1 beyond the ends, -inf for 0 and below if logarithmic."""
         if not self.log:
             return (value - self.low) / (self.high - self.low)
         if value <= 0:
@@ -55,7 +55,7 @@ class Scale:
 
 
 def scale(low: float, high: float, log: bool) -> Scale:
-    """A scale that is never empty: ends that are equal, or too close, are moved apart in both directions."""
+    """A scale that is never empty: ends that are equal or too close are moved apart in both directions."""
     low, high = min(low, high), max(low, high)
     if log:
         low, high = max(low, TINY), max(high, TINY)
@@ -68,15 +68,15 @@ def scale(low: float, high: float, log: bool) -> Scale:
 
 
 def ticks(scale: Scale, apart: float, axis: Axis | None = None) -> list[float]:
-    """Round values on a scale, as many as there can be with at least the share `apart` of it between neighbours."""
-    found: list[float] = []
-    for found in _candidates(scale, apart, axis):
-        places = [scale.share(value) for value in found]
-        if all(b - a >= apart for a, b in pairwise(places)):
+    """Round values on a scale, as many as possible with at least the share `apart` of it between neighbours."""
+    values: list[float] = []
+    for values in _candidates(scale, apart, axis):
+        shares = [scale.share(value) for value in values]
+        if all(b - a >= apart for a, b in pairwise(shares)):
             break
-    if not found and apart > 0.1:  # a short axis between two round values: one that is less round, near its middle
+    if not values and apart > 0.1:  # a short axis between two round values: a less round one near its middle
         return sorted(ticks(scale, apart / 2, axis), key=lambda value: abs(scale.share(value) - 0.5))[:1]
-    return found
+    return values
 
 
 def _candidates(scale: Scale, apart: float, axis: Axis | None) -> Iterator[list[float]]:
@@ -105,12 +105,12 @@ def _candidates(scale: Scale, apart: float, axis: Axis | None) -> Iterator[list[
 
 
 def _within(scale: Scale, values: list[float]) -> list[float]:
-    """The values on the scale, or so little beyond it that nobody sees it."""
+    """The values on the scale, or too little beyond it to be visible."""
     return [value for value in values if -_BEYOND <= scale.share(value) <= 1 + _BEYOND]
 
 
 def numbers(values: Sequence[float], step: float) -> list[str]:
-    """Numbers in one unit, with the decimals that tell values `step` apart: 2.5, 87.4k, 2.7e-4."""
+    """Numbers in one unit, with enough decimals for values that are `step` apart: 2.5, 87.4k, 2.7e-4."""
     most = max(map(abs, values), default=0.0)
     if most < TINY:
         return ["0"] * len(values)
@@ -120,14 +120,14 @@ def numbers(values: Sequence[float], step: float) -> list[str]:
         unit, suffix = 10.0**power, f"e{power}"
     elif most >= 1e4:
         unit, suffix = next((size, letter) for size, letter in _UNITS if most >= size)
-        if step < 1e-6 * unit:  # far from nought, and close to each other
+        if step < 1e-6 * unit:  # far from zero, and close to each other
             unit, suffix = 1.0, ""
     decimals = min(9, max(0, -math.floor(math.log10(max(step / unit, 1e-12)) + 1e-6)))
     return [f"{value / unit + 0.0:.{decimals}f}{suffix}" if value else "0" for value in values]
 
 
 def tick_labels(scale: Scale, values: Sequence[float]) -> list[str]:
-    """Labels of ticks: alike in unit and decimals on a linear scale, each for itself on a logarithmic one."""
+    """Labels of ticks: with the same unit and decimals on a linear scale, each with its own on a logarithmic one."""
     if scale.log and scale.high >= 10 * scale.low:
         return [numbers([value], value)[0] for value in values]
     apart = min((b - a for a, b in pairwise(values)), default=(scale.high - scale.low) / 4)
@@ -135,7 +135,7 @@ def tick_labels(scale: Scale, values: Sequence[float]) -> list[str]:
 
 
 def x_label(value: float, axis: Axis, apart: float) -> str:
-    """A place on the x axis, told from others that are `apart` from it: 41,980 or 3 h 12 min or 41.9M."""
+    """A value on the x axis, precise enough for values that are `apart` from each other: 41,980, 3 h 12 min, 41.9M."""
     if abs(value) >= 1e12 or (axis == "tokens" and abs(value) >= 1e4):
         return numbers([value], min(apart, abs(value) / 10))[0]
     if axis == "time" and apart >= 1:
@@ -149,13 +149,13 @@ def x_label(value: float, axis: Axis, apart: float) -> str:
 def x_line(
     x: Scale, width: int, axis: Axis, marks: Mapping[int, Cell], *, labels: bool, note: str, ascii: bool
 ) -> tuple[list[Cell], list[int]]:
-    """The cells of an x axis, and the columns of the marks that did not fit in because a label stands there.
+    """The cells of an x axis, and the columns of the marks that do not fit because of a label.
 
-    `labels`: whether to label the ends of x and round values between them; `note` takes the place of those in between.
+    `labels`: whether to label the ends of x and round values between them; a `note` replaces the labels in between.
     """
     cells, taken = ["-" if ascii else "─"] * width, [False] * width
 
-    def stand(text: str, begin: int) -> None:
+    def put(text: str, begin: int) -> None:
         end = begin + len(text)
         if begin >= 0 and end <= width and not any(taken[begin:end]):
             cells[begin:end] = text
@@ -163,15 +163,15 @@ def x_line(
 
     if labels:
         first, last = (x_label(v, axis, v / 100 if x.log else (x.high - x.low) / 100) for v in (x.low, x.high))
-        stand(f" {last}", width - len(last) - 1)
-        stand(f" {first} ", 0)
+        put(f" {last}", width - len(last) - 1)
+        put(f" {first} ", 0)
     if note:
-        stand(f" {note} ", (width - len(note)) // 2 - 1)
+        put(f" {note} ", (width - len(note)) // 2 - 1)
     elif labels:
         values = ticks(x, _X_APART / max(width, 1), axis)
         apart = min((b - a for a, b in pairwise(values)), default=x.high - x.low)
         for value in values:
             text = x_label(value, axis, value if x.log else apart)
-            stand(f" {text} ", round(x.share(value) * (width - 1)) - len(text) // 2 - 1)
+            put(f" {text} ", round(x.share(value) * (width - 1)) - len(text) // 2 - 1)
     line = [marks[n] if n in marks and not taken[n] else (cells[n], FRAME) for n in range(width)]
     return line, [n for n in marks if taken[n]]

@@ -1,6 +1,6 @@
-"""Curves, and what is seen of them: ranges, the layout of a chart, zoom, pan and readout, as pure functions.
+"""Curves and views of them: ranges, the layout of a chart, zoom, pan and readout, as pure functions.
 
-It knows where things lie, and not how they are drawn.
+It computes positions; drawing is in `chart`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ class Curve:
     style: str
     label: str
     clock: Series | None = None
-    """Maps a step to x, where x is not the step; must not fall."""
+    """Maps a step to x if x is not the step; it must not decrease."""
     origin: float = 0.0
-    """Taken off what the clock says: the beginning of the run, where x is the time since then."""
+    """Subtracted from the clock: the start of the run, if x is the time since then."""
     smooth: bool = True
-    """False: drawn as it is in a smoothed view too, as evaluations are, which are few and stand for themselves."""
+    """False: never smoothed, as evaluations, of which there are few and each is significant."""
 
     def x(self, step: float) -> float:
-        """Where a step lies on the x axis."""
+        """The x of a step."""
         if self.clock is None or not self.clock.steps:
             return step
         return _between(step, self.clock.steps, self.clock.high) - self.origin
 
     def step(self, x: float) -> float:
-        """The step that lies at x; beyond the clock's ends, an infinite one."""
+        """The step at x; infinite beyond the ends of the clock."""
         if self.clock is None or not self.clock.steps:
             return x
         x += self.origin
@@ -51,19 +51,19 @@ class Curve:
         return _between(x, self.clock.high, self.clock.steps)
 
 
-def _between(place: float, places: array[float], values: array[float]) -> float:
-    """The value at `place` on the line through points whose places rise; flat beyond its ends."""
-    right = bisect_left(places, place)
-    if right in (0, len(places)):
-        return values[min(right, len(places) - 1)]
-    before, after = places[right - 1], places[right]
-    share = (place - before) / (after - before) if after > before else 1.0
+def _between(x: float, xs: array[float], values: array[float]) -> float:
+    """The value at `x` on the line through points with rising `xs`; constant beyond its ends."""
+    right = bisect_left(xs, x)
+    if right in (0, len(xs)):
+        return values[min(right, len(xs) - 1)]
+    before, after = xs[right - 1], xs[right]
+    share = (x - before) / (after - before) if after > before else 1.0
     return values[right - 1] + share * (values[right] - values[right - 1])
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is looked at, and how. An end that is None follows the data."""
+    """The visible part of the data, and how it is shown. An end that is None follows the data."""
 
     x0: float | None = None
     x1: float | None = None
@@ -72,29 +72,29 @@ class View:
     log_x: bool = False
     log_y: bool = False
     smoothing: float = 0.0
-    """Share of the past in the bright curve, 0 to 0.999; 0 draws the values as they are."""
+    """Weight of the past in the bright curve, 0 to 0.999; 0 draws the values themselves."""
     ghost: bool = True
-    """Whether the values stand dim behind a smoothed curve. Without them a spike may be smoothed away."""
+    """Whether the values are drawn dim behind a smoothed curve. Without them a spike may be invisible."""
     cursor: float | None = None
     """x of a vertical line."""
     marks: tuple[tuple[float, str], ...] = ()
     """(x, style) of alerts, on the x axis."""
     axis: Axis = "step"
-    """What x counts, as its labels are to say."""
+    """The quantity on the x axis, for its labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartLayout:
-    """Where things are in a drawn chart, in cells of the screen."""
+    """The layout of a drawn chart, in cells of the screen."""
 
     x: Scale
     y: Scale
     left: int
     """Cells of the labels and the y axis."""
     columns: int
-    """Cells across in which curves are drawn."""
+    """Width in cells of the area in which curves are drawn."""
     rows: int
-    """Cells down in which curves are drawn."""
+    """Height in cells of the area in which curves are drawn."""
     right: int
     """Cells of the letters that name the curves."""
     labels: tuple[tuple[int, str], ...]
@@ -108,11 +108,11 @@ class ChartLayout:
         return self.x.value((inside * self.across + (self.across - 1) / 2) / self._dots)
 
     def column_of(self, x: float) -> int | None:
-        """The column of the screen in which x lies, or None where it is out of view."""
+        """The column of the screen in which x lies, or None if it is out of view."""
         share = self.x.share(x)
         if not 0 <= share <= 1 or self.columns < 1:
             return None
-        # A single column of one dot has no last dot beside the first, which the share counts on.
+        # In a single column of one dot the first dot is also the last one, which the share does not expect.
         return self.left + min(int(share * self._dots + 0.5) // self.across, self.columns - 1)
 
     @property
@@ -121,7 +121,7 @@ class ChartLayout:
 
 
 def ranges(curves: Sequence[Curve], view: View) -> Ranges:
-    """What the axes span: what the view says and, where it says nothing, the data in sight."""
+    """The ranges of the axes: the ends of the view and, where they are None, the visible data."""
     x = _x_scale(curves, view)
     lows, highs = [], []
     for curve in curves:
@@ -131,16 +131,16 @@ def ranges(curves: Sequence[Curve], view: View) -> Ranges:
             a, b = a - 1, a + 1
         if view.smoothing and curve.smooth and not view.ghost:
             values = series.smoothed(view.smoothing)[max(0, a) : b]
-            found = (min(values), max(values)) if values else None
+            span = (min(values), max(values)) if values else None
         else:
-            found = series.span(a, b)
-        if found and view.log_y:
-            found = _above_nought(series, max(0, a), b, found)
-        if found:
-            lows.append(found[0])
-            highs.append(found[1])
+            span = series.span(a, b)
+        if span and view.log_y:
+            span = _positive(series, max(0, a), b, span)
+        if span:
+            lows.append(span[0])
+            highs.append(span[1])
     low, high = (min(lows), max(highs)) if lows else (0.1, 1.0) if view.log_y else (0.0, 1.0)
-    y = scale(_given(view.y0, low, view.log_y), _given(view.y1, high, view.log_y), view.log_y)
+    y = scale(_end(view.y0, low, view.log_y), _end(view.y1, high, view.log_y), view.log_y)
     return x.low, x.high, y.low, y.high
 
 
@@ -151,24 +151,25 @@ def _x_scale(curves: Sequence[Curve], view: View) -> Scale:
         first = bisect_right(steps, curve.step(0.0)) if view.log_x else 0
         ends += [curve.x(step) for part in (steps[first:], broken) for step in (part[:1] + part[-1:])]
     ends = [x for x in ends if x > 0 or not view.log_x] or [1.0 if view.log_x else 0.0]
-    x0, x1 = _given(view.x0, min(ends), view.log_x), _given(view.x1, max(ends), view.log_x)
+    x0, x1 = _end(view.x0, min(ends), view.log_x), _end(view.x1, max(ends), view.log_x)
     x0, x1 = min(x0, x1), max(x0, x1)
     return scale(x0, x1 if x1 > x0 else x0 + max(1.0, abs(x0) * 1e-6), view.log_x)
 
 
-def _given(asked: float | None, found: float, log: bool) -> float:
-    """What the view asks for, where it can be had."""
-    return asked if asked is not None and abs(asked) < LIMIT and (asked > 0 or not log) else found
+def _end(requested: float | None, default: float, log: bool) -> float:
+    """The end that a view requests if it is possible, else the default."""
+    possible = requested is not None and abs(requested) < LIMIT and (requested > 0 or not log)
+    return requested if requested is not None and possible else default
 
 
 def leaves(curve: Curve, x: Scale) -> tuple[int, int]:
-    """The leaves a..b-1 that hold records within the scale. The last may hold later ones too: it reaches back."""
+    """The leaves a..b-1 with records within the scale; the last one may contain later records too."""
     series = curve.series
     a, b = bisect_left(series.steps, curve.step(x.low)), bisect_right(series.steps, curve.step(x.high))
     return a, min(len(series.steps), b + 1) if series.stride > 1 else b
 
 
-def _above_nought(series: Series, a: int, b: int, ends: tuple[float, float]) -> tuple[float, float] | None:
+def _positive(series: Series, a: int, b: int, ends: tuple[float, float]) -> tuple[float, float] | None:
     """The part of a span that a logarithmic axis can show."""
     low, high = ends
     if high <= 0:
@@ -179,7 +180,7 @@ def _above_nought(series: Series, a: int, b: int, ends: tuple[float, float]) -> 
 def layout(
     curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False, colour: bool = True
 ) -> ChartLayout:
-    """Where `draw` with the same arguments draws."""
+    """The layout of `chart.draw` with the same arguments."""
     x0, x1, y0, y1 = ranges(curves, view)
     y = Scale(y0, y1, view.log_y)
     rows = max(1, height - 1)
@@ -187,8 +188,8 @@ def layout(
     labels: list[tuple[int, str]] = []
     if any(curve.series.steps for curve in curves):
         values = ticks(y, max(_ROWS_APART, rows / _MOST_LABELS) * dots / rows / max(1, dots - 1))
-        places = [int((1 - min(1.0, max(0.0, y.share(value)))) * (dots - 1) + 0.5) for value in values]
-        labels = [(place * rows // dots, text) for place, text in zip(places, tick_labels(y, values), strict=True)]
+        dots_down = [int((1 - min(1.0, max(0.0, y.share(value)))) * (dots - 1) + 0.5) for value in values]
+        labels = [(dot * rows // dots, text) for dot, text in zip(dots_down, tick_labels(y, values), strict=True)]
     left = max((len(text) for _, text in labels), default=0) + 1
     if width < 3 * left:
         left, labels = 0, []
@@ -197,36 +198,35 @@ def layout(
     return ChartLayout(Scale(x0, x1, view.log_x), y, left, columns, rows, right, tuple(labels), 1 if ascii else 2)
 
 
-def zoom(view: View, whole: Ranges, factor: float, at: float) -> View:
-    """Look at 1/`factor` of what is seen now, with `at` staying where it is.
+def zoom(view: View, extent: Ranges, factor: float, at: float) -> View:
+    """Show 1/`factor` of the visible x range, with `at` at the same position.
 
-    `whole` is what all data span: `ranges` of a view without ends. Above 1 the factor goes in, below 1 out, at most as
-    far as the whole, and then the view follows the data again. The narrowest view is 1 wide, or a millionth of the
-    whole.
+    `extent` is the range of all data: `ranges` of a view without ends. A factor above 1 zooms in, below 1 out, at most
+    to the extent, and then the view follows the data again. The narrowest view is 1 wide, or a millionth of the extent.
     """
-    full, a, b = _seen(view, whole)
+    full, a, b = _visible(view, extent)
     middle = min(b, max(a, full.share(at)))
     least = max(1e-6, min(1.0, 0.1 * (full.high - full.low)) / (full.high - full.low) if not full.log else 1e-6)
     factor = min(factor, max(1.0, (b - a) / least))
-    return _look(view, full, middle - (middle - a) / factor, middle + (b - middle) / factor)
+    return _show(view, full, middle - (middle - a) / factor, middle + (b - middle) / factor)
 
 
-def pan(view: View, whole: Ranges, share: float) -> View:
-    """Look further right by a share of what is seen, or left where it is below 0, at most to the data's end."""
-    full, a, b = _seen(view, whole)
+def pan(view: View, extent: Ranges, share: float) -> View:
+    """Move right by a share of the visible range, or left if it is below 0, at most to the end of the data."""
+    full, a, b = _visible(view, extent)
     by = min(1 - b, max(-a, share * (b - a)))
-    return _look(view, full, a + by, b + by)
+    return _show(view, full, a + by, b + by)
 
 
-def _seen(view: View, whole: Ranges) -> tuple[Scale, float, float]:
+def _visible(view: View, extent: Ranges) -> tuple[Scale, float, float]:
     """The scale of all data, and the ends of the view on it."""
-    full = Scale(whole[0], whole[1], view.log_x)
-    a = full.share(_given(view.x0, full.low, view.log_x))
-    b = full.share(_given(view.x1, full.high, view.log_x))
+    full = Scale(extent[0], extent[1], view.log_x)
+    a = full.share(_end(view.x0, full.low, view.log_x))
+    b = full.share(_end(view.x1, full.high, view.log_x))
     return full, min(1.0, max(0.0, a)), min(1.0, max(0.0, b))
 
 
-def _look(view: View, full: Scale, a: float, b: float) -> View:
+def _show(view: View, full: Scale, a: float, b: float) -> View:
     if a <= 1e-9 and b >= 1 - 1e-9:
         return replace(view, x0=None, x1=None)
     return replace(view, x0=full.value(max(0.0, a)), x1=full.value(min(1.0, b)))
@@ -239,18 +239,18 @@ def _reaches(curve: Curve, x: float) -> bool:
 
 
 def readout(curves: Sequence[Curve], x: float, smoothing: float = 0.0) -> list[tuple[str, float, float]]:
-    """(label, value, step) of the leaf of each curve that is nearest to x; smoothed where that is asked for.
+    """(label, value, step) of the leaf of each curve that is nearest to x, smoothed if `smoothing` is above 0.
 
-    Of several curves, those that end before x or begin after it have nothing to say of it, unless all do.
+    Curves that end before x or begin after it are omitted, unless all do.
     """
     reached = [curve for curve in curves if curve.series.steps and _reaches(curve, x)]
     curves = reached or curves
-    told = []
+    values_at = []
     for curve in curves:
         steps, values = curve.series.steps, curve.series.smoothed(smoothing if curve.smooth else 0)
         if not steps:
             continue
         right = min(bisect_left(steps, curve.step(x)), len(steps) - 1)
         near = min((max(0, right - 1), right), key=lambda leaf: abs(curve.x(steps[leaf]) - x))
-        told.append((curve.label, values[near], steps[near]))
-    return told
+        values_at.append((curve.label, values[near], steps[near]))
+    return values_at

@@ -1,7 +1,4 @@
-"""A field of dots that becomes lines of text: braille, two by four dots a cell, or one plain character a cell.
-
-It knows places and pens, and not what is drawn with them.
-"""
+"""A field of dots that becomes lines of text: braille, two by four dots a cell, or one plain character a cell."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from tdiff.draw.render import Line
 
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-# The dots of one half of a cell from row a to row b.
+# The bits of the dots in one half of a cell from row a to row b.
 _REACH = tuple(tuple(tuple(sum(half[a : b + 1]) for b in range(4)) for a in range(4)) for half in _BITS)
 _SAME = re.compile(rb"(?s)(.)\1*")
 _MOST_PENS = 255
@@ -32,16 +29,16 @@ class Dots:
         self._over: dict[int, dict[int, tuple[str, str]]] = {}
 
     def pen(self, style: str, glyph: str, behind: bool = False) -> int:
-        """A pen: its style, its character where there is no braille, and whether it makes room for other pens."""
+        """Add a pen: its style, its character without braille, and whether later pens replace its dots in a cell."""
         if len(self._pens) <= _MOST_PENS:
             self._pens.append((style, glyph))
         self._behind[len(self._pens) - 1] = behind
         return len(self._pens) - 1
 
     def strokes(self, tops: Sequence[int], bottoms: Sequence[int], pen: int) -> None:
-        """A stroke in each column of dots, from its top to its bottom; none where the top is below the bottom.
+        """Draw a stroke in each column of dots, from its top to its bottom; none if the top is below the bottom.
 
-        In a cell of two pens the later one gives the style, and their dots stand together unless one was `behind`.
+        In a cell with two pens the later one sets the style; the dots of both are shown unless the earlier is `behind`.
         """
         width, bits, pens, behind = self.columns, self._bits, self._pen, self._behind
         for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
@@ -63,18 +60,20 @@ class Dots:
                 top = 0
 
     def put(self, row: int, column: int, character: str, style: str) -> None:
-        """Stand a character in a cell, whatever is drawn there."""
+        """Put a character into a cell, over anything that is drawn there."""
         self._over.setdefault(row, {})[column] = (character, style)
 
     def upright(self, column: int, character: str, style: str) -> None:
-        """A line down a column of cells; where there is something, that shows in reverse."""
+        """Draw a line down a column of cells; a cell that is not empty keeps its content, in reverse."""
         for row in range(self.rows):
             cell = row * self.columns + column
             if column in self._over.get(row, {}):
                 continue
             if self._pen[cell]:
-                own, glyph = self._pens[self._pen[cell]]
-                self.put(row, column, glyph if self.ascii else _BRAILLE[self._bits[cell]], f"{own} reverse".strip())
+                pen_style, glyph = self._pens[self._pen[cell]]
+                self.put(
+                    row, column, glyph if self.ascii else _BRAILLE[self._bits[cell]], f"{pen_style} reverse".strip()
+                )
             else:
                 self.put(row, column, character, style)
 

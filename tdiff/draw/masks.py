@@ -1,7 +1,8 @@
-"""How wide masks are drawn where a place holds more than a character: they give way to what is revealed.
+"""The widths of masks where a position holds more than a character: masks make room for unmasked tokens.
 
-A word is seldom as wide as the mask that hid it. So that the text around it stays where it is, masks of its row become
-narrower or wider, the nearest first; only what they cannot make up for moves into another row. Nothing here draws.
+A word is seldom as wide as the mask that hid it. To keep the surrounding text in place, masks in its row become
+narrower or wider, the nearest first; only the difference that they cannot absorb moves into another row. Nothing here
+draws.
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ from rich.cells import cell_len
 from tdiff.draw.layout import CanvasLayout
 
 WIDEST = 8
-"""Cells of a mask before anything gives way."""
+"""Cells of a mask at first."""
 _STRETCHED = 2 * WIDEST
-"""Cells of a mask at most."""
+"""Cells of a mask, at most."""
 
 
 def make_room(
     laid: CanvasLayout, texts: Sequence[str], masks: MutableMapping[int, int], changed: Collection[int]
 ) -> None:
-    """Change the widths of masks so that the rows of `laid` go on holding what they hold.
+    """Change the widths of masks so that the rows of `laid` keep their positions.
 
-    `texts` are those of the places from now on, and `masks` the cells of each that is masked; `laid` is the layout of
-    what was drawn before, from which only the places in `changed` differ.
+    `texts` are the new texts of all positions, and `masks` the cells of each masked one; `laid` is the layout that was
+    drawn before, from which only the positions in `changed` differ.
     """
     if not changed or not masks:
         return
     near = sorted(changed)
     rows, width, last = laid.rows, laid.width, laid.row[near[-1]]
-    spill = 0  # places that come from the row above; below 0: that went there
+    spill = 0  # positions that come from the row above; below 0: that moved there
     for row in range(laid.row[near[0]], len(rows)):
         if row > last and not spill:
             return
         begin, stop = bisect_left(laid.row, row), bisect_left(laid.row, row + 1)
-        places = range(begin - spill, stop)
-        used = _cells(texts, masks, places)
-        used += _give_way(masks, places, sum(cell_len(text) for _, text in rows[row]) - used, [*near, begin])
+        positions = range(begin - spill, stop)
+        used = _cells(texts, masks, positions)
+        used += _give_way(masks, positions, sum(cell_len(text) for _, text in rows[row]) - used, [*near, begin])
         spill = 0
-        if any(place not in masks and not texts[place].isprintable() for place in places):
-            continue  # a line feed: whatever comes after it begins a row of its own
-        while used > width and spill < len(places) - 1:
+        if any(position not in masks and not texts[position].isprintable() for position in positions):
+            continue  # a line feed: the text after it begins a new row
+        while used > width and spill < len(positions) - 1:
             spill += 1
-            used -= _cells(texts, masks, (places[-spill],))
+            used -= _cells(texts, masks, (positions[-spill],))
         while spill <= 0 and stop - spill < len(texts):
             used += _cells(texts, masks, (stop - spill,))
             if used > width:
@@ -52,17 +53,18 @@ def make_room(
             spill -= 1
 
 
-def _cells(texts: Sequence[str], masks: Mapping[int, int], places: Collection[int]) -> int:
-    return sum(masks.get(place) or cell_len(texts[place]) for place in places)
+def _cells(texts: Sequence[str], masks: Mapping[int, int], positions: Collection[int]) -> int:
+    return sum(masks.get(position) or cell_len(texts[position]) for position in positions)
 
 
-def _give_way(masks: MutableMapping[int, int], places: Collection[int], change: int, near: Sequence[int]) -> int:
-    """Make masks among `places` wider by `change` in all, or narrower, as far as they go; by how much they are."""
+def _give_way(masks: MutableMapping[int, int], positions: Collection[int], change: int, near: Sequence[int]) -> int:
+    """Widen or narrow the masks among `positions` by `change` cells in total; returns how many cells were possible."""
     left = change
-    for place in sorted(filter(masks.__contains__, places), key=lambda place: min(abs(place - n) for n in near)):
+    masked = filter(masks.__contains__, positions)
+    for position in sorted(masked, key=lambda position: min(abs(position - n) for n in near)):
         if not left:
             break
-        old = masks[place]
-        masks[place] = min(max(1, old + left), max(old, _STRETCHED))
-        left -= masks[place] - old
+        old = masks[position]
+        masks[position] = min(max(1, old + left), max(old, _STRETCHED))
+        left -= masks[position] - old
     return change - left

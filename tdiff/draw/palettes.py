@@ -1,8 +1,9 @@
-"""How things are drawn: colours of confidence, marks of a mask, and the `Look` that chooses among them.
+"""Colours of confidence, glyphs of masks, and the `Theme` that selects them.
 
-It knows no terminal; `tdiff.terminal.detect` finds out what one can do. Styles are those that rich and textual
-both read. With 256 colours, palettes are exact entries of the xterm palette; `dark` and `light` stay apart under the
-common colour-vision deficiencies, `traffic` (red for low, green for high) does not.
+Nothing here depends on a terminal; `tdiff.terminal.detect` finds out what a terminal supports. Styles are those that
+rich and textual both read. With 256 colours, palettes are exact entries of the xterm palette; the shades of `dark` and
+`light` stay distinct under the common colour-vision deficiencies, those of `traffic` (red for low, green for high) do
+not.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 DEPTHS = ("truecolor", "256", "16", "none")
-"""How many colours may be written."""
+"""The numbers of colours that a terminal may support."""
 GLYPHS = ("block", "space", "ascii")
-"""What a mask is drawn with: █, a space with a coloured ground, or # where nothing but ASCII can be shown."""
+"""The glyph of a mask: █, a space on a coloured background, or # where only ASCII can be shown."""
 GROUNDS = ("dark", "light")
 PALETTES = ("dark", "light", "traffic")
 
 BLOCK = "█"
 
-# From low confidence to high. Among 16 colours every step differs, by lightness where it can.
+# From low confidence to high. Among 16 colours every step differs, by lightness where possible.
 _SHADES = {
     ("dark", "dark"): ((166, 173, 208, 215, 223, 229), (1, 9, 3, 11, 7, 15)),
     ("light", "light"): ((61, 241, 24, 238, 52, 234), (8, 5, 12, 1, 4, 0)),
@@ -27,26 +28,26 @@ _SHADES = {
     ("traffic", "light"): ((160, 166, 130, 100, 64, 22), (9, 1, 5, 3, 6, 2)),
 }
 _ATTRIBUTES = ("dim", "", "bold", "underline", "reverse")
-# (a mask, a place masked again), as entries of the palette: a quiet grey, and a blue that no shade of confidence has.
+# (a mask, a remasked position), as entries of the palette: a muted grey, and a blue that is no shade of confidence.
 _MASKS = {"dark": ((240, 75), (8, 12)), "light": ((250, 33), (8, 12))}
-# A single character such as # covers less than a block, so its grey is nearer to that of text.
+# A character such as # covers less than a block, so its grey is closer to that of text.
 _MASKS_OF_ASCII = {"dark": ((244, 75), (8, 12)), "light": ((245, 26), (8, 12))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """What a drawing function may use."""
+    """The colours and glyphs that a drawing function may use."""
 
     palette: str = "dark"
-    """Colours of confidence: one of PALETTES."""
+    """The colours of confidence: one of PALETTES."""
     ground: str = "dark"
-    """What is behind the text: dark or light."""
+    """The background of the text: dark or light."""
     colour: str = "256"
     """One of DEPTHS."""
     glyphs: str = "block"
     """One of GLYPHS."""
     utf8: bool = True
-    """False: not one character beyond ASCII may be written."""
+    """False: no character beyond ASCII may be written."""
 
     @property
     def ascii(self) -> bool:
@@ -56,28 +57,28 @@ class Theme:
 
 @dataclass(frozen=True, slots=True)
 class Styles:
-    """The styles of a look."""
+    """The styles of a theme."""
 
     shades: tuple[str, ...]
     """From low confidence to high."""
     fresh: tuple[str, ...]
-    """The same for what is new this step."""
+    """The same for positions unmasked in this step."""
     new: str
-    """What `fresh` has that `shades` has not."""
+    """The attributes that `fresh` adds to `shades`."""
     mask: tuple[str, str]
-    """(text, style) of a masked place."""
+    """(text, style) of a masked position."""
     remask: tuple[str, str]
-    """(text, style) of a place that this step masked again."""
+    """(text, style) of a position that this step remasked."""
     bare: frozenset[str]
-    """Those of the shades that leave blanks out: one in reverse would look like a mask, a line under one like a gap."""
+    """Shades that do not apply to blanks: a reversed blank would look like a mask, an underlined one like a gap."""
 
 
 @lru_cache(maxsize=64)
 def styles(look: Theme) -> Styles:
-    """The styles of a look.
+    """The styles of a theme.
 
-    New is bold. Where that could be taken for a level of confidence (without colour bold is one, and consoles of 16
-    colours brighten what is bold), new is underlined too.
+    New positions are bold. Where bold could be mistaken for a level of confidence (without colour it is one, and
+    consoles with 16 colours brighten bold text), they are underlined too.
     """
     if look.colour == "none":
         new = "bold underline"
@@ -95,7 +96,7 @@ def styles(look: Theme) -> Styles:
 
 
 def _mask(glyphs: str, colour: int) -> tuple[str, str]:
-    # The ground of a block is as its face, so that gaps that a font leaves between blocks do not show.
+    # The background of a block has the same colour, so that gaps that a font leaves between blocks do not show.
     return {
         "block": (BLOCK, f"color({colour}) on color({colour})"),
         "space": (" ", f"on color({colour})"),
@@ -104,7 +105,7 @@ def _mask(glyphs: str, colour: int) -> tuple[str, str]:
 
 
 def _remask(glyphs: str, colour: int) -> tuple[str, str]:
-    # Another glyph too: a copied screen has no colours.
+    # Another glyph as well as another colour: text copied from a screen has no colours.
     return {
         "block": ("▒", f"color({colour})"),
         "space": (" ", f"on color({colour})"),

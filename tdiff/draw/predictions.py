@@ -1,65 +1,55 @@
-"""Verdicts and how good they are, as lines of text: pure functions of plain numbers."""
+"""Class predictions and their calibration as lines of text: pure functions of plain numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from rich.cells import cell_len
 
 from tdiff.draw.dots import Dots
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.protocol.prediction import Contribution
 
 _SHADES = {
-    # (for, against), from weak to strong: blue and orange, which those who see no red tell apart too.
+    # (for, against), from weak to strong: blue and orange, which differ under red-green colour blindness too.
     "dark": (("on color(17)", "on color(18)", "on color(20)"), ("on color(52)", "on color(94)", "on color(130)")),
     "light": (("on color(195)", "on color(153)", "on color(111)"), ("on color(230)", "on color(223)", "on color(215)")),
 }
 _SIXTEEN = (("", "blue", "bold blue"), ("", "yellow", "bold yellow"))
 _PLAIN = (("", "", "bold"), ("", "", "underline"))
 _LEVELS = (0.12, 0.35, 0.7)
-"""Shares of the strongest contribution at which the shades begin."""
+"""The shares of the strongest contribution from which each shade is used."""
 _WORDS = 5
-"""Named on each side."""
+"""Words that `strongest` returns for each side, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shade:
-    """What a part of a text adds to the log odds."""
-
-    text: str
-    nats: float
-
-
-def words(pieces: Sequence[Shade]) -> list[Shade]:
-    """The pieces of each word together, with the white space before it: what they add is summed."""
-    found: list[Shade] = []
+def words(pieces: Sequence[Contribution]) -> list[Contribution]:
+    """Pieces joined to words, each with the white space before it; the contributions of its pieces are summed."""
+    joined: list[Contribution] = []
     for piece in pieces:
-        begins = piece.text[:1].isspace() or not found or found[-1].text[-1:].isspace()
-        if begins and not (found and not found[-1].text.strip()):
-            found.append(piece)
+        begins = piece.text[:1].isspace() or not joined or joined[-1].text[-1:].isspace()
+        if begins and not (joined and not joined[-1].text.strip()):
+            joined.append(piece)
         else:
-            found[-1] = Shade(found[-1].text + piece.text, found[-1].nats + piece.nats)
-    return found
+            joined[-1] = Contribution(joined[-1].text + piece.text, joined[-1].nats + piece.nats)
+    return joined
 
 
-def shaded(parts: Sequence[Shade], look: Theme) -> Line:
-    """The parts, coloured by what they add."""
-    most = max((abs(part.nats) for part in parts), default=0.0)
+def shaded(parts: Sequence[Contribution], look: Theme) -> Line:
+    """The parts as a line, coloured by their contributions."""
+    largest = max((abs(part.nats) for part in parts), default=0.0)
     sides = {"none": _PLAIN, "16": _SIXTEEN}.get(look.colour, _SHADES[look.ground])
     line: Line = []
     for part in parts:
-        level = sum(abs(part.nats) >= share * most for share in _LEVELS) if most else 0
+        level = sum(abs(part.nats) >= share * largest for share in _LEVELS) if largest else 0
         style = sides[part.nats < 0][level - 1] if level else ""
-        bare = part.text.lstrip(" ")
-        line += [(part.text[: len(part.text) - len(bare)], ""), (bare, style)]
+        word = part.text.lstrip(" ")
+        line += [(part.text[: len(part.text) - len(word)], ""), (word, style)]
     return [run for run in line if run[0]]
 
 
-def strongest(parts: Sequence[Shade]) -> tuple[list[Shade], list[Shade]]:
-    """The words that speak most for the verdict, and those that speak most against it."""
+def strongest(parts: Sequence[Contribution]) -> tuple[list[Contribution], list[Contribution]]:
+    """The words that support the prediction most, and those that oppose it most; the strongest first."""
     order = sorted(parts, key=lambda part: part.nats)
     return [p for p in reversed(order) if p.nats > 0][:_WORDS], [p for p in order if p.nats < 0][:_WORDS]
 
@@ -67,9 +57,10 @@ def strongest(parts: Sequence[Shade]) -> tuple[list[Shade], list[Shade]]:
 def reliability(
     bins: Sequence[tuple[float, float, int]], width: int = 44, height: int = 12, ascii: bool = False
 ) -> list[Line]:
-    """Bins of verdicts (mean probability, share right, count) as a picture: on the diagonal doubt is honest.
+    """A reliability diagram of bins (mean probability, accuracy, count): on the diagonal both are equal.
 
-    Each has a bar over the 95% interval of its share; below the diagonal is boasting, above it modesty.
+    Each bin has a bar over the 95% interval of its accuracy. Below the diagonal the probabilities are too high
+    (overconfident), above it too low.
     """
     dots = Dots(width, height, ascii=ascii)
     across, down = width * dots.across, height * dots.down
@@ -94,20 +85,9 @@ def reliability(
         dots.put(row_of, column, "o" if ascii else "●", "bold cyan")
     tick, bar, corner, flat = ("+", "|", "+", "-") if ascii else ("┤", "│", "└", "─")
     labels = {0: "1.0", height // 2: "0.5", height - 1: "0.0"}
-    lines: list[Line] = [[("share right", "")]]
+    lines: list[Line] = [[("accuracy", "")]]
     lines += [[(labels.get(n, "").rjust(4) + (tick if n in labels else bar), ""), *dots.line(n)] for n in range(height)]
     lines.append([("    " + corner + flat * width, "")])
     ends = "0" + "0.5".center(width - 2) + "1"
     lines.append([(f"     {ends}  probability", "")])
     return lines
-
-
-def columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[Line]:
-    """A table: the first `left` columns to the left, numbers to the right."""
-    widths = [max(cell_len(row[n]) for row in rows) for n in range(len(rows[0]))]
-
-    def cell(n: int, text: str) -> str:
-        blank = " " * (widths[n] - cell_len(text))
-        return text + blank if n < left else blank + text
-
-    return [[("  ".join(cell(n, text) for n, text in enumerate(row)).rstrip(), "")] for row in rows]

@@ -1,90 +1,78 @@
-"""How the classes of a text stand, as lines of text: bars that race while draws arrive. Pure functions."""
+"""Class probabilities while mask samples arrive, as lines of text: bars, log odds, and the text. Pure functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw.dots import Dots
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
-from tdiff.draw.predictions import Shade, shaded
+from tdiff.draw.predictions import shaded
 from tdiff.draw.render import Line
+from tdiff.protocol.prediction import Contribution, PredictionRound
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NAME = 16
-"""Cells of a class's name, at most."""
+"""Cells of a class's name at most."""
 _COLOURS = ("color(39)", "color(208)", "color(76)", "color(170)", "color(220)", "color(244)")
 _LOW, _HIGH = 4, 9
-"""Rows of the picture of all rounds."""
+"""The lowest and the highest number of rows of the log-odds chart."""
 _LEAST = 0.001
-"""A probability that is as good as none, where log odds are drawn."""
+"""The lowest probability in the log-odds chart; the highest is 1 minus it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """How they stood after some draws."""
-
-    draws: int
-    posterior: tuple[float, ...]
-    interval: tuple[float, float]
-    """Of the likeliest one's."""
-    sure: bool
-    final: bool
-
-
-def bars(classes: Sequence[str], now: Round | None, width: int, look: Theme) -> list[Line]:
-    """A bar for each class, the length of its probability."""
-    wide = min(_NAME, max(cell_len(name) for name in classes))
-    room = max(4, width - wide - 28)
+def bars(classes: Sequence[str], now: PredictionRound | None, width: int, look: Theme) -> list[Line]:
+    """A bar for each class; its length is the probability."""
+    names = min(_NAME, max(cell_len(name) for name in classes))
+    room = max(4, width - names - 28)
     best = max(range(len(classes)), key=lambda n: now.posterior[n]) if now else -1
     lines: list[Line] = []
     for n, name in enumerate(classes):
         p = now.posterior[n] if now else 0.0
         style = "" if look.colour == "none" else "cyan" if look.colour == "16" else _COLOURS[n % len(_COLOURS)]
-        told = f" {p:6.1%}" if now else "      …"
-        between = f"  ({now.interval[0]:.1%}..{now.interval[1]:.1%})" if now and n == best else ""
-        shown = set_cell_size(name, wide)
+        percent = f" {p:6.1%}" if now else "      …"
+        interval = f"  ({now.interval[0]:.1%}..{now.interval[1]:.1%})" if now and n == best else ""
+        shown = set_cell_size(name, names)
         lines.append(
-            [(f" {shown} ", "bold" if n == best else ""), (bar(p, room, look.ascii), style), (told + between, "")]
+            [(f" {shown} ", "bold" if n == best else ""), (bar(p, room, look.ascii), style), (percent + interval, "")]
         )
     return lines
 
 
 def bar(share: float, width: int, ascii: bool) -> str:
-    """A bar of `width` cells of which a share is filled, to an eighth of a cell."""
+    """A bar of `width` cells, of which `share` is filled, to an eighth of a cell."""
     filled = max(0.0, min(1.0, share)) * width
     if ascii:
         return ("#" * round(filled)).ljust(width, "-")
-    whole = int(filled)
-    rest = _EIGHTHS[int((filled - whole) * 8)] if whole < width else ""
-    return ("█" * whole + rest.strip(" ")).ljust(width, " ")
+    blocks = int(filled)
+    rest = _EIGHTHS[int((filled - blocks) * 8)] if blocks < width else ""
+    return ("█" * blocks + rest.strip(" ")).ljust(width, " ")
 
 
 def course(
-    rounds: Sequence[Round], classes: Sequence[str], most: int, width: int, height: int, look: Theme
+    rounds: Sequence[PredictionRound], classes: Sequence[str], most: int, width: int, height: int, look: Theme
 ) -> list[Line]:
-    """All rounds: the log odds of each class against the others, upwards, by draws."""
+    """A chart of all rounds: the log odds of each class against all others, by mask samples; [] without room for it."""
     if height < _LOW or width < 20 or not rounds:
         return []
     left = 7
     dots = Dots(width - left, height, ascii=look.ascii)
     across, down = (width - left) * dots.across, height * dots.down
-    reach = max(1.0, *(abs(_odds(p)) for one in rounds for p in one.posterior))
+    reach = max(1.0, *(abs(_log_odds(p)) for update in rounds for p in update.posterior))
     last = max(most, rounds[-1].draws)
     middle = (down - 1) // 2
     dots.strokes([middle] * across, [middle] * across, dots.pen("dim", "-", behind=True))
     for n in range(len(classes)):
         style = "" if look.colour == "none" else "cyan" if look.colour == "16" else _COLOURS[n % len(_COLOURS)]
         tops, bottoms = [1] * across, [0] * across
-        places = [
-            (min(across - 1, round(one.draws / last * (across - 1))), _row(one.posterior[n], reach, down))
-            for one in rounds
+        points = [
+            (min(across - 1, round(update.draws / last * (across - 1))), _row(update.posterior[n], reach, down))
+            for update in rounds
         ]
-        for (x0, y0), (x1, y1) in zip([places[0], *places], places, strict=False):
+        for (x0, y0), (x1, y1) in zip([points[0], *points], points, strict=False):
             for x in range(x0, x1 + 1):
                 y = y1 if x1 == x0 else round(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
                 tops[x], bottoms[x] = y, y
@@ -95,35 +83,35 @@ def course(
     return [[(head, ""), *dots.line(n)] for n, head in enumerate(heads)]
 
 
-def _odds(p: float) -> float:
+def _log_odds(p: float) -> float:
     p = min(1 - _LEAST, max(_LEAST, p))
     return math.log(p / (1 - p))
 
 
 def _row(p: float, reach: float, down: int) -> int:
-    return round((1 - (_odds(p) / reach + 1) / 2) * (down - 1))
+    return round((1 - (_log_odds(p) / reach + 1) / 2) * (down - 1))
 
 
-def told(now: Round | None, most: int, seconds: float, ascii: bool) -> str:
-    """How far it is, in words."""
+def status(now: PredictionRound | None, most: int, seconds: float, ascii: bool) -> str:
+    """The number of mask samples, the state of the decision, and the seconds so far."""
     dot = "|" if ascii else "·"
     if now is None:
-        return f"weighing {dot} {seconds:.1f} s"
+        return f"scoring {dot} {seconds:.1f} s"
     state = "decided" if now.sure else f"not decided in {now.draws} draws" if now.final else "not decided yet"
     return f"{now.draws} of {most} draws at most {dot} {state} {dot} {seconds:.1f} s"
 
 
-def text(parts: Sequence[Shade], width: int, look: Theme) -> list[Line]:
-    """The text, its words coloured by what they add, in lines of `width`."""
+def text(parts: Sequence[Contribution], width: int, look: Theme) -> list[Line]:
+    """The text in lines of `width` cells, its words coloured by their contributions."""
     line = shaded(parts, look)
     laid = layout([run for run, _ in line], max(1, width))
-    return [[(piece, line[place][1]) for place, piece in row] for row in laid.rows]
+    return [[(piece, line[n][1]) for n, piece in row] for row in laid.rows]
 
 
 def view(
     classes: Sequence[str],
-    rounds: Sequence[Round],
-    parts: Sequence[Shade],
+    rounds: Sequence[PredictionRound],
+    parts: Sequence[Contribution],
     *,
     most: int,
     seconds: float,
@@ -131,16 +119,16 @@ def view(
     top: int,
     look: Theme,
 ) -> list[Line]:
-    """All of it in a window of that size (columns, rows); the text from its row `top` on."""
+    """The complete view for a window of `size` (columns, rows); the text is shown from its row `top` on."""
     width, height = size
     now = rounds[-1] if rounds else None
     lines = bars(classes, now, width, look) if classes else []
     lines = lines[: max(1, height - 3)]
-    lines.append([(f" {told(now, most, seconds, look.ascii)}", "dim")])
+    lines.append([(f" {status(now, most, seconds, look.ascii)}", "dim")])
     room = height - len(lines)
-    picture = course(rounds, classes, most, width, min(_HIGH, room // 3), look) if classes else []
-    if picture:
-        lines += [*picture, [(" log odds, by draws", "dim")]]
+    chart = course(rounds, classes, most, width, min(_HIGH, room // 3), look) if classes else []
+    if chart:
+        lines += [*chart, [(" log odds, by draws", "dim")]]
     lines.append([])
     rows = text(parts, width - 2, look)
     top = max(0, min(top, len(rows) - (height - len(lines))))

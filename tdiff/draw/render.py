@@ -1,7 +1,7 @@
-"""Records and canvases as styled runs of text: pure functions, tested as strings.
+"""Canvases as styled runs of text: pure functions, tested as strings.
 
-A run is a pair (text, style); a line is a list of runs. Styles are those that rich and textual both read; which ones
-are used is the choice of a `Look`. Nothing here knows a terminal.
+A run is a pair (text, style); a line is a list of runs. Styles are those that rich and textual both read; a `Theme`
+selects them. Nothing here depends on a terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.layout import CanvasLayout, Piece, layout
+from tdiff.draw.layout import Piece
 from tdiff.draw.palettes import Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
@@ -19,11 +19,11 @@ Run = tuple[str, str]
 Line = list[Run]
 
 PLAIN_LOOK = Theme()
-"""256 colours on a dark ground."""
+"""256 colours on a dark background."""
 
 
 def style_of(confidence: float, look: Theme = PLAIN_LOOK, fresh: bool = False) -> str:
-    """The style of a revealed place; what is new this step stands out, as `legend` says."""
+    """The style of an unmasked position; a `fresh` one, unmasked in this step, is emphasized as in `legend`."""
     if confidence >= GIVEN:
         return ""
     shades = styles(look).fresh if fresh else styles(look).shades
@@ -31,30 +31,30 @@ def style_of(confidence: float, look: Theme = PLAIN_LOOK, fresh: bool = False) -
 
 
 def drawn_texts(canvas: Canvas, look: Theme = PLAIN_LOOK) -> list[str]:
-    """What is drawn in each place, for `layout`: its text, or the glyph of a mask."""
+    """The text to draw at each position, for `layout`: its token, or the glyph of a mask."""
     mask, remask = styles(look).mask[0], styles(look).remask[0]
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
-    for place in canvas.remasked:
-        texts[place] = remask
+    for position in canvas.remasked:
+        texts[position] = remask
     return texts
 
 
 def row_line(canvas: Canvas, row: Sequence[Piece], look: Theme = PLAIN_LOOK) -> Line:
-    """One row of a layout, with styles; neighbours of one style are one run."""
-    chosen = styles(look)
-    shades, new, bare, mask, remask = chosen.shades, chosen.fresh, chosen.bare, chosen.mask[1], chosen.remask[1]
+    """One row of a layout with styles; neighbours with the same style are one run."""
+    theme = styles(look)
+    shades, new, bare, mask, remask = theme.shades, theme.fresh, theme.bare, theme.mask[1], theme.remask[1]
     last = len(shades) - 1
     line: Line = []
-    for place, text in row:
-        confidence = canvas.confidence[place]
+    for position, text in row:
+        confidence = canvas.confidence[position]
         if confidence == MASKED:
-            style = remask if place in canvas.remasked else mask
+            style = remask if position in canvas.remasked else mask
         elif confidence >= GIVEN:
             style = ""
         else:
-            style = (new if place in canvas.fresh else shades)[min(int(confidence * (last + 1)), last)]
+            style = (new if position in canvas.fresh else shades)[min(int(confidence * (last + 1)), last)]
             if style in bare and text[0] == " ":
                 rest = text.lstrip(" ")
                 _add(line, text[: len(text) - len(rest)], "")
@@ -70,31 +70,25 @@ def _add(line: Line, text: str, style: str) -> None:
         line.append((text, style))
 
 
-def canvas_lines(canvas: Canvas, width: int, look: Theme = PLAIN_LOOK, laid: CanvasLayout | None = None) -> list[Line]:
-    """The canvas, broken at line feeds and at `width` cells; `laid` is its layout where the caller has it."""
-    laid = laid or layout(drawn_texts(canvas, look), width)
-    return [row_line(canvas, row, look) for row in laid.rows]
-
-
 def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:
-    """What the colours and marks mean, in at most `width` cells where that is at least 17; the whole takes 75."""
-    chosen = styles(look)
-    shades = chosen.shades
-    glyph, style = chosen.remask
+    """The meaning of colours and marks in at most `width` cells, from 17 on; the longest form has 75 cells."""
+    theme = styles(look)
+    shades = theme.shades
+    glyph, style = theme.remask
     lines = []
-    for low, high, new, again, whole in _WORDS:
+    for low, high, new, remasked, as_share in _WORDS:
         labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
         ramp = [
-            (f" {label[1:]}" if whole else str(n + 1), shade)
+            (f" {label[1:]}" if as_share else str(n + 1), shade)
             for n, (label, shade) in enumerate(zip(labels, shades, strict=True))
         ]
-        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", chosen.new)]
-        lines.append([*line, (f"  {again}: ", "dim"), (glyph, style)] if again else line)
+        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", theme.new)]
+        lines.append([*line, (f"  {remasked}: ", "dim"), (glyph, style)] if remasked else line)
     return next((line for line in lines if cell_len(plain([line])) <= width), lines[-1])
 
 
-# From the longest to the shortest: what is said of low, of high, of what is new, and of what is masked again; and
-# whether levels are told by their confidence or by a number.
+# From the longest to the shortest: the words for low, for high, for new and for remasked positions; and whether levels
+# are named by their confidence or by a number.
 _WORDS = (
     ("confidence low", " high", "new this step", "masked again", True),
     ("low", " high", "new this step", "masked again", True),
@@ -106,7 +100,7 @@ _WORDS = (
 
 
 def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:
-    """The counters of a generation; `cap` is the decoder's number of steps, 0 where it has none."""
+    """The counters of a generation; `cap` is the decoder's number of steps, 0 if it has none."""
     step = f"step {canvas.index}/{cap}" if cap else f"step {canvas.index}"
     done = canvas.maskable - canvas.left
     speed = f"{done / seconds:,.0f} tok/s" if seconds > 0 and done else "… tok/s"
@@ -121,17 +115,6 @@ def plain(lines: Iterable[Line]) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
-def duration(seconds: float) -> str:
-    """A duration as a person says it: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(whole / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def in_ascii(line: Line, look: Theme) -> Line:
-    """The line as a terminal of this look can show it: unchanged, or in ASCII."""
+    """The line as a terminal with this theme can show it: unchanged, or in ASCII."""
     return [(ascii_text(text, not look.utf8), style) for text, style in line] if look.ascii else line

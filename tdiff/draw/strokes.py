@@ -1,6 +1,6 @@
-"""A series as one upright stroke in each column of dots: all its values, or its smoothed line.
+"""A series as one vertical stroke in each column of dots: the range of its values, or its smoothed line.
 
-It knows dots and not cells, styles or axes: where a step or a value lies it is told by functions.
+It works on dots, without cells, styles or axes: functions map steps and values to dots.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 
 from tdiff.series.series import Series
 
-Place = Callable[[float], float]
-"""Where something lies, in dots from the left or from the top; infinite where it cannot be shown."""
+Position = Callable[[float], float]
+"""Maps a step or a value to dots from the left or from the top; infinite if it cannot be shown."""
 Strokes = tuple[list[int], list[int]]
-"""Tops and bottoms, in dots from the top; there is no stroke where the top is below the bottom."""
+"""Tops and bottoms, in dots from the top; there is no stroke if the top is below the bottom."""
 _SAMPLES = 16
-"""So many values of a smoothed curve are enough for their mean in one column."""
+"""About how many values of a smoothed curve are averaged in one column, at most."""
 
 
 def bounds(steps: array[float], edges: Sequence[float]) -> list[int]:
-    """For edges of columns, as rising steps, the first leaf at or after each.
+    """For the edges of columns, as rising steps, the first leaf at or after each.
 
-    A column with many leaves ends at a round one, at most an eighth of the column away: a span of whole groups is found
-    fastest.
+    A column with many leaves ends at a round leaf number, at most an eighth of the column away: the span of complete
+    groups is the fastest to compute.
     """
     exact = [bisect_left(steps, edge) for edge in edges]
     grain = 1
@@ -31,21 +31,21 @@ def bounds(steps: array[float], edges: Sequence[float]) -> list[int]:
         grain *= 4
     if grain == 1:
         return exact
-    found = exact[:1]
+    rounded = exact[:1]
     for end in exact[1:]:
-        near = (end + grain // 2) // grain * grain if end - found[-1] >= 4 * grain else end
-        found.append(max(found[-1], min(near, len(steps))))
-    return found
+        near = (end + grain // 2) // grain * grain if end - rounded[-1] >= 4 * grain else end
+        rounded.append(max(rounded[-1], min(near, len(steps))))
+    return rounded
 
 
 def strokes(
-    series: Series, ends: Sequence[int], column: Place, row: Place, height: int, weight: float, positive: bool
+    series: Series, ends: Sequence[int], column: Position, row: Position, height: int, weight: float, positive: bool
 ) -> Strokes:
-    """A stroke for each column, which holds the leaves from one of `ends` up to the next.
+    """A stroke for each column, which contains the leaves from one of `ends` up to the next.
 
-    With a weight above 0 it is at the mean of the smoothed values, else it goes from the lowest to the highest value;
-    where only `positive` ones can be shown, to the lowest of those. Columns without a leaf lie on the line between
-    their neighbours.
+    With a weight above 0 it is at the mean of the smoothed values; otherwise it goes from the lowest to the highest
+    value, or from the lowest positive one if only `positive` values can be shown. A column without a leaf lies on the
+    line between its neighbours.
     """
     points = series.smoothed(weight)
     tops, bottoms = [height] * (len(ends) - 1), [-1] * (len(ends) - 1)
@@ -53,12 +53,12 @@ def strokes(
         a, b = ends[n], ends[n + 1]
         if weight:
             part = points[a : b : max(1, (b - a) // _SAMPLES)]
-            found = (sum(part) / len(part),) * 2 if part else None
+            span = (sum(part) / len(part),) * 2 if part else None
         else:
-            found = series.span(a, b)
-        if found is None:
+            span = series.span(a, b)
+        if span is None:
             continue
-        low, high = found
+        low, high = span
         if positive and low <= 0 < high:
             low = min((value for value in series.low[a:b] if value > 0), default=high)
         top, bottom = row(high), row(low)
@@ -71,9 +71,15 @@ def strokes(
 
 
 def _bridge(
-    series: Series, points: array[float], ends: Sequence[int], column: Place, row: Place, height: int, drawn: Strokes
+    series: Series,
+    points: array[float],
+    ends: Sequence[int],
+    column: Position,
+    row: Position,
+    height: int,
+    drawn: Strokes,
 ) -> None:
-    """Draw the line between neighbouring leaves over the columns between them, unless values there were not finite."""
+    """Draw the line between neighbouring leaves over the columns between them, unless values there are not finite."""
     tops, bottoms = drawn
     steps, broken = series.steps, series.broken
     n = 0
@@ -85,19 +91,19 @@ def _bridge(
         begin = n
         while n < len(tops) and ends[n + 1] == right:
             n += 1
-        gone = bisect_right(broken, steps[right - 1])
-        if gone < len(broken) and broken[gone] < steps[right]:
+        next_broken = bisect_right(broken, steps[right - 1])
+        if next_broken < len(broken) and broken[next_broken] < steps[right]:
             continue
         x, y = column(steps[right - 1]), row(points[right - 1])
         slope = (row(points[right]) - y) / max(column(steps[right]) - x, 1e-9)
         for c in range(begin, n):
-            height_there = y + slope * (c - x)
-            if -0.5 <= height_there < height - 0.5:
-                tops[c] = bottoms[c] = int(height_there + 0.5)
+            at = y + slope * (c - x)
+            if -0.5 <= at < height - 0.5:
+                tops[c] = bottoms[c] = int(at + 0.5)
 
 
 def _join(tops: list[int], bottoms: list[int]) -> None:
-    """Make strokes of neighbouring columns reach each other, half way each."""
+    """Extend strokes of neighbouring columns until they meet, each by half of the gap."""
     for n in range(1, len(tops)):
         if tops[n] > bottoms[n] or tops[n - 1] > bottoms[n - 1]:
             continue

@@ -13,18 +13,18 @@ from tdiff.errors import unknown
 
 
 def pages() -> dict[str, str]:
-    """Name -> Markdown of every page, in the order of their names."""
+    """Return the Markdown of every page by its name, sorted by name."""
     files = sorted(resources.files(__name__).iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".md"): file.read_text("utf-8") for file in files if file.name.endswith(".md")}
 
 
 def title(page: str) -> str:
-    """A page's heading."""
+    """Return the heading of a page."""
     return page.partition("\n")[0].lstrip("# ")
 
 
 def show(topic: str | None) -> None:
-    """Print a page: rendered on a terminal, as Markdown elsewhere. Raises TdiffError naming the nearest page."""
+    """Print a page, rendered on a terminal and as Markdown elsewhere. Raises TdiffError that names the nearest page."""
     texts = pages()
     if topic is None:
         width = max(map(len, texts))
@@ -45,10 +45,10 @@ def show(topic: str | None) -> None:
 
 
 def _styled() -> bool:
-    """Whether the pager shows styles. Without its option -R less prints their codes as text, and others may, too."""
-    named = os.environ.get("MANPAGER") or os.environ.get("PAGER")  # as pydoc, which starts it, chooses
-    program = named.split()[0] if named and named.split() else shutil.which("less") or ""
+    """Return whether the pager shows styles. Without -R, less prints their codes as text, and other pagers may too."""
+    command = os.environ.get("MANPAGER") or os.environ.get("PAGER")  # the order of pydoc, which starts the pager
+    program = command.split()[0] if command and command.split() else shutil.which("less") or ""
     if Path(program).name != "less":
         return False
-    os.environ["LESS"] = f"-R {os.environ.get('LESS', '')}"  # before the user's own options, which end in any text
+    os.environ["LESS"] = f"-R {os.environ.get('LESS', '')}"  # before the user's options, which may end in any text
     return True

@@ -1,56 +1,56 @@
-"""The state of one generation as its trace tells it: a fold over the lines, for every surface that draws one."""
+"""The state of one generation, computed line by line from its trace, for everything that draws one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 
 MASKED = -1.0
-"""Confidence of a place that is masked."""
+"""Confidence of a masked position."""
 GIVEN = 2.0
-"""Confidence of a place that was given."""
+"""Confidence of a position of the prompt."""
 
 
 @dataclass(slots=True)
 class Canvas:
-    """Places, what stands in them, and the counters of the status line."""
+    """The text and the confidence of each position, and the counters of the status line."""
 
     texts: list[str]
-    """What stands in each place, safe to print; "" where masked."""
+    """The text of each position, safe to print; "" if masked."""
     confidence: list[float]
-    """c when the place was revealed; MASKED where masked, above 1 where it was given."""
+    """Confidence at which each position was unmasked; MASKED if masked, above 1 for the prompt."""
     fresh: set[int]
-    """Places revealed by the last step."""
+    """Positions that the last step unmasked."""
     maskable: int
-    """Places that were not given."""
+    """Number of positions outside the prompt."""
     left: int
-    """Places masked."""
+    """Number of masked positions."""
     index: int = 0
-    """The last step's number."""
+    """Number of the last step."""
     calls: int = 0
     """Model calls so far."""
     total: float = 0.0
-    """Sum of the confidence of the revealed places."""
+    """Sum of the confidence of the unmasked positions."""
     remasked: set[int] = field(default_factory=set)
-    """Places that the last step put back to mask."""
+    """Positions that the last step remasked."""
 
     @classmethod
     def begin(cls, header: TraceHeader) -> Canvas:
         """The canvas before the first step."""
         texts, confidence = [""] * header.cells, [MASKED] * header.cells
-        for place, text, _ in header.given:
-            texts[place], confidence[place] = visible(text), GIVEN
+        for position, text, _ in header.given:
+            texts[position], confidence[position] = visible(text), GIVEN
         masked = header.cells - len(header.given)
         return cls(texts, confidence, set(), masked, masked)
 
     def apply(self, line: TraceLine) -> None:
-        """Take in the next line of the trace."""
+        """Update the canvas with the next line of the trace."""
         match line:
             case TraceHeader():
-                pass  # a canvas begins with it
+                pass  # `begin` has read it
             case TraceStep():
                 self._step(line)
             case TraceEnd():
@@ -64,28 +64,28 @@ class Canvas:
         self.index, self.calls = line.index, line.calls
         self.fresh.clear()
         self.remasked.clear()
-        for place, text, _, confidence, what in line.cells:
-            if self.confidence[place] != MASKED:
-                self.total -= self.confidence[place]
+        for position, text, _, confidence, event in line.cells:
+            if self.confidence[position] != MASKED:
+                self.total -= self.confidence[position]
                 self.left += 1
-            if what == "commit":
-                self.texts[place], self.confidence[place] = visible(text), confidence
-                self.fresh.add(place)
-                self.remasked.discard(place)
+            if event == "commit":
+                self.texts[position], self.confidence[position] = visible(text), confidence
+                self.fresh.add(position)
+                self.remasked.discard(position)
                 self.total += confidence
                 self.left -= 1
             else:
-                self.texts[place], self.confidence[place] = "", MASKED
-                self.fresh.discard(place)
-                self.remasked.add(place)
+                self.texts[position], self.confidence[position] = "", MASKED
+                self.fresh.discard(position)
+                self.remasked.add(position)
 
     @property
     def revealed(self) -> float:
-        """Share of the maskable places that are revealed, 0..1."""
+        """Share of the positions outside the prompt that are unmasked, 0..1."""
         return 1.0 - self.left / self.maskable if self.maskable else 1.0
 
     @property
     def mean_confidence(self) -> float:
-        """Of the revealed places; 0 before the first."""
-        shown = self.maskable - self.left
-        return self.total / shown if shown else 0.0
+        """Mean confidence of the unmasked positions; 0 before the first."""
+        unmasked = self.maskable - self.left
+        return self.total / unmasked if unmasked else 0.0

@@ -1,52 +1,53 @@
-"""What a view and the process that holds the model say to one another, and its JSON lines. No torch.
+"""The messages between a view and the process that holds the model, one JSON line each. No torch.
 
-A view asks (`Generate`, `Weigh`, `Cancel`, `Load`); the process answers (`Ready`, `Begin`, `Standing`, `Cancelled`,
-`Refused`, and the lines of a trace). A request is read exactly as it was written, since its text goes to the model; an
-answer's text is made safe to print, and what its lists hold is looked at, since a screen is drawn from it.
+A view sends requests (`Generate`, `Classify`, `Cancel`, `Load`); the process sends answers (`Ready`, `Begin`, `Scores`,
+`Cancelled`, `Refused`, and the lines of a trace). A request is read exactly as it was written, since its text goes to
+the model. An answer is checked down to the items of its lists and its text is made safe to print, since a screen is
+drawn from it.
 """
 
 from __future__ import annotations
 
-import json
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
+from tdiff import schema
 from tdiff.protocol import events
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.schema import MOST
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.schema import LARGEST, MOST, Bounds, Share
 from tdiff.visible import visible, visible_line
+
+Finite = Annotated[float, Bounds(-LARGEST, LARGEST, above=True, below=True)]
+"""A number that can be drawn: neither null nor infinite nor huge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:
-    """Generate a text. It ends the one that is being generated, and any that waits.
+    """Generate a text. It cancels the current request and a waiting one.
 
-    Its answer is `Begin` and a trace, of which `Cancelled` or `Refused` may take the place at any moment.
+    The answer is `Begin` and a trace, or `Refused`; `Cancelled` or `Refused` may end the trace at any moment.
     """
 
     kind: ClassVar[str] = "generate"
     id: int
-    """A name for the request, the asker's choice; its answers bear it."""
+    """A number that the sender chooses; the answers repeat it."""
     prompt: str | None = None
-    """Text to go on from; None: one of the model's openings, by seed and row."""
+    """Text to continue; None: one of the model's default prompts, by seed and row."""
     length: int = 0
-    """Tokens to generate; 0: as many as fill the model's window."""
+    """Tokens to generate; 0: fill the model's context."""
     seed: int = 0
     row: int = 0
-    """With the seed, the key of the noise."""
+    """Together with the seed, the key of the noise."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `config.DecodeSettings`; what is left out has its default."""
-    canvas: list[Any] | None = None
-    """Reserved for going on from a canvas; anything but None is refused."""
+    """Fields of `config.DecodeSettings`; the others have their defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weigh:
-    """Tell the class of a text. It ends what is going on, and any that waits, as a generation does.
+class Classify:
+    """Classify a text. It cancels the current request and a waiting one, as `Generate` does.
 
-    Its answers are `Standing`, one after each round of draws, or `Refused`; `Cancelled` may end them at any moment.
+    The answers are `Scores`, one after each round of mask samples, or `Refused`; `Cancelled` may end them.
     """
 
     kind: ClassVar[str] = "weigh"
@@ -54,13 +55,14 @@ class Weigh:
     text: str
     seed: int = 0
     confidence: float = 0.99
+    """Stop sampling masks at this confidence level."""
     draws: int = 32
-    """At most."""
+    """Maximum number of mask samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End the generation of that id. One that has ended is no error and has no answer."""
+    """Cancel the request with that id. If it has ended already, there is no answer."""
 
     kind: ClassVar[str] = "cancel"
     id: int
@@ -68,11 +70,11 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Take the newest weights of a model, after the generation that runs; where that fails the old ones stay."""
+    """Load the newest weights of a model after the current generation; if that fails, the old weights stay."""
 
     kind: ClassVar[str] = "load"
     model: str
-    """A model's folder, the name of a run, or a name on the Hugging Face hub."""
+    """A model's folder, the name of a run, or a name on the Hugging Face Hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,51 +84,55 @@ class Ready:
     kind: ClassVar[str] = "ready"
     model: str
     window: int
-    """Tokens it sees at once."""
+    """Context length in tokens."""
     device: str
     threads: int
     vocabulary: int
-    """Tokens it knows."""
+    """Number of tokens."""
     step: int
     """Optimizer steps that the weights were trained for."""
-    weights: float
-    """When their file was last written, seconds since the epoch: a file with a later time holds newer ones."""
+    weights: Finite
+    """Modification time of the weights' file, seconds since the epoch: a file with a later time has newer weights."""
     decoders: list[str]
     decoding: dict[str, Any] = field(default_factory=dict)
-    """Fields of `config.DecodeSettings` by which it writes where a request names no decoder."""
+    """Fields of `config.DecodeSettings` that the model uses for a request without a decoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """The lines of the trace that follow, up to its end, `Cancelled` or `Refused`, are those of this request."""
+    """The trace lines that follow, until its end, `Cancelled` or `Refused`, belong to this request."""
 
     kind: ClassVar[str] = "begin"
     id: int
 
 
+Word = tuple[str, Finite]
+"""(text, nats) of a token: what it adds to the log odds of the likeliest class."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """How the classes of a text stand."""
+    """The probabilities of a text's classes so far."""
 
     kind: ClassVar[str] = "standing"
     id: int
     classes: list[str]
-    posterior: list[float]
-    """Of each class."""
-    interval: list[float]
-    """95% interval of the likeliest one's."""
+    posterior: list[Share]
+    """Probability of each class."""
+    interval: list[Share]
+    """95% interval of the likeliest class's probability."""
     draws: int
+    """Mask samples so far."""
     sure: bool
-    """Whether it is decided."""
+    """Whether the confidence level is reached."""
     final: bool
-    """Whether no more is drawn."""
-    words: list[Any] = field(default_factory=list)
-    """(text, nats) of each token: what it adds to the log odds of the likeliest class."""
+    """Whether this is the last answer."""
+    words: list[Word] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """The generation has ended before its text was whole, or never began."""
+    """The request was cancelled before its text was complete, or before it started."""
 
     kind: ClassVar[str] = "cancelled"
     id: int
@@ -134,110 +140,66 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The request cannot be met; the process goes on."""
+    """The request is invalid; the process continues."""
 
     kind: ClassVar[str] = "refused"
     text: str
-    """Why, on one line."""
+    """The reason, on one line."""
     id: int | None = None
-    """The generation that was asked for; None: a model, or a line that is no request."""
+    """The request's id; None: it was to load a model, or the line was not a request."""
 
 
-Request = Generate | Weigh | Cancel | Load
+Request = Generate | Classify | Cancel | Load
 Answer = Ready | Begin | Scores | Cancelled | Refused
 
-_REQUESTS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Request)}
-_ANSWERS: dict[str, Any] = {kind.kind: kind for kind in typing.get_args(Answer)}
+
+def _safe(name: str, text: str) -> str:
+    """A field's text, safe to print: on one line, except for `words`, whose text may have several lines."""
+    return visible(text) if name == "words" else visible_line(text)
+
+
+_REQUESTS = schema.Lines(typing.get_args(Request))
+_ANSWERS = schema.Lines(typing.get_args(Answer), _safe)
 
 
 def to_line(message: Request | Answer | TraceLine) -> str:
-    """One line of JSON, with its line feed; see `records.to_line`."""
-    return events.to_line(typing.cast(TraceLine, message))
+    """One line of JSON, with its line feed; see `schema.to_line`."""
+    return schema.to_line(message)
 
 
 def parse_request(line: str) -> Request | None:
-    """The request on a line, its text as it was sent; None where it is torn, unknown, or a field is not as promised."""
-    return typing.cast(Request | None, _parse(line, _REQUESTS, lambda _name, value: value))
+    """The request on a line, its text as it was sent; None if it is torn, unknown, or a field has another type."""
+    return typing.cast(Request | None, _REQUESTS.parse(line))
 
 
 def parse_answer(line: str) -> Answer | TraceLine | None:
-    """The answer on a line, safe to print; None where it is none, or anything in it is not as promised."""
+    """The answer on a line, safe to print and to draw; None if it is not a valid answer."""
     record = events.parse(line)
     if record is None:
-        record = _parse(line, _ANSWERS, _safe)
-    return record if isinstance(record, Answer | TraceLine) and _sound(record) else None
+        answer = _ANSWERS.parse(line)
+        return answer if _consistent(answer) else None
+    return record if isinstance(record, TraceLine) and _consistent(record) else None
 
 
-def _parse(line: str, kinds: Mapping[str, Any], read: Callable[[str, Any], Any]) -> Any:
-    try:
-        pairs = json.loads(line)
-        kind = kinds[pairs.pop("kind")]
-        hints = events._hints(kind)
-        values = {name: read(name, value) for name, value in pairs.items() if name in hints}
-        return kind(**values) if all(events._fits(value, hints[name]) for name, value in values.items()) else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def _safe(name: str, value: Any) -> Any:
-    """What a field holds, safe to print: on one line, but for the words of a text, which may have several."""
-    if isinstance(value, list):
-        return [_safe(name, item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return visible(value) if name == "words" else visible_line(value)
-
-
-def _sound(answer: Answer | TraceLine) -> bool:
-    """Whether numbers and the items of lists are what a screen can be drawn from."""
-    values = [getattr(answer, f.name) for f in fields(answer)]
-    if not all(_drawable(value) for value in values if isinstance(value, (int, float))):
-        return False
+def _consistent(answer: Answer | TraceLine | None) -> bool:
+    """Whether the fields of an answer match one another, and a trace's numbers can be drawn."""
     match answer:
         case TraceHeader():
-            given = [item[0] for item in answer.given if _given(item, answer.cells)]
-            return 0 <= answer.cells <= MOST and len(answer.given) == len(set(given))
+            positions = {position for position, _, _ in answer.given if 0 <= position < answer.cells}
+            return 0 <= answer.cells <= MOST and len(answer.given) == len(positions)
         case TraceStep():
-            return _share(answer.t) and all(map(_cell, answer.cells))
+            return _is_share(answer.t) and all(0 <= cell[0] < MOST and _is_share(cell[3]) for cell in answer.cells)
         case TraceEnd():
-            return answer.seconds is not None
+            return answer.seconds is not None and -LARGEST < answer.seconds < LARGEST
         case Scores():
-            numbers = len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
-            named = all(isinstance(name, str) for name in answer.classes)
-            shares = all(map(_share, [*answer.posterior, *answer.interval]))
-            return numbers and named and shares and all(map(_word, answer.words))
-        case Ready():
-            return answer.weights is not None and all(isinstance(name, str) for name in answer.decoders)
-        case Begin() | Cancelled() | Refused():
+            return len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
+        case Ready() | Begin() | Cancelled() | Refused():
             return True
+        case None:
+            return False
         case _:
             typing.assert_never(answer)
 
 
-def _given(item: Any, cells: int) -> bool:
-    match item:
-        case [int(place), str(), int()]:
-            return 0 <= place < cells
-    return False
-
-
-def _cell(item: Any) -> bool:
-    match item:
-        case [int(place), str(), int(), confidence, "commit" | "remask"]:
-            return 0 <= place < MOST and _share(confidence)
-    return False
-
-
-def _word(item: Any) -> bool:
-    match item:
-        case [str(), int() | float() as nats]:
-            return -events.LARGEST < nats < events.LARGEST
-    return False
-
-
-def _share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= 1
-
-
-def _drawable(number: float) -> bool:
-    return -events.LARGEST < number < events.LARGEST
+def _is_share(value: Any) -> bool:
+    return value is not None and 0 <= value <= 1

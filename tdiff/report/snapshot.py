@@ -1,6 +1,6 @@
-"""What is known of a watched thing at one moment: as plain text for a person, and as data for a program.
+"""A snapshot of a watched run: as plain text for people, and as data for programs.
 
-Both are pure functions of a story and the time; nothing here reads, waits or prints.
+Both are pure functions of a run state and the time; nothing here reads, waits or prints.
 """
 
 from __future__ import annotations
@@ -13,163 +13,175 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from tdiff import formatting
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.render import duration, plain
-from tdiff.protocol.events import TraceEnd, TraceHeader, Verdicts
+from tdiff.draw.render import plain
+from tdiff.protocol.events import Verdicts
+from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
 from tdiff.watch.run_state import RunState
 
 SMOOTHING = 0.6
-"""Share of the past in what is called smoothed."""
+"""The weight of the past in smoothed values."""
 _CURVE_ROWS = 9
-_NOTICES, _SAMPLE_LINES, _LOG_LINES, _OTHERS = 5, 6, 6, 8
-_LABEL = 12
-_DULL = ("_runtime", "_per_second")
-"""How names of metrics end that a person need not see."""
-_TOLD = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
-_OF_VERDICTS = ("eval/accuracy", "eval/calibration_error")
+_MAX_NOTICES, _MAX_SAMPLE_LINES, _MAX_LOG_LINES, _MAX_OTHERS = 5, 6, 6, 8
+_LABEL_WIDTH = 12
+_HIDDEN_SUFFIXES = ("_runtime", "_per_second")
+"""Suffixes of metrics that the text omits."""
+_SHOWN = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
+_VERDICT_METRICS = ("eval/accuracy", "eval/calibration_error")
 _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
-def data(story: RunState, now: float) -> dict[str, Any]:
-    """The story at `now` (s since the epoch), ready for `json_line`: what is not known or not finite is None.
+def data(run: RunState, now: float) -> dict[str, Any]:
+    """The run at `now` (s since the epoch), ready for `json_line`: unknown and non-finite values are None.
 
-    Seconds, shares of 0..1, losses as the source gives them. Looks for a stall and a death too.
+    Units: seconds, shares in 0..1, losses as the source reports them. Also checks for a stall and a death.
     """
-    story.check(now)
-    told: dict[str, Any] = {
-        "name": story.name,
-        "format": story.format,
-        "state": story.state(now),
-        "doing": story.doing or None,
-        "reason": story.failure or None,
-        "step": story.step,
-        "total": story.total,
-        "progress": story.progress,
-        "eta_seconds": story.left(now),
-        "train": _train(story),
-        "eval": _eval(story),
-        "verdicts": _verdicts(story),
-        "best": _best(story),
-        "gpu": {name.removeprefix("gpu/"): _last(story, name) for name in story.metrics if name.startswith("gpu/")},
-        "metrics": {name: _last(story, name) for name in _others(story)},
-        "alerts": [asdict(notice) for notice in story.alerts],
-        "sample": _sample(story),
-        "last_record_age_seconds": _age(story, now),
-        "resets": story.resets,
+    run.check(now)
+    values: dict[str, Any] = {
+        "name": run.name,
+        "format": run.format,
+        "state": run.state(now),
+        "doing": run.doing or None,
+        "reason": run.failure or None,
+        "step": run.step,
+        "total": run.total,
+        "progress": run.progress,
+        "eta_seconds": run.left(now),
+        "train": _train(run),
+        "eval": _eval(run),
+        "verdicts": _verdicts(run),
+        "best": _best(run),
+        "gpu": {name.removeprefix("gpu/"): _last(run, name) for name in run.metrics if name.startswith("gpu/")},
+        "metrics": {name: _last(run, name) for name in _others(run)},
+        "alerts": [asdict(notice) for notice in run.alerts],
+        "sample": _sample(run),
+        "last_record_age_seconds": _age(run, now),
+        "resets": run.resets,
     }
-    clean: dict[str, Any] = finite(told)
-    return clean
+    finite_values: dict[str, Any] = finite(values)
+    return finite_values
 
 
-def text(stories: Sequence[RunState], now: float, width: int = 80, *, ascii: bool = False) -> str:
-    """The stories at `now` (s since the epoch), one below the other, in lines of at most `width` cells."""
+def text(runs: Sequence[RunState], now: float, width: int = 80, *, ascii: bool = False) -> str:
+    """The runs at `now` (s since the epoch), one below the other, in lines of at most `width` columns."""
     blocks = []
-    for story in stories:
-        story.check(now)
+    for run in runs:
+        run.check(now)
         lines = [
-            line if cell_len(line) <= width else set_cell_size(line, width) for line in _lines(story, now, width, ascii)
+            line if cell_len(line) <= width else set_cell_size(line, width) for line in _lines(run, now, width, ascii)
         ]
         lines = [line.rstrip() for line in lines]
         blocks.append("\n".join(ascii_text(line, True) if ascii else line for line in lines))
     return "\n\n".join(blocks)
 
 
-def _lines(story: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
-    state = f"{story.state(now)}, {story.doing}" if story.doing and story.ended is None else story.state(now)
-    right = f"{state} · {story.format}" if story.format else state
-    yield f"{story.name}{' ' * max(2, width - cell_len(story.name) - cell_len(right))}{right}"
-    for label, parts in _figures(story, now):
+def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
+    state = f"{run.state(now)}, {run.doing}" if run.doing and run.ended is None else run.state(now)
+    right = f"{state} · {run.format}" if run.format else state
+    yield f"{run.name}{' ' * max(2, width - cell_len(run.name) - cell_len(right))}{right}"
+    for label, parts in _figures(run, now):
         if shown := [part for part in parts if part]:
             yield from _flow(label, shown, width)
-    yield from _curve(story, width, ascii)
-    if story.alerts:
+    yield from _curve(run, width, ascii)
+    if run.alerts:
         yield ""
-        newest = story.alerts[-_NOTICES:]
+        newest = run.alerts[-_MAX_NOTICES:]
         today = all(n.time is not None and time.localtime(n.time)[:3] == time.localtime(now)[:3] for n in newest)
         yield from (_notice(notice, "%H:%M" if today else "%Y-%m-%d %H:%M") for notice in newest)
-        if (more := len(story.alerts) - _NOTICES) > 0:
-            yield f"({more} older)"
-    if (sample := _sample(story)) is not None:
+        if (older := len(run.alerts) - _MAX_NOTICES) > 0:
+            yield f"({older} older)"
+    if (sample := _sample(run)) is not None:
         yield ""
         yield f"sample at step {sample['step']:,}:"
         lines = [line.replace("\t", "    ") for line in sample["text"].split("\n")]
-        yield from (f"  {line}" for line in lines[:_SAMPLE_LINES])
-        if len(lines) > _SAMPLE_LINES:
-            yield f"  ({len(lines) - _SAMPLE_LINES} more lines)"
-    elif story.format == "log":
+        yield from (f"  {line}" for line in lines[:_MAX_SAMPLE_LINES])
+        if len(lines) > _MAX_SAMPLE_LINES:
+            yield f"  ({len(lines) - _MAX_SAMPLE_LINES} more lines)"
+    elif run.format == "log":
         yield ""
-        yield from list(story.log)[-_LOG_LINES:]
+        yield from list(run.log)[-_MAX_LOG_LINES:]
 
 
 def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
-    """The parts of a figure, on as many lines as they take."""
-    line = f"{label:<{_LABEL}}{parts[0]}"
+    """The parts of a line, on as many lines as they need."""
+    line = f"{label:<{_LABEL_WIDTH}}{parts[0]}"
     for part in parts[1:]:
         if cell_len(line) + cell_len(part) + 3 > width:
             yield line
-            line = f"{'':<{_LABEL}}{part}"
+            line = f"{'':<{_LABEL_WIDTH}}{part}"
         else:
             line += f" · {part}"
     yield line
 
 
-def _figures(story: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
-    """(label, parts) of each line; a part that is not known is empty."""
-    age, eta = _age(story, now), story.left(now)
-    count = f"{story.step:,}" + (f" of {story.total:,}" if story.total else "")
-    percent = "" if story.progress is None else f"{story.progress:.1%}"
-    to_go = "" if eta is None else f"ETA {duration(eta)}"
-    last = "" if age is None else f"last record {_long(age)} ago" if age >= 1 else "last record just now"
-    if story.format not in ("", "log") or story.total:
+def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
+    """(label, parts) of each line; unknown parts are empty."""
+    age, eta = _age(run, now), run.left(now)
+    count = f"{run.step:,}" + (f" of {run.total:,}" if run.total else "")
+    percent = "" if run.progress is None else f"{run.progress:.1%}"
+    to_go = "" if eta is None else f"ETA {formatting.duration(eta)}"
+    last = "" if age is None else f"last record {formatting.age(age)} ago" if age >= 1 else "last record just now"
+    if run.format not in ("", "log") or run.total:
         yield "step", [count, percent, to_go, last]
     elif last:
         yield "", [last]
-    if (start := story.start) is not None:
-        size = f"{_short(start.parameters)} parameters on {visible_line(start.corpus)}"
+    if (start := run.start) is not None:
+        size = f"{formatting.short(start.parameters)} parameters on {visible_line(start.corpus)}"
         yield "run", [size, visible_line(start.device)]
-    train, held, best = _train(story), _eval(story), _best(story)
+    train, evaluation, best = _train(run), _eval(run), _best(run)
     if "loss" in train:
-        tokens = f"{_short(train['tokens'])} tokens" if train.get("tokens") else ""
-        yield "train", [_loss(train["loss"]), f"smoothed {_loss(train['smoothed'])}", tokens]
-    if held:
-        interval = held.get("interval_95")
-        sure = f"95%: {_loss(interval[0])} to {_loss(interval[1])}" if interval else ""
-        chars = held.get("nats_per_char")
-        same = chars is None or chars == held["loss"]
-        unit = "nats a token" if story.format == "tdiff" else ""
-        yield "validation", [_loss(held["loss"]), unit, sure, "" if same else f"{_loss(chars)} a character"]
-    if (event := story.verdicts) is not None:
+        tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
+        yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
+    if evaluation:
+        interval = evaluation.get("interval_95")
+        bounds = f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else ""
+        chars = evaluation.get("nats_per_char")
+        same = chars is None or chars == evaluation["loss"]
+        unit = "nats a token" if run.format == "tdiff" else ""
+        yield (
+            "validation",
+            [
+                formatting.loss(evaluation["loss"]),
+                unit,
+                bounds,
+                "" if same else f"{formatting.loss(chars)} a character",
+            ],
+        )
+    if (event := run.verdicts) is not None:
         yield "verdicts", verdict_parts(event)
     if best:
-        what = " of training" if best["metric"] != "eval/loss" else ""
-        yield "best", [f"{_loss(best['loss'])}{what} at step {best['step']:,.0f}"]
+        split = " of training" if best["metric"] != "eval/loss" else ""
+        yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]
     speed = train.get("tokens_per_second")
     yield (
         "pace",
         [
-            f"lr {_short(train['lr'])}" if train.get("lr") is not None else "",
-            f"gradient norm {_short(train['grad_norm'])}" if "grad_norm" in train else "",
+            f"lr {formatting.short(train['lr'])}" if train.get("lr") is not None else "",
+            f"gradient norm {formatting.short(train['grad_norm'])}" if "grad_norm" in train else "",
             f"{speed:,.0f} tokens/s" if speed is not None and math.isfinite(speed) else "",
         ],
     )
-    yield "GPU", [form.format(value) for name, form in _UNITS.items() if (value := _last(story, name)) is not None]
-    told = [f"{name} {_short(_last(story, name))}" for name in _others(story) if not name.endswith(_DULL)]
-    yield "also", [*told[:_OTHERS], f"{len(told) - _OTHERS} more" if len(told) > _OTHERS else ""]
-    if not story.format:
-        yield "", ["nothing has come yet"]
+    yield "GPU", [form.format(value) for name, form in _UNITS.items() if (value := _last(run, name)) is not None]
+    others = [
+        f"{name} {formatting.short(_last(run, name))}" for name in _others(run) if not name.endswith(_HIDDEN_SUFFIXES)
+    ]
+    yield "also", [*others[:_MAX_OTHERS], f"{len(others) - _MAX_OTHERS} more" if len(others) > _MAX_OTHERS else ""]
+    if not run.format:
+        yield "", ["no data yet"]
 
 
-def _curve(story: RunState, width: int, ascii: bool) -> Iterator[str]:
+def _curve(run: RunState, width: int, ascii: bool) -> Iterator[str]:
     from tdiff.draw.chart import draw
     from tdiff.draw.curves import Curve, View
 
     curves = [
         Curve(series, "", label)
         for name, label in (("train/loss", "train"), ("eval/loss", "validation"))
-        if (series := story.metrics.get(name)) is not None and len(series.steps) > 1
+        if (series := run.metrics.get(name)) is not None and len(series.steps) > 1
     ]
     if curves and width >= 20:
         yield ""
@@ -178,98 +190,93 @@ def _curve(story: RunState, width: int, ascii: bool) -> Iterator[str]:
         )
 
 
-def _notice(notice: Notice, form: str) -> str:
-    when = "" if notice.time is None else f"{time.strftime(form, time.localtime(notice.time))}  "
-    return f"{when}{notice.what}: {notice.text} (step {notice.step:,})"
+def _notice(notice: Notice, time_format: str) -> str:
+    date = "" if notice.time is None else f"{time.strftime(time_format, time.localtime(notice.time))}  "
+    return f"{date}{notice.what}: {notice.text} (step {notice.step:,})"
 
 
-def _train(story: RunState) -> dict[str, Any]:
+def _train(run: RunState) -> dict[str, Any]:
     values = {
-        name.removeprefix("train/"): _last(story, name)
-        for name in story.metrics
-        if name in _TOLD and name.startswith("train/")
+        name.removeprefix("train/"): _last(run, name)
+        for name in run.metrics
+        if name in _SHOWN and name.startswith("train/")
     }
-    loss = story.metrics.get("train/loss")
+    loss = run.metrics.get("train/loss")
     if loss is not None:
         smooth = loss.smoothed(SMOOTHING)
         values["smoothed"] = smooth[-1] if smooth else None
-    if story.tokens.last is not None:
-        values["tokens"] = story.tokens.last[1]
+    if run.tokens.last is not None:
+        values["tokens"] = run.tokens.last[1]
     return values
 
 
-def _eval(story: RunState) -> dict[str, Any]:
-    held = story.metrics.get("eval/loss")
-    if held is None:
+def _eval(run: RunState) -> dict[str, Any]:
+    loss = run.metrics.get("eval/loss")
+    if loss is None:
         return {}
-    values: dict[str, Any] = {"loss": _last(story, "eval/loss"), "step": int(held.last[0]) if held.last else None}
-    if (chars := _last(story, "eval/nats_per_char")) is not None:
+    values: dict[str, Any] = {"loss": _last(run, "eval/loss"), "step": int(loss.last[0]) if loss.last else None}
+    if (chars := _last(run, "eval/nats_per_char")) is not None:
         values["nats_per_char"] = chars
-    if (event := story.evaluation) is not None:
+    if (event := run.evaluation) is not None:
         values |= {"interval_95": _interval(event.interval_95), "tokens": event.tokens, "whole": event.final}
     return values
 
 
-def _verdicts(story: RunState) -> dict[str, Any] | None:
-    """What the newest record of verdicts tells; None where there is none."""
-    event = story.verdicts
+def _verdicts(run: RunState) -> dict[str, Any] | None:
+    """The newest record of verdicts; None if there is none."""
+    event = run.verdicts
     if event is None:
         return None
-    told = {name: getattr(event, name) for name in ("step", "texts", "accuracy", "ece", "temperature")}
-    return told | {"interval_95": _interval(event.interval_95)}
+    values = {name: getattr(event, name) for name in ("step", "texts", "accuracy", "ece", "temperature")}
+    return values | {"interval_95": _interval(event.interval_95)}
 
 
 def verdict_parts(event: Verdicts) -> list[str]:
-    """How well the classes of held-out texts were told, in short parts."""
+    """How well the model classified held-out texts, in short parts."""
     interval = _interval(event.interval_95)
     return [
-        f"{_share(event.accuracy)} right of {event.texts:,} texts",
+        f"{formatting.percent(event.accuracy)} right of {event.texts:,} texts",
         f"95%: {interval[0]:.1%} to {interval[1]:.1%}" if interval else "",
-        f"calibration error {_short(event.ece)}",
-        f"temperature {_short(event.temperature)}",
+        f"calibration error {formatting.short(event.ece)}",
+        f"temperature {formatting.short(event.temperature)}",
     ]
 
 
-def _share(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None and math.isfinite(value) else "not finite"
-
-
 def _interval(ends: Sequence[Any]) -> list[float] | None:
-    """The two ends of an interval; None where they are none, as a record's may be."""
-    sure = len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
-    return list(ends) if sure else None
+    """The two ends of an interval; None if they are invalid, since a record may contain anything."""
+    valid = len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+    return list(ends) if valid else None
 
 
-def _best(story: RunState) -> dict[str, Any]:
+def _best(run: RunState) -> dict[str, Any]:
     for name in ("eval/loss", "train/loss"):
-        series = story.metrics.get(name)
+        series = run.metrics.get(name)
         if series is not None and series.best is not None:
             return {"metric": name, "loss": series.best[0], "step": series.best[1]}
     return {}
 
 
-def _sample(story: RunState) -> dict[str, Any] | None:
-    if story.samples:
-        newest = story.samples[-1]
+def _sample(run: RunState) -> dict[str, Any] | None:
+    if run.samples:
+        newest = run.samples[-1]
         return {"step": newest.step, "time": newest.time, "prompt": newest.prompt, "text": newest.text}
     header, end = (
-        next((line for line in reversed(story.trace) if isinstance(line, kind)), None)
-        for kind in (TraceHeader, TraceEnd)
+        next((line for line in reversed(run.trace) if isinstance(line, kind)), None) for kind in (TraceHeader, TraceEnd)
     )
     if not isinstance(header, TraceHeader) or not isinstance(end, TraceEnd):
         return None
-    return {"step": story.step, "time": None, "prompt": header.prompt, "text": end.text}
+    return {"step": run.step, "time": None, "prompt": header.prompt, "text": end.text}
 
 
-def _others(story: RunState) -> list[str]:
-    """Metrics that have no place of their own."""
-    own = _TOLD if story.verdicts is None else (*_TOLD, *_OF_VERDICTS)
-    return [name for name in story.metrics if name not in own and not name.startswith(("gpu/", "mask/"))]
+def _others(run: RunState) -> list[str]:
+    """Metrics that no other line shows."""
+    shown = _SHOWN if run.verdicts is None else (*_SHOWN, *_VERDICT_METRICS)
+    return [name for name in run.metrics if name not in shown and not name.startswith(("gpu/", "mask/"))]
 
 
-def _last(story: RunState, name: str) -> float | None:
-    """The newest value of a metric; NaN where that was not finite, None where there is none."""
-    series = story.metrics.get(name)
+def _last(run: RunState, name: str) -> float | None:
+    """The newest value of a metric; NaN if it was not finite, None if there is none."""
+    series = run.metrics.get(name)
     return None if series is None else _newest(series)
 
 
@@ -280,25 +287,5 @@ def _newest(series: Series) -> float | None:
     return None if last is None else last[1]
 
 
-def _age(story: RunState, now: float) -> float | None:
-    return None if story.last_time is None else max(0.0, now - story.last_time)
-
-
-def _loss(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or not value else f"{value:.4g}"
-
-
-def _short(value: float | None) -> str:
-    """A number as a person writes it: 0.48, 2.7e-05, 20.1M."""
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    for unit, name in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= unit and abs(value) < 1e12:
-            return f"{value / unit:.1f}{name}"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _long(seconds: float) -> str:
-    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
+def _age(run: RunState, now: float) -> float | None:
+    return None if run.last_time is None else max(0.0, now - run.last_time)

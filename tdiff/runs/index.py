@@ -1,6 +1,6 @@
-"""The index of this user's runs, by which one is found from anywhere: one line a run in the user's state folder.
+"""The index of this user's runs, one JSON line per run in the user's state folder, so that any folder can name them.
 
-It is a convenience: what cannot be read or written there is passed over in silence.
+The index is a convenience: what cannot be read or written in it is skipped silently.
 """
 
 from __future__ import annotations
@@ -12,41 +12,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tdiff.runs.run import Run, write_whole
+from tdiff.files import write_atomic
+from tdiff.runs.run import Run
 
 try:
     import fcntl
-except ImportError:  # not on Windows: there two runs that begin at once may lose one entry
+except ImportError:  # on Windows, where two runs that start at the same moment may lose one entry
     fcntl = None  # type: ignore[assignment]
 
 _MOST = 1000
-"""Lines of the index, less one."""
+"""Largest number of lines of the index."""
 
 
 def remember(run: Run) -> None:
-    """Enter a run into the index. Does nothing where the state folder cannot be written."""
+    """Enter a run into the index, as its last line. Does nothing if the state folder cannot be written."""
     with suppress(OSError, ValueError):
         path = run.path.absolute()
         entry = {"name": path.name, "path": str(path), "time": time.time()}
-        with _alone():
+        with _locked():
             others = [other for other in _entries() if other["path"] != entry["path"]]
-            lines = [json.dumps(one) + "\n" for one in [*others, entry][1 - _MOST :]]
-            write_whole(_index(), "".join(lines).encode())
+            lines = [json.dumps(item) + "\n" for item in [*others, entry][-_MOST:]]
+            write_atomic(_index(), "".join(lines).encode())
 
 
 def known_runs() -> dict[str, Path]:
-    """The folder of each run in the index that is still there; of two with one name, that begun last."""
+    """Name -> folder of each run in the index that still exists; of two with one name, the one that started last."""
     return {entry["name"]: Path(entry["path"]) for entry in _entries() if is_run(Path(entry["path"]))}
 
 
 def is_run(path: Path) -> bool:
-    """Whether that is the folder of a run."""
-    # Path's own raise for a name that no file can have.
+    """Whether `path` is the folder of a run."""
+    # Methods of Path raise for a name that no file can have.
     return any(os.path.isfile(path / name) for name in ("config.toml", "events.jsonl"))  # noqa: PTH113
 
 
 def state_folder() -> Path:
-    """Where the index and the tracebacks of internal errors are: $TDIFF_STATE, else the user's state folder."""
+    """The folder of the index and of the tracebacks of internal errors: $TDIFF_STATE, or the user's state folder."""
     if folder := os.environ.get("TDIFF_STATE"):
         return Path(folder)
     from platformdirs import user_state_path
@@ -59,7 +60,7 @@ def _index() -> Path:
 
 
 def _entries() -> list[dict[str, str]]:
-    """The lines of the index that can be read, oldest first."""
+    """The readable lines of the index, oldest first."""
     entries = []
     with suppress(OSError):
         for line in _index().read_text("utf-8", "replace").splitlines():
@@ -71,8 +72,8 @@ def _entries() -> list[dict[str, str]]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Nobody else writes the index meanwhile."""
+def _locked() -> Iterator[None]:
+    """Hold the index's lock, so that no other process writes it."""
     path = _index().with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -1,7 +1,7 @@
-"""Values over steps in bounded memory, in which a spike among millions is never lost.
+"""Values over steps in bounded memory, without losing a spike among millions of values.
 
-A series keeps leaves: the lowest, highest and mean value of a few neighbouring records. When there are too many, leaves
-merge in pairs. It knows nothing of files, metrics or screens, and is not for two threads at once.
+A series stores leaves: the lowest, highest and mean value of some neighbouring records. When there are too many leaves,
+they merge in pairs. This module knows no files, metrics or screens, and is not thread-safe.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Iterable, Sequence
 from tdiff.series.pyramid import Pyramid
 
 LIMIT = 1e300
-"""A value of this size or beyond, whose sums would overflow, counts as not finite."""
+"""Values at or beyond this magnitude count as not finite, since their sums could overflow."""
 _EXACT = 2.0**24
-"""Single precision tells whole numbers apart up to here; a clock or a count of tokens needs double."""
+"""Single precision represents integers exactly up to here; a clock or a token count needs double precision."""
 _BATCH = 1024
-"""So many records wait for one another, and are then taken in together at the speed of C."""
-_MOST_BROKEN = 1000
+"""Records that are collected and then processed together, at the speed of C."""
+_MAX_BROKEN = 1000
 
 
 class Series:
     """The records of one metric. Memory is bounded by `cap` leaves, an even number of at least 2.
 
-    Steps never fall: where a run goes back, say `drop_after` first. What the arrays hold may be read, not changed, and
-    not kept: the next record may put others in their place.
+    Steps never fall: where a run goes back, call `drop_after` first. The arrays may be read, but neither changed nor
+    stored: the next record may replace them.
     """
 
     def __init__(self, cap: int = 1 << 16) -> None:
@@ -45,26 +45,26 @@ class Series:
         self._smooth = _Smooth(0.0, "f")
 
     def append(self, step: float, value: float) -> None:
-        """Take in a record. A step that is not finite has no place on a curve, and the record is left out."""
-        step, value = float(step), float(value)  # before anything is touched: a whole number may be too large
+        """Add a record. A record whose step is not finite is ignored."""
+        step, value = float(step), float(value)  # before any change: an integer may be too large
         self._new_steps.append(step)
         self._new_values.append(value)
         if len(self._new_steps) >= _BATCH:
-            self._take()
+            self._flush()
 
     def extend(self, steps: Iterable[float], values: Iterable[float]) -> None:
-        """Take in many records at once: as `append`, several times faster."""
-        more_steps, more_values = array("d", steps), array("d", values)
-        if len(more_steps) != len(more_values):
-            raise ValueError(f"a value for each step: got {len(more_steps)} steps and {len(more_values)} values")
-        for begin in range(0, len(more_steps), _BATCH):
-            self._new_steps.extend(more_steps[begin : begin + _BATCH])
-            self._new_values.extend(more_values[begin : begin + _BATCH])
-            self._take()
+        """Add many records at once: like `append`, but several times faster."""
+        new_steps, new_values = array("d", steps), array("d", values)
+        if len(new_steps) != len(new_values):
+            raise ValueError(f"a value for each step: got {len(new_steps)} steps and {len(new_values)} values")
+        for begin in range(0, len(new_steps), _BATCH):
+            self._new_steps.extend(new_steps[begin : begin + _BATCH])
+            self._new_values.extend(new_values[begin : begin + _BATCH])
+            self._flush()
 
     def drop_after(self, step: float) -> None:
-        """Forget all records later than `step`. Of a leaf that holds earlier ones too, those are forgotten with it."""
-        self._take()
+        """Drop all records later than `step`, and earlier ones that share a leaf with them."""
+        self._flush()
         del self._broken[bisect_right(self._broken, step) :]
         keep = bisect_right(self._steps, step)
         if keep == len(self._steps):
@@ -83,94 +83,94 @@ class Series:
 
     @property
     def steps(self) -> array[float]:
-        """The last step of each leaf; never falls."""
-        self._take()
+        """The last step of each leaf, ascending."""
+        self._flush()
         return self._steps
 
     @property
     def low(self) -> array[float]:
         """The lowest value of each leaf."""
-        self._take()
+        self._flush()
         return self._extremes.levels[0][0]
 
     @property
     def high(self) -> array[float]:
         """The highest value of each leaf."""
-        self._take()
+        self._flush()
         return self._extremes.levels[0][1]
 
     @property
     def mean(self) -> array[float]:
         """The mean value of each leaf."""
-        self._take()
+        self._flush()
         return self._mean
 
     @property
     def broken(self) -> array[float]:
         """The steps of the newest 1,000 records whose value was not finite."""
-        self._take()
+        self._flush()
         return self._broken
 
     @property
     def stride(self) -> int:
         """Records in a leaf, a power of two; the last leaf may hold fewer."""
-        self._take()
+        self._flush()
         return self._stride
 
     @property
     def count(self) -> int:
         """Finite records in the leaves."""
-        self._take()
+        self._flush()
         return (len(self._steps) - 1) * self._stride + self._tail if self._steps else 0
 
     @property
     def last(self) -> tuple[float, float] | None:
-        """The newest step and its value; after a drop, those of the last leaf left."""
-        self._take()
+        """The newest step and its value; after a drop, those of the last remaining leaf."""
+        self._flush()
         return self._last
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The lowest value and the step it first came at; after a drop, the step may be that of its leaf."""
-        self._take()
+        """The lowest value and its first step; after a drop, the step may be that of its leaf."""
+        self._flush()
         return self._best
 
     def index(self, step: float) -> int:
-        """The first leaf whose step is at least `step`; their number where there is none."""
+        """The index of the first leaf whose step is at least `step`; the number of leaves if there is none."""
         return bisect_left(self.steps, step)
 
     def span(self, a: int, b: int) -> tuple[float, float] | None:
-        """The lowest and highest value of the leaves a..b-1, or None where there are none."""
-        self._take()
-        return self._extremes.span(a, b, self._whole)
+        """The lowest and highest value of leaves a..b-1; None if there are none."""
+        self._flush()
+        return self._extremes.span(a, b, self._final)
 
     def smoothed(self, weight: float) -> array[float]:
-        """The mean of each leaf, averaged with the past: an exponential average without the bias of its beginning.
+        """The exponential moving average of the leaves' means, with bias correction.
 
-        `weight` is the share of the past, 0 to 0.999. The newest weight's answer is kept and grows with the series.
+        `weight` is the share of the past, 0 to 0.999. The result for the last weight is cached and extended.
         """
-        self._take()
+        self._flush()
         if not 0 <= weight < 1:
-            raise ValueError(f"the share of the past is at least 0 and below 1; got {weight}")
+            raise ValueError(f"the smoothing weight is at least 0 and below 1; got {weight}")
         if not weight:
             return self._mean
         if self._smooth.weight != weight:
             self._smooth = _Smooth(weight, self._mean.typecode)
-        return self._smooth.follow(self._mean, self._whole)
+        return self._smooth.follow(self._mean, self._final)
 
     @property
-    def _whole(self) -> int:
-        """Leaves that will not change any more, but for merging."""
+    def _final(self) -> int:
+        """The number of leaves that will not change any more, except by merging."""
         return len(self._steps) - (self._tail < self._stride)
 
-    def _take(self) -> None:
-        """Put the records that wait into leaves."""
+    def _flush(self) -> None:
+        """Put the collected records into leaves."""
         steps, values = self._new_steps, self._new_values
         if not steps:
             return
         self._new_steps, self._new_values = array("d"), array("d")
         least, most = min(values), max(values)
-        # What is not a number hides from min and max, not from sum; nor does a step that is not finite.
+        # NaN and non-finite steps can escape min and max, but not the sum.
         ends = (least, most, steps[0], steps[-1])
         if not (all(-LIMIT < end < LIMIT for end in ends) and math.isfinite(sum(steps) + sum(values))):
             steps, values = self._finite(steps, values)
@@ -187,33 +187,33 @@ class Series:
             at = self._fill(steps, values, at) if self._tail < self._stride else self._begin(steps, values, at)
 
     def _finite(self, steps: array[float], values: array[float]) -> tuple[array[float], array[float]]:
-        """The records that have a place on the curve; the others are remembered by their steps."""
-        kept_steps, kept = array("d"), array("d")
+        """The finite records; of the others the steps are stored."""
+        finite_steps, finite_values = array("d"), array("d")
         for step, value in zip(steps, values, strict=True):
             if not -LIMIT < step < LIMIT:
                 continue
             if -LIMIT < value < LIMIT:
-                kept_steps.append(step)
-                kept.append(value)
+                finite_steps.append(step)
+                finite_values.append(value)
             else:
                 self._broken.append(step)
-        del self._broken[:-_MOST_BROKEN]
-        return kept_steps, kept
+        del self._broken[:-_MAX_BROKEN]
+        return finite_steps, finite_values
 
     def _fill(self, steps: array[float], values: array[float], at: int) -> int:
-        """Complete the last leaf with records from `at` on. Returns the first record that is left."""
+        """Complete the last leaf with records from `at` on. Returns the index of the first remaining record."""
         end = min(len(values), at + self._stride - self._tail)
         part = values[at:end]
-        held = self._tail + len(part)
+        count = self._tail + len(part)
         self._steps[-1] = steps[end - 1]
         self._extremes.stretch(min(part), max(part))
         self._total += sum(part)
-        self._mean[-1] = self._total / held
-        self._tail = held
+        self._mean[-1] = self._total / count
+        self._tail = count
         return end
 
     def _begin(self, steps: array[float], values: array[float], at: int) -> int:
-        """Begin leaves with the records from `at` on. Returns the first record that is left."""
+        """Start leaves with the records from `at` on. Returns the index of the first remaining record."""
         if len(self._steps) >= self.cap:
             self._merge()
         size = self._stride
@@ -232,7 +232,7 @@ class Series:
         return end
 
     def _merge(self) -> None:
-        """Merge neighbours in pairs. All leaves are complete, and their number is even."""
+        """Merge neighbouring leaves in pairs. All leaves must be complete, and their number even."""
         mean = self._mean
         self._steps = self._steps[1::2]
         self._mean = array(mean.typecode, [(a + b) / 2 for a, b in zip(mean[::2], mean[1::2], strict=True)])
@@ -242,7 +242,7 @@ class Series:
         self._tail = self._stride
 
     def _widen(self) -> None:
-        """Go on in double precision."""
+        """Continue in double precision."""
         self._mean = array("d", self._mean)
         wide = Pyramid("d")
         wide.extend(*map(iter, self._extremes.levels[0]))
@@ -251,24 +251,24 @@ class Series:
 
 
 class _Smooth:
-    """An exponential average of one weight, as far as it has been asked for."""
+    """The exponential moving average for one weight, as far as it has been computed."""
 
     def __init__(self, weight: float, kind: str) -> None:
         self.weight = weight
         self.values: array[float] = array(kind)
-        self.done = 0  # values that will not change; the two below are as of there
+        self.done = 0  # values that will not change; the next two fields belong to the last of them
         self.total = 0.0
-        self.share = 1.0  # what the beginning, nought, still has of the average
+        self.share = 1.0  # the weight of the initial zero in the average
 
-    def follow(self, mean: Sequence[float], whole: int) -> array[float]:
-        """The averages up to the end of `mean`, of which the first `whole` values will not change."""
+    def follow(self, mean: Sequence[float], final: int) -> array[float]:
+        """The averages up to the end of `mean`, whose first `final` values will not change."""
         weight, values, total, share = self.weight, self.values, self.total, self.share
         del values[self.done :]
-        for value in mean[self.done : whole]:
+        for value in mean[self.done : final]:
             total = weight * total + (1 - weight) * value
             share *= weight
             values.append(total / (1 - share))
-        self.done, self.total, self.share = whole, total, share
-        for value in mean[whole:]:
+        self.done, self.total, self.share = final, total, share
+        for value in mean[final:]:
             values.append((weight * total + (1 - weight) * value) / (1 - share * weight))
         return values

@@ -1,1 +1,1 @@
-"""What the terminal can do, who is attached to it, and its raw input. No widgets."""
+"""What the terminal can do, whether a client is attached to it, and its raw input. No widgets."""

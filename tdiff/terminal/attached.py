@@ -1,7 +1,7 @@
-"""Is anybody looking? While a screen or tmux session is detached, nothing need be drawn.
+"""Whether a client is attached: while a screen or tmux session is detached, nothing need be drawn.
 
-The answer costs a look at a socket file. What cannot be known counts as attached: a view that draws for nobody wastes
-little, one that draws nothing for somebody is broken.
+The answer costs one `stat` of a socket file. An unknown state counts as attached: a view that draws unseen wastes
+little, and a view that stays blank is broken.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 _FRESH, _SOON = 1.0, 0.2
-"""Seconds for which an answer holds: that somebody looks, and that nobody does, who may come back to a dead screen."""
+"""Seconds for which an answer is valid: "attached"; "detached", after which the user may find a stale screen."""
 _TMUX_PAUSE = 2.0
-"""Seconds between two questions to tmux, at least."""
+"""Minimum seconds between two queries to tmux."""
 _TMUX_AGE = 10.0
-"""Seconds after which tmux is asked again though its socket has not changed: a client may have gone to another
-session."""
+"""Seconds after which tmux is queried again though its socket has not changed: a client may have switched sessions."""
 
 
 class Attached:
-    """Whether somebody is attached to the session we run in: `program` is screen, tmux or plain."""
+    """Whether a client is attached to the session that the view runs in; `program` is screen, tmux or plain."""
 
     def __init__(
         self, program: str, environ: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
@@ -33,24 +32,24 @@ class Attached:
         self._clock = clock
         self._answer = True
         self._due = clock()
-        self._look: Callable[[], bool] = lambda: True
+        self._query: Callable[[], bool] = lambda: True
         self._tmux: _Tmux | None = None
         if program == "screen" and environ.get("STY"):
-            self._look = _Screen(environ).attached
+            self._query = _Screen(environ).attached
         elif program == "tmux" and environ.get("TMUX"):
             self._tmux = _Tmux(environ, clock)
-            self._look = self._tmux.attached
+            self._query = self._tmux.attached
 
     def now(self) -> bool:
-        """The answer, at most about a second old (in tmux with several sessions: ten). Never waits."""
+        """The current answer, at most about a second old (ten in tmux with several sessions). It never waits."""
         now = self._clock()
         if now >= self._due:
-            self._answer = self._look()
+            self._answer = self._query()
             self._due = now + (_FRESH if self._answer else _SOON)
         return self._answer
 
     def close(self) -> None:
-        """End a question that is under way."""
+        """End a query that is running."""
         if self._tmux:
             self._tmux.close()
 
@@ -102,12 +101,12 @@ def _screen_folders(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 class _Tmux:
-    """tmux marks its socket as executable while a client is attached to any session, and knows which when asked."""
+    """tmux marks its socket as executable while a client is attached to any session; a query says to which."""
 
     def __init__(self, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self._socket = environ["TMUX"].split(",")[0]
         self._pane = environ.get("TMUX_PANE", "")
-        self._tty = _own_tty()
+        self._tty = _tty()
         self._clock = clock
         self._asked = float("-inf")
         self._changed = 0
@@ -116,16 +115,16 @@ class _Tmux:
 
     def attached(self) -> bool:
         try:
-            found = Path(self._socket).stat()
+            status = Path(self._socket).stat()
         except OSError:
             return True
-        self._hear()
-        if not found.st_mode & stat.S_IXUSR:
-            self._ours = True  # whoever comes back comes to us, until tmux says otherwise
+        self._read_answer()
+        if not status.st_mode & stat.S_IXUSR:
+            self._ours = True  # assume that a returning client attaches to our session, until tmux says otherwise
             return False
         age = self._clock() - self._asked
-        if self._child is None and (age >= _TMUX_AGE or (age >= _TMUX_PAUSE and found.st_ctime_ns != self._changed)):
-            self._changed = found.st_ctime_ns
+        if self._child is None and (age >= _TMUX_AGE or (age >= _TMUX_PAUSE and status.st_ctime_ns != self._changed)):
+            self._changed = status.st_ctime_ns
             self._ask()
         return self._ours
 
@@ -137,15 +136,15 @@ class _Tmux:
 
     def _ask(self) -> None:
         self._asked = self._clock()
-        where = ["-t", self._pane] if self._pane else []
-        command = ["tmux", "-S", self._socket, "display-message", "-p", *where, "#{session_attached} #{pane_tty}"]
+        target = ["-t", self._pane] if self._pane else []
+        command = ["tmux", "-S", self._socket, "display-message", "-p", *target, "#{session_attached} #{pane_tty}"]
         with suppress(OSError):
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
 
-    def _hear(self) -> None:
-        """Take the answer, where it has come; one that does not come is given up."""
+    def _read_answer(self) -> None:
+        """Read the answer where it has arrived; stop waiting after a time limit."""
         if self._child is None:
             return
         if self._child.poll() is None:
@@ -153,14 +152,14 @@ class _Tmux:
                 self.close()
                 self._ours = True
             return
-        told, _ = self._child.communicate()
+        output, _ = self._child.communicate()
         self._child = None
-        count, _, tty = told.strip().partition(" ")
-        # Of a terminal that only inherited $TMUX, tmux knows nothing.
+        count, _, tty = output.strip().partition(" ")
+        # tmux does not know a terminal that only inherited $TMUX.
         self._ours = count != "0" or bool(self._tty and tty and tty != self._tty)
 
 
-def _own_tty() -> str:
+def _tty() -> str:
     for fd in (0, 1, 2):
         with suppress(OSError):
             return os.ttyname(fd)

@@ -1,7 +1,7 @@
-"""What the terminal can do, and what we choose for it: a pure function of the environment and of a few answers.
+"""What the terminal can do, and the settings for it: a pure function of the environment and of a few answers.
 
 It draws nothing and imports neither textual nor rich: `prepare` sets what those two read from the environment, and
-must run before textual is imported. What cannot be known is chosen so that it does no harm; every choice says why.
+must run before textual is imported. Unknown properties get a harmless value; every setting has its reason.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tdiff.terminal.probe import Answers, tmux_version
 from tdiff.terminal.probe import ask as ask_terminal
 
 COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "none": "standard"}
-"""What rich and textual call the depths; without colour, styles are drawn and their colours left out."""
+"""Names of the colour depths in rich and textual; without colour, styles are drawn without their colours."""
 
-# Terminals that show 24-bit colours and do not say so in COLORTERM, which ssh does not carry.
+# Terminals that show 24-bit colours and do not say so in COLORTERM, which ssh does not forward.
 _TRUECOLOUR_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm", "contour")
 _TERMS_OF_256 = ("xterm", "rxvt", "putty", "konsole", "gnome", "vte", "st", "mintty", "screen", "tmux")
 _MONOCHROME_TERMS = ("vt52", "vt100", "vt102", "vt200", "vt220", "vt320", "xterm-mono")
@@ -31,15 +31,15 @@ _BROKEN_SYNCHRONIZED = re.compile(r"(next-)?3\.7[abc]$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """What was found and chosen."""
+    """The properties of a terminal, and the settings for it."""
 
     program: str
-    """screen, tmux or plain: what our output goes to first."""
+    """screen, tmux or plain: the program that receives the output first."""
     version: str
-    """Of that program, where it is known."""
+    """Version of that program, where it is known."""
     inside_ssh: bool
     interactive: bool
-    """Whether a full screen can be drawn: there is a terminal, and it can move its cursor."""
+    """Whether a full screen can be drawn: a terminal exists, and it can move its cursor."""
     colour: str
     """One of palettes.DEPTHS."""
     glyphs: str
@@ -48,23 +48,23 @@ class Terminal:
     """Whether anything beyond ASCII may be written."""
     mouse: bool
     synchronized: bool
-    """Whether a frame may be sent as one update where the terminal says that it knows how."""
+    """Whether a frame may be sent as one synchronized update where the terminal reports that it can."""
     ground: str
     """dark or light."""
     palette: str
     """One of palettes.PALETTES."""
     wide_block: bool | None
-    """Whether a full block takes two cells, and with it frames and arrows; None: not known."""
+    """Whether a full block is two cells wide, as frames and arrows are then too; None: not known."""
     remedy: str
-    """One line on what would make it better; empty where nothing would."""
+    """One line on how to improve it; empty where nothing needs improvement."""
     typed: bytes = b""
-    """What was typed while the terminal was asked; the view reads it first."""
+    """Input that was typed during the queries; the view reads it first."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Name of a choice -> why it was made."""
+    """Name of a setting -> its reason."""
 
     @property
     def look(self) -> Theme:
-        """What drawing functions may use."""
+        """The theme that drawing functions use."""
         return Theme(palette=self.palette, ground=self.ground, colour=self.colour, glyphs=self.glyphs, utf8=self.utf8)
 
 
@@ -80,14 +80,14 @@ def detect(
     version: str = "",
     probe: Callable[[bool, bool], Answers] | None = None,
 ) -> Terminal:
-    """Choose from the environment; what is not "auto" or None was asked for and is taken.
+    """Detect the properties from the environment; a value that is not "auto" or None is set by the user and used.
 
-    `encoding` is the locale's; `version` is tmux's, where it is known; `tty` says whether there is a terminal; `probe`
-    asks it (see probe.ask), and is called at most once. Raises TdiffError for an unknown choice.
+    `encoding` is the locale's; `version` is tmux's, where it is known; `tty` says whether a terminal exists; `probe`
+    queries it (see probe.ask), and is called at most once. Raises TdiffError for an unknown value.
     """
-    for name, value, known in (("color", color, DEPTHS), ("glyphs", glyphs, GLYPHS), ("palette", palette, PALETTES)):
-        if value not in ("auto", *known):
-            raise unknown(f"--{name}", value, ("auto", *known))
+    for name, value, values in (("color", color, DEPTHS), ("glyphs", glyphs, GLYPHS), ("palette", palette, PALETTES)):
+        if value not in ("auto", *values):
+            raise unknown(f"--{name}", value, ("auto", *values))
     why: dict[str, str] = {}
     term = environ.get("TERM", "")
     interactive, why["interactive"] = _interactive(term, tty)
@@ -95,22 +95,22 @@ def detect(
     console = term.startswith("linux")
     answers = Answers()
     if probe and interactive:
-        # Old consoles print what they do not understand, and screen does not know its ground.
+        # Old consoles print queries that they do not understand, and screen does not know its background.
         answers = probe(not console, program != "screen")
     if answers.program and answers.program != program:
-        said = f"it is {answers.program}" if answers.program != "plain" else "it is neither screen nor tmux"
-        program, why["program"] = answers.program, f"the terminal says that {said}"
+        identity = f"it is {answers.program}" if answers.program != "plain" else "it is neither screen nor tmux"
+        program, why["program"] = answers.program, f"the terminal reports that {identity}"
     if program != "tmux":
         version = answers.version
     elif not version and environ.get("TERM_PROGRAM") == "tmux":
         version = environ.get("TERM_PROGRAM_VERSION", "")
 
     utf8, why["utf8"] = _utf8(encoding, answers)
-    colour, why["colour"] = (color, "asked for") if color != "auto" else _colour(environ, program, interactive)
+    colour, why["colour"] = (color, "set by the user") if color != "auto" else _colour(environ, program, interactive)
     wide = None if answers.block is None or not utf8 else answers.block > 1
-    shown, why["glyphs"] = (glyphs, "asked for") if glyphs != "auto" else _glyphs(utf8, console, wide)
+    shown, why["glyphs"] = (glyphs, "set by the user") if glyphs != "auto" else _glyphs(utf8, console, wide)
     ground, why["ground"] = _ground(environ, palette, answers)
-    chosen, why["palette"] = (ground, f"a {ground} ground") if palette == "auto" else (palette, "asked for")
+    palette, why["palette"] = (ground, f"a {ground} background") if palette == "auto" else (palette, "set by the user")
     pointer, why["mouse"] = _mouse(mouse, program, console, interactive)
     synchronized, why["synchronized"] = _synchronized(program, version)
     return Terminal(
@@ -124,7 +124,7 @@ def detect(
         mouse=pointer,
         synchronized=synchronized,
         ground=ground,
-        palette=chosen,
+        palette=palette,
         wide_block=wide,
         remedy=_remedy(program, interactive, utf8, glyphs, wide, tty),
         typed=answers.typed,
@@ -134,7 +134,7 @@ def detect(
 
 def _interactive(term: str, tty: bool) -> tuple[bool, str]:
     if not tty:
-        return False, "there is no terminal"
+        return False, "no terminal"
     if term in ("", "dumb", "unknown"):
         return False, f"TERM={term or '(empty)'} cannot move its cursor"
     return True, f"a terminal, TERM={term}"
@@ -149,7 +149,7 @@ def _program(environ: Mapping[str, str]) -> tuple[str, str]:
     if term.startswith("tmux"):
         return "tmux", f"TERM={term}, from the other end of ssh"
     if term.startswith("screen"):
-        return "screen", f"TERM={term}, from the other end of ssh: screen or tmux, and screen is the narrower"
+        return "screen", f"TERM={term}, from the other end of ssh: screen or tmux, and screen can do less"
     return "plain", "neither $STY nor $TMUX is set"
 
 
@@ -161,7 +161,7 @@ def _utf8(encoding: str, answers: Answers) -> tuple[bool, str]:
     if name != "utf-8":
         return False, f"the locale's encoding is {name}"
     if answers.braille is not None and answers.braille > 2:
-        return False, "the terminal takes each byte of UTF-8 for a character"
+        return False, "the terminal shows each byte of UTF-8 as a character"
     return True, "the locale's encoding is UTF-8" + (", and the terminal's" if answers.braille else "")
 
 
@@ -170,16 +170,16 @@ def _colour(environ: Mapping[str, str], program: str, interactive: bool) -> tupl
     if environ.get("NO_COLOR"):
         return "none", "NO_COLOR is set"
     if not interactive:
-        return "none", "no full screen can be drawn"
+        return "none", "a full screen cannot be drawn"
     if program == "screen":
         return "256", "GNU screen misreads 24-bit colours, whatever COLORTERM says"
     if environ.get("STY"):
-        return "256", "both $STY and $TMUX are set: GNU screen may be between, and misreads 24-bit colours"
+        return "256", "both $STY and $TMUX are set: GNU screen may be in between, and misreads 24-bit colours"
     if term.startswith(_MONOCHROME_TERMS):
         return "none", f"TERM={term} has no colours"
-    told = environ.get("COLORTERM", "").lower()
-    if told in ("truecolor", "24bit"):
-        return "truecolor", f"COLORTERM={told}"
+    colorterm = environ.get("COLORTERM", "").lower()
+    if colorterm in ("truecolor", "24bit"):
+        return "truecolor", f"COLORTERM={colorterm}"
     if term.endswith("-direct") or term.startswith(_TRUECOLOUR_TERMS):
         return "truecolor", f"TERM={term}"
     if "256color" in term or program == "tmux" or term.split("-")[0] in _TERMS_OF_256:
@@ -194,54 +194,54 @@ def _glyphs(utf8: bool, console: bool, wide: bool | None) -> tuple[str, str]:
         return "ascii", "the Linux console has no braille"
     if wide:
         return "space", "the terminal draws a block two cells wide"
-    return "block", "a block is one cell wide" if wide is False else "nothing speaks against it"
+    return "block", "a block is one cell wide" if wide is False else "the default"
 
 
 def _ground(environ: Mapping[str, str], palette: str, answers: Answers) -> tuple[str, str]:
     if palette in GROUNDS:
-        return palette, "asked for"
+        return palette, "set by the user"
     if answers.ground:
         return answers.ground, "the terminal's answer"
     _, _, last = environ.get("COLORFGBG", "").rpartition(";")
     if last.isdecimal():
         return "light" if int(last) in (7, 15) else "dark", f"COLORFGBG={environ['COLORFGBG']}"
-    return "dark", "the terminal does not say"
+    return "dark", "the default: the terminal does not report it"
 
 
 def _mouse(mouse: bool | None, program: str, console: bool, interactive: bool) -> tuple[bool, str]:
     if mouse is not None:
-        return mouse, "asked for"
+        return mouse, "set by the user"
     if not interactive or console:
-        return False, "there is none here"
+        return False, "not available here"
     if program == "screen":
-        return False, "with it, GNU screen would hold Esc back until the next key"
-    return True, f"it does no harm in {'a plain terminal' if program == 'plain' else program}"
+        return False, "with a mouse, GNU screen would delay Esc until the next key"
+    return True, f"safe in {'a plain terminal' if program == 'plain' else program}"
 
 
 def _synchronized(program: str, version: str) -> tuple[bool, str]:
     if program == "screen":
-        return False, "GNU screen does not know it"
+        return False, "GNU screen does not support it"
     if program == "tmux" and _BROKEN_SYNCHRONIZED.match(version):
         return False, f"tmux {version} breaks it"
-    return True, "if the terminal says that it can"
+    return True, "if the terminal reports support"
 
 
 def _remedy(program: str, interactive: bool, utf8: bool, glyphs: str, wide: bool | None, tty: bool) -> str:
     if not interactive:
-        cure = "set TERM, such as TERM=xterm-256color" if tty else "run it in a terminal"
-        return f"no full screen here: {cure}, or use --once"
+        advice = "set TERM, such as TERM=xterm-256color" if tty else "run it in a terminal"
+        return f"no full screen: {advice}, or use --once"
     if not utf8:
-        again = {"screen": ", then start `screen -U`", "tmux": ", then start `tmux -u`"}
-        return f"ASCII only: set a UTF-8 locale (LANG=C.UTF-8){again.get(program, '')}"
+        restart = {"screen": ", then start `screen -U`", "tmux": ", then start `tmux -u`"}
+        return f"ASCII only: set a UTF-8 locale (LANG=C.UTF-8){restart.get(program, '')}"
     if wide and glyphs != "ascii":
         return "wide blocks: set the terminal's ambiguous width to narrow, or use --glyphs ascii"
     return ""
 
 
-def here(
+def this_terminal(
     *, color: str = "auto", glyphs: str = "auto", mouse: bool | None = None, palette: str = "auto", ask: bool = True
 ) -> Terminal:
-    """Detect from the real environment; with `ask` the terminal is asked too (up to 0.2 s where it keeps silent)."""
+    """Detect from the process environment; with `ask` the terminal is queried too (up to 0.2 s where it is silent)."""
     environ = os.environ
     tty = any(stream is not None and stream.isatty() for stream in (sys.__stdout__, sys.__stderr__))
     in_tmux = bool(environ.get("TMUX"))
@@ -259,22 +259,22 @@ def here(
 
 
 def locale_encoding(environ: Mapping[str, str], utf8_mode: bool = False) -> str:
-    """The encoding that the locale names: what the terminal was told, not what Python made of it.
+    """The encoding that the locale names: what the user set for the terminal, not what Python changed it to.
 
-    Under the C locale Python turns to UTF-8 by itself (`utf8_mode`) and sets LC_CTYPE to say so; that is not a wish of
-    the user's, and does not change the terminal.
+    Under the C locale Python switches to UTF-8 by itself (`utf8_mode`) and sets LC_CTYPE accordingly; the user did not
+    ask for that, and it does not change the terminal.
     """
     coerced = utf8_mode and not environ.get("PYTHONUTF8") and environ.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
     names = ("LC_ALL", "LANG") if coerced else ("LC_ALL", "LC_CTYPE", "LANG")
-    chosen = next((environ[name] for name in names if environ.get(name)), "C")
-    _, dot, encoding = chosen.partition(".")
+    locale = next((environ[name] for name in names if environ.get(name)), "C")
+    _, dot, encoding = locale.partition(".")
     if dot:
         return encoding.partition("@")[0]
-    return "utf-8" if chosen.upper() == "UTF-8" else "ascii"
+    return "utf-8" if locale.upper() == "UTF-8" else "ascii"
 
 
 def prepare(terminal: Terminal, environ: MutableMapping[str, str]) -> None:
-    """Set what textual and rich read from the environment; before textual is imported, which reads it once."""
+    """Set the environment variables of textual and rich. Call it before textual is imported, which reads them once."""
     environ["TEXTUAL_COLOR_SYSTEM"] = COLOUR_SYSTEMS[terminal.colour]
     if terminal.colour == "truecolor":
         environ["COLORTERM"] = "truecolor"
@@ -289,23 +289,23 @@ def prepare(terminal: Terminal, environ: MutableMapping[str, str]) -> None:
 
 
 def leaving(terminal: Terminal) -> str:
-    """What to write last, before the alternate screen is left.
+    """The last output, before the alternate screen is left.
 
-    Where there is an alternate screen it is thrown away; where there is none, as in GNU screen by default, the last
-    frame would otherwise stay under the shell's prompt.
+    An alternate screen is discarded; without one, as in GNU screen by default, the last frame would otherwise stay
+    under the shell's prompt.
     """
     return "\x1b[0m\x1b[H\x1b[2J" if terminal.interactive else ""
 
 
 def clipboard(terminal: Terminal, text: str) -> str:
-    """The sequence that puts `text` on the clipboard of the terminal one sits at (OSC 52), through screen and tmux."""
+    """The sequence that puts `text` on the clipboard of the user's terminal (OSC 52), through screen and tmux."""
     code = base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
     bare = f"\x1b]52;c;{code}\x07"
     if terminal.program == "screen":
-        # screen passes on what stands in a device control string, of which it keeps no more than 768 bytes.
+        # screen forwards the content of a device control string, up to 768 bytes.
         pieces = [bare[i : i + 256] for i in range(0, len(bare), 256)]
         return "".join(f"\x1bP{piece}\x1b\\" for piece in pieces)
     if terminal.program == "tmux":
-        # tmux heeds the first with set-clipboard on, and passes on the second with allow-passthrough on.
+        # tmux obeys the first with set-clipboard on, and forwards the second with allow-passthrough on.
         return bare + "\x1bPtmux;" + bare.replace("\x1b", "\x1b\x1b") + "\x1b\\"
     return bare

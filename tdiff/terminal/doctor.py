@@ -1,4 +1,4 @@
-"""What `tdiff watch --doctor` prints: what was found out about the terminal, what was chosen, and why."""
+"""The output of `tdiff watch --doctor`: the properties of the terminal, the settings for it, and their reasons."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tdiff.visible import visible_line
 
 
 def doctor(terminal: Terminal, *, styled: bool | None = None, width: int = 80) -> str:
-    """A table of the choices, and samples to look at; with `styled` in their colours, else plain text.
+    """A table of the settings, and visual samples: in colour with `styled`, else as plain text.
 
     None: styled where standard output is a terminal.
     """
     styled = sys.stdout.isatty() if styled is None else styled
     look = terminal.look
-    lines = [in_ascii(line, look) for line in (*_choices(terminal, width), [], *_samples(terminal))]
+    lines = [in_ascii(line, look) for line in (*_settings(terminal, width), [], *_samples(terminal))]
     if terminal.utf8:
         lines += _GLYPHS
     if not styled or not terminal.interactive:
@@ -38,34 +38,34 @@ def doctor(terminal: Terminal, *, styled: bool | None = None, width: int = 80) -
     )
     for line in lines:
         console.print(Text.assemble(*line, no_wrap=True, overflow="crop"), soft_wrap=True)
-    drawn = console.file
-    assert isinstance(drawn, io.StringIO)
-    return drawn.getvalue()
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
 
 
-def _choices(terminal: Terminal, width: int) -> list[Line]:
-    why = terminal.reasons
+def _settings(terminal: Terminal, width: int) -> list[Line]:
+    reasons = terminal.reasons
     program = {"screen": "GNU screen", "plain": "a plain terminal"}.get(terminal.program, terminal.program)
     wide = {None: "not known", False: "1 cell", True: "2 cells"}[terminal.wide_block]
     rows = [
-        ("full screen", _yes(terminal.interactive), why["interactive"]),
-        ("inside", f"{program} {terminal.version}".strip(), why["program"]),
+        ("full screen", _yes(terminal.interactive), reasons["interactive"]),
+        ("inside", f"{program} {terminal.version}".strip(), reasons["program"]),
         ("over ssh", _yes(terminal.inside_ssh), "$SSH_CONNECTION is set" if terminal.inside_ssh else ""),
-        ("UTF-8", _yes(terminal.utf8), why["utf8"]),
-        ("colours", terminal.colour, why["colour"]),
-        ("glyphs", terminal.glyphs, why["glyphs"]),
+        ("UTF-8", _yes(terminal.utf8), reasons["utf8"]),
+        ("colours", terminal.colour, reasons["colour"]),
+        ("glyphs", terminal.glyphs, reasons["glyphs"]),
         ("width of a block", wide, "the terminal's answer" if terminal.wide_block is not None else ""),
-        ("ground", terminal.ground, why["ground"]),
-        ("palette", terminal.palette, why["palette"]),
-        ("mouse", "on" if terminal.mouse else "off", why["mouse"]),
-        ("synchronized", "on" if terminal.synchronized else "off", why["synchronized"]),
+        ("background", terminal.ground, reasons["ground"]),
+        ("palette", terminal.palette, reasons["palette"]),
+        ("mouse", "on" if terminal.mouse else "off", reasons["mouse"]),
+        ("synchronized", "on" if terminal.synchronized else "off", reasons["synchronized"]),
     ]
     lines: list[Line] = [[("terminal", "bold")]]
     for name, value, reason in rows:
-        value, reason = visible_line(value)[:18], visible_line(reason)[: width - 38]  # some of it is the environment's
+        value, reason = visible_line(value)[:18], visible_line(reason)[: width - 38]  # parts come from the environment
         lines.append([(f"  {name:<17}", "dim"), (f"{value:<19}", "bold"), (reason, "")])
     if terminal.remedy:
-        lines += [[("to mend", "bold")], [(f"  {terminal.remedy}", "")]]
+        lines += [[("to improve", "bold")], [(f"  {terminal.remedy}", "")]]
     return lines
 
 
@@ -79,7 +79,7 @@ def _samples(terminal: Terminal) -> list[Line]:
     masks: Line = [
         ("  masked ", ""),
         (marks.mask[0] * 6, marks.mask[1]),
-        ("  masked again ", ""),
+        ("  remasked ", ""),
         (marks.remask[0] * 6, marks.remask[1]),
         ("  new this step ", ""),
         ("bold", style_of(0.9, look, fresh=True)),
@@ -94,7 +94,7 @@ def _samples(terminal: Terminal) -> list[Line]:
 
 
 _GLYPHS: list[Line] = [
-    [("glyphs, ten to a line: the bars stand one below the other", "bold")],
+    [("glyphs, ten in a line: the bars at the end are aligned", "bold")],
     *([(f"  {sample}|", "")] for sample in ("████░░▒▒▓▓", "⣀⡠⠔⠒⠉⠉⠒⠤⣀⣀", "╭─┤·├─╮▲▶◀", "→←↑↓●✓…≥×°", "abcdefghij")),
 ]
 

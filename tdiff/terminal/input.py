@@ -1,11 +1,11 @@
-"""Bytes from a terminal's keyboard, split into keys, pastes and sequences; everything else is dropped.
+"""Splits the input of a terminal into keys, pastes and sequences; everything else is dropped.
 
 A terminal sends three kinds of text: what was typed, escape sequences for keys, mouse and size, and answers to
-questions, which may come late. textual's parser takes the first two and turns every sequence it does not know, or
-cannot read, into single keys. Here each sequence is read to its end by the grammar of ECMA-48 and passed on only if it
-is one that the parser knows how to read, so that no answer, however late or odd, is ever taken for keys.
+queries, which may arrive late. textual's parser reads the first two and turns every sequence that it does not know, or
+cannot read, into single keys. Here each sequence is read to its end by the grammar of ECMA-48 and passed on only if
+the parser can read it, so that no answer, however late or odd, is ever read as keys.
 
-Pure: it reads no file, knows no clock but the seconds it is given, and imports nothing of textual.
+Pure: it reads no file and no clock (callers pass the seconds), and imports nothing of textual.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _ESCAPE_DELAY = 0.1
 _CSI_DELAY = 0.5
 """Seconds of silence after which a control sequence that did not end is dropped."""
 _STRING_DELAY = 1.0
-"""The same for an answer that ends by a terminator (OSC, DCS, APC, PM, SOS)."""
+"""The same for an answer that ends with a terminator (OSC, DCS, APC, PM, SOS)."""
 _PASTE_DELAY = 5.0
-"""The same for a bracketed paste; what came of it is kept."""
+"""The same for a bracketed paste; the part that arrived is used."""
 _LONGEST_PASTE = 1 << 20
 _LONGEST_SEQUENCE = 256
 _PASTE_END = f"{ESC}[201~"
 
 _CSI = re.compile(r"\x1b\[(?P<params>[0-?]*)(?P<middle>[ -/]*)(?P<final>[@-~])")
-_CSI_BEGUN = re.compile(r"\x1b\[[0-?]*[ -/]*")
+_CSI_START = re.compile(r"\x1b\[[0-?]*[ -/]*")
 _CONSOLE_FUNCTION_KEY = re.compile(r"\x1b\[\[[A-E]")
 _STRING_END = re.compile(r"\x07|\x1b\\|[\x18\x1a]|\x1b(?=[^\\])")
-"""Of an OSC and its kin: BEL or ST; CAN and SUB abort it, and so does the start of another sequence."""
+"""End of an OSC or a similar string: BEL or ST; CAN and SUB abort it, and so does the start of another sequence."""
 _SGR_MOUSE = re.compile(r"<\d{1,4};-?\d{1,5};-?\d{1,5}")
 _SIZE = re.compile(r"48(?:;[1-9]\d{0,4}){2}(?:;\d{1,6}){2}")
 _MODE = re.compile(r"\?(?:2026|2048);[0-4]")
@@ -42,7 +42,7 @@ _EIGHT_BIT = str.maketrans(
     dict.fromkeys([chr(code) for code in range(0x80, 0xA0)], "")
     | {chr(0x40 + ord(second)): ESC + second for second in "[]P_^X\\"}
 )
-"""C1 controls: the seven-bit form of those that begin or end a sequence, nothing for the others."""
+"""C1 controls: the seven-bit form of those that start or end a sequence, nothing for the others."""
 _UNPRINTABLE = dict.fromkeys([*range(0x20), 0x7F])
 for _code in (0x09, 0x0A):
     del _UNPRINTABLE[_code]
@@ -50,52 +50,52 @@ del _code
 
 
 class Piece(NamedTuple):
-    """Something a user did, or a report that the view asked for."""
+    """Input of the user, or a report that the view has requested."""
 
     kind: str
-    """`key`: text for textual's parser: one character, or one whole sequence. `alt`: ESC and one character. `escape`:
-    the Escape key. `paste`: text that was pasted."""
+    """`key`: text for textual's parser: one character, or one complete sequence. `alt`: ESC and one character.
+    `escape`: the Escape key. `paste`: text that was pasted."""
     text: str
 
 
 class Splitter:
-    """Splits what a terminal sends. `known` holds the key sequences that textual's parser knows by heart."""
+    """Splits the input of a terminal. `known` contains the key sequences in the table of textual's parser."""
 
     def __init__(self, known: Container[str]) -> None:
         self._known = known
         self._buffer = ""
-        self._heard = 0.0
+        self._received = 0.0
         self._pasting = False
 
     def feed(self, text: str, now: float) -> list[Piece]:
-        """The pieces that are whole once `text` has come, at `now` (seconds of any steady clock)."""
-        self._heard = now
+        """The pieces that are complete once `text` has arrived, at `now` (seconds of any steady clock)."""
+        self._received = now
         if text:
             self._buffer += text.translate(_EIGHT_BIT)
         return list(self._pieces())
 
     def deadline(self) -> float | None:
-        """When `tick` has something to do, unless more text comes before; None: never."""
+        """When `tick` is due unless more text arrives before; None: never."""
         if self._pasting:
-            return self._heard + _PASTE_DELAY
+            return self._received + _PASTE_DELAY
         if not self._buffer:
             return None
-        begun = self._buffer[:2]
-        if begun == f"{ESC}[":
-            return self._heard + _CSI_DELAY
-        return self._heard + (_STRING_DELAY if _is_string(begun) else _ESCAPE_DELAY)
+        start = self._buffer[:2]
+        if start == f"{ESC}[":
+            return self._received + _CSI_DELAY
+        return self._received + (_STRING_DELAY if _is_string(start) else _ESCAPE_DELAY)
 
     def tick(self, now: float) -> list[Piece]:
-        """The pieces that silence decides, such as a lone ESC."""
+        """The pieces that a silence completes, such as a lone ESC."""
         deadline = self.deadline()
         if deadline is None or now < deadline:
             return []
         if self._pasting:
             return [*self._paste(self._buffer), *self.feed("", now)]
-        begun, self._buffer = self._buffer, ""
-        if begun == ESC:
+        rest, self._buffer = self._buffer, ""
+        if rest == ESC:
             return [Piece("escape", ESC)]
-        return [Piece("alt", begun)] if len(begun) == 2 else []
+        return [Piece("alt", rest)] if len(rest) == 2 else []
 
     def _pieces(self) -> Iterator[Piece]:
         while self._buffer:
@@ -117,7 +117,7 @@ class Splitter:
                 return
 
     def _sequence(self) -> Iterator[Piece]:
-        """One sequence off the buffer, which begins with ESC; nothing is taken where its end has not come."""
+        """Take one sequence from the buffer, which starts with ESC; nothing where its end has not arrived."""
         buffer = self._buffer
         if len(buffer) == 1:
             return
@@ -143,7 +143,7 @@ class Splitter:
                     yield Piece("key", buffer[:3])
         else:
             self._buffer = buffer[2:]
-            if buffer[1] != "\\":  # the end of an answer whose start was lost
+            if buffer[1] != "\\":  # else it is the end of an answer whose start was lost
                 yield Piece("alt", buffer[:2])
 
     def _control_sequence(self) -> Iterator[Piece]:
@@ -153,28 +153,28 @@ class Splitter:
         if console := _CONSOLE_FUNCTION_KEY.match(buffer):
             self._buffer = buffer[console.end() :]
             yield Piece("key", console[0])
-        elif whole := _CSI.match(buffer):
-            if whole[0] == f"{ESC}[M":  # a mouse report of three more characters
-                if len(buffer) >= whole.end() + 3:
-                    self._buffer = buffer[whole.end() + 3 :]
+        elif sequence := _CSI.match(buffer):
+            if sequence[0] == f"{ESC}[M":  # a mouse report of three more characters
+                if len(buffer) >= sequence.end() + 3:
+                    self._buffer = buffer[sequence.end() + 3 :]
                 return
-            self._buffer = buffer[whole.end() :]
-            if whole[0] == f"{ESC}[200~":
+            self._buffer = buffer[sequence.end() :]
+            if sequence[0] == f"{ESC}[200~":
                 self._pasting = True
-            elif sequence := self._readable(whole):
-                yield Piece("key", sequence)
+            elif text := self._readable(sequence):
+                yield Piece("key", text)
         else:
-            begun = _CSI_BEGUN.match(buffer)
-            assert begun is not None, "it begins as one"
-            if begun.end() < len(buffer):  # what follows can be no part of it
-                self._buffer = buffer[begun.end() :]
+            start = _CSI_START.match(buffer)
+            assert start is not None, "the buffer starts with a control sequence"
+            if start.end() < len(buffer):  # the rest cannot belong to it
+                self._buffer = buffer[start.end() :]
             elif len(buffer) > _LONGEST_SEQUENCE:
-                self._buffer = f"{ESC}[0"  # its end is still to come, and is dropped with it
+                self._buffer = f"{ESC}[0"  # the end has not arrived, and is dropped with it
 
     def _readable(self, sequence: re.Match[str]) -> str:
-        """The sequence as textual's parser can read it; empty where it is none that a key, mouse or size sends."""
+        """The sequence as textual's parser can read it; empty where no key, mouse or size report sends it."""
         params, middle, final = sequence["params"], sequence["middle"], sequence["final"]
-        if final == "R" and params:  # the place of the cursor; F3 with modifiers is not to be told from it
+        if final == "R" and params:  # the cursor position; F3 with modifiers looks the same
             return ""
         if middle:
             return sequence[0] if middle == "$" and final == "y" and _MODE.fullmatch(params) else ""
@@ -194,14 +194,14 @@ class Splitter:
             yield Piece("paste", text)
 
 
-def _is_string(begun: str) -> bool:
-    return len(begun) == 2 and begun[1] in "]P_^X"
+def _is_string(start: str) -> bool:
+    return len(start) == 2 and start[1] in "]P_^X"
 
 
 def _key_pressed(key: re.Match[str], final: str) -> str:
-    """A key of the kitty protocol, or one of xterm's with modifiers, without what textual's parser cannot read.
+    """A key of the kitty protocol, or of xterm with modifiers, without the parts that textual's parser cannot read.
 
-    Empty for the release of a key and for codes that are no characters.
+    Empty for the release of a key and for codes that are not characters.
     """
     if key["event"] == _RELEASE:
         return ""

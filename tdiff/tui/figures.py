@@ -1,11 +1,12 @@
-"""The figures of a run beside its curves, as short pairs of name and value that flow into lines."""
+"""The figures of a run beside its curves: short pairs of name and value, wrapped into lines."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from tdiff.draw.render import Line, duration
+from tdiff.draw.render import Line
+from tdiff.formatting import duration
 from tdiff.tui.widgets.lines import line_width
 from tdiff.watch.run_state import RunState
 
@@ -30,8 +31,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def figures(story: RunState, smoothing: float) -> list[Figure]:
-    """What is told of a story, the most important first."""
-    told: list[Figure] = []
+    """The figures of a run, the most important first."""
+    pairs: list[Figure] = []
 
     def last(name: str) -> float | None:
         series = story.metrics.get(name)
@@ -39,40 +40,40 @@ def figures(story: RunState, smoothing: float) -> list[Figure]:
 
     train, held = story.metrics.get("train/loss"), story.metrics.get("eval/loss")
     if train is not None and train.last:
-        told.append(("train", number(train.last[1])))
+        pairs.append(("train", number(train.last[1])))
         if smoothing and len(smooth := train.smoothed(smoothing)):
-            told.append((average(smoothing), number(smooth[-1])))
+            pairs.append((average(smoothing), number(smooth[-1])))
     if held is not None and held.last:
-        told.append(("val", number(held.last[1])))
-    judged = held if held is not None else train
-    best = judged.best if judged is not None else None
+        pairs.append(("val", number(held.last[1])))
+    evaluated = held if held is not None else train
+    best = evaluated.best if evaluated is not None else None
     if best:
-        told.append(("best val" if judged is held else "best", f"{number(best[0])} @{best[1]:,.0f}"))
+        pairs.append(("best val" if evaluated is held else "best", f"{number(best[0])} @{best[1]:,.0f}"))
     if (right := last("eval/accuracy")) is not None and story.verdicts is not None:
-        told.append(("right", f"{right:.1%}"))
+        pairs.append(("right", f"{right:.1%}"))
     for label, name in (("grad", "train/grad_norm"), ("lr", "train/lr")):
         if (value := last(name)) is not None:
-            told.append((label, number(value, 3)))
+            pairs.append((label, number(value, 3)))
     if (speed := last("train/tokens_per_second")) is not None:
-        told.append(("tok/s", number(speed, 3)))
+        pairs.append(("tok/s", number(speed, 3)))
     if (load := last("gpu/load")) is not None:
-        told.append(("GPU", f"{load:.0f}%"))
+        pairs.append(("GPU", f"{load:.0f}%"))
     if (memory := last("gpu/memory")) is not None:
-        told.append(("mem", f"{memory:.1f}G"))
+        pairs.append(("mem", f"{memory:.1f}G"))
     if (heat := last("gpu/temperature")) is not None:
-        told.append(("", f"{heat:.0f}°C"))
+        pairs.append(("", f"{heat:.0f}°C"))
     if (power := last("gpu/power")) is not None:
-        told.append(("", f"{power:.0f}W"))
-    return told
+        pairs.append(("", f"{power:.0f}W"))
+    return pairs
 
 
 def average(smoothing: float) -> str:
-    """What the curve's average is called: EMA .6."""
+    """The label of the smoothed curve: EMA .6."""
     return f"EMA {smoothing:g}".replace("0.", ".")
 
 
 def progress(story: RunState, now: float) -> str:
-    """Step k of n, percent, and the time to go."""
+    """Step k of n, percent, and the remaining time."""
     total = f"/{story.total:,}" if story.total and story.total < 100_000 else f"/{number(story.total)}"
     parts = [f"step {story.step:,}{total if story.total else ''}"]
     if story.progress is not None:
@@ -82,10 +83,10 @@ def progress(story: RunState, now: float) -> str:
     return " · ".join(parts)
 
 
-def flow(told: Sequence[Figure], width: int, rows: int) -> list[Line]:
-    """The figures in at most `rows` lines of `width` cells; those that do not fit are left out."""
+def flow(pairs: Sequence[Figure], width: int, rows: int) -> list[Line]:
+    """The figures in at most `rows` lines of `width` cells; figures that do not fit are left out."""
     lines: list[Line] = [[]]
-    for name, value in told:
+    for name, value in pairs:
         pair: Line = [(f" {name} " if name else " ", "dim"), (value, "bold"), (" ", "")]
         if line_width(lines[-1]) + line_width(pair) > width and lines[-1]:
             if len(lines) == rows:

@@ -1,4 +1,4 @@
-"""`tdiff watch --classify TEXT`: the verdicts on a text race while draws arrive."""
+"""`tdiff watch --classify TEXT`: the class probabilities of a text while mask samples arrive."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from tdiff.draw.predictions import Shade, words
+from tdiff.draw.predictions import words
 from tdiff.draw.race import text, view
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
+from tdiff.protocol.prediction import Contribution
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.session import run_view
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.lines import Lines, two_ends
-from tdiff.tui.widgets.paint import TerminalApp
 from tdiff.visible import visible, visible_line
 from tdiff.watch.generation.process import Child, command
 from tdiff.watch.generation.race import Race
 from tdiff.watch.options import Options
 
 _FRAME = 1 / 15
-_HINTS = "n next text  p the one before  r other masks  up/down scroll  R start again  q quit"
+_HINTS = "n next text  p previous text  r other masks  up/down scroll  R restart  q quit"
 
 
 class RaceApp(TerminalApp):
     """The view."""
 
     BINDINGS = [  # noqa: RUF012 - as textual has it
-        Binding("q,ctrl+q,ctrl+c", "quit", "leave", show=False),
+        Binding("q,ctrl+q,ctrl+c", "quit", "quit", show=False),
         Binding("n,right,l", "next_text(1)", "the next text", show=False),
         Binding("p,left,h", "next_text(-1)", "the text before", show=False),
         Binding("r", "reseed", "other masks", show=False),
@@ -47,20 +48,20 @@ class RaceApp(TerminalApp):
         self._top, self._body, self._hints = Lines(id="top"), Lines(id="race"), Lines(id="hints")
 
     def compose(self) -> ComposeResult:
-        """A line above, the race, a line below."""
+        """A line above, the race, and a line below."""
         yield self._top
         yield self._body
         yield self._hints
 
     def on_mount(self) -> None:
-        """Draw at once; the model comes after."""
+        """Draw at once; the model's process starts afterwards."""
         self._body.styles.height = "1fr"
         self._draw()
-        self.set_interval(_FRAME, self._look)
+        self.set_interval(_FRAME, self._update)
         self.call_after_refresh(self._start)
 
     def suspending(self) -> None:
-        """The model's process stops too, and goes on with the first look."""
+        """The model's process stops too, and resumes with the next update."""
         self.race.halt()
 
     def hang_up(self) -> None:
@@ -69,11 +70,11 @@ class RaceApp(TerminalApp):
         self.exit()
 
     def on_unmount(self) -> None:
-        """Nothing stays behind."""
+        """End the model's process."""
         self.race.close()
 
     def on_resize(self) -> None:
-        """Everything depends on the size."""
+        """Draw for another size."""
         self.call_after_refresh(self._draw)
 
     def _start(self) -> None:
@@ -83,7 +84,7 @@ class RaceApp(TerminalApp):
             self.race.message = str(why)
         self._draw()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         if self.screen_stack and (self.race.poll(self._clock()) or self.race.state == "weighing"):
             self._draw()
 
@@ -93,10 +94,10 @@ class RaceApp(TerminalApp):
             return
         name = visible_line(race.ready.model) if race.ready else "tdiff"
         state = race.message or race.state
-        left: Line = [(f" {name} ", "bold"), (f" text {race.at + 1} of {len(race.texts)}", "")]
+        left: Line = [(f" {name} ", "bold"), (f" text {race.index + 1} of {len(race.texts)}", "")]
         self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if race.message else "")], width)])
         self._hints.show([[(f" {_HINTS}", "dim")]])
-        plain = [Shade(visible(race.texts[race.at]), 0.0)]
+        plain = [Contribution(visible(race.texts[race.index]), 0.0)]
         parts = words(race.words) if race.words else plain
         self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
         self._body.show(
@@ -112,19 +113,19 @@ class RaceApp(TerminalApp):
             )
         )
 
-    def action_next_text(self, ways: int) -> None:
-        """Another text."""
+    def action_next_text(self, count: int) -> None:
+        """Show the text that is `count` further."""
         self._row = 0
-        self.race.go(ways)
+        self.race.move(count)
         self._draw()
 
     def action_reseed(self) -> None:
-        """The same text on other masks."""
-        self.race.another_seed()
+        """Classify the same text with other masks."""
+        self.race.next_seed()
         self._draw()
 
     def action_restart(self) -> None:
-        """The model's process, again."""
+        """Start the model's process again."""
         self._start()
 
     def action_scroll(self, rows: int) -> None:
@@ -134,8 +135,8 @@ class RaceApp(TerminalApp):
 
 
 def run(options: Options, terminal: Terminal) -> None:
-    """Watch until the user leaves; then say how the text stood."""
-    assert options.model is not None, "it was looked at before"
+    """Watch until the user quits; then print the prediction."""
+    assert options.model is not None, "the command requires a model"
     model = options.model
     race = Race(
         lambda: Child(command(model, options.device)),
@@ -149,4 +150,4 @@ def run(options: Options, terminal: Terminal) -> None:
     if race.rounds:
         last = race.rounds[-1]
         best = max(range(len(race.classes)), key=lambda n: last.posterior[n])
-        print(f"{visible_line(race.classes[best])} {last.posterior[best]:.3f} after {last.draws} draws")
+        print(f"{visible_line(race.classes[best])} {last.posterior[best]:.3f} after {last.draws} mask samples")

@@ -1,4 +1,4 @@
-"""One sitting: what is watched is opened, the view is run, and in the end it is said where things stand."""
+"""One session of the view: open what is watched, run the view, and print a summary at the end."""
 
 from __future__ import annotations
 
@@ -22,51 +22,50 @@ from tdiff.terminal.detect import Terminal
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
-from tdiff.tui.widgets.paint import TerminalApp
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
-from tdiff.watch import targets as places
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.launch import trains_on_this_host
 from tdiff.watch.options import Options
 from tdiff.watch.preferences import Preferences
 from tdiff.watch.sources.local import PipeSource
-from tdiff.watch.targets import Target
+from tdiff.watch.targets import Target, locate, newest_run
 
 
-def run(targets: Sequence[Target], options: Options, terminal: Terminal, liked: Preferences) -> None:
-    """Watch until the user leaves; then say where things stand."""
-    liked = replace(liked, keys=remapped(liked.keys))
+def run(targets: Sequence[Target], options: Options, terminal: Terminal, preferences: Preferences) -> None:
+    """Watch until the user quits; then print a summary."""
+    preferences = replace(preferences, keys=remapped(preferences.keys))
     watched = [Watched(target, source=keys_apart(target)) for target in targets]
 
     def trains_here() -> bool:
         now = time.time()
         return any(
-            trains_on_this_host(one.story.start.host if one.story.start else None, one.story.state(now))
-            for one in watched
+            trains_on_this_host(run.run_state.start.host if run.run_state.start else None, run.run_state.state(now))
+            for run in watched
         )
 
-    def look_for() -> Watched | None:
-        found = places.newest_run()
-        return Watched(places.locate(str(found.path))) if found else None
+    def find_run() -> Watched | None:
+        newest = newest_run()
+        return Watched(locate(str(newest.path))) if newest else None
 
     app = WatchApp(
         watched,
-        launch.company(options, lambda: watched, trains_here),
+        launch.model_pair(options, lambda: watched, trains_here),
         terminal,
-        liked,
-        look_for=look_for if not options.targets else lambda: None,
+        preferences,
+        find_run=find_run if not options.targets else lambda: None,
     )
-    theme = options.theme or liked.theme
+    theme = options.theme or preferences.theme
     if theme:
         app.theme = theme
-    gc.freeze()  # what is loaded stays, and need not be looked through again and again while keys wait
+    gc.freeze()  # the loaded modules stay: the collector need not scan them while keys wait
     run_view(app)
     print("\n".join(summary(app, time.time())))
 
 
 def run_view(app: TerminalApp) -> None:
-    """Run a view until the user leaves. After an error of its own: one line, the traceback in a file, exit code 1."""
+    """Run a view until the user quits. After an internal error: one line, the traceback in a file, exit code 1."""
     app.run(mouse=app.terminal.mouse)
     if app.crash is not None:
         error = app.crash.error if isinstance(app.crash, WorkerFailed) else app.crash
@@ -81,7 +80,7 @@ def run_view(app: TerminalApp) -> None:
 
 
 def keep_traceback(error: BaseException) -> Path:
-    """Write the traceback of an error to a file of its own in the user's state folder; the file."""
+    """Write the traceback of an error to a new file in the user's state folder; the file."""
     path = state_folder() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     versions = f"tdiff {__version__}, Python {platform.python_version()}, textual {version('textual')}\n"
@@ -90,9 +89,9 @@ def keep_traceback(error: BaseException) -> Path:
 
 
 def keys_apart(target: Target) -> PipeSource | None:
-    """Where standard input is what is watched: it under another number, and the keys in its place.
+    """Where standard input is watched: it under another file descriptor, and the terminal's keys in its place.
 
-    Raises TdiffError where there is no terminal to read keys from.
+    Raises TdiffError where no terminal exists to read keys from.
     """
     if target.kind != "pipe" or target.path is not None:
         return None
@@ -100,21 +99,21 @@ def keys_apart(target: Target) -> PipeSource | None:
     try:
         keys = os.open("/dev/tty", os.O_RDWR)
     except OSError as why:
-        raise TdiffError(f"tdiff watch - reads its keys from the terminal, and there is none: {why.strerror}") from None
+        raise TdiffError(f"tdiff watch - requires a terminal for its keys, and none exists: {why.strerror}") from None
     os.dup2(keys, 0)
     os.close(keys)
     return source
 
 
 def summary(app: WatchApp, now: float) -> list[str]:
-    """Where things stand: a line for each run, what was written, and how to see it again."""
+    """A summary: a line for each run, the number of generated texts, and how to watch again."""
     lines = []
-    for one in app.watched:
-        story = one.story
+    for watched in app.watched:
+        story = watched.run_state
         loss = story.metrics.get("train/loss")
         value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
         lines.append(f"{story.name}: {story.state(now)}, {progress(story, now)}{value}")
-    for live in app.company.lives:
+    for live in app.models.lives:
         written = sum(recording.ended is not None for recording in live.recordings)
         lines.append(f"{written} text{'s' * (written != 1)} generated by {live.model}")
     lines.append("tdiff watch shows it again; tdiff watch --once prints a snapshot")

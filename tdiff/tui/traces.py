@@ -1,4 +1,4 @@
-"""Watched traces as recordings: a trace that grows is a generation that somebody else is making."""
+"""Watched traces as recordings: a trace that grows is a generation of another process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tdiff.protocol.events import TraceHeader
+from tdiff.protocol.trace import TraceHeader
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.run_state import RunState
 
 
 @dataclass(slots=True)
 class _Taken:
-    """How far a story's trace has been taken in."""
+    """How far the trace of a run state has been read."""
 
     story: RunState
     resets: int
@@ -22,17 +22,17 @@ class _Taken:
 
 
 class Traces:
-    """The recordings of the traces among some stories, brought up to date when asked."""
+    """The recordings of the watched traces."""
 
     def __init__(self) -> None:
         self._taken: dict[int, _Taken] = {}
         self.newest: Recording | None = None
-        """The recording that began last."""
+        """The recording that started last."""
 
     def follow(self, stories: Sequence[RunState]) -> bool:
-        """Take in what is new; whether another recording has begun."""
+        """Read what is new; whether another recording has started."""
         before = self.newest
-        # A big file's story gives way to that of the whole: the one that is gone is let go.
+        # The first state of a big file is replaced by that of the complete file: the old one is dropped.
         self._taken = {id(story): self._of(story) for story in stories if story.format == "trace"}
         for taken in self._taken.values():
             self._follow(taken)

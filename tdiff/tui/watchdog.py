@@ -1,9 +1,9 @@
-"""A thread that ends the program once its terminal has gone or somebody asked it to end, whatever state it is in.
+"""A thread that ends the program once its terminal has closed or a signal asks it to end, whatever state it is in.
 
 It waits in one system call for a hang-up of the terminal or a byte in a pipe. Then it asks the event loop to leave,
-and where the program is still there after some seconds (its event loop may be stuck in a write that nobody reads) it
+and if the program still runs after some seconds (its event loop may be blocked in a write that no process reads) it
 kills the processes that were started and ends the program. It takes no lock that another thread could hold, and a
-signal handler needs no more than one `os.write` to call it.
+signal handler needs only one `os.write` to alarm it.
 """
 
 from __future__ import annotations
@@ -16,57 +16,62 @@ from collections.abc import Callable
 from contextlib import suppress
 
 PATIENCE = 2.0
-"""Seconds that an orderly end may take."""
+"""Seconds that an orderly exit may take."""
 
 
 class Watchdog:
-    """Watches one terminal. `leave` is called once, from the watchdog's thread; `kill` just before the end by force."""
+    """Watches one terminal. `leave` is called once, from the watchdog's thread; `kill` just before a forced exit."""
 
     def __init__(
         self, fd: int, leave: Callable[[], None], kill: Callable[[], None], *, patience: float = PATIENCE
     ) -> None:
         self._fd, self._leave, self._kill, self._patience = fd, leave, kill, patience
         self.called = False
-        """Whether the program is to end."""
-        self._hear, self._tell = os.pipe()
-        os.set_blocking(self._tell, False)  # a signal handler never waits
+        """Whether the program must end."""
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)  # a signal handler never waits
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     def alarm(self) -> None:
-        """The program is to end now. May be called from a signal handler, and from any thread."""
+        """End the program now. It may be called from a signal handler, and from any thread."""
         self.called = True
         with suppress(OSError):
-            os.write(self._tell, b"!")
+            os.write(self._write_end, b"!")
 
     def close(self) -> None:
-        """The program left the terminal by itself: it is no longer watched. An end that was called for still comes."""
+        """Stop watching and close the pipe: the program left the terminal by itself. An alarm raised before still ends
+        the program. Call it where no signal handler calls `alarm` any more.
+        """
+        write_end, self._write_end = self._write_end, -1
         with suppress(OSError):
-            os.write(self._tell, b".")
+            os.write(write_end, b".")
+            os.close(write_end)
 
     def _watch(self) -> None:
         if not self._called():
+            os.close(self._read_end)
             return
-        with suppress(Exception):  # the loop may be closed already
+        with suppress(Exception):  # the loop may be closed
             self._leave()
-        time.sleep(self._patience)  # an orderly end ends this thread too
+        time.sleep(self._patience)  # an orderly exit ends this thread too
         with suppress(Exception):
             self._kill()
         os._exit(1)
 
     def _called(self) -> bool:
-        """Wait for a hang-up or a call; False where the program left by itself."""
+        """Wait for a hang-up or an alarm; False where the program left by itself."""
         if not hasattr(select, "poll"):  # pragma: no cover - Windows
-            return os.read(self._hear, 1) == b"!"
+            return os.read(self._read_end, 1) == b"!"
         poll = select.poll()
-        poll.register(self._hear, select.POLLIN)
+        poll.register(self._read_end, select.POLLIN)
         with suppress(OSError, ValueError):
-            poll.register(self._fd, 0)  # a hang-up is reported whether or not it is asked for
+            poll.register(self._fd, 0)  # a hang-up is always reported
         while True:
             for fd, event in poll.poll():
-                if fd == self._hear:
-                    return os.read(self._hear, 1) == b"!"
+                if fd == self._read_end:
+                    return os.read(self._read_end, 1) == b"!"
                 if event & (select.POLLHUP | select.POLLERR):
                     self.called = True
                     return True
-                poll.unregister(fd)  # not a thing that can be polled: its reader sees the end of it
+                poll.unregister(fd)  # this file cannot be polled: its reader sees the end of the input

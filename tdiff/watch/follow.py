@@ -1,7 +1,7 @@
-"""One watched thing: a source, and the story of what it says.
+"""Follow a target: read its source, detect its format, and fill a run state.
 
-A big file is told twice: its newest lines at once, and, by a thread, the whole of it; when that has caught up, its
-story takes the place of the first. Nothing here knows what a line means or how it is drawn.
+A big file is read twice: its newest lines at once, and the entire file in a thread. When the thread has caught up, its
+run state replaces the first one.
 """
 
 from __future__ import annotations
@@ -12,76 +12,114 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
+from tdiff.watch.formats.detect import Detector
+from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.targets import Target
 
-if TYPE_CHECKING:
-    from tdiff.watch.run_state import RunState
-
 BIG = 8 << 20
-"""Bytes of a file from which its newest lines come first."""
+"""Bytes of a file from which on its newest lines are read first."""
 NEWEST = 20_000
-"""How many of them."""
+"""How many newest lines."""
 _PIECE = 1 << 18
-"""Bytes read in one go, so that whoever shares the interpreter has its turn soon."""
+"""Bytes read in one go, so that other threads get their turn soon."""
 _PAUSE = 0.0005
-"""Seconds between two pieces of the whole file."""
+"""Seconds that the thread pauses between two pieces of a file."""
 _AT_REST = 1.0
-"""Seconds without a change after which what waits for the next line waits no more."""
+"""Seconds without a change after which parsers report what waits for the next line."""
 _SETTLED = 5.0
-"""Seconds without a change after which a last line without its end is taken for a whole one."""
+"""Seconds without a change after which a last line without its line end may count as complete."""
 
 
 def open_source(target: Target) -> Source:
-    """What reads a target. Raises TdiffError where standard input is a terminal, or there is no ssh client."""
+    """Open the source of a target. Raises TdiffError if standard input is a terminal or there is no ssh client."""
     if target.address:
         return SshSource(target.address)
     if target.kind == "pipe" and target.path:
         try:
             return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
-        except OSError as why:
-            raise TdiffError(f"{str(target.path)!r} cannot be read: {why.strerror}") from None
+        except OSError as error:
+            raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
     return FileSource(target.path) if target.path else PipeSource()
 
 
+class Reader:
+    """Reads the lines of one source into a run state."""
+
+    def __init__(self, name: str = "", state: RunState | None = None) -> None:
+        """Fill `state`, by default an empty one with this name."""
+        self.state = state or RunState(name)
+        self._detector = Detector(self.state)
+
+    def feed(self, lines: list[str], arrived: float | None = None) -> None:
+        """Read the next complete lines, without their line ends.
+
+        `arrived` is when they came or were written (s since the epoch), for formats whose records have no dates; None
+        if unknown, as for lines that are not the newest.
+        """
+        self._detector.feed(lines)
+        if arrived is not None and lines:
+            self.state.arrive(arrived)
+
+    def settle(self, *, over: bool = False) -> bool:
+        """No line has come for a while: report what waits for the next line. Returns whether anything did.
+
+        `over`: no line will ever come.
+        """
+        return self._detector.settle(over)
+
+    def close(self) -> None:
+        """The source has ended."""
+        self.settle(over=True)
+        self.state.closed = True
+
+    def reset(self) -> None:
+        """The source was replaced or truncated: forget everything."""
+        self.state.reset()
+        self._detector = Detector(self.state)
+
+
 class Watched:
-    """A target, followed by calls of `poll`, which never wait for it."""
+    """A target that is followed by calls of `poll`, which never wait for it."""
 
     def __init__(
-        self, target: Target, story: Callable[[], RunState] | None = None, source: Source | None = None
+        self, target: Target, reader: Callable[[], Reader] | None = None, source: Source | None = None
     ) -> None:
-        """`story` makes an empty story, `source` is read in place of the target's own. Raises as `open_source`."""
+        """`reader` creates an empty reader; `source` replaces the target's own. Raises as `open_source`."""
         self.target = target
-        self._new = story or (lambda: _story(target.label))
-        self.story = self._new()
-        """What is known. Another object takes its place when a big file has been read as a whole."""
+        self._new_reader = reader or (lambda: Reader(target.label))
+        self._reader = self._new_reader()
         self.behind = False
-        """Whether the last poll left something that is there already."""
+        """Whether the last poll left something that is already available."""
         self._source = source or open_source(target)
         self._fill: _Fill | None = None
-        self._begun = False
+        self._polled = False
         self._settled = False  # whether nothing waits for the next line
-        self._early = ""  # a last line without its end that was told before that came
+        self._early = ""  # a last line that was read before its line end came
+
+    @property
+    def run_state(self) -> RunState:
+        """What is known. Another object replaces it once a big file has been read completely."""
+        return self._reader.state
 
     @property
     def filling(self) -> float | None:
-        """The share of a big file that has been read behind its newest lines, 0..1; None when that is over."""
+        """The share (0..1) of a big file that its thread has read; None when that is over."""
         return self._fill.share if self._fill else None
 
     def poll(self, seconds: float = 0.05) -> bool:
-        """Read what is new into the story, for about `seconds` at most; whether there was anything."""
+        """Read what is new, for about `seconds` at most. Returns whether there was anything."""
         end = time.monotonic() + seconds
-        new = self._swap() if self._begun else self._begin()
+        new = self._swap() if self._polled else self._open()
         while True:
             read = self._source.read(_PIECE)
             if self._early and (read.reset or read.lines):
-                told = not read.reset and read.lines[0] == self._early
-                read, self._early = (replace(read, lines=read.lines[1:]) if told else read), ""
-            new |= _tell(self.story, read, self._source)
+                repeated = not read.reset and read.lines[0] == self._early
+                read, self._early = (replace(read, lines=read.lines[1:]) if repeated else read), ""
+            new |= _pass_on(read, self._source, self._reader)
             self._settled &= not read.lines
             self.behind = read.more
             if self._fill and not self.behind and not self._fill.ident:
@@ -90,35 +128,35 @@ class Watched:
                 return self._settle() or new
 
     def _settle(self) -> bool:
-        """Where nothing has come for a while, tell the story so; whether that told it anything new.
+        """If nothing has come for a while, report what waits for the next line. Returns whether anything did.
 
-        A last line that has no end is told too where one can see that it is whole: bars are ended by the next one.
+        A last line without its line end is read too if it is visibly complete: a progress bar ends with the next one.
         """
         age = self.status().age
         if age is None or age < _AT_REST or self.behind:
             return False
         last = self._source.torn().rstrip() if isinstance(self._source, FileSource) and age > _SETTLED else ""
-        new = last.endswith(("}", "]")) and self._tell_early()
+        new = last.endswith(("}", "]")) and self._read_early()
         if not self._settled or new:
             self._settled = True
-            new |= self.story.settle()
+            new |= self._reader.settle()
         return new
 
-    def _tell_early(self) -> bool:
-        """Tell the last line of a file, which has no end; whether it was not told before."""
+    def _read_early(self) -> bool:
+        """Read the last line of a file, which has no line end. Returns whether it is new."""
         assert isinstance(self._source, FileSource)
         last = self._source.torn()
         if not last or last == self._early:
             return False
-        self.story.feed([last])
+        self._reader.feed([last])
         self._early = last
         return True
 
     def finish(self, seconds: float) -> bool:
-        """Read all that there is now, for a snapshot after which nothing is polled; whether it could be had.
+        """Read everything there is now, for a snapshot after which nothing is polled. Returns whether all of it came.
 
-        A pipe is read to its end. After `seconds` only what is there already is still read, however long that takes,
-        and what another host goes on sending.
+        A pipe is read to its end. After `seconds`, only what is already available is still read, however long that
+        takes, and what another host continues to send.
         """
         end = time.monotonic() + seconds
         while True:
@@ -130,21 +168,21 @@ class Watched:
                 if new and isinstance(self._source, SshSource):
                     end = max(end, time.monotonic() + min(seconds, 1.0))
                 if time.monotonic() >= end:
-                    self.story.settle()
+                    self._reader.settle()
                     return False
             if not self.behind:
                 time.sleep(0.01)
         if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
-            self._tell_early()
-        self.story.settle()
+            self._read_early()
+        self._reader.settle()
         return True
 
     def status(self) -> Status:
-        """How the source is doing."""
+        """The status of the source."""
         return self._source.status()
 
     def close(self) -> None:
-        """Let go of the source, and end the thread."""
+        """Close the source, and end the thread."""
         if self._fill:
             self._fill.stopped = True
             if self._fill.ident:
@@ -153,9 +191,9 @@ class Watched:
             self._fill = None
         self._source.close()
 
-    def _begin(self) -> bool:
-        """Where the file is big: its first line, which may be a heading, and a source for its newest."""
-        self._begun = True
+    def _open(self) -> bool:
+        """If the file is big: read its first line, which may be a heading, and continue with its newest lines."""
+        self._polled = True
         if not isinstance(self._source, FileSource):
             return False
         try:
@@ -163,16 +201,16 @@ class Watched:
             if path.stat().st_size <= BIG or not (offset := where_newest(path, NEWEST)):
                 return False
         except (OSError, ValueError):
-            return False  # the source will say why
-        start = self._source
-        self.story.feed(start.read(1 << 16).lines[:1])
-        start.close()
+            return False  # the source reports the reason
+        beginning = self._source
+        self._reader.feed(beginning.read(1 << 16).lines[:1])
+        beginning.close()
         self._source = FileSource(path, offset)
-        self._fill = _Fill(path, self._new())
+        self._fill = _Fill(path, self._new_reader())
         return True
 
     def _swap(self) -> bool:
-        """Go on with the story of the whole, where it has been read."""
+        """Continue with the state of the entire file, once that has been read."""
         fill = self._fill
         if not fill or not fill.ident or fill.is_alive():
             return False
@@ -180,52 +218,44 @@ class Watched:
         if fill.failure:
             raise fill.failure
         self._source.close()
-        self._source, self.story = fill.source, fill.story
+        self._source, self._reader = fill.source, fill.reader
         self._settled, self._early = False, ""
         return True
 
 
 class _Fill(threading.Thread):
-    """Reads a whole file into a story of its own."""
+    """Reads an entire file into a state of its own."""
 
-    def __init__(self, path: Path, story: RunState) -> None:
+    def __init__(self, path: Path, reader: Reader) -> None:
         super().__init__(daemon=True, name="fill")
         self.source = FileSource(path)
-        self.story = story
+        self.reader = reader
         self.share = 0.0
         self.stopped = False
         self.failure: Exception | None = None
 
     def run(self) -> None:
-        """As far as the file reached at first: what is written meanwhile is left to whoever polls."""
+        """Read up to the first known size of the file; the thread that polls reads what is written meanwhile."""
         try:
             goal, more = 0, True
             while more and not self.stopped:
                 read = self.source.read(_PIECE)
-                _tell(self.story, read, self.source)
+                _pass_on(read, self.source, self.reader)
                 goal = goal or self.source.size
                 more = read.more and self.source.offset < goal
                 self.share = min(1.0, self.source.offset / max(1, goal))
                 time.sleep(_PAUSE)
-        except Exception as why:
-            self.failure = why  # for the thread that polls
+        except Exception as error:
+            self.failure = error  # for the thread that polls
 
 
-def _tell(story: RunState, read: Read, source: Source) -> bool:
-    """Pass on what was read; the newest lines with the time when they were written, so far as that is known."""
+def _pass_on(read: Read, source: Source, reader: Reader) -> bool:
+    """Feed the reader what was read, the newest lines with the time at which they were written, if it is known."""
     if read.reset:
-        story.reset()
-    if read.done:
-        story.closed = True
+        reader.reset()
     if read.lines:
         age = None if read.more else source.status().age
-        story.feed(read.lines, None if age is None else time.time() - age)
+        reader.feed(read.lines, None if age is None else time.time() - age)
     if read.done:
-        story.settle(over=True)
+        reader.close()
     return read.reset or bool(read.lines)
-
-
-def _story(name: str) -> RunState:
-    from tdiff.watch.run_state import RunState
-
-    return RunState(name)

@@ -1,4 +1,4 @@
-"""What a user prefers in the live view: colours and keys, from watch.toml in the user's configuration folder."""
+"""The user's preferences for the live view: colours and keys, from watch.toml in the user's configuration folder."""
 
 from __future__ import annotations
 
@@ -6,56 +6,45 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from tdiff.config.settings import read_layer
-from tdiff.errors import TdiffError, unknown
-
-_TEXTS = ("color", "glyphs", "palette", "theme")
+from tdiff.errors import TdiffError
+from tdiff.schema import build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """The file's settings; an option of the command line wins over each."""
+    """The settings of the file; options of the command line override them."""
 
     color: str = ""
-    """As --color."""
+    """Like --color."""
     glyphs: str = ""
-    """As --glyphs."""
+    """Like --glyphs."""
     palette: str = ""
-    """As --palette."""
+    """Like --palette."""
     theme: str = ""
-    """As --theme."""
+    """Like --theme."""
     mouse: bool | None = None
     """False: as --no-mouse."""
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Annotated[Mapping[str, str], 'lines such as pause = "space,p"'] = field(default_factory=dict)
     """Id of a key (`tdiff watch` shows them in its help) -> the keys it is to have."""
 
 
 def path() -> Path:
-    """Where the file is looked for: $TDIFF_WATCH_CONFIG, or watch.toml in the user's configuration folder."""
+    """The path of the file: $TDIFF_WATCH_CONFIG, or watch.toml in the user's configuration folder."""
     import platformdirs
 
-    named = os.environ.get("TDIFF_WATCH_CONFIG")
-    return Path(named) if named else platformdirs.user_config_path("tdiff") / "watch.toml"
+    configured = os.environ.get("TDIFF_WATCH_CONFIG")
+    return Path(configured) if configured else platformdirs.user_config_path("tdiff") / "watch.toml"
 
 
 def load() -> Preferences:
-    """The user's preferences; the defaults where there is no file. Raises TdiffError where it cannot be understood."""
+    """Load the preferences; the defaults if there is no file. Raises TdiffError if the file is invalid."""
     file = path()
     if not file.exists():
         if os.environ.get("TDIFF_WATCH_CONFIG"):
             raise TdiffError(f"TDIFF_WATCH_CONFIG names {str(file)!r}, which does not exist")
         return Preferences()
-    values: dict[str, Any] = dict(read_layer(file))
-    known = (*_TEXTS, "mouse", "keys")
-    for name, value in values.items():
-        if name not in known:
-            raise unknown(f"setting in {file}", name, known)
-        if name in _TEXTS and not isinstance(value, str):
-            raise TdiffError(f"{file}: {name} takes text; got {value!r}")
-        if name == "mouse" and not isinstance(value, bool):
-            raise TdiffError(f"{file}: mouse takes true or false; got {value!r}")
-        if name == "keys" and not (isinstance(value, dict) and all(isinstance(v, str) for v in value.values())):
-            raise TdiffError(f'{file}: [keys] takes lines such as pause = "space,p"; got {value!r}')
-    return Preferences(**values)
+    preferences: Preferences = build(Preferences, read_layer(file), source=str(file))
+    return preferences

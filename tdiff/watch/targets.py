@@ -1,4 +1,4 @@
-"""What a word of the command line means to `tdiff watch`. Nothing here reads what a file says."""
+"""What the arguments of `tdiff watch` refer to. No file is read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tdiff.errors import TdiffError
 from tdiff.runs.index import is_run, known_runs
 from tdiff.runs.run import ROOT, Run
 from tdiff.visible import visible_line
+from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folders import contents
-from tdiff.watch.sources.ssh import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,68 +25,68 @@ class Target:
     label: str
     """A short name, safe to print."""
     path: Path | None = None
-    """What is read, which need not be there yet; None for standard input, and on another host."""
+    """The file that is read, which need not exist yet; None for standard input and for other hosts."""
     address: Address | None = None
-    """Where it is, on another host."""
+    """The file on another host."""
     run: Run | None = None
-    """The run on this host that it belongs to."""
+    """The run on this host that the file belongs to."""
 
 
 def locate(word: str, root: Path = ROOT) -> Target:
-    """A path, `-`, an ssh:// address or a run's name: under `root`, else in the index. Looked for in this order.
+    """Find a target: a path, `-`, an ssh:// address, or a run's name under `root` or in the index.
 
-    Raises TdiffError that says what is wrong, or names the nearest run.
+    Raises TdiffError with the problem, or with the nearest run.
     """
     if word == "-":
         return Target("pipe", "-")
     if word.startswith("ssh://"):
         address = Address.parse(word)
         return Target("ssh", address.label, address=address)
-    # Path.expanduser raises where there is no such user.
+    # Path.expanduser raises if there is no such user.
     path = Path(os.path.expanduser(word))  # noqa: PTH111
-    there = bool(word) and os.path.exists(path)  # noqa: PTH110  (Path's own raises for a name that no file can have)
-    if there and (is_run(path) or not path.is_dir()):
-        return _there(path, word)
+    exists = bool(word) and os.path.exists(path)  # noqa: PTH110  (Path.exists raises for an invalid name)
+    if exists and (is_run(path) or not path.is_dir()):
+        return _at_path(path, word)
     if word and word == Path(word).name:
         for folder in (root / word, known_runs().get(word)):
             if folder and is_run(folder):
-                return _of(Run(folder))
-    if there:
-        return _there(path, word)
+                return _of_run(Run(folder))
+    if exists:
+        return _at_path(path, word)
     raise TdiffError(f"{_absent(word, path)}{_hint(word, path, root)}")
 
 
 def newest_run(root: Path = ROOT) -> Run | None:
-    """The run under `root` whose event log was written last."""
-    found = [(when, log.parent) for log in root.glob("*/events.jsonl") if (when := _written(log)) is not None]
-    return Run(max(found)[1]) if found else None
+    """The run under `root` whose event log was modified last."""
+    logs = [(time, log.parent) for log in root.glob("*/events.jsonl") if (time := _modified(log)) is not None]
+    return Run(max(logs)[1]) if logs else None
 
 
-def _there(path: Path, word: str) -> Target:
-    """What is at a path where something is."""
+def _at_path(path: Path, word: str) -> Target:
+    """The target at an existing path."""
     if is_run(path):
-        return _of(Run(path))
+        return _of_run(Run(path))
     try:
         mode = path.stat().st_mode
-    except OSError as why:
-        raise TdiffError(f"{word!r} cannot be read: {why.strerror}") from None
-    if stat.S_ISFIFO(mode):  # as a shell's <(...) is
+    except OSError as error:
+        raise TdiffError(f"{word!r} cannot be read: {error.strerror}") from None
+    if stat.S_ISFIFO(mode):  # such as a shell's <(...)
         return Target("pipe", visible_line(path.name), path)
     if stat.S_ISREG(mode):
         run = Run(path.parent) if path.name == "events.jsonl" else None
         return Target("file", _label(path.parent if run else path), path, run=run)
     if not stat.S_ISDIR(mode):
-        raise TdiffError(f"tdiff watch reads files, pipes and the folders of runs; {word!r} is a device or a socket")
-    inside = newest_run(path)
-    if inside:
+        raise TdiffError(f"tdiff watch reads files, pipes and run folders; {word!r} is a device or a socket")
+    newest = newest_run(path)
+    if newest:
         raise TdiffError(
-            f"{word!r} is not a run's folder: it holds neither config.toml nor events.jsonl; its newest run is "
-            f"{str(inside.path)!r}"
+            f"{word!r} is not a run folder: it contains neither config.toml nor events.jsonl; the newest run in it is "
+            f"{str(newest.path)!r}"
         )
-    raise TdiffError(f"{word!r} is not a run's folder: {contents(path)}")
+    raise TdiffError(f"{word!r} is not a run folder: {contents(path)}")
 
 
-def _of(run: Run) -> Target:
+def _of_run(run: Run) -> Target:
     return Target("run", _label(run.path), run.events, run=run)
 
 
@@ -95,11 +95,11 @@ def _label(path: Path) -> str:
 
 
 def _absent(word: str, path: Path) -> str:
-    """That nothing is there; of a path, how far it goes."""
+    """The message that nothing exists at the path, and whether its folder does."""
     if not _is_path(word):
         return f"{word!r} does not exist: no file here and no run has that name"
     parent = path.parent
-    # Path's own raises for a name that no file can have.
+    # Path.is_dir raises for an invalid name.
     if os.path.isdir(parent):  # noqa: PTH112
         return f"{word!r} does not exist"
     return f"{word!r} does not exist, nor does the folder {str(parent)!r}"
@@ -112,31 +112,35 @@ def _is_path(word: str) -> bool:
 def _hint(word: str, path: Path, root: Path) -> str:
     head, _, tail = word.partition(":")
     if tail.startswith("//"):
-        return "; of addresses tdiff watch knows ssh://[user@]host[:port]/path"
-    if tail and head and "/" not in head:  # as scp has it
+        return "; the only addresses are ssh://[user@]host[:port]/path"
+    if tail and head and "/" not in head:  # the form that scp uses
         return f"; a file on another host is ssh://{head}{tail if tail[0] == '/' else '/~/' + tail}"
     if _is_path(word) or path.suffix:
-        near = _beside(path)
-        if near is not None or _is_path(word):
-            return f"; did you mean {near}?" if near else ""
+        similar = _similar_file(path)
+        if similar is not None or _is_path(word):
+            return f"; did you mean {similar}?" if similar else ""
     names = list(dict.fromkeys([*(path.name for path in root.glob("*") if is_run(path)), *reversed(known_runs())]))
     nearest = difflib.get_close_matches(word, names, n=1)
     if nearest:
         return f"; did you mean {nearest[0]}?"
-    return f"; there are: {', '.join(names[:8])}" if names else f"; there is no run under {root}/, and none is known"
+    return (
+        f"; there are: {', '.join(names[:8])}"
+        if names
+        else f"; there is no run under {root}/, and no other run is known"
+    )
 
 
-def _beside(path: Path) -> Path | None:
-    """What lies in the same folder and is called most like it."""
+def _similar_file(path: Path) -> Path | None:
+    """The entry of the same folder with the most similar name."""
     try:
         names = sorted(os.listdir(path.parent))[:10_000]  # noqa: PTH208
     except (OSError, ValueError):
         return None
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return path.with_name(near[0]) if near else None
+    matches = difflib.get_close_matches(path.name, names, n=1)
+    return path.with_name(matches[0]) if matches else None
 
 
-def _written(path: Path) -> float | None:
+def _modified(path: Path) -> float | None:
     try:
         return path.stat().st_mtime
     except OSError:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tdiff.protocol.events import TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceLine, TraceStep
 from tdiff.terminal import detect
 from tdiff.watch.generation.recording import Recording
 
@@ -75,8 +75,8 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
     """Show a generation, `rate` frames a second, again and again until so many were shown; then tell what it took."""
     here = detect.detect(os.environ, encoding="utf-8")
     detect.prepare(here, os.environ)
+    from tdiff.tui.terminal_app import TerminalApp
     from tdiff.tui.widgets.canvas import CanvasView
-    from tdiff.tui.widgets.paint import TerminalApp
 
     recording = record(cells, steps, words=words)
     shown = [(recording.canvas(step), recording.changed(step)) for step in range(steps + 1)]

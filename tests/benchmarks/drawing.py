@@ -11,11 +11,13 @@ from textual.color import Color
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS
-from tdiff.draw.render import canvas_lines, drawn_texts, row_line
+from tdiff.draw.render import drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
-from tdiff.terminal.detect import detect, here
-from tdiff.tui.widgets.paint import filters, paint
+from tdiff.protocol.trace import TraceHeader, TraceStep
+from tdiff.terminal.detect import detect, this_terminal
+from tdiff.tui.line_filters import filters
+from tdiff.tui.widgets.paint import paint
+from tests.support.canvases import canvas_lines
 
 CELLS, WIDTH, NEW = 4096, 78, 64
 TEXTS = {"characters": list("the quick\nbrown fox"), "tokens": ["the", " quick", " brown", " fox", ".", "\n", " 日本"]}
@@ -74,7 +76,7 @@ def main() -> None:
     """Print the tables."""
     for kind in TEXTS:
         table(kind)
-    print(best(lambda: here(ask=False)), "finding out about the terminal, without asking it")
+    print(best(lambda: this_terminal(ask=False)), "finding out about the terminal, without asking it")
 
 
 if __name__ == "__main__":

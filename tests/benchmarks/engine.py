@@ -31,6 +31,7 @@ from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training.state import TrainState
 from tdiff.corpus.corpus import Corpus
 from tdiff.runs import run
+from tests.support.models import StubModel
 
 VOCABULARY = 66
 
@@ -72,11 +73,11 @@ def network(preset: str, device: str) -> Transformer:
     return made.requires_grad_(False).eval().to(device)
 
 
-class Timed:
+class Timed(StubModel):
     """A denoiser whose calls are timed."""
 
     def __init__(self, inner: Transformer, watch: Stopwatch) -> None:
-        self.mask_id = inner.mask_id
+        self.mask_id = inner.spec.mask_id
         self.call = watch.timed("model", inner)
 
     def __call__(self, *args: Any) -> Any:
@@ -96,14 +97,14 @@ def selection_timed(watch: Stopwatch, name: str) -> Iterator[None]:
 
 def decoding(preset: str, device: str, batches: list[int], calls: int) -> None:
     model, watch = network(preset, device), Stopwatch(device)
-    window = model.shape.window
+    window = model.spec.context
     settings = DecodeSettings(decoder="confidence", threshold=0.7, steps=calls)
     print(f"\ndecoding, {preset}, {window} places, confidence >= 0.7, {calls} calls")
     print(
         f"{'batch':>6} {'places/s':>10} {'ms a call':>10} {'model':>8} {'selection':>10} {'rest':>8} {'own share':>10}"
     )
     for batch in batches:
-        canvas = torch.full((batch, window), model.mask_id, device=device)
+        canvas = torch.full((batch, window), model.spec.mask_id, device=device)
         denoiser = Timed(model, watch)
 
         def once(canvas: torch.Tensor = canvas, denoiser: Timed = denoiser) -> loop.Step:

@@ -31,17 +31,19 @@ from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core import devices
-from tdiff.core.classification.classifier import Classifier, Effort
+from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.capture import capture
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.core.training import optim
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
+from tdiff.files import write_atomic
 from tdiff.runs import run as runs
 
 LEXICON = ("the", "hare", "runs", "over", "a", "hill", "and", "wolf", "sleeps", "by", "lake", "then", "sings", "slowly")
@@ -68,7 +70,7 @@ class Bench:
         self.report.setdefault(part, []).append(result)
         print(part, json.dumps(result), flush=True)
         self.out.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(self.out / "report.json", json.dumps(self.report, indent=1).encode())
+        write_atomic(self.out / "report.json", json.dumps(self.report, indent=1).encode())
 
     def wait(self) -> None:
         """Until the device has done all that it was asked for."""
@@ -221,21 +223,29 @@ def weighing(bench: Bench) -> None:
     class Tokenizer:
         mask_id = vocabulary - 1
 
-    def classifier(device: str, bfloat16: bool = False) -> Classifier:
+    def classifier(device: str, bfloat16: bool = False) -> BoundClassifier:
         network = copy.deepcopy(here).to(device)
-        return Classifier("x", "bound", ("a", "b"), (0.5, 0.5), 0.0, Tokenizer(), (network,), device, bfloat16)
+        return BoundClassifier(
+            name="x",
+            classes=("a", "b"),
+            priors=(0.5, 0.5),
+            tokenizer=Tokenizer(),
+            networks=(network,),
+            device=device,
+            bfloat16=bfloat16,
+        )
 
     sizes = [20, 60] if bench.quick else [20, 60, 250, 300] * 64
     texts = [torch.randint(0, vocabulary - 1, (n,), generator=torch.Generator().manual_seed(n)) for n in sizes]
     nats = []
     for device in ("cpu", bench.device):
-        looks = classifier(device).verdicts(texts[:4], Effort(draws=6))
-        nats.append(sorted((look.text, look.verdict.nats) for look in looks if look.final))
+        looks = classifier(device).predict(texts[:4], Effort(draws=6))
+        nats.append(sorted((look.text, look.prediction.nats) for look in looks if look.final))
     relative = [abs(a - b) / abs(a) for x, y in zip(*nats, strict=True) for a, b in zip(x[1], y[1], strict=True)]
     weigher = classifier(bench.device, bench.cuda)
     bench.wait()
     begun = time.perf_counter()
-    list(weigher.verdicts(texts, Effort(draws=8)))
+    list(weigher.predict(texts, Effort(draws=8)))
     bench.wait()
     seconds = time.perf_counter() - begun
     bench.tell("weighing", most_relative=max(relative), texts_a_second=len(texts) / seconds)
@@ -281,7 +291,7 @@ def training(bench: Bench) -> None:
             "training",
             name=name,
             ms_a_step=1e3 * seconds,
-            tokens_a_second=job.step_tokens / seconds,
+            tokens_a_second=job.data.step_tokens / seconds,
             compiled=job.compiled,
             why_not=why_not,
             warm_up_seconds=warm_up,
@@ -317,11 +327,10 @@ def decoding(bench: Bench) -> None:
     network.initialise(torch.Generator().manual_seed(0))
     torch.nn.init.normal_(network.output_head.weight, std=0.25, generator=torch.Generator().manual_seed(1))
     network.requires_grad_(False).eval().to(bench.device)
-    window, steps = network.shape.window, 4 if bench.quick else 64
-    plain = network.trunk
+    window, steps = network.spec.context, 4 if bench.quick else 64
     for precision, captured in (("float32", False), ("tf32", False), ("bfloat16", False), ("bfloat16", True)):
         for batch in (1,) if bench.quick else (1, 8, 64):
-            network.trunk = plain  # a graph of each batch's own
+            network.wrap_trunk(None)  # a graph of each batch's own
             if captured:
                 capture(network, bench.device)
             for decoder in ("schedule", "remdm"):

@@ -97,7 +97,7 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
                     continue
                 with torch.inference_mode(), torch.autocast(classifier.device, torch.bfloat16, classifier.bfloat16):
                     logits = network(
-                        row.masked_fill(masked, network.mask_id),
+                        row.masked_fill(masked, network.spec.mask_id),
                         masked.float().mean(1),
                         torch.ones_like(masked),
                         label=torch.tensor([label], device=row.device),
@@ -110,7 +110,7 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
 def speed(folder: Path, model: str, limit: int, precision: str, confidence: float) -> None:
     """Texts a second, and how many are told right, side by side."""
     from tdiff.commands.classify_models import Request, load
-    from tdiff.core.classification.classifier import Effort
+    from tdiff.core.classification.prediction import Effort
 
     classifier = load(Request(models=(model,), precision=precision))
     texts, labels = read(folder, "test", limit)
@@ -127,7 +127,7 @@ def speed(folder: Path, model: str, limit: int, precision: str, confidence: floa
     for draws in (1, 2, 4, 32):
         begun = time.perf_counter()
         effort = Effort(draws=draws, confidence=confidence)
-        said = {look.text: look.verdict for look in classifier.verdicts(ids, effort) if look.final}
+        said = {look.text: look.prediction for look in classifier.predict(ids, effort) if look.final}
         mean = sum(verdict.draws for verdict in said.values()) / len(said)
         name = f"tdiff, {draws} draws at most ({mean:.1f} on average)"
         ours = told(name, [said[n].label for n in range(len(ids))], time.perf_counter() - begun)
@@ -139,15 +139,15 @@ def spread(folder: Path, model: str, limit: int, precision: str) -> None:
     import torch
 
     from tdiff.commands.classify_models import Request, load
-    from tdiff.core.classification.classifier import Effort
+    from tdiff.core.classification.prediction import Effort
 
     classifier = load(Request(models=(model,), precision=precision))
     ids = [classifier.encode(text) for text in read(folder, "test", limit)[0]]
     pairs = []
     for seed in range(2):
         nats = torch.zeros(len(ids), 5, 2)
-        for look in classifier.verdicts(ids, Effort(confidence=1.0, draws=8, seed=seed)):
-            nats[look.text, look.verdict.draws // 2] = torch.tensor(look.verdict.nats) * look.verdict.draws
+        for look in classifier.predict(ids, Effort(confidence=1.0, draws=8, seed=seed)):
+            nats[look.text, look.prediction.draws // 2] = torch.tensor(look.prediction.nats) * look.prediction.draws
         pairs.append(nats.diff(dim=1) / 2)
     one, other = pairs
     same, apart = one[..., 0] - one[..., 1], one[..., 0] - other[..., 1]

@@ -29,8 +29,8 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion.denoise import denoise
-from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.masked import MaskedLM
+from tdiff.core.models.load import load_model
 from tdiff.core.training import initialize
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus
@@ -86,7 +86,7 @@ def reactions(folder: Path, seed: int) -> None:
     for name in ("confidence", "schedule", "ancestral"):
         settings, right, calls = DecodeSettings(decoder=name, temperature=0.0, seed=seed), 0, 0
         for one, h in zip(ids, hidden, strict=True):
-            *_, step = denoise(model.network, one.masked_fill(h, model.network.mask_id)[None], settings=settings)
+            *_, step = denoise(model.network, one.masked_fill(h, model.network.spec.mask_id)[None], settings=settings)
             right, calls = right + int((step.tokens[0] == one)[h].sum()), calls + int(step.calls[0])
         print(f"  {name:<12} {calls / len(ids):4.1f} calls  {right / masked:6.1%}")
 
@@ -244,11 +244,12 @@ def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:
     """Batches as transformers takes them: masked tokens and, where masked, what stood there."""
     for n in range(count):
         draw = torch.Generator().manual_seed(n)
-        tokens, maskable, _ = job.batch(draw)
+        batch = job.data.batch(n, range(job.data.step_rows))
+        tokens, maskable = batch.tokens, batch.maskable
         chance, share = (torch.rand(size, generator=draw) for size in (tokens.shape, (len(tokens), 1)))
         masked = maskable & (chance < share)
         begin, end = (part.cpu().expand(len(tokens), -1) for part in (job.network.begin, job.network.end))
-        ids = torch.cat((begin, tokens.masked_fill(masked, job.network.mask_id), end), 1)
+        ids = torch.cat((begin, tokens.masked_fill(masked, job.network.spec.mask_id), end), 1)
         labels = torch.nn.functional.pad(tokens.masked_fill(~masked, -100), (begin.size(1), end.size(1)), value=-100)
         yield {"input_ids": ids, "labels": labels}
 

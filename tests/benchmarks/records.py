@@ -1,6 +1,6 @@
 """How fast a watcher takes in a long run: `python tests/benchmarks/records.py [--lines 1000000]`.
 
-A million lines as `tdiff train` writes them, then a table of 100,000 rows, each through a new `Story` in pieces of
+A million lines as `tdiff train` writes them, then a table of 100,000 rows, each through a new `Reader` in pieces of
 about a megabyte, as a source reads them. Prints seconds of one thread, beside those of parsing the same lines as JSON
 and nothing else, and the memory resident at most. The lines are made as they are fed, outside the clock.
 """
@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 
 from tdiff.protocol.events import Checkpoint, Eval, Start, Train, to_line
-from tdiff.watch.formats import detect
+from tdiff.watch.follow import Reader
+from tdiff.watch.formats.base import json_object
 from tdiff.watch.run_state import RunState
 
 _PIECE = 2_400
@@ -74,8 +75,8 @@ def table(count: int) -> Iterator[str]:
 
 
 def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
-    """(seconds, seconds of JSON alone, bytes, the story) of feeding these lines."""
-    story, seconds, alone, size = RunState("long"), 0.0, 0.0, 0
+    """(seconds, seconds of JSON alone, bytes, the run state) of feeding these lines."""
+    reader, seconds, alone, size = Reader("long"), 0.0, 0.0, 0
     piece: list[str] = []
     ended = False
     while not ended:
@@ -84,15 +85,15 @@ def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
         size += sum(map(len, piece)) + len(piece)
         begun = time.thread_time()
         for line in piece:
-            detect.load(line)
+            json_object(line)
         alone += time.thread_time() - begun
         begun = time.thread_time()
-        story.feed(piece)
+        reader.feed(piece)
         seconds += time.thread_time() - begun
     begun = time.thread_time()
-    assert story.log, "a log has lines"
-    assert story.state(time.time()), "there is a state"
-    return seconds + time.thread_time() - begun, alone, size, story
+    assert reader.state.log, "a log has lines"
+    assert reader.state.state(time.time()), "there is a state"
+    return seconds + time.thread_time() - begun, alone, size, reader.state
 
 
 def peak() -> float:
@@ -111,8 +112,8 @@ def main() -> None:
         ("tdiff events", events(chosen.lines), chosen.lines),
         ("CSV", table(chosen.rows), chosen.rows),
     ):
-        seconds, alone, size, story = fed(lines)
-        loss = story.metrics["train/loss"]
+        seconds, alone, size, state = fed(lines)
+        loss = state.metrics["train/loss"]
         print(
             f"{what}: {count:,} lines, {size / 1e6:.0f} MB: {seconds:.2f} s ({alone:.2f} s for json.loads alone), "
             f"{loss.count:,} losses in {len(loss.steps):,} leaves, {peak():.0f} MB at most ({before:.0f} at first)"

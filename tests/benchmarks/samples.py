@@ -16,7 +16,8 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, opening
 from tdiff.core.evaluation.likelihood import corpus_of
 from tdiff.core.evaluation.quality import Judge, words
-from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model
 
 LONG = 2000
 

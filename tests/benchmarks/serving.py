@@ -28,11 +28,12 @@ from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.models import tokenizers
-from tdiff.core.models.folder import Origin, load_model, save_model
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.training.state import TrainState
 from tdiff.corpus.corpus import Corpus
-from tdiff.protocol.events import TraceEnd, TraceStep
 from tdiff.protocol.messages import Cancel, Generate, Ready, Refused
+from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.runs import run as runs
 from tdiff.watch.generation.process import Child, command
 from tests.benchmarks.engine import VOCABULARY, network

@@ -25,8 +25,9 @@ from typing import Any
 
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, parse_assignment, read_layer
+from tdiff.files import write_atomic
 from tdiff.protocol.events import End
-from tdiff.runs.run import ROOT, Run, write_whole
+from tdiff.runs.run import ROOT, Run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "study"
 SEEDS = (0, 1)
@@ -91,7 +92,7 @@ def finish(row: Row, seed: int) -> None:
         print(f"trained {run.name}", file=sys.stderr, flush=True)
     if not scored(row, seed).exists():
         text = tdiff("eval", str(run.path), "--split", "tuning", "--draws", str(DRAWS), "--json", "--device", "cpu")
-        write_whole(scored(row, seed), text.encode())
+        write_atomic(scored(row, seed), text.encode())
 
 
 def check(row: Row, seed: int) -> None:

@@ -238,7 +238,7 @@ def alone(model: str) -> None:
     from tdiff.config.decoding import DecodeSettings
     from tdiff.core import devices
     from tdiff.core.diffusion.generate import narrate
-    from tdiff.core.models.folder import load_model
+    from tdiff.core.models.load import load_model
 
     loaded = load_model(model, devices.choose("auto"))
     for n, _ in enumerate(sys.stdin):

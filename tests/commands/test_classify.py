@@ -13,14 +13,18 @@ from safetensors import safe_open
 
 from tdiff.commands import classify as classifying
 from tdiff.commands import classify_models
-from tdiff.commands.classify import Request, _chosen, _rows
+from tdiff.commands.classify import Request, _rows, _selected
 from tdiff.commands.train_per_class import _folder_names
-from tdiff.core.classification import classifier as classify
-from tdiff.core.classification.classifier import Effort, calibrate, of_each, of_one, of_words
-from tdiff.core.models.folder import load_model
+from tdiff.core.classification import cloze
+from tdiff.core.classification.classifier import calibrate
+from tdiff.core.classification.cloze import from_words
+from tdiff.core.classification.load import from_model, from_models
+from tdiff.core.classification.prediction import Effort
+from tdiff.core.models.load import load_model
 from tdiff.corpus import rows as texts
 from tdiff.errors import TdiffError
 from tdiff.runs import run as runs
+from tdiff.runs.per_class import PerClassRun
 from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.core.training.test_classes import WORDS
 from tests.support.runs import settings_of, train_in
@@ -98,7 +102,7 @@ def test_doubt_below_a_bound_is_no_verdict(ask):
 
 
 def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
-    even = of_one(load_model(str(model)), "cpu")
+    even = from_model(load_model(str(model)), "cpu")
     assert even.priors == (0.5, 0.5)
     slanted = json.loads(ask("warm gold sun over hill", "--json", "--priors=good=1e-12,bad=0.999999999999").stdout)
     assert slanted["label"] == "bad"
@@ -108,15 +112,15 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "what is to be classified? Give a text"),
-        (("a", "--input=x.jsonl"), "give texts, or --input FILE, and not both"),
-        (("a", "--evaluate"), "are for the texts of --input FILE"),
-        (("a", "--html=x.html"), "--html saves what --explain or --evaluate shows"),
+        ((), "no input: pass TEXT, or --input FILE"),
+        (("a", "--input=x.jsonl"), "set only one of TEXT and --input FILE"),
+        (("a", "--evaluate"), "--output, --evaluate and --limit require --input FILE"),
+        (("a", "--html=x.html"), "--html requires --explain or --evaluate"),
         (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all draws); got 0.2"),
         (("a", "--max-draws=0"), "--max-draws must be within 1..65,536; got 0"),
         (("a", "--abstain-below=2"), "--abstain-below must be within 0..1; got 2"),
         (("a", "--priors=good=0.5,bad=0.6"), "--priors must be at least 0 and sum to 1; got a sum of 1.1"),
-        (("a", "--priors=good=0.5"), "--priors says nothing of 'bad'; the classes are bad, good"),
+        (("a", "--priors=good=0.5"), "--priors lacks 'bad'; the classes are bad, good"),
         (("a", "--priors=god=0.5,bad=0.5"), "unknown class 'god'; did you mean good?"),
         (("a", "--priors=good"), "--priors takes equal, or CLASS=SHARE once each"),
         (("a", "--method=ar"), "is masked, whose method is bound"),
@@ -124,14 +128,14 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--method=bayes"), "unknown method 'bayes'; known: ar, bound, cloze"),
         (("a", "--words=good bad"), "--words and --pattern are for --method cloze"),
         (("--input=nope.jsonl",), "the input 'nope.jsonl' cannot be read"),
-        (("--input=rows.jsonl", "--text-field=body"), "has no field 'body'"),
+        (("--input=rows.jsonl", "--text-field=body"), "no field 'body'"),
         (("--input=rows.jsonl", "--evaluate", "--label-field=lable"), "did you mean --label-field 'label'?"),
         (("--input=rows.jsonl", "--output=rows.jsonl"), "is the input itself: name another file"),
         (("--input=rows.jsonl", "--output=notes.txt"), "exists and is not one of tdiff classify"),
-        (("--input=empty.jsonl",), "the input 'empty.jsonl' holds no text"),
-        (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in a folder that is there"),
+        (("--input=empty.jsonl",), "the input 'empty.jsonl' contains no text"),
+        (("--input=rows.jsonl", "--evaluate", "--html=."), "cannot be written: name a file in an existing folder"),
         (("a", "--priors=good=0.5,good=0.5,bad=0.5"), "--priors takes equal, or CLASS=SHARE once each"),
-        (("a", "--explain", "--method=cloze", "--words=x y"), "of which --method cloze knows nothing"),
+        (("a", "--explain", "--method=cloze", "--words=x y"), "which --method cloze does not compute"),
         (("a", "--method=cloze", "--words=x y x"), "--words names class 'x' twice"),
         (("--input=" + "x" * 300,), "cannot be read: File name too long"),
         (("--input=plain.txt", "--evaluate"), "has no labels: they are fields of .jsonl and .csv rows"),
@@ -157,7 +161,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
     assert "say which: --model mine" in cli_fast("classify", "some text").stderr
-    assert "knows no classes: train one that does by" in cli_fast("classify", "x", "--model=shakespeare").stderr
+    assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
 def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
@@ -176,12 +180,12 @@ def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
     assert done.returncode == 1
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(one["line"], one["label"]) for one in told if one["line"] != 6] == [(1, "good"), (5, "bad"), (8, "bad")]
-    for number, why in ((2, "it is not JSON"), (3, "its text is empty"), (4, "it has no field 'text'"), (7, "'Z'")):
+    for number, why in ((2, "not JSON"), (3, "the text is empty"), (4, "no field 'text'"), (7, "'Z'")):
         assert f"in.jsonl:{number}: " in done.stderr and why in done.stderr
-    assert "4 of 8 texts were passed over" in done.stderr
+    assert "skipped 4 of 8 texts" in done.stderr
     judged = ask("--input=in.jsonl", "--evaluate", "--json")
-    assert "in.jsonl:6: its class 'gold' is none of the model's, which are bad, good; passed over" in judged.stderr
-    assert "in.jsonl:5: a line is an object; passed over" in judged.stderr
+    assert "in.jsonl:6: its class 'gold' is not one of the model's classes: bad, good; skipped" in judged.stderr
+    assert "in.jsonl:5: must be an object with a field 'text'; got 'dull grey rain'; skipped" in judged.stderr
     assert json.loads(judged.stdout)["texts"] == 2
 
 
@@ -193,7 +197,7 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
     assert [json.loads(line)["line"] for line in whole] == list(range(1, 13))
     (here / "part.jsonl").write_text("\n".join(whole[:5]) + "\n" + whole[5][:30])
     done = ask(*options, "--output=part.jsonl")
-    assert "part.jsonl holds 5 of 12 verdicts: going on" in done.stderr
+    assert "part.jsonl has 5 of 12 predictions: resuming" in done.stderr
 
     def told(name: str) -> list:
         return [
@@ -203,7 +207,7 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
 
     assert told("part.jsonl") == told("whole.jsonl")
     other = ask(*options, "--output=part.jsonl", "--seed=3")
-    assert other.returncode == 2 and "was begun with seed 0, not 3" in other.stderr
+    assert other.returncode == 2 and "was written with seed 0, not 3" in other.stderr
     rows_of(here / "in.jsonl", 6, seed=9)
     assert "was written from another input" in ask(*options, "--output=part.jsonl").stderr
 
@@ -212,8 +216,8 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     rows_of(here / "in.jsonl", 15)
     done = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--html=page.html")
     assert done.returncode == 0, done.stderr
-    assert "right of 30 texts (95% interval" in done.stdout
-    for part in ("precision", "calibration error (ECE)", "share right", "probability from", "texts a second"):
+    assert "accuracy on 30 texts (95% interval" in done.stdout
+    for part in ("precision", "calibration error (ECE)", "accuracy", "probability from", "texts a second"):
         assert part in done.stdout
     numbers = [json.loads(line)["line"] for line in (here / "out.jsonl").read_text().splitlines()]
     assert sorted(numbers) == list(range(1, 31)) and numbers != sorted(numbers)
@@ -222,9 +226,9 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     again = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--json")
     told = json.loads(again.stdout)
     assert told["texts"] == 30 and told["accuracy"] > 0.8
-    assert "out.jsonl holds 30 of 30 verdicts" in again.stderr
+    assert "out.jsonl has 30 of 30 predictions" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
-    assert unsure.returncode == 2 and "leaves no verdict to judge" in unsure.stderr
+    assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
 
 
 def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, here):
@@ -274,7 +278,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
             patched.setattr(classifying, "_line", until_stopped)
             done = ask("--input=in.jsonl", f"--output={name}", *more)
         assert done.returncode == 130
-        assert done.stderr.endswith(f"{name} keeps what is done: the same command goes on\n")
+        assert done.stderr.endswith(f"{name} has all finished results: the same command resumes it\n")
         assert 1 <= len((here / name).read_text().splitlines()) <= 4
         return done
 
@@ -282,14 +286,14 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
     assert ask("--input=in.jsonl", "--output=verdicts.jsonl").returncode == 0
     assert [json.loads(row)["line"] for row in (here / "verdicts.jsonl").read_text().splitlines()] == [*range(1, 13)]
     judged = stopped("judged.jsonl", "--evaluate")
-    assert "% right of " in judged.stdout and "which came in random order" in judged.stderr
+    assert "% accuracy on " in judged.stdout and "scored in random order" in judged.stderr
     assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 
 def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
     rows_of(here / "in.jsonl", 50)
     request = Request(model=classify_models.Request(), input="in.jsonl", evaluate=True, limit=20)
-    chosen = _chosen(_rows(request), request)
+    chosen = _selected(_rows(request), request)
     labels = [row.label for row in chosen]
     assert len(chosen) == 20 and 4 <= labels.count("good") <= 16
 
@@ -302,10 +306,12 @@ def test_texts_come_from_all_kinds_of_files(here):
         writer.writerows(rows)
         file.write("one,too,many\r\nbad,last\r\n")
     read = texts.read("a.csv", label_field="label")
-    assert [(row.number, row.label, row.text) for row in read if not row.wrong] == [
+    assert [(row.number, row.label, row.text) for row in read if not row.error] == [
         (2, "good", "warm sun"), (3, "bad", 'grey, "cold"\nrain'), (6, "bad", "last")
     ]  # fmt: skip
-    assert [row.wrong for row in read if row.wrong] == ["it has 3 fields and the header 2"]
+    assert [row.error for row in read if row.error] == [
+        "3 fields, but the header has 2; text that contains commas must be quoted"
+    ]
     (here / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x y", "label": 3}\n"plain"\n'))
     assert [row.text for row in texts.read("b.jsonl.gz")] == ["x y", "plain"]
     assert texts.read("b.jsonl.gz", label_field="label")[0].label == "3"
@@ -314,8 +320,8 @@ def test_texts_come_from_all_kinds_of_files(here):
         (here / "tree" / label / "1.txt").write_text(text)
     assert [(row.label, row.text) for row in texts.read("tree", label_field="label")] == [rows[1], rows[0]]
     (here / "c.txt").write_bytes(b"first\n\n\xff\r\nlast\r\n")
-    assert [(row.number, row.text, row.wrong) for row in texts.read("c.txt")] == [
-        (1, "first", ""), (3, "", "it is not UTF-8"), (4, "last", "")
+    assert [(row.number, row.text, row.error) for row in texts.read("c.txt")] == [
+        (1, "first", ""), (3, "", "not UTF-8"), (4, "last", "")
     ]  # fmt: skip
 
 
@@ -331,7 +337,7 @@ def test_temperature_is_found_at_the_end_of_training_and_kept(model):
     [told] = [line for line in log if line["kind"] == "verdicts"]
     assert told["temperature"] == pytest.approx(loaded.origin.temperature)
     assert told["texts"] == 12
-    classifier = of_one(loaded, "cpu")
+    classifier = from_model(loaded, "cpu")
     ids = [classifier.encode(text) for text in ("warm gold sun", "dull grey", "cold rain")]
     again = calibrate(classifier, ids, [1, 0, 0], 3)
     assert again is not None and again.assessment.texts == 3
@@ -348,7 +354,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert done.returncode == 0, done.stderr
     assert "class bad, 1 of 2: " in done.stderr and "class good, 2 of 2: " in done.stderr
     assert "verdicts on 8 held-out texts" in done.stdout
-    each = runs.PerClassRun.read(here / "checkpoints" / "pair")
+    each = PerClassRun.read(here / "checkpoints" / "pair")
     assert each.classes == each.runs == ("bad", "good")
     assert each.counts == (36, 36) and each.temperature > 0
     bad, good = (load_model(f"pair/{name}") for name in each.runs)
@@ -362,7 +368,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert cli_fast("eval", "pair/good", "--device=cpu").returncode == 0
     assert "pair" in cli_fast("classify", "x").stderr
     refused = cli_fast("train", "--resume=pair", "--steps=50")
-    assert refused.returncode == 2 and "go on with one by --resume pair/CLASS" in refused.stderr
+    assert refused.returncode == 2 and "resume one of them by --resume pair/CLASS" in refused.stderr
 
 
 def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):
@@ -382,7 +388,7 @@ def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkey
     done = cli_fast("train", "--resume=pair")
     assert done.returncode == 0, done.stderr
     assert asked == ["bad", "bad", "good"]
-    assert runs.PerClassRun.read(here / "checkpoints" / "pair").texts == 8
+    assert PerClassRun.read(here / "checkpoints" / "pair").texts == 8
 
 
 def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
@@ -399,12 +405,12 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
     assert (one["label"], one["draws"], one["settings"]["method"]) == ("good", 1, "ar")
     assert one["interval"] == [one["probability"]] * 2
     models = {name: load_model(f"gpts/{name}") for name in ("bad", "good")}
-    classifier = of_each(models, "cpu")
+    classifier = from_models(models, "cpu")
     ids = classifier.encode("warm gold sun over the hill")
-    verdict = next(iter(classifier.verdicts([ids], Effort()))).verdict
+    verdict = next(iter(classifier.predict([ids], Effort()))).prediction
     for network, found in zip(classifier.networks, verdict.nats, strict=True):
-        scored = network.scorable(torch.ones(1, len(ids), dtype=torch.bool))
-        assert float(network.nats(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
+        scored = network.spec.scorable(torch.ones(1, len(ids), dtype=torch.bool))
+        assert float(-network.log_likelihood(ids[None], scored).sum()) == pytest.approx(found, rel=1e-4)
 
 
 @pytest.mark.parametrize("how", ["--per-class", "--classes"])
@@ -433,31 +439,31 @@ def test_a_slot_is_filled_by_the_command(zoo, loaded, here, cli_fast):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
-    found = of_words(loaded["bert"], {"x": words[:1], "y": words[1:]}, "{text} {mask}", "cpu")
-    [look] = found.verdicts([found.encode(" ".join(words))], Effort())
-    assert verdict["posterior"] == pytest.approx(dict(zip("xy", look.verdict.posterior, strict=True)), abs=1e-3)
+    found = from_words(loaded["bert"], {"x": words[:1], "y": words[1:]}, "{text} {mask}", "cpu")
+    [look] = found.predict([found.encode(" ".join(words))], Effort())
+    assert verdict["posterior"] == pytest.approx(dict(zip("xy", look.prediction.posterior, strict=True)), abs=1e-3)
 
 
 def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     ours = load_model(str(model))
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
-        of_each({"a": loaded["roberta"], "b": causal}, "cpu")
+        from_models({"a": loaded["roberta"], "b": causal}, "cpu")
     with pytest.raises(TdiffError, match="have different tokenizers: train them with one"):
-        of_each({"a": loaded["roberta"], "b": ours}, "cpu")
-    with pytest.raises(TdiffError, match="two at least"):
-        of_each({"a": ours}, "cpu")
+        from_models({"a": loaded["roberta"], "b": ours}, "cpu")
+    with pytest.raises(TdiffError, match="at least two classes"):
+        from_models({"a": ours}, "cpu")
 
 
 def test_a_pretrained_model_fills_in_a_word(loaded):
     model = loaded["bert"]
     words = [piece for piece in model.tokenizer.pieces if piece.strip().isalpha()][:3]
-    found = of_words(model, {"x": words[:1], "y": words[1:3]}, "{text} {mask}", "cpu")
+    found = from_words(model, {"x": words[:1], "y": words[1:3]}, "{text} {mask}", "cpu")
     ids = found.encode(" ".join(words))
-    [look] = found.verdicts([ids], Effort())
-    network, verdict = model.network, look.verdict
-    line = torch.cat((ids, torch.tensor([network.mask_id])))[None]
-    where = line == network.mask_id
+    [look] = found.predict([ids], Effort())
+    network, verdict = model.network, look.prediction
+    line = torch.cat((ids, torch.tensor([network.spec.mask_id])))[None]
+    where = line == network.spec.mask_id
     logits = network(line, torch.tensor([1 / line.size(1)]), where)[0].double()
     p = logits.softmax(0)
     one, two = (float(p[list(ids)].sum()) for ids in found.words)
@@ -468,15 +474,15 @@ def test_a_pretrained_model_fills_in_a_word(loaded):
 @pytest.mark.parametrize(
     ("words", "pattern", "says"),
     [
-        ({"a": ["x"]}, classify.SLOT, "two classes at least"),
-        ({"a": ["x"], "b": ["y"]}, "{mask} {text}", "begins with {text} and holds {mask} after it"),
-        ({"a": ["x"], "b": ["y"]}, "{text} no slot", "holds {mask} after it, once each"),
+        ({"a": ["x"]}, cloze.PATTERN, "at least two classes"),
+        ({"a": ["x"], "b": ["y"]}, "{mask} {text}", "must begin with {text} and contain {mask}"),
+        ({"a": ["x"], "b": ["y"]}, "{text} no slot", "contain {mask} once after it"),
         ({"a": ["x"], "b": ["antidisestablishmentarianism"]}, "{text} {mask}", "must be one token of"),
     ],
 )
 def test_a_slot_that_cannot_be_filled_is_refused(words, pattern, says, loaded):
     with pytest.raises(TdiffError) as error:
-        of_words(loaded["bert"], words, pattern, "cpu")
+        from_words(loaded["bert"], words, pattern, "cpu")
     assert says in str(error.value)
 
 
@@ -533,8 +539,10 @@ def test_an_output_begun_without_labels_is_judged_by_those_of_the_rows(ask, here
     (here / "two.jsonl").write_text(json.dumps({"text": "warm", "other": "dull"}) + "\n")
     ask("--input=two.jsonl", "--output=two.out")
     refused = ask("--input=two.jsonl", "--output=two.out", "--text-field=other")
-    assert "was begun with text-field text, not other" in refused.stderr
-    assert "was begun with explain False, not True" in ask("--input=two.jsonl", "--output=two.out", "--explain").stderr
+    assert "was written with text-field text, not other" in refused.stderr
+    assert (
+        "was written with explain False, not True" in ask("--input=two.jsonl", "--output=two.out", "--explain").stderr
+    )
 
 
 def test_what_stands_in_a_row_beside_the_text_is_not_shown_for_it(ask, here):
@@ -549,7 +557,7 @@ def test_bad_files_of_a_folder_are_passed_over(here):
     (here / "tree" / "a" / "3.csv").write_text("text\nx\n")
     found = texts.read("tree", label_field="label")
     assert [row.text for row in found] == ["fine", "", ""]
-    assert "cannot be read" in found[1].wrong and "holds rows: give it by itself" in found[2].wrong
+    assert "cannot be read" in found[1].error and "contains rows: use it as an input of its own" in found[2].error
 
 
 def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fast):
@@ -557,7 +565,7 @@ def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fa
     done = cli_fast("train", "--classes", "--data=reviews.jsonl", "--tokenizer=bpe:40", "--run=bpe", *SHORT, *THIN)
     assert done.returncode == 0, done.stderr
     done = cli_fast("classify", "warm caf\udce9", "warm €", "--model=bpe", "--json", "--device=cpu")
-    assert done.returncode == 1 and "text:1: it is not UTF-8; passed over" in done.stderr
+    assert done.returncode == 1 and "text:1: not UTF-8; skipped" in done.stderr
     assert len(done.stdout.splitlines()) == 1  # a character that it never saw is no hindrance
     with pytest.raises(TdiffError, match="the text is not UTF-8"):
         load_model("bpe").tokenizer.encode("\ud800")
@@ -584,10 +592,10 @@ def test_a_model_of_classes_from_before_they_had_odds_of_tokens_is_what_it_was(m
 
 def test_a_text_of_one_token_has_no_likelihood_where_nothing_begins_a_text(tmp_path):
     models = {name: load_model(str(make_causal(tmp_path / name, bos=False))) for name in ("a", "b")}
-    classifier = of_each(models, "cpu")
+    classifier = from_models(models, "cpu")
     one = classifier.encode("a")[:1]
-    assert not classifier.can_weigh(one)
-    assert classifier.can_weigh(classifier.encode("a b c"))
+    assert not classifier.can_score(one)
+    assert classifier.can_score(classifier.encode("a b c"))
 
 
 def test_a_class_that_is_too_small_is_refused_before_the_others_are_trained(here, cli_fast):
@@ -614,7 +622,7 @@ def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
         told = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
         (tmp_path / "classes.json").write_text(json.dumps(told))
         with pytest.raises(TdiffError, match=r"classes\.json"):
-            runs.PerClassRun.read(tmp_path)
+            PerClassRun.read(tmp_path)
 
 
 def test_text_from_stdin_is_kept_without_what_is_held_out(here, cli_fast):

@@ -11,10 +11,11 @@ from tdiff.commands import compare
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.evaluation.compare import Contender, Outcome, Task, advise, run, shortfall, task
 from tdiff.core.evaluation.quality import Judge, Quality
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus as data
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError
+from tdiff.report import comparison
 from tests.support.runs import settings_of, train_in, words
 
 QUICK = DecodeSettings(decoder="schedule", steps=4)
@@ -142,14 +143,14 @@ def test_the_cheapest_of_equal_quality_is_advised_and_the_front_is_told():
     advice = advise(many, TASK)
     assert advice.taken == 1 and set(advice.equal) == {0, 1, 2} and advice.front == [3, 1]
     assert shortfall(many[3], TASK) > 10 > shortfall(many[1], TASK)
-    assert "Take quick and as good: 60 model calls a text" in compare.sentence(many, replace(advice, best=0))
+    assert "Take quick and as good: 60 model calls a text" in comparison.sentence(many, replace(advice, best=0))
 
 
 def test_where_nothing_cheaper_is_as_good_the_best_is_advised():
     many = [outcome(230, "best"), outcome(60, "looping", distinct=0.5), outcome(50, "flat", nats=2.4)]
     advice = advise(many, TASK)
     assert advice.taken == advice.best == 0 and advice.equal == [0]
-    assert "no cheaper one is shown to be as good" in compare.sentence(many, advice)
+    assert "no cheaper one is shown to be as good" in comparison.sentence(many, advice)
 
 
 def test_the_table_and_the_picture_are_these():
@@ -159,18 +160,18 @@ def test_the_table_and_the_picture_are_these():
         outcome(20, "hasty", share=0.7),
     ]
     advice = advise(many, TASK)
-    lines = plain(compare.table(many, TASK, advice)).split("\n")
+    lines = plain(comparison.table(many, TASK, advice)).split("\n")
     assert lines[1].split()[:2] == ["real", "text"]
     assert lines[3].startswith("> B  ancestral steps 64") and " 60.0 " in lines[3] and " 2,400 " in lines[3]
     assert [line[0] for line in lines[2:]] == ["*", ">", " "]
-    drawn = plain(compare.picture(many, TASK, advice, width=40, height=8)).split("\n")
+    drawn = plain(comparison.picture(many, advice, width=40, height=8)).split("\n")
     assert "[C]" in drawn[1] and any("[B]" in line and "A" in line for line in drawn[-3:])
     assert drawn[-1].strip().startswith("└20 ") and drawn[-1].endswith("230 model calls a text")
 
 
 def test_the_report_shows_texts_side_by_side_and_nothing_in_it_is_markup_of_a_model():
     evil = replace(outcome(9, "<b>x</b>"), texts=["p<script>alert(1)</script>\x1b[31m"] * 100)
-    page = compare.report([evil, outcome(20, "y")], TASK, advise([evil, outcome(20, "y")], TASK))
+    page = comparison.page([evil, outcome(20, "y")], TASK, advise([evil, outcome(20, "y")], TASK))
     assert "<script>" not in page and "&lt;script&gt;" in page and "\x1b" not in page and "<b>x</b>" not in page
     assert page.count('class="texts"') == 12
 

@@ -9,7 +9,7 @@ import pytest
 
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation import likelihood as evaluate
-from tdiff.core.models.folder import load_model, save_model
+from tdiff.core.models.load import load_model, save_model
 from tdiff.corpus import corpus, named
 from tdiff.protocol.events import Eval
 from tests.support.runs import settings_of, train_in, words
@@ -175,7 +175,7 @@ def test_a_corpus_that_cannot_be_fetched_is_one_line_that_says_how_to_give_it(cl
     origin = dataclasses.replace(model.origin, sources=("shakespeare",), corpus="shakespeare")
     save_model(here / "m", model.network, model.tokenizer, origin)
     monkeypatch.setattr(named, "shakespeare", absent)
-    helps = "it could not be fetched; set TDIFF_SHAKESPEARE=FILE to a copy of it, or give it by --data FILE --split"
+    helps = "it could not be fetched; set TDIFF_SHAKESPEARE=FILE to a copy of it, or name it with --data FILE --split"
     assert cli_fast("eval", "m").refused() == f"{helps} val"
     assert cli_fast("eval", "m", "--split=train").refused() == f"{helps} train"
     assert cli_fast("eval", str(tiny_run.path), "--data=shakespeare").refused() == f"{helps} all"
@@ -192,6 +192,6 @@ def test_a_corpus_that_has_changed_since_the_training_is_one_line(cli_fast, tiny
         dataclasses.replace(model.origin, sources=(str(changed),)),
     )
     refusal = cli_fast("eval", "m").refused()
-    assert "is no longer the text m was trained on" in refusal
+    assert "has changed since m was trained on it" in refusal
     assert "--data" in refusal
     assert cli_fast("eval", "m", f"--data={changed}").returncode == 0

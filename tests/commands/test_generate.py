@@ -22,11 +22,13 @@ import torch
 from tdiff.config.decoding import DECODERS, SCHEDULES, DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate
 from tdiff.core.models import tokenizers
-from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.protocol import events
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
 from tests.support.runs import COMMAND, environment, settings_of, train_in
 
@@ -91,8 +93,8 @@ def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask
     decoder = "ancestral" if more else "confidence"
     assert done.stderr.splitlines() == [
         "seed 7",
-        f"--k changes nothing here: it is for --decoder topk, and this is {decoder}",
-        f"--t-on changes nothing here: it is for --decoder remdm, and this is {decoder}",
+        f"--k has no effect with --decoder {decoder} (used by topk)",
+        f"--t-on has no effect with --decoder {decoder} (used by remdm)",
     ]
 
 
@@ -217,9 +219,10 @@ def test_every_line_of_the_stream_is_flushed_before_the_next_step(tiny_run, here
         length=20,
         seed=1,
         options={"decoder": "topk", "k": 2},
+        stream=True,
     )
     with contextlib.redirect_stdout(pipe), contextlib.redirect_stderr(io.StringIO()):
-        run(request, as_json=False, stream=True, trace=None)
+        run(request)
     assert calls == list(range(1, 11))  # at the n-th call the header and the n - 1 steps before it have gone out
 
 
@@ -500,11 +503,11 @@ def test_a_reader_that_leaves_early_ends_it_quietly_and_each_line_goes_out_whole
 def random_generations(model: LoadedModel, count: int, seed: int) -> None:
     """Texts by random settings: nothing raises, no mask is left, prompts stay, and no suppressed id is proposed."""
     draw = random.Random(seed)
-    window, special = model.network.shape.window, torch.tensor(model.network.shape.suppressed)
-    real = [i for i in range(len(model.tokenizer)) if i not in model.network.shape.suppressed]
+    window, special = model.spec.context, torch.tensor(model.network.spec.suppressed)
+    real = [i for i in range(len(model.tokenizer)) if i not in model.network.spec.suppressed]
     for n in range(count):
         settings = DecodeSettings(
-            decoder=draw.choice(DECODERS),
+            decoder=draw.choice(list(DECODERS)),
             schedule=draw.choice(SCHEDULES),
             threshold=draw.choice([0.0, 1.0, draw.random()]),
             k=draw.choice([0, 1, 3, 1000]),
@@ -523,7 +526,7 @@ def random_generations(model: LoadedModel, count: int, seed: int) -> None:
             step = deque(generate(model, prompts, settings, length=length), maxlen=1).pop()
         except Exception as why:
             raise AssertionError(what) from why
-        given = start != model.network.mask_id
+        given = start != model.network.spec.mask_id
         assert step.tokens.shape == (rows, size + (length or window - size)), what
         assert not torch.isin(step.tokens, special).any(), what
         assert (step.tokens[given] == start[given]).all(), what

@@ -61,9 +61,9 @@ def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
     assert (fourth[0], fourth[-1], len(fourth)) == ("o", "w", 5)
     assert fifth.startswith("the")
     assert [one["tokens"] for one in found] == [12, 7, 9, 3, 12]
-    told = [line for line in done.stderr.splitlines() if line.endswith("passed over") and ":" in line]
+    told = [line for line in done.stderr.splitlines() if line.endswith("; skipped") and ":" in line]
     assert [int(line.split(":")[1]) for line in told] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
-    assert "12 of 17 lines were passed over" in done.stderr
+    assert "skipped 12 of 17 lines" in done.stderr
 
 
 # Longer than the window of 32, with gaps in different places: blocks differ from row to row and window to window.
@@ -91,11 +91,11 @@ def test_a_bad_line_is_told_again_and_written_once_it_is_mended(ask, here):
     ask("--output", "out.jsonl", "--seed", "5")
     before = (here / "out.jsonl").read_text()
     again = ask("--output", "out.jsonl")
-    assert again.returncode == 1 and "12 of 17 lines were passed over" in again.stderr
+    assert again.returncode == 1 and "skipped 12 of 17 lines" in again.stderr
     assert (here / "out.jsonl").read_text() == before
     (here / "in.jsonl").write_text("\n".join(['"the"' if n == 2 else line for n, line in enumerate(LINES)]))
     mended = ask("--output", "out.jsonl")
-    assert "11 of 17 lines were passed over" in mended.stderr
+    assert "skipped 11 of 17 lines" in mended.stderr
     after = (here / "out.jsonl").read_text()
     assert after.startswith(before) and [one["line"] for one in records(after)] == [*GOOD, 3]
 
@@ -110,7 +110,7 @@ def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
     again = ask("--output", "out.jsonl", *(("--seed", "5") if kept == 0 else ()))  # the seed is that of the file
     assert timeless((here / "out.jsonl").read_text()) == timeless(whole)
     assert (here / "out.jsonl").read_text().startswith("".join(lines[:kept]))
-    assert (f"holds {kept} of 17 texts: going on" in again.stderr) == (kept > 0)
+    assert (f"has {kept} of 17 texts: resuming" in again.stderr) == (kept > 0)
 
 
 def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch):
@@ -123,7 +123,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
         patched.setattr(generate_file, "_texts", until_stopped)
         stopped = ask("--output", "out.jsonl", "--seed", "5")
     assert stopped.returncode == 130
-    assert stopped.stderr.endswith("stopped; out.jsonl keeps what is done: the same command goes on\n")
+    assert stopped.stderr.endswith("stopped; out.jsonl has all finished results: the same command resumes it\n")
     assert [one["line"] for one in records((here / "out.jsonl").read_text())] == GOOD[:1]
     ask("--output", "out.jsonl", "--seed", "5")
     assert [one["line"] for one in records((here / "out.jsonl").read_text())] == GOOD
@@ -158,21 +158,21 @@ def test_every_decoder_setting_is_passed_on(ask, block):
     [
         (("--input", "no.jsonl"), "the input 'no.jsonl' cannot be read: No such file or directory"),
         (("--input", "blank.jsonl"), "the input 'blank.jsonl' holds no line"),
-        (("--input", "in.jsonl", "--samples", "2"), "give a line twice instead of --samples"),
+        (("--input", "in.jsonl", "--samples", "2"), "repeat a line instead of using --samples"),
         (("--input", "in.jsonl", "a prompt"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--stream"), "--input writes many"),
         (("--input", "in.jsonl", "--trace", "t"), "--input writes many"),
-        (("--output", "out.jsonl"), "--output takes the texts of --input FILE"),
+        (("--output", "out.jsonl"), "--output requires --input FILE"),
         (("--input", "in.jsonl", "--threshold", "2"), "threshold must lie between 0 and 1"),
         (
             ("--input", "in.jsonl", "--output", "other.txt"),
             "'other.txt' exists and is not one of tdiff generate --input",
         ),
         (("--input", "in.jsonl", "--output", "no/out.jsonl"), "cannot be written"),
-        (("--input", "in.jsonl", "--output", "begun.jsonl", "--seed", "6"), "was begun with seed 5, not 6"),
-        (("--input", "in.jsonl", "--output", "begun.jsonl", "--top-k", "6"), "was begun with top-k 0, not 6"),
-        (("--input", "in.jsonl", "--output", "begun.jsonl", "--length", "20"), "was begun with another --length"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--seed", "6"), "was written with seed 5, not 6"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--top-k", "6"), "was written with top-k 0, not 6"),
+        (("--input", "in.jsonl", "--output", "begun.jsonl", "--length", "20"), "was written with another --length"),
         (("--input", "in.jsonl", "--output", "whole.txt"), "'whole.txt' exists and is not one of tdiff generate"),
         (("--input", "in.jsonl", "--output", "in.jsonl"), "is the input itself"),
         (("--input", "in.jsonl", "--output", "-"), "without it the lines go to stdout"),

@@ -65,7 +65,7 @@ def test_elsewhere_products_are_taken_in_bfloat16(monkeypatch):
     seen = []
     real = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda device, dtype: seen.append((device, dtype)) or real("cpu", dtype))
-    network = torch.nn.Linear(2, 2)
+    network = SimpleNamespace(logits=torch.nn.Linear(2, 2))
     devices.lower_precision(network, "bfloat16", "cuda")
-    assert network(torch.ones(1, 2)).dtype is torch.bfloat16
+    assert network.logits(torch.ones(1, 2)).dtype is torch.bfloat16
     assert seen == [("cuda", torch.bfloat16)]

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core import serve
 from tdiff.core.diffusion.generate import narrate, opening
-from tdiff.core.models.folder import load_model, save_model
+from tdiff.core.models.load import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.protocol import messages
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.generation.process import Child, command
 from tests.support.runs import environment, settings_of, train_in
 
@@ -118,13 +118,12 @@ def test_without_a_prompt_it_goes_on_from_an_opening_by_seed_and_row(loaded, ben
         ({"settings": {"top_p": 2}}, "top-p must lie between 0 and 1; got 2"),
         ({"settings": {"temperature": float("nan")}}, "takes a number; got nan"),
         ({"settings": {"__class__": 1}}, "unknown setting"),
-        ({"prompt": "a" * 32}, "sees 32 at once"),
+        ({"prompt": "a" * 32}, "context length of tiny is 32"),
         ({"prompt": "The λ"}, "is not in the model's vocabulary"),
         ({"prompt": "\ud800"}, "is not in the model's vocabulary"),
         ({"length": -1}, "length must lie between 0 and"),
         ({"length": 10**12}, "length must lie between 0 and"),
         ({"row": 2**70}, "row must lie between 0 and"),
-        ({"canvas": [[0, 1]]}, "going on from a canvas"),
     ],
     ids=str,
 )
@@ -355,8 +354,8 @@ def test_a_live_process_generates_cancels_replaces_refuses_loads_and_tells_of_it
 
 NOISY = """
 import os, sys
-from tdiff.core import checkpoint
-real = checkpoint.load_model
+from tdiff.core.models import load
+real = load.load_model
 def load_model(*arguments):
     print("a library's advertisement")
     os.write(1, b"from deep below\\n")
@@ -364,7 +363,7 @@ def load_model(*arguments):
     assert not sys.stdin.read(), "stdin is for requests alone"
     assert not os.environ["CUDA_VISIBLE_DEVICES"]
     return real(*arguments)
-checkpoint.load_model = load_model
+load.load_model = load_model
 from tdiff.core.serve import serve
 serve(sys.argv[1], share=True)
 """

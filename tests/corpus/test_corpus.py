@@ -1,4 +1,4 @@
-"""Every way text comes in, every line that refuses it, and a real server for the one corpus that is fetched."""
+"""Every source of text, every error about one, and a local server for the one corpus that is downloaded."""
 
 import contextlib
 import gzip
@@ -125,14 +125,14 @@ def test_several_sources_are_joined_with_a_blank_line_in_the_order_given():
     assert load(sources).name == "b.txt + a.txt + d.txt + 1 more"
 
 
-def test_a_name_is_safe_to_print():
+def test_a_name_has_no_control_characters():
     assert load([write("a\x1b[31m.txt", "text")]).name == "a␛[31m.txt"
 
 
 def test_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffgrün\r\n".encode()), encoding="ascii"))
     assert load(["-"]) == Corpus("grün\n", "stdin")
-    assert refusal("-") == "stdin is blank: it holds no text to train on"
+    assert refusal("-") == "stdin is blank: it contains no text to train on"
 
 
 def test_stdin_that_is_not_text(monkeypatch):
@@ -177,40 +177,40 @@ def test_text_field_names_another_field():
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("a.jsonl", '{"text": "x"}\n{"text": }', "a.jsonl:2 is not JSON: Expecting value at column 10"),
-        ("a.jsonl", "[" * 100_000, "a.jsonl:1 is not JSON: "),
-        ("a.jsonl", '\n["x"]', "a.jsonl:2 must be an object with a field 'text'; got ['x']"),
+        ("a.jsonl", '{"text": "x"}\n{"text": }', "a.jsonl:2: not JSON: Expecting value at column 10"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON: "),
+        ("a.jsonl", '\n["x"]', "a.jsonl:2: must be an object with a field 'text'; got ['x']"),
         ("a.jsonl", '{"text": null}', "a.jsonl:1: field 'text' must be text; got None"),
         ("a.jsonl", '{"text": [1, 2]}', "a.jsonl:1: field 'text' must be text; got [1, 2]"),
-        ("a.jsonl", r'{"text": "a\ud800b"}', "a.jsonl:1: field 'text' holds U+D800, which text cannot"),
-        ("a.jsonl", r'{"text": "a\u0000b"}', "a.jsonl:1: field 'text' holds U+0000, which text cannot"),
-        ("a.jsonl", "{}", "a.jsonl:1 has no field 'text', only []"),
+        ("a.jsonl", r'{"text": "a\ud800b"}', "a.jsonl:1: field 'text' contains U+D800, which is not text"),
+        ("a.jsonl", r'{"text": "a\u0000b"}', "a.jsonl:1: field 'text' contains U+0000, which is not text"),
+        ("a.jsonl", "{}", "a.jsonl:1: no field 'text', only []"),
         (
             "a.jsonl",
             '{"text": "x"}\n{"id": 1, "txt": "x"}',
-            "a.jsonl:2 has no field 'text', only ['id', 'txt']; did you mean --text-field 'txt'?",
+            "a.jsonl:2: no field 'text', only ['id', 'txt']; did you mean --text-field 'txt'?",
         ),
-        ("a.csv", "id,body\n1,x", "a.csv:1 has no field 'text', only ['id', 'body']"),
+        ("a.csv", "id,body\n1,x", "a.csv:1: no field 'text', only ['id', 'body']"),
         (
             "a.csv",
             "id,Text\n1,x",
-            "a.csv:1 has no field 'text', only ['id', 'Text']; did you mean --text-field 'Text'?",
+            "a.csv:1: no field 'text', only ['id', 'Text']; did you mean --text-field 'Text'?",
         ),
         (
             "a.csv",
             "id,text\n1,x\n2,x, y",
-            "a.csv:3 has 3 fields and the header 2; text that holds commas must be quoted",
+            "a.csv:3: 3 fields, but the header has 2; text that contains commas must be quoted",
         ),
-        ("a.csv", 'id,text\n1,"x\n\n', "a.csv:2 is not CSV: unexpected end of data"),
-        ("a.csv", "id,text\n", "a.csv is blank: it holds no text to train on"),
-        ("a.jsonl", '{"text": ""}\n', "a.jsonl is blank: it holds no text to train on"),
+        ("a.csv", 'id,text\n1,"x\n\n', "a.csv:2: not CSV: unexpected end of data"),
+        ("a.csv", "id,text\n", "a.csv is blank: it contains no text to train on"),
+        ("a.jsonl", '{"text": ""}\n', "a.jsonl is blank: it contains no text to train on"),
     ],
 )
-def test_a_bad_row_is_named_with_file_and_line(name, content, line):
+def test_a_bad_row_is_an_error_with_file_and_line(name, content, line):
     assert refusal(write(name, content)).startswith(line)
 
 
-def test_a_book_in_the_place_of_a_field_is_shown_in_short():
+def test_a_very_long_value_is_shortened_in_the_error():
     assert len(refusal(write("a.csv", "x" * 200_000))) < 200
     assert len(refusal(write("a.jsonl", json.dumps(["x" * 200_000])))) < 200
 
@@ -263,18 +263,18 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file():
     assert load([write("a[1].txt", "one")]) == Corpus("one", "a[1].txt")
 
 
-def test_a_folder_or_glob_without_such_a_file_says_what_was_looked_for():
+def test_a_folder_or_glob_without_text_files_names_the_suffixes():
     write("t/a.png", "x")
-    looked_for = "no file there ends in .txt, .md, .py, .jsonl, .csv (with or without .gz)"
-    assert refusal("t") == f"'t': {looked_for}"
-    assert refusal("t/*") == f"'t/*': {looked_for}"
-    assert refusal("t/*.log") == "'t/*.log': no file there ends in .log (with or without .gz)"
+    suffixes_named = "no file in it ends in .txt, .md, .py, .jsonl, .csv (with or without .gz)"
+    assert refusal("t") == f"'t': {suffixes_named}"
+    assert refusal("t/*") == f"'t/*': {suffixes_named}"
+    assert refusal("t/*.log") == "'t/*.log': no file in it ends in .log (with or without .gz)"
 
 
 def test_a_folder_of_blank_files_is_blank():
     write("t/a.txt", " \n")
     write("t/b.py", "")
-    assert refusal("t") == "t is blank: it holds no text to train on"
+    assert refusal("t") == "t is blank: it contains no text to train on"
 
 
 def test_a_bad_file_in_a_folder_is_named():
@@ -312,12 +312,12 @@ def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch):
             "utf-16".encode("utf-16-le"),
             "a.txt: the byte at offset 1 is NUL, as in binary files; it must be text in UTF-8",
         ),
-        (b"", "a.txt is blank: it holds no text to train on"),
-        (b" \r\n\t\n", "a.txt is blank: it holds no text to train on"),
-        (b"\xef\xbb\xbf", "a.txt is blank: it holds no text to train on"),
+        (b"", "a.txt is blank: it contains no text to train on"),
+        (b" \r\n\t\n", "a.txt is blank: it contains no text to train on"),
+        (b"\xef\xbb\xbf", "a.txt is blank: it contains no text to train on"),
     ],
 )
-def test_what_is_not_text_is_refused_with_its_place(content, line):
+def test_a_file_that_is_not_text_is_an_error_with_the_offset(content, line):
     assert refusal(write("a.txt", content)) == line
 
 
@@ -385,7 +385,7 @@ def test_the_tuning_part_is_the_end_of_the_training_part():
     assert len(train) == len(train + tuning) * 95 // 100
 
 
-def test_a_part_that_fills_no_window_is_refused_with_the_options_that_fit_both():
+def test_a_part_shorter_than_a_window_is_an_error_with_the_options_that_fit():
     check_length(256, 256, 256, 255, "x")
     for size, fits in [
         ((2304, 120, 256, 16), ", or --window 120"),
@@ -407,7 +407,7 @@ def test_a_part_that_fills_no_window_is_refused_with_the_options_that_fit_both()
         )
 
 
-def test_python_is_the_language_reference_without_its_repetitions():
+def test_python_is_the_language_reference_without_repetitions():
     corpus = load(["python"])
     paragraphs = corpus.text.split("\n\n")
     assert corpus == load(["python"])
@@ -446,7 +446,7 @@ def test_shakespeare_is_fetched_once_with_progress_and_then_cached(server, here)
     assert server.requests == 1
 
 
-def test_a_damaged_cache_is_fetched_anew(server, here):
+def test_a_damaged_cache_is_downloaded_again(server, here):
     write(here.parent / "cache" / "tdiff" / "shakespeare.txt", b"x" * len(PLAY))
     assert load(["shakespeare"]).text == PLAY.decode()
     assert load(["shakespeare"]).text == PLAY.decode()
@@ -464,16 +464,16 @@ def test_a_body_of_unknown_length(server):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda handler: send(handler, PLAY[:-1] + b"!"), "what came has another sha256"),
-        (lambda handler: send(handler, PLAY + b"!"), "what came has another sha256"),
+        (lambda handler: send(handler, PLAY[:-1] + b"!"), "the file has another sha256"),
+        (lambda handler: send(handler, PLAY + b"!"), "the file has another sha256"),
         (lambda handler: send(handler, b"", status=404), "HTTP Error 404: Not Found"),
-        (lambda handler: send(handler, PLAY[:1000], promised=len(PLAY)), "only 1,000 of 248,000 bytes came in time"),
-        (lambda handler: send(handler, b"<html>log in</html>"), "only 19 of 248,000 bytes came in time"),
+        (lambda handler: send(handler, PLAY[:1000], promised=len(PLAY)), "only 1,000 of 248,000 bytes arrived"),
+        (lambda handler: send(handler, b"<html>log in</html>"), "only 19 of 248,000 bytes arrived"),
         (lambda handler: handler.wfile.write(b"\x1b[31mnot http\r\n\r\n"), "␛[31mnot http"),
         (lambda handler: None, "Remote end closed connection without response"),
     ],
 )
-def test_what_cannot_be_fetched_is_refused_with_the_reason(server, here, answer, reason):
+def test_a_failed_fetch_is_an_error_with_the_reason(server, here, answer, reason):
     server.answer = answer
     assert refusal("shakespeare") == (
         f"shakespeare is not cached and could not be fetched ({reason}); set TDIFF_SHAKESPEARE=FILE to a copy of it"
@@ -482,7 +482,7 @@ def test_what_cannot_be_fetched_is_refused_with_the_reason(server, here, answer,
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://no.such.host.invalid/", "nonsense", "file:///no/such"])
-def test_an_unreachable_address_is_refused_and_told_apart_from_other_errors(monkeypatch, url):
+def test_an_unreachable_address_has_an_error_class_of_its_own(monkeypatch, url):
     monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", url)
     with pytest.raises(named.Absent) as caught:
         load([write("a.txt", "more"), "shakespeare"])
@@ -490,7 +490,7 @@ def test_an_unreachable_address_is_refused_and_told_apart_from_other_errors(monk
     assert caught.value.reason.startswith("shakespeare is not cached") and "\n" not in caught.value.reason
 
 
-def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
+def test_the_wait_for_a_silent_server_is_limited(server, monkeypatch, here):
     monkeypatch.setattr(named, "STALL_SECONDS", 0.4)
     server.answer = lambda handler: server.wait()
     start = time.monotonic()
@@ -501,7 +501,7 @@ def test_a_silent_server_is_left_in_time(server, monkeypatch, here):
     assert cached(here) == []
 
 
-def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
+def test_the_wait_for_the_lookup_of_a_name_is_limited(monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(named, "STALL_SECONDS", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: over.wait(10) and [])
@@ -511,7 +511,7 @@ def test_a_hanging_look_up_of_a_name_is_left_in_time(monkeypatch):
     over.set()
 
 
-def test_a_server_that_trickles_is_left_in_time(server, monkeypatch):
+def test_the_wait_for_a_very_slow_server_is_limited(server, monkeypatch):
     monkeypatch.setattr(named, "FETCH_SECONDS", 0.3)
 
     def answer(handler):
@@ -521,7 +521,7 @@ def test_a_server_that_trickles_is_left_in_time(server, monkeypatch):
 
     server.answer = answer
     start = time.monotonic()
-    assert "shakespeare is not cached" in refusal("shakespeare")
+    assert " bytes arrived within 0.3 seconds)" in refusal("shakespeare")
     assert time.monotonic() - start < 5
 
 
@@ -532,14 +532,14 @@ def test_an_endless_body_is_not_read_to_its_end(server):
             handler.wfile.write(PLAY)
 
     server.answer = answer
-    assert "(what came has another sha256)" in refusal("shakespeare")
+    assert "(the file has another sha256)" in refusal("shakespeare")
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(server, here):
+def test_a_cache_that_cannot_be_written_is_a_note(server, here):
     write(here.parent / "cache", "a file where the folder should be")
     corpus = load(["shakespeare"])
     assert corpus.text == PLAY.decode() and corpus.name == "shakespeare"
-    assert corpus.note.startswith("shakespeare could not be kept in ") and "\n" not in corpus.note
+    assert corpus.note.startswith("shakespeare could not be saved in ") and "\n" not in corpus.note
 
 
 def test_a_failed_write_leaves_no_part_behind(server, here, monkeypatch):
@@ -551,20 +551,20 @@ def test_a_failed_write_leaves_no_part_behind(server, here, monkeypatch):
     assert cached(here) == []
 
 
-def test_the_environment_may_name_a_copy(play, monkeypatch, here):
+def test_the_environment_variable_can_name_a_copy(play, monkeypatch, here):
     monkeypatch.setenv("TDIFF_SHAKESPEARE", write("copy", PLAY))
     assert load(["shakespeare"]) == Corpus(PLAY.decode(), "shakespeare")
     assert cached(here) == []
 
 
-def test_the_environment_must_name_a_true_copy(play, monkeypatch):
+def test_the_environment_variable_must_name_an_exact_copy(play, monkeypatch):
     monkeypatch.setenv("TDIFF_SHAKESPEARE", write("copy", "something else"))
     assert refusal("shakespeare").startswith("TDIFF_SHAKESPEARE=copy must name 248,000 bytes with sha256 ")
     monkeypatch.setenv("TDIFF_SHAKESPEARE", "nowhere")
     assert refusal("shakespeare") == "TDIFF_SHAKESPEARE=nowhere cannot be read: No such file or directory"
 
 
-def test_a_local_file_with_the_sum_counts_as_it(play, monkeypatch):
+def test_a_local_file_with_the_same_sha256_is_shakespeare(play, monkeypatch):
     assert load([write("input.txt", PLAY)]).name == "shakespeare"
     assert load([write("input.txt.gz", gzip.compress(PLAY))]).name == "shakespeare"
     assert load([write("other.txt", PLAY + b"!")]).name == "other.txt"
@@ -573,7 +573,7 @@ def test_a_local_file_with_the_sum_counts_as_it(play, monkeypatch):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"NOT TESTED with the real text: {REAL} is absent")
-def test_the_real_text_is_known(monkeypatch):
+def test_the_real_text_is_recognized(monkeypatch):
     corpus = load([str(REAL)])
     assert corpus.name == "shakespeare" and len(corpus.text) == 1_115_394
     train, held_out = corpus.split()

@@ -1,4 +1,4 @@
-"""Axes of a chart: round values, labels that tell them apart, and marks."""
+"""Axes of a chart: round values, distinct labels, and marks."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
 
 @FEW
 @given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12), st.floats(0.05, 0.5))
-def test_ticks_are_round_apart_and_within(low, size, apart):
+def test_ticks_are_round_spaced_and_within_the_scale(low, size, apart):
     on = scale(low, low + size, log=False)
     found = ticks(on, apart)
     places = [on.share(value) for value in found]
@@ -33,7 +33,7 @@ def test_ticks_are_round_apart_and_within(low, size, apart):
         assert digits in "125" or size < 1e-9 * abs(low)
 
 
-def test_labels_are_short_and_tell_the_ticks_apart():
+def test_labels_are_short_and_distinct():
     def labels(low, high, apart=0.2, log=False):
         on = scale(low, high, log)
         return tick_labels(on, ticks(on, apart))
@@ -51,7 +51,7 @@ def test_labels_are_short_and_tell_the_ticks_apart():
 
 @FEW
 @given(st.floats(1e-12, 1e12), st.floats(1.001, 1e12), st.floats(0.1, 0.5))
-def test_ticks_of_a_logarithmic_axis_are_apart_and_within(low, times, apart):
+def test_logarithmic_ticks_are_spaced_and_within_the_scale(low, times, apart):
     on = scale(low, low * times, log=True)
     places = [on.share(value) for value in ticks(on, apart)]
     assert places
@@ -68,7 +68,7 @@ def test_numbers_share_unit_and_decimals():
     assert numbers([], 1) == []
 
 
-def test_the_x_axis_says_steps_times_or_tokens():
+def test_x_axis_labels_are_steps_times_or_tokens():
     assert x_label(41_980, "step", 400) == "41,980"
     assert x_label(0.5, "step", 0.01) == "0.5"
     assert x_label(11_520, "time", 60) == "3 h 12 min"
@@ -98,7 +98,7 @@ def test_x_by_time_and_by_tokens_follows_the_clock():
     assert shown == set(range(2 * place.columns))  # the pause is a straight line
 
 
-def test_a_logarithmic_y_axis_leaves_out_what_is_not_above_nought_and_says_so():
+def test_logarithmic_y_axis_omits_values_at_or_below_zero_with_a_note():
     values = [10.0 ** -(n % 5) for n in range(200)]
     mixed = [-value if n % 7 == 0 else value for n, value in enumerate(values)]
     assert ranges([curve(mixed)], View(log_y=True))[2:] == pytest.approx((1e-4, 1.0))
@@ -110,7 +110,7 @@ def test_a_logarithmic_y_axis_leaves_out_what_is_not_above_nought_and_says_so():
     assert not dots(nothing[:-1], 0)
 
 
-def test_a_straight_line_in_both_logarithms_is_drawn_straight():
+def test_a_power_law_is_straight_on_log_log_axes():
     power = Curve(series([n**-0.5 for n in range(1, 3001)], first=1), "", "")
     view = View(log_x=True, log_y=True)
     place = layout([power], view, 80, 12)
@@ -121,11 +121,11 @@ def test_a_straight_line_in_both_logarithms_is_drawn_straight():
     assert " 10 " in last_line([power], view) and " 1,000 " in last_line([power], view)
 
 
-def test_steps_from_nought_on_have_a_logarithmic_axis_from_one_on():
+def test_logarithmic_x_axis_begins_at_one_for_steps_from_zero():
     assert ranges([curve([1.0, 2.0, 3.0])], View(log_x=True))[:2] == (1, 2)
 
 
-def test_one_record_or_a_constant_has_a_range_around_it():
+def test_a_single_or_constant_value_has_a_range_around_it():
     x0, x1, y0, y1 = ranges([curve([2.5], first=7)], View())
     assert (x0, x1) == (7, 8) and y0 < 2.5 < y1
     assert ranges([curve([0.0] * 5)], View())[2:] == (-1, 1)
@@ -135,7 +135,7 @@ def test_one_record_or_a_constant_has_a_range_around_it():
     assert ranges([curve([1.0] * 5)], View(x0=4, x1=2))[:2] == (2, 4)
 
 
-def test_y_follows_what_is_in_sight():
+def test_y_range_follows_the_visible_data():
     one = curve([100.0] * 10 + [1.0, 2.0] * 45)
     assert ranges([one], View())[2:] == (1, 100)
     assert ranges([one], View(x0=20, x1=50))[2:] == (1, 2)

@@ -1,4 +1,4 @@
-"""Curves as lines of cells: what must be seen, exact sizes for any input, and pictures of a few charts."""
+"""Curves as lines of cells: what must be visible, exact sizes for any input, and stored pictures of a few charts."""
 
 import functools
 import math
@@ -103,14 +103,14 @@ VIEW = st.builds(
 )
 
 
-def test_a_cursor_at_the_right_end_of_a_single_column_is_in_it():
+def test_cursor_at_the_right_end_of_a_single_column():
     drawn = draw([], View(x1=-1.0, cursor=0.0), 1, 1, ascii=True)
     assert [plain([line]) for line in drawn] == [":"]
 
 
 @FEW
 @given(curves_of(), VIEW, st.integers(-1, 130), st.integers(-1, 34), st.booleans(), st.booleans())
-def test_any_chart_has_exactly_the_lines_and_cells_asked_for(curves, view, width, height, ascii, colour):
+def test_chart_has_exactly_the_requested_size(curves, view, width, height, ascii, colour):
     drawn = draw(curves, view, width, height, ascii=ascii, colour=colour)
     assert len(drawn) == max(0, height)
     for line in drawn:
@@ -124,7 +124,7 @@ def test_any_chart_has_exactly_the_lines_and_cells_asked_for(curves, view, width
 
 @FEW
 @given(curves_of(), VIEW, st.integers(1, 130), st.integers(1, 34), NUMBER, st.floats(0.01, 100), st.floats(-2, 2))
-def test_no_question_about_a_chart_raises(curves, view, width, height, x, factor, share):
+def test_chart_functions_never_raise(curves, view, width, height, x, factor, share):
     x0, x1, y0, y1 = whole = ranges(curves, view)
     assert x0 < x1 and y0 < y1 and all(map(math.isfinite, whole))
     place = layout(curves, view, width, height)
@@ -146,7 +146,7 @@ def test_no_question_about_a_chart_raises(curves, view, width, height, x, factor
     st.integers(12, 120),
     st.integers(4, 30),
 )
-def test_every_value_has_its_dot(values, width, height):
+def test_every_value_is_drawn(values, width, height):
     one = curve(values)
     if not one.series.steps:
         return
@@ -179,7 +179,7 @@ def million() -> Series:
 
 
 @pytest.mark.parametrize("view", [View(), View(smoothing=0.6), View(smoothing=0.99), View(log_y=True)], ids=repr)
-def test_a_spike_of_one_step_among_a_million_is_seen_in_every_view_that_contains_it(million, view):
+def test_a_spike_among_a_million_steps_is_visible_in_every_view(million, view):
     draws = random.Random(3)
     looks = [(0.0, MILLION - 1.0)]
     for _ in range(60):
@@ -236,7 +236,7 @@ def test_a_smoothed_curve_is_bright_before_its_dim_ghost():
     assert {style for row in raw[:-1] for character, style in row[place.left :] if character != " "} == {"color(215)"}
 
 
-def test_a_curve_that_is_not_to_be_smoothed_is_as_it_is():
+def test_a_curve_with_smooth_false_is_not_smoothed():
     one = replace(curve([5.0, 1.0, 1.0, 1.0], "held"), smooth=False)
     assert draw([one], View(smoothing=0.9), 60, 8) == draw([one], View(), 60, 8)
     assert draw([one], View(smoothing=0.9, ghost=False), 60, 8) == draw([one], View(), 60, 8)
@@ -244,7 +244,7 @@ def test_a_curve_that_is_not_to_be_smoothed_is_as_it_is():
     assert readout([replace(one, smooth=True)], 1, 0.9)[0][1] > 2
 
 
-def test_of_two_curves_in_a_cell_the_later_gives_the_style_and_both_their_dots():
+def test_the_later_curve_sets_the_style_of_a_shared_cell():
     flat = View(y0=0, y1=7)
     low, high = curve([0.0] * 9, "a", "color(1)"), curve([3.0] * 9, "b", "color(2)")
     both = draw([low, high], flat, 40, 3)
@@ -266,7 +266,7 @@ def test_without_colour_curves_differ_by_weight_and_by_a_letter_at_their_end():
     assert not any(row[-1][0].isalpha() for row in coloured[:-1])
 
 
-def test_letters_are_those_of_the_labels_where_they_tell_the_curves_apart():
+def test_letters_are_initials_if_they_are_distinct():
     def of(*labels):
         return letters([curve([1.0], label) for label in labels])
 
@@ -278,7 +278,7 @@ def test_letters_are_those_of_the_labels_where_they_tell_the_curves_apart():
     assert of("é", "x") == ["A", "B"]
 
 
-def test_a_loss_that_is_not_finite_is_marked_where_the_curve_was():
+def test_a_loss_that_is_not_finite_is_marked_on_the_curve():
     values = falling(900) + [math.nan] * 100
     drawn = cells(draw([curve(values)], View(), 80, 11))
     marks = [(y, x) for y, row in enumerate(drawn) for x, (character, _) in enumerate(row) if character == "✗"]
@@ -292,7 +292,7 @@ def test_a_loss_that_is_not_finite_is_marked_where_the_curve_was():
     assert "x" in plainly and plainly.isascii()
 
 
-def test_the_line_is_interrupted_where_values_were_not_finite():
+def test_the_line_is_interrupted_at_values_that_are_not_finite():
     values = [1.0, 1.0, math.nan, 1.0, 1.0]
     row = next(line for line in plain(draw([curve(values)], View(), 60, 4)).split("\n") if "✗" in line)
     before, after = row.split("✗")
@@ -307,7 +307,7 @@ def test_a_run_without_one_finite_value_shows_its_marks():
     assert drawn[5].endswith(" 49") and " 0 " in drawn[5]
 
 
-def test_alerts_stand_on_the_x_axis_or_above_its_label():
+def test_alerts_are_on_the_x_axis_or_above_a_label():
     one = curve(falling(1000))
     view = View(marks=((300, "color(203)"), (999, "color(203)"), (5000, "color(203)"), (math.nan, "")))
     place = layout([one], view, 80, 11)
@@ -321,7 +321,7 @@ def test_alerts_stand_on_the_x_axis_or_above_its_label():
     assert not any("color" in style for line in draw([one], view, 80, 11, colour=False) for _, style in line)
 
 
-def test_the_cursor_is_a_line_down_the_chart_that_hides_no_curve():
+def test_the_cursor_line_hides_no_curve():
     one = curve(falling(1000))
     with_cursor, without = (cells(draw([one], View(cursor=at), 80, 11)) for at in (500, None))
     column = layout([one], View(), 80, 11).column_of(500)
@@ -356,7 +356,7 @@ def test_the_column_of_the_x_of_a_column_is_that_column(width, height, log, asci
 
 @FEW
 @given(st.floats(0.001, 1000), st.floats(0, 1), st.booleans(), st.floats(0.01, 0.9), st.floats(0.02, 0.1))
-def test_zoom_keeps_its_place_and_stays_within_the_data(factor, share, log, begin, size):
+def test_zoom_keeps_its_center_within_the_data(factor, share, log, begin, size):
     whole = (1.0, 100_001.0, 0.0, 1.0)
     full = Scale(1.0, 100_001.0, log)
     view = View(x0=full.value(begin), x1=full.value(begin + size), log_x=log)
@@ -374,7 +374,7 @@ def test_zoom_keeps_its_place_and_stays_within_the_data(factor, share, log, begi
         assert b - a <= size / factor * (1 + 1e-6)
 
 
-def test_zoom_goes_in_to_one_step_and_out_to_everything():
+def test_zoom_limits_are_one_step_and_all_data():
     whole = (0.0, 1000.0, 0.0, 1.0)
     near = zoom(View(), whole, 1e9, 500)
     assert near.x1 - near.x0 == pytest.approx(1) and near.x0 < 500 < near.x1
@@ -384,7 +384,7 @@ def test_zoom_goes_in_to_one_step_and_out_to_everything():
     assert zoom(View(x0=500, x1=1000), whole, 0.5, 1000) == View()
 
 
-def test_pan_goes_by_a_share_of_the_view_and_stops_at_the_end_of_the_data():
+def test_pan_moves_by_a_share_and_stops_at_the_data_end():
     whole = (0.0, 1000.0, 0.0, 1.0)
     view = View(x0=200, x1=400)
     for share, x0, x1 in ((0.5, 300, 500), (-0.5, 100, 300), (99, 800, 1000), (-99, 0, 200)):
@@ -395,7 +395,7 @@ def test_pan_goes_by_a_share_of_the_view_and_stops_at_the_end_of_the_data():
     assert (log.x0, log.x1) == pytest.approx((100, 1000))
 
 
-def test_the_readout_is_that_of_the_nearest_leaf():
+def test_readout_is_of_the_nearest_leaf():
     one, other = curve([5.0, 6.0, 7.0], "a", every=10), curve([1.0, 2.0], "b", every=100)
     assert readout([one, other], 14) == [("a", 6.0, 10), ("b", 1.0, 0)]
     assert readout([one, other], 16) == [("a", 7.0, 20), ("b", 1.0, 0)]
@@ -492,7 +492,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_is_as_it_was(name):
+def test_chart_matches_the_stored_picture(name):
     view, how = PICTURES[name]
     width, height = map(int, name.split()[0].split("x"))
     lines = plain(draw(run_of_a_day(), view, width, height, **how)).split("\n")

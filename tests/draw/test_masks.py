@@ -1,4 +1,4 @@
-"""Masks that give way: what is revealed moves little, and nothing else of the layout changes."""
+"""Masks that make room: unmasked tokens move little, and nothing else of the layout changes."""
 
 import random
 
@@ -42,7 +42,7 @@ def reveal(texts: list[str | None], masks: dict[int, int], width: int, place: in
     return before, layout(drawn(texts, masks), width)
 
 
-def test_the_nearest_mask_gives_what_a_wide_word_takes_and_takes_what_a_narrow_one_leaves():
+def test_the_nearest_mask_absorbs_the_width_of_a_word():
     texts: list[str | None] = [" one", None, None, " two", None, " end"]
     masks = {1: 4, 2: 4, 4: 4}
     before, after = reveal(texts, masks, 40, 1, " sixth")
@@ -51,7 +51,7 @@ def test_the_nearest_mask_gives_what_a_wide_word_takes_and_takes_what_a_narrow_o
     assert masks == {2: 5} and after.column[5] == before.column[5] and after.column[3] == before.column[3] + 3
 
 
-def test_what_one_mask_cannot_give_the_next_one_gives():
+def test_the_next_mask_absorbs_the_rest():
     texts: list[str | None] = [None, None, None, " end"]
     masks = {0: 4, 1: 4, 2: 4}
     before, after = reveal(texts, masks, 40, 0, " something")
@@ -60,7 +60,7 @@ def test_what_one_mask_cannot_give_the_next_one_gives():
     assert masks == {2: 1} and after.column[3] == before.column[3] + 4  # nothing is left to give
 
 
-def test_a_row_without_masks_passes_on_to_the_next_what_it_cannot_hold():
+def test_a_row_without_masks_overflows_into_the_next():
     texts: list[str | None] = [" abcd", None, " efgh", None, None, " ijkl", " end"]
     masks = {1: 1, 3: 4, 4: 4}
     before, after = reveal(texts, masks, 11, 1, " wxyz!")  # rows: abcd█efgh | ████████ | ...
@@ -70,7 +70,7 @@ def test_a_row_without_masks_passes_on_to_the_next_what_it_cannot_hold():
 
 @given(st.data())
 @FEW
-def test_a_row_with_room_in_its_masks_keeps_its_places(data):
+def test_a_row_with_room_in_its_masks_keeps_its_positions(data):
     width = data.draw(st.integers(8, 60))
     texts = data.draw(st.lists(st.sampled_from([*WORDS, None, None]), min_size=1, max_size=60))
     masks = {n: data.draw(st.integers(1, WIDEST)) for n, text in enumerate(texts) if text is None}
@@ -98,7 +98,7 @@ def cells(laid) -> list[str]:
     return ["".join(text for _, text in row).ljust(80) for row in laid.rows]
 
 
-def test_while_words_resolve_little_moves():
+def test_few_positions_move_while_words_are_unmasked():
     draw = random.Random(5)
     words = [draw.choice([word for word in WORDS if word.isprintable() and word]) for _ in range(400)]
     moved = {True: 0, False: 0}

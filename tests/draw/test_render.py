@@ -1,9 +1,4 @@
-"""What a person sees of a generation: the canvas as a fold over its trace, its drawing, and text made safe."""
-
-import itertools
-import json
-import re
-import unicodedata
+"""The canvas as a fold over its trace, and its drawing."""
 
 import pytest
 from hypothesis import example, given
@@ -14,10 +9,11 @@ from rich.style import Style
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
-from tdiff.draw.render import canvas_lines, drawn_texts, duration, in_ascii, legend, plain, row_line, status, style_of
+from tdiff.draw.render import drawn_texts, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
-from tdiff.visible import json_visible, visible, visible_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tdiff.visible import visible
+from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
 LOOKS = [
@@ -61,7 +57,7 @@ def canvas(text: str, confidence: float = 0.5, masked: str = "█", each: bool =
     return drawn
 
 
-def test_a_canvas_begins_with_the_prompt_and_masks():
+def test_a_new_canvas_has_the_prompt_and_masks():
     drawn = Canvas.begin(header(6, "ab"))
     assert drawn.texts == ["a", "b", "", "", "", ""]
     assert drawn.confidence == [GIVEN, GIVEN, *[MASKED] * 4]
@@ -69,7 +65,7 @@ def test_a_canvas_begins_with_the_prompt_and_masks():
     assert drawn.revealed == 0 and drawn.mean_confidence == 0
 
 
-def test_a_canvas_counts_what_steps_reveal_and_averages_their_confidence():
+def test_canvas_counts_unmasked_positions_and_averages_confidence():
     drawn = Canvas.begin(header(6, "ab"))
     drawn.apply(step(1, (2, "c", 0.5), (5, "f", 1.0), calls=1))
     assert drawn.texts == ["a", "b", "c", "", "", "f"] and drawn.fresh == {2, 5}
@@ -79,7 +75,7 @@ def test_a_canvas_counts_what_steps_reveal_and_averages_their_confidence():
     assert drawn.mean_confidence == pytest.approx(0.6)
 
 
-def test_a_place_masked_again_is_a_mask_and_its_confidence_counts_no_more():
+def test_a_remasked_position_is_masked_and_leaves_the_mean_confidence():
     drawn = Canvas.begin(header(3))
     drawn.apply(step(1, (0, "a", 0.2), (1, "b", 0.8)))
     drawn.apply(step(2, 0, (2, "c", 0.6)))
@@ -91,21 +87,21 @@ def test_a_place_masked_again_is_a_mask_and_its_confidence_counts_no_more():
     assert drawn.remasked == set()
 
 
-def test_a_place_revealed_anew_without_a_mask_between_counts_once():
+def test_a_position_committed_twice_counts_once():
     drawn = Canvas.begin(header(2))
     drawn.apply(step(1, (0, "a", 0.2)))
     drawn.apply(step(2, (0, "b", 0.8)))
     assert drawn.texts[0] == "b" and drawn.left == 1 and drawn.mean_confidence == pytest.approx(0.8)
 
 
-def test_the_end_of_a_trace_brings_the_calls_and_nothing_is_fresh():
+def test_trace_end_sets_the_calls_and_clears_fresh_positions():
     drawn = Canvas.begin(header(1))
     drawn.apply(step(1, (0, "a", 0.9)))
     drawn.apply(TraceEnd(text="a", model_calls=12, forced=0, tokens=1, seconds=0.5))
     assert (drawn.calls, drawn.fresh, drawn.left, drawn.revealed) == (12, set(), 0, 1.0)
 
 
-def test_a_canvas_of_nothing_but_prompt_is_finished():
+def test_a_canvas_with_only_a_prompt_is_finished():
     drawn = Canvas.begin(header(2, "ab"))
     assert drawn.revealed == 1.0 and drawn.mean_confidence == 0
 
@@ -115,7 +111,7 @@ STEPS = st.lists(st.dictionaries(st.integers(0, 7), st.none() | st.floats(0, 1),
 
 @given(steps=STEPS)
 @FEW
-def test_the_counters_of_a_canvas_are_those_of_what_it_shows(steps):
+def test_canvas_counters_match_its_content(steps):
     drawn = Canvas.begin(header(8, ""))
     for index, cells in enumerate(steps, 1):
         drawn.apply(step(index, *(place if c is None else (place, "x", c) for place, c in cells.items())))
@@ -126,13 +122,13 @@ def test_the_counters_of_a_canvas_are_those_of_what_it_shows(steps):
         assert drawn.remasked == {place for place, c in cells.items() if c is None}
 
 
-def test_text_of_a_hostile_trace_is_safe_in_a_canvas():
+def test_hostile_trace_text_is_safe_in_a_canvas():
     drawn = Canvas.begin(header(2, "\x1b"))
     drawn.apply(step(1, (1, "\x07\u202e", 0.5)))
     assert drawn.texts == ["␛", "␇\\u202e"]
 
 
-def test_a_small_canvas_is_drawn_as_this():
+def test_drawing_of_a_small_canvas():
     drawn = Canvas.begin(header(24, "To "))
     text = "To be, or\n\tnot to be.\n\n!"
     for place in (3, 4, 5, 6, 9, 10, 11, 12, 20, 21, 22, 23):
@@ -149,12 +145,12 @@ def test_a_small_canvas_is_drawn_as_this():
     )
 
 
-def test_a_canvas_is_broken_at_its_width_without_losing_a_place():
+def test_a_canvas_wraps_at_its_width_without_losing_text():
     assert plain(canvas_lines(canvas("abcdefgh██"), 4)) == "abcd\nefgh\n██"
     assert plain(canvas_lines(canvas("abcd\nefgh"), 4)) == "abcd\nefgh"  # a full line and its line feed are one break
 
 
-def test_a_token_is_kept_on_one_line_where_it_fits_and_is_broken_where_no_line_could_hold_it():
+def test_a_token_is_split_only_if_no_line_can_hold_it():
     drawn = Canvas.begin(header(3))
     drawn.apply(step(1, (0, "one", 0.5), (1, " two", 0.5), (2, " thirteen", 0.5)))
     assert plain(canvas_lines(drawn, 6)) == "one\n two\n thirt\neen"
@@ -166,7 +162,7 @@ def test_a_wide_character_takes_two_columns():
     assert plain(canvas_lines(canvas("日本█", each=True), 1)) == "日\n本\n█"  # one that no line can hold stands alone
 
 
-def test_a_combining_mark_takes_no_column_of_its_own():
+def test_a_combining_mark_takes_no_column():
     assert plain(canvas_lines(canvas("e\u0301e\u0301xy"), 4)) == "e\u0301e\u0301xy"
 
 
@@ -182,7 +178,7 @@ def test_no_line_is_wider_than_the_screen_and_no_character_is_lost(text, width, 
 
 
 @EACH_LOOK
-def test_masks_and_text_differ_in_style_and_neighbours_of_one_style_are_one_run(look):
+def test_masks_differ_in_style_and_equal_styles_are_one_run(look):
     glyph, style = styles(look).mask
     [line] = canvas_lines(canvas("ab██cd"), 80, look)
     if look.colour != "none":
@@ -191,7 +187,7 @@ def test_masks_and_text_differ_in_style_and_neighbours_of_one_style_are_one_run(
 
 
 @EACH_LOOK
-def test_what_is_new_this_step_is_drawn_as_the_legend_says(look):
+def test_fresh_positions_are_drawn_as_in_the_legend(look):
     drawn = Canvas.begin(header(2))
     for level in range(6):
         drawn.apply(step(1, (0, "a", level / 6 + 0.01)))
@@ -203,7 +199,7 @@ def test_what_is_new_this_step_is_drawn_as_the_legend_says(look):
 
 
 @EACH_LOOK
-def test_a_place_masked_again_is_told_from_a_mask_this_step_and_is_one_in_the_next(look):
+def test_a_remasked_position_differs_from_a_mask_for_one_step(look):
     drawn = canvas("abc")
     drawn.apply(step(3, 1))
     mask, again = styles(look).mask, styles(look).remask
@@ -215,13 +211,13 @@ def test_a_place_masked_again_is_told_from_a_mask_this_step_and_is_one_in_the_ne
 
 
 @EACH_LOOK
-def test_the_prompt_is_drawn_plain(look):
+def test_the_prompt_has_no_style(look):
     drawn = Canvas.begin(header(3, "a b"))
     assert canvas_lines(drawn, 80, look) == [[("a b", "")]]
 
 
 @EACH_LOOK
-def test_levels_of_confidence_change_at_equal_steps_and_take_in_both_ends(look):
+def test_confidence_levels_are_equal_steps_including_both_ends(look):
     levels = 5 if look.colour == "none" else 6
     found = [style_of(n / levels + 1e-9, look) for n in range(levels)]
     assert len(set(found)) == levels
@@ -232,7 +228,7 @@ def test_levels_of_confidence_change_at_equal_steps_and_take_in_both_ends(look):
 
 
 @EACH_LOOK
-def test_every_style_is_one_that_rich_reads_and_names_no_colour_beyond_its_depth(look):
+def test_styles_are_valid_and_within_the_colour_depth(look):
     chosen = styles(look)
     read = [Style.parse(style) for style in (*chosen.shades, *chosen.fresh, chosen.mask[1], chosen.remask[1])]
     colours = [colour for style in read for colour in (style.color, style.bgcolor) if colour]
@@ -241,7 +237,7 @@ def test_every_style_is_one_that_rich_reads_and_names_no_colour_beyond_its_depth
     assert bool(colours) == (look.colour != "none")
 
 
-def test_the_palettes_are_these_entries_of_256():
+def test_palette_entries():
     shades = {
         palette: [style_of(n / 6 + 0.01, Theme(palette=palette)) for n in range(6)] for palette in ("dark", "light")
     }
@@ -249,12 +245,12 @@ def test_the_palettes_are_these_entries_of_256():
     assert shades["light"] == [f"color({n})" for n in (61, 241, 24, 238, 52, 234)]
 
 
-def test_traffic_goes_from_red_to_green():
+def test_traffic_palette_goes_from_red_to_green():
     low, high = (Style.parse(style_of(c, Theme(palette="traffic"))).color.get_truecolor() for c in (0.0, 1.0))
     assert low.red > 2 * low.green and high.green > 2 * high.red
 
 
-def test_without_colour_five_levels_differ_in_what_every_terminal_can_do():
+def test_five_levels_without_colour_use_common_attributes():
     assert styles(COLOURLESS).shades == ("dim", "", "bold", "underline", "reverse")
     assert len({Style.parse(style) for style in styles(COLOURLESS).shades}) == 5
 
@@ -267,12 +263,12 @@ def test_without_colour_a_blank_is_neither_reversed_nor_underlined():
     assert canvas_lines(canvas(" b", 0.5), 80, COLOURLESS) == [[(" b", "bold")]]
 
 
-def test_the_given_text_is_plain_at_and_above_its_mark():
+def test_prompt_confidence_has_no_style():
     assert style_of(GIVEN) == style_of(GIVEN, fresh=True) == ""
 
 
 @EACH_LOOK
-def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(look):
+def test_legend_names_both_ends_and_shows_each_level(look):
     line = legend(look)
     text = plain([line])
     assert text.startswith("confidence low") and "high" in text and "new this step" in text and "masked again" in text
@@ -284,7 +280,7 @@ def test_the_legend_names_both_ends_and_shows_each_level_in_its_own_style(look):
 
 
 @EACH_LOOK
-def test_the_legend_fits_and_what_is_new_and_all_levels_stay_in_it_when_it_is_narrow(look):
+def test_a_narrow_legend_keeps_all_levels_and_fits(look):
     for width in range(17, 100):
         line = legend(look, width)
         assert cell_len(plain([line])) <= width
@@ -301,7 +297,7 @@ PIECES = st.lists(
 @example(texts=["日"], width=1)
 @example(texts=["abc", "\t"], width=3)
 @FEW
-def test_a_layout_loses_no_character_and_says_where_each_place_begins(texts, width):
+def test_layout_keeps_every_character_and_the_start_of_each_position(texts, width):
     laid = layout(texts, width)
     assert len(laid.row) == len(laid.column) == len(texts)
     for place, text in enumerate(texts):
@@ -322,7 +318,7 @@ def test_a_layout_loses_no_character_and_says_where_each_place_begins(texts, wid
 
 @given(texts=PIECES.filter(bool), width=st.integers(1, 12), data=st.data())
 @FEW
-def test_rows_that_are_not_stale_look_as_before(texts, width, data):
+def test_rows_that_are_not_stale_are_unchanged(texts, width, data):
     cells = len(texts)
     before = Canvas.begin(header(cells))
     before.apply(step(1, *((n, text, 0.5) for n, text in enumerate(texts))))
@@ -348,7 +344,7 @@ def test_only_rows_that_changed_are_stale():
 
 
 @EACH_LOOK
-def test_in_ascii_all_is_ascii_and_as_wide_as_before(look):
+def test_ascii_text_keeps_its_width(look):
     shown = [("╭─ ███ ▁▂▃ ⣀⡠ → · … ─╮", "bold"), *legend(look)]
     line = in_ascii(shown, Theme(colour=look.colour, glyphs="ascii", utf8=False))
     assert plain([line]).isascii() and cell_len(plain([line])) == cell_len(plain([shown]))
@@ -358,18 +354,18 @@ def test_in_ascii_all_is_ascii_and_as_wide_as_before(look):
 
 @given(text=st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40))
 @FEW
-def test_where_the_terminal_is_not_utf8_no_byte_beyond_ascii_is_left(text):
+def test_no_byte_beyond_ascii_without_utf8(text):
     text = visible(text)
     [(shown, _)] = in_ascii([(text, "")], Theme(glyphs="ascii", utf8=False))
     assert shown.isascii() and cell_len(shown) == cell_len(text)
 
 
-def test_ascii_glyphs_by_choice_leave_letters_alone():
+def test_ascii_glyphs_leave_letters_unchanged():
     assert in_ascii([("naïve 日本 ─█⣀", "")], Theme(glyphs="ascii")) == [("naïve 日本 -#.", "")]
     assert in_ascii([("9 left · values ≤ 0 …", "")], Theme(glyphs="ascii")) == [("9 left . values < 0 .", "")]
 
 
-def test_the_status_line_is_this():
+def test_status_line():
     drawn = Canvas.begin(header(6, "ab"))
     assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · mean confidence 0.00 · … tok/s"
     drawn.apply(step(7, (2, "c", 0.5), (5, "f", 1.0), (3, "d", 0.9)))
@@ -379,99 +375,6 @@ def test_the_status_line_is_this():
     assert "step 7/9 ·" in status(drawn, "x", 9, 0.0) and "… tok/s" in status(drawn, "x", 9, 0.0)
 
 
-def test_thousands_of_tokens_a_second_are_set_apart():
+def test_status_line_separates_thousands():
     drawn = canvas("a" * 300)
     assert status(drawn, "x", 0, 0.1).endswith(" 3,000 tok/s")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (45.2, "45 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (599, "9 min 59 s"),
-        (600, "10 min"),
-        (3540, "59 min"),
-        (3599, "1 h 00 min"),
-        (3600, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-        (90_000, "25 h 00 min"),
-    ],
-)
-def test_a_duration_is_said_as_a_person_says_it(seconds, text):
-    assert duration(seconds) == text
-
-
-FILLERS = "\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))  # letters that show nothing
-SAFE = st.text(
-    st.characters(categories=["L", "N", "P", "S", "Mn", "Zs"], exclude_characters=FILLERS, max_codepoint=0xDFFFF)
-)
-OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-ATTACKS = (
-    "\x1b[31m",
-    "\x9b31m",
-    "\x1b]52;c;QQ==\x07",
-    "\r\x1b[K",
-    "\x7f\x08\x08",
-    "\u202eabc\u2069",
-    "\ud800",
-    "\U000e0041",
-    "\ufeff\u200b\u2028",
-)
-ANY_TEXT = st.one_of(st.text(st.characters()), st.lists(st.sampled_from([*ATTACKS, "a", "\n"])).map("".join))
-
-
-@given(text=ANY_TEXT)
-@example("".join(ATTACKS))
-@example("".join(map(chr, range(0x300))))
-@FEW
-def test_nothing_that_a_terminal_obeys_survives_being_made_visible(text):
-    shown = visible(text)
-    assert not OBEYED.search(shown) and not set(shown) & BIDI
-    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in set(shown) - {"\n", "\t"})
-    shown.encode("utf-8")
-    line = visible_line(text)
-    assert len(line.splitlines()) <= 1 and not OBEYED.search(line) and "\t" not in line
-
-
-@given(text=ANY_TEXT)
-@FEW
-def test_making_visible_twice_is_making_visible_once(text):
-    assert visible(visible(text)) == visible(text)
-    assert visible_line(visible_line(text)) == visible_line(text) == visible_line(visible(text))
-
-
-@given(text=SAFE)
-@example("plain text,\n\twith e\u0301 and 日本語 and 😀")
-@FEW
-def test_safe_text_is_left_as_it_is(text):
-    assert visible(text) == text
-
-
-def test_every_code_point_of_a_control_or_a_format_is_made_visible():
-    kept = [
-        code
-        for code in range(0x110000)
-        if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp") and visible(chr(code)) == chr(code)
-    ]
-    assert kept == [ord("\t"), ord("\n")]
-    assert all(visible(c) != c for c in BIDI)
-
-
-def test_what_is_made_visible_still_says_what_it_was():
-    assert visible("\x1b\x00\r\x7f") == "␛␀␍␡"
-    assert visible("\x9b\u202e\U000e0041") == "\\x9b\\u202e\\U000e0041"
-    assert visible_line("a\tb\n") == "a␉b␊"
-    pictures = [visible(chr(code)) for code in itertools.chain(range(0x9), range(0xB, 0x20), range(0x7F, 0xA0))]
-    assert len(set(pictures)) == len(pictures)
-
-
-def test_json_made_visible_means_the_same_and_holds_nothing_obeyed():
-    values = {"".join(ATTACKS[:6]): ["\x9b\u2028", {"\U000e0041": "\ufeff"}]}
-    line = json_visible(json.dumps(values, ensure_ascii=False))
-    assert json.loads(line) == values and visible(line) == line

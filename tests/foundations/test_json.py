@@ -1,4 +1,4 @@
-"""What is printed as JSON is JSON, whatever the numbers and texts in it: one writer for all commands."""
+"""All JSON output is valid for any numbers and texts: one writer for all commands."""
 
 import ast
 import json
@@ -15,10 +15,11 @@ from tdiff.visible import finite, json_line, visible_line
 
 MANY = examples(derandomize=True, deadline=None, max_examples=500, database=None)
 WRITERS_OF_FILES = {
-    "visible.py",  # the one writer of what is printed
+    "visible.py",  # the only writer of printed JSON
     "runs/index.py",
-    "runs/run.py",
+    "runs/per_class.py",
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
+    "core/models/files.py",
     "core/models/folder.py",
     "core/models/tokenizers.py",
     "core/models/hf/load.py",
@@ -36,7 +37,7 @@ anything = st.recursive(
 
 
 def strictly(text: str):
-    """Read as JSON, which has no NaN and no Infinity."""
+    """Parse as JSON, which has no NaN and no Infinity."""
 
     def refuse(name: str):
         raise AssertionError(f"{name} is no JSON")
@@ -46,7 +47,7 @@ def strictly(text: str):
 
 @MANY
 @given(anything, st.booleans())
-def test_whatever_is_told_the_line_is_json_and_safe_to_print(value, compact):
+def test_json_line_is_valid_json_and_safe_to_print(value, compact):
     line = json_line(value, compact=compact)
     assert visible_line(line) == line and "\n" not in line
     assert json_line(strictly(line), compact=compact) == line or '"' in line  # keys that are the same as text meet
@@ -54,11 +55,11 @@ def test_whatever_is_told_the_line_is_json_and_safe_to_print(value, compact):
 
 @MANY
 @given(st.lists(st.floats()))
-def test_numbers_that_are_not_finite_are_null_and_all_others_what_they_were(numbers):
+def test_numbers_that_are_not_finite_become_null(numbers):
     assert strictly(json_line(numbers)) == [n if math.isfinite(n) else None for n in numbers] == finite(numbers)
 
 
-def test_no_other_place_makes_json_that_is_printed():
+def test_no_other_module_writes_json_to_stdout():
     root = Path(tdiff.__file__).parent
     makers = set()
     for path in root.rglob("*.py"):
@@ -68,16 +69,16 @@ def test_no_other_place_makes_json_that_is_printed():
     assert makers <= WRITERS_OF_FILES
 
 
-def test_an_interval_that_too_few_draws_leave_unknown_is_null(cli_fast, tiny_run, here):
+def test_an_interval_from_too_few_mask_samples_is_null(cli_fast, tiny_run, here):
     (here / "short.txt").write_text("the hare sleeps. " * 2)
     asked = ["eval", str(tiny_run.path), "--data", "short.txt", "--draws", "1"]
-    told = strictly(cli_fast(*asked, "--json").stdout)
-    assert told["interval_95"] == [None, None] and told["nats_per_token"] > 0
+    result = strictly(cli_fast(*asked, "--json").stdout)
+    assert result["interval_95"] == [None, None] and result["nats_per_token"] > 0
     assert "too few draws to tell an interval" in cli_fast(*asked).stdout
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
-def test_what_is_carried_along_from_an_input_is_json_too_and_can_be_gone_on_with(number, cli_fast, tiny_run, here):
+def test_an_input_copied_to_the_output_is_valid_json_and_resumable(number, cli_fast, tiny_run, here):
     (here / "in.jsonl").write_text(f'{{"prompt": "the ", "length": 3, "score": {number}}}\n')
     asked = ["generate", f"--model={tiny_run.path}", "--input=in.jsonl", "--output=out.jsonl"]
     assert cli_fast(*asked).returncode == 0

@@ -1,4 +1,4 @@
-"""What a view and the model's process say to one another: exact on the way in, safe to print on the way out."""
+"""The messages between a view and the model's process: requests are read exactly, answers are safe to print."""
 
 import dataclasses
 import json
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tdiff.protocol import events, messages
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.messages import (
     Answer,
     Begin,
@@ -27,6 +26,7 @@ from tdiff.protocol.messages import (
     parse_answer,
     parse_request,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -80,10 +80,12 @@ def strategy(kind) -> st.SearchStrategy:
 def made_safe(value, safe=visible_line):
     if isinstance(value, list):
         return [made_safe(item, safe) for item in value]
+    if isinstance(value, dict):
+        return {safe(key): made_safe(item, safe) for key, item in value.items()}
     return safe(value) if isinstance(value, str) else value
 
 
-def test_the_kinds_are_distinct_among_themselves_and_from_those_of_records():
+def test_all_kinds_are_distinct():
     kinds = [kind.kind for kind in (*REQUESTS, *ANSWERS, *typing.get_args(events.Record))]
     assert len(set(kinds)) == len(kinds)
 
@@ -91,7 +93,7 @@ def test_the_kinds_are_distinct_among_themselves_and_from_those_of_records():
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @FEW
-def test_a_request_is_read_exactly_as_it_was_written_since_its_text_goes_to_the_model(kind, data):
+def test_a_request_is_read_exactly_as_it_was_written(kind, data):
     request = data.draw(strategy(kind))
     line = messages.to_line(request)
     assert line.endswith("\n") and len(line.splitlines()) == 1
@@ -104,7 +106,7 @@ def test_a_request_is_read_exactly_as_it_was_written_since_its_text_goes_to_the_
 @pytest.mark.parametrize("kind", ANSWERS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @FEW
-def test_an_answer_comes_back_from_its_line_with_its_text_on_one_line_and_visible(kind, data):
+def test_an_answer_round_trips_with_its_text_on_one_line_and_visible(kind, data):
     answer = data.draw(strategy(kind))
     line = messages.to_line(answer)
     assert len(line.splitlines()) == 1
@@ -135,18 +137,18 @@ READY = Ready(
 
 
 @pytest.mark.parametrize("line", [HEADER, STEP, END], ids=lambda line: line.kind)
-def test_the_lines_of_a_trace_are_those_of_records(line):
+def test_trace_lines_are_answers_too(line):
     assert messages.to_line(line) == events.to_line(line)
     assert parse_answer(messages.to_line(line)) == events.parse(events.to_line(line)) is not None
 
 
-def test_a_run_says_nothing_to_a_view_that_asked_a_model():
+def test_the_events_of_a_run_are_not_answers():
     line = events.to_line(events.Heartbeat(time=1.0, step=2, doing="x"))
     assert events.parse(line) is not None
     assert parse_answer(line) is parse_request(line) is None
 
 
-def test_fields_of_a_newer_writer_are_passed_over_and_what_may_be_left_out_may():
+def test_unknown_fields_are_ignored_and_optional_fields_may_be_missing():
     assert parse_request('{"kind":"generate","id":3,"mood":"good","__class__":1}') == Generate(id=3)
     assert parse_answer('{"kind":"refused","text":"no","colour":7}') == Refused(text="no")
 
@@ -185,7 +187,7 @@ def changed(record, **values) -> str:
     ],
     ids=lambda line: line[:60],
 )
-def test_what_is_not_as_promised_is_none(line):
+def test_an_invalid_message_is_none(line):
     assert parse_request(line) is None
     assert parse_answer(line) is None
 
@@ -208,7 +210,7 @@ ALMOST = st.tuples(st.integers(-1, 4), TEXT, st.integers(), st.floats(0, 1.1), s
 )
 @example(header={"given": [[True, "a", 5]]}, steps=[[[False, "a", 5, True, "commit"]]])
 @FEW
-def test_whatever_is_let_through_can_be_drawn(header, steps):
+def test_every_accepted_trace_can_be_drawn(header, steps):
     first = parse_answer(changed(HEADER, **header))
     if first is None:
         return
@@ -221,7 +223,7 @@ def test_whatever_is_let_through_can_be_drawn(header, steps):
             assert 0.0 <= canvas.mean_confidence < 100.0
 
 
-def test_a_request_that_names_itself_is_answered_by_its_name():
+def test_messages_carry_the_id_of_their_request():
     assert json.loads(messages.to_line(Begin(id=7))) == {"kind": "begin", "id": 7}
     assert json.loads(messages.to_line(Cancel(id=7))) == {"kind": "cancel", "id": 7}
     assert json.loads(messages.to_line(Generate(id=7))) == {
@@ -229,7 +231,7 @@ def test_a_request_that_names_itself_is_answered_by_its_name():
     }
 
 
-def test_neither_side_of_the_pipe_loads_the_engine_or_a_screen_to_speak():
+def test_the_messages_load_neither_engine_nor_screen():
     code = (
         "import sys, tdiff.protocol.messages, tdiff.watch.generation.process\n"
         "print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'tokenizers', 'textual', 'rich', 'typer'})"

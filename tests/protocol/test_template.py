@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import filled, narrate
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.template import between, parse
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 
@@ -43,14 +43,14 @@ def test_gaps_are_underscores_or_lengths(text, parts):
         (r"all \_ escaped", "no gap"),
     ],
 )
-def test_what_makes_no_gap_is_refused(text, says):
+def test_an_invalid_template_is_an_error(text, says):
     with pytest.raises(TdiffError, match=says.replace("{", r"\{").replace("}", r"\}")):
         parse(text)
 
 
 @FEW
 @given(st.lists(st.one_of(st.text("ab_{}\\ \n", min_size=1, max_size=6), st.integers(1, 50)), max_size=6))
-def test_what_is_written_with_escapes_is_read_as_it_was_meant(parts):
+def test_escaped_text_round_trips(parts):
     escaped = (
         f"{{{part}}}" if isinstance(part, int) else "".join(f"\\{c}" if c in "_{}\\" else c for c in part)
         for part in parts
@@ -65,7 +65,7 @@ def test_what_is_written_with_escapes_is_read_as_it_was_meant(parts):
         assert parse("".join(escaped)) == tuple(merged)
 
 
-def test_a_gap_stands_between_two_ends_of_which_one_may_be_empty():
+def test_between_joins_a_gap_and_its_two_ends():
     assert between("a", 3, "b") == ("a", 3, "b") and between("", 3, "b") == (3, "b") and between("a", 3, "") == ("a", 3)
 
 
@@ -73,7 +73,7 @@ def test_a_gap_stands_between_two_ends_of_which_one_may_be_empty():
 @pytest.mark.parametrize(
     "template", ["the {5} over ____ lake", "{60} the hill", "the {9} {9} {9} {9} end", "a {40} d {3}"]
 )
-def test_what_is_given_stays_and_every_gap_is_filled(tiny_run, template, decoder):
+def test_generation_fills_every_gap_and_keeps_the_text(tiny_run, template, decoder):
     model, parts = load_model(str(tiny_run.path)), parse(template)
     start = filled(model, parts)[0].tolist()
     header, *steps, end = narrate(model, template, DecodeSettings(decoder=decoder, steps=4, seed=3), template=parts)
@@ -112,5 +112,5 @@ def test_the_command_fills_templates_and_gaps_between_two_ends(cli_fast, tiny_ru
         (["--prefix", "the hare " * 9], "say with --length"),
     ],
 )
-def test_bad_input_is_one_line(cli_fast, tiny_run, arguments, says):
+def test_invalid_input_is_a_one_line_error(cli_fast, tiny_run, arguments, says):
     assert says in cli_fast("generate", f"--model={tiny_run.path}", *arguments).refused()

@@ -11,32 +11,38 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tdiff.protocol.events import Alert, Heartbeat, TraceEnd, TraceHeader, to_line
+from tdiff.protocol.events import Alert, Heartbeat, to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.report import snapshot
 from tdiff.visible import visible
-from tdiff.watch.run_state import RunState
+from tests.support.fed import FedState
 from tests.support.paths import ROOT
-from tests.watch.test_run_state import BEGUN, HOSTILE, held, mixed, resume, sample, start, told, train, verdicts
+from tests.watch.test_run_state import BEGUN, HOSTILE, eval_at, mixed, resume, run_of, sample, start, train, verdicts
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 SHIPPED = ROOT / "checkpoints" / "shakespeare" / "events.jsonl"
 GPU = {"gpu_load": 97.0, "gpu_memory": 41.25, "gpu_temperature": 63.0, "gpu_power": 402.0}
 
 
-def a_run() -> RunState:
-    return told(
+def a_run() -> FedState:
+    return run_of(
         start(steps=400, parameters=1_260_000, time=BEGUN),
         *(train(n, 3 - n / 200, tokens=1_000_000 * n, **GPU) for n in range(1, 101)),
-        *(held(50, 2.5), held(100, 2.75), sample(100, "A king\nand\ta queen"), train(101, 2.0, eta=400.0, **GPU)),
+        *(
+            eval_at(50, 2.5),
+            eval_at(100, 2.75),
+            sample(100, "A king\nand\ta queen"),
+            train(101, 2.0, eta=400.0, **GPU),
+        ),
     )
 
 
 NOW = BEGUN + 1010 + 60
 
 
-def test_a_run_is_told_in_figures_a_curve_and_its_newest_sample():
+def test_snapshot_shows_figures_curve_and_newest_sample():
     lines = snapshot.text([a_run()], NOW).split("\n")
-    assert lines[0] == "told" + " " * 61 + "running · tdiff"
+    assert lines[0] == "fed" + " " * 62 + "running · tdiff"
     assert lines[1:8] == [
         "step        101 of 400 · 50.0% · ETA 5 min 40 s · last record 1 min 00 s ago",
         "run         1.3M parameters on text · cpu",
@@ -50,45 +56,46 @@ def test_a_run_is_told_in_figures_a_curve_and_its_newest_sample():
     assert lines[-4:] == ["", "sample at step 100:", "  A king", "  and    a queen"]
 
 
-def test_verdicts_are_told_as_text_and_as_data():
-    story = told(start(), train(5), verdicts(5))
-    shown = snapshot.text([story], NOW)
+def test_verdicts_appear_as_text_and_data():
+    run = run_of(start(), train(5), verdicts(5))
+    shown = snapshot.text([run], NOW)
     assert "verdicts    85.0% right of 200 texts · 95%: 80.0% to 90.0%\n" in shown
     assert " calibration error 0.03 · temperature 1.5\n" in shown
     assert "accuracy" not in shown, "and nowhere else"
     figures = {"texts": 200, "accuracy": 0.85, "interval_95": [0.8, 0.9], "ece": 0.03, "temperature": 1.5}
-    assert snapshot.data(story, NOW)["verdicts"] == {"step": 5, **figures}
-    assert snapshot.data(told(start(), train(5)), NOW)["verdicts"] is None
-    odd = '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":1,"temperature":1}'
-    assert "not finite right of 2 texts" in snapshot.text([told(odd)], NOW)
+    assert snapshot.data(run, NOW)["verdicts"] == {"step": 5, **figures}
+    assert snapshot.data(run_of(start(), train(5)), NOW)["verdicts"] is None
+    pairs = {"kind": "verdicts", "time": 1.7e9, "step": 1, "texts": 2, "ece": 1, "temperature": 1}
+    odd = json.dumps({**pairs, "accuracy": None, "interval_95": [None, None]})
+    assert "not finite right of 2 texts" in snapshot.text([run_of(odd)], NOW)
 
 
-def test_the_same_in_ascii_is_ascii():
+def test_ascii_snapshot_is_ascii():
     shown = snapshot.text([a_run()], NOW, ascii=True)
     assert shown.isascii()
     assert "101 of 400 . 50.0%" in shown
     assert len(shown.split("\n")) == len(snapshot.text([a_run()], NOW).split("\n"))
 
 
-def test_data_has_what_a_program_asks_for():
-    story = a_run()
-    said = snapshot.data(story, NOW)
-    assert list(said) == [
+def test_data_has_the_documented_keys():
+    run = a_run()
+    data = snapshot.data(run, NOW)
+    assert list(data) == [
         *("name", "format", "state", "doing", "reason", "step", "total", "progress", "eta_seconds", "train", "eval"),
         *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
     ]
-    assert (said["name"], said["format"], said["state"]) == ("told", "tdiff", "running")
-    assert (said["step"], said["total"], said["progress"]) == (101, 400, 0.5)
-    assert (said["eta_seconds"], said["last_record_age_seconds"]) == (340, 60)
-    assert said["train"] == {
+    assert (data["name"], data["format"], data["state"]) == ("fed", "tdiff", "running")
+    assert (data["step"], data["total"], data["progress"]) == (101, 400, 0.5)
+    assert (data["eta_seconds"], data["last_record_age_seconds"]) == (340, 60)
+    assert data["train"] == {
         "loss": 2.0,
         "lr": 0.1,
         "grad_norm": 1.0,
         "tokens_per_second": 5.0,
-        "smoothed": pytest.approx(story.metrics["train/loss"].smoothed(snapshot.SMOOTHING)[-1]),
+        "smoothed": pytest.approx(run.metrics["train/loss"].smoothed(snapshot.SMOOTHING)[-1]),
         "tokens": 10_100.0,
     }
-    assert said["eval"] == {
+    assert data["eval"] == {
         "loss": 2.75,
         "step": 100,
         "nats_per_char": 2.75,
@@ -96,53 +103,53 @@ def test_data_has_what_a_program_asks_for():
         "tokens": 9,
         "whole": False,
     }
-    assert said["best"] == {"metric": "eval/loss", "loss": 2.5, "step": 50}
-    assert said["gpu"] == {"load": 97, "memory": 41.25, "temperature": 63, "power": 402}
-    assert said["sample"]["text"] == "A king\nand\ta queen"
-    assert (said["metrics"], said["alerts"], said["resets"], said["doing"]) == ({}, [], 0, None)
-    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert data["best"] == {"metric": "eval/loss", "loss": 2.5, "step": 50}
+    assert data["gpu"] == {"load": 97, "memory": 41.25, "temperature": 63, "power": 402}
+    assert data["sample"]["text"] == "A king\nand\ta queen"
+    assert (data["metrics"], data["alerts"], data["resets"], data["doing"]) == ({}, [], 0, None)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
 
 
-def test_a_stall_is_in_both_and_there_is_no_time_to_go():
-    story = a_run()
-    said = snapshot.data(story, NOW + 5000)
-    assert (said["state"], said["eta_seconds"]) == ("stalled", None)
-    assert [alert["what"] for alert in said["alerts"]] == ["stall"]
-    shown = snapshot.text([story], NOW + 5000)
+def test_stall_appears_in_text_and_data_without_eta():
+    run = a_run()
+    data = snapshot.data(run, NOW + 5000)
+    assert (data["state"], data["eta_seconds"]) == ("stalled", None)
+    assert [alert["what"] for alert in data["alerts"]] == ["stall"]
+    shown = snapshot.text([run], NOW + 5000)
     assert "stalled · tdiff" in shown
     assert "ETA" not in shown
     assert "stall: no record for 2 min 00 s, usually one in 10 s (step 101)" in shown
 
 
-def test_a_loss_that_is_none_is_null_and_said():
-    story = told(train(1, 2.5), train(2, math.nan))
-    said = snapshot.data(story, BEGUN + 21)
-    assert said["train"]["loss"] is None
-    assert said["best"]["loss"] == 2.5
-    assert "train       not finite" in snapshot.text([story], BEGUN + 21)
-    assert snapshot.data(told(train(1, math.nan)), BEGUN)["train"]["loss"] is None
+def test_non_finite_loss_is_null_in_data_and_named_in_text():
+    run = run_of(train(1, 2.5), train(2, math.nan))
+    data = snapshot.data(run, BEGUN + 21)
+    assert data["train"]["loss"] is None
+    assert data["best"]["loss"] == 2.5
+    assert "train       not finite" in snapshot.text([run], BEGUN + 21)
+    assert snapshot.data(run_of(train(1, math.nan)), BEGUN)["train"]["loss"] is None
 
 
-def test_what_a_busy_run_does_is_said():
-    story = told(train(1), Heartbeat(time=BEGUN + 11, step=1, doing="evaluating"))
-    assert snapshot.text([story], BEGUN + 12).split("\n")[0].endswith("running, evaluating · tdiff")
+def test_busy_run_shows_its_operation():
+    run = run_of(train(1), Heartbeat(time=BEGUN + 11, step=1, doing="evaluating"))
+    assert snapshot.text([run], BEGUN + 12).split("\n")[0].endswith("running, evaluating · tdiff")
 
 
-def test_notices_of_other_days_carry_the_date_and_the_oldest_are_counted():
-    story = told(*(Alert(time=BEGUN + n, step=n, what="heat", text="hot") for n in range(8)), train(9))
-    shown = snapshot.text([story], BEGUN + 10 * 86400)
+def test_notices_of_other_days_show_dates_and_older_ones_are_counted():
+    run = run_of(*(Alert(time=BEGUN + n, step=n, what="heat", text="hot") for n in range(8)), train(9))
+    shown = snapshot.text([run], BEGUN + 10 * 86400)
     day = time.strftime("%Y-%m-%d %H:%M", time.localtime(BEGUN + 7))
     assert f"{day}  alert: heat: hot (step 7)" in shown
     assert "(4 older)" in shown  # the stall is one of the newest five
     assert "(step 2)" not in shown
 
 
-def test_other_columns_are_told_too():
-    story = told(*(json.dumps({"step": n, "loss": 2.5, "accuracy": 0.5, "eval_runtime": 9.0}) for n in (1, 2)))
-    said = snapshot.data(story, BEGUN)
-    assert said["metrics"] == {"accuracy": 0.5, "eval_runtime": 9}
-    assert (said["eval"], said["sample"], said["last_record_age_seconds"]) == ({}, None, None)
-    shown = snapshot.text([story], BEGUN)
+def test_other_columns_are_shown():
+    run = run_of(*(json.dumps({"step": n, "loss": 2.5, "accuracy": 0.5, "eval_runtime": 9.0}) for n in (1, 2)))
+    data = snapshot.data(run, BEGUN)
+    assert data["metrics"] == {"accuracy": 0.5, "eval_runtime": 9}
+    assert (data["eval"], data["sample"], data["last_record_age_seconds"]) == ({}, None, None)
+    shown = snapshot.text([run], BEGUN)
     assert "also        accuracy 0.5\n" in shown
     assert "best        2.5000 of training at step 1" in shown
 
@@ -151,62 +158,62 @@ def test_a_trace_shows_its_text():
     header = TraceHeader(
         version="0", model="m", decoder="d", settings={}, seed=0, row=0, prompt="A", cells=2, given=[], steps=0
     )
-    story = told(header, TraceEnd(text="A king", model_calls=1, forced=0, tokens=1, seconds=0.1))
-    assert snapshot.data(story, BEGUN)["sample"] == {"step": 0, "time": None, "prompt": "A", "text": "A king"}
-    assert snapshot.text([story], BEGUN).endswith("  A king")
+    run = run_of(header, TraceEnd(text="A king", model_calls=1, forced=0, tokens=1, seconds=0.1))
+    assert snapshot.data(run, BEGUN)["sample"] == {"step": 0, "time": None, "prompt": "A", "text": "A king"}
+    assert snapshot.text([run], BEGUN).endswith("  A king")
 
 
-def test_a_log_shows_its_newest_lines_and_nothing_says_that_it_is_nothing():
-    shown = snapshot.text([told(*(f"line {n}" for n in range(20))), RunState("empty")], BEGUN)
+def test_log_shows_newest_lines_and_an_empty_source_says_so():
+    shown = snapshot.text([run_of(*(f"line {n}" for n in range(20))), FedState("empty")], BEGUN)
     assert "\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19\n\nempty" in shown
     assert "line 13" not in shown
-    assert shown.endswith("nothing has come yet")
-    assert snapshot.data(RunState("empty"), BEGUN)["state"] == "waiting"
+    assert shown.endswith("no data yet")
+    assert snapshot.data(FedState("empty"), BEGUN)["state"] == "waiting"
 
 
-def test_the_shipped_run_is_told_as_it_was():
-    story = RunState("shakespeare")
-    story.feed(SHIPPED.read_text(encoding="utf-8").splitlines())
-    said = snapshot.data(story, story.last_time + 60)
-    assert (said["state"], said["step"], said["progress"]) == ("finished", 20000, 1.0)
+def test_snapshot_of_the_shipped_run():
+    run = FedState("shakespeare")
+    run.feed(SHIPPED.read_text(encoding="utf-8").splitlines())
+    data = snapshot.data(run, run.last_time + 60)
+    assert (data["state"], data["step"], data["progress"]) == ("finished", 20000, 1.0)
     # It was gone on with past its end, and stopped once on the way.
-    assert [alert["text"] for alert in said["alerts"]] == ["finished", "stopped", "finished"]
-    assert {alert["what"] for alert in said["alerts"]} == {"ended"}
-    assert said["eval"]["whole"]
-    assert len(snapshot.text([story], story.last_time + 60).split("\n")) <= 36
+    assert [alert["text"] for alert in data["alerts"]] == ["finished", "stopped", "finished"]
+    assert {alert["what"] for alert in data["alerts"]} == {"ended"}
+    assert data["eval"]["whole"]
+    assert len(snapshot.text([run], run.last_time + 60).split("\n")) <= 36
 
 
 @given(st.integers(0, 2**32), st.integers(1, 160), st.booleans())
 @FEW
-def test_any_story_fits_any_width_and_is_finite_data(seed, width, ascii):
-    story = RunState("日本語 [/x] \x1b[2J")
-    story.feed(mixed(random.Random(seed)))
-    shown = snapshot.text([story, story], BEGUN + 1e6, width, ascii=ascii)
+def test_any_run_fits_any_width_and_is_finite_data(seed, width, ascii):
+    run = FedState("日本語 [/x] \x1b[2J")
+    run.feed(mixed(random.Random(seed)))
+    shown = snapshot.text([run, run], BEGUN + 1e6, width, ascii=ascii)
     assert all(cell_len(line) <= width for line in shown.split("\n"))
     assert shown == visible(shown)
-    said = snapshot.data(story, BEGUN + 1e6)
-    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    data = snapshot.data(run, BEGUN + 1e6)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE if len(text) < 10_000], ids=repr)
 def test_hostile_text_is_inert_in_a_snapshot(text):
-    story = told(
+    run = run_of(
         *(start(run=text, corpus=text, device=text), train(1), train(2), sample(2, text)),
         *(Alert(time=BEGUN, step=2, what=text, text=text), Heartbeat(time=BEGUN + 30, step=2, doing=text)),
     )
-    other = told(json.dumps({text: 1.0, "loss": 2.0}), text, "a,b", text)
-    shown = snapshot.text([story, other], BEGUN + 40, 60)
+    other = run_of(json.dumps({text: 1.0, "loss": 2.0}), text, "a,b", text)
+    shown = snapshot.text([run, other], BEGUN + 40, 60)
     assert shown == visible(shown)
     assert all(cell_len(line) <= 60 for line in shown.split("\n"))
 
 
-def test_a_resumed_run_runs():
-    story = told(train(1), resume(1, time=BEGUN + 100))
-    assert snapshot.data(story, BEGUN + 101)["state"] == "running"
+def test_resumed_run_is_running():
+    run = run_of(train(1), resume(1, time=BEGUN + 100))
+    assert snapshot.data(run, BEGUN + 101)["state"] == "running"
     assert to_line(resume(1)).endswith("\n")
 
 
-def test_the_once_of_a_host_that_is_not_to_be_had_fails_with_one_line(cli, here):
+def test_once_with_an_unreachable_host_fails_with_one_line(cli, here):
     ssh = here / "ssh"
     ssh.write_text("#!/bin/sh\necho 'ssh: connect to host nowhere port 22: Connection refused' >&2; exit 255\n")
     ssh.chmod(0o755)
@@ -215,12 +222,12 @@ def test_the_once_of_a_host_that_is_not_to_be_had_fails_with_one_line(cli, here)
     assert "Connection refused" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_the_once_is_ascii_where_the_terminal_is(cli, tiny_run):
+def test_once_is_ascii_on_an_ascii_terminal(cli, tiny_run):
     done = cli("watch", "--once", str(tiny_run.path), "--glyphs", "ascii")
     assert done.returncode == 0 and done.stdout.isascii()
 
 
-def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_for(cli, here, tiny_run):
+def test_folder_without_a_checkpoint_yet_is_waited_for(cli, here, tiny_run):
     (here / "results").mkdir()
     (here / "train.log").write_text("{'loss': 1.5}\n")
     assert cli("watch", "train.log", "--model", "results/", "--once").returncode == 0
@@ -240,9 +247,7 @@ def test_a_folder_that_will_have_its_first_checkpoint_later_is_a_model_to_wait_f
         ("--model=shakespere", "did you mean shakespeare"),
     ],
 )
-def test_an_unknown_choice_is_refused_with_the_nearest_name_though_nothing_is_drawn(
-    cli_fast, tiny_run, option, how, nearest
-):
+def test_unknown_choice_is_refused_even_with_once(cli_fast, tiny_run, option, how, nearest):
     assert nearest in cli_fast("watch", str(tiny_run.path), how, option).refused()
 
 

@@ -73,7 +73,7 @@ CHANGE = st.one_of(
 
 @FEW
 @given(st.sampled_from([2, 3, 4, 8, 64]), st.lists(CHANGE, max_size=60))
-def test_leaves_spans_and_counters_are_those_of_a_series_that_keeps_everything(cap, changes):
+def test_leaves_spans_and_counters_match_a_series_without_compression(cap, changes):
     fast, slow, now = Series(cap), Slow(cap + cap % 2), 0.0
     for what, how in changes:
         if what == "append":
@@ -110,7 +110,7 @@ def test_leaves_spans_and_counters_are_those_of_a_series_that_keeps_everything(c
 
 
 @pytest.mark.parametrize("cap", [256, 1024, 1 << 16])
-def test_any_span_of_a_long_series_is_found_while_it_grows_and_shrinks(cap):
+def test_every_span_of_a_long_series_is_right_while_it_grows_and_shrinks(cap):
     draw = random.Random(cap)
     series, now = Series(cap), 0
     for _ in range(40):
@@ -128,7 +128,7 @@ def test_any_span_of_a_long_series_is_found_while_it_grows_and_shrinks(cap):
         assert series.span(-5, len(low) + 5) == (min(low), max(high))
 
 
-def test_a_span_that_was_asked_for_is_asked_again_after_the_leaves_changed():
+def test_a_cached_span_is_recomputed_after_the_leaves_changed():
     series = Series(16)
     for step in range(16):
         series.append(step, 1.0)
@@ -140,7 +140,7 @@ def test_a_span_that_was_asked_for_is_asked_again_after_the_leaves_changed():
     assert series.span(0, 8) == (1.0, 9.0)
 
 
-def test_a_span_that_was_asked_for_is_asked_again_after_its_last_leaf_grew():
+def test_a_cached_span_is_recomputed_after_its_last_leaf_grew():
     series = Series(4)
     for step in range(5):
         series.append(step, 1.0)
@@ -167,7 +167,7 @@ def test_memory_does_not_grow_with_the_number_of_records():
     assert many < 120_000
 
 
-def test_waiting_records_are_bounded_too():
+def test_the_number_of_pending_records_is_bounded():
     series = Series(64)
     for step in range(100_000):
         series.append(step, math.nan if step % 2 else 0.5)
@@ -178,7 +178,7 @@ def test_waiting_records_are_bounded_too():
     assert series.count == 50_000
 
 
-def test_one_step_among_a_million_keeps_its_value():
+def test_single_spike_among_a_million_is_kept():
     series = Series()
     values = [2.5] * 1_000_000
     values[654_321], values[123_456] = 99.0, -7.0
@@ -201,7 +201,7 @@ def test_the_index_is_the_first_leaf_whose_step_is_not_below(steps, step):
 
 @FEW
 @given(st.lists(SINGLE, max_size=60), st.sampled_from([0.3, 0.6, 0.9, 0.999]))
-def test_smoothing_is_the_average_with_the_past_without_the_bias_of_its_beginning(values, weight):
+def test_smoothing_is_the_bias_corrected_exponential_average(values, weight):
     series = Series()
     series.extend(range(len(values)), values)
     for n, found in enumerate(series.smoothed(weight)):
@@ -214,7 +214,7 @@ def test_smoothing_is_the_average_with_the_past_without_the_bias_of_its_beginnin
 
 @FEW
 @given(st.sampled_from([2, 4, 8, 64]), st.lists(CHANGE, max_size=50))
-def test_smoothing_step_by_step_is_smoothing_from_scratch(cap, changes):
+def test_incremental_smoothing_equals_smoothing_from_scratch(cap, changes):
     series, now = Series(cap), 0.0
     for what, how in changes:
         for more, value in [how] if what == "append" else how if what == "extend" else []:
@@ -229,7 +229,7 @@ def test_smoothing_step_by_step_is_smoothing_from_scratch(cap, changes):
     assert step_by_step == array("d", series.smoothed(0.9))
 
 
-def test_the_mean_of_a_leaf_does_not_depend_on_how_often_it_was_looked_at():
+def test_reading_a_leaf_does_not_change_its_mean():
     draws = random.Random(2)
     values = [draws.uniform(0, 10) for _ in range(40_000)]
     series = Series(2)
@@ -247,12 +247,12 @@ def test_a_smoothed_constant_is_that_constant_from_the_first_step_on():
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan])
-def test_a_weight_that_forgets_the_present_is_refused(weight):
+def test_a_smoothing_weight_outside_0_to_1_is_an_error(weight):
     with pytest.raises(ValueError, match="share of the past"):
         Series().smoothed(weight)
 
 
-def test_a_clock_keeps_its_seconds_and_a_count_of_tokens_its_ones():
+def test_large_times_and_token_counts_keep_their_last_digits():
     clock = Series(8)
     for step in range(5):
         clock.append(step, step)
@@ -265,7 +265,7 @@ def test_a_clock_keeps_its_seconds_and_a_count_of_tokens_its_ones():
     assert clock.mean[3] == 1_700_000_006.5
 
 
-def test_a_value_that_is_not_finite_is_remembered_by_its_step_only():
+def test_of_a_value_that_is_not_finite_only_the_step_is_stored():
     series = Series()
     for step, value in enumerate([1.0, math.nan, 2.0, math.inf, -math.inf, 1e305, 3.0]):
         series.append(step, value)
@@ -278,13 +278,13 @@ def test_a_value_that_is_not_finite_is_remembered_by_its_step_only():
     assert series.last == (2, 2.0)
 
 
-def test_a_record_without_a_place_is_left_out():
+def test_a_record_without_a_valid_step_is_skipped():
     series = Series()
     series.extend([0, math.nan, math.inf], [1.0, 2.0, math.nan])
     assert (list(series.steps), list(series.broken), series.count) == ([0], [], 1)
 
 
-def test_what_is_no_number_is_refused_before_anything_is_kept():
+def test_a_value_that_is_not_a_number_is_an_error_and_stores_nothing():
     series = Series()
     for step, value in ((0, 10**400), (10**400, 0), (0, None), ("1 step", 0)):
         with pytest.raises((TypeError, ValueError, OverflowError)):
@@ -295,7 +295,7 @@ def test_what_is_no_number_is_refused_before_anything_is_kept():
     assert (list(series.steps), list(series.mean)) == ([3], [4.0])
 
 
-def test_an_empty_series_answers():
+def test_an_empty_series_answers_every_query():
     series = Series()
     assert (series.count, series.last, series.best, series.stride) == (0, None, None, 1)
     assert series.span(0, 10) is None
@@ -306,7 +306,7 @@ def test_an_empty_series_answers():
     assert not series.steps
 
 
-def test_after_everything_is_dropped_it_is_as_new():
+def test_a_series_is_like_new_after_everything_was_dropped():
     series = Series(4)
     for step in range(100):
         series.append(step, 5.0)
@@ -316,7 +316,7 @@ def test_after_everything_is_dropped_it_is_as_new():
     assert (series.stride, series.count, series.best, list(series.mean)) == (1, 1, (7.0, 0), [7.0])
 
 
-def test_of_a_leaf_that_holds_both_earlier_and_later_records_nothing_is_kept():
+def test_a_leaf_with_both_earlier_and_later_records_is_dropped():
     series = Series(4)
     for step in range(8):
         series.append(step, float(step))

@@ -10,10 +10,10 @@ from textual.widgets import Static
 
 from tdiff.draw.palettes import Theme
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.terminal.detect import detect
+from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.canvas import CanvasView
-from tdiff.tui.widgets.paint import TerminalApp
 
 TERMINAL = detect({"TERM": "xterm-256color"}, encoding="utf-8")
 LOOK = TERMINAL.look
@@ -80,7 +80,7 @@ class Alone(TerminalApp):
 
     def rows(self) -> list[str]:
         """What the widget's rows say, without the blanks at their ends."""
-        return [self.view.whole(y).text.rstrip() for y in range(self.view.size.height)]
+        return [self.view.full_row(y).text.rstrip() for y in range(self.view.size.height)]
 
 
 async def settle(pilot) -> None:

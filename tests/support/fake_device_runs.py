@@ -23,18 +23,21 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
-from tdiff.core.classification.classifier import Classifier, Effort
-from tdiff.core.diffusion.denoise import denoise, in_blocks
+from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.prediction import Effort
+from tdiff.core.diffusion.blocks import in_blocks
+from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import narrate
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.diffusion.objective import likelihood
-from tdiff.core.models.folder import LoadedModel, Origin
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer
-from tdiff.core.training.loop import Meter
+from tdiff.core.training.meter import Meter
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
-from tdiff.protocol import events
+from tdiff.protocol.trace import TraceStep
 from tdiff.runs import run as runs
 
 VOCABULARY, WINDOW = 20, 12
@@ -100,7 +103,7 @@ def narrated():
     """A trace for a screen."""
     model = loaded(network())
     lines = (line for line in narrate(model, "ab", DecodeSettings(decoder="schedule", steps=5), length=10))
-    yield "narrate", stepped(line for line in lines if isinstance(line, events.TraceStep))
+    yield "narrate", stepped(line for line in lines if isinstance(line, TraceStep))
 
 
 def loaded(net) -> LoadedModel:
@@ -209,9 +212,16 @@ def weighed():
     class Tokenizer:
         mask_id = VOCABULARY - 1
 
-    classifier = Classifier("x", "bound", ("a", "b"), (0.5, 0.5), 0.0, Tokenizer(), (net,), pretended.NAME)
+    classifier = BoundClassifier(
+        name="x",
+        classes=("a", "b"),
+        priors=(0.5, 0.5),
+        tokenizer=Tokenizer(),
+        networks=(net,),
+        device=pretended.NAME,
+    )
     texts = [torch.arange(n) % (VOCABULARY - 1) for n in (5, 12, 30)]
-    looks = [look for look in classifier.verdicts(texts, Effort(draws=8)) if look.final]
+    looks = [look for look in classifier.predict(texts, Effort(draws=8)) if look.final]
     assert len(looks) == len(texts)
     yield "weigh", {"steps": len(looks), "waits": {}}
 
@@ -230,8 +240,8 @@ def _zoo(root: Path) -> dict[str, Path]:
 def families():
     """Models of Hugging Face: steps of generations."""
     from tdiff.core.diffusion.generate import generate
-    from tdiff.core.models.folder import load_model
     from tdiff.core.models.hf import backend
+    from tdiff.core.models.load import load_model
 
     build = backend.build
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on this machine, which counts what it is asked, and what a test asks of the cache."""
+"""A small Hugging Face Hub on this machine that records its requests, and helpers that read the cache."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tdiff import hub as hub_files
+from tdiff import hub as models_hub
 from tdiff.errors import TdiffError
 
 NAME = "org/tiny-roberta"
@@ -27,21 +27,25 @@ NEVER = {
     "README.md": b"# tiny",
     "extra/model.safetensors": b"another",
 }
-"""Files that nobody reads."""
+"""Files that tdiff does not read."""
 
 
 class Hub:
-    """What the hub's servers know, and what they were asked."""
+    """The repositories of the Hub, and the requests that it received."""
 
     def __init__(self) -> None:
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.refs: dict[str, dict[str, str]] = {}
         self.asked: list[str] = []
-        """Paths, in order; that of a large file comes twice, since it lies on another host."""
+        """Paths of all requests, in order."""
+        self.fetched: list[str] = []
+        """Paths of the GET requests; that of a large file comes twice, since it is on another host."""
         self.seen: list[tuple[str, dict[str, str]]] = []
         """Host and headers of each."""
         self.instead: dict[str, object] = {}
-        """What answers in place of the hub, for paths that end so: called with the handler and the bytes."""
+        """Answers to GET in place of the Hub's, by the end of the path: called with the handler and the bytes."""
+        self.refused: dict[str, tuple[int, str]] = {}
+        """Status and error code for every request of a file, by the end of the path."""
         self.over = threading.Event()
         self.port = 0
 
@@ -55,7 +59,10 @@ class Hub:
     def answer(self, handler) -> None:
         parts = urlsplit(handler.path)
         path = unquote(parts.path).lstrip("/")
+        is_head = handler.command == "HEAD"
         self.asked.append(path)
+        if not is_head:
+            self.fetched.append(path)
         self.seen.append((handler.headers["Host"], {k.lower(): v for k, v in handler.headers.items()}))
         between = "/revision/" if path.startswith("api/") else "/resolve/"
         name, _, rest = path.removeprefix("api/models/").partition(between)
@@ -67,8 +74,15 @@ class Hub:
             commit = self.refs[name].get(revision, revision)
             files = self.commits[name].get(commit, {})
             body = files.get(file, b"") if file else json.dumps(listing(commit, files)).encode()
+        for ending, refusal in self.refused.items():
+            if path.endswith(ending):
+                return refuse(handler, *refusal)
         for ending, other in self.instead.items():
-            if path.endswith(ending) and not (file.endswith(".safetensors") and not path.startswith("cdn/")):
+            if (
+                not is_head
+                and path.endswith(ending)
+                and not (file.endswith(".safetensors") and not path.startswith("cdn/"))
+            ):
                 return other(handler, body)
         if name not in self.commits:
             return refuse(handler, 404, "RepoNotFound")
@@ -76,38 +90,46 @@ class Hub:
             return refuse(handler, 404, "RevisionNotFound")
         if file.endswith(".safetensors") and not path.startswith("cdn/"):
             where = f"http://localhost:{self.port}/cdn/{name.replace('/', '--')}/{revision}/{file}"
-            return send(handler, b"", 302, Location=where)
+            digest = hashlib.sha256(body).hexdigest()
+            linked = {"X_Linked_Size": str(len(body)), "X_Linked_ETag": f'"{digest}"', "X_Repo_Commit": commit}
+            return send(handler, b"", 302, Location=where, **linked)
         if file and file not in files:
             return refuse(handler, 404, "EntryNotFound")
+        if is_head:
+            return send(handler, body, X_Repo_Commit=commit, ETag=f'"{git_hash(body)}"')
         return send_range(handler, body)
+
+
+def git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def listing(commit: str, files: dict[str, bytes]) -> dict:
     siblings = []
     for name, data in files.items():
-        git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        one = {"rfilename": name, "size": len(data), "blobId": git}
+        entry = {"rfilename": name, "size": len(data), "blobId": git_hash(data)}
         if name.endswith((".safetensors", ".bin", ".pt")):
-            one["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
-        siblings.append(one)
+            entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+        siblings.append(entry)
     return {"id": "x", "sha": commit, "siblings": siblings}
 
 
 def send(handler, body, status=200, promised=None, **headers):
     handler.send_response(status)
-    # What the hub sends to those who bring no token; its own programs print it.
+    # The Hub sends this to clients without a token; huggingface_hub prints it.
     handler.send_header("X-HF-Warning", "unauthenticated; you are sending unauthenticated requests")
     handler.send_header("Content-Length", str(len(body) if promised is None else promised))
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
-    handler.wfile.write(body)
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
     handler.wfile.flush()
 
 
 def send_range(handler, body):
-    begin = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-    send(handler, body[begin:], 206 if begin else 200)
+    start = int((handler.headers["Range"] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    send(handler, body[start:], 206 if start else 200)
 
 
 def refuse(handler, status, code=""):
@@ -115,20 +137,22 @@ def refuse(handler, status, code=""):
 
 
 def half(handler, body):
-    """Half of what was promised, and the end of the connection."""
+    """Send half of the promised bytes and close the connection."""
     send(handler, body[: len(body) // 2], promised=len(body))
     handler.close_connection = True
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Hub]:
-    """A hub that listens on this machine."""
+    """A Hub that listens on this machine."""
     hub = Hub()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            with contextlib.suppress(ConnectionError):  # the client may have had enough
+            with contextlib.suppress(ConnectionError):  # the client may have closed the connection
                 hub.answer(self)
+
+        do_HEAD = do_GET
 
         def log_message(self, *args):
             pass
@@ -144,7 +168,7 @@ def serving() -> Iterator[Hub]:
         thread.join()
 
 
-def refusal(name: str, find=hub_files.find) -> str:
+def refusal(name: str, find=models_hub.find) -> str:
     with pytest.raises(TdiffError) as caught:
         find(name)
     line = str(caught.value)
@@ -153,10 +177,10 @@ def refusal(name: str, find=hub_files.find) -> str:
 
 
 def cache() -> list[str]:
-    """The files in the cache, but for links."""
+    """The files with content in the cache."""
     root = Path(os.environ["HF_HOME"])
-    return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path.relative_to(root)) for path in root.rglob("blobs/*") if path.is_file()]
 
 
 def files_asked(hub: Hub) -> set[str]:
-    return {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path}
+    return {path.rpartition("/")[2] for path in hub.fetched if not path.startswith("api/")}

@@ -1,4 +1,4 @@
-"""Small random models of Hugging Face, a folder for each kind, and what transformers itself makes of them."""
+"""Small random Hugging Face models, one folder for each kind, and the same models loaded by transformers."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tdiff.core.models.folder import LoadedModel
+from tdiff.core.models.base import LoadedModel
 from tests.support.runs import words
 
 TEXT = words(400) + "naïve café — 日本 🙂 (a) b, c.\n"
@@ -29,7 +29,7 @@ BRACKETS, ANGLES = Marks("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), Marks("<
 
 
 def tokenizer_of(kind: str) -> tuple[Tokenizer, Marks]:
-    """WordPiece for BERT's kin, byte-level BPE for RoBERTa's, Unigram with ▁ for ALBERT's."""
+    """A trained tokenizer: WordPiece (BERT and similar), byte-level BPE (RoBERTa), or Unigram with ▁ (ALBERT)."""
     if kind in ("roberta", "modernbert"):
         marks = ANGLES if kind == "roberta" else BRACKETS
         tokenizer = Tokenizer(models.BPE(unk_token=marks.unk))
@@ -59,9 +59,9 @@ def tokenizer_of(kind: str) -> tuple[Tokenizer, Marks]:
             vocab_size=120, special_tokens=[*vars(marks).values(), "[unused0]"], show_progress=False
         )
     tokenizer.train_from_iterator(TEXT.splitlines(), trainer)
-    around = [(token, tokenizer.token_to_id(token)) for token in (marks.begin, marks.end)]
+    begin_end = [(token, tokenizer.token_to_id(token)) for token in (marks.begin, marks.end)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{marks.begin} $A {marks.end}", special_tokens=around
+        single=f"{marks.begin} $A {marks.end}", special_tokens=begin_end
     )
     return tokenizer, marks
 
@@ -75,15 +75,15 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, marks: Marks) -> None:
     )
 
 
-def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
-    """A random model of two small layers with 16 places of text, and `spare` ids that no token has."""
+def make(kind: str, folder: Path, spare: int = 3, **options) -> Path:
+    """Save a random model of two small layers with context length 16, and `spare` ids without a token."""
     import transformers
 
     tokenizer, marks = tokenizer_of(kind)
-    late = 2 if kind in ("roberta", "mpnet", "xlm-roberta") else 0
+    first_position = 2 if kind in ("roberta", "mpnet", "xlm-roberta") else 0
     common = {
         "vocab_size": tokenizer.get_vocab_size() + spare,
-        "max_position_embeddings": 18 + late,
+        "max_position_embeddings": 18 + first_position,
         "hidden_size": 16,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -98,7 +98,7 @@ def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
     if kind == "modernbert":
         common |= {f"{name}_token_id": tokenizer.token_to_id(marks.begin) for name in ("bos", "eos", "cls", "sep")}
     torch.manual_seed(5)
-    config = transformers.CONFIG_MAPPING[kind](**common | more)
+    config = transformers.CONFIG_MAPPING[kind](**common | options)
     model = transformers.AutoModelForMaskedLM.from_config(config)
     folder.mkdir(parents=True)
     model.save_pretrained(folder)
@@ -107,7 +107,7 @@ def make(kind: str, folder: Path, spare: int = 3, **more) -> Path:
 
 
 class Hostile:
-    """Unpickling it makes a folder."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -117,13 +117,13 @@ class Hostile:
 
 
 def rewrite(path: Path, **values) -> None:
-    """Change fields of a JSON file; None takes one away."""
+    """Change fields of a JSON file; None removes a field."""
     table = json.loads(path.read_text()) | values
     path.write_text(json.dumps({k: v for k, v in table.items() if v is not None}))
 
 
 def reference(folder: Path):
-    """The model and the tokenizer as transformers reads them."""
+    """Return the model and the tokenizer as transformers loads them."""
     import transformers
 
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -131,10 +131,10 @@ def reference(folder: Path):
 
 
 def some_tokens(model: LoadedModel, rows: int, length: int) -> torch.Tensor:
-    """Tokens of a text, some masked."""
-    draw = torch.Generator().manual_seed(rows)
-    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(model.network.shape.suppressed)))
-    tokens = ordinary[torch.randint(len(ordinary), (rows, length), generator=draw)]
-    masked = torch.rand(tokens.shape, generator=draw) < 0.4
+    """Return (rows, length) random tokens, some of them masked."""
+    generator = torch.Generator().manual_seed(rows)
+    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(model.spec.suppressed)))
+    tokens = ordinary[torch.randint(len(ordinary), (rows, length), generator=generator)]
+    masked = torch.rand(tokens.shape, generator=generator) < 0.4
     masked[:, 1] = True
-    return tokens.masked_fill(masked, model.network.mask_id)
+    return tokens.masked_fill(masked, model.network.spec.mask_id)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
+from tests.support.models import StubModel
 
 DEFAULT_STEPS = {
     "ancestral": 128,
@@ -27,7 +28,7 @@ DEFAULT_STEPS = {
 }
 
 
-class TableDenoiser:
+class TableDenoiser(StubModel):
     """Looks its logits up: they depend on the place and, if `contextual`, on all of the row's tokens.
 
     `seen` holds, for each call, the rows it was given, as lists of tokens; `shares` their shares.

@@ -1,4 +1,4 @@
-"""Programs on a pseudo-terminal, in tmux and in GNU screen: what they really write, and what a person would see."""
+"""Programs on a pseudo-terminal, in tmux and in GNU screen: the bytes that they write, and what a person sees."""
 
 import contextlib
 import fcntl
@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 20.0
-"""Seconds that anything may take on a busy machine."""
+"""Time limit in seconds on a busy machine."""
 
 
 class Pty:
-    """A program on a pseudo-terminal of its own, which is its controlling terminal."""
+    """A program on a new pseudo-terminal, which is its controlling terminal."""
 
     def __init__(self, command: list[str], columns: int = 80, lines: int = 24, **env: str) -> None:
         self.written = b""
@@ -35,7 +35,7 @@ class Pty:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def read(self, seconds: float = 0.0) -> bool:
-        """Take in what it has written; False once it has ended."""
+        """Read what it has written; False once it has ended."""
         with contextlib.suppress(OSError):
             while select.select([self.fd], [], [], seconds)[0]:
                 if not (piece := os.read(self.fd, 1 << 16)):
@@ -57,9 +57,9 @@ class Pty:
     def send(self, keys: bytes) -> None:
         os.write(self.fd, keys)
 
-    def end(self) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         """Wait until it has ended; its exit code."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while self.read(0.05):
             assert time.monotonic() < end, f"does not end: {self.written[-2000:]!r}"
         os.close(self.fd)
@@ -67,7 +67,7 @@ class Pty:
 
 
 def clean(**more: str) -> dict[str, str]:
-    """The environment of a program of ours in a terminal: none of what this one's terminal sets, and UTF-8."""
+    """The environment for a program in a test terminal: UTF-8, without variables of this process's terminal."""
     ours = r"NO_COLOR|FORCE_COLOR|COLORTERM|COLORFGBG|TMUX.*|STY|WINDOW|TERM.*|COLUMNS|LINES|SSH_.*|LC_.*|TEXTUAL.*"
     kept = {name: value for name, value in os.environ.items() if not re.fullmatch(ours, name)}
     return kept | {"LANG": "C.UTF-8", "TERM": "xterm-256color"} | more
@@ -89,7 +89,7 @@ def short_folder() -> Iterator[Path]:
 
 
 class Tmux:
-    """A tmux server of our own, with its default configuration."""
+    """A tmux server with its default configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = str(folder / "t")
@@ -117,7 +117,7 @@ def tmux() -> Iterator[Tmux]:
 
 
 class Screen:
-    """A GNU screen session of our own, with its default configuration."""
+    """A GNU screen session with its default configuration."""
 
     name = "s"
 
@@ -130,7 +130,7 @@ class Screen:
         subprocess.run(["screen", *options, "-dmS", self.name, *command], env=where, check=True, timeout=PATIENCE)
 
     def command(self, *words: str) -> None:
-        """A command of screen's own, such as `quit`."""
+        """Send a command to screen, such as `quit`."""
         subprocess.run(["screen", "-S", self.name, "-X", *words], env=clean(**self.env), capture_output=True)
 
     def attach(self) -> Pty:
@@ -153,19 +153,19 @@ SGR = re.compile(rb"\x1b\[([\d;:]*)m")
 
 
 def colour_codes(written: bytes) -> set[str]:
-    """What the SGR sequences say of colours: "38;5;166", "31", "49"; attributes such as bold are left out."""
-    found = set()
+    """The colours in the SGR sequences: "38;5;166", "31", "49"; without attributes such as bold."""
+    colours = set()
     for match in SGR.finditer(written):
         codes = re.split("[;:]", match[1].decode())
         while codes:
             code = codes.pop(0)
             if code in ("38", "48"):
                 size = 2 if codes[0] == "5" else 4
-                found.add(";".join([code, *codes[:size]]))
+                colours.add(";".join([code, *codes[:size]]))
                 del codes[:size]
             elif code.isdecimal() and int(code) >= 30 and not 50 <= int(code) < 90:
-                found.add(code)
-    return found
+                colours.add(code)
+    return colours
 
 
 def attributes(written: bytes) -> set[str]:

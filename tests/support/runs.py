@@ -23,12 +23,12 @@ SET_TINY = [
     for name, value in pairs.items()
     if name not in ("steps", "device")
 ]
-"""The same as options of `tdiff train`, but for the budget and the device."""
+"""The same as options of `tdiff train`, without the budget and the device."""
 
 
 def words(count: int, seed: int = 7) -> str:
-    """Lines of words that follow one another by a rule, from a seed."""
-    draw = random.Random(seed)
+    """Lines of nine random words, from a seed."""
+    generator = random.Random(seed)
     lexicon = [
         "the",
         "hare",
@@ -47,7 +47,7 @@ def words(count: int, seed: int = 7) -> str:
     ]
     text, line = [], []
     for _ in range(count):
-        line.append(draw.choice(lexicon))
+        line.append(generator.choice(lexicon))
         if len(line) == 9:
             text.append(" ".join(line).capitalize() + ".")
             line = []
@@ -60,18 +60,23 @@ def settings_of(corpus: Path, *layers: dict) -> Settings:
 
 
 def train_in(root: Path, name: str, settings: Settings, **how) -> tuple[Run, list]:
-    """A run under `root`, new or (with resume=True) gone on with, and the records of its training."""
+    """A run under `root`, new or (with resume=True) resumed, and the records of its training."""
     run = Run(root / name) if how.get("resume") else runs.create(name, settings, root)
     labelled = settings.data.label_field if settings.data.classes else None
     corpus = data.load(settings.data.sources, settings.data.text_field, label_field=labelled)
     return run, list(run.recorded(train(settings, run, corpus, **how)))
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a child: one thread, an ordinary terminal."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
-    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-    return kept | one | more
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a child process: one thread, an ordinary terminal."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")}
+    single_threaded = {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TERM": "xterm-256color",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    return inherited | single_threaded | variables
 
 
 COMMAND = [sys.executable, "-m", "tdiff"]

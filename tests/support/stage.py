@@ -1,4 +1,4 @@
-"""The live view on a stage: its clock, the processes of its model, and what it watches are the test's."""
+"""The live view in a test, with a fake clock, fake model processes and fake sources."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.style import Style
 
-from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Generate
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.runs.run import Run
 from tdiff.terminal import detect
 from tdiff.tui.app import WatchApp
@@ -24,6 +24,7 @@ from tdiff.watch.preferences import Preferences
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import Status
 from tdiff.watch.targets import Target
+from tests.support.fed import FedState
 from tests.watch.generation.test_session import Process, ready
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,10 +33,10 @@ TEXT = "Once upon a time there was a little girl called Lucy who lived near the 
 
 
 class Source:
-    """Something watched, whose story a test tells."""
+    """A watched source with the run state of a test."""
 
     def __init__(self, story: RunState, folder: Path | None = None) -> None:
-        self.story, self.filling, self.closed = story, None, False
+        self.run_state, self.filling, self.closed = story, None, False
         self.target = Target("run", story.name, run=Run(folder) if folder else None)
 
     def poll(self) -> bool:
@@ -48,14 +49,14 @@ class Source:
         self.closed = True
 
 
-def train_line(step: int, loss: float, **more) -> str:
+def train_line(step: int, loss: float, **fields) -> str:
     record = {
         "kind": "train", "time": NOW - 1000 + step, "step": step, "tokens": step * 2048, "loss": loss,
         "loss_by_mask": [round(loss * (n + 1) / 10, 3) for n in range(10)], "lr": 2.7e-4, "grad_norm": 0.91,
         "tokens_per_second": 87_400.0, "progress": step / 2000, "eta": 2000.0 - step, "gpu_load": 97.0,
         "gpu_memory": 41.2, "gpu_temperature": 63.0, "gpu_power": 402.0,
     }  # fmt: skip
-    return json.dumps(record | more)
+    return json.dumps(record | fields)
 
 
 def run_lines(steps: int = 1000, every: int = 10) -> list[str]:
@@ -79,14 +80,14 @@ def run_lines(steps: int = 1000, every: int = 10) -> list[str]:
     return lines
 
 
-def told(lines: list[str], name: str = "mine") -> RunState:
-    story = RunState(name)
+def run_state(lines: list[str], name: str = "mine") -> FedState:
+    story = FedState(name)
     story.feed(lines)
     return story
 
 
 def header(text: str = TEXT) -> TraceHeader:
-    given = [(place, character, 1) for place, character in enumerate("Once")]
+    prompt = [(position, character, 1) for position, character in enumerate("Once")]
     fields = {
         "version": "1",
         "model": "mine",
@@ -95,22 +96,22 @@ def header(text: str = TEXT) -> TraceHeader:
         "seed": 7,
         "row": 0,
     }
-    return TraceHeader(**fields, prompt="Once", cells=len(text), given=given)
+    return TraceHeader(**fields, prompt="Once", cells=len(text), given=prompt)
 
 
 def steps(count: int, text: str = TEXT) -> list[TraceStep]:
-    """Steps that reveal every third place first; their confidence goes through all levels."""
-    order = sorted(range(4, len(text)), key=lambda place: (place % 3, place))
-    made = []
+    """Steps that unmask every third position first, with confidences of all levels."""
+    order = sorted(range(4, len(text)), key=lambda position: (position % 3, position))
+    trace_steps = []
     for n in range(count):
-        places = order[n * 4 : n * 4 + 4]
-        cells = [(place, text[place], 1, (place * 37 % 100) / 100, "commit") for place in places]
-        made.append(TraceStep(index=n + 1, t=1 - (n + 1) / count, calls=n + 1, cells=cells))
-    return made
+        positions = order[n * 4 : n * 4 + 4]
+        cells = [(position, text[position], 1, (position * 37 % 100) / 100, "commit") for position in positions]
+        trace_steps.append(TraceStep(index=n + 1, t=1 - (n + 1) / count, calls=n + 1, cells=cells))
+    return trace_steps
 
 
-def look(colour: str = "256", **more) -> detect.Terminal:
-    return detect.detect({"TERM": "xterm-256color"}, color=colour, **more)
+def look(colour: str = "256", **options) -> detect.Terminal:
+    return detect.detect({"TERM": "xterm-256color"}, color=colour, **options)
 
 
 class Clock:
@@ -122,7 +123,7 @@ class Clock:
 
 
 class Stage:
-    """A view, its clock, the processes of its model or of two, and what it watches."""
+    """A view with its clock, the processes of one model or two, and its sources."""
 
     def __init__(
         self,
@@ -130,20 +131,20 @@ class Stage:
         folder: Path | None = None,
         colour: str = "256",
         model: bool = True,
-        beside: str = "",
-        **more,
+        second_model: str = "",
+        **options,
     ):
-        """`beside` names a second model."""
+        """`second_model` names a second model."""
         self.clock, self.processes = Clock(), []
         self.watched = [Source(story, folder) for story in stories]
         self.live = Live(self._start, "mine", seed=7, every=5.0) if model else None
         lives = [self.live] if self.live else []
-        if beside:
-            lives.append(Live(self._start, beside, seed=7, every=5.0))
-        self.app = WatchApp(
-            self.watched, ModelPair(*lives), look(colour), more.pop("liked", Preferences()), clock=self.clock, **more
-        )
-        self.app._pacer.ready = lambda: not self.app._pacer.paused  # by this clock no frame is too early
+        if second_model:
+            lives.append(Live(self._start, second_model, seed=7, every=5.0))
+        preferences = options.pop("preferences", Preferences())
+        models = ModelPair(*lives)
+        self.app = WatchApp(self.watched, models, look(colour), preferences, clock=self.clock, **options)
+        self.app._pacer.ready = lambda: not self.app._pacer.paused  # with the fake clock no frame is too early
 
     def _start(self, model: str) -> Process:
         self.processes.append(Process(model))
@@ -170,15 +171,15 @@ class Stage:
         await self.settle()
 
     async def settle(self) -> None:
-        self.app._look()
+        self.app._update()
         await self.pilot.pause()
 
     async def begin(self, count: int = 9) -> int:
-        """The model is ready and has begun a text of so many steps; the request's id."""
+        """Make the model ready, with the first `count` steps of a text; the request's id."""
         await self.says(ready())
-        asked = [request for request in self.process.asked if isinstance(request, Generate)][-1]
-        await self.says(Begin(id=asked.id), header(), *steps(count))
-        return asked.id
+        request = [request for request in self.process.asked if isinstance(request, Generate)][-1]
+        await self.says(Begin(id=request.id), header(), *steps(count))
+        return request.id
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -199,17 +200,17 @@ class Stage:
 
     def styles(self) -> set[Style]:
         filters = self.app.get_line_filters()
-        found = set()
+        styles = set()
         for row in self.strips():
-            for one in filters:
-                row = one.apply(row, self.app.screen.background_colors[1])
-            found |= {segment.style for segment in row if segment.style}
-        return found
+            for line_filter in filters:
+                row = line_filter.apply(row, self.app.screen.background_colors[1])
+            styles |= {segment.style for segment in row if segment.style}
+        return styles
 
 
-def play(scene, *stories: RunState, size=(80, 24), **more) -> Stage:
-    """Play a scene, a coroutine function of a stage."""
-    stage = Stage(*stories, **more)
+def play(scene, *stories: RunState, size=(80, 24), **options) -> Stage:
+    """Run a scene (a coroutine function) on a stage."""
+    stage = Stage(*stories, **options)
 
     async def run() -> None:
         async with stage.at(*size):
@@ -224,11 +225,11 @@ def golden(name: str, text: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
-    assert text == path.read_text("utf-8"), f"{path.name} differs; UPDATE_GOLDEN=1 writes it anew: look at it then"
+    assert text == path.read_text("utf-8"), f"{path.name} differs; UPDATE_GOLDEN=1 writes it again"
 
 
 @pytest.fixture(autouse=True)
 def in_utc(monkeypatch):
-    """Times of day are those of one place, where this is imported."""
+    """Use UTC for times of day in every test module that imports this."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.protocol.events import to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.terminal.clipboard import Copied, copied
 from tdiff.terminal.detect import detect
 from tests.support.ptys import clean, screen, soon, tmux
@@ -26,7 +27,7 @@ def trace(place):  # noqa: F811
     return place
 
 
-def test_in_tmux_of_default_settings_it_is_in_tmuxs_buffer_and_sent_to_the_terminal(trace):
+def test_in_default_tmux_a_copy_is_in_its_buffer_and_sent_to_the_terminal(trace):
     with tmux() as server:
         server("new-session", "-d", "-x", "110", "-y", "24", *WATCH, "trace.jsonl")
         client = server.attach()
@@ -44,7 +45,7 @@ def test_in_tmux_of_default_settings_it_is_in_tmuxs_buffer_and_sent_to_the_termi
         server("send-keys", "q")
 
 
-def test_in_gnu_screen_it_is_in_screens_buffer(trace):
+def test_in_gnu_screen_a_copy_is_in_its_buffer(trace):
     with screen() as session:
         session.start(*WATCH, "trace.jsonl")
         client = session.attach()
@@ -58,10 +59,10 @@ def test_in_gnu_screen_it_is_in_screens_buffer(trace):
         client.send(b"q")
 
 
-def test_what_cannot_be_known_is_not_claimed():
+def test_an_unconfirmed_copy_is_not_claimed():
     plain = copied(detect({"TERM": "xterm-256color"}), "x", {})
     assert plain == Copied()
-    assert plain.words(1, sent=True).startswith("sent 1 character to the terminal, which does not say")
+    assert plain.words(1, sent=True).startswith("sent 1 character to the terminal, which does not confirm")
     far = detect({"TERM": "tmux-256color"})  # on this side of ssh there is no tmux to ask
     assert far.program == "tmux" and copied(far, "x", {}) == Copied()
 
@@ -75,7 +76,7 @@ def test_what_cannot_be_known_is_not_claimed():
         ("nothing", Copied()),
     ],
 )
-def test_an_old_tmux_and_one_that_is_gone_are_told_apart(tmp_path, accepts, expected):
+def test_an_old_tmux_still_copies_and_a_missing_one_does_not(tmp_path, accepts, expected):
     program = tmp_path / "tmux"
     old = 'case "$*" in "load-buffer -") cat > "$HELD"; exit 0;; *) exit 1;; esac'
     new = (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
 from tdiff.errors import TdiffError
 from tdiff.terminal import attached
-from tdiff.terminal.detect import clipboard, detect, here, leaving, locale_encoding, prepare
+from tdiff.terminal.detect import clipboard, detect, leaving, locale_encoding, prepare, this_terminal
 from tdiff.terminal.doctor import doctor
 from tdiff.terminal.probe import Answers
 from tests.support.ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
@@ -78,7 +78,7 @@ def test_the_program_follows_from_the_environment(environ, program):
     assert detect(environ).program == program
 
 
-def test_what_the_terminal_says_it_is_wins():
+def test_the_terminals_identity_overrides_the_environment():
     inside = detect(SCREEN | TMUX, probe=said(program="screen", version="4.09.00"))  # screen within tmux
     assert (inside.program, inside.version, inside.colour, inside.mouse) == ("screen", "4.09.00", "256", False)
     assert detect({"TERM": "screen-256color"}, probe=said(program="tmux")).program == "tmux"
@@ -86,7 +86,7 @@ def test_what_the_terminal_says_it_is_wins():
     assert (inherited.program, inherited.mouse) == ("plain", True)
 
 
-def test_in_screen_there_is_no_mouse_unless_it_is_asked_for():
+def test_in_screen_the_mouse_is_off_unless_set():
     assert [detect(environ).mouse for environ in (XTERM, TMUX, SCREEN)] == [True, True, False]
     assert detect(SCREEN, mouse=True).mouse and not detect(XTERM, mouse=False).mouse
 
@@ -113,7 +113,7 @@ def test_without_utf8_everything_is_ascii_and_one_line_says_what_to_do(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf_8"])
-def test_with_utf8_masks_are_blocks_and_nothing_is_to_be_mended(encoding):
+def test_with_utf8_masks_are_blocks_and_there_is_no_remedy(encoding):
     found = detect(XTERM, encoding=encoding)
     assert (found.glyphs, found.utf8, found.wide_block, found.remedy) == ("block", True, None, "")
 
@@ -125,7 +125,7 @@ def test_a_terminal_that_draws_blocks_two_wide_gets_spaces():
     assert detect(XTERM, probe=said(block=2, braille=1), glyphs="block").glyphs == "block"
 
 
-def test_a_terminal_that_takes_bytes_for_characters_gets_ascii_whatever_the_locale_says():
+def test_a_terminal_that_shows_bytes_as_characters_gets_ascii_in_any_locale():
     found = detect(SCREEN, probe=said(block=1, braille=3))
     assert (found.glyphs, found.utf8, found.wide_block) == ("ascii", False, None) and "screen -U" in found.remedy
 
@@ -147,18 +147,18 @@ def test_the_linux_console_gets_ascii_and_no_mouse():
         (XTERM, "dark", "dark"),
     ],
 )
-def test_the_palette_follows_the_ground(environ, answer, ground):
+def test_the_palette_follows_the_background(environ, answer, ground):
     found = detect(environ, probe=said(ground=answer))
     assert (found.ground, found.palette, found.look.palette) == (ground, ground, ground)
     chosen = detect(environ, probe=said(ground=answer), palette="traffic")
     assert (chosen.ground, chosen.palette) == (ground, "traffic")
 
 
-def test_a_palette_that_was_asked_for_says_what_the_ground_is():
+def test_a_palette_set_by_the_user_implies_the_background():
     assert [detect(XTERM, palette=name).ground for name in ("dark", "light")] == ["dark", "light"]
 
 
-def test_the_probe_is_asked_once_and_only_what_does_no_harm():
+def test_the_probe_runs_once_with_harmless_queries_only():
     asked = []
 
     def probe(who, ground):
@@ -188,7 +188,7 @@ def test_without_a_terminal_that_moves_its_cursor_the_remedy_says_what_to_do():
         ({"color": "x"}, "16"),
     ],
 )
-def test_an_unknown_choice_is_refused_with_the_nearest_one(options, named):
+def test_an_unknown_setting_is_refused_with_the_nearest_one(options, named):
     with pytest.raises(TdiffError) as refused:
         detect(XTERM, **options)
     assert named in str(refused.value) and f"--{next(iter(options))}" in str(refused.value)
@@ -220,7 +220,7 @@ ANSWERS = st.builds(
 
 @given(environ=ENVIRON, answers=ANSWERS, tty=st.booleans(), encoding=st.sampled_from(["utf-8", "ascii", ""]))
 @FEW
-def test_whatever_comes_every_choice_is_one_that_is_known_and_has_its_reason(environ, answers, tty, encoding):
+def test_every_environment_gives_known_settings_with_reasons(environ, answers, tty, encoding):
     found = detect(environ, probe=lambda who, ground: answers, tty=tty, encoding=encoding)
     assert found.colour in DEPTHS and found.glyphs in GLYPHS and found.palette in PALETTES
     assert found.program in ("screen", "tmux", "plain") and found.ground in ("dark", "light")
@@ -244,7 +244,7 @@ def test_whatever_comes_every_choice_is_one_that_is_known_and_has_its_reason(env
     mouse=st.booleans(),
 )
 @FEW
-def test_what_was_asked_for_is_taken(environ, color, glyphs, palette, mouse):
+def test_settings_of_the_user_are_used(environ, color, glyphs, palette, mouse):
     found = detect(environ, color=color, glyphs=glyphs, palette=palette, mouse=mouse)
     assert (found.colour, found.glyphs, found.palette, found.mouse) == (color, glyphs, palette, mouse)
 
@@ -271,8 +271,8 @@ def test_the_encoding_is_what_the_locale_names(environ, mode, encoding):
 
 
 @pytest.mark.parametrize("lang", ["C", "C.UTF-8", "POSIX", ""])
-def test_the_locale_of_a_real_process_is_told_apart_from_what_python_makes_of_it(lang):
-    code = "from tdiff.draw import terminal; print(terminal.here(ask=False).utf8)"
+def test_the_encoding_of_a_real_process_ignores_pythons_utf8_mode(lang):
+    code = "from tdiff.terminal import detect; print(detect.this_terminal(ask=False).utf8)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(LANG=lang), capture_output=True, text=True, check=True
     )
@@ -285,7 +285,7 @@ def test_the_locale_of_a_real_process_is_told_apart_from_what_python_makes_of_it
 @pytest.mark.parametrize(
     ("colour", "system"), [("truecolor", "truecolor"), ("256", "256"), ("16", "standard"), ("none", "standard")]
 )
-def test_the_environment_says_to_textual_what_was_chosen(colour, system):
+def test_prepare_sets_the_environment_of_textual(colour, system):
     before = {"COLORTERM": "24bit" if colour == "none" else "truecolor", "NO_COLOR": "", "TEXTUAL_COLOR_SYSTEM": "auto"}
     environ = dict(before)
     prepare(detect(XTERM, color=colour), environ)
@@ -294,9 +294,9 @@ def test_the_environment_says_to_textual_what_was_chosen(colour, system):
     assert environ.get("NO_COLOR") == ("1" if colour == "none" else None)
 
 
-def test_choosing_imports_neither_textual_nor_rich_nor_torch():
+def test_detection_imports_neither_textual_nor_rich_nor_torch():
     heavy = {"textual", "rich", "torch"}
-    code = f"import sys, tdiff.terminal.detect as t; t.here(ask=False); print({heavy} & {{*sys.modules}})"
+    code = f"import sys, tdiff.terminal.detect as t; t.this_terminal(ask=False); print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -372,7 +372,7 @@ def asked(replies: dict[bytes, bytes], how: str = "limit=20") -> tuple[str, byte
     return text, child.written.split(b"answers")[0]
 
 
-def test_the_terminal_is_asked_how_wide_it_draws_and_what_it_is():
+def test_the_probe_queries_widths_background_and_program():
     ground = b"\x1b]11;rgb:ffff/ffff/eeee\x1b\\"
     text, written = asked(
         {b"\x1b[K": b"\x1b[7;1R\x1b[7;3R\x1b[7;4R", b"\x1b[>c\x1b[6n": ground + b"\x1b[>0;95;0c\x1b[7;1R"}
@@ -382,7 +382,7 @@ def test_the_terminal_is_asked_how_wide_it_draws_and_what_it_is():
     assert written.index(b"\x1b7") < written.index("█".encode()) < written.index(b"\x1b8\x1b[K")  # and it is wiped out
 
 
-def test_screen_and_tmux_say_who_they_are():
+def test_screen_and_tmux_report_their_identity():
     places = b"\x1b[1;1R\x1b[1;2R\x1b[1;3R"
     text, written = asked(
         {b"\x1b[K": places, b"\x1b[>c\x1b[6n": b"\x1b[>83;40900;0c\x1b[1;1R"}, "ground=False, limit=20"
@@ -392,13 +392,13 @@ def test_screen_and_tmux_say_who_they_are():
     assert "program='tmux', version=''" in text
 
 
-def test_a_terminal_that_keeps_silent_is_not_waited_for():
+def test_a_silent_terminal_does_not_block():
     text, written = asked({b"\x1b[K": b""}, "limit=0.05")
     assert "block=None, braille=None, ground='', program=''" in text and "quick True" in text
     assert b"[>c" not in written  # an answer to this that comes late would be taken for keys
 
 
-def test_without_a_terminal_nothing_is_asked():
+def test_without_a_terminal_there_is_no_query():
     code = "from tdiff.terminal.probe import ask, Answers; print(ask() == Answers())"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean(), capture_output=True, text=True, check=True, start_new_session=True
@@ -407,14 +407,14 @@ def test_without_a_terminal_nothing_is_asked():
 
 
 HERE = (
-    "from tdiff.draw import terminal; t = terminal.here(); "
+    "from tdiff.terminal import detect; t = detect.this_terminal(); "
     "print(t.program, t.version or '-', t.colour, t.glyphs, t.mouse)"
 )
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]
 
 
 def told_in(run, folder: Path, name: str) -> list[str]:
-    """What `here` finds where `run` runs a command."""
+    """What `this_terminal` detects where `run` runs a command."""
     file = folder / name
     run(*TELL, str(file))
     assert soon(file.exists)
@@ -459,7 +459,7 @@ class Clock:
         return self.now
 
 
-def test_a_plain_terminal_is_always_looked_at():
+def test_a_plain_terminal_is_always_attached():
     assert attached.Attached("plain", {}).now()
     assert attached.Attached("screen", {"TERM": "screen"}).now()  # at the other end of ssh
     assert attached.Attached("tmux", {"TERM": "tmux"}).now()
@@ -492,13 +492,13 @@ def test_the_socket_of_screen_says_whether_it_is_attached():
         assert watch.now()  # what cannot be known counts as attached
 
 
-def test_a_session_that_is_nowhere_counts_as_attached():
+def test_a_missing_session_counts_as_attached():
     with short_folder() as folder:
         assert attached.Attached("screen", {"SCREENDIR": str(folder), "STY": "1.x", "HOME": str(folder)}).now()
         assert attached.Attached("tmux", {"TMUX": f"{folder}/t,1,0"}).now()
 
 
-def test_real_screen_is_watched_as_it_is_attached_and_detached():
+def test_real_screen_is_followed_through_attach_and_detach():
     with screen() as session:
         session.start("sleep", "60")
         assert soon(lambda: list(session.folder.glob("*.s")))
@@ -518,7 +518,7 @@ def test_real_screen_is_watched_as_it_is_attached_and_detached():
         assert soon(lambda: not now())
 
 
-def test_real_tmux_is_watched_session_by_session_and_never_waited_for():
+def test_real_tmux_is_followed_per_session_without_blocking():
     with tmux() as server:
         server("new-session", "-d", "-s", "ours", "-x", "80", "-y", "24", "sleep 60")
         server("new-session", "-d", "-s", "theirs", "-x", "80", "-y", "24", "sleep 60")
@@ -556,7 +556,7 @@ for _ in range(200):
 """
 
 
-def test_a_program_within_tmux_knows_its_own_pane():
+def test_a_program_in_tmux_queries_its_pane():
     with tmux() as server:
         server("new-session", "-d", "-s", "theirs", "sleep 60")
         viewer = server.attach("-t", "theirs")
@@ -569,7 +569,7 @@ def test_a_program_within_tmux_knows_its_own_pane():
         viewer.end()
 
 
-def test_a_terminal_that_only_inherited_tmux_is_always_looked_at():
+def test_a_terminal_that_only_inherited_tmux_is_always_attached():
     with tmux() as server:
         server("new-session", "-d", "-s", "ours", "sleep 60")
         server("new-session", "-d", "-s", "theirs", "sleep 60")
@@ -590,6 +590,6 @@ def test_a_terminal_that_only_inherited_tmux_is_always_looked_at():
         viewer.end()
 
 
-def test_here_raises_for_an_unknown_choice_too():
+def test_this_terminal_raises_for_an_unknown_setting():
     with pytest.raises(TdiffError):
-        here(color="mauve", ask=False)
+        this_terminal(color="mauve", ask=False)

@@ -71,7 +71,7 @@ def messages(text: str, chunks: int = 10_000, known=ANSI_SEQUENCES_KEYS) -> list
 
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("chunks", [1, 3, 10_000])
-def test_an_answer_of_the_terminal_is_no_key_however_it_arrives(name, chunks):
+def test_an_answer_of_the_terminal_is_never_a_key(name, chunks):
     assert keys(f"?{ANSWERS[name]}q", chunks) == ["question_mark", "q"]
     assert [type(message) for message in messages(ANSWERS[name], chunks)] == []
 
@@ -110,7 +110,7 @@ def test_keys_are_what_textual_calls_them(sent, expected):
     assert keys(sent, 1) == expected
 
 
-def test_every_sequence_that_textual_knows_by_heart_is_still_a_key():
+def test_every_sequence_in_textuals_table_is_a_key():
     for sequence, meant in ANSI_SEQUENCES_KEYS.items():
         if sequence.startswith("\x1b[") and isinstance(meant, tuple) and not sequence.endswith("$"):
             is_place_of_cursor = sequence.endswith("R") and ";" in sequence  # which has the same form
@@ -132,7 +132,7 @@ def test_a_paste_is_one_event_without_control_characters(chunks):
     ]  # fmt: skip
 
 
-def test_a_paste_that_never_ends_is_ended_by_silence_and_keys_work_again():
+def test_silence_ends_an_unfinished_paste_and_keys_work_again():
     splitter = Splitter(ANSI_SEQUENCES_KEYS)
     assert splitter.feed("\x1b[200~half", 1.0) == []
     assert splitter.tick(5.9) == []
@@ -141,7 +141,7 @@ def test_a_paste_that_never_ends_is_ended_by_silence_and_keys_work_again():
     assert splitter.deadline() is None
 
 
-def test_an_answer_in_two_halves_is_waited_for():
+def test_an_answer_in_two_parts_is_joined():
     splitter = Splitter(ANSI_SEQUENCES_KEYS)
     assert splitter.feed("\x1b]11;rg", 0.0) + splitter.tick(0.4) == []
     assert splitter.feed("b:1/2/3\x1b", 0.4) + splitter.tick(0.9) == []
@@ -157,7 +157,7 @@ PIECES = st.one_of(
 
 @given(parts=st.lists(PIECES, max_size=12), chunks=st.integers(1, 9))
 @MANY
-def test_whatever_comes_nothing_breaks_and_keys_work_again_after_a_silence(parts, chunks):
+def test_any_input_is_harmless_and_keys_work_again_after_a_silence(parts, chunks):
     splitter, parser, now = Splitter(ANSI_SEQUENCES_KEYS), SafeParser(), 0.0
     text = "".join(parts)
     for start in range(0, len(text), chunks):
@@ -175,7 +175,7 @@ def test_whatever_comes_nothing_breaks_and_keys_work_again_after_a_silence(parts
 
 @given(text=st.text(max_size=30).filter(lambda text: "\x1b" not in text), chunks=st.integers(1, 9))
 @MANY
-def test_what_is_typed_comes_through_character_by_character(text, chunks):
+def test_typed_text_arrives_character_by_character(text, chunks):
     splitter = Splitter(ANSI_SEQUENCES_KEYS)
     pieces = [
         piece for start in range(0, len(text), chunks) for piece in splitter.feed(text[start : start + chunks], 0.0)

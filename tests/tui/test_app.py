@@ -12,7 +12,18 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.keys import remapped
 from tdiff.tui.widgets.lines import shortened
-from tests.support.stage import NOW, Source, Stage, golden, header, in_utc, play, run_lines, steps, told, train_line  # noqa: F401
+from tests.support.stage import (
+    NOW,
+    Source,
+    Stage,
+    golden,
+    header,
+    play,
+    run_lines,
+    run_state,
+    steps,
+    train_line,
+)
 from tests.watch.generation.test_session import END, HEADER, ready
 
 # What stands there
@@ -35,7 +46,7 @@ def test_the_screen_at_each_size_and_depth(size, colour):
         await stage.begin()
         seen["text"], seen["styles"], seen["rows"] = stage.text(), stage.styles(), stage.rows()
 
-    play(scene, told(run_lines()), size=size, colour=colour)
+    play(scene, run_state(run_lines()), size=size, colour=colour)
     assert len(seen["rows"]) == size[1]
     assert {cell_len(row) for row in seen["rows"]} == {size[0]}
     golden(f"watch-{size[0]}x{size[1]}-{colour}", seen["text"])
@@ -57,7 +68,7 @@ def test_80x24_shows_both_panes_with_blocks_and_a_chart_of_at_least_60_columns()
         assert any("train/loss" in row for row in rows)
         assert any("step 9 · 37% · 61 left" in row for row in rows)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_without_a_run_the_empty_pane_says_what_to_type():
@@ -69,26 +80,26 @@ def test_without_a_run_the_empty_pane_says_what_to_type():
     play(scene, size=(80, 24))
 
 
-def test_a_run_that_begins_later_is_found():
+def test_a_run_that_starts_later_is_added():
     later = []
 
     async def scene(stage: Stage) -> None:
-        later.append(Source(told(run_lines(), "later")))
+        later.append(Source(run_state(run_lines(), "later")))
         await stage.settle()
         assert "later" in stage.rows()[0]
         assert "train/loss" in stage.text()
 
-    play(scene, look_for=lambda: later[0] if later else None)
+    play(scene, find_run=lambda: later[0] if later else None)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 30), (39, 5), (20, 3), (10, 40), (300, 3), (40, 6), (79, 7), (250, 80)])
-def test_no_size_is_too_small_or_too_large(size):
+def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("tab", "right", "z", "tab", "left", "z")
         assert len(stage.rows()) == size[1]
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 @pytest.mark.parametrize("pane", ["generation", "training"])
@@ -103,7 +114,7 @@ def test_a_narrow_window_shows_one_pane_whole(size, pane):
         assert ("▶ live" in panes[0]) is (pane == "generation")
         assert sum(row.startswith("╰") and row.endswith("╯") for row in stage.rows()) == 1
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +132,7 @@ def test_a_window_with_no_room_for_a_pane_says_what_is_needed(size, words):
         assert stage.rows()[0].strip().startswith(words)
         assert not "".join(stage.rows()[1:]).strip()
 
-    play(scene, told(run_lines()), size=size)
+    play(scene, run_state(run_lines()), size=size)
 
 
 def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
@@ -134,9 +145,9 @@ def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
             } == {name}
             assert stage.app.focused.id == name
         await stage.press("4", "4")
-        assert stage.app.focused.id != "details" and not stage.app.details.display
+        assert stage.app.focused.id != "details" and not stage.app.panes.by_name["details"].display
 
-    play(scene, told(run_lines()), size=(60, 15))
+    play(scene, run_state(run_lines()), size=(60, 15))
 
 
 def test_panes_are_never_stacked_with_less_than_six_rows_each():
@@ -149,10 +160,10 @@ def test_panes_are_never_stacked_with_less_than_six_rows_each():
             assert len(panes) >= 2 and min(pane.size.height for pane in panes) >= 6, (height, panes)
             await stage.press("3", "4")
 
-    play(scene, told(run_lines()), size=(59, 16))
+    play(scene, run_state(run_lines()), size=(59, 16))
 
 
-def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
+def test_after_many_resizes_the_screen_is_that_of_the_last_size():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         calm = stage.text()
@@ -163,7 +174,7 @@ def test_a_storm_of_sizes_ends_with_the_screen_of_the_last():
         await stage.settle()
         assert stage.text() == calm
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("last", [(80, 24), (39, 5), (60, 15), (100, 30), (160, 48), (80, 11)])
@@ -178,12 +189,12 @@ def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
         seen.append(stage.text())
 
     seen: list[str] = []
-    play(scene, told(run_lines()), size=first)
-    play(scene, told(run_lines()), size=last)
+    play(scene, run_state(run_lines()), size=first)
+    play(scene, run_state(run_lines()), size=last)
     assert seen[0] == seen[1]
 
 
-def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
+def test_draw_anew_forgets_what_every_widget_has_written():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         lines = [widget for widget in stage.app.screen.walk_children() if hasattr(widget, "lose")]
@@ -193,7 +204,7 @@ def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
         stage.app.draw_anew()
         assert not any(widget._shown for widget in lines)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize(
@@ -207,17 +218,17 @@ def test_a_terminal_that_was_somebody_elses_meanwhile_is_drawn_anew():
         ({"pause": "left"}, "'left' is that of"),
     ],
 )
-def test_keys_that_cannot_be_are_refused_before_the_screen_opens(keys, why):
+def test_invalid_keys_are_refused_before_the_screen_opens(keys, why):
     with pytest.raises(TdiffError, match=why):
         remapped(keys)
 
 
-def test_ctrl_c_always_leaves():
+def test_ctrl_c_always_quits():
     assert remapped({"quit": "Q"}) == {"quit": "Q,ctrl+c"}
     assert remapped({"pause": "p", "quit": "Q,ctrl+c"}) == {"pause": "p", "quit": "Q,ctrl+c"}
 
 
-def test_a_recorded_sample_is_there_before_the_model_is(tmp_path):
+def test_a_recorded_sample_is_shown_before_the_model_has_loaded(tmp_path):
     from tdiff.protocol.events import to_line
 
     (tmp_path / "samples").mkdir()
@@ -227,9 +238,9 @@ def test_a_recorded_sample_is_there_before_the_model_is(tmp_path):
     async def scene(stage: Stage) -> None:
         assert stage.live.state == "loading"
         assert "Once" in stage.text()
-        assert stage.app.generation.recording.steps == 20
+        assert stage.app.canvases.pane.recording.steps == 20
 
-    play(scene, told(run_lines()), folder=tmp_path)
+    play(scene, run_state(run_lines()), folder=tmp_path)
 
 
 def test_a_path_of_a_sample_that_leaves_the_runs_folder_is_not_read(tmp_path):
@@ -244,20 +255,20 @@ def test_a_path_of_a_sample_that_leaves_the_runs_folder_is_not_read(tmp_path):
         assert "at step 900" in stage.text()  # its text, from the log
         assert "secret" not in stage.text()
 
-    play(scene, told(lines), folder=run)
+    play(scene, run_state(lines), folder=run)
 
 
-def test_nothing_stays_behind_when_one_leaves():
+def test_quitting_closes_processes_and_sources():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("q")
 
-    stage = play(scene, told(run_lines()))
+    stage = play(scene, run_state(run_lines()))
     assert stage.process.closed
     assert all(source.closed for source in stage.watched)
 
 
-def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(monkeypatch):
+def test_a_detached_view_draws_nothing_and_reports_the_news_on_return(monkeypatch):
     there = [True]
 
     async def scene(stage: Stage) -> None:
@@ -268,7 +279,7 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         await stage.settle()
         before = stage.text()
         assert "mine ● running at 22:13 " in before  # and not how long ago: it stays there
-        stage.watched[0].story.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
+        stage.watched[0].run_state.feed([train_line(step, 1.2) for step in range(1010, 1100, 10)])
         await stage.says(*steps(9)[5:])
         assert stage.text() == before
         stage.clock.now += 3600
@@ -277,19 +288,19 @@ def test_while_nobody_looks_nothing_is_drawn_and_then_one_is_told_what_happened(
         await stage.settle()
         assert "while you were away" in stage.text()
         assert "90 steps" in stage.text()
-        assert stage.app.generation.at == 9
+        assert stage.app.canvases.pane.at == 9
         await stage.press("question_mark", "q")
         assert "while you were away" not in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
-def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypatch):
+def test_records_read_while_detached_are_drawn_after_attaching(monkeypatch):
     there = [False]
 
     async def scene(stage: Stage) -> None:
         monkeypatch.setattr(stage.app.attached, "now", lambda: there[0])
-        stage.watched[0].story.feed([train_line(1010, 1.2)])
+        stage.watched[0].run_state.feed([train_line(1010, 1.2)])
         news = [True]
         stage.watched[0].poll = lambda: bool(news) and news.pop()
         await stage.settle()
@@ -298,10 +309,10 @@ def test_what_was_read_while_nobody_looked_is_drawn_when_somebody_does(monkeypat
         await stage.settle()
         assert "step 1,010" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
-def test_end_of_a_text_waits_and_says_so():
+def test_after_a_text_the_pause_before_the_next_is_shown():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.says(END)
@@ -310,23 +321,23 @@ def test_end_of_a_text_waits_and_says_so():
         await stage.settle()
         assert sum(isinstance(request, Generate) for request in stage.process.asked) == 2
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 @pytest.mark.parametrize("before", [(), ("question_mark",), ("colon",), ("i",)])
-def test_stopped_as_in_a_shell_the_models_process_stops_too_and_goes_on_with_the_view(before):
+def test_ctrl_z_halts_the_model_which_resumes_with_the_view(before):
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.pilot.press(*before, "ctrl+z")
         await stage.pilot.pause()
         assert "halt" in stage.process.asked
         await stage.settle()
-        assert stage.process.asked[-1] == "go on"
+        assert stage.process.asked[-1] == "resume"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_next_text():
+def test_without_input_the_model_generates_seldom_until_a_key_is_pressed():
     async def scene(stage: Stage) -> None:
         def asked() -> list[Generate]:
             return [request for request in stage.process.asked if isinstance(request, Generate)]
@@ -339,16 +350,16 @@ def test_left_alone_for_a_minute_it_writes_seldom_says_so_and_a_key_brings_the_n
         await stage.begin()
         await minute()
         await stage.says(END)
-        assert stage.live.slow and "next text in 22 min · any key: sooner" in stage.text()
+        assert stage.live.slow and "next text in 22 min · any key: now" in stage.text()
         await minute()
         assert len(asked()) == 1
         await stage.press("shift+tab")
         assert not stage.live.slow and len(asked()) == 2
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
+def test_a_detached_screen_shows_no_outdated_state(monkeypatch):
     there = [True]
 
     async def scene(stage: Stage) -> None:
@@ -361,7 +372,7 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
         await stage.says(ready())
         await stage.settle()
         assert "loading mine" not in stage.text(), stage.text()
-        assert "rests: nobody looks" in stage.text()
+        assert "idle: detached" in stage.text()
         there[0] = True
         await stage.settle()
         request = stage.process.asked[-1]
@@ -370,25 +381,25 @@ def test_what_a_screen_says_at_which_nobody_looks_is_true(monkeypatch):
         await stage.settle()
         await stage.says(*steps(9)[3:], END)
         await stage.settle()
-        assert "rests: nobody looks" in stage.text() and "step 9" in stage.text()
-        story = stage.watched[0].story
+        assert "idle: detached" in stage.text() and "step 9" in stage.text()
+        story = stage.watched[0].run_state
         ended = {"kind": "end", "time": NOW, "step": 1000, "reason": "finished"}
         story.feed([json.dumps(ended)])
         await stage.settle()
         assert story.state(stage.clock.now) in stage.rows()[0] and "running" not in stage.rows()[0]
         assert not [request for request in stage.process.asked[1:] if isinstance(request, Generate)]
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
-def test_without_a_model_the_recorded_sample_stays_and_keys_say_so():
+def test_without_a_model_the_recorded_sample_stays_and_model_keys_give_a_notice():
     async def scene(stage: Stage) -> None:
         await stage.press("[")
         assert "at step" in stage.text()
         await stage.press("d")
         assert "no model's process" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
 assert HEADER
@@ -402,11 +413,11 @@ def test_panes_hidden_in_a_large_window_leave_one_in_a_small_one():
             await stage.press("tab")
             assert any(stage.app.query_one(f"#{name}").display for name in ("generation", "training", "log", "details"))
 
-    play(scene, told(run_lines()), size=(160, 48))
+    play(scene, run_state(run_lines()), size=(160, 48))
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "circle", "../x", "samples", "no/such", "\0"])
-def test_whatever_path_a_sample_tells_of_its_text_is_shown(path, tmp_path):
+def test_a_sample_with_any_path_shows_its_text(path, tmp_path):
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "samples").mkdir()
     sample = {"kind": "sample", "time": NOW, "step": 990, "prompt": "Once", "text": "Once and again", "path": path}
@@ -414,10 +425,10 @@ def test_whatever_path_a_sample_tells_of_its_text_is_shown(path, tmp_path):
     async def scene(stage: Stage) -> None:
         assert "Once and again" in stage.text()
 
-    play(scene, told([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
+    play(scene, run_state([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
 
 
-def test_numbers_beyond_counting_are_no_records():
+def test_non_finite_or_huge_numbers_are_not_records():
     huge = 10**400
     lines = [
         {"kind": "eval", "time": NOW, "step": 990, "nats_per_token": huge, "nats_per_char": 1, "interval_95": [1, 2]},
@@ -429,15 +440,15 @@ def test_numbers_beyond_counting_are_no_records():
     async def scene(stage: Stage) -> None:
         assert "train/loss" in stage.text()
 
-    play(scene, told([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
+    play(scene, run_state([*run_lines(), *map(json.dumps, lines)]), size=(160, 48))
 
 
-def test_a_pane_that_comes_back_is_as_things_are_now():
+def test_a_pane_that_is_shown_again_is_up_to_date():
     async def scene(stage: Stage) -> None:
         await stage.press("z", "3")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
-    play(scene, told(run_lines()), model=False)
+    play(scene, run_state(run_lines()), model=False)
 
 
 def test_the_help_keeps_the_keys_while_the_window_changes():
@@ -448,7 +459,7 @@ def test_the_help_keeps_the_keys_while_the_window_changes():
         await stage.press("q")
         assert stage.app.is_running and len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_two_traces_of_one_name_are_two_texts():
@@ -456,22 +467,24 @@ def test_two_traces_of_one_name_are_two_texts():
         from tdiff.protocol.events import to_line
 
         given = header(text)
-        return told([to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl")
+        return run_state(
+            [to_line(given).strip(), *(to_line(step).strip() for step in steps(3, text))], name="trace.jsonl"
+        )
 
     one, other = trace("Once aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), trace("Once bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
 
     async def scene(stage: Stage) -> None:
-        count = len(stage.app.writing.gallery.entries)
+        count = len(stage.app.canvases.current.gallery.entries)
         await stage.settle()
         await stage.settle()
-        assert len(stage.app.writing.gallery.entries) == count == 1  # the newest of what was there
-        shown = stage.app.traces.newest.canvas(9)
+        assert len(stage.app.canvases.current.gallery.entries) == count == 1  # the newest of what was there
+        shown = stage.app.canvases.traces.newest.canvas(9)
         assert "a" not in "".join(shown.texts) and "b" in "".join(shown.texts)
 
     play(scene, one, other, model=False)
 
 
-def test_a_text_in_a_frame_gives_way_part_by_part():
+def test_a_text_in_a_frame_is_shortened_part_by_part():
     line = [("step 9", "bold"), (" · 37% · 61 left", "")]
     widths = [30, 22, 21, 12, 11, 6, 4]
     texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
@@ -482,32 +495,32 @@ FOREIGN = ["step,loss,val_loss", *(f"{n},{3 - n / 50:.3f},{3.2 - n / 50:.3f}" fo
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (160, 48), (80, 12), (60, 18)])
-def test_a_log_without_a_model_has_the_whole_screen_for_its_curve_and_its_lines(size):
+def test_a_log_without_a_model_shows_only_curve_and_log(size):
     async def scene(stage):
         app = stage.app
-        assert not app.generation.display and app.training.display
-        assert app.log_pane.display is (size[1] >= 16)
+        assert not app.canvases.pane.display and app.training.display
+        assert app.panes.by_name["log"].display is (size[1] >= 16)
         assert app.focused is app.training
         shown = stage.text()
         assert "shakespeare" not in shown and "generation" not in shown.replace("1 generation", "")
         assert "59,1.820" in shown, "the newest line, in the pane or in a line below the curve"
         await stage.press("1")
-        assert app.generation.display or size[1] < 16, "whoever wants the pane has it"
+        assert app.canvases.pane.display or size[1] < 16, "whoever wants the pane has it"
 
-    play(scene, told(FOREIGN, "metrics.csv"), size=size, model=False)
+    play(scene, run_state(FOREIGN, "metrics.csv"), size=size, model=False)
 
 
-def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_writes():
+def test_samples_in_a_log_are_shown_without_a_model():
     lines = run_lines()
     samples = [n for n, line in enumerate(lines) if '"sample"' in line]
 
     async def scene(stage):
-        app, story = stage.app, stage.watched[0].story
-        assert not app.generation.display, "nothing to show yet"
+        app, story = stage.app, stage.watched[0].run_state
+        assert not app.canvases.pane.display, "nothing to show yet"
         for begin, end in zip([samples[0], samples[0] + 1], [samples[0] + 1, samples[1] + 1], strict=True):
             story.feed(lines[begin:end])
             await stage.settle()
-        assert app.generation.display
+        assert app.canvases.pane.display
         assert "Once at step 600 there was" in stage.text()
         await stage.press("[")
         story.feed(lines[samples[1] + 1 :])
@@ -516,28 +529,28 @@ def test_the_samples_that_a_log_holds_are_shown_as_they_come_though_no_model_wri
             "one looks at another"
         )
 
-    play(scene, told(lines[: samples[0]]), model=False)
+    play(scene, run_state(lines[: samples[0]]), model=False)
 
 
-def test_where_the_model_of_a_far_log_cannot_be_had_it_says_so_and_the_logs_samples_are_shown():
+def test_an_unavailable_model_of_a_remote_log_is_reported_and_its_samples_are_shown():
     async def scene(stage):
         stage.process.reason = "exit 127: tdiff: not found"
         stage.app._frame()
         await stage.settle()
-        assert stage.app.generation.display
+        assert stage.app.canvases.pane.display
         assert "Once at step 900 there was" in stage.text()
         assert "starts the model again" in stage.text() and "not found" in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
-def test_a_far_log_that_turns_out_to_be_of_another_program_has_no_canvas_once_its_model_is_gone():
+def test_a_remote_log_of_another_program_has_no_canvas_after_its_model_failed():
     async def scene(stage):
-        assert stage.app.generation.display
+        assert stage.app.canvases.pane.display
         stage.process.reason = "exit 2: no model is called so"
         stage.app._frame()
         await stage.settle()
-        assert not stage.app.generation.display and stage.app.log_pane.display
+        assert not stage.app.canvases.pane.display and stage.app.panes.by_name["log"].display
         assert "no model is called so" in stage.text()
 
-    play(scene, told(FOREIGN), size=(120, 30))
+    play(scene, run_state(FOREIGN), size=(120, 30))

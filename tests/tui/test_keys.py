@@ -10,7 +10,7 @@ import pytest
 from tdiff.protocol.messages import Cancel
 from tdiff.tui.keys import KEYS
 from tdiff.watch.preferences import Preferences
-from tests.support.stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, steps, told  # noqa: F401
+from tests.support.stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 
 
 def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it():
@@ -18,9 +18,9 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
         app = stage.app
         for key in KEYS:
             node = app if key.where == "app" else app.query_one(f"#{key.where}")
-            assert callable(getattr(node, f"action_{key.id}", None)), key
+            assert callable(getattr(node, f"action_{key.runs.partition('(')[0]}", None)), key
         await stage.press("colon")
-        assert sorted(key.id for key in app._palette.offered) == sorted(key.id for key in KEYS)
+        assert sorted(key.id for key in app.palette._matches) == sorted(key.id for key in KEYS)
         await stage.press("escape")
         await stage.press("question_mark")
         page = stage.app.screen.query_one("#page")
@@ -29,7 +29,7 @@ def test_every_key_of_the_table_has_its_action_and_the_help_and_palette_name_it(
         await stage.press("q")
         assert len(app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_help_is_one_page_that_begins_at_its_top():
@@ -49,17 +49,17 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
         await stage.begin()
         stage.clock.now += 1
         drawn = []
-        stage.app.generation.frame = lambda *titles: drawn.append(titles)
+        stage.app.canvases.pane.frame = lambda *titles: drawn.append(titles)
         stage.app._frame()
         assert not drawn
         await stage.says(*steps(11)[9:])
         assert "tok/s" in str(drawn[-1])
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
-    from tdiff.tui.keys import NEVER
+def test_no_key_is_reserved_by_screen_tmux_or_terminals():
+    from tdiff.tui.keymap import NEVER
 
     for key in KEYS:
         # ctrl+z does what it does everywhere.
@@ -67,25 +67,25 @@ def test_no_key_is_one_that_screen_tmux_or_a_terminal_keeps():
         assert "escape" not in key.keys, "Esc is never the only way"
 
 
-def test_pausing_keeps_the_step_while_generation_goes_on_and_end_returns_to_the_live_edge():
+def test_pause_keeps_the_step_while_generation_continues_and_end_returns_to_the_live_edge():
     async def scene(stage: Stage) -> None:
         await stage.begin(5)
         await stage.press("space")
         assert "paused" in stage.text()
         await stage.says(*steps(9)[5:])
-        assert stage.app.generation.at == 5
+        assert stage.app.canvases.pane.at == 5
         assert stage.live.recording.steps == 9
         await stage.press("end")
-        assert stage.app.generation.at == 9
+        assert stage.app.canvases.pane.at == 9
         assert "live" in stage.rows()[1]
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_one_goes_back_and_forth_step_by_step_and_what_was_revealed_later_is_masked_again():
+def test_stepping_back_masks_positions_that_were_unmasked_later():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
-        pane = stage.app.generation
+        pane = stage.app.canvases.pane
         await stage.press("left", "left")
         assert (pane.at, pane.canvas.index) == (7, 7)
         await stage.press("H")
@@ -97,26 +97,26 @@ def test_one_goes_back_and_forth_step_by_step_and_what_was_revealed_later_is_mas
         assert pane.at == 0
         assert "Once██████" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_a_replay_goes_from_the_first_step_to_the_last_by_the_clock():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)
         await stage.press("r")
-        assert stage.app.generation.at == 0
+        assert stage.app.canvases.pane.at == 0
         stage.clock.now += 0.2
         stage.app._frame()
-        assert 0 < stage.app.generation.at < 9
+        assert 0 < stage.app.canvases.pane.at < 9
         stage.clock.now += 5
         stage.app._frame()
-        assert stage.app.generation.at == 9
-        assert not stage.app.generation.moving
+        assert stage.app.canvases.pane.at == 9
+        assert not stage.app.canvases.pane.moving
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_moving_along_the_curve_shows_what_the_model_wrote_then():
+def test_moving_along_the_curve_shows_the_sample_of_that_step():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("tab")
@@ -129,10 +129,10 @@ def test_moving_along_the_curve_shows_what_the_model_wrote_then():
         await stage.press("f")
         assert "live" in stage.rows()[1]
 
-    play(scene, told(run_lines()), size=(80, 24))
+    play(scene, run_state(run_lines()), size=(80, 24))
 
 
-def test_brackets_go_through_the_samples_and_carry_the_cursor_along():
+def test_brackets_step_through_the_samples_and_move_the_cursor():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("[")
@@ -147,10 +147,10 @@ def test_brackets_go_through_the_samples_and_carry_the_cursor_along():
         await stage.press("]", "]")
         assert "Once" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_the_prompt_is_edited_in_place_and_the_next_text_goes_on_from_it():
+def test_the_prompt_is_edited_in_place_and_the_next_text_starts_with_it():
     async def scene(stage: Stage) -> None:
         running = await stage.begin()
         await stage.press("i")
@@ -166,7 +166,7 @@ def test_the_prompt_is_edited_in_place_and_the_next_text_goes_on_from_it():
         assert stage.live.prompt == "Ho"
         assert not stage.app.query_one("#ask").display
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_decoder_and_threshold_change_on_the_fly():
@@ -184,10 +184,10 @@ def test_decoder_and_threshold_change_on_the_fly():
         assert "topk has no threshold" in stage.text()
         assert stage.live.settings.threshold == pytest.approx(0.75)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_a_model_that_dies_is_told_and_started_again_by_a_key():
+def test_a_dead_model_is_reported_and_restarted_by_a_key():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         stage.process.reason = "killed by signal 9 (out of memory, or kill -9)"
@@ -202,7 +202,7 @@ def test_a_model_that_dies_is_told_and_started_again_by_a_key():
         await stage.begin()
         assert stage.live.state == "generating"
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_panes_are_zoomed_hidden_and_shown():
@@ -230,7 +230,7 @@ def test_panes_are_zoomed_hidden_and_shown():
         await stage.press("1", "2", "4")
         assert {"generation", "training", "details"} <= shown()
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
 def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
@@ -260,12 +260,12 @@ def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
         assert "train/grad_norm" in stage.text()
         await stage.press("/")
         await stage.press(*"nothing", "enter")
-        assert "no metric has 'nothing' in its name" in stage.text()
+        assert "no metric name contains 'nothing'" in stage.text()
 
-    play(scene, told(run_lines()), size=(100, 30))
+    play(scene, run_state(run_lines()), size=(100, 30))
 
 
-def test_the_log_follows_stands_still_and_is_searched():
+def test_the_log_follows_scrolls_and_finds():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("3", "tab", "tab")
@@ -276,11 +276,11 @@ def test_the_log_follows_stands_still_and_is_searched():
         await stage.press("/")
         await stage.press(*"step 700", "enter")
         assert "step 700" in stage.text()
-        assert "found" in stage.text()
+        assert "matching" in stage.text()
         await stage.press("G")
         assert "following" in stage.text()
 
-    play(scene, told(run_lines()), size=(120, 40))
+    play(scene, run_state(run_lines()), size=(120, 40))
 
 
 def test_up_to_four_runs_are_overlaid_each_with_its_letter():
@@ -289,10 +289,10 @@ def test_up_to_four_runs_are_overlaid_each_with_its_letter():
         text = stage.text()
         assert all(f"{letter} run{letter}" in text for letter in "ABCD")
 
-    play(scene, *(told(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
+    play(scene, *(run_state(run_lines(), f"run{letter}") for letter in "ABCD"), size=(120, 30))
 
 
-def test_an_alert_stands_below_and_in_the_list():
+def test_an_alert_is_in_the_bottom_line_and_in_the_list():
     async def scene(stage: Stage) -> None:
         await stage.settle()
         assert "spike" in stage.rows()[-2]
@@ -302,10 +302,10 @@ def test_an_alert_stands_below_and_in_the_list():
         await stage.press("q")
         assert len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_keys_of_the_users_own_take_the_place_of_ours():
+def test_user_keys_replace_the_default_keys():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("p")
@@ -313,7 +313,7 @@ def test_keys_of_the_users_own_take_the_place_of_ours():
         await stage.press("question_mark")
         assert "p " in "\n".join(stage.rows())
 
-    play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+    play(scene, run_state(run_lines()), preferences=Preferences(keys={"pause": "p"}))
 
 
 def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
@@ -326,13 +326,13 @@ def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
         assert "trace-1.jsonl" in stage.text()
         read = Recording.read((tmp_path / "trace-1.jsonl").read_text().splitlines())
         assert read.steps == 9
-        assert read.canvas(9) == stage.app.generation.canvas
+        assert read.canvas(9) == stage.app.canvases.pane.canvas
         assert read.canvas(4) == stage.live.recording.canvas(4)
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_a_line_that_is_typed_outlives_a_look_at_another_window_but_not_another_pane():
+def test_an_open_line_survives_another_window_but_not_another_pane():
     async def scene(stage: Stage) -> None:
         from textual.events import AppBlur, AppFocus
 
@@ -347,20 +347,20 @@ def test_a_line_that_is_typed_outlives_a_look_at_another_window_but_not_another_
         await stage.settle()
         assert not ask.display and stage.app.focused.id == "training"
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))
 
 
 def test_a_prompt_of_several_lines_is_edited_on_one():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         await stage.press("i", *"ab\\nc", "enter", "i")
-        assert stage.app.live.prompt == "ab\nc"
+        assert stage.app.canvases.live.prompt == "ab\nc"
         assert stage.app.query_one("#ask").value == "ab\\nc"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_a_word_of_ours_is_seen_though_the_model_is_gone(tmp_path, monkeypatch):
+def test_a_notice_is_shown_even_when_the_model_has_died(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     async def scene(stage: Stage) -> None:
@@ -370,19 +370,19 @@ def test_a_word_of_ours_is_seen_though_the_model_is_gone(tmp_path, monkeypatch):
         await stage.press("x")
         assert "saved trace-1.jsonl" in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
 def test_the_palette_names_the_users_own_keys():
     async def scene(stage: Stage) -> None:
         await stage.press("colon")
-        assert any("pause or go on" in row and row.endswith(" p  │") for row in stage.rows())
+        assert any("pause or resume" in row and row.endswith(" p  │") for row in stage.rows())
 
-    play(scene, told(run_lines()), liked=Preferences(keys={"pause": "p"}))
+    play(scene, run_state(run_lines()), preferences=Preferences(keys={"pause": "p"}))
 
 
-def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
-    from tdiff.protocol.events import TraceStep
+def test_a_trace_with_decreasing_step_numbers_can_be_stepped_through():
+    from tdiff.protocol.trace import TraceStep
     from tdiff.tui.panes.generation import scrub_line
 
     assert sum(len(text) for text, _ in scrub_line(10**9, 1, True, 60)) <= 60 + 10
@@ -394,11 +394,11 @@ def test_a_trace_that_counts_backwards_is_gone_through_all_the_same():
         await stage.press("left", "left", "right")
         assert number and all(len(row) <= 80 for row in stage.rows())
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_each_alert_stands_on_the_curve_of_its_own_run():
-    one, other = told(run_lines(), name="one"), told(run_lines(300), name="other")
+def test_each_alert_marks_the_curve_of_its_run():
+    one, other = run_state(run_lines(), name="one"), run_state(run_lines(300), name="other")
     other.start = None
 
     async def scene(stage: Stage) -> None:
@@ -412,7 +412,7 @@ def test_each_alert_stands_on_the_curve_of_its_own_run():
     play(scene, one, other, size=(120, 30), model=False)
 
 
-def test_the_newest_alert_of_all_runs_stands_below():
+def test_the_newest_alert_of_all_runs_is_in_the_bottom_line():
     def alert(minutes: int, text: str) -> str:
         return json.dumps({"kind": "alert", "time": NOW + 60 * minutes, "step": 9, "what": "note", "text": text})
 
@@ -420,25 +420,25 @@ def test_the_newest_alert_of_all_runs_stands_below():
         assert "newer of two" in stage.rows()[-2]
 
     stories = (
-        told([*run_lines(100), alert(1, "older of one")], name="one"),
-        told([*run_lines(100), alert(2, "newer of two")], name="two"),
+        run_state([*run_lines(100), alert(1, "older of one")], name="one"),
+        run_state([*run_lines(100), alert(2, "newer of two")], name="two"),
     )
     play(scene, *stories, model=False)
 
 
-def test_a_run_that_stalls_has_no_time_to_go():
+def test_a_stalled_run_has_no_remaining_time():
     async def scene(stage: Stage) -> None:
         assert "ETA" in stage.text()
         stage.clock.now += 7200
         await stage.settle()
         assert "stalled" in stage.text() and "ETA" not in stage.text()
 
-    story = told(run_lines())
+    story = run_state(run_lines())
     play(scene, story, model=False)
 
 
 @pytest.mark.parametrize(("pane", "keys"), [("generation", "iKING R: quit"), ("log", "/iq:z"), ("training", "/saved")])
-def test_what_is_typed_right_behind_the_key_that_asks_is_the_answer(pane, keys):
+def test_keys_typed_right_after_a_key_that_opens_a_line_go_into_it(pane, keys):
     from textual.events import Key
 
     async def scene(stage: Stage) -> None:
@@ -454,7 +454,7 @@ def test_what_is_typed_right_behind_the_key_that_asks_is_the_answer(pane, keys):
         assert stage.app.is_running and ask.display and ask.value == keys[1:]
         assert len(stage.processes) == 1 and len(stage.app.screen_stack) == 1
 
-    play(scene, told(run_lines()), size=(160, 48))
+    play(scene, run_state(run_lines()), size=(160, 48))
 
 
 def test_a_pasted_prompt_of_several_lines_keeps_them():
@@ -465,20 +465,20 @@ def test_a_pasted_prompt_of_several_lines_keeps_them():
         await stage.press("i")
         stage.app.query_one("#ask").post_message(Paste("ROMEO:\nO she\n"))
         await stage.settle()
-        assert "prompt" in stage.rows()[-2]  # what is asked is still told
+        assert "prompt" in stage.rows()[-2]  # the question is still shown
         await stage.press("enter")
-        assert stage.app.live.prompt == "ROMEO:\nO she"
+        assert stage.app.canvases.live.prompt == "ROMEO:\nO she"
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_of_several_runs_the_gravest_news_is_told_with_its_name_and_all_states_are():
+def test_of_several_runs_the_most_serious_alert_is_shown_and_all_states():
     def ended(name: str):
-        return told(
+        return run_state(
             [*run_lines(100), json.dumps({"kind": "end", "time": NOW, "step": 100, "reason": "finished"})], name
         )
 
-    dead = told(run_lines(50), "a run that died")
+    dead = run_state(run_lines(50), "a run that died")
     dead._process = (2**22 + 1, platform.node())
 
     async def scene(stage: Stage) -> None:
@@ -491,15 +491,15 @@ def test_of_several_runs_the_gravest_news_is_told_with_its_name_and_all_states_a
     play(scene, ended("first"), ended("second"), ended("third"), dead, model=False)
 
 
-def test_the_cursor_reads_only_runs_that_were_there():
+def test_the_cursor_reads_only_runs_that_cover_its_step():
     async def scene(stage: Stage) -> None:
         await stage.press("tab", "left", "left")
         assert "B train/loss" in stage.text() and "A train/loss 1" not in stage.text()
 
-    play(scene, told(run_lines(100), "short"), told(run_lines(), "long"), size=(120, 30), model=False)
+    play(scene, run_state(run_lines(100), "short"), run_state(run_lines(), "long"), size=(120, 30), model=False)
 
 
-def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
+def test_a_long_message_continues_in_the_next_line_with_the_key_first():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         stage.process.reason = "killed by signal 9 (out of memory, or kill -9), as far as anybody can tell from here"
@@ -507,16 +507,16 @@ def test_what_does_not_fit_into_a_line_goes_on_in_the_next_with_the_key_first():
         await stage.settle()
         assert "R starts the model again" in stage.rows()[-2] and "tell from here" in stage.rows()[-1]
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_texts_keep_their_numbers_when_the_oldest_are_forgotten():
+def test_texts_keep_their_numbers_when_the_oldest_are_dropped():
     async def scene(stage: Stage) -> None:
         from tdiff.watch.generation.recording import Recording
 
         for _ in range(20):
-            stage.app.writing.gallery.add_live(Recording(header()), 9)
-        labels = [entry.label for entry in stage.app.writing.gallery.entries]
+            stage.app.canvases.current.gallery.add_live(Recording(header()), 9)
+        labels = [entry.label for entry in stage.app.canvases.current.gallery.entries]
         assert len(set(labels)) == len(labels) == 16 and labels[-1] == "text 20 by step 9"
 
     play(scene, model=False)

@@ -3,13 +3,14 @@
 import pytest
 
 from tdiff.tui.absence import Absence
-from tdiff.tui.layout import PANES, PANES_OF_TWO, arrange, chosen
+from tdiff.tui.layout import NAMES, NAMES_OF_TWO, arrange, shown_panes
+from tdiff.tui.panes.registry import Situation
 
 BOTH = ["generation", "training"]
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "panes", "beside", "aside", "bottom", "hints"),
+    ("width", "height", "panes", "side_by_side", "aside", "bottom", "hints"),
     [
         (160, 48, BOTH, True, False, True, True),
         (80, 24, BOTH, False, False, True, True),
@@ -23,10 +24,10 @@ BOTH = ["generation", "training"]
         (19, 24, [], False, False, False, False),
     ],
 )
-def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
+def test_panes_and_lines_at_each_size(width, height, panes, side_by_side, aside, bottom, hints):
     how = arrange(width, height, BOTH, "training", zoomed=False)
     assert how.panes == set(panes) and how.tiny == (not panes)
-    assert (how.beside, how.aside, how.bottom, how.hints) == (beside, aside, bottom, hints)
+    assert (how.side_by_side, how.aside, how.bottom, how.hints) == (side_by_side, aside, bottom, hints)
 
 
 @pytest.mark.parametrize(
@@ -36,17 +37,17 @@ def test_what_a_size_shows(width, height, panes, beside, aside, bottom, hints):
         (59, 16, "details", ["generation", "details"]),
         (80, 24, "training", ["generation", "training", "log"]),
         (80, 24, "details", ["generation", "training", "details"]),
-        (80, 28, "log", PANES),
-        (120, 16, "details", PANES),
+        (80, 28, "log", NAMES),
+        (120, 16, "details", NAMES),
         (120, 15, "details", ["details"]),
     ],
 )
-def test_as_many_panes_stand_above_one_another_as_have_six_rows_each(width, height, here, panes):
-    assert arrange(width, height, PANES, here, zoomed=False).panes == set(panes)
+def test_stacked_panes_have_at_least_six_rows_each(width, height, here, panes):
+    assert arrange(width, height, NAMES, here, zoomed=False).panes == set(panes)
 
 
-def test_below_two_canvases_too_each_pane_has_six_rows():
-    shown = [*PANES_OF_TWO]
+def test_panes_below_two_canvases_have_at_least_six_rows():
+    shown = [*NAMES_OF_TWO]
     assert arrange(99, 30, shown, "generation", False, two=True).panes == {"generation", "second", "training"}
     assert arrange(99, 30, shown, "log", False, two=True).panes == {"generation", "second", "log"}
     assert arrange(99, 58, shown, "log", False, two=True).panes == set(shown)
@@ -54,26 +55,28 @@ def test_below_two_canvases_too_each_pane_has_six_rows():
     assert arrange(160, 48, shown, "log", False, two=True).panes == set(shown)
 
 
-def test_one_pane_has_the_screen_where_it_was_asked_for():
+def test_a_zoomed_pane_has_the_whole_screen():
     assert arrange(160, 48, BOTH, "training", zoomed=True).panes == {"training"}
     assert arrange(160, 48, BOTH, "log", zoomed=True).panes == {"generation"}  # what is hidden cannot have it
 
 
-def test_panes_are_chosen_by_the_user_else_by_the_room():
-    assert chosen(80, 24, {}, False) == BOTH and chosen(80, 24, {}, True) == ["generation"]
-    assert chosen(140, 30, {}, False) == list(PANES)
-    assert chosen(140, 30, {"log": False, "generation": False}, False) == ["training", "details"]
-    assert chosen(80, 24, {"log": True}, False) == [*BOTH, "log"]
+def test_the_user_else_the_window_size_decides_which_panes_are_shown():
+    assert shown_panes(Situation(80, 24), {}) == BOTH and shown_panes(Situation(80, 24, only_traces=True), {}) == [
+        "generation"
+    ]
+    assert shown_panes(Situation(140, 30), {}) == list(NAMES)
+    assert shown_panes(Situation(140, 30), {"log": False, "generation": False}) == ["training", "details"]
+    assert shown_panes(Situation(80, 24), {"log": True}) == [*BOTH, "log"]
 
 
-def test_an_absence_is_told_when_it_ends():
+def test_an_absence_is_reported_when_it_ends():
     absence = Absence(0.0)
     assert absence.ended(True, 1.0) is None
     assert absence.ended(False, 2.0) is absence.ended(False, 3.0) is None
     assert absence.ended(True, 50.0) == 2.0 and absence.ended(True, 51.0) is None
 
 
-def test_a_look_that_comes_late_ends_an_absence_too():
+def test_a_late_update_ends_an_absence():
     absence = Absence(0.0)
     assert absence.ended(True, 15.0) is None
     assert absence.ended(True, 115.0) == 15.0
@@ -85,7 +88,7 @@ TWO = ["generation", "second", "training"]
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "focused", "panes", "beside", "aside"),
+    ("width", "height", "focused", "panes", "side_by_side", "aside"),
     [
         (160, 48, "training", TWO, True, False),
         (100, 16, "training", TWO, True, False),
@@ -98,17 +101,20 @@ TWO = ["generation", "second", "training"]
         (19, 24, "second", [], False, False),
     ],
 )
-def test_what_a_size_shows_of_two_models(width, height, focused, panes, beside, aside):
+def test_panes_and_lines_at_each_size_with_two_models(width, height, focused, panes, side_by_side, aside):
     how = arrange(width, height, TWO, focused, zoomed=False, two=True)
     assert how.panes == set(panes)
-    assert (how.beside, how.aside) == (beside, aside)
+    assert (how.side_by_side, how.aside) == (side_by_side, aside)
 
 
-def test_the_canvases_of_two_models_are_chosen_together():
-    assert chosen(80, 24, {}, False, two=True) == TWO
-    assert chosen(80, 24, {"generation": False}, False, two=True) == ["training"]
-    assert chosen(80, 24, {"generation": False, "training": False}, False, two=True) == ["generation", "second"]
-    assert chosen(80, 24, {}, True, two=True) == ["generation"]
-    assert chosen(160, 48, {}, False, two=True) == [*TWO, "details"]
-    assert chosen(160, 48, {}, False, two=True, watched=False) == TWO
-    assert chosen(160, 48, {"log": True}, False, two=True) == [*TWO, "log", "details"]
+def test_the_canvases_of_two_models_are_shown_and_hidden_together():
+    assert shown_panes(Situation(80, 24, two=True), {}) == TWO
+    assert shown_panes(Situation(80, 24, two=True), {"generation": False}) == ["training"]
+    assert shown_panes(Situation(80, 24, two=True), {"generation": False, "training": False}) == [
+        "generation",
+        "second",
+    ]
+    assert shown_panes(Situation(80, 24, only_traces=True, two=True), {}) == ["generation"]
+    assert shown_panes(Situation(160, 48, two=True), {}) == [*TWO, "details"]
+    assert shown_panes(Situation(160, 48, two=True, watched=False), {}) == TWO
+    assert shown_panes(Situation(160, 48, two=True), {"log": True}) == [*TWO, "log", "details"]

@@ -8,7 +8,7 @@ from tdiff.tui.pacing import LEAST, MOST, Pacer
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that advances on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -42,7 +42,7 @@ def drawn(pacer: Pacer, clock: Clock, seconds: float, each: float = 1 / 120) -> 
 
 
 @pytest.mark.parametrize("each", [1 / 500, 1 / 120, 1 / 31])
-def test_no_more_frames_are_drawn_than_are_wanted_and_not_many_fewer(each):
+def test_frames_keep_to_the_rate(each):
     clock = Clock()
     assert 27 * 4 <= drawn(Pacer(app_with(Queue()), clock=clock), clock, 4.0, each) <= 30 * 4 + 1
 
@@ -55,7 +55,7 @@ def test_a_timer_of_the_same_rate_that_is_a_little_early_or_late_loses_no_frame(
         assert pacer.ready()
 
 
-def test_a_frame_is_left_out_while_more_than_the_last_one_waits():
+def test_a_frame_is_skipped_while_more_than_the_last_one_waits():
     clock, queue = Clock(), Queue()
     pacer = Pacer(app_with(queue), clock=clock)
     assert pacer.ready()
@@ -90,7 +90,7 @@ def test_on_a_link_that_takes_five_frames_a_second_two_wait_at_most_and_five_are
     assert most <= 2 and 40 <= frames <= 52 and pacer.rate < MOST
 
 
-def test_after_a_slow_time_the_rate_comes_back():
+def test_the_rate_recovers_after_a_slow_phase():
     clock, queue = Clock(), Queue()
     pacer = Pacer(app_with(queue), clock=clock)
     for _ in range(40):
@@ -103,7 +103,7 @@ def test_after_a_slow_time_the_rate_comes_back():
     assert pacer.rate == MOST and drawn(pacer, clock, 1.0) >= 29
 
 
-def test_where_the_queue_cannot_be_seen_writing_is_timed_and_as_much_time_is_left_to_the_keys():
+def test_without_a_queue_writes_are_timed_and_keys_get_as_much_time():
     clock = Clock()
     app = app_with(None)
     app._driver.write = lambda data: setattr(clock, "now", clock.now + 0.3)
@@ -134,7 +134,7 @@ def test_a_driver_that_cannot_be_timed_is_no_error():
     assert drawn(Pacer(SimpleNamespace(_driver=Fixed()), clock=clock), clock, 1.0) > 20
 
 
-def test_nothing_is_drawn_while_nobody_is_there_and_at_once_when_somebody_is():
+def test_no_frame_is_ready_while_paused_and_one_is_right_afterwards():
     clock = Clock()
     pacer = Pacer(app_with(Queue()), clock=clock)
     drawn(pacer, clock, 1.0)
@@ -145,7 +145,7 @@ def test_nothing_is_drawn_while_nobody_is_there_and_at_once_when_somebody_is():
     assert drawn(pacer, clock, 1.0) <= 32  # nothing is made up for
 
 
-def test_a_textual_app_has_the_queue_that_is_looked_at():
+def test_a_textual_app_has_the_queue_that_the_pacer_reads():
     from textual.drivers._writer_thread import WriterThread
 
     thread = WriterThread(SimpleNamespace(write=lambda data: None, flush=lambda: None))
@@ -156,7 +156,7 @@ def test_a_textual_app_has_the_queue_that_is_looked_at():
     assert drawn(pacer, clock, 0.5) == 0
 
 
-def test_while_a_model_computes_frames_take_no_more_than_their_share_of_a_core():
+def test_frames_keep_to_their_share_of_a_core_while_a_model_computes():
     clock, computed = Clock(), Clock()
     pacer = Pacer(app_with(Queue()), clock=clock, computed=computed)
     pacer.share = 0.04

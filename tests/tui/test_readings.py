@@ -12,7 +12,7 @@ from tdiff.tui.figures import figures, number
 from tdiff.tui.keys import KEYS
 from tdiff.tui.panes.generation import scrub_line
 from tdiff.tui.widgets.lines import fold, line_width
-from tests.support.stage import Stage, header, in_utc, play, run_lines, steps, told, train_line  # noqa: F401
+from tests.support.stage import Stage, header, in_utc, play, run_lines, run_state, steps, train_line  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 
 
@@ -22,7 +22,7 @@ def line(*numbers: int, ended: bool = False, width: int = 60, **more) -> str:
     return plain([drawn])
 
 
-def test_the_line_of_steps_is_full_when_the_text_is_whole_and_no_sooner():
+def test_the_line_of_steps_is_full_only_when_the_text_is_complete():
     assert line(4, 4, share=4 / 68, cap=68).startswith(" ◀ 0 ━━━╸4┄┄┄┄┄") and " 68 … " in line(4, 4, cap=68)
     assert "┄" not in line(68, 68, share=1.0, cap=68)
     paused = line(2, 30, share=30 / 68, cap=68)
@@ -31,7 +31,7 @@ def test_the_line_of_steps_is_full_when_the_text_is_whole_and_no_sooner():
     assert 20 < line(9, 9, share=0.5).count("━") < 30  # nobody knows how many steps: half of the places
 
 
-def test_in_the_pane_it_goes_by_the_steps_of_the_decoder_else_by_the_places_left():
+def test_the_line_of_steps_uses_the_decoders_steps_else_the_positions_left():
     async def scene(stage: Stage) -> None:
         await stage.begin(9)  # 37%
         [row] = [row for row in stage.rows() if "◀ 0" in row]
@@ -43,11 +43,11 @@ def test_in_the_pane_it_goes_by_the_steps_of_the_decoder_else_by_the_places_left
         [row] = [row for row in stage.rows() if "◀ 0" in row]
         assert row.count("━") < 6 and "╸4┄" in row and " 68 … " in row
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_the_age_of_the_weights_that_write_is_told_while_the_run_goes_on():
-    story = told([*run_lines()[:1], train_line(7, 3.0)])
+def test_the_age_of_the_weights_is_shown_while_the_run_trains():
+    story = run_state([*run_lines()[:1], train_line(7, 3.0)])
 
     async def scene(stage: Stage) -> None:
         stage.process.says += [replace(ready(), step=0)]
@@ -62,23 +62,23 @@ def test_the_age_of_the_weights_that_write_is_told_while_the_run_goes_on():
     play(scene, story)
 
 
-def test_steps_that_nobody_knows_are_not_told_as_none():
+def test_an_unknown_training_step_is_not_shown_as_zero():
     async def scene(stage: Stage) -> None:
         await stage.says(replace(ready(), model="gpt2", step=0))
         asked = [request for request in stage.process.asked if isinstance(request, Generate)][-1]
         await stage.says(Begin(id=asked.id), header(), *steps(4))
         assert "─ gpt2 ─" in stage.text() and "@0" not in stage.text()
 
-    play(scene, told(run_lines()))
+    play(scene, run_state(run_lines()))
 
 
-def test_averages_and_single_values_are_told_apart():
-    story = told([train_line(step, loss) for step, loss in ((1, 4.0), (2, 2.0), (3, 3.0))])
+def test_averages_and_single_values_have_different_labels():
+    story = run_state([train_line(step, loss) for step, loss in ((1, 4.0), (2, 2.0), (3, 3.0))])
     shown = dict(figures(story, 0.6))
     assert (shown["train"], shown["best"]) == ("3.000", "2.000 @2")
     assert 2.0 < float(shown["EMA .6"]) < 3.0
     assert "EMA .6" not in dict(figures(story, 0.0))
-    assert {"train", "val", "best val"} <= dict(figures(told(run_lines()), 0.0)).keys()
+    assert {"train", "val", "best val"} <= dict(figures(run_state(run_lines()), 0.0)).keys()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_no_line_of_the_help_is_cut(width):
         await stage.pilot.resize_terminal(width + 7, 24)
         assert max(line_width(row) for row in page._lines) <= page.size.width
 
-    play(scene, told(run_lines()), size=(width, 24))
+    play(scene, run_state(run_lines()), size=(width, 24))
 
 
 def test_a_folded_line_keeps_its_words_and_its_indent():
@@ -116,7 +116,7 @@ def test_a_folded_line_keeps_its_words_and_its_indent():
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 20), (120, 30), (60, 40)])
-def test_what_to_type_is_whole_where_nothing_is_watched(size):
+def test_the_commands_of_the_empty_pane_are_complete(size):
     async def scene(stage: Stage) -> None:
         await stage.settle()
         text = " ".join(stage.text().replace("│", " ").split())
@@ -135,4 +135,4 @@ def test_the_label_of_a_model_that_died_is_its_error():
         [row] = [row for row in stage.rows() if "conf 0.53" in row]
         assert row.startswith("╰─ the model's process ended: e")
 
-    play(scene, told(run_lines()), size=(120, 30))
+    play(scene, run_state(run_lines()), size=(120, 30))

@@ -49,17 +49,17 @@ def storm_of_continues(signals: int) -> None:
     assert soon(lambda: not any(map(alive, models)))
 
 
-def test_continue_signals_while_text_is_drawn_stop_nothing(place):
+def test_continue_signals_while_text_is_drawn_are_harmless(place):
     storm_of_continues(60)
 
 
 @pytest.mark.slow
-def test_500_continue_signals_while_text_is_drawn_stop_nothing(place):
+def test_500_continue_signals_while_text_is_drawn_are_harmless(place):
     storm_of_continues(500)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
-def test_a_key_typed_at_any_moment_after_a_continue_is_heard(place, delay):
+def test_a_key_typed_at_any_time_after_a_continue_is_handled(place, delay):
     pty = Pty(LOG)
     pty.until(b"train/loss")
     os.kill(pty.pid, signal.SIGSTOP)
@@ -74,7 +74,7 @@ def test_a_key_typed_at_any_moment_after_a_continue_is_heard(place, delay):
     assert pty.end() == 0
 
 
-def test_a_key_typed_while_it_starts_is_heard(place):
+def test_a_key_typed_during_startup_is_handled(place):
     pty = Pty(LOG)
     pty.send(b"?")
     pty.until(b"Everywhere")
@@ -83,7 +83,7 @@ def test_a_key_typed_while_it_starts_is_heard(place):
 
 
 @pytest.mark.parametrize("way", ["ctrl+z", "SIGTSTP"])
-def test_suspended_it_leaves_the_terminal_clean_and_takes_it_again(place, way):
+def test_a_suspended_view_leaves_a_clean_terminal_and_redraws(place, way):
     pty = Pty(["bash", "--norc", "-i"], PS1="shell: ")
     pty.until(b"shell: ")
     pty.send(f"exec 3<&0; {' '.join(LOG)}\n".encode())
@@ -142,16 +142,16 @@ def close_at_random_moments(times: int) -> None:
     print(f"{times} terminals closed; all gone within {slowest:.1f} s")
 
 
-def test_a_closed_terminal_ends_everything_at_whatever_moment(place):
+def test_a_terminal_closed_at_any_time_ends_all_processes(place):
     close_at_random_moments(4)
 
 
 @pytest.mark.slow
-def test_200_closed_terminals_end_everything_at_whatever_moment(place):
+def test_200_terminals_closed_at_any_time_end_all_processes(place):
     close_at_random_moments(200)
 
 
-def test_a_terminal_that_reads_nothing_does_not_keep_it_from_being_ended(place):
+def test_a_terminal_that_reads_nothing_does_not_block_the_end(place):
     pty = Pty([*WATCH, "--every=0"])
     pty.until(b"train/loss")
     assert soon(lambda: pty.read() and children(pty.pid), 30)
@@ -171,7 +171,7 @@ LATE = [
 ]
 
 
-def test_a_late_answer_of_the_terminal_is_no_key(place):
+def test_a_late_answer_of_the_terminal_is_not_a_key(place):
     pty = Pty(LOG)
     pty.until(b"train/loss")
     for answer in LATE:
@@ -233,16 +233,16 @@ def recover(pty: Pty) -> None:
     raise AssertionError(f"no key is heard: {pty.written[-1000:]!r}")
 
 
-def test_300_random_strings_of_input_end_nothing(place):
+def test_300_random_inputs_do_not_end_the_view(place):
     fuzz(300)
 
 
 @pytest.mark.slow
-def test_10000_random_strings_of_input_end_nothing(place):
+def test_10000_random_inputs_do_not_end_the_view(place):
     fuzz(10_000)
 
 
-def test_an_error_of_its_own_is_one_line_and_a_file_and_exit_code_1(place, tmp_path):
+def test_an_internal_error_is_one_line_a_file_and_exit_code_1(place, tmp_path):
     program = (
         "import sys; from tdiff.tui.app import WatchApp\n"
         "WatchApp.action_help = lambda self: 1 / 0\n"
@@ -266,7 +266,7 @@ def stopped(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("way", ["ctrl+z", "SIGTSTP"])
-def test_a_suspended_view_stops_its_model_which_goes_on_with_it(place, way):
+def test_a_suspended_view_stops_its_model_which_resumes_with_it(place, way):
     pty = Pty([*WATCH, "--every=0"])
     pty.until(b"train/loss")
     assert soon(lambda: pty.read() and children(pty.pid), 30)
@@ -283,7 +283,7 @@ def test_a_suspended_view_stops_its_model_which_goes_on_with_it(place, way):
     assert soon(lambda: not alive(model))
 
 
-def test_a_suspended_view_that_is_told_to_end_ends_with_its_model(place):
+def test_sigterm_ends_a_suspended_view_and_its_model(place):
     """As `kill %1` does in a shell: SIGTERM, and SIGCONT so that it is heard. The view is then in the background."""
     pty = Pty(["bash", "--norc", "-i"], PS1="shell: ")
     pty.until(b"shell: ")

@@ -96,7 +96,7 @@ def test_in_tmux_at_80x24_both_panes_show_blocks_resolve_and_the_screen_is_clean
         client.send(b"\x02d")
 
 
-def test_in_screen_with_an_inherited_colorterm_no_24_bit_colour_is_written_esc_works_and_nothing_stays(place):
+def test_in_screen_with_colorterm_no_24_bit_colour_is_written_esc_works_and_the_screen_is_clean(place):
     with screen() as session:
         session.start("sh", "-c", " ".join([*WATCH, "; sleep 60"]), COLORTERM="truecolor")
         client = session.attach()
@@ -129,7 +129,7 @@ def of_two(shown: str) -> bool:
     return bool(re.search(r"shakespeare\S* \(1\)", shown) and re.search(r"shakespeare\S* \(2\)", shown))
 
 
-def test_two_models_write_side_by_side_in_tmux_and_leave_no_process_behind(place):
+def test_two_models_generate_side_by_side_in_tmux_and_leave_no_process(place):
     with tmux() as server:
         server("new-session", "-d", "-x", "120", "-y", "30", "sh", "-c", " ".join([*TWO, "; sleep 60"]))
         client = server.attach()
@@ -151,7 +151,7 @@ def test_two_models_write_side_by_side_in_tmux_and_leave_no_process_behind(place
         client.send(b"\x02d")
 
 
-def test_two_models_write_one_above_the_other_in_screen(place):
+def test_two_models_generate_stacked_in_screen(place):
     with screen() as session:
         session.start("sh", "-c", " ".join([*TWO, "; sleep 60"]))
         client = session.attach()
@@ -182,7 +182,7 @@ def test_the_classes_of_a_text_race_in_tmux(place, model):
         assert soon(lambda: "% " in shown() and "draws at most" in shown(), 60), shown()
         models = children(int(server("display-message", "-p", "#{pane_pid}")))
         server("send-keys", "q")
-        assert soon(lambda: " draws" in shown() and "draws at most" not in shown()), shown()
+        assert soon(lambda: " mask samples" in shown() and "draws at most" not in shown()), shown()
         assert soon(lambda: not any(map(alive, models)))
         client.send(b"\x02d")
 
@@ -193,7 +193,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused_before_anything_is_dr
     pty = Pty([*WATCH, *more], TERM=term)
     assert pty.end() == 2
     assert pty.written.startswith(b"tdiff: tdiff watch draws a full screen, and TERM=") and b"\x1b" not in pty.written
-    assert (b"tdiff classify prints verdicts" if more else b"--once prints a snapshot instead") in pty.written
+    assert (b"tdiff classify prints predictions" if more else b"--once prints a snapshot instead") in pty.written
 
 
 def test_without_colour_not_one_code_is_written_and_five_levels_differ(place):
@@ -218,7 +218,7 @@ def trace_of_all_levels() -> str:
     return "".join(json.dumps(line) + "\n" for line in [head, *more])
 
 
-def test_a_model_that_is_killed_is_told_and_started_again(place):
+def test_a_killed_model_is_reported_and_restarted(place):
     pty = Pty([*WATCH], columns=120)
     pty.until(b"train/loss")
     assert soon(lambda: pty.read() and children(pty.pid), 30)
@@ -233,7 +233,7 @@ def test_a_model_that_is_killed_is_told_and_started_again(place):
     assert soon(lambda: not alive(model))
 
 
-def test_a_hang_up_ends_it_though_whoever_started_it_ignores_hang_ups(place):
+def test_a_hang_up_ends_the_view_even_if_its_parent_ignores_hang_ups(place):
     pty = Pty(["sh", "-c", f"trap '' HUP; exec {' '.join(WATCH)}"])
     pty.until(b"train/loss")
     assert soon(lambda: pty.read() and children(pty.pid), 30)
@@ -244,7 +244,7 @@ def test_a_hang_up_ends_it_though_whoever_started_it_ignores_hang_ups(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL], ids=["hangup", "term", "kill"])
-def test_when_the_view_is_ended_its_model_ends_too(place, number):
+def test_the_model_ends_with_the_view(place, number):
     pty = Pty(WATCH)
     pty.until(b"train/loss")
     assert soon(lambda: pty.read() and children(pty.pid), 30)
@@ -254,7 +254,7 @@ def test_when_the_view_is_ended_its_model_ends_too(place, number):
     pty.end()
 
 
-def test_the_first_frame_is_whole(place):
+def test_the_first_frame_is_complete(place):
     pty = Pty(WATCH)
     written = pty.until(b"help").partition(b"\x1b[?1049h")[2].partition(b"help")[0].decode()
     first = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
@@ -264,7 +264,7 @@ def test_the_first_frame_is_whole(place):
     assert pty.end() == 0
 
 
-def test_stopped_and_continued_it_draws_again(place):
+def test_a_continued_view_draws_again(place):
     pty = Pty(WATCH)
     pty.until(b"train/loss")
     os.kill(pty.pid, signal.SIGSTOP)
@@ -311,7 +311,7 @@ def no_torch(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
-def test_without_torch_one_watches_and_reads_the_guide_and_is_told_why_nothing_is_written(place, no_torch):
+def test_without_torch_watch_and_guide_work_and_the_missing_model_is_explained(place, no_torch):
     pty = Pty(WATCH, columns=120)
     pty.until(b"train/loss")
     pty.until(b"no torch here")

@@ -7,9 +7,19 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from tdiff.protocol.events import TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate
-from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, steps, told  # noqa: F401
+from tdiff.protocol.trace import TraceStep
+from tests.support.stage import (  # noqa: F401
+    TEXT,
+    Stage,
+    golden,
+    header,
+    in_utc,
+    play,
+    run_lines,
+    run_state,
+    steps,
+)
 from tests.watch.generation.test_session import END, ready
 
 FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}
@@ -45,7 +55,7 @@ async def begin(stage: Stage) -> None:
 
 
 def of_two(scene, *stories, **more) -> Stage:
-    return play(scene, *stories, beside="gpt", **more)
+    return play(scene, *stories, second_model="gpt", **more)
 
 
 @pytest.mark.parametrize("colour", ["truecolor", "none"])
@@ -57,10 +67,10 @@ def test_the_screen_at_each_size_and_depth(size, colour):
         assert len(rows) == size[1] and {cell_len(row) for row in rows} == {size[0]}
         golden(f"two-{size[0]}x{size[1]}-{colour}", stage.text())
 
-    of_two(scene, told(run_lines()), size=size, colour=colour)
+    of_two(scene, run_state(run_lines()), size=size, colour=colour)
 
 
-def test_without_a_run_the_canvases_have_more_room_and_below_stands_what_to_type():
+def test_without_a_run_the_canvases_are_larger_with_commands_below():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         golden("two-160x48-no-run", stage.text())
@@ -69,13 +79,13 @@ def test_without_a_run_the_canvases_have_more_room_and_below_stands_what_to_type
 
 
 @pytest.mark.parametrize("size", [(1, 1), (39, 5), (40, 6), (44, 24), (80, 18), (80, 21), (300, 3), (250, 80)])
-def test_no_size_is_too_small_or_too_large(size):
+def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "z", "tab", "left", "z", "tab", "1", "tab", "2", "tab", "1")
         assert len(stage.rows()) == size[1]
 
-    of_two(scene, told(run_lines()), size=size)
+    of_two(scene, run_state(run_lines()), size=size)
 
 
 def test_after_a_resize_the_screen_is_that_of_its_size():
@@ -89,12 +99,12 @@ def test_after_a_resize_the_screen_is_that_of_its_size():
         await stage.settle()
         seen.append(stage.text())
 
-    of_two(scene, told(run_lines()), size=(1, 1))
-    of_two(scene, told(run_lines()), size=(80, 24))
+    of_two(scene, run_state(run_lines()), size=(1, 1))
+    of_two(scene, run_state(run_lines()), size=(80, 24))
     assert seen[0] == seen[1]
 
 
-def test_each_canvas_tells_its_model_its_decoder_and_how_far_it_is_and_one_legend_is_for_both():
+def test_each_canvas_shows_model_decoder_and_progress_with_one_legend():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         text = stage.text()
@@ -103,14 +113,14 @@ def test_each_canvas_tells_its_model_its_decoder_and_how_far_it_is_and_one_legen
         assert "conf 0.53 · 9 calls" in text and "conf 0.48 · 27 calls" in text
         assert text.count("confidence low") == 1
 
-    of_two(scene, told(run_lines()), size=(160, 48))
+    of_two(scene, run_state(run_lines()), size=(160, 48))
 
 
-def test_the_same_model_twice_is_told_apart_by_a_number():
+def test_a_number_distinguishes_the_same_model_twice():
     async def scene(stage: Stage) -> None:
         assert "mine (1)" in stage.text() and "mine (2)" in stage.text()
 
-    play(scene, beside="mine", size=(80, 24))
+    play(scene, second_model="mine", size=(80, 24))
 
 
 def test_tab_goes_through_both_canvases_and_then_to_the_curves():
@@ -122,26 +132,26 @@ def test_tab_goes_through_both_canvases_and_then_to_the_curves():
             await stage.press("tab")
         assert seen == ["generation", "second", "training", "generation"]
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_one_steps_on_the_focused_canvas_alone():
+def test_stepping_affects_only_the_focused_canvas():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         await stage.press("tab", "left", "left")
         assert (one.at, other.at) == (9, 25)
         assert one.following and not other.following
         await stage.press("end")
         assert other.at == 27 and other.following
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_space_stands_both_still_and_lets_both_go_on():
+def test_space_pauses_and_resumes_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         await stage.press("tab", "space")
         await says(stage, "mine", *steps(12)[9:])
         await says(stage, "gpt", *OF_GPT[27:30])
@@ -151,18 +161,18 @@ def test_space_stands_both_still_and_lets_both_go_on():
         assert (one.at, other.at) == (12, 30)
         assert "paused" not in stage.text()
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_going_on_leaves_alone_the_canvas_where_one_looks_at_an_older_text():
+def test_resume_does_not_affect_a_canvas_with_an_older_text():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        one, other = stage.app.writings
+        one, other = stage.app.canvases.controllers
         await stage.press("[", "tab", "space", "space")
-        assert one.gallery.chosen is not None and not one.pane.following
+        assert one.gallery.selected is not None and not one.pane.following
         assert other.pane.following
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_the_prompt_goes_to_both():
@@ -177,7 +187,7 @@ def test_the_prompt_goes_to_both():
         assert [asked(stage, model)[-1].prompt for model in ("mine", "gpt")] == ["Ho", "Ho"]
         assert stage.app.focused.id == "second"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
 def test_decoder_and_threshold_are_those_of_the_focused_model():
@@ -191,20 +201,20 @@ def test_decoder_and_threshold_are_those_of_the_focused_model():
         await stage.press("tab", ">")
         assert "gpt-tiny: the decoder autoregressive has no threshold" in stage.text()
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_another_text_begins_for_both():
+def test_a_new_text_starts_for_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "n")
         await write(stage, "mine")
         assert [asked(stage, model)[-1].row for model in ("mine", "gpt")] == [1, 1]
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_who_has_finished_waits_for_the_other_and_then_both_pause():
+def test_a_finished_model_waits_for_the_other_before_the_pause():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await says(stage, "mine", END)
@@ -215,10 +225,10 @@ def test_who_has_finished_waits_for_the_other_and_then_both_pause():
         await stage.settle()
         assert len(asked(stage, "mine")) == 2
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_the_one_that_died_says_so_is_started_again_by_a_key_and_the_other_goes_on():
+def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         stage.of("gpt").reason = "killed by signal 9"
@@ -232,20 +242,20 @@ def test_the_one_that_died_says_so_is_started_again_by_a_key_and_the_other_goes_
         assert [process.model for process in stage.processes] == ["mine", "gpt", "gpt"]
         assert "killed by signal 9" not in stage.text()
 
-    of_two(scene, told(run_lines()), size=(120, 30))
+    of_two(scene, run_state(run_lines()), size=(120, 30))
 
 
-def test_the_palette_is_that_of_both():
+def test_the_palette_applies_to_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         await stage.press("tab", "o")
-        one, other = (writing.pane for writing in stage.app.writings)
+        one, other = (writing.pane for writing in stage.app.canvases.controllers)
         assert one.look == other.look and one.look.palette == "light"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_where_one_canvas_has_room_it_is_the_focused_one_and_a_line_tells_of_the_other():
+def test_in_a_small_window_the_focused_canvas_is_shown_and_a_line_sums_up_the_other():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         assert "╭─ ▶ mine@5" in stage.text() and " not shown: gpt-tiny  step 27" in stage.text()
@@ -254,13 +264,13 @@ def test_where_one_canvas_has_room_it_is_the_focused_one_and_a_line_tells_of_the
         await stage.press("tab")
         assert " not shown: mine@5  step 9 · 37% · 61 left  gpt-tiny  step 27" in stage.text()
 
-    of_two(scene, told(run_lines()), size=(80, 15))
+    of_two(scene, run_state(run_lines()), size=(80, 15))
 
 
 def test_the_canvases_are_shown_and_hidden_together():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        panes = [writing.pane for writing in stage.app.writings]
+        panes = [writing.pane for writing in stage.app.canvases.controllers]
         await stage.press("1")
         assert not any(pane.display for pane in panes) and stage.app.focused.id == "training"
         await stage.press("1", "2")
@@ -268,10 +278,10 @@ def test_the_canvases_are_shown_and_hidden_together():
         await stage.press("1")
         assert all(pane.display for pane in panes), "the last ones stay"
 
-    of_two(scene, told(run_lines()))
+    of_two(scene, run_state(run_lines()))
 
 
-def test_the_older_texts_of_each_model_are_its_own():
+def test_each_canvas_steps_through_the_texts_of_its_model():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         for model in ("mine", "gpt"):
@@ -281,14 +291,14 @@ def test_the_older_texts_of_each_model_are_its_own():
         await write(stage, "mine")
         await write(stage, "gpt")
         await stage.press("tab", "[")
-        one, other = stage.app.writings
+        one, other = stage.app.canvases.controllers
         assert "gpt-tiny, text 1" in stage.text()
-        assert one.gallery.chosen is None and other.pane.recording is other.live.recordings[0]
+        assert one.gallery.selected is None and other.pane.recording is other.live.recordings[0]
 
     of_two(scene)
 
 
-def test_the_help_says_what_is_of_both():
+def test_the_help_explains_which_keys_apply_to_both():
     async def scene(stage: Stage) -> None:
         await stage.press("question_mark")
         assert "Two models side by side" in stage.text()
@@ -298,14 +308,14 @@ def test_the_help_says_what_is_of_both():
     of_two(scene, size=(80, 24))
 
 
-def test_a_trace_of_somebody_else_is_shown_on_one_canvas_and_no_model_starts():
+def test_a_watched_trace_uses_one_canvas_and_starts_no_model():
     from tdiff.protocol.events import to_line
 
-    trace = told([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")
+    trace = run_state([to_line(header()).strip(), *(to_line(step).strip() for step in steps(3))], name="trace.jsonl")
 
     async def scene(stage: Stage) -> None:
         assert stage.processes == []
-        assert [pane.display for pane in (writing.pane for writing in stage.app.writings)] == [True, False]
+        assert [pane.display for pane in (writing.pane for writing in stage.app.canvases.controllers)] == [True, False]
         assert "▶ text 1 · conf ≥ 0.7" in stage.text()
 
     of_two(scene, trace)
@@ -316,5 +326,5 @@ def test_both_processes_end_with_the_view():
         await begin(stage)
         await stage.press("q")
 
-    stage = of_two(scene, told(run_lines()))
+    stage = of_two(scene, run_state(run_lines()))
     assert len(stage.processes) == 2 and all(process.closed for process in stage.processes)

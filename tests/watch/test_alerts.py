@@ -40,11 +40,11 @@ def spikes(values: list[float]) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["steady", "drifting", "growing"])
-def test_ordinary_noise_is_no_spike(kind):
+def test_ordinary_noise_is_not_a_spike(kind):
     assert [spikes(losses(seed, kind)) for seed in range(RUNS)] == [[]] * RUNS
 
 
-def test_noise_with_long_tails_is_seldom_called_a_spike():
+def test_long_tailed_noise_rarely_counts_as_a_spike():
     found = 0
     for seed in range(RUNS):
         draw = random.Random(seed)
@@ -53,7 +53,7 @@ def test_noise_with_long_tails_is_seldom_called_a_spike():
 
 
 @pytest.mark.parametrize("kind", ["steady", "drifting"])
-def test_a_loss_that_is_half_as_much_again_is_found_and_told_once(kind):
+def test_rise_by_a_half_is_reported_once(kind):
     hits = 0
     for seed in range(RUNS):
         at = random.Random(seed).randrange(WARM_UP + 10, 600)
@@ -65,14 +65,14 @@ def test_a_loss_that_is_half_as_much_again_is_found_and_told_once(kind):
     assert hits >= 0.95 * RUNS
 
 
-def test_a_spike_of_many_records_is_told_once_and_so_is_the_next():
+def test_each_long_spike_is_reported_once():
     values = losses(1, "steady", 0.02, 800)
     for n in (*range(300, 312), *range(600, 640)):
         values[n] *= 1.6
     assert spikes(values) == [300, 600]
 
 
-def test_a_loss_that_stays_up_becomes_the_usual():
+def test_loss_that_stays_high_becomes_the_new_level():
     values = losses(1, "steady", 0.02, 1200)
     values[400:] = [2 * value for value in values[400:]]
     values[1000] *= 1.5
@@ -84,19 +84,19 @@ def test_the_first_records_are_never_spikes():
     assert spikes([1.0] * WARM_UP + [50.0]) == [WARM_UP]
 
 
-def test_a_rise_of_less_than_a_tenth_is_no_spike_however_quiet_the_loss_was():
+def test_rise_below_a_tenth_is_not_a_spike():
     assert spikes([1.0] * 200 + [1.09]) == []
     assert spikes([1.0] * 200 + [1.11]) == [200]
 
 
-def test_losses_that_are_not_all_positive_are_judged_as_they_are():
+def test_non_positive_losses_are_examined_without_logarithm():
     draw = random.Random(0)
     values = [-5 + draw.gauss(0, 0.05) for _ in range(300)]
     values[250] += 2
     assert spikes(values) == [250]
 
 
-def test_a_spike_says_how_far_it_is_from_what_was_expected():
+def test_spike_notice_contains_deviation_and_expected_loss():
     detector = Spikes()
     draw = random.Random(0)
     for _ in range(500):
@@ -108,19 +108,19 @@ def test_a_spike_says_how_far_it_is_from_what_was_expected():
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
 @FEW
-def test_any_finite_losses_are_taken(values):
+def test_any_finite_losses_are_accepted(values):
     spikes(values)
 
 
 NAN, INF = math.nan, math.inf
 
 
-def test_numbers_that_are_none_are_told_once_until_they_are_numbers_again():
+def test_non_finite_values_are_reported_once_until_finite_again():
     judge = Losses()
 
     def told(**values: float) -> list[str]:
         columns = {f"train/{name}": [value] for name, value in values.items()}
-        return [notice.text for notice in judge.judge([7], columns, [1.5])]
+        return [notice.text for notice in judge.examine([7], columns, [1.5])]
 
     assert told(loss=1.0, grad_norm=1.0) == []
     assert told(loss=NAN, grad_norm=INF) == ["train/loss and train/grad_norm not finite"]
@@ -135,13 +135,13 @@ def test_numbers_that_are_none_are_told_once_until_they_are_numbers_again():
     st.lists(st.integers(1, 119), max_size=4),
 )
 @FEW
-def test_losses_are_judged_alike_in_pieces_of_any_size(values, cuts):
+def test_notices_do_not_depend_on_how_losses_are_split(values, cuts):
     steps = list(range(len(values)))
     times = [float(step) for step in steps]
-    whole = Losses().judge(steps, {"train/loss": values}, times)
+    whole = Losses().examine(steps, {"train/loss": values}, times)
     judge, parts = Losses(), []
     for begin, end in itertools.pairwise([0, *sorted({cut for cut in cuts if cut < len(values)}), len(values)]):
-        parts += judge.judge(steps[begin:end], {"train/loss": values[begin:end]}, times[begin:end])
+        parts += judge.examine(steps[begin:end], {"train/loss": values[begin:end]}, times[begin:end])
     assert parts == whole
     assert [notice.time for notice in whole] == [float(notice.step) for notice in whole]
 
@@ -153,7 +153,7 @@ def test_a_silence_is_measured_by_the_usual_gap():
     assert patience(1000, True) == GAPS * 1000
 
 
-def test_the_usual_gap_is_the_median_of_those_that_are_positive():
+def test_usual_gap_is_the_median_of_positive_gaps():
     assert usual_gap([]) == 0
     assert usual_gap([5]) == 0
     assert usual_gap([0, 1, 1, 2, 3, 100]) == 1
@@ -161,7 +161,7 @@ def test_the_usual_gap_is_the_median_of_those_that_are_positive():
     assert usual_gap([0, NAN, 1, 3]) == 2
 
 
-def test_a_process_is_gone_when_this_host_has_none_of_its_number():
+def test_process_is_gone_when_this_host_has_no_such_id():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert not gone(child.pid, platform.node())
     child.communicate(b"\n")
@@ -170,11 +170,11 @@ def test_a_process_is_gone_when_this_host_has_none_of_its_number():
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 2**70])
-def test_what_can_be_no_process_is_not_called_gone(pid):
+def test_invalid_process_id_is_not_gone(pid):
     assert not gone(pid, platform.node())
 
 
-def test_a_process_of_somebody_else_is_not_gone(monkeypatch):
+def test_process_of_another_user_is_not_gone(monkeypatch):
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError
 

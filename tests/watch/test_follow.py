@@ -1,4 +1,4 @@
-"""A watched thing: its story is fed each line once, in order, whichever way the lines come."""
+"""Following a target: its reader is fed each line once and in order, however the lines come."""
 
 import os
 import random
@@ -11,20 +11,21 @@ import pytest
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import End, Train, to_line
 from tdiff.watch import follow
-from tdiff.watch import run_state as story_module
-from tdiff.watch.follow import Watched
+from tdiff.watch.follow import Reader, Watched
 from tdiff.watch.sources.local import FileSource, PipeSource
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.targets import locate
 from tests.support.paths import SHARED
 
 
-class Story:
-    """Keeps what it is fed."""
+class Lines:
+    """A reader, and its state, that stores the lines it is fed."""
 
     def __init__(self) -> None:
+        self.state = self
         self.lines: list[str] = []
         self.resets = self.settled = 0
+        self.closed = False
         self.threads: set[str] = set()
         self.arrived: float | None = None
 
@@ -37,6 +38,9 @@ class Story:
         self.settled += 1
         return False
 
+    def close(self) -> None:
+        self.closed = True
+
     def reset(self) -> None:
         self.lines = []
         self.resets += 1
@@ -44,20 +48,20 @@ class Story:
 
 @pytest.fixture
 def watch():
-    open_ones: list[Watched] = []
+    opened: list[Watched] = []
 
-    def start(word, story=Story) -> Watched:
-        open_ones.append(Watched(locate(str(word)), story))
-        return open_ones[-1]
+    def start(word, reader=Lines) -> Watched:
+        opened.append(Watched(locate(str(word)), reader))
+        return opened[-1]
 
     yield start
-    for one in open_ones:
-        one.close()
+    for watched in opened:
+        watched.close()
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """A few kilobytes are big."""
+    """Make a few kilobytes count as big."""
     monkeypatch.setattr(follow, "BIG", 4000)
     monkeypatch.setattr(follow, "NEWEST", 20)
     monkeypatch.setattr(follow, "_PIECE", 512)
@@ -79,7 +83,7 @@ def until(condition, seconds: float = 20) -> None:
         time.sleep(0.002)
 
 
-def test_a_small_file_is_told_line_by_line_and_a_look_at_nothing_new_says_so(tmp_path, watch):
+def test_small_file_is_read_line_by_line_and_poll_reports_news(tmp_path, watch):
     log = tmp_path / "log"
     write(log, ["a", "b"])
     one = watch(log)
@@ -87,12 +91,12 @@ def test_a_small_file_is_told_line_by_line_and_a_look_at_nothing_new_says_so(tmp
     assert not one.poll()
     write(log, ["c"])
     assert one.poll()
-    assert one.story.lines == ["a", "b", "c"]
+    assert one.run_state.lines == ["a", "b", "c"]
     assert one.filling is None
     assert one.status().bytes == 6
 
 
-def test_a_replaced_file_is_a_new_story(tmp_path, watch):
+def test_replaced_file_resets_the_reader(tmp_path, watch):
     log = tmp_path / "log"
     write(log, ["a", "b"])
     one = watch(log)
@@ -100,13 +104,13 @@ def test_a_replaced_file_is_a_new_story(tmp_path, watch):
     write(tmp_path / "new", ["c"])
     (tmp_path / "new").replace(log)
     assert one.poll()
-    assert (one.story.lines, one.story.resets) == (["c"], 1)
+    assert (one.run_state.lines, one.run_state.resets) == (["c"], 1)
     write(log, [], "w")
     assert one.poll()
-    assert (one.story.lines, one.story.resets) == ([], 2)
+    assert (one.run_state.lines, one.run_state.resets) == ([], 2)
 
 
-def test_a_look_takes_no_longer_than_it_may_and_says_that_it_is_behind(tmp_path, watch, monkeypatch):
+def test_poll_respects_its_time_limit_and_reports_that_it_is_behind(tmp_path, watch, monkeypatch):
     monkeypatch.setattr(follow, "_PIECE", 100)
     log = tmp_path / "log"
     lines = numbered(0, 1000)
@@ -114,14 +118,14 @@ def test_a_look_takes_no_longer_than_it_may_and_says_that_it_is_behind(tmp_path,
     one = watch(log)
     assert one.poll(0)
     assert one.behind
-    assert 0 < len(one.story.lines) < 20
+    assert 0 < len(one.run_state.lines) < 20
     assert one.poll(60)
     assert not one.behind
-    assert one.story.lines == lines
+    assert one.run_state.lines == lines
 
 
-class Held(Story):
-    """A story of the whole that can be kept waiting."""
+class Held(Lines):
+    """A reader that waits in the thread until a test lets it continue."""
 
     gate = threading.Event()
 
@@ -138,12 +142,12 @@ def gate():
     Held.gate.set()
 
 
-def test_of_a_big_file_the_newest_lines_come_first_and_then_the_whole(tmp_path, watch, small, gate):
+def test_big_file_shows_newest_lines_first_then_everything(tmp_path, watch, small, gate):
     log, lines = tmp_path / "log", ["step,loss", *numbered(0, 2000)]
     write(log, lines)
     one = watch(log, Held)
     assert one.poll()
-    first = one.story
+    first = one.run_state
     assert first.lines == [lines[0], *lines[-20:]]
     assert one.filling == 0
     more = numbered(2000, 2010)
@@ -151,29 +155,29 @@ def test_of_a_big_file_the_newest_lines_come_first_and_then_the_whole(tmp_path, 
     assert one.poll()
     assert first.lines == [lines[0], *lines[-20:], *more]
     gate.set()
-    until(lambda: one.poll() and one.story is not first)
+    until(lambda: one.poll() and one.run_state is not first)
     assert one.filling is None
     write(log, ["torn"])
     one.poll()
-    assert one.story.lines == [*lines, *more, "torn"]
-    assert one.story.threads == {"fill", threading.current_thread().name}
-    assert one.story.resets == 0
+    assert one.run_state.lines == [*lines, *more, "torn"]
+    assert one.run_state.threads == {"fill", threading.current_thread().name}
+    assert one.run_state.resets == 0
     assert first.lines == [lines[0], *lines[-20:], *more]
 
 
-def test_the_whole_is_not_begun_before_the_newest_lines_are_told(tmp_path, watch, small):
+def test_complete_read_starts_after_the_newest_lines(tmp_path, watch, small):
     write(tmp_path / "log", [line * 10 for line in numbered(0, 2000)])
     one = watch(tmp_path / "log")
     while one.poll(0) and one.behind:
         assert one.filling == 0
         assert "fill" not in {thread.name for thread in threading.enumerate()}
-    assert len(one.story.lines) == 21
+    assert len(one.run_state.lines) == 21
     assert one.finish(5)
-    assert len(one.story.lines) == 2000
+    assert len(one.run_state.lines) == 2000
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_file_that_grows_while_it_is_read_as_a_whole_is_told_once(tmp_path, watch, small, seed):
+def test_growing_big_file_is_read_exactly_once(tmp_path, watch, small, seed):
     log, draw = tmp_path / "log", random.Random(seed)
     lines = numbered(0, 3000)
     write(log, lines)
@@ -190,13 +194,13 @@ def test_a_file_that_grows_while_it_is_read_as_a_whole_is_told_once(tmp_path, wa
             one.poll(draw.choice([0, 0.01]))
         lines += more
     assert one.finish(5)
-    assert one.story.lines == lines
-    told = [share for share in shares if share is not None]
-    assert told == sorted(told)
-    assert told[0] >= 0 and told[-1] <= 1
+    assert one.run_state.lines == lines
+    known = [share for share in shares if share is not None]
+    assert known == sorted(known)
+    assert known[0] >= 0 and known[-1] <= 1
 
 
-def test_a_big_file_replaced_while_it_is_read_as_a_whole_is_the_new_one(tmp_path, watch, small, gate):
+def test_big_file_replaced_during_the_complete_read_is_the_new_one(tmp_path, watch, small, gate):
     log = tmp_path / "log"
     write(log, numbered(0, 2000))
     one = watch(log, Held)
@@ -204,14 +208,14 @@ def test_a_big_file_replaced_while_it_is_read_as_a_whole_is_the_new_one(tmp_path
     write(tmp_path / "new", ["x", "y"])
     (tmp_path / "new").replace(log)
     assert one.poll()
-    assert one.story.lines == ["x", "y"]
+    assert one.run_state.lines == ["x", "y"]
     gate.set()
     assert one.finish(5)
-    assert one.story.lines == ["x", "y"]
+    assert one.run_state.lines == ["x", "y"]
 
 
-def test_a_story_that_fails_behind_fails_where_it_is_polled(tmp_path, watch, small):
-    class Broken(Story):
+def test_failure_in_the_thread_is_raised_by_poll(tmp_path, watch, small):
+    class Broken(Lines):
         def feed(self, lines, arrived=None) -> None:
             if threading.current_thread().name == "fill":
                 raise ZeroDivisionError
@@ -241,22 +245,22 @@ def test_the_newest_lines_come_with_the_time_they_were_written(tmp_path, watch, 
     os.utime(log, (1e9, 1e9))
     one = watch(log)
     one.poll(0)
-    assert (one.story.lines, one.story.arrived) == (["one"], None)
+    assert (one.run_state.lines, one.run_state.arrived) == (["one"], None)
     one.poll(0)
-    assert one.story.lines == ["one", "two"]
-    assert one.story.arrived == pytest.approx(1e9, abs=1)
+    assert one.run_state.lines == ["one", "two"]
+    assert one.run_state.arrived == pytest.approx(1e9, abs=1)
 
 
-def test_a_snapshot_counts_the_torn_last_line_of_a_file_that_rests(tmp_path, watch):
+def test_snapshot_reads_the_unfinished_last_line_of_a_file_at_rest(tmp_path, watch):
     log = tmp_path / "log"
     log.write_text("a\nb")
     one = watch(log)
     assert one.finish(5)
-    assert one.story.lines == ["a"]
+    assert one.run_state.lines == ["a"]
     os.utime(log, (1e9, 1e9))
     one = watch(log)
     assert one.finish(5)
-    assert one.story.lines == ["a", "b"]
+    assert one.run_state.lines == ["a", "b"]
 
 
 BAR = " 30%|###  | 300/1000 [00:18<01:00, 16.60it/s]"
@@ -265,7 +269,7 @@ LOGS = SHARED / "logs"
 
 
 def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
-    """The file with that text, written so many seconds ago."""
+    """The file with this text, modified `age` seconds ago."""
     with log.open(mode) as file:
         file.write(text)
     os.utime(log, (time.time() - age, time.time() - age))
@@ -274,53 +278,53 @@ def rested(log: Path, text: str, mode: str = "w", age: float = 9) -> Path:
 
 @pytest.mark.parametrize("last", ["{'eval_loss': 1.7, 'epoch': 0.3}\n", "{'eval_loss': 1.7, 'epoch': 0.3}"])
 @pytest.mark.parametrize("how", ["poll", "finish"])
-def test_the_newest_dictionary_counts_though_nothing_comes_after_it(tmp_path, watch, last, how):
+def test_newest_dictionary_is_reported_without_a_following_line(tmp_path, watch, last, how):
     log = rested(tmp_path / "log", TRAINER + last)
-    one = watch(log, story_module.RunState)
+    one = watch(log, Reader)
     one.finish(5) if how == "finish" else one.poll()
-    assert one.story.metrics["eval/loss"].last == (300, pytest.approx(1.7))
-    assert one.story.metrics["train/loss"].last == (300, pytest.approx(1.578))
-    logged = len(one.story.log)
+    assert one.run_state.metrics["eval/loss"].last == (300, pytest.approx(1.7))
+    assert one.run_state.metrics["train/loss"].last == (300, pytest.approx(1.578))
+    logged = len(one.run_state.log)
     assert not one.poll()
     rested(log, ("" if last.endswith("\n") else "\n") + "{'loss': 1.5, 'step': 350}\n", "a")
     assert one.poll()
-    assert one.story.metrics["eval/loss"].last == (300, pytest.approx(1.7))
-    assert len(one.story.metrics["eval/loss"].steps) == 1, "what was told before its line ended is not told twice"
-    assert len(one.story.log) == logged + 1
-    assert one.story.metrics["train/loss"].last == (350, 1.5)
+    assert one.run_state.metrics["eval/loss"].last == (300, pytest.approx(1.7))
+    assert len(one.run_state.metrics["eval/loss"].steps) == 1, "an early read line is not read twice"
+    assert len(one.run_state.log) == logged + 1
+    assert one.run_state.metrics["train/loss"].last == (350, 1.5)
 
 
 def test_while_lines_come_a_dictionary_waits_for_the_bar_that_counts_it(tmp_path, watch):
     log = tmp_path / "log"
     log.write_text(" 29%|##  | 297/1000 [00:18<01:00, 16.60it/s]\n{'loss': 1.578, 'epoch': 0.3}\n")
-    one = watch(log, story_module.RunState)
+    one = watch(log, Reader)
     one.poll()
-    assert "train/loss" not in one.story.metrics
+    assert "train/loss" not in one.run_state.metrics
     with log.open("a") as file:
         file.write(BAR + "\n")
     one.poll()
-    assert one.story.metrics["train/loss"].last == (300, pytest.approx(1.578))
+    assert one.run_state.metrics["train/loss"].last == (300, pytest.approx(1.578))
 
 
-def test_a_pipe_that_closes_tells_its_last_dictionary_and_a_heading_without_rows(watch):
+def test_closed_pipe_reports_its_last_dictionary_or_heading(watch):
     for text, lines in ((TRAINER + "{'eval_loss': 1.7, 'epoch': 0.3}", 2), ("step,loss", 1)):
         reader, writer = os.pipe()
         os.write(writer, text.encode())
         os.close(writer)
-        one = Watched(locate("-"), story_module.RunState, PipeSource(reader))
+        one = Watched(locate("-"), Reader, PipeSource(reader))
         one.finish(5)
-        assert len(one.story.log) == lines
+        assert len(one.run_state.log) == lines
         one.close()
 
 
-def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch):
+def test_unfinished_last_line_waits_for_its_end(tmp_path, watch):
     log = rested(tmp_path / "log", "step,loss\n1,2.5\n2,2.")
-    one = watch(log, story_module.RunState)
+    one = watch(log, Reader)
     one.poll()
     rested(log, "75\n", "a")
     one.poll()
-    assert one.story.metrics["train/loss"].last == (2, 2.75)
-    assert list(one.story.metrics["train/loss"].steps) == [1, 2]
+    assert one.run_state.metrics["train/loss"].last == (2, 2.75)
+    assert list(one.run_state.metrics["train/loss"].steps) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -333,32 +337,32 @@ def test_a_last_line_that_may_be_a_part_of_one_waits_for_its_end(tmp_path, watch
         ("newest_is_eval.log", 5, "running", (300, 1.7), ""),
     ],
 )
-def test_real_logs_tell_their_state(tmp_path, watch, name, age, state, val, reason):
+def test_real_logs_have_the_expected_state(tmp_path, watch, name, age, state, val, reason):
     if not (LOGS / name).exists():
         pytest.skip(f"THE LOGS ARE MISSING: {LOGS} is not there")
     log = rested(tmp_path / name, (LOGS / name).read_text(), age=age)
-    one = watch(log, story_module.RunState)
+    one = watch(log, Reader)
     one.poll()
-    assert (one.story.state(time.time()), one.story.failure) == (state, reason)
-    held = one.story.metrics.get("eval/loss")
+    assert (one.run_state.state(time.time()), one.run_state.failure) == (state, reason)
+    held = one.run_state.metrics.get("eval/loss")
     assert (held.last if held else None) == (pytest.approx(val) if val else None)
-    what = [notice.what for notice in one.story.check(time.time())]
+    what = [notice.what for notice in one.run_state.check(time.time())]
     assert what == {"running": [], "failed": ["failed"], "stalled": ["stall"]}[state]
 
 
-def test_a_snapshot_of_a_pipe_is_read_to_its_end_and_not_waited_for_longer_than_said():
+def test_snapshot_of_a_pipe_reads_to_its_end_within_the_limit():
     reader, writer = os.pipe()
-    one = Watched(locate("-"), Story, PipeSource(reader))
+    one = Watched(locate("-"), Lines, PipeSource(reader))
     os.write(writer, b"a\nb")
     assert not one.finish(0.05)
-    assert one.story.lines == ["a"]
+    assert one.run_state.lines == ["a"]
     threading.Timer(0.1, lambda: (os.write(writer, b"c\nd"), os.close(writer))).start()
     assert one.finish(20)
-    assert one.story.lines == ["a", "bc", "d"]
+    assert one.run_state.lines == ["a", "bc", "d"]
     one.close()
 
 
-def test_what_reads_a_target_follows_from_what_it_is(tmp_path, monkeypatch, watch):
+def test_source_follows_from_the_target(tmp_path, monkeypatch, watch):
     fake = tmp_path / "fake"
     fake.write_text("#!/bin/sh\nexec sh\n")
     fake.chmod(0o755)
@@ -367,17 +371,17 @@ def test_what_reads_a_target_follows_from_what_it_is(tmp_path, monkeypatch, watc
     far = watch(f"ssh://host{tmp_path}/log")
     assert isinstance(far._source, SshSource)
     assert far.finish(20)
-    assert far.story.lines == ["far"]
+    assert far.run_state.lines == ["far"]
     assert isinstance(watch(tmp_path / "log")._source, FileSource)
     os.mkfifo(tmp_path / "fifo")
     pipe = watch(tmp_path / "fifo")
     assert isinstance(pipe._source, PipeSource)
     (tmp_path / "fifo").unlink()
     with pytest.raises(TdiffError, match="cannot be read"):
-        Watched(pipe.target, Story)
+        Watched(pipe.target, Lines)
 
 
-def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, watch):
+def test_run_is_followed_before_its_event_log_exists(tmp_path, watch):
     run = tmp_path / "checkpoints" / "tiny"
     run.mkdir(parents=True)
     write(run / "config.toml", [])
@@ -386,28 +390,27 @@ def test_a_run_is_followed_by_its_events_which_need_not_be_there_yet(tmp_path, w
     assert "not there yet" in one.status().text
     write(run / "events.jsonl", ["{}"])
     assert one.poll()
-    assert one.story.lines == ["{}"]
+    assert one.run_state.lines == ["{}"]
 
 
-def test_the_story_of_a_big_run_is_that_of_its_lines_fed_at_once(tmp_path, watch, small):
-    from tdiff.watch.run_state import RunState as Told
-
+def test_state_of_a_big_run_equals_feeding_all_lines_at_once(tmp_path, watch, small):
     run = tmp_path / "tiny"
     run.mkdir()
     common = {"tokens": 1, "loss_by_mask": [], "lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 9.0, "eta": 1.0}
     trains = [Train(time=1e9 + i, step=i, loss=2 + i % 7, progress=i / 999, **common) for i in range(1000)]
     lines = [to_line(record).strip() for record in [*trains, End(time=2e9, step=999, reason="finished")]]
     write(run / "events.jsonl", lines)
-    whole = Told("tiny")
-    whole.feed(lines)
+    reader = Reader("tiny")
+    reader.feed(lines)
+    complete = reader.state
     one = watch(run, None)
     assert one.poll()
-    assert (one.story.name, one.story.step, one.story.format) == ("tiny", 999, "tdiff")
-    assert one.story.metrics["train/loss"].count < 30
+    assert (one.run_state.name, one.run_state.step, one.run_state.format) == ("tiny", 999, "tdiff")
+    assert one.run_state.metrics["train/loss"].count < 30
     assert one.finish(5)
-    assert one.story.state(2e9) == "finished"
-    assert list(one.story.metrics) == list(whole.metrics)
-    for name, series in one.story.metrics.items():
-        assert (series.count, series.last) == (whole.metrics[name].count, whole.metrics[name].last)
-    assert one.story.metrics["train/loss"].count == 1000
-    assert list(one.story.log) == list(whole.log)
+    assert one.run_state.state(2e9) == "finished"
+    assert list(one.run_state.metrics) == list(complete.metrics)
+    for name, series in one.run_state.metrics.items():
+        assert (series.count, series.last) == (complete.metrics[name].count, complete.metrics[name].last)
+    assert one.run_state.metrics["train/loss"].count == 1000
+    assert list(one.run_state.log) == list(complete.log)

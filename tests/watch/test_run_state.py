@@ -1,4 +1,4 @@
-"""The fold of a watched thing: the same however its lines come, true to resumes, and inert whatever they hold."""
+"""The run state: independent of how lines are split, correct through resumes, and safe to print."""
 
 import itertools
 import json
@@ -24,18 +24,19 @@ from tdiff.protocol.events import (
     Resume,
     Sample,
     Start,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
     Train,
     Verdicts,
     fold,
     parse,
     to_line,
 )
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
-from tdiff.watch import run_state as module
-from tdiff.watch.run_state import LOG_LINES, LOG_WIDTH, MOST_METRICS, MOST_SAMPLES, RunState
+from tdiff.watch import notices, summary, trace_buffer
+from tdiff.watch.curves import MAX_METRICS
+from tdiff.watch.log import MAX_LINES, MAX_WIDTH
+from tdiff.watch.run_state import MAX_SAMPLES
+from tests.support.fed import FedState
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()
@@ -76,7 +77,7 @@ def start(pid: int = 1, host: str = "elsewhere", **others) -> Start:
     return Start(**values | others)
 
 
-def held(step: int, loss: float) -> Eval:
+def eval_at(step: int, loss: float) -> Eval:
     time = BEGUN + 10 * step + 1
     return Eval(time=time, step=step, nats_per_token=loss, nats_per_char=loss, interval_95=(loss, loss), tokens=9)
 
@@ -98,34 +99,34 @@ def end(step: int, reason="finished") -> End:
     return End(time=BEGUN + 10 * step + 3, step=step, reason=reason)
 
 
-def told(*records) -> RunState:
-    story = RunState("told")
-    story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in records])
-    return story
+def run_of(*records) -> FedState:
+    run = FedState("fed")
+    run.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in records])
+    return run
 
 
-def known(story: RunState) -> dict:
-    """All that a story says."""
-    series = {**story.metrics, "\nclock": story.clock, "\ntokens": story.tokens}
+def known(run: FedState) -> dict:
+    """Everything that a run state shows."""
+    series = {**run.metrics, "\nclock": run.clock, "\ntokens": run.tokens}
     return {
         "series": {
             name: (list(one.steps), list(one.mean), list(one.low), list(one.high), list(one.broken), one.last, one.best)
             for name, one in series.items()
         },
-        "log": list(story.log),
+        "log": list(run.log),
         "plain": (
-            *(story.format, story.start, story.ended, story.checkpoint, story.evaluation, story.step, story.total),
-            *(story.progress, story.eta, story.samples, story.trace, story.alerts, story.last_time, story.doing),
-            *(story.logged, story.gap, story.resets, story.state(BEGUN)),
+            *(run.format, run.start, run.ended, run.checkpoint, run.evaluation, run.step, run.total),
+            *(run.progress, run.eta, run.samples, run.trace, run.alerts, run.last_time, run.doing),
+            *(run.logged, run.timing.gap, run.resets, run.state(BEGUN)),
         ),
     }
 
 
-# However its lines come
+# Independence of how lines are split
 
 
 def mixed(draw: random.Random) -> list[str]:
-    """Lines of a format or another, some of them spoilt."""
+    """Lines of a random format, some of them damaged."""
     kind = draw.choice(["tdiff", "json", "csv", "trainer", "log", "trace"])
     lines: list[str] = []
     step = 0
@@ -136,7 +137,7 @@ def mixed(draw: random.Random) -> list[str]:
             record = draw.choice(
                 [
                     *(train(step, loss, gpu_load=draw.choice([None, 97.0])), train(step, loss), train(step, loss)),
-                    *(held(step, loss), sample(step), resume(step), end(step), start()),
+                    *(eval_at(step, loss), sample(step), resume(step), end(step), start()),
                     Alert(time=1e9, step=step, what="nan", text="t"),
                 ]
             )
@@ -165,34 +166,34 @@ def cut(lines: list[str], cuts: list[int]) -> list[list[str]]:
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 120), max_size=6))
 @examples(FEW, max_examples=250)
-def test_a_story_is_the_same_in_pieces_of_any_size(seed, cuts):
+def test_state_does_not_depend_on_how_lines_are_split(seed, cuts):
     lines = mixed(random.Random(seed))
-    whole, parts = RunState("x"), RunState("x")
-    whole.feed(lines)
+    at_once, parts = FedState("x"), FedState("x")
+    at_once.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
-    assert repr(known(parts)) == repr(known(whole))
+    assert repr(known(parts)) == repr(known(at_once))
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 40), max_size=4))
 @FEW
 @example(b'{"kind":"train",\xff\n{\'loss\': 2, \n1,2\n"', [1])
-def test_any_bytes_are_taken_and_give_the_same_in_any_pieces(data, cuts):
+def test_any_bytes_are_accepted_and_give_the_same_state_in_any_pieces(data, cuts):
     lines = data.decode("utf-8", "replace").replace("\r", "\n").split("\n")
-    whole, parts = RunState("x"), RunState("x")
-    whole.feed(lines)
+    at_once, parts = FedState("x"), FedState("x")
+    at_once.feed(lines)
     for part in cut(lines, cuts):
         parts.feed(part)
-    assert repr(known(parts)) == repr(known(whole))
+    assert repr(known(parts)) == repr(known(at_once))
 
 
-# True to resumes
+# Resumes
 
 
 EVENTS = st.lists(
     st.one_of(
         st.builds(lambda jump, loss: (train, jump, loss), st.integers(0, 3), st.floats(1, 3)),
-        st.builds(lambda jump, loss: (held, jump, loss), st.integers(0, 3), st.floats(1, 3)),
+        st.builds(lambda jump, loss: (eval_at, jump, loss), st.integers(0, 3), st.floats(1, 3)),
         st.builds(lambda jump: (sample, jump), st.integers(0, 3)),
         st.builds(lambda back: (resume, -back), st.integers(0, 8)),
         st.builds(lambda jump: (end, jump), st.integers(0, 1)),
@@ -203,35 +204,35 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 @FEW
-def test_a_run_of_tdiff_is_what_its_fold_over_resumes_says(moves):
+def test_tdiff_run_equals_the_fold_over_its_resumes(moves):
     step, records = 0, []
     for make, jump, *others in moves:
         step = max(0, step + jump)
         records.append(make(step, *others))
-    story = told(*records)
-    kept = list(fold(records))
+    run = run_of(*records)
+    folded = list(fold(records))
 
     def points(kind: type, field: str) -> list[tuple[float, float]]:
-        return [(r.step, pytest.approx(getattr(r, field), rel=1e-6)) for r in kept if isinstance(r, kind)]
+        return [(r.step, pytest.approx(getattr(r, field), rel=1e-6)) for r in folded if isinstance(r, kind)]
 
     for name, kind, field in (
         ("train/loss", Train, "loss"),
         ("eval/loss", Eval, "nats_per_token"),
         ("eval/nats_per_char", Eval, "nats_per_char"),
     ):
-        series = story.metrics.get(name)
+        series = run.metrics.get(name)
         assert (list(zip(series.steps, series.mean, strict=True)) if series else []) == points(kind, field)
-    assert list(zip(story.clock.steps, story.clock.mean, strict=True)) == points(Train, "time")
-    assert [s.step for s in story.samples] == [r.step for r in kept if isinstance(r, Sample)]
-    ended = kept and [r for r in kept if isinstance(r, (End, Resume, Train))]
-    assert (story.ended is not None) == bool(ended and isinstance(ended[-1], End))
-    assert story.step == (max([step, 0]) if records else 0)
+    assert list(zip(run.clock.steps, run.clock.mean, strict=True)) == points(Train, "time")
+    assert [s.step for s in run.samples] == [r.step for r in folded if isinstance(r, Sample)]
+    ended = folded and [r for r in folded if isinstance(r, (End, Resume, Train))]
+    assert (run.ended is not None) == bool(ended and isinstance(ended[-1], End))
+    assert run.step == (max([step, 0]) if records else 0)
 
 
 EVERY = {
     "start": start(),
     "train": train(5),
-    "eval": held(5, 2.0),
+    "eval": eval_at(5, 2.0),
     "verdicts": verdicts(5),
     "sample": sample(5),
     "checkpoint": Checkpoint(time=BEGUN, step=5, path="model"),
@@ -243,96 +244,102 @@ EVERY = {
 """A record of every kind that a run writes."""
 
 
-def test_every_kind_of_record_that_a_run_writes_is_in_the_log_or_in_the_state():
+def test_every_event_kind_reaches_the_log_or_the_state():
     kinds = {kind.kind for kind in typing.get_args(Event)}
-    assert set(EVERY) == kinds, "a new kind needs a record here, and the story must know it"
+    assert set(EVERY) == kinds, "a new kind needs a record here, and support in RunState"
     for kind, record in EVERY.items():
-        before, after = told(train(1)), told(train(1), record)
+        before, after = run_of(train(1)), run_of(train(1), record)
         assert len(after.log) > len(before.log) or after.doing != before.doing, kind
         assert after.step == (5 if kind != "start" else 1), kind
         assert [one.kind for one in fold([parse(to_line(record))])] == [kind]
 
 
-def test_verdicts_are_in_the_log_and_the_state_and_a_resume_drops_them():
-    story = told(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
-    assert story.verdicts == parse(to_line(verdicts(6, 0.9)))
-    assert [line for line in story.log if "verdicts" in line and "85.0% right" in line]
-    accuracy = story.metrics["eval/accuracy"]
+def test_verdicts_reach_log_and_state_and_a_resume_drops_them():
+    run = run_of(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
+    assert run.verdicts == parse(to_line(verdicts(6, 0.9)))
+    assert [line for line in run.log if "verdicts" in line and "85.0% right" in line]
+    accuracy = run.metrics["eval/accuracy"]
     assert (list(accuracy.steps), list(accuracy.mean)) == ([5, 6], pytest.approx([0.85, 0.9]))
-    story.feed([to_line(resume(5)).rstrip()])
-    assert story.verdicts is None
-    assert list(story.metrics["eval/accuracy"].steps) == [5]
-    odd = told(
-        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[],"ece":null,"temperature":null}'
+    run.feed([to_line(resume(5)).rstrip()])
+    assert run.verdicts is None
+    assert list(run.metrics["eval/accuracy"].steps) == [5]
+    odd = run_of(
+        '{"kind":"verdicts","time":1.7e9,"step":1,"texts":2,"accuracy":null,"interval_95":[null,null],"ece":null,"temperature":null}'
     )
     assert odd.verdicts is not None and odd.metrics["eval/accuracy"].broken
 
 
-def test_a_resume_drops_what_it_took_back():
-    story = told(
-        *(start(), *map(train, range(1, 31)), held(20, 2.5), sample(20), Checkpoint(time=BEGUN, step=25, path="model")),
+def test_resume_drops_later_records():
+    run = run_of(
+        *(
+            start(),
+            *map(train, range(1, 31)),
+            eval_at(20, 2.5),
+            sample(20),
+            Checkpoint(time=BEGUN, step=25, path="model"),
+        ),
         *(Alert(time=BEGUN, step=28, what="heat", text="hot"), resume(15)),
     )
-    assert list(story.metrics["train/loss"].steps) == list(range(1, 16))
-    assert (list(story.metrics["eval/loss"].steps), story.samples, story.alerts, story.checkpoint) == ([], [], [], None)
-    assert (story.clock.last[0], story.tokens.last[0], story.step) == (15, 15, 15)
-    assert "resumed at step 15" in story.log[-1]
+    assert list(run.metrics["train/loss"].steps) == list(range(1, 16))
+    assert (list(run.metrics["eval/loss"].steps), run.samples, run.alerts, run.checkpoint) == ([], [], [], None)
+    assert (run.clock.last[0], run.tokens.last[0], run.step) == (15, 15, 15)
+    assert "resumed at step 15" in run.log[-1]
 
 
-def test_a_run_that_ended_and_was_resumed_runs():
-    story = told(start(), train(1), end(1, "stopped"))
-    assert story.state(BEGUN + 20) == "stopped"
-    story.feed([to_line(resume(1, time=BEGUN + 100)).rstrip()])
-    assert story.state(BEGUN + 101) == "running"
-    assert [notice.text for notice in story.alerts] == ["stopped"]
+def test_ended_run_that_was_resumed_is_running():
+    run = run_of(start(), train(1), end(1, "stopped"))
+    assert run.state(BEGUN + 20) == "stopped"
+    run.feed([to_line(resume(1, time=BEGUN + 100)).rstrip()])
+    assert run.state(BEGUN + 101) == "running"
+    assert [notice.text for notice in run.alerts] == ["stopped"]
 
 
 # State and notices
 
 
-def test_a_story_waits_until_something_is_said():
-    story = RunState("x")
-    assert (story.state(BEGUN), story.check(BEGUN), story.away(0)) == ("waiting", [], [])
-    assert story.when(3) is None
+def test_state_is_waiting_until_a_line_comes():
+    run = FedState("x")
+    assert (run.state(BEGUN), run.check(BEGUN), summary.since(run, 0)) == ("waiting", [], [])
+    assert run.timing.time_of(3) is None
 
 
 @pytest.mark.parametrize(("reason", "state"), [("finished", "finished"), ("stopped", "stopped"), ("nan", "failed")])
-def test_an_end_tells_how(reason, state):
-    story = told(start(), train(1), end(1, reason))
-    assert story.state(BEGUN + 1e6) == state
-    assert story.eta is None
-    [notice] = story.check(BEGUN + 1e6)
+def test_end_event_sets_the_state(reason, state):
+    run = run_of(start(), train(1), end(1, reason))
+    assert run.state(BEGUN + 1e6) == state
+    assert run.eta is None
+    [notice] = run.check(BEGUN + 1e6)
     assert (notice.what, notice.time, notice.step) == ("ended", BEGUN + 13, 1)
-    assert story.check(BEGUN + 1e6) == []
+    assert run.check(BEGUN + 1e6) == []
 
 
-def test_a_silence_of_many_gaps_is_a_stall_told_once_until_there_is_a_record():
-    story = told(start(), *map(train, range(1, 10)))
+def test_stall_is_noticed_once_until_the_next_record():
+    run = run_of(start(), *map(train, range(1, 10)))
     last = BEGUN + 90
-    assert story.gap == 10
-    assert story.state(last + 119) == "running"
-    assert story.check(last + 119) == []
-    assert story.state(last + 121) == "stalled"
-    [notice] = story.check(last + 500)
+    assert run.timing.gap == 10
+    assert run.state(last + 119) == "running"
+    assert run.check(last + 119) == []
+    assert run.state(last + 121) == "stalled"
+    [notice] = run.check(last + 500)
     assert (notice.what, notice.time, notice.step) == ("stall", last + 120, 9)
-    assert story.check(last + 600) == []
-    assert story.alerts == [notice]
-    story.feed([to_line(train(10, time=last + 700)).rstrip()])
-    assert story.state(last + 701) == "running"
-    assert [found.what for found in story.check(last + 900)] == ["stall"]
+    assert run.check(last + 600) == []
+    assert run.alerts == [notice]
+    run.feed([to_line(train(10, time=last + 700)).rstrip()])
+    assert run.state(last + 701) == "running"
+    assert [notice.what for notice in run.check(last + 900)] == ["stall"]
 
 
-def test_a_run_that_is_busy_may_be_silent_longer():
+def test_busy_run_may_be_silent_longer():
     busy = Heartbeat(time=BEGUN + 91, step=9, doing="evaluating")
-    story = told(start(), *map(train, range(1, 10)), busy)
-    assert story.doing == "evaluating"
-    assert story.state(BEGUN + 91 + 800) == "running"
-    assert story.state(BEGUN + 91 + 1000) == "stalled"
-    story.feed([to_line(held(9, 2.0)).rstrip()])
-    assert story.doing == ""
+    run = run_of(start(), *map(train, range(1, 10)), busy)
+    assert run.doing == "evaluating"
+    assert run.state(BEGUN + 91 + 800) == "running"
+    assert run.state(BEGUN + 91 + 1000) == "stalled"
+    run.feed([to_line(eval_at(9, 2.0)).rstrip()])
+    assert run.doing == ""
 
 
-def test_a_run_of_this_host_whose_process_is_gone_has_died(monkeypatch):
+def test_run_on_this_host_without_a_process_has_died(monkeypatch):
     alive = {os.getpid()}
 
     def kill(pid: int, signal: int) -> None:
@@ -342,58 +349,58 @@ def test_a_run_of_this_host_whose_process_is_gone_has_died(monkeypatch):
 
     monkeypatch.setattr(os, "kill", kill)
     gone = 77_777
-    assert told(start(gone, "elsewhere"), train(1)).state(BEGUN + 11) == "running"
-    assert told(start(os.getpid(), HERE), train(1)).state(BEGUN + 11) == "running"
-    story = told(start(gone, HERE), train(1))
-    assert story.state(BEGUN + 11) == "died"
-    [notice] = story.check(BEGUN + 9999)
+    assert run_of(start(gone, "elsewhere"), train(1)).state(BEGUN + 11) == "running"
+    assert run_of(start(os.getpid(), HERE), train(1)).state(BEGUN + 11) == "running"
+    run = run_of(start(gone, HERE), train(1))
+    assert run.state(BEGUN + 11) == "died"
+    [notice] = run.check(BEGUN + 9999)
     assert (notice.what, notice.time, notice.step) == ("died", BEGUN + 10, 1)
-    assert story.check(BEGUN + 9999) == []
-    story.feed([to_line(resume(1, time=BEGUN + 100, pid=os.getpid(), host=HERE)).rstrip()])
-    assert story.state(BEGUN + 101) == "running"
-    assert told(start(gone, HERE), train(1), end(1)).state(BEGUN + 11) == "finished"
+    assert run.check(BEGUN + 9999) == []
+    run.feed([to_line(resume(1, time=BEGUN + 100, pid=os.getpid(), host=HERE)).rstrip()])
+    assert run.state(BEGUN + 101) == "running"
+    assert run_of(start(gone, HERE), train(1), end(1)).state(BEGUN + 11) == "finished"
 
 
-def test_old_notices_carry_the_time_of_their_record():
+def test_notices_have_the_time_of_their_record():
     draw = random.Random(0)
     losses = [2 + draw.gauss(0, 0.02) for _ in range(120)]
     losses[80] = 4.0
     losses[100] = math.nan
-    story = told(*(train(n, loss) for n, loss in enumerate(losses)))
-    assert [(n.what, n.step, n.time) for n in story.alerts] == [
+    run = run_of(*(train(n, loss) for n, loss in enumerate(losses)))
+    assert [(n.what, n.step, n.time) for n in run.alerts] == [
         ("spike", 80, BEGUN + 800),
         ("nan", 100, BEGUN + 1000),
     ]
-    assert story.alerts[0].text.startswith("train/loss 4, +")
-    assert story.check(BEGUN + 1200) == story.alerts
+    assert run.alerts[0].text.startswith("train/loss 4, +")
+    assert run.check(BEGUN + 1200) == run.alerts
 
 
-def test_what_the_run_itself_says_of_a_loss_that_is_none_takes_the_place_of_our_own_words():
+def test_nan_alert_of_the_run_replaces_the_detected_notice():
     alert = Alert(time=BEGUN + 21, step=2, what="nan", text="the loss is not finite; try a lower learning rate")
-    story = told(train(1), train(2, math.nan), alert, end(2, "nan"))
-    assert [(n.what, n.text) for n in story.alerts] == [
+    run = run_of(train(1), train(2, math.nan), alert, end(2, "nan"))
+    assert [(n.what, n.text) for n in run.alerts] == [
         ("nan", alert.text),
         ("ended", "failed: the loss is not finite"),
     ]
-    assert story.check(BEGUN + 30) == story.alerts
+    assert run.check(BEGUN + 30) == run.alerts
 
 
-def test_an_alert_of_the_run_is_a_notice():
-    story = told(train(1), Alert(time=BEGUN + 11, step=1, what="heat", text="85 degrees\nof it"))
-    assert [(n.what, n.time, n.text) for n in story.alerts] == [("alert", BEGUN + 11, "heat: 85 degrees␊of it")]
+def test_alert_event_becomes_a_notice():
+    run = run_of(train(1), Alert(time=BEGUN + 11, step=1, what="heat", text="85 degrees\nof it"))
+    assert [(n.what, n.time, n.text) for n in run.alerts] == [("alert", BEGUN + 11, "heat: 85 degrees␊of it")]
 
 
-def test_a_log_without_times_lives_by_the_arrival_of_its_lines():
-    story = RunState("x")
+def test_log_without_times_uses_arrival_times():
+    run = FedState("x")
     for second in range(20):
-        story.feed([f"line {second}"], BEGUN + 10 * second)
-    assert story.last_time == BEGUN + 190
-    assert story.gap == 10
-    assert story.state(BEGUN + 300) == "running"
-    assert story.state(BEGUN + 400) == "stalled"
-    story = RunState("y")
-    story.feed(["a line"])
-    assert story.state(BEGUN) == "running"
+        run.feed([f"line {second}"], BEGUN + 10 * second)
+    assert run.last_time == BEGUN + 190
+    assert run.timing.gap == 10
+    assert run.state(BEGUN + 300) == "running"
+    assert run.state(BEGUN + 400) == "stalled"
+    run = FedState("y")
+    run.feed(["a line"])
+    assert run.state(BEGUN) == "running"
 
 
 def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
@@ -405,31 +412,31 @@ def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
     return lines
 
 
-def test_no_stall_is_told_while_its_own_clock_says_that_a_record_takes_longer():
-    slow, one, elapsed, unknown = RunState("bars"), RunState("a bar"), RunState("column"), RunState("nothing")
+def test_no_stall_while_the_programs_clock_shows_longer_gaps():
+    slow, one, elapsed, unknown = FedState("bars"), FedState("a bar"), FedState("column"), FedState("nothing")
     slow.feed(bars(300, 600, 900), BEGUN)
     one.feed(bars(300), BEGUN)
     elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
     unknown.feed(["step,loss", "1,2.5", "2,2.4"], BEGUN)
-    for story, usual in ((slow, 300), (one, 30), (elapsed, 300)):
-        assert story.gap == usual, story.name
-        assert story.state(BEGUN + 12 * usual - 1) == "running"
-        assert story.state(BEGUN + 12 * usual + 1) == "stalled"
+    for run, usual in ((slow, 300), (one, 30), (elapsed, 300)):
+        assert run.timing.gap == usual, run.name
+        assert run.state(BEGUN + 12 * usual - 1) == "running"
+        assert run.state(BEGUN + 12 * usual + 1) == "stalled"
     assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
 
 
-def test_a_log_whose_evaluations_take_long_is_not_stalled_by_the_third():
-    story, now = RunState("x"), BEGUN
+def test_repeated_long_gaps_are_not_a_stall():
+    run, now = FedState("x"), BEGUN
     for n in range(200):
         now += 400 if n in (60, 120) else 1
-        story.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
-    assert story.gap == 1
-    assert story.state(now + 799) == "running"
-    assert story.state(now + 801) == "stalled"
+        run.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
+    assert run.timing.gap == 1
+    assert run.state(now + 799) == "running"
+    assert run.state(now + 801) == "stalled"
 
 
-def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
-    done, going = RunState("done"), RunState("going")
+def test_finished_run_is_not_stalled_and_old_logs_are_stopped():
+    done, going = FedState("done"), FedState("going")
     done.feed(bars(10, 20, total=20), BEGUN)
     going.feed(bars(10, 20), BEGUN)
     assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
@@ -437,32 +444,32 @@ def test_what_has_finished_is_not_stalled_and_a_log_of_yesterday_is_over():
     assert (going.state(BEGUN + 1000), going.state(BEGUN + 90_000)) == ("stalled", "stopped")
     done.closed = going.closed = True
     assert (done.state(BEGUN), going.state(BEGUN)) == ("finished", "stopped")
-    assert told(start(), train(1)).state(BEGUN + 1e6) == "stalled", "a run of tdiff tells of its end"
+    assert run_of(start(), train(1)).state(BEGUN + 1e6) == "stalled", "a tdiff run records its end"
 
 
 TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()", "ValueError: 1"]
 
 
-def test_a_log_that_ends_in_a_traceback_has_failed_and_tells_why_once():
-    story = RunState("x")
-    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
-    assert (story.state(BEGUN), story.failure, story.eta) == ("failed", "ValueError: 1", None)
-    [notice] = story.check(BEGUN)
+def test_log_that_ends_in_a_traceback_has_failed_with_one_notice():
+    run = FedState("x")
+    run.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    assert (run.state(BEGUN), run.failure, run.eta) == ("failed", "ValueError: 1", None)
+    [notice] = run.check(BEGUN)
     assert (notice.what, notice.text, notice.step) == ("failed", "ValueError: 1", 30)
-    story.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], BEGUN + 1)
-    assert story.check(BEGUN + 9000) == [] and story.state(BEGUN + 9000) == "failed"
-    assert story.metrics["train/loss"].last == (30, pytest.approx(2.97))
+    run.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], BEGUN + 1)
+    assert run.check(BEGUN + 9000) == [] and run.state(BEGUN + 9000) == "failed"
+    assert run.metrics["train/loss"].last == (30, pytest.approx(2.97))
 
 
 @pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
-def test_a_traceback_that_was_survived_is_no_failure(more):
-    story = RunState("x")
-    story.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
-    story.check(BEGUN)
-    story.feed([*more, "."], BEGUN + 1)
-    assert story.failure == "" and story.state(BEGUN + 1) in ("running", "finished")
-    story.check(BEGUN + 1)
-    assert "failed" not in [notice.what for notice in story.alerts]
+def test_survived_traceback_is_not_a_failure(more):
+    run = FedState("x")
+    run.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
+    run.check(BEGUN)
+    run.feed([*more, "."], BEGUN + 1)
+    assert run.failure == "" and run.state(BEGUN + 1) in ("running", "finished")
+    run.check(BEGUN + 1)
+    assert "failed" not in [notice.what for notice in run.alerts]
 
 
 @pytest.mark.parametrize(
@@ -474,96 +481,98 @@ def test_a_traceback_that_was_survived_is_no_failure(more):
     ],
     ids=["csv", "json", "log"],
 )
-def test_every_format_that_a_program_writes_may_end_in_a_failure(lines):
-    story = RunState("x")
-    story.feed([*lines, *TRACEBACK], BEGUN)
-    assert (story.state(BEGUN + 9), story.failure) == ("failed", "ValueError: 1")
-    assert story.log[-1] == "ValueError: 1"
-    story = RunState("x")
-    story.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
-    assert story.state(BEGUN + 9) == "stopped"
+def test_every_text_format_can_end_in_a_failure(lines):
+    run = FedState("x")
+    run.feed([*lines, *TRACEBACK], BEGUN)
+    assert (run.state(BEGUN + 9), run.failure) == ("failed", "ValueError: 1")
+    assert run.log[-1] == "ValueError: 1"
+    run = FedState("x")
+    run.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
+    assert run.state(BEGUN + 9) == "stopped"
 
 
-def test_a_trainers_notices_are_dated_by_its_bar():
+def test_trainer_notices_are_dated_by_the_progress_bar():
     lines = []
     for step in range(1, 101):
         bar = f"{step}/200 [{step // 60:02}:{step % 60:02}<01:00, 1it/s]"
         lines += [bar, f"{{'loss': {5.0 if step == 80 else 2.0}, 'epoch': 0.1}}", bar]
-    story = RunState("x")
-    story.feed(lines)
-    assert [(n.what, n.step, n.time) for n in story.alerts] == [("spike", 80, None)]
-    story.feed(["101/200 [01:41<01:00, 1it/s]"], BEGUN)
-    assert [(n.what, n.step, n.time) for n in story.alerts] == [("spike", 80, BEGUN - 21)]
-    assert story.when(50) == BEGUN - 51
-    assert story.last_time == BEGUN
+    run = FedState("x")
+    run.feed(lines)
+    assert [(n.what, n.step, n.time) for n in run.alerts] == [("spike", 80, None)]
+    run.feed(["101/200 [01:41<01:00, 1it/s]"], BEGUN)
+    assert [(n.what, n.step, n.time) for n in run.alerts] == [("spike", 80, BEGUN - 21)]
+    assert run.timing.time_of(50) == BEGUN - 51
+    assert run.last_time == BEGUN
 
 
-# While you were away
+# Summary
 
 
-def test_what_happened_meanwhile_is_told_shortly():
-    story = told(start(), *(train(n, 3 - n / 100) for n in range(1, 61)), held(60, 2.5), sample(60), end(60, "stopped"))
+def test_summary_of_what_happened_since():
+    run = run_of(
+        start(), *(train(n, 3 - n / 100) for n in range(1, 61)), eval_at(60, 2.5), sample(60), end(60, "stopped")
+    )
     since = BEGUN + 605
-    assert story.away(BEGUN + 700) == []
-    story.feed([to_line(train(n, 3 - n / 100)).rstrip() for n in range(61, 101)])
-    story.feed([to_line(r).rstrip() for r in (held(80, 2.25), sample(70), sample(90), end(100))])
-    assert story.away(since) == [
+    assert summary.since(run, BEGUN + 700) == []
+    run.feed([to_line(train(n, 3 - n / 100)).rstrip() for n in range(61, 101)])
+    run.feed([to_line(r).rstrip() for r in (eval_at(80, 2.25), sample(70), sample(90), end(100))])
+    assert summary.since(run, since) == [
         "40 steps in 6 min 38 s, train loss 2.4 to 2",
         "best validation loss 2.25 at step 80",
         "ended: finished",
         "2 samples, the newest at step 90",
     ]
-    assert story.away(BEGUN + 5000) == []
-    assert story.away(0)[0].startswith("100 steps in")
+    assert summary.since(run, BEGUN + 5000) == []
+    assert summary.since(run, 0)[0].startswith("100 steps in")
 
 
-# The log, and how much is kept
+# The log, and limits
 
 
-def test_the_log_tells_what_happened_in_a_line_each():
-    story = told(start(), train(1, 2.5), sample(1, "one\ntwo"), held(1, 2.0), end(1, "stopped"))
-    assert [line[10:] for line in story.log] == [
+def test_log_has_one_line_per_event():
+    run = run_of(start(), train(1, 2.5), sample(1, "one\ntwo"), eval_at(1, 2.0), end(1, "stopped"))
+    assert [line[10:] for line in run.log] == [
         "run r: 0.00M parameters, 9 training tokens of text, vocabulary 5, cpu with 1 threads",
         "step 1  loss 2.5000  lr 1.00e-01  grad 1.0000  5 tokens/s  50.0%  ETA 1 min 30 s",
         "step 1  sample:   | one   | two",
         "step 1  held-out bound 2.0000 nats a character (a token 2.0000, 2.0000..2.0000)",
         "ended: stopped",
     ]
-    assert story.logged == 5
+    assert run.logged == 5
 
 
-def test_the_log_keeps_the_newest_lines_and_counts_all():
-    story = told(*(train(n) for n in range(LOG_LINES + 10)))
-    assert story.logged == LOG_LINES + 10
-    assert len(story.log) == LOG_LINES
-    assert "step 10 " in story.log[0]
-    story.feed([to_line(train(9999)).rstrip()])
-    assert "step 9,999 " in story.log[-1]
-    assert len(story.log) == LOG_LINES
+def test_log_stores_the_newest_lines_and_counts_all():
+    run = run_of(*(train(n) for n in range(MAX_LINES + 10)))
+    assert run.logged == MAX_LINES + 10
+    assert len(run.log) == MAX_LINES
+    assert "step 10 " in run.log[0]
+    run.feed([to_line(train(9999)).rstrip()])
+    assert "step 9,999 " in run.log[-1]
+    assert len(run.log) == MAX_LINES
 
 
-def test_a_story_that_begins_anew_knows_nothing_but_its_name():
-    story = told(start(), *map(train, range(100)), end(99))
-    story.reset()
-    fresh = RunState("told")
+def test_reset_keeps_only_the_name():
+    run = run_of(start(), *map(train, range(100)), end(99))
+    run.replace_source()
+    fresh = FedState("fed")
     fresh.resets = 1
-    assert known(story) == known(fresh)
-    story.feed(["step,loss", "1,2.5"])
-    assert story.format == "csv"
-    assert story.name == "told"
+    assert known(run) == known(fresh)
+    run.feed(["step,loss", "1,2.5"])
+    assert run.format == "csv"
+    assert run.name == "fed"
 
 
-def test_what_is_kept_is_bounded(monkeypatch):
-    story = told(*(json.dumps({f"m{n}": 1.0}) for n in range(MOST_METRICS + 50)))
-    assert len(story.metrics) == MOST_METRICS
-    story = told(*(sample(n) for n in range(MOST_SAMPLES + 1)))
-    assert len(story.samples) <= MOST_SAMPLES
-    assert (story.samples[0].step, story.samples[-1].step) == (0, MOST_SAMPLES)
-    steps = [one.step for one in story.samples]
+def test_stored_metrics_samples_and_notices_are_bounded(monkeypatch):
+    run = run_of(*(json.dumps({f"m{n}": 1.0}) for n in range(MAX_METRICS + 50)))
+    assert len(run.metrics) == MAX_METRICS
+    run = run_of(*(sample(n) for n in range(MAX_SAMPLES + 1)))
+    assert len(run.samples) <= MAX_SAMPLES
+    assert (run.samples[0].step, run.samples[-1].step) == (0, MAX_SAMPLES)
+    steps = [one.step for one in run.samples]
     assert max(b - a for a, b in itertools.pairwise(steps)) == 2
-    monkeypatch.setattr(module, "MOST_NOTICES", 3)
-    story = told(*(Alert(time=BEGUN, step=n, what="x", text="y") for n in range(9)))
-    assert [notice.step for notice in story.alerts] == [6, 7, 8]
+    monkeypatch.setattr(notices, "MAX_NOTICES", 3)
+    run = run_of(*(Alert(time=BEGUN, step=n, what="x", text="y") for n in range(9)))
+    assert [notice.step for notice in run.alerts] == [6, 7, 8]
 
 
 # Hostile text
@@ -592,20 +601,20 @@ HOSTILE = [
 ]
 
 
-def texts(story: RunState) -> list[str]:
-    """Every text that a story holds."""
-    found = [story.name, story.format, story.doing, *story.metrics, *story.log, *(n.text for n in story.alerts)]
-    found += [text for one in story.samples for text in (one.prompt, one.text, one.path)]
-    for line in story.trace:
+def texts(run: FedState) -> list[str]:
+    """Every text in a run state."""
+    strings = [run.name, run.format, run.doing, *run.metrics, *run.log, *(n.text for n in run.alerts)]
+    strings += [text for one in run.samples for text in (one.prompt, one.text, one.path)]
+    for line in run.trace:
         if isinstance(line, TraceHeader):
-            found += [line.prompt, line.model, line.decoder, *(text for _, text, _ in line.given)]
+            strings += [line.prompt, line.model, line.decoder, *(text for _, text, _ in line.given)]
         elif isinstance(line, TraceStep):
-            found += [cell[1] for cell in line.cells]
+            strings += [cell[1] for cell in line.cells]
         else:
-            found += [line.text]
-    if story.start:
-        found += [story.start.run, story.start.corpus, story.start.device, story.start.host]
-    return found
+            strings += [line.text]
+    if run.start:
+        strings += [run.start.run, run.start.corpus, run.start.device, run.start.host]
+    return strings
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -627,63 +636,63 @@ def test_hostile_lines_are_inert(kind, text):
         ],
         "trace": [header, step, TraceEnd(text=text, model_calls=1, forced=0, tokens=1, seconds=0.1)],
     }[kind]
-    story = RunState(short)
-    story.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
-    story.feed([text])
+    run = FedState(short)
+    run.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
+    run.feed([text])
     if kind != "log":
-        assert story.format == ("huggingface" if kind == "trainer" else kind)
-    for found in texts(story):
-        assert found == visible(found)
-    for found in [*story.log, *(notice.text for notice in story.alerts), *story.metrics, story.doing, story.name]:
-        assert found == visible_line(found)
-    for line in story.log:
-        assert len(line) <= 11 * LOG_WIDTH
+        assert run.format == ("huggingface" if kind == "trainer" else kind)
+    for text in texts(run):
+        assert text == visible(text)
+    for text in [*run.log, *(notice.text for notice in run.alerts), *run.metrics, run.doing, run.name]:
+        assert text == visible_line(text)
+    for line in run.log:
+        assert len(line) <= 11 * MAX_WIDTH
 
 
 @given(st.text(), st.text())
 @FEW
 def test_any_text_is_inert(name, line):
-    story = RunState(name)
-    story.feed([line, "{'loss': 2, 'epoch': 1}", line, json.dumps({line: 1}), line])
-    for found in texts(story):
-        assert found == visible_line(found)
+    run = FedState(name)
+    run.feed([line, "{'loss': 2, 'epoch': 1}", line, json.dumps({line: 1}), line])
+    for text in texts(run):
+        assert text == visible_line(text)
 
 
 @pytest.mark.parametrize("time", [1e300, -1.0, math.nan, 10**18])
-def test_a_time_that_is_none_is_not_kept(time):
-    story = told(train(1), train(2, time=time), Checkpoint(time=time, step=2, path="m"), end(2), train(3, time=time))
-    assert story.last_time == BEGUN + 23
-    assert story.checkpoint.time == BEGUN + 10
-    assert list(story.clock.steps) == [1]
-    assert all("--:--:--" in line or line[2] == ":" for line in story.log)
+def test_invalid_times_are_dropped(time):
+    run = run_of(train(1), train(2, time=time), Checkpoint(time=time, step=2, path="m"), end(2), train(3, time=time))
+    assert run.last_time == BEGUN + 23
+    assert run.checkpoint.time == BEGUN + 10
+    assert list(run.clock.steps) == [1]
+    assert all("--:--:--" in line or line[2] == ":" for line in run.log)
     assert parse(to_line(train(1))) is not None
 
 
-def test_lines_that_tell_no_time_are_told_of_by_when_they_came():
-    story = RunState("log")
-    story.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
-    story.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
-    story.feed(['{"step": 60, "loss": NaN}'], arrived=1110.0)
-    assert story.away(2000.0) == []
-    first, *more = story.away(1050.0)
+def test_summary_uses_arrival_times_of_lines_without_dates():
+    run = FedState("log")
+    run.feed([json.dumps({"step": n, "loss": 2.0}) for n in range(10)], arrived=1000.0)
+    run.feed([json.dumps({"step": n, "loss": 1.0}) for n in range(10, 60)], arrived=1100.0)
+    run.feed(['{"step": 60, "loss": NaN}'], arrived=1110.0)
+    assert summary.since(run, 2000.0) == []
+    first, *more = summary.since(run, 1050.0)
     assert first.startswith("51 steps in 1 min 00 s") and any(line.startswith("nan") for line in more)
-    assert story.alerts[-1].time == 1110.0
+    assert run.alerts[-1].time == 1110.0
 
 
-def test_a_trace_keeps_its_newest_generations_and_counts_them_all(monkeypatch):
-    monkeypatch.setattr("tdiff.watch.run_state.MOST_TRACE", 2000)
-    story = RunState("trace")
+def test_trace_stores_the_newest_lines_and_counts_all(monkeypatch):
+    monkeypatch.setattr(trace_buffer, "MAX_CHARACTERS", 2000)
+    run = FedState("trace")
     for n in range(30):
-        story.traced(
+        run.trace_line(
             TraceHeader(version="", model="", decoder="", settings={}, seed=n, row=0, prompt="", cells=4, given=[])
         )
-        story.traced(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
-    assert story.traced_lines == 60 and len(story.trace) < 30
-    assert story.trace[-2].seed == 29
+        run.trace_line(TraceStep(index=1, t=0.0, calls=1, cells=[(0, "a", 1, 0.5, "commit")]))
+    assert run.traced_lines == 60 and len(run.trace) < 30
+    assert run.trace[-2].seed == 29
 
 
-def test_a_run_that_was_given_another_end_counts_to_that_one():
-    story = told(start(), train(1), resume(1))
-    assert story.total == start().steps
-    assert told(start(), train(1), replace(resume(1), steps=900)).total == 900
-    assert told(start(), train(1), replace(resume(1), minutes=5.0)).total is None
+def test_resume_with_another_end_changes_the_total():
+    run = run_of(start(), train(1), resume(1))
+    assert run.total == start().steps
+    assert run_of(start(), train(1), replace(resume(1), steps=900)).total == 900
+    assert run_of(start(), train(1), replace(resume(1), minutes=5.0)).total is None

@@ -13,7 +13,7 @@ from tdiff.runs import index
 from tdiff.runs import run as runs
 from tdiff.runs.index import known_runs, remember
 from tdiff.runs.run import Run
-from tdiff.watch.sources.ssh import Address
+from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import Target, locate, newest_run
 
 SETTINGS = Settings.of([{"data": {"sources": ["x"]}}])
@@ -56,7 +56,7 @@ def test_a_folder_is_a_run_by_its_settings_or_its_events(files):
     assert locate("somewhere/tiny") == locate("somewhere/tiny/") == expected
 
 
-def test_the_folder_one_stands_in_has_its_own_name(monkeypatch):
+def test_current_folder_is_labelled_with_its_name(monkeypatch):
     make("tiny")
     monkeypatch.chdir("tiny")
     assert locate(".").label == "tiny"
@@ -77,20 +77,20 @@ def test_a_home_is_expanded(monkeypatch, tmp_path):
     assert locate("~/a.csv").path == tmp_path / "a.csv"
 
 
-def test_a_fifo_is_a_pipe_and_a_device_is_nothing():
+def test_fifo_is_a_pipe_and_a_device_is_refused():
     os.mkfifo("fifo")
     assert locate("fifo") == Target("pipe", "fifo", Path("fifo"))
     assert "a device or a socket" in refusal("/dev/null")
 
 
-def test_a_folder_that_is_no_run_says_so_and_names_the_newest_inside():
+def test_folder_without_a_run_is_refused_with_the_newest_run_in_it():
     Path("empty").mkdir()
-    assert refusal("empty") == "'empty' is not a run's folder: it holds neither config.toml nor events.jsonl"
+    assert refusal("empty") == "'empty' is not a run folder: it contains neither config.toml nor events.jsonl"
     make("checkpoints/tiny")
-    assert refusal("checkpoints").endswith("; its newest run is 'checkpoints/tiny'")
+    assert refusal("checkpoints").endswith("; the newest run in it is 'checkpoints/tiny'")
 
 
-def test_a_name_is_looked_for_under_the_root_and_then_in_the_index(tmp_path):
+def test_name_is_searched_under_the_root_then_in_the_index(tmp_path):
     far, near = make(tmp_path / "far" / "tiny"), make("checkpoints/tiny")
     remember(far)
     assert locate("tiny").run == near
@@ -102,9 +102,9 @@ def test_a_name_is_looked_for_under_the_root_and_then_in_the_index(tmp_path):
     assert refusal("far/tiny") == "'far/tiny' does not exist, nor does the folder 'far'"
 
 
-def test_an_unknown_name_is_told_the_nearest(tmp_path):
+def test_unknown_name_is_refused_with_the_nearest_name(tmp_path):
     absent = "does not exist: no file here and no run has that name"
-    assert refusal("tiny") == f"'tiny' {absent}; there is no run under checkpoints/, and none is known"
+    assert refusal("tiny") == f"'tiny' {absent}; there is no run under checkpoints/, and no other run is known"
     make("checkpoints/shakespeare")
     remember(make(tmp_path / "far" / "wiki-small"))
     assert refusal("wiki-smal").endswith("; did you mean wiki-small?")
@@ -114,7 +114,7 @@ def test_an_unknown_name_is_told_the_nearest(tmp_path):
         assert refusal(word).startswith(f"{word!r} does not exist")
 
 
-def test_a_path_that_is_not_there_is_told_so_first_and_the_nearest_beside_it():
+def test_missing_path_is_refused_with_a_similar_file():
     Path("logs").mkdir()
     Path("logs/train-7.log").write_text("")
     make("checkpoints/shakespeare")
@@ -128,62 +128,59 @@ def test_a_path_that_is_not_there_is_told_so_first_and_the_nearest_beside_it():
 FOLDERS = {
     "trainer": (
         ["checkpoint-500/trainer_state.json", "checkpoint-1000/trainer_state.json", "all_results.json"],
-        "it is the output of a Hugging Face Trainer, with checkpoint-500, checkpoint-1000, trainer_state.json, and no "
-        "log of text; save what the program prints, and watch that: ... 2>&1 | tee train.log",
+        "it is the output of a Hugging Face Trainer, with checkpoint-500, checkpoint-1000, trainer_state.json, without "
+        "a text log; save the program's output and watch that: ... 2>&1 | tee train.log",
     ),
     "version_3": (
         ["hparams.yaml", "metrics.csv", "events.out.tfevents.1.host", "checkpoints/epoch=1.ckpt"],
-        "it is a folder of Lightning's logs, with hparams.yaml and files of TensorBoard; there one can watch "
-        "'version_3/metrics.csv'",
+        "it is a Lightning log folder, with hparams.yaml and TensorBoard files; watch 'version_3/metrics.csv'",
     ),
     "lightning_logs": (
         ["version_2/metrics.csv", "version_10/hparams.yaml"],
-        "it is a folder of Lightning's logs, with version_10; there one can watch "
-        "'lightning_logs/version_2/metrics.csv'",
+        "it is a Lightning log folder, with version_10; watch 'lightning_logs/version_2/metrics.csv'",
     ),
     "wandb": (
         ["run-2026-abc/files/output.log", "run-2026-abc/files/requirements.txt", "run-2026-abc/run-abc.wandb"],
-        "it is a folder of Weights & Biases; there one can watch 'wandb/run-2026-abc/files/output.log'",
+        "it is a Weights & Biases folder; watch 'wandb/run-2026-abc/files/output.log'",
     ),
     "board": (
         ["events.out.tfevents.1.host"],
-        "it is a folder of TensorBoard's files, and no log of text; save what the program prints, and watch that: "
+        "it is a TensorBoard log folder, without a text log; save the program's output and watch that: "
         "... 2>&1 | tee train.log",
     ),
     "logs": (
         ["a.log", "b.log", "c.csv", "d.jsonl", "notes.md"],
-        "it holds neither config.toml nor events.jsonl; there one can watch 'logs/a.log', 'logs/b.log', 'logs/c.csv' "
-        "and 1 more",
+        "it contains neither config.toml nor events.jsonl; watch 'logs/a.log', 'logs/b.log', 'logs/c.csv' and 1 more",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_of_another_program_is_told_what_lies_in_it_and_what_can_be_watched_there(name):
+def test_folder_of_another_program_is_described_with_its_logs(name):
     files, told = FOLDERS[name]
     for age, file in enumerate(files):
         path = Path(name) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         os.utime(path, (1e9 - age, 1e9 - age))
-    assert refusal(name) == f"{name!r} is not a run's folder: {told}"
+    assert refusal(name) == f"{name!r} is not a run folder: {told}"
 
 
-def test_a_huge_folder_and_a_link_in_a_circle_are_looked_through_only_so_far():
+def test_search_in_huge_folders_and_link_cycles_is_bounded():
     Path("huge/deep/er/and/deeper").mkdir(parents=True)
     Path("huge/deep/er/and/deeper/too-far.log").write_text("")
     Path("huge/loop").symlink_to(Path("huge").resolve())
     Path("huge/nobody.log").symlink_to("nowhere")
-    assert refusal("huge") == "'huge' is not a run's folder: it holds neither config.toml nor events.jsonl"
+    assert refusal("huge") == "'huge' is not a run folder: it contains neither config.toml nor events.jsonl"
 
 
-def test_what_scp_or_a_browser_would_take_is_told_the_right_form():
+def test_scp_and_http_forms_are_refused_with_the_ssh_form():
     assert refusal("me@host:/var/a.log").endswith("; a file on another host is ssh://me@host/var/a.log")
     assert refusal("host:a.log").endswith("; a file on another host is ssh://host/~/a.log")
-    assert refusal("http://host/a").endswith("knows ssh://[user@]host[:port]/path")
+    assert refusal("http://host/a").endswith("the only addresses are ssh://[user@]host[:port]/path")
 
 
-def test_the_newest_run_is_the_one_written_last():
+def test_newest_run_is_the_one_modified_last():
     assert newest_run() is None
     for age, name in ((300, "a"), (100, "b"), (200, "c")):
         os.utime(make(f"checkpoints/{name}").events, (1e9 - age, 1e9 - age))
@@ -192,8 +189,9 @@ def test_the_newest_run_is_the_one_written_last():
     assert newest_run(Path("elsewhere")) is None
 
 
-def test_a_run_is_entered_when_it_is_created_and_found_from_anywhere(monkeypatch, tmp_path):
+def test_a_remembered_run_is_found_from_any_folder(monkeypatch, tmp_path):
     run = runs.create("tiny", SETTINGS)
+    remember(run)
     path = run.path.absolute()
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
@@ -214,7 +212,7 @@ def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path)
 
 
 def test_the_index_holds_a_line_a_run_and_stays_short(state, monkeypatch, tmp_path):
-    monkeypatch.setattr(index, "_MOST", 5)
+    monkeypatch.setattr(index, "_MOST", 4)
     for names, kept in (("aabab", "ab"), (["c", "a", "d", "e\n\udcff", "b"], ["a", "d", "e\n\udcff", "b"])):
         for name in names:
             remember(make(tmp_path / "runs" / name))
@@ -238,9 +236,10 @@ def test_a_damaged_index_is_read_as_far_as_it_goes(state, tmp_path):
     remember(run)
 
 
-def test_a_state_folder_that_cannot_be_written_keeps_no_run_from_being_made(state, monkeypatch):
+def test_remember_does_nothing_if_the_state_folder_cannot_be_written(state, monkeypatch):
     state.write_text("a file in its place")
     run = runs.create("tiny", SETTINGS)
+    remember(run)
     assert run.settings() == SETTINGS
     assert state.read_text() == "a file in its place"
     assert known_runs() == {}

@@ -48,9 +48,9 @@ def capture(network: Any, device: str, compiler: Compiler | None = None) -> bool
     Only CUDA has graphs to capture, unless a `compiler` is given, and only tdiff's own networks have a trunk. The first
     step of each batch size, length and option then takes up to a minute.
     """
-    if not hasattr(network, "trunk") or (compiler is None and torch.device(device).type != "cuda"):
+    if not network.spec.compiles or (compiler is None and torch.device(device).type != "cuda"):
         return False
-    network.trunk = FixedBatch(network.trunk, compiler or _captured)
+    network.wrap_trunk(lambda trunk: FixedBatch(trunk, compiler or _captured))
     noise.compile_uniform(compiler or _compiled)
     return True
 

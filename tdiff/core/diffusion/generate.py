@@ -1,7 +1,4 @@
-"""From prompts to texts: canvases for the loop, and the loop's steps as the lines of a trace.
-
-Here tokens become text; the loop itself knows none.
-"""
+"""From prompts to texts: canvases for the denoising loop, and its steps as the lines of a trace."""
 
 from __future__ import annotations
 
@@ -16,57 +13,57 @@ from torch import Tensor
 from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.denoise import Step, most_steps, plan, slide
+from tdiff.core.diffusion.blocks import most_steps, slide
+from tdiff.core.diffusion.denoise import Step, plan
 from tdiff.core.diffusion.guidance import Guided
-from tdiff.core.models.folder import LoadedModel
-from tdiff.core.models.hf.causal import CausalLM
+from tdiff.core.models.base import LoadedModel, ModelSpec
 from tdiff.core.models.hf.pieces import Pieces
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.protocol.template import Template
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 
 
 def opening(model: LoadedModel, seed: int, row: int) -> str:
-    """One of the openings stored with the model, drawn by the seed; empty where it has none."""
+    """Return a default prompt stored with the model, chosen by the seed; empty if it has none."""
     openings = model.origin.openings
     return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
 
 
 def before_gap(model: LoadedModel, text: str) -> str:
-    """The `text` as it stands before a gap: without a last space, where tokens hold the space before them.
+    """Return the `text` as it is encoded before a gap: without its last space, if tokens hold the space before a word.
 
-    The token that fills the gap brings that space; in training none ever stood alone before such a token.
+    The token that fills the gap brings that space; in training no space token ever came before such a token.
     """
     return text[:-1] if model.tokenizer.carries_spaces and text.endswith(" ") else text
 
 
 def prompt_ids(model: LoadedModel, prompt: str, what: str = "the prompt") -> Tensor:
-    """Ids (L,) int64 of a text to go on from; see `before_gap`. Raises TdiffError for a foreign character."""
+    """Return ids (L,) int64 of a prompt; see `before_gap`. Raises TdiffError for a character that has no token."""
     return model.tokenizer.encode(before_gap(model, prompt), what)
 
 
 def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tensor:
-    """(B, L) int64: each prompt followed by `length` masks, or by as many as fill the model's window where it is 0.
+    """Return (B, L) int64: each prompt followed by `length` masks; 0: as many as fill the context length.
 
-    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit the
-    model's window, holds a foreign character, or is missing where the model was never trained to begin from nothing.
+    Prompts of one call must have the same number of tokens. Raises TdiffError for a prompt that does not fit into the
+    context length, has a character without a token, or is missing for a model that was always trained with one.
     """
-    window, mask_id = model.network.shape.window, model.network.mask_id
+    context, mask_id = model.spec.context, model.spec.mask_id
     rows = [prompt_ids(model, prompt) for prompt in prompts]
     longest = max(len(row) for row in rows)
-    if longest >= window:
+    if longest >= context:
         raise TdiffError(
-            f"the prompt has {longest} tokens; {model.name} sees {window} at once, so a prompt may have {window - 1}"
+            f"the prompt has {longest} tokens; the context length of {model.name} is {context}, so a prompt may have "
+            f"{context - 1}"
         )
     if min(len(row) for row in rows) == 0 and model.origin.context_mode == "fixed" and model.origin.context:
         raise TdiffError(
-            f"{model.name} was trained to go on from {model.origin.context} given tokens and cannot begin from "
+            f"{model.name} was trained with prompts of {model.origin.context} tokens only and cannot begin from "
             "nothing: give it a prompt"
         )
-    masks = torch.full((length or window - longest,), mask_id)
+    masks = torch.full((length or context - longest,), mask_id)
     start = torch.stack([torch.cat((row, masks)) for row in rows])
-    if isinstance(model.network, CausalLM):
-        model.network.check(start)
+    _check_causal(model.spec, start)
     return start
 
 
@@ -79,14 +76,27 @@ def filled(model: LoadedModel, template: Template) -> Tensor:
     parts = []
     for n, part in enumerate(template):
         if isinstance(part, int):
-            parts.append(torch.full((part,), model.network.mask_id))
+            parts.append(torch.full((part,), model.spec.mask_id))
         else:  # text and gaps in turn: what is not the last comes before a gap, what is not the first after one
             text = part if n + 1 == len(template) else before_gap(model, part)
             parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
     start = torch.cat(parts)[None]
-    if isinstance(model.network, CausalLM):
-        model.network.check(start)
+    _check_causal(model.spec, start)
     return start
+
+
+def _check_causal(spec: ModelSpec, start: Tensor) -> None:
+    """Raise TdiffError if the model is causal and cannot fill the masks of the canvas `start` (B, L) int64."""
+    if not spec.causal:
+        return
+    masked = start == spec.mask_id
+    if not spec.predicts_first and bool(masked[:, 0].any()):
+        raise TdiffError("this model has no token for the beginning of a text: give it a prompt")
+    if bool((masked[:, :-1] & ~masked[:, 1:]).any()):
+        raise TdiffError(
+            "this model is autoregressive and cannot see what follows a gap: give it a prompt, not a template or a "
+            "suffix"
+        )
 
 
 def overlap(model: LoadedModel) -> int:
@@ -94,9 +104,9 @@ def overlap(model: LoadedModel) -> int:
 
     A causal model saw beginnings of any length, and has half of its window.
     """
-    if model.causal:
-        return model.network.shape.window // 2
-    return min(max(model.origin.context, 1), model.network.shape.window - 1)
+    if model.spec.causal:
+        return model.spec.context // 2
+    return min(max(model.origin.context, 1), model.spec.context - 1)
 
 
 def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
@@ -128,9 +138,9 @@ def generate(
 
 def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
     """Resolve the masks of the canvases `start` (B, L), whose names for the noise are `rows`."""
-    start = start.to(model.network.suppress.device)
+    start = start.to(model.device)
     names = torch.tensor(rows, device=start.device)
-    yield from slide(model.network, start, model.network.shape.window, overlap(model), settings, rows=names)
+    yield from slide(model.network, start, model.spec.context, overlap(model), settings, rows=names)
 
 
 def narrate(
@@ -145,9 +155,9 @@ def narrate(
     """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
     begun = time.perf_counter()
     begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
-    start, frozen = begin.tolist(), begin != model.network.mask_id
+    start, frozen = begin.tolist(), begin != model.spec.mask_id
     pieces = Pieces(model.tokenizer)
-    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.network.mask_id])
+    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.spec.mask_id])
     given = [(place, shown[place], start[place]) for place in sorted(shown)]
     total = len(start) - len(given)
     yield TraceHeader(
@@ -160,7 +170,7 @@ def narrate(
         prompt=prompt,
         cells=len(start),
         given=given,
-        steps=most_steps(settings, frozen, model.network.shape.window, overlap(model)),
+        steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
     left, step = total, None
     for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):

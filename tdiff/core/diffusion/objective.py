@@ -1,12 +1,11 @@
-"""The masked-diffusion bound: the loss of training, and the likelihood estimator that evaluation uses.
+"""The masked-diffusion likelihood bound (NELBO): the training loss, and the likelihood estimator of evaluation.
 
-Both divide by the number of maskable places, never by the number masked; a row in which nothing was masked adds zero.
-Neither knows what kind of model it asks, or where its text came from.
+Both divide by the number of maskable positions, never by the number masked; a row without masks adds zero. Both use
+only the model contract.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,85 +15,89 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.denoise import Denoiser
+from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.schedules import Schedule
-from tdiff.core.mask_indices import chosen, places, sent
+from tdiff.core.mask_indices import indices_of, select, send
+from tdiff.core.models.base import Inputs, Model
 from tdiff.errors import TdiffError
 
-Told = Mapping[str, Tensor]
-"""What a denoiser takes besides tokens and time, by its name there: a row, or a number, for each row of a batch.
-
-`attention` (B, L) bool, false at padding; `label` (B,) int64, the class of each text.
+Conditioning = Mapping[str, Tensor]
+"""Further inputs of a model by their names in `Inputs`: `attention` (B, L) bool, False at padding, and `label` (B,)
+int64, the class of each row.
 """
 _FIRST_TIME = 1e-3  # continuous time starts here: the weight 1/t has no bound at 0
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The bound on one batch of B rows."""
+    """The NELBO of one batch of B rows."""
 
     nats: Tensor
-    """() float32: estimate of the negative bound, nats a maskable place; differentiable. Of a part of an optimizer
-    step its share of the step's."""
+    """() float32: estimate of the NELBO, nats per maskable position; differentiable. For a part of an optimizer step:
+    its contribution to the step's."""
     row_nats: Tensor
-    """(B,) float32: mean -log p over the masked places of each row, unweighted; 0 where none was masked. Detached."""
+    """(B,) float32: mean -log p over the masked positions of each row, unweighted; 0 if none is masked. Detached."""
     share: Tensor
-    """(B,) float32: share of each row's maskable places that were masked."""
+    """(B,) float32: mask ratio of each row."""
     telling: Tensor | None = None
-    """() float32: how well the masked tokens tell the class, nats a row; differentiable. None where not asked."""
+    """() float32: contrastive loss of the class, nats per row; differentiable. None if not asked for."""
 
 
-def times(rows: int, generator: torch.Generator, together: bool = False) -> Tensor:
-    """(rows,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / rows) mod 1 (Kingma et al. 2021).
+def times(row_noise: RowNoise, together: bool = False) -> Tensor:
+    """Return (B,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / total) mod 1 (Kingma et al. 2021).
 
-    With `together` all have the time u0.
+    i is the number of the row in its step and u0 one number for the step: the rows of a step are evenly spaced, and a
+    part of them has the same times as in the whole. With `together` all rows have the time u0.
     """
-    device = generator.device
-    start = torch.rand((), generator=generator, device=device)
-    if together:
-        return start.expand(rows)
-    return (start + torch.arange(rows, device=device) / rows) % 1.0
+    start = row_noise.shared(noise.TIME)
+    numbers = torch.zeros(len(row_noise.rows)) if together else row_noise.numbers()
+    # The sum is rounded to float32 before the remainder: rounded afterwards, a time could be 1.
+    return (start + numbers / row_noise.total) % 1.0
 
 
-def protect(rows: int, window: int, context: int, mode: str, generator: torch.Generator) -> Tensor:
-    """(rows, window) bool, true at the places that may be masked: all but the first n of each row.
+def protect(row_noise: RowNoise, window: int, context: int, mode: str) -> Tensor:
+    """Return (B, window) bool, true at the maskable positions: all but the first n of each row.
 
-    n = 0 with probability one half, else uniform in 1..context, so that the model also learns to begin from nothing;
-    with mode "fixed" n is always `context`.
+    n = 0 with probability one half, otherwise uniform in 1..context, so that the model also learns to generate without
+    a prompt; with mode "fixed" n is always `context`.
     """
-    device = generator.device
     if mode == "fixed" or context == 0:
-        n = torch.full((rows,), context, device=device)
+        n = torch.full((len(row_noise.rows),), context)
     else:
-        n = torch.randint(1, context + 1, (rows,), generator=generator, device=device)
-        n = n * torch.randint(0, 2, (rows,), generator=generator, device=device)
-    return torch.arange(window, device=device) >= n[:, None]
+        length, half = row_noise.uniform(noise.CONTEXT, 2).unbind(1)
+        n = (1 + (length * context).long()) * (half < 0.5)
+    return torch.arange(window) >= n[:, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """What of B rows is masked, each at a time of its own."""
+    """Masks of B rows, each at its own time."""
 
     masked: Tensor
     """(B, L) bool."""
     weight: Tensor
-    """(B,) float32: of each row in the bound."""
+    """(B,) float32: weight of each row in the NELBO."""
 
     def of(self, rows: slice, length: int) -> Masks:
-        """Those of some of the rows, up to `length` places."""
+        """Return the masks of a slice of the rows, up to `length` positions."""
         return Masks(self.masked[rows, :length], self.weight[rows])
 
 
 def draw_masks(
     maskable: Tensor,
+    row_noise: RowNoise,
     schedule: Schedule,
     timesteps: int,
-    generator: torch.Generator,
     masked_share: tuple[float, float] = (0.0, 1.0),
     together: bool = False,
 ) -> Masks:
-    """Draw a time for each row of `maskable` (B, L), or one for all of them, and mask by it; see `bound`."""
-    u = times(len(maskable), generator, together)
+    """Sample a time for each row of `maskable` (B, L) bool on the CPU, or one for all `together`, and masks by it.
+
+    `timesteps` 0 is continuous time; T > 0 the grid t = 1/T .. 1. Times are sampled where hidden(t) is within
+    `masked_share` (on a grid without such a time, at the next one above); unless that is 0..1, the weights are those of
+    this part of the NELBO.
+    """
+    u = times(row_noise, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
@@ -106,78 +109,72 @@ def draw_masks(
     else:
         wanted, first = first, max(first, _FIRST_TIME)
         t = first + (last - first) * u
-        # What is hidden at times too early to be drawn counts by those that are: the weights' mass is the whole part's.
+        # Times too early to be sampled count through the others: the weights sum to the mass of the full range.
         start, begin, end = schedule.hidden(torch.tensor([wanted, first, last], dtype=torch.float64)).tolist()
         weight = schedule.weight(t) * ((last - first) * (end - start) / (end - begin))
-    chance = torch.rand(maskable.shape, generator=generator, device=maskable.device)
+    chance = row_noise.uniform(noise.MASK, maskable.size(1))
     masked = maskable & (chance < schedule.hidden(t)[:, None])
     return Masks(masked, weight)
 
 
+def other_labels(label: Tensor, classes: int, row_noise: RowNoise) -> Tensor:
+    """(B,) int64: for each `label` (B,) below `classes` another one, drawn at random; -1 for rows without a label."""
+    other = (label + 1 + row_noise.integers(noise.CONTRAST, classes - 1)) % classes
+    return other.masked_fill(label >= classes, -1)
+
+
 def bound(
-    denoiser: Denoiser,
+    model: Model,
     tokens: Tensor,
     maskable: Tensor,
-    schedule: Schedule,
-    timesteps: int,
-    generator: torch.Generator,
-    masked_share: tuple[float, float] = (0.0, 1.0),
-    together: bool = False,
-    told: Told | None = None,
-    classes: int = 0,
+    masks: Masks,
+    conditioning: Conditioning | None = None,
+    other: Tensor | None = None,
     device: str | torch.device | None = None,
     even: bool = False,
-    masks: Masks | None = None,
 ) -> Loss:
-    """The bound of `tokens` (B, L), of which `maskable` (B, L) may be masked, at one drawn time for each row, or
-    `together` for all.
+    """Estimate the NELBO of `tokens` (B, L) int64, of which `maskable` (B, L) bool may be masked, at sampled `masks`.
 
-    `timesteps` 0 is continuous time, NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; T > 0 is
-    the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). Times are drawn where
-    hidden(t) lies within `masked_share` (of a grid without such a time, the one above); where that is not all of 0..1
-    the loss is that part of the bound, and no bound. The denoiser is told the share of maskable places that really are
-    masked, and what is `told` of the rows besides. `masks` that are drawn already, as those of a larger batch, take the
-    place of times and masks of its own.
+    In continuous time it is NELBO = E_t[hidden'(t)/hidden(t) * sum over masked of -log p(x_i | x_t)]; on a grid of T
+    steps it is the discrete bound on t = 1/T .. 1 (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9). With clipped
+    mask ratios the loss is that part of the NELBO, and not a bound. The model is conditioned on the mask ratio of each
+    row as it was sampled, and on `conditioning`.
 
-    With `classes` above 0 each row that has a label is asked for once more, under another label drawn at random, on the
-    same mask: `telling` is the mean -log of the probability that Bayes then gives to the right one of the two, a bound
-    being trained to describe texts and this to tell them apart (a hybrid of both: Raina et al. 2003). The nats of the n
-    tokens that are masked are divided by the root of n, as a verdict's are (`classifier.divisor`): undivided, a text
-    that words alone already place has nothing left to teach, and the few that they misplace are learnt by heart.
+    With `other` (B,) labels (see `other_labels`) each row that has one is scored once more, under that label, with the
+    same mask: `telling` is the mean -log of the posterior probability of the right one of the two. The NELBO trains the
+    model to describe texts, and this to classify them (a hybrid of both: Raina et al. 2003). The nats of the n masked
+    tokens are divided by the root of n, as for a prediction (`prediction.divisor`): without that, a text that single
+    words classify has no gradient left, and the few texts that these words misclassify are memorised.
 
-    Masks are drawn where `tokens` and `generator` are. Where the denoiser is on another `device`, that is the CPU,
-    which then sends what is asked and never waits. With `even` all rows are asked for twice, so that the number of
-    rows is always the same; those that have no label count for nothing the second time.
+    Tokens and masks are on one device. If the model is on another `device`, that is the CPU, which then sends the
+    inputs and never waits. With `even` all rows are scored twice, so that the number of rows is constant; those without
+    a label do not count the second time.
     """
-    if masks is None:
-        masks = draw_masks(maskable, schedule, timesteps, generator, masked_share, together)
     masked, weight = masks.masked, masks.weight
     count, total = masked.sum(1), maskable.sum(1)
     share = count / total.clamp(min=1)
-    told = dict(told or {})
+    conditioning = dict(conditioning or {})
     rows = torch.arange(len(tokens), device=tokens.device)
-    if classes > 1:
-        labelled = told["label"] < classes
+    if other is not None:
+        labelled = other >= 0
         again = rows if even else rows[labelled]
-        label = told["label"][again]
-        other = label + torch.randint(1, classes, label.shape, generator=generator, device=label.device)
         rows = torch.cat((rows, again))
-        told = {name: value[rows] for name, value in told.items()}
-        told["label"][len(tokens) :] = other % classes
+        conditioning = {name: value[rows] for name, value in conditioning.items()}
+        conditioning["label"][len(tokens) :] = other[again].clamp(min=0)
     device = device or tokens.device
     hidden, asked = masked[rows], tokens[rows]
-    where, target = sent(hidden, device), sent(chosen(asked, hidden), device)
-    canvas = sent(asked.masked_fill(hidden, denoiser.mask_id), device)
-    told = {name: sent(value, device) for name, value in told.items()}
-    logits = _asking(denoiser, told)(canvas, sent(share[rows], device), where)
+    where, target = send(hidden, device), send(select(asked, hidden), device)
+    canvas = send(asked.masked_fill(hidden, model.spec.mask_id), device)
+    conditioning = {name: send(value, device) for name, value in conditioning.items()}
+    logits = model.logits(Inputs(canvas, send(share[rows], device), where, **conditioning))
     sums = _by_row(F.cross_entropy(logits, target, reduction="none"), where)
-    count, total, share, weight = (sent(value, device) for value in (count, total, share, weight))
+    count, total, share, weight = (send(value, device) for value in (count, total, share, weight))
     row_sum = sums[: len(tokens)]
     telling = None
-    if classes > 1 and len(again):
-        again = sent(again, device)
+    if other is not None and len(again):
+        again = send(again, device)
         each = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
-        telling = (each * sent(labelled, device)).sum() / max(1, int(labelled.sum())) if even else each.mean()
+        telling = (each * send(labelled, device)).sum() / max(1, int(labelled.sum())) if even else each.mean()
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
@@ -186,16 +183,10 @@ def bound(
     )
 
 
-def _asking(denoiser: Denoiser, told: Told | None) -> Callable[..., Tensor]:
-    """The denoiser, told what there is to tell of the rows."""
-    willing: Callable[..., Tensor] = denoiser
-    return functools.partial(willing, **told) if told else denoiser
-
-
 def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
-    """The loss of a causal model, from the nats (B, L) of each place after those before it, 0 where not `scored`.
+    """Return the loss of a causal model from the nats (B, L) of each token given those before it, 0 where not `scored`.
 
-    No bound but the very likelihood; nothing is masked, so the share is 1: every place was to be said.
+    It is the exact likelihood, not a bound. Every position is predicted, so the mask ratio is reported as 1.
     """
     total = scored.sum(1)
     row_nats = nats.sum(1) / total.clamp(min=1)
@@ -203,28 +194,28 @@ def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
 
 
 def _by_row(values: Tensor, where: Tensor) -> Tensor:
-    """(B,) sums over each row of the `values` (N,) at the places `where` (B, L)."""
+    """Return (B,): sums over each row of the `values` (N,) at the positions `where` (B, L) bool."""
     return torch.zeros(where.shape, dtype=values.dtype, device=values.device).masked_scatter(where, values).sum(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """An estimate of the negative bound of n texts."""
+    """An estimate of the NELBO of n texts, or the exact value for a causal model."""
 
     nats: Tensor
-    """(n,) float64: nats of each whole text."""
+    """(n,) float64: nats of each text."""
     tokens: int
-    """Maskable places of all texts."""
+    """Maskable positions of all texts."""
     nats_per_token: float
     interval_95: tuple[float, float]
-    """Of nats_per_token: the Monte Carlo error on these texts, not the spread between texts."""
+    """Monte Carlo error of nats_per_token on these texts, not the spread between texts."""
     draws: int
-    """Masks drawn for each text."""
+    """Mask samples of each text."""
 
 
 @torch.inference_mode()
 def likelihood(
-    denoiser: Denoiser,
+    model: Model,
     tokens: Tensor,
     maskable: Tensor,
     *,
@@ -232,22 +223,22 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 0,
     progress: Callable[[int], None] | None = None,
-    told: Told | None = None,
+    conditioning: Conditioning | None = None,
 ) -> Likelihood:
-    """Estimate the bound of `tokens` (n, L) with exact-count masks.
+    """Estimate the NELBO of `tokens` (n, L) int64 with masks of an exact count.
 
-    A draw masks exactly l of a text's L maskable places, l uniform on 1..L, and weighs their summed -log p by L/l; its
-    expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` of all texts are
-    stratified together, each text's marginally uniform. `progress` is told the texts masked so far, of n * draws.
-    `told` is of the n texts. `batch_size` rows are asked for together; 0: as many as keep the device busy.
-    Raises TdiffError for a text with no maskable place.
+    A mask sample masks exactly l of a text's L maskable positions, l uniform on 1..L, and weights their summed -log p
+    by L/l; its expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` samples
+    of all texts are stratified together, each text's marginally uniform. `progress` is called with the samples done, of
+    n * draws. `conditioning` is that of the n texts. `batch_size` rows form one call; 0: as many as keep the device
+    busy. Raises TdiffError for a text without a maskable position.
     """
     total = maskable.sum(1).cpu()
     if bool((total == 0).any()):
-        raise TdiffError("a text with no place that may be masked has no likelihood")
+        raise TdiffError("a text without a maskable position has no likelihood")
     n, device = len(tokens), tokens.device
     cells = n * draws
-    batch_size = batch_size or _together(denoiser, tokens)
+    batch_size = batch_size or _batch_size(model, tokens)
     generator = torch.Generator().manual_seed(noise.mix(seed, n, draws))
     # Stratum s goes to a random cell (draw, text): globally stratified, and for one text alone fully so.
     strata = torch.randperm(cells, generator=generator)
@@ -258,16 +249,21 @@ def likelihood(
     columns = torch.arange(tokens.size(1), device=device)
     for start in range(0, cells, batch_size):
         part = slice(start, start + batch_size)
-        which = sent(text[part], device)
+        which = send(text[part], device)
         rows, may = tokens[which], maskable[which]
         names = torch.arange(start, start + len(rows), device=device)[:, None]
         order = noise.uniform(seed, 0, noise.EVALUATION, names, columns).masked_fill(~may, 2.0)
-        masked = (order.argsort(1).argsort(1) < sent(count[part, None], device)) & may
-        places(masked, int(count[part].sum()))
-        share = sent((count / total[text])[part].float(), device)
-        ask = _asking(denoiser, {name: of_all[which] for name, of_all in (told or {}).items()})
-        logits = ask(rows.masked_fill(masked, denoiser.mask_id), share, masked)
-        row_sum = _by_row(F.cross_entropy(logits, chosen(rows, masked), reduction="none"), masked)
+        masked = (order.argsort(1).argsort(1) < send(count[part, None], device)) & may
+        indices_of(masked, int(count[part].sum()))
+        share = send((count / total[text])[part].float(), device)
+        inputs = Inputs(
+            rows.masked_fill(masked, model.spec.mask_id),
+            share,
+            masked,
+            **{name: values[which] for name, values in (conditioning or {}).items()},
+        )
+        logits = model.logits(inputs)
+        row_sum = _by_row(F.cross_entropy(logits, select(rows, masked), reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
             progress(min(start + batch_size, cells))
@@ -276,12 +272,11 @@ def likelihood(
     return Likelihood(each, every, mean, (mean - half, mean + half), draws)
 
 
-def _together(denoiser: Denoiser, tokens: Tensor) -> int:
-    """Rows of one batch: on a GPU more than on a CPU, but no more than so many logits have room for."""
+def _batch_size(model: Model, tokens: Tensor) -> int:
+    """Return the rows of one batch: more on a GPU than on a CPU, limited by the memory of the logits."""
     if tokens.device.type in ("cpu", "mps"):
         return _FEW
-    vocabulary = len(getattr(denoiser, "suppress", ())) or 1 << 16
-    return min(_MANY, max(_FEW, _LOGITS // (tokens.size(1) * vocabulary)))
+    return min(_MANY, max(_FEW, _LOGITS // (tokens.size(1) * model.spec.vocab_size)))
 
 
 _FEW, _MANY = 32, 256
@@ -289,11 +284,11 @@ _LOGITS = 1 << 28  # numbers: a gigabyte, several times
 
 
 def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:
-    """Standard deviation of the sum over n texts of their mean draws; infinite where too few were drawn to say.
+    """Return the standard deviation of the sum over n texts of their mean mask samples; infinite for too few samples.
 
-    `nats` (cells,) and their `strata`, cell c being of text c mod n. The texts are given, and stratified draws vary
-    only by what their level does not explain: a mean of each text and a curve over the levels (a running mean) are
-    fitted in turn, and what is left is noise.
+    `nats` (cells,) and their `strata`; cell c belongs to text c mod n. The texts are fixed, and stratified samples vary
+    only by what their level does not explain: a mean for each text and a curve over the levels (a running mean) are
+    fitted in turn, and the rest is noise.
     """
     cells, draws = len(nats), len(nats) // n
     if cells < 3:
@@ -308,7 +303,7 @@ def _deviation(nats: Tensor, strata: Tensor, n: int) -> float:
         rest = (values - of_text).flatten()[by_level]
         smooth = F.avg_pool1d(rest[None, None], width, 1, width // 2, count_include_pad=False)[0, 0]
         of_level = smooth[strata].view(draws, n)
-    # Each value stands in its own text's mean and in its own running mean, which hide so much of its variance.
+    # Each value is part of its text's mean and of its running mean, which take this part of its variance away.
     lost = (1 - 1 / width) * (1 - 1 / draws if draws > 1 and n > 1 else 1)
     return math.sqrt(float((values - of_text - of_level).square().mean()) / lost * n / draws)
 

@@ -1,8 +1,8 @@
-"""Masking schedules: how much is hidden at which time, and all that follows from it.
+"""Masking schedules: the mask ratio at each time, and the loss weights and unmasking shares derived from it.
 
-Time runs one way for training, evaluation and decoding alike: t = 0 is the text, t = 1 is all masks, and hidden(t),
-the share of places masked at time t, rises from 0 to 1. Loss weights and reveal shares are derived from hidden(t) and
-written nowhere else. It does not know what a token is.
+Time has one direction in training, evaluation and decoding: t = 0 is the text, t = 1 is all masks, and hidden(t), the
+expected mask ratio at time t, rises from 0 to 1. Loss weights and unmasking shares are derived from hidden(t) here and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _E3 = math.expm1(3.0)
 class Schedule:
     """A masking schedule. `hidden` and `slope` map times in [0, 1], of any shape, to values of that shape.
 
-    The bound is, in continuous time, NELBO = E_t[ weight(t) * sum over masked of -log p ], and for T time steps the
+    The NELBO is, in continuous time, NELBO = E_t[ weight(t) * sum over masked of -log p ], and for T time steps the
     same with `discrete_weight` (Sahoo et al. 2024, arXiv:2406.07524, eq. 10 and 9).
     """
 
@@ -34,19 +34,19 @@ class Schedule:
     slope: Curve
 
     def weight(self, t: Tensor) -> Tensor:
-        """hidden'(t) / hidden(t), for t > 0; 1/t on the linear schedule."""
+        """Return hidden'(t) / hidden(t), for t > 0; 1/t for the linear schedule."""
         return self.slope(t) / self.hidden(t)
 
     def discrete_weight(self, i: Tensor, timesteps: int) -> Tensor:
-        """The weight at t_i = i/T, i in 1..T: T (hidden(t_i) - hidden(t_{i-1})) / hidden(t_i).
+        """Return the weight at t_i = i/T, i in 1..T: T (hidden(t_i) - hidden(t_{i-1})) / hidden(t_i).
 
-        Off the linear schedule it is not hidden'/hidden, which would be no bound.
+        Except for the linear schedule this is not hidden'/hidden, with which the sum would not be a bound.
         """
         now, before = self.hidden(i / timesteps), self.hidden((i - 1) / timesteps)
         return timesteps * (now - before) / now
 
     def time(self, share: float) -> float:
-        """The time at which that share, 0 to 1, is hidden: hidden() rises, so by halving."""
+        """Return the time at which hidden(t) is `share`, 0 to 1: by bisection, since hidden() rises."""
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
@@ -57,16 +57,16 @@ class Schedule:
         return high
 
     def grid(self, steps: int) -> list[float]:
-        """hidden() at the `steps` + 1 equally spaced times from 1 down to 0."""
+        """Return hidden(t) at the `steps` + 1 equally spaced times from 1 down to 0."""
         times = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
         return [1.0, *self.hidden(times)[1:-1].tolist(), 0.0]
 
 
-def reveal_share(hidden_t: float, hidden_s: float, remask_rate: float = 0.0) -> float:
-    """The share of masked places to reveal between t and s < t so that hidden(s) stay masked.
+def unmask_share(hidden_t: float, hidden_s: float, remask_rate: float = 0.0) -> float:
+    """Return the share of masked positions to unmask between t and s < t so that hidden(s) stay masked.
 
-    `remask_rate` r, 0 <= r <= min(1, hidden_s / (1 - hidden_t)), is the share of revealed places masked again on the
-    way; r = 0 is the ancestral step, r > 0 ReMDM's posterior (Wang et al. 2025, arXiv:2503.00307).
+    `remask_rate` r, 0 <= r <= min(1, hidden_s / (1 - hidden_t)), is the share of unmasked positions that are remasked
+    between t and s; r = 0 is the ancestral step, r > 0 ReMDM's posterior (Wang et al. 2025, arXiv:2503.00307).
     """
     return 1.0 - (hidden_s - remask_rate * (1.0 - hidden_t)) / hidden_t
 
@@ -89,7 +89,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def schedule(name: str) -> Schedule:
-    """The schedule of that name. Raises TdiffError naming the nearest."""
+    """Return the schedule of that name. Raises TdiffError naming the nearest."""
     try:
         return SCHEDULES[name]
     except KeyError:

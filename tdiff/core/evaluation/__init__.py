@@ -1,1 +1,1 @@
-"""How good a model is: likelihood bounds, quality of generated text, classification metrics."""
+"""The quality of a model: likelihood bounds, quality of generated text, classification metrics."""

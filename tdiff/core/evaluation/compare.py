@@ -1,6 +1,6 @@
-"""Ways of generating, side by side: the same prompts and seeds, what each costs, and how good its texts are.
+"""A comparison of models and decoding settings on the same prompts and seeds: the cost and the quality of each.
 
-It measures and advises; how that is shown is not known here.
+It measures and recommends; `report.comparison` shows the result.
 """
 
 from __future__ import annotations
@@ -9,85 +9,79 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, prompt_ids
-from tdiff.core.evaluation.quality import Difference, Judge, Quality, compare
-from tdiff.core.models.folder import LoadedModel
+from tdiff.core.evaluation.quality import Difference, Judge, Quality, Summary, compare, summarize
+from tdiff.core.models.base import LoadedModel
 from tdiff.errors import TdiffError
 
 PROMPT, LENGTH = 16, 240
-"""Characters of a prompt, and of what is written after it."""
+"""Characters of a prompt, and of the text after it."""
 _BATCH = 64
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A way of generating."""
+    """A model with decoding settings."""
 
     model: LoadedModel
     settings: DecodeSettings
     label: str
-    """What tells it from the others."""
+    """A name that distinguishes it from the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a contender wrote, and what it took."""
+    """The texts of a contender, their quality and their cost."""
 
     contender: Contender
     texts: list[str]
-    """With their prompts."""
+    """Each begins with its prompt."""
     qualities: list[Quality]
     calls: float
     """Model calls a text."""
     forced: float
-    """Places a text that were committed only because the steps ran out."""
+    """Positions a text that were unmasked only because the steps ran out."""
     tokens: int
-    """Of all texts, without prompts."""
+    """Generated tokens of all texts, without prompts."""
     seconds: float
-    """Of all texts, in batches."""
+    """Wall time for all texts, in batches."""
     copied: str
-    """The longest span that the training text has too."""
+    """The longest span that also occurs in the training text."""
 
     @property
-    def nats(self) -> float:
-        """Of the judge, a character."""
-        return fmean(quality.nats for quality in self.qualities)
-
-    @property
-    def distinct(self) -> float:
-        """Share of 4-grams that are different ones, within a text."""
-        return fmean(quality.distinct for quality in self.qualities)
-
-    @property
-    def words(self) -> float:
-        """Share of words that the training text has."""
-        return fmean(quality.words for quality in self.qualities)
+    def summary(self) -> Summary:
+        """The mean of each measure over the texts."""
+        return summarize(self.qualities)
 
     @property
     def tokens_a_call(self) -> float:
-        """Tokens that a model call reveals."""
+        """Tokens that a model call unmasks."""
         return self.tokens / len(self.texts) / max(1.0, self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Prompts, and how real text goes on from each."""
+    """Prompts, and the real text that continues each of them."""
 
     prompts: list[str]
     real: list[str]
-    """With their prompts."""
+    """Each begins with its prompt."""
     qualities: list[Quality]
-    """Of the real texts."""
+    """The quality of the real texts."""
     copied: str
-    """The longest span that a real text shares with the training text."""
+    """The longest span of a real text that also occurs in the training text."""
+
+    @property
+    def summary(self) -> Summary:
+        """The mean of each measure over the real texts."""
+        return summarize(self.qualities)
 
 
 def task(judge: Judge, held_out: str, count: int) -> Task:
-    """`count` different prompts, evenly spread over the held-out text. Raises TdiffError where it is too short."""
+    """`count` different prompts, evenly spread over the held-out text. Raises TdiffError if the text is too short."""
     room = len(held_out) - PROMPT - LENGTH
     starts = [i * room // max(1, count - 1) for i in range(count)] if room >= 0 else []
     real = {held_out[start : start + PROMPT]: held_out[start : start + PROMPT + LENGTH] for start in starts}
@@ -102,11 +96,11 @@ def task(judge: Judge, held_out: str, count: int) -> Task:
 
 
 def run(contender: Contender, task: Task, judge: Judge, progress: Progress | None = None) -> Outcome:
-    """Have a contender write after each prompt. `progress` is told the texts written and of how many."""
+    """Generate a text after each prompt. `progress` receives the number of finished texts and of all texts."""
     model, prompts = contender.model, task.prompts
     sizes = [len(prompt_ids(model, prompt, "a prompt")) for prompt in prompts]
     length = _length(model, task)
-    texts, calls, forced, begun, done = [""] * len(prompts), 0, 0, time.perf_counter(), 0
+    texts, calls, forced, begin, done = [""] * len(prompts), 0, 0, time.perf_counter(), 0
     for rows in _batches(sizes):
         steps = generate(model, [prompts[n] for n in rows], contender.settings, length=length, rows=rows)
         step = deque(steps, maxlen=1).pop()
@@ -116,7 +110,7 @@ def run(contender: Contender, task: Task, judge: Judge, progress: Progress | Non
         done += len(rows)
         if progress:
             progress(done, len(prompts))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - begin
     qualities = [judge.measure(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
     count = len(prompts)
     return Outcome(
@@ -125,7 +119,7 @@ def run(contender: Contender, task: Task, judge: Judge, progress: Progress | Non
 
 
 def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Rows whose prompts have the same number of tokens, together."""
+    """Batches of rows whose prompts have the same number of tokens."""
     groups: dict[int, list[int]] = {}
     for row, size in enumerate(sizes):
         groups.setdefault(size, []).append(row)
@@ -135,48 +129,50 @@ def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _length(model: LoadedModel, task: Task) -> int:
-    """Tokens that hold the characters of a text, as real text has them."""
+    """The number of tokens to generate for LENGTH characters, from the characters a token of real text."""
     encoded = sum(len(model.tokenizer.encode(text, "held-out text")) for text in task.real)
-    whole = sum(map(len, task.real))
-    return max(1, -(-LENGTH * encoded // whole))
+    characters = sum(map(len, task.real))
+    return max(1, -(-LENGTH * encoded // characters))
 
 
 def shortfall(outcome: Outcome, task: Task) -> float:
-    """How far it is from real text, 0 where it is as good: in units of what counts as equal, over all measures."""
-    real = task.qualities
-    distance = abs(outcome.nats - fmean(q.nats for q in real)) / 0.05
-    distinct = max(0.0, fmean(q.distinct for q in real) - outcome.distinct) / 0.02
-    return distance + distinct + max(0.0, fmean(q.words for q in real) - outcome.words) / 0.02
+    """The distance from real text over all measures, in units of what counts as equal; 0 if it is as good."""
+    generated, real = outcome.summary, task.summary
+    distance = abs(generated.nats.mean - real.nats.mean) / 0.05
+    distinct = max(0.0, real.distinct.mean - generated.distinct.mean) / 0.02
+    return distance + distinct + max(0.0, real.words.mean - generated.words.mean) / 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Which contender to take."""
+    """The recommendation; contenders are named by their positions."""
 
     best: int
-    """The one nearest to real text."""
+    """The contender nearest to real text."""
     equal: list[int]
-    """Those whose texts are as good as its, itself among them, the fewest calls first."""
+    """Contenders whose texts are as good as those of the best, itself included; the fewest calls first."""
     differences: list[Difference]
-    """Of each contender from the best."""
+    """The difference of each contender from the best."""
+    shortfalls: list[float]
+    """The shortfall of each contender."""
     front: list[int]
-    """Those than which none is both nearer to real text and cheaper in calls; from the cheapest on."""
+    """The Pareto front: no other contender is both nearer to real text and cheaper in calls; the cheapest first."""
 
     @property
     def taken(self) -> int:
-        """The cheapest of the equals."""
+        """The cheapest of those as good as the best: the recommended contender."""
         return self.equal[0]
 
 
 def advise(outcomes: Sequence[Outcome], task: Task) -> Advice:
-    """The fewest model calls at equal quality."""
-    far = [shortfall(outcome, task) for outcome in outcomes]
-    best = min(range(len(outcomes)), key=lambda n: far[n])
-    differences = [compare(one.qualities, outcomes[best].qualities, task.qualities) for one in outcomes]
+    """The recommendation: the fewest model calls at equal quality."""
+    shortfalls = [shortfall(outcome, task) for outcome in outcomes]
+    best = min(range(len(outcomes)), key=lambda n: shortfalls[n])
+    differences = [compare(outcome.qualities, outcomes[best].qualities, task.qualities) for outcome in outcomes]
     equal = [n for n, difference in enumerate(differences) if n == best or difference.equal]
     equal.sort(key=lambda n: outcomes[n].calls)
     front: list[int] = []
-    for n in sorted(range(len(outcomes)), key=lambda n: (outcomes[n].calls, far[n])):
-        if not front or far[n] < far[front[-1]]:
+    for n in sorted(range(len(outcomes)), key=lambda n: (outcomes[n].calls, shortfalls[n])):
+        if not front or shortfalls[n] < shortfalls[front[-1]]:
             front.append(n)
-    return Advice(best, equal, differences, front)
+    return Advice(best, equal, differences, shortfalls, front)

@@ -1,4 +1,4 @@
-"""How good verdicts are, on texts whose class is known; and the one number that makes their doubt honest.
+"""Classification metrics on labelled texts, and the temperature that calibrates predicted probabilities.
 
 Pure functions of probabilities and labels.
 """
@@ -13,94 +13,94 @@ import torch
 from torch import Tensor
 
 BINS = 10
-"""Of equal width, in a reliability picture."""
+"""Bins of equal width in a reliability diagram."""
 _COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
-_LEAST, _MOST = 1e-4, 100.0  # of 1 / temperature
+_LEAST, _MOST = 1e-4, 100.0  # bounds of 1 / temperature
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How well one class is told."""
+    """The metrics of one class."""
 
     name: str
     precision: float | None
-    """Of the texts said to be of it, the share that are; None where none was."""
+    """The share of the texts predicted to be of the class that are; None if there are none."""
     recall: float | None
-    """Of its texts, the share said to be of it; None where there are none."""
+    """The share of the texts of the class that are predicted to be; None if there are none."""
     f1: float | None
-    """Their harmonic mean, 2 right / (said + are); None where there is neither."""
+    """Their harmonic mean, 2 correct / (predicted + actual); None if the class has neither."""
     texts: int
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Verdicts of about one probability."""
+    """Predictions whose probabilities lie in (low, high]."""
 
     low: float
     high: float
     count: int
     confidence: float
-    """Their mean probability ..."""
+    """Their mean probability; 0 if there are none."""
     accuracy: float
-    """... and the share that are right; both 0 where there are none."""
+    """The share of them that is correct; 0 if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What is left where the least sure verdicts are not given."""
+    """The accuracy if the least confident predictions abstain."""
 
     coverage: float
-    """Share of the texts that have one."""
+    """The share of texts with a prediction."""
     threshold: float
-    """Their least probability."""
+    """The lowest probability among these predictions."""
     accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How good verdicts are."""
+    """The quality of predictions on labelled texts."""
 
     texts: int
     accuracy: float
     interval_95: tuple[float, float]
-    """Of the accuracy, as of a sample of texts (Wilson 1927)."""
+    """Interval of the accuracy, with the texts as a sample (Wilson 1927)."""
     classes: tuple[ClassScore, ...]
     macro_f1: float
-    """Mean of those that there are."""
+    """The mean F1 of the classes that have one."""
     confusion: tuple[tuple[int, ...], ...]
-    """(C, C): texts of the class of the row, said to be of that of the column."""
+    """(C, C): the number of texts of the class of the row that are predicted to be of the class of the column."""
     nats: float
-    """Mean -log of the probability of the right class."""
+    """The mean -log p of the correct class."""
     ece: float
-    """Expected calibration error: over BINS of the likeliest class's probability, the mean distance between that
-    probability and the share that are right (Guo et al. 2017, arXiv:1706.04599, eq. 3)."""
+    """Expected calibration error: over BINS of the predicted class's probability, the mean distance between that
+    probability and the accuracy (Guo et al. 2017, arXiv:1706.04599, eq. 3)."""
     bins: tuple[Bin, ...]
     risks: tuple[Risk, ...]
-    """From all texts down."""
+    """In the order of falling coverage, from all texts on."""
     confidence_right: float | None
-    """Mean probability of the verdicts that are right ..."""
+    """The mean probability of the correct predictions; None if there are none."""
     confidence_wrong: float | None
-    """... and of those that are wrong; None where there are none."""
+    """The mean probability of the wrong predictions; None if there are none."""
 
 
 def assess(posteriors: Tensor, labels: Sequence[int], classes: Sequence[str]) -> Assessment:
-    """How good verdicts of those `posteriors` (n, C), n above 0, are of texts that are of the classes `labels`."""
+    """The quality of predictions with `posteriors` (n, C), n above 0, for texts of the classes `labels`."""
     truth = torch.tensor(labels)
-    confidence, said = posteriors.double().max(1)
-    right = said == truth
+    confidence, predicted = posteriors.double().max(1)
+    right = predicted == truth
     count, size = len(labels), len(classes)
     confusion = torch.zeros(size, size, dtype=torch.int64)
-    confusion.index_put_((truth, said), torch.ones(count, dtype=torch.int64), accumulate=True)
+    confusion.index_put_((truth, predicted), torch.ones(count, dtype=torch.int64), accumulate=True)
     scores = []
     for n, name in enumerate(classes):
-        hit, of_it, called = int(confusion[n, n]), int(confusion[n].sum()), int(confusion[:, n].sum())
+        hits, actual, named = int(confusion[n, n]), int(confusion[n].sum()), int(confusion[:, n].sum())
         scores.append(
             ClassScore(
                 name,
-                hit / called if called else None,
-                hit / of_it if of_it else None,
-                2 * hit / (called + of_it) if called + of_it else None,
-                of_it,
+                hits / named if named else None,
+                hits / actual if actual else None,
+                2 * hits / (named + actual) if named + actual else None,
+                actual,
             )
         )
     f1 = [score.f1 for score in scores if score.f1 is not None]
@@ -123,7 +123,7 @@ def assess(posteriors: Tensor, labels: Sequence[int], classes: Sequence[str]) ->
 
 
 def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share of which `right` of `count` were seen (Wilson 1927)."""
+    """The interval of a share when `right` of `count` cases have the property (Wilson 1927); `z` standard errors."""
     p, spread = right / count, z * z / count
     middle = (p + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(p * (1 - p) / count + spread / (4 * count))
@@ -131,46 +131,46 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _bins(confidence: Tensor, right: Tensor) -> list[Bin]:
-    """Bins (low, high], the first with its lower end."""
-    place = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)
-    found = []
+    """Bins (low, high]; the first one includes its lower end."""
+    numbers = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)
+    bins = []
     for n in range(BINS):
-        some = place == n
-        there = int(some.sum())
-        mean = float(confidence[some].mean()) if there else 0.0
-        share = float(right[some].double().mean()) if there else 0.0
-        found.append(Bin(n / BINS, (n + 1) / BINS, there, mean, share))
-    return found
+        members = numbers == n
+        count = int(members.sum())
+        mean = float(confidence[members].mean()) if count else 0.0
+        share = float(right[members].double().mean()) if count else 0.0
+        bins.append(Bin(n / BINS, (n + 1) / BINS, count, mean, share))
+    return bins
 
 
 def _risks(confidence: Tensor, right: Tensor) -> list[Risk]:
     order = confidence.argsort(descending=True, stable=True)
-    found = []
+    risks = []
     for coverage in _COVERAGES:
-        kept = order[: max(1, round(coverage * len(order)))]
-        found.append(Risk(len(kept) / len(order), float(confidence[kept].min()), float(right[kept].double().mean())))
-    return found
+        top = order[: max(1, round(coverage * len(order)))]
+        risks.append(Risk(len(top) / len(order), float(confidence[top].min()), float(right[top].double().mean())))
+    return risks
 
 
 def temperature(nats: Tensor, labels: Sequence[int], priors: Sequence[float]) -> float:
-    """What to divide numbers (n, C) like the nats of texts by, so that Bayes' posteriors say how often they are right.
+    """The number by which `nats` (n, C) of texts are divided, so that Bayes' posteriors equal the accuracy.
 
-    It minimises the cross-entropy (Guo et al. 2017, arXiv:1706.04599), which is convex in its inverse. As in Platt
-    (1999) each label counts as one seen once more among as many texts as there are, so that texts that are all told
-    right do not ask for certainty.
+    It minimises the cross-entropy (Guo et al. 2017, arXiv:1706.04599), which is convex in its inverse. The targets are
+    smoothed as in Platt (1999), with one more observation of each label: if all texts are classified correctly, the
+    posteriors still do not become certain.
     """
     truth, prior = torch.tensor(labels), torch.tensor(priors, dtype=torch.float64).clamp(min=1e-12).log()
     gain = -(nats.double() - nats.double().min(1, keepdim=True).values)
-    doubt = 1 / (len(labels) + 2)
-    target = torch.full(gain.shape, doubt / gain.size(1), dtype=torch.float64)
-    target[torch.arange(len(truth)), truth] += 1 - doubt
+    smoothing = 1 / (len(labels) + 2)
+    target = torch.full(gain.shape, smoothing / gain.size(1), dtype=torch.float64)
+    target[torch.arange(len(truth)), truth] += 1 - smoothing
 
     def slope(inverse: float) -> float:
         posterior = (prior + inverse * gain).softmax(1)
         return float(((posterior - target) * gain).sum())
 
     low, high = _LEAST, _MOST
-    if slope(low) >= 0:  # what is likelier is not righter
+    if slope(low) >= 0:  # a higher probability does not mean a higher accuracy
         return 1 / low
     if slope(high) <= 0:
         return 1 / high

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.mask_indices import places
+from tdiff.core.mask_indices import indices_of
 
 
 def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor)
 
 def _rows(where: Tensor) -> Tensor:
     """(N,): the row of each place."""
-    return places(where).div(where.size(1), rounding_mode="floor")
+    return indices_of(where).div(where.size(1), rounding_mode="floor")
 
 
 @torch.no_grad()
@@ -72,13 +72,13 @@ class Pairs(nn.Module):
 
         Of `tokens` (B, L) those count that are `visible` (B, L), and rows whose `label` (B,) is a class.
         """
-        row, place = _rows(where), places(where) % where.size(1)
+        row, place = _rows(where), indices_of(where) % where.size(1)
         length = self.weight.size(-1)
         for side, step in enumerate((-1, 1)):
             near = (place + step).clamp(0, tokens.size(1) - 1)
             counts = visible[row, near] & (near != place) & (label[row] < self.classes)
             if logits.device.type == "cpu":
-                some, share = places(counts), None
+                some, share = indices_of(counts), None
             else:  # all of them, the others times 0: how many count only the device knows
                 some, share = torch.arange(len(row), device=row.device), counts.to(self.weight.dtype)
             kind = label[row[some]].clamp(max=self.classes - 1)

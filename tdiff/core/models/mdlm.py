@@ -8,7 +8,7 @@ weights are read, and what it scales and shifts is multiplied into the weights; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tdiff import hub
-from tdiff.core.mask_indices import chosen
-from tdiff.core.models.folder import LoadedModel, read_tensors
+from tdiff.core.mask_indices import select
+from tdiff.core.models.base import Cache, Inputs, LoadedModel, ModelSpec, TorchModel, suppression
+from tdiff.core.models.files import read_tensors
 from tdiff.core.models.hf import backend
-from tdiff.core.models.hf.base import Reach, origin_unknown
 from tdiff.core.models.hf.tokenizer import HubTokenizer
+from tdiff.core.models.origin import origin_unknown
 from tdiff.core.models.transformer import rotary
 from tdiff.errors import TdiffError
 from tdiff.schema import MOST
@@ -93,10 +94,9 @@ class Block(nn.Module):
         return x + F.linear(inner, self.outer, self.outer_bias)
 
 
-class MDLM(nn.Module):
-    """The model as a Denoiser, float32. It is not told the time."""
+class MDLM(TorchModel):
+    """The model in float32, without time conditioning."""
 
-    suppress: Tensor
     cos: Tensor
     sin: Tensor
 
@@ -119,32 +119,40 @@ class MDLM(nn.Module):
         self.shift = nn.Parameter(shift.clone())
         self.head = nn.Parameter(last("linear.weight"))
         self.head_bias = nn.Parameter(last("linear.bias"))
-        self.shape = Reach(sizes.vocab_size, tokenizer.mask_id, tokenizer.suppressed, sizes.window)
-        suppress = torch.zeros(sizes.vocab_size)
-        suppress[list(tokenizer.suppressed)] = -torch.inf
+        self.spec = ModelSpec(
+            family="mdlm",
+            vocab_size=sizes.vocab_size,
+            mask_id=tokenizer.mask_id,
+            suppressed=tokenizer.suppressed,
+            context=sizes.window,
+            pads=False,
+        )
+        suppress = suppression(sizes.vocab_size, tokenizer.suppressed)
         angle = torch.arange(sizes.window)[:, None] * _frequencies(sizes)
         # Minus: it turns the other way than our own models do, which a two-way model notices.
         for name, value in (("suppress", suppress), ("cos", angle.cos()), ("sin", -angle.sin())):
             self.register_buffer(name, value, persistent=False)
         self.requires_grad_(False).eval()
 
-    @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        return self.shape.mask_id
+    def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
+        """Return logits (N, V) float32; see `Model.logits`. Raises ValueError for inputs that MDLM does not take."""
+        if any(extra is not None for extra in (inputs.attention, inputs.label, inputs.positions)):
+            raise ValueError("MDLM takes no padding mask, labels, or positions")
+        logits: Tensor = self(inputs.tokens, inputs.mask_ratio, inputs.where)
+        return logits
 
-    def forward(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
-        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
+    def forward(self, tokens: Tensor, mask_ratio: Tensor, where: Tensor) -> Tensor:
+        """Return logits (N, V) float32 at the N positions, row by row, where `where` (B, L) is true; L <= context.
 
-        The head is computed at those places only; `share` (B,) changes nothing.
+        The head is computed at those positions only; `mask_ratio` (B,) has no effect.
         """
         x, length = self.embedding[tokens], tokens.size(1)
         for block in self.blocks:
             x = block(x, self.cos[:length], self.sin[:length])
-        return F.linear(_normed(chosen(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
+        return F.linear(_normed(select(x, where), self.gain, self.shift), self.head, self.head_bias) + self.suppress
 
 
-def load(name: str, folder: Path, config: dict[str, Any], device: str) -> LoadedModel:
+def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> LoadedModel:
     """The model in `folder`, whose config.json says `config`, in evaluation mode and float32.
 
     Raises TdiffError where it was told the time, its weights are missing, damaged, pickled or do not fit config.json,
@@ -216,7 +224,7 @@ def _frequencies(sizes: Sizes) -> Tensor:
     return _BASE ** (-torch.arange(half) / half)
 
 
-def _sizes(name: str, config: dict[str, Any], path: Path) -> Sizes:
+def _sizes(name: str, config: Mapping[str, Any], path: Path) -> Sizes:
     """What config.json says. Raises TdiffError where it lacks something or makes no sense, or the time is told."""
     for key in (*_NAMES.values(), "time_conditioning"):
         if key not in config:

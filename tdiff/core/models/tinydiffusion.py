@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tdiff.core.models import tokenizers
-from tdiff.core.models.folder import Origin
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.tokenizers import TextTokenizer
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError

@@ -16,12 +16,13 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from tdiff.core.models.base import MASK_TEXT, UNKNOWN_TEXT
 from tdiff.errors import TdiffError
-from tdiff.runs.run import write_whole
+from tdiff.files import write_atomic
 from tdiff.schema import MOST
 
 MASK, UNKNOWN = "[MASK]", "[UNK]"
-_SHOWN = {MASK: "█", UNKNOWN: "\ufffd"}
+_SHOWN = {MASK: MASK_TEXT, UNKNOWN: UNKNOWN_TEXT}
 # A word with its leading space, a run of punctuation with its own, or one piece of white space.
 _SURROGATES = 0xD800, 0xDFFF  # what stands for bytes that are no text
 _WORDS = r" ?\w+| ?[^\w\s]+|\s"
@@ -103,9 +104,18 @@ class TextTokenizer:
         """The text of the ids; a mask is shown as a full block."""
         return "".join(self.pieces[i] for i in (ids.tolist() if isinstance(ids, Tensor) else ids))
 
+    @property
+    def parts(self) -> frozenset[int]:
+        """No token holds only a part of a character."""
+        return frozenset()
+
+    def between(self, ids: Sequence[int]) -> str:
+        """Return the text of consecutive tokens, the same anywhere in a text."""
+        return self.decode(ids)
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json."""
-        write_whole(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
+        write_atomic(folder / "tokenizer.json", self._tokenizer.to_str(pretty=True).encode())
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "mask_token": MASK,
@@ -113,7 +123,7 @@ class TextTokenizer:
         }
         if self.unknown_id is not None:
             config["unk_token"] = UNKNOWN
-        write_whole(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
+        write_atomic(folder / "tokenizer_config.json", json.dumps(config, indent=2).encode())
 
 
 def load(path: Path) -> TextTokenizer:

@@ -1,21 +1,23 @@
-"""The from-scratch bidirectional transformer.
+"""tdiff's own bidirectional transformer.
 
-One architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide, time
-conditioning by a table of 128 rows). Rotary positions, RMSNorm without parameters, queries and keys normalised, squared
-ReLU, no biases, zero-initialised output projections; the classic blocks that these replaced stand beside them, to be
-compared. What it does not know: schedules, text, and how it is trained.
+It has one architecture; tiny-diffusion's 10.8M-parameter model is one configuration of it (6 layers, 6 heads, 384 wide,
+time conditioning by a table of 128 rows): rotary positions, RMSNorm without parameters, normalised queries and keys,
+squared ReLU, no biases, zero-initialised output projections. The classic blocks that these replaced are an option, for
+comparison. It knows no schedules, no text, and not how it is trained.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.mask_indices import chosen, places
+from tdiff.core.mask_indices import indices_of, select
+from tdiff.core.models.base import Cache, Inputs, ModelSpec, TrainableModel, suppression
 from tdiff.core.models.labels import Pairs, with_bias
 
 
@@ -33,26 +35,26 @@ class Shape:
     width: int
     window: int
     conv: int = 0
-    """Places a depthwise convolution reaches over, 0 for none."""
+    """Positions that the depthwise convolution spans, odd; 0: no convolution."""
     time_conditioning: bool = False
     timesteps: int = 0
-    """With time conditioning: rows of the table of times, 0 for continuous time."""
+    """With time conditioning: rows of the table of mask ratios; 0: continuous time."""
     hidden: int = 0
-    """Width of the MLP's inner layer, 0 for four times the width."""
+    """Width of the MLP's hidden layer; 0: four times the width."""
     classic: bool = False
     """Learned positions, LayerNorm and GELU."""
     tied: bool = False
     """The output matrix is the token embedding, scaled."""
     self_conditioning: bool = False
-    """A second pass sees what the first one proposed."""
+    """Two passes, of which the second gets the proposals of the first."""
     classes: int = 0
-    """Classes of texts that it may be told of."""
+    """Classes that it can be conditioned on."""
     pairs: int = 0
-    """Places of each class's table of neighbouring tokens, 0 for none."""
+    """Size of each class's table of token pairs; 0: no table."""
 
 
 def norm(x: Tensor) -> Tensor:
-    """RMS normalisation without parameters over the last dimension (Zhang and Sennrich 2019)."""
+    """Return RMS normalisation without parameters over the last dimension (Zhang and Sennrich 2019)."""
     return F.rms_norm(x, (x.size(-1),))
 
 
@@ -63,10 +65,10 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Neighbours(nn.Module):
-    """x plus a depthwise convolution of it: each channel mixes a few neighbouring places, on both sides.
+    """x plus a depthwise convolution of x: each channel mixes a few neighbouring positions on both sides.
 
-    Zero at the start. What a character is depends first on its neighbours; attention takes long to find them.
-    (As in Primer, So et al. 2021, arXiv:2109.08668, which convolves queries, keys and values.)
+    Zero at the start. A character depends most on its neighbours, which attention takes long to learn to find. (As in
+    Primer, So et al. 2021, arXiv:2109.08668, which convolves queries, keys and values.)
     """
 
     def __init__(self, width: int, reach: int) -> None:
@@ -84,7 +86,7 @@ class Neighbours(nn.Module):
 
 
 class Attention(nn.Module):
-    """Bidirectional multi-head attention; with rotary positions, queries and keys are turned and normalised."""
+    """Bidirectional multi-head attention; with rotary positions, queries and keys are rotated and normalised."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Tensor | None) -> Tensor:
         """`x` (B, L, width); `turn` cosines and sines (L, D/2) of rotary positions, or None; `attend` (B, 1, 1, L)
-        bool, true at places that may be attended, or None for all.
+        bool, true at positions that may be attended, or None for all.
         """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.c_q, self.c_k, self.c_v)
@@ -151,11 +153,11 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-class Time(nn.Module):
-    """The share of maskable places that are masked, as a vector added to every place. Zero at the start.
+class TimeEmbedding(nn.Module):
+    """The mask ratio as a vector that is added at every position. Zero at the start.
 
-    With `timesteps` T > 0 it is row ceil(T share) - 1 of a table, tiny-diffusion's; else a line through cosines of the
-    share, for continuous time.
+    With `timesteps` T > 0 it is row ceil(T r) - 1 of a table for the mask ratio r, as in tiny-diffusion; otherwise a
+    linear map of cosines of r, for continuous time.
     """
 
     def __init__(self, width: int, timesteps: int) -> None:
@@ -163,32 +165,44 @@ class Time(nn.Module):
         self.timesteps = timesteps
         self.weight = nn.Parameter(torch.zeros(timesteps or _COSINES, width))
 
-    def forward(self, share: Tensor) -> Tensor:
-        """`share` (B,) in [0, 1] to (B, 1, width)."""
+    def forward(self, mask_ratio: Tensor) -> Tensor:
+        """Map `mask_ratio` (B,) in [0, 1] to (B, 1, width)."""
         if self.timesteps:
-            row = (share * self.timesteps - _ROUNDING).ceil().long().clamp(1, self.timesteps) - 1
+            row = (mask_ratio * self.timesteps - _ROUNDING).ceil().long().clamp(1, self.timesteps) - 1
             return self.weight[row][:, None]
-        waves = torch.cos(math.pi * share[:, None] * torch.arange(_COSINES, device=share.device))
-        return (waves.to(self.weight.dtype) @ self.weight)[:, None]
+        return (ratio_waves(mask_ratio, _COSINES).to(self.weight.dtype) @ self.weight)[:, None]
+
+
+def ratio_waves(mask_ratio: Tensor, count: int) -> Tensor:
+    """Return (B, count) float32: cos(pi n r) for n = 0 .. count - 1 of each mask ratio r of `mask_ratio` (B,)."""
+    return torch.cos(math.pi * mask_ratio[:, None] * torch.arange(count, device=mask_ratio.device))
 
 
 _COSINES = 32
-_ROUNDING = 1e-4  # a float32 share of, say, 3/128 times 128 may come out just above 3, and ceil() would jump a row
+_ROUNDING = 1e-4  # a float32 ratio of, say, 3/128 times 128 can come out just above 3, and ceil() would jump a row
 
 
-class Transformer(nn.Module):
-    """The model: a Denoiser. Logits of suppressed tokens are -inf, so a fresh model is uniform over the real ones."""
+class Transformer(TrainableModel):
+    """The model. Logits of suppressed tokens are -inf, so a fresh model is uniform over the other tokens."""
 
-    suppress: Tensor
     cos: Tensor
     sin: Tensor
 
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape, self.dropout = shape, dropout
+        self.spec = ModelSpec(
+            family="tdiff",
+            vocab_size=shape.vocab_size,
+            mask_id=shape.mask_id,
+            suppressed=shape.suppressed,
+            context=shape.window,
+            classes=shape.classes,
+            compiles=True,
+        )
         self.token_emb = nn.Embedding(shape.vocab_size, shape.width)
-        self.time_emb = Time(shape.width, shape.timesteps) if shape.time_conditioning else None
-        # One more for a text of which nothing is told.
+        self.time_emb = TimeEmbedding(shape.width, shape.timesteps) if shape.time_conditioning else None
+        # The last row is for a text without a class.
         self.label_emb = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
         self.label_bias = nn.Embedding(shape.classes + 1, shape.vocab_size) if shape.classes else None
         self.label_pairs = Pairs(shape.classes, shape.pairs, shape.vocab_size) if shape.pairs else None
@@ -197,35 +211,35 @@ class Transformer(nn.Module):
         self.norm_out = _norm(shape)
         self.output_head = Tied(self.token_emb) if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.feedback = nn.Linear(shape.vocab_size, shape.width, bias=False) if shape.self_conditioning else None
-        suppress = torch.zeros(shape.vocab_size)
-        suppress[list(shape.suppressed)] = -torch.inf
         half = shape.width // shape.heads // 2
         angle = torch.arange(shape.window)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
+        suppress = suppression(shape.vocab_size, shape.suppressed)
         for name, value in (("suppress", suppress), ("cos", angle.cos()), ("sin", angle.sin())):
             self.register_buffer(name, value, persistent=False)
 
-    @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        return self.shape.mask_id
-
     def matrices(self) -> list[nn.Parameter]:
-        """The weights that decay in training, and that Muon may have: the blocks' matrices."""
+        """Return the weights with weight decay, which Muon may train: the matrices of the blocks."""
         return [p for name, p in self.blocks.named_parameters() if p.ndim == 2 and ".near_" not in name]
 
+    def wrap_trunk(self, wrapper: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] | None) -> None:
+        """Replace `trunk` of this instance by `wrapper(trunk)`; None restores the original."""
+        self.__dict__.pop("trunk", None)
+        if wrapper is not None:
+            self.__dict__["trunk"] = wrapper(self.trunk)
+
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw fresh weights: what writes to the residual stream and the head start at zero."""
+        """Draw fresh weights. Those that write to the residual stream, and the head, start at zero."""
         nn.init.normal_(self.token_emb.weight, generator=generator)
         for zero in (self.output_head, self.feedback):
             if zero is not None:
                 nn.init.zeros_(next(zero.parameters(recurse=False)))
         if self.place_emb is not None:
             nn.init.normal_(self.place_emb.weight, generator=generator)
-        for told in (self.label_emb, self.label_bias, self.label_pairs):
-            if told is not None:
-                nn.init.zeros_(told.weight)
+        for table in (self.label_emb, self.label_bias, self.label_pairs):
+            if table is not None:
+                nn.init.zeros_(table.weight)
         for name, weight in self.blocks.named_parameters():
-            if weight.ndim < 2:  # gains and shifts of the classic norms, which begin as they are
+            if weight.ndim < 2:  # gains and shifts of the classic norms, which keep their usual start
                 continue
             if name.endswith("c_proj.weight") or ".near_" in name:
                 nn.init.zeros_(weight)
@@ -236,72 +250,87 @@ class Transformer(nn.Module):
     def trunk(
         self,
         tokens: Tensor,
-        share: Tensor,
+        mask_ratio: Tensor,
         attention: Tensor | None = None,
         label: Tensor | None = None,
         guess: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
-        """Features (B, L, width) of `tokens` (B, L): all but the head. `guess` (B, L, width) is added first."""
+        """Return features (B, L, width) of `tokens` (B, L): all but the head. `guess` (B, L, width) is added to the
+        token embeddings; the other inputs are those of `forward`.
+        """
         length = tokens.size(1)
         x = self.token_emb(tokens)
         if guess is not None:
             x = x + guess
         if self.time_emb is not None:
-            x = x + self.time_emb(share)
+            x = x + self.time_emb(mask_ratio)
         if self.label_emb is not None:
             none = torch.full((len(tokens),), self.shape.classes, device=tokens.device)
             x = x + self.label_emb(none if label is None else label)[:, None]
         if self.place_emb is not None:
-            x = x + self.place_emb.weight[:length]
+            x = x + (self.place_emb.weight[:length] if positions is None else self.place_emb(positions))
         x = norm(x)
         if self.dropout:
             x = F.dropout(x, self.dropout, self.training)
         attend = None if attention is None else attention[:, None, None]
-        turn = None if self.shape.classic else (self.cos[:length], self.sin[:length])
+        turn = None
+        if not self.shape.classic:
+            turn = self.cos[:length], self.sin[:length]
+            if positions is not None:  # (B, 1, L, D/2): the same for all heads
+                turn = self.cos[positions][:, None], self.sin[positions][:, None]
         for block in self.blocks:
             x = block(x, turn, attend)
         out: Tensor = self.norm_out(x)
         return out
 
+    def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
+        """Return logits (N, V) float32; see `Model.logits`. There is no cache."""
+        logits: Tensor = self(
+            inputs.tokens, inputs.mask_ratio, inputs.where, inputs.attention, inputs.label, inputs.positions
+        )
+        return logits
+
     def forward(
         self,
         tokens: Tensor,
-        share: Tensor,
+        mask_ratio: Tensor,
         where: Tensor,
         attention: Tensor | None = None,
         label: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
-        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true.
+        """Return logits (N, V) float32 at the N positions, row by row, where `where` (B, L) is true; see `Inputs`.
 
-        `tokens` (B, L) int64 with L <= window; `share` (B,) float32, see `Time`; `attention` (B, L) bool, false at
-        padding, which no place attends to; `label` (B,) int64, the class of each text, one above the last for none. The
-        head is computed at those places only. In training, a model with self-conditioning sees what it proposed in half
-        of the calls, by torch's own random numbers.
+        The head is computed at those positions only. In training, a model with self-conditioning sees what it proposed
+        in half of the calls, drawn from torch's global random numbers.
         """
         guess = None
         if self.feedback is not None and not (self.training and bool(torch.rand(()) < 0.5)):
-            with torch.no_grad():  # the first pass is not trained through (Chen et al. 2022)
-                proposed = self._at(tokens, share, where, attention, label).softmax(-1)
+            with torch.no_grad():  # no gradient through the first pass (Chen et al. 2022)
+                proposed = self._at(tokens, mask_ratio, where, attention, label, None, positions).softmax(-1)
             seen = self.feedback(proposed)
             blank = seen.new_zeros(tokens.numel(), seen.size(-1))
-            guess = blank.index_copy(0, places(where), seen).unflatten(0, tokens.shape)
-        return self._at(tokens, share, where, attention, label, guess)
+            guess = blank.index_copy(0, indices_of(where), seen).unflatten(0, tokens.shape)
+        return self._at(tokens, mask_ratio, where, attention, label, guess, positions)
 
     def _at(
         self,
         tokens: Tensor,
-        share: Tensor,
+        mask_ratio: Tensor,
         where: Tensor,
         attention: Tensor | None,
         label: Tensor | None,
-        guess: Tensor | None = None,
+        guess: Tensor | None,
+        positions: Tensor | None,
     ) -> Tensor:
-        features = chosen(self.trunk(tokens, share, attention, label, guess), where)
+        """Return the logits of one pass, which adds `guess` (B, L, width) to the token embeddings."""
+        features = select(self.trunk(tokens, mask_ratio, attention, label, guess, positions), where)
         logits: Tensor = self.output_head(features).float()
         if self.label_bias is not None:
             logits = with_bias(logits, self.label_bias.weight, label, where)
         if self.label_pairs is not None and label is not None:
-            visible = tokens != self.mask_id
+            visible = tokens != self.spec.mask_id
             logits = self.label_pairs(
                 logits, tokens, visible if attention is None else visible & attention, label, where
             )

@@ -1,4 +1,4 @@
-"""What a run begins from: fresh weights, a model of tdiff, or a pretrained one of Hugging Face; and how it is saved."""
+"""The model a run starts with: new weights, a model of tdiff or a pretrained one of Hugging Face; and saving it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,21 @@ from tdiff.config.decoding import LEFT_TO_RIGHT, decoding
 from tdiff.config.settings import DataSettings, ObjectiveSettings, Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.models import mdlm, tokenizers
-from tdiff.core.models.folder import MODEL_TYPE, LoadedModel, Origin, load_model, read_config, save_model
+from tdiff.core.models.base import LoadedModel, Tokenizer, TrainableModel
+from tdiff.core.models.files import read_config
+from tdiff.core.models.folder import MODEL_TYPE, copy_weights
 from tdiff.core.models.hf import backend, load
-from tdiff.core.models.hf.causal import CausalLM
-from tdiff.core.models.hf.masked import MaskedLM
-from tdiff.core.models.hf.tokenizer import HubTokenizer
-from tdiff.core.models.tokenizers import TextTokenizer
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 
-Model = Transformer | MaskedLM | CausalLM
-"""What can be trained."""
-Tokenizer = TextTokenizer | HubTokenizer
 _WINDOW = 128
-"""Places of a training row for a pretrained model, where no number is given."""
-# By those names the families of Hugging Face know their sizes.
+"""Positions of a training row for a pretrained model, by default."""
+# The names that the families of Hugging Face have for sizes in their configuration.
 _SIZES = {
     "layers": ("num_hidden_layers", "n_layers", "n_layer", "num_layers"),
     "heads": ("num_attention_heads", "n_heads", "n_head"),
@@ -38,62 +35,61 @@ _SIZES = {
 }
 _POSITIONS = ("max_position_embeddings", "n_positions")
 _FRAME = 4
-"""Positions that no text has: those of begin and end, and the two that RoBERTa leaves out."""
+"""Positions that no text has: those of the begin and end tokens, and the two that RoBERTa leaves out."""
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether the model of that name is one of Hugging Face. Raises TdiffError where there is none."""
+    """Whether the model of that name is one of Hugging Face. Raises TdiffError where there is no such model."""
     return read_config(hub.find(name) / "config.json").get("model_type") != MODEL_TYPE
 
 
 def sizes(name: str) -> Layer:
-    """The settings that a model to begin from decides: its sizes, and how long a row it sees."""
+    """The settings that the model to initialize from decides: its sizes, and the length of a row."""
     folder = hub.find(name)
     config = read_config(folder / "config.json")
     if config.get("model_type") == MODEL_TYPE:
-        own = {field.name for field in dataclasses.fields(Settings().model)}
-        same = {k: v for k, v in config.items() if k in own}
-        return {"model": same, "objective": {"timesteps": config["timesteps"]} if config.get("timesteps") else {}}
+        names = {field.name for field in dataclasses.fields(Settings().model)}
+        model = {k: v for k, v in config.items() if k in names}
+        return {"model": model, "objective": {"timesteps": config["timesteps"]} if config.get("timesteps") else {}}
     if config.get("model_type") == mdlm.MODEL_TYPE:
-        raise TdiffError(f"train.init: {name} is an MDLM, which can be generated with, but not trained")
-    found = {ours: next((config[k] for k in theirs if k in config), None) for ours, theirs in _SIZES.items()}
-    seen = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
-    told: Layer = {k: v for k, v in found.items() if isinstance(v, int)}
-    told["window"] = max(1, min(_WINDOW, seen - _FRAME))
+        raise TdiffError(f"train.init: {name} is an MDLM: it can generate, but not be trained")
+    values = {ours: next((config[k] for k in theirs if k in config), None) for ours, theirs in _SIZES.items()}
+    positions = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
+    layer: Layer = {k: v for k, v in values.items() if isinstance(v, int)}
+    layer["window"] = max(1, min(_WINDOW, positions - _FRAME))
     if (folder / load.SIDECAR).is_file():
-        ours = read_config(folder / load.SIDECAR)
-        told |= {k: ours[k] for k in ("window", "time_conditioning") if k in ours}
-    return {"model": told}
+        sidecar = read_config(folder / load.SIDECAR)
+        layer |= {k: sidecar[k] for k in ("window", "time_conditioning") if k in sidecar}
+    return {"model": layer}
 
 
-_OF_MASKS = ("timesteps", "schedule", "mask_rate_per", "least_masked", "most_masked")
+_MASK_SETTINGS = ("timesteps", "schedule", "mask_rate_per", "least_masked", "most_masked")
 
 
-def moot(settings: Settings) -> list[str]:
-    """The settings of masks that are given and not read, since the model to begin from writes from left to right."""
+def unread_settings(settings: Settings) -> list[str]:
+    """The settings of masks that were set but have no effect, since the model to initialize from is causal."""
     if not settings.train.init:
         return []
     config = read_config(hub.find(settings.train.init) / "config.json")
     if config.get("model_type") == MODEL_TYPE or not backend.causal(settings.train.init, config):
         return []
-    usual = ObjectiveSettings()
-    changed = (name for name in _OF_MASKS if getattr(settings.objective, name) != getattr(usual, name))
+    defaults = ObjectiveSettings()
+    changed = (name for name in _MASK_SETTINGS if getattr(settings.objective, name) != getattr(defaults, name))
     return [f"objective.{name}" for name in changed]
 
 
-def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[Model, Tokenizer]:
+def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[TrainableModel, Tokenizer]:
     """The network and the tokenizer of a run, on the CPU, ready to be trained.
 
-    A run that was saved has both from its folder, in whose place its state is put later. Raises TdiffError where the
-    model to begin from is missing, settings that it decides are given beside it, or it was trained on what this run
-    holds out.
+    A saved run has both from its folder; its state is loaded later. Raises TdiffError where the model to initialize
+    from is missing, a setting differs that it decides, or it was trained on the text that this run holds out.
     """
     saved = run.model if run.state.exists() else None
     name = str(saved or (hub.find(settings.train.init) if settings.train.init else ""))
     if name and is_pretrained(name):
         return _pretrained(settings, name, saved is None, corpus)
     if settings.train.checkpointing:
-        raise TdiffError("train.checkpointing is for pretrained models: leave it out")
+        raise TdiffError("train.checkpointing requires a pretrained model: leave it out")
     before = _init(settings, corpus, name) if name and saved is None else None
     tokenizer: Any = before.tokenizer if before else None
     if saved:
@@ -115,107 +111,83 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
     )
     network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
     if before is not None:
-        _go_on_from(before, network)
+        copy_weights(before, network)
     return network, tokenizer
 
 
-def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, precision: str) -> None:
+def save(folder: Path, network: TrainableModel, tokenizer: Tokenizer, origin: Origin, precision: str) -> None:
     """Write a model's folder; each file is whole or absent at any moment. `precision` as `train.weights`."""
-    dtype = getattr(torch, precision)
-    if isinstance(network, Transformer):
-        assert isinstance(tokenizer, TextTokenizer), "they came together"
-        save_model(folder, network, tokenizer, origin, dtype)
-    else:
-        assert isinstance(tokenizer, HubTokenizer), "they came together"
-        load.save(folder, network, tokenizer, origin, dtype)
+    save_model(folder, network, tokenizer, origin, getattr(torch, precision))
 
 
-def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> tuple[Model, Tokenizer]:
+def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> tuple[TrainableModel, Tokenizer]:
     """A model of Hugging Face; `fresh` where it is not the run's own."""
     from transformers.pytorch_utils import Conv1D
 
     loaded, train = load_model(name), settings.train
-    network, tokenizer = loaded.network, loaded.tokenizer
-    if not isinstance(network, (MaskedLM, CausalLM)) or not isinstance(tokenizer, HubTokenizer):
-        raise TdiffError(f"train.init: {loaded.name} can be generated with, but not trained")
+    network, tokenizer = load.trainable(loaded), loaded.tokenizer
     if train.weights == "int8":
-        raise TdiffError("train.weights int8 is for models of tdiff; a pretrained one takes float32 or bfloat16")
+        raise TdiffError("train.weights int8 requires a model of tdiff; a pretrained one takes float32 or bfloat16")
     if train.compile == "on":
         raise TdiffError("train.compile on is for models of tdiff: leave it out")
-    if isinstance(network, CausalLM):
+    if loaded.spec.causal:
         _check_causal(loaded, settings)
     if train.optimizer == "muon" and any(isinstance(m, Conv1D) for m in network.modules()):
-        raise TdiffError(f"train.optimizer muon does not know the matrices of {loaded.name}, which lie the other way")
+        raise TdiffError(f"train.optimizer muon does not support {loaded.name}, whose matrices are transposed (Conv1D)")
     if fresh:
         _check_text(loaded, settings, corpus)
-        own = dataclasses.asdict(Settings().model) | sizes(name)["model"]
-        for setting, theirs in own.items():
+        decided = dataclasses.asdict(Settings().model) | sizes(name)["model"]
+        for setting, theirs in decided.items():
             ours = getattr(settings.model, setting)
-            late = setting == "time_conditioning" and ours
-            if setting != "window" and ours != theirs and not late:
-                raise TdiffError(f"model.{setting} is {theirs} in {loaded.name}, from which this begins; got {ours}")
+            added = setting == "time_conditioning" and ours
+            if setting != "window" and ours != theirs and not added:
+                raise TdiffError(f"model.{setting} is {theirs} in {loaded.name}, the model of train.init; got {ours}")
         try:
-            network.see(settings.model.window)
+            network.set_context(settings.model.window)
         except ValueError as why:
             raise TdiffError(f"model.window is too large for {loaded.name}: {why}") from None
-        if isinstance(network, MaskedLM):
-            network.tell_classes(len(corpus.classes) if settings.data.classes else 0)
-        if settings.model.time_conditioning and isinstance(network, MaskedLM) and network.time is None:
-            network.tell_time(torch.Generator().manual_seed(noise.mix(train.seed)))
-    if settings.data.rows == "padded" and isinstance(network, MaskedLM) and not network.ignores_padding():
+        network.add_classes(len(corpus.classes) if settings.data.classes else 0)
+        if settings.model.time_conditioning and not network.timed:
+            network.add_time(torch.Generator().manual_seed(noise.mix(train.seed)))
+    if settings.data.rows == "padded" and not network.spec.pads:
         raise TdiffError(f"data.rows padded: {loaded.name} attends to padding; have its rows packed")
     try:
-        network.practise(train.dropout, train.checkpointing)
+        network.train_with(train.dropout, train.checkpointing)
     except ValueError as why:
-        raise TdiffError(f"train.checkpointing cannot be had for {loaded.name}: {why}") from None
+        raise TdiffError(f"train.checkpointing is not available for {loaded.name}: {why}") from None
     return network, tokenizer
 
 
 def _check_causal(model: LoadedModel, settings: Settings) -> None:
     """Raises TdiffError for settings that only a masked model takes."""
     if settings.model.time_conditioning:
-        raise TdiffError(f"{model.name} writes from left to right, and there is no time to tell it")
+        raise TdiffError(f"model.time_conditioning requires a masked model; {model.name} is causal")
     if settings.data.classes:
-        raise TdiffError(f"{model.name} writes from left to right, and cannot be told of classes: train one of each")
-    ways = settings.train.decoding
-    if ways and decoding(ways)["decoder"] != LEFT_TO_RIGHT:
-        raise TdiffError(f"train.decoding: {model.name} writes from left to right, and not by {ways[0]}")
+        raise TdiffError(
+            f"data.classes requires a masked model; {model.name} is causal: train one model per class with --per-class"
+        )
+    options = settings.train.decoding
+    if options and decoding(options)["decoder"] != LEFT_TO_RIGHT:
+        raise TdiffError(f"train.decoding: {model.name} is causal and takes decoder={LEFT_TO_RIGHT}; got {options[0]}")
 
 
 def _init(settings: Settings, corpus: Corpus, name: str) -> LoadedModel:
-    """The model of tdiff that a run begins from."""
+    """The model of tdiff that a run is initialized from."""
     model = load_model(name)
     _check_text(model, settings, corpus)
     return model
 
 
 def _check_text(model: LoadedModel, settings: Settings, corpus: Corpus) -> None:
-    """Raises TdiffError for a tokenizer beside the model's own, or text to hold out that it has seen."""
+    """Raises TdiffError for another tokenizer than the model's, or held-out text that the model was trained on."""
     if settings.data.tokenizer != DataSettings().tokenizer:
         raise TdiffError(
-            f"train.init has the tokenizer of {model.name}: leave out data.tokenizer {settings.data.tokenizer!r}"
+            f"train.init brings the tokenizer of {model.name}: leave out data.tokenizer {settings.data.tokenizer!r}"
         )
     origin = model.origin
-    saw_it = origin.steps and origin.held_out == "tenth" and origin.corpus_sha256 in ("", corpus.sha256())
-    if settings.data.held_out == "tuning" and saw_it:
+    trained_on_it = origin.steps and origin.held_out == "tenth" and origin.corpus_sha256 in ("", corpus.sha256())
+    if settings.data.held_out == "tuning" and trained_on_it:
         raise TdiffError(
             f"{model.name} was trained on the tuning part of this text, so it cannot be held out: leave out "
-            "data.held_out, or begin from another model"
+            "data.held_out, or initialize from another model"
         )
-
-
-def _go_on_from(model: LoadedModel, network: Transformer) -> None:
-    """Copy a model's weights; the blocks of the network beyond the model's stay as they are, and write nothing yet.
-
-    So it is with classes and pairs, where the model knows none yet. Raises TdiffError where anything else differs.
-    """
-    assert isinstance(model.network, Transformer), "it was looked at before it was loaded"
-    for name, theirs in dataclasses.asdict(model.network.shape).items():
-        ours = getattr(network.shape, name)
-        more = (name == "layers" and ours > theirs) or (name in ("classes", "pairs") and not theirs)
-        if ours != theirs and not more:
-            raise TdiffError(
-                f"{model.name} cannot be gone on from: its {name} is {theirs}, here it is {ours}; only model.layers "
-                "may be larger"
-            )
-    network.load_state_dict(network.state_dict() | model.network.state_dict())

@@ -1,7 +1,7 @@
-"""The optimizers of a run: AdamW, and Muon, momentum whose matrix updates are made orthogonal (Jordan et al. 2024).
+"""The optimizers of a run and its learning rate: AdamW, and Muon, momentum with orthogonalized matrix updates.
 
-torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a hundred times slower than float32.
-Here the matrices of one shape go through the iteration together, in bfloat16 only where that was asked for.
+Muon is by Jordan et al. (2024). torch.optim.Muon multiplies in bfloat16, matrix by matrix: on many CPUs that is a
+hundred times slower than float32. Here all matrices of one shape are iterated together, in bfloat16 only on request.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tdiff.config.settings import TrainSettings
 
 
 class Trainable(Protocol):
-    """What is asked of a network here."""
+    """The part of a network that the optimizers use."""
 
     def parameters(self) -> Iterator[Any]:
         """All weights."""
         ...
 
     def matrices(self) -> Sequence[Tensor]:
-        """Those that decay."""
+        """The weights that decay."""
         ...
 
 
@@ -69,10 +69,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor, bfloat16: bool = False) -> Tensor:
-    """`matrices` (n, a, b) with their singular values brought near 1, by five quintic Newton-Schulz steps.
+    """Bring the singular values of `matrices` (n, a, b) near 1, by five quintic Newton-Schulz steps.
 
-    The coefficients are Muon's: they trade exactness (values end in about 0.7..1.2) for the steepest start, which
-    bfloat16 is good enough for.
+    The coefficients are Muon's: they trade exactness (values end in about 0.7..1.2) for the steepest start, for which
+    bfloat16 is precise enough.
     """
     x: Tensor = matrices.bfloat16() if bfloat16 else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -85,10 +85,10 @@ def orthogonal(matrices: Tensor, bfloat16: bool = False) -> Tensor:
 
 
 def optimizers(network: Trainable, options: TrainSettings, device: str, bfloat16: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the network's matrices and AdamW for the rest; only those matrices decay."""
+    """AdamW for all weights, or Muon for the network's matrices and AdamW for the rest; only those matrices decay."""
     matrices = network.matrices()
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in network.parameters() if id(p) not in chosen]
+    ids = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in ids]
     plain: dict[str, Any] = {"params": rest, "weight_decay": 0.0, "peak": options.lr}
     matrix: dict[str, Any] = {"params": matrices, "weight_decay": options.weight_decay}
 
@@ -99,3 +99,15 @@ def optimizers(network: Trainable, options: TrainSettings, device: str, bfloat16
     if options.optimizer == "muon":
         return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
     return [adamw(plain, matrix | {"peak": options.lr})]
+
+
+def rate(options: TrainSettings, spent: float) -> float:
+    """The learning rate as a share of its peak, 0..1, when the share `spent` of the budget is spent.
+
+    It rises linearly during warm-up, stays level, and falls linearly to `final_lr` at the end.
+    """
+    if options.warmup and spent < options.warmup:
+        return max(spent, 1e-3 * options.warmup) / options.warmup
+    if options.decay and spent > 1 - options.decay:
+        return options.final_lr + (1 - options.final_lr) * (1 - spent) / options.decay
+    return 1.0

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widget import Widget
 
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.tui.keymap import Key
+from tdiff.tui.widgets.abstract import AbstractWidgetMeta
+from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+from tdiff.watch.run_state import RunState
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
 
@@ -29,9 +40,9 @@ class Edge(Lines):
         self._left, self._right, self._style = left, right, style
         width = self.size.width
         inner = max(0, width - 4)
-        # Both begin with what matters most: the right text gives way as far as the first part of the left one needs.
-        own = min(first_part(left) + 2, inner // 2) if left else 0
-        right = shortened(right, max(0, inner - own - 2))
+        # Both start with their most important part: the right text gives way to the first part of the left one.
+        reserved = min(first_part(left) + 2, inner // 2) if left else 0
+        right = shortened(right, max(0, inner - reserved - 2))
         right = [(" ", style), *right, (" ", style)] if right else []
         left = shortened(left, max(0, inner - line_width(right) - 2))
         left = [(" ", style), *left, (" ", style)] if left else []
@@ -48,8 +59,30 @@ class Edge(Lines):
         self.put(self._left, self._right, self._style)
 
 
-class Pane(Vertical):
-    """A pane: edges around a body. A subclass gives `body` and calls `frame` when its titles change."""
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The watched runs as the panes show them."""
+
+    runs: Sequence[RunState]
+    """The first run is the one that log, details and samples belong to."""
+    now: float
+    """Seconds since the epoch."""
+    sample: int | None
+    """Number of the sample of the first run that is selected."""
+
+
+class Pane(Vertical, metaclass=AbstractWidgetMeta):
+    """A pane: edges around a body. A subclass implements `body` and calls `frame` when its titles change."""
+
+    KEYS: ClassVar[tuple[Key, ...]] = ()
+    """Its keys; `where` of each is the pane's name."""
+
+    class Asks(Message):
+        """The pane asks the user for a line of text."""
+
+        def __init__(self, question: Question) -> None:
+            super().__init__()
+            self.question = question
 
     can_focus = True
     can_focus_children = False
@@ -60,16 +93,36 @@ class Pane(Vertical):
     Pane:focus > #body { border-left: round $foreground; border-right: round $foreground; }
     """
 
-    def __init__(self, *, id: str, where: str = "") -> None:
+    def __init__(self, look: Theme, *, id: str, where: str = "") -> None:
+        """`where` is the pane's name in the table of keys, `id` unless it says otherwise."""
         super().__init__(id=id)
+        self.look = look
         self.where = where or id
-        """Which keys act in it, as the table of keys calls it."""
         self._upper, self._lower = Edge(True), Edge(False)
         self._titles: tuple[Line, Line, Line, Line] = ([], [], [], [])
 
+    @abstractmethod
     def body(self) -> list[Widget]:
         """The widgets within the frame, from top to bottom."""
-        raise NotImplementedError
+
+    def show_scene(self, scene: Scene) -> None:
+        """Show the runs. It is called when a run has changed; a pane that is not displayed may ignore it."""
+
+    def show_sample(self, scene: Scene) -> None:
+        """Show the scene after another sample was selected."""
+
+    def set_look(self, look: Theme) -> None:
+        """Draw with another theme from now on."""
+        self.look = look
+
+    def question(self, key_id: str) -> Question | None:
+        """What a key asks the user; None where it asks nothing."""
+        return None
+
+    def action_ask(self, key_id: str) -> None:
+        """Ask what that key asks."""
+        if question := self.question(key_id):
+            self.post_message(self.Asks(question))
 
     def compose(self) -> ComposeResult:
         """Frame and body."""
@@ -99,6 +152,6 @@ class Pane(Vertical):
     def _draw_frame(self) -> None:
         title, readout, below, below_right = self._titles
         style = "" if self.has_focus else "dim"
-        bold = [(text, f"bold {own}".strip() if self.has_focus else own) for text, own in title]
+        bold = [(text, f"bold {face}".strip() if self.has_focus else face) for text, face in title]
         self._upper.put(bold, readout, style)
         self._lower.put(below, below_right, style)

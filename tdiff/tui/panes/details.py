@@ -1,4 +1,4 @@
-"""The details pane: loss by share masked over the steps, the samples of the run, and the alerts."""
+"""The details pane: loss by mask ratio over the steps, the samples of the run, and the alerts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from textual.widget import Widget
 
+from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.report.snapshot import verdict_parts
 from tdiff.tui.figures import number
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
 from tdiff.watch.run_state import RunState
@@ -25,25 +26,30 @@ class DetailsView(Lines):
 
 
 class DetailsPane(Pane):
-    """What else is known of the first story."""
+    """Details of the first run."""
 
-    def __init__(self) -> None:
-        super().__init__(id="details")
+    def __init__(self, look: Theme, *, id: str = "details") -> None:
+        super().__init__(look, id=id)
         self._view = DetailsView(id="details-lines")
         self._story: RunState | None = None
-        self._chosen: int | None = None
+        self._sample: int | None = None
 
     def body(self) -> list[Widget]:
         """One column of lines."""
         return [self._view]
 
-    def show_story(self, story: RunState | None, chosen: int | None) -> None:
-        """Show this story; `chosen` is the number of the sample that is looked at."""
-        self._story, self._chosen = story, chosen
-        self._draw()
+    def show_scene(self, scene: Scene) -> None:
+        """Show the first run."""
+        if scene.runs and self.display:
+            self._story, self._sample = scene.runs[0], scene.sample
+            self._draw()
+
+    def show_sample(self, scene: Scene) -> None:
+        """Mark the sample that is selected."""
+        self.show_scene(scene)
 
     def on_resize(self) -> None:
-        """Another width, other columns."""
+        """Draw for another width."""
         self._draw()
 
     def _draw(self) -> None:
@@ -56,8 +62,8 @@ class DetailsPane(Pane):
         heat = verdict_lines(story) + mask_lines(story, width)
         alerts = alert_lines(story, 3)
         room = max(0, height - len(heat) - (len(alerts) + 1 if alerts else 0) - 1)
-        samples = sample_lines(story, self._chosen, room)
-        lines = heat + ([[("samples", "bold"), ("   [ ] go through them", "dim")], *samples] if samples else [])
+        samples = sample_lines(story, self._sample, room)
+        lines = heat + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
         if alerts:
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
         self._view.show([clip(line, width) for line in lines[:height]])
@@ -65,14 +71,14 @@ class DetailsPane(Pane):
 
 
 def verdict_lines(story: RunState) -> list[Line]:
-    """How well the run tells the classes of held-out texts; none where it was not measured."""
+    """How well the run classifies held-out texts; no line where it was not measured."""
     if story.verdicts is None:
         return []
     return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
 
 
 def mask_lines(story: RunState, width: int) -> list[Line]:
-    """Loss by share masked: a row for each tenth from the top, columns over the steps, darker for a higher loss."""
+    """Loss by mask ratio: a row for each tenth, from the highest, columns over the steps, darker for a higher loss."""
     rows = [(name, story.metrics[name]) for name in sorted(story.metrics, reverse=True) if name.startswith("mask/")]
     rows = [(name, series) for name, series in rows if len(series.steps)]
     if not rows:
@@ -83,7 +89,7 @@ def mask_lines(story: RunState, width: int) -> list[Line]:
     means = [_columns(series.steps, series.mean, first, last, columns) for _, series in rows]
     known = [value for row in means for value in row if value is not None]
     low, high = min(known), max(known)
-    lines: list[Line] = [[("loss by share masked", "bold"), ("   (rows: share, columns: steps)", "dim")]]
+    lines: list[Line] = [[("loss by mask ratio", "bold"), ("   (rows: ratio, columns: steps)", "dim")]]
     for (name, series), row in zip(rows, means, strict=True):
         cells = "".join(_shade(value, low, high) for value in row)
         lines.append(
@@ -95,7 +101,7 @@ def mask_lines(story: RunState, width: int) -> list[Line]:
 def _columns(
     steps: Sequence[float], values: Sequence[float], first: float, last: float, count: int
 ) -> list[float | None]:
-    """The mean of the values of each of `count` equal parts of first..last; an empty part has its left neighbour's."""
+    """The mean of the values in each of `count` equal parts of first..last; an empty part repeats the one before."""
     sums, numbers = [0.0] * count, [0] * count
     scale = count / (last - first) if last > first else 0.0
     for step, value in zip(steps, values, strict=True):
@@ -115,24 +121,27 @@ def _shade(value: float | None, low: float, high: float) -> str:
     return _SHADES[1:][min(3, int(share * 4))]
 
 
-def sample_lines(story: RunState, chosen: int | None, rows: int) -> list[Line]:
-    """The samples of the run, the newest last; the chosen one stays in view."""
+def sample_lines(story: RunState, selected: int | None, rows: int) -> list[Line]:
+    """The samples of the run, the newest last; the selected one stays in view."""
     samples = list(enumerate(story.samples))
     if not samples or rows <= 0:
         return []
-    end = len(samples) if chosen is None else min(len(samples), max(rows, chosen + 1 + rows // 2))
+    end = len(samples) if selected is None else min(len(samples), max(rows, selected + 1 + rows // 2))
     lines: list[Line] = []
     for n, sample in samples[max(0, end - rows) : end]:
-        here = n == chosen
+        marked = n == selected
         text = " ".join(sample.text.split())
         lines.append(
-            [(f"{sample.step:>8,}{'▸' if here else ' '} ", "bold" if here else "dim"), (text, "bold" if here else "")]
+            [
+                (f"{sample.step:>8,}{'▸' if marked else ' '} ", "bold" if marked else "dim"),
+                (text, "bold" if marked else ""),
+            ]
         )
     return lines
 
 
 def alert_lines(story: RunState, rows: int | None = None, *, of: bool = False) -> list[Line]:
-    """The alerts, the newest first; `of`: with the name of what they are of."""
+    """The alerts, the newest first; with the name of their run where `of`."""
     notices = list(reversed(story.alerts))[:rows]
     return [
         [

@@ -1,76 +1,94 @@
-"""The generation pane: blocks that resolve, live or recorded, and the recorder's place among the steps."""
+"""The generation pane: a text that is unmasked, live or recorded, and the position among its steps."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from rich.cells import cell_len
 from textual.message import Message
 from textual.widget import Widget
 
+from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader
-from tdiff.tui.keys import bindings
+from tdiff.tui.keymap import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width
 from tdiff.visible import visible_line
 from tdiff.watch.generation.recording import Recording
 
-_LEAP = 10
-_REPLAY_STEPS_A_SECOND = 20.0
+_REPLAY_STEPS_PER_SECOND = 20.0
 _LOW = 8
-"""Rows up to which the line of steps of one of two canvases stands in its frame."""
+"""Rows up to which one of two canvases shows the line of steps in its frame."""
 _SHORTEST = 20
-"""Cells of a line of steps that tells anything."""
+"""Minimum cells of a useful line of steps."""
 
 
 class GenerationPane(Pane):
     """A recording, at one of its steps.
 
-    While it follows, the newest step is shown as it comes; pausing keeps the step, and what is generated meanwhile is
-    recorded all the same.
+    While it follows, it shows the newest step as it arrives; a pause keeps the step, and generation is still
+    recorded.
     """
 
-    BINDINGS = bindings("generation")  # type: ignore[assignment]
+    KEYS = (
+        Key("pause", "space", "pause or resume; generation continues meanwhile", "generation", "pause"),
+        Key("step_back", "left,h", "one step back", "generation", "step", "step(-1)"),
+        Key("step_forward", "right,l", "one step forward", "generation", "step", "step(1)"),
+        Key("leap_back", "shift+left,H,pageup", "ten steps back", "generation", "", "step(-10)"),
+        Key("leap_forward", "shift+right,L,pagedown", "ten steps forward", "generation", "", "step(10)"),
+        Key("first_step", "home,g", "go to the first step", "generation"),
+        Key("live", "end,G", "go to the live edge", "generation", "live"),
+        Key("replay", "r", "replay this text from its first step", "generation", "", "request('replay')"),
+        Key("scroll_up", "up,k", "scroll the text up", "generation", "", "scroll_text(-1)"),
+        Key("scroll_down", "down,j", "scroll the text down", "generation", "", "scroll_text(1)"),
+        Key("prompt", "i", "edit the prompt", "generation", "prompt", "request('prompt')", opens_line=True),
+        Key("new_text", "n", "start another text now", "generation", "new", "request('new_text')"),
+        Key("decoder", "d", "use the next decoder", "generation", "decoder", "request('decoder')"),
+        Key("threshold_down", "less_than_sign,comma", "lower the threshold by 0.05", "generation", "", "shift(-1)"),
+        Key("threshold_up", "greater_than_sign,full_stop", "raise the threshold by 0.05", "generation", "", "shift(1)"),
+        Key("palette_next", "o", "use the next palette of confidence colours", "generation"),
+    )
+    BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
     class Live(Message):
-        """The user wants the live edge; `together`: of every canvas that was paused."""
+        """The user goes to the live edge; `together`: in every paused canvas."""
 
         def __init__(self, pane: GenerationPane, together: bool) -> None:
             super().__init__()
             self.pane, self.together = pane, together
 
     class Paused(Message):
-        """The user has paused, and wants every canvas to stand still."""
+        """The user has paused, which pauses every canvas."""
 
-    class Ask(Message):
-        """The user wants something of the generation: prompt, new_text, decoder, threshold_down or threshold_up."""
+    class Request(Message):
+        """The user requests replay, prompt, new_text, decoder, threshold_down or threshold_up."""
 
         def __init__(self, pane: GenerationPane, what: str) -> None:
             super().__init__()
             self.pane, self.what = pane, what
 
     class Looked(Message):
-        """The user has chosen another palette."""
+        """The user has selected another palette."""
 
         def __init__(self, look: Theme) -> None:
             super().__init__()
             self.look = look
 
     def __init__(self, look: Theme, *, id: str = "generation", of_two: bool = False) -> None:
-        """`of_two`: another canvas stands beside it: its title names the model, and the legend is elsewhere."""
-        super().__init__(id=id, where="generation")
-        self.look = look
+        """`of_two`: beside another canvas, the title names the model, and the legend is outside."""
+        super().__init__(look, id=id, where="generation")
         self._of_two = of_two
         self.recording: Recording | None = None
         self.at = 0
         """Steps of the recording that are shown."""
         self.following = True
-        """Whether the newest step is shown as it comes."""
-        self._replayed: float | None = None  # when the replay was at step 0
+        """Whether it shows the newest step as it arrives."""
+        self._replayed: float | None = None  # time of step 0 of the replay
         self._drawn: tuple[Recording | None, int, int] = (None, 0, 0)
-        self._live = False  # whether the recording is of the model that writes now
+        self._live = False  # whether the recording is of the live model
         self._caption, self._called, self._seconds = "", "", 0.0
         self._message, self._short = "", ""
         self._canvas_view = CanvasView(look)
@@ -81,20 +99,20 @@ class GenerationPane(Pane):
         return [self._canvas_view, *([] if self._of_two else [self._legend]), self._scrub]
 
     def on_mount(self) -> None:
-        """The legend never changes but for the palette."""
+        """The legend changes with the palette only."""
         self._draw_legend()
 
     def on_resize(self) -> None:
-        """Everything that depends on the width."""
+        """Draw what depends on the width."""
         self._draw_legend()
-        self._tell()
+        self._draw_frame_texts()
 
     # What is shown
 
     def show(
         self, recording: Recording | None, *, caption: str, follow: bool, live: bool = True, at: int | None = None
     ) -> None:
-        """Show a recording: at its end, or after `at` steps. `live`: it is being written, or was written here."""
+        """Show a recording: at its end, or after `at` steps. `live`: a model generates it now, or did in this view."""
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
         self._live = live
         self.at = (recording.steps if at is None else at) if recording else 0
@@ -102,20 +120,20 @@ class GenerationPane(Pane):
         self.draw()
 
     def describe(self, message: str, seconds: float, *, short: str = "", called: str = "") -> None:
-        """What the model's process is doing, in a few words or fewer, and the seconds that its text has taken so far;
-        and what the model is called.
+        """Set what the model's process does, in a few words or in fewer (`short`), the seconds that its text has taken,
+        and the name of the model.
         """
-        self._seconds = seconds  # told with the next step: a figure that changes without one would be drawn for nothing
+        self._seconds = seconds  # drawn with the next step, so that time alone draws nothing
         if (message, called) != (self._message, self._called):
             self._message, self._short, self._called = message, short, called
-            self._tell()
+            self._draw_frame_texts()
 
     def tick(self, now: float) -> None:
-        """Go on with what is followed or replayed."""
+        """Draw the next step of what is followed or replayed."""
         if self.recording is None:
             return
         if self._replayed is not None:
-            self.at = min(int((now - self._replayed) * _REPLAY_STEPS_A_SECOND), self.recording.steps)
+            self.at = min(int((now - self._replayed) * _REPLAY_STEPS_PER_SECOND), self.recording.steps)
             if self.at == self.recording.steps:
                 self._replayed = None
         elif self.following:
@@ -125,11 +143,11 @@ class GenerationPane(Pane):
 
     @property
     def moving(self) -> bool:
-        """Whether a replay is going on."""
+        """Whether a replay is running."""
         return self._replayed is not None
 
     def draw(self) -> None:
-        """Draw the recording as it is at this step: only the places that changed, where it is the one drawn before."""
+        """Draw the recording at this step: only the changed positions where the same recording was drawn before."""
         recording, at = self.recording, self.at
         before, at_before, taken_before = self._drawn
         self._drawn = recording, at, recording.taken if recording else 0
@@ -137,13 +155,13 @@ class GenerationPane(Pane):
             self._canvas_view.clear()
         else:
             changed: set[int] | None = None
-            # A step that took in others is not told apart from what it was.
+            # A step that has absorbed others may differ from its former state.
             if before is recording and not (at == at_before == recording.steps and recording.taken != taken_before):
                 changed = set()
                 for step in range(min(at, at_before), max(at, at_before) + 1):
                     changed.update(recording.changed(step))
             self._canvas_view.show(self.canvas, changed)
-        self._tell()
+        self._draw_frame_texts()
 
     @property
     def canvas(self) -> Canvas:
@@ -152,19 +170,19 @@ class GenerationPane(Pane):
         return self.recording.canvas(self.at)
 
     def text(self) -> str:
-        """What is shown, as text; masks as blocks."""
+        """The shown text, with masks as blocks."""
         if self.recording is None:
             return ""
         return "".join(text or "█" for text in self.canvas.texts)
 
     def in_a_line(self) -> str:
-        """Step, share, places left, and the text as it is, for where there is one line."""
+        """Step, share unmasked, positions left, and the text, for a single line."""
         if self.recording is None:
             return self._message
         return f"{self.readout()}  {' '.join(self.text().split())}"
 
     def readout(self) -> str:
-        """Step, share and places left; what the model's process does, where there is no text yet."""
+        """Step, share unmasked and positions left; where there is no text yet, what the model's process does."""
         return self._readout(self.canvas) if self.recording is not None else self._message
 
     def _readout(self, canvas: Canvas) -> str:
@@ -172,7 +190,7 @@ class GenerationPane(Pane):
         cap = f"/{self.recording.header.steps}" if self.recording.header.steps else ""
         return f"step {canvas.index}{cap} · {canvas.revealed:.0%} · {canvas.left} left"
 
-    def _tell(self) -> None:
+    def _draw_frame_texts(self) -> None:
         if not self.is_mounted:
             return
         recording = self.recording
@@ -184,7 +202,7 @@ class GenerationPane(Pane):
         if self._of_two:
             title = self._title_of_two(state, mark)
         if recording is not None and recording.header.decoder:
-            title.append((f" · {_rule(recording.header)}", ""))
+            title.append((f" · {visible_line(label(recording.header.decoder, recording.header.settings))}", ""))
         if recording is None:
             name = (self._of_two and self._called) or "generation"
             self.frame([(name, "")], [], [(self._message, "")] if self._message else [], [])
@@ -203,24 +221,24 @@ class GenerationPane(Pane):
         if recording.ended is not None:
             return scrub_line(at, steps, True, width)
         cap = recording.header.steps
-        # Where nobody knows how many steps there will be, the places that are left tell how far it is.
+        # Where the number of steps is unknown, the share of unmasked positions shows the progress.
         share = steps / cap if cap > 0 else recording.canvas(recording.steps).revealed
         return scrub_line(at, steps, False, width, share=share, cap=max(0, cap))
 
     def _title_of_two(self, state: str, mark: str) -> Line:
-        """The model, or what is shown in its place; and a word for what is no text of now."""
+        """The model, or the caption of another text; and the state where it is not live."""
         name = self._caption or self._called
         if state in ("live", "recorded"):
             return [(f"{mark} {name}", "bold")]
         return [(f"{mark} {state}", "reverse" if state in ("paused", "replay") else "bold"), (f" · {name}", "")]
 
     def _frame_of_two(self, title: Line, canvas: Canvas) -> None:
-        """The frame, of whose words those give way that are told elsewhere too: half a window is narrow."""
+        """The frame in half a window: it drops the words that are also shown elsewhere."""
         readout, room = self._readout(canvas), self.size.width - 9  # the frame, and blanks around both texts
         without_left = readout.rpartition(" · ")[0]
         readouts = [readout, without_left, without_left.removeprefix("step "), f"{canvas.revealed:.0%}"]
         room_above = room - line_width(title)
-        readout = next((one for one in readouts if cell_len(one) <= room_above), readouts[-1])
+        readout = next((text for text in readouts if cell_len(text) <= room_above), readouts[-1])
         speed = self._speed(canvas)
         pairs = [(self._message, speed), (self._short, speed), (self._short, speed.partition(" · ")[2])]
         message, speed = next((pair for pair in pairs if cell_len("".join(pair)) <= room), pairs[-1])
@@ -255,42 +273,30 @@ class GenerationPane(Pane):
         self.draw()
 
     def action_pause(self) -> None:
-        """Pause here, or go on at the live edge."""
+        """Pause at this step, or resume at the live edge."""
         if self.pause():
             self.post_message(self.Paused())
         else:
             self.post_message(self.Live(self, True))
 
     def pause(self) -> bool:
-        """Stand still at this step; whether it moved."""
+        """Pause at this step; whether it was moving."""
         if not (self.following or self.moving):
             return False
         self.following, self._replayed = False, None
-        self._tell()
+        self._draw_frame_texts()
         return True
 
-    def action_step_back(self) -> None:
-        """One step back."""
-        self._to(self.at - 1)
-
-    def action_step_forward(self) -> None:
-        """One step forward."""
-        self._to(self.at + 1)
-
-    def action_leap_back(self) -> None:
-        """Ten steps back."""
-        self._to(self.at - _LEAP)
-
-    def action_leap_forward(self) -> None:
-        """Ten steps forward."""
-        self._to(self.at + _LEAP)
+    def action_step(self, steps: int) -> None:
+        """Go so many steps forward; back where negative."""
+        self._to(self.at + steps)
 
     def action_first_step(self) -> None:
-        """To the canvas before the first step."""
+        """Go to the canvas before the first step."""
         self._to(0)
 
     def action_live(self) -> None:
-        """To the live edge."""
+        """Go to the live edge."""
         self.post_message(self.Live(self, False))
 
     def replay(self, now: float) -> None:
@@ -299,80 +305,43 @@ class GenerationPane(Pane):
             self.following, self._replayed, self.at = False, now, 0
             self.draw()
 
-    def action_scroll_up(self) -> None:
-        """Scroll the text up."""
-        self._canvas_view.scroll_rows(-1)
-
-    def action_scroll_down(self) -> None:
-        """Scroll the text down."""
-        self._canvas_view.scroll_rows(1)
+    def action_scroll_text(self, rows: int) -> None:
+        """Scroll down by so many rows; up where negative."""
+        self._canvas_view.scroll_rows(rows)
 
     def action_palette_next(self) -> None:
-        """The next palette."""
+        """Use the next palette."""
         names = list(PALETTES)
         name = names[(names.index(self.look.palette) + 1) % len(names)]
-        self.set_look(
-            Theme(
-                palette=name,
-                ground=self.look.ground,
-                colour=self.look.colour,
-                glyphs=self.look.glyphs,
-                utf8=self.look.utf8,
-            )
-        )
+        self.set_look(replace(self.look, palette=name))
         self.post_message(self.Looked(self.look))
 
     def set_look(self, look: Theme) -> None:
-        """Draw with another look."""
+        """Draw with another theme."""
         self.look = self._canvas_view.look = look
         self._drawn = (None, 0, 0)
         self._draw_legend()
         self.draw()
 
-    def action_replay(self) -> None:
-        """Play this text again."""
-        self.post_message(self.Ask(self, "replay"))
+    def action_request(self, what: str) -> None:
+        """Request something of the generation, as `Request` lists it."""
+        self.post_message(self.Request(self, what))
 
-    def action_prompt(self) -> None:
-        """Edit the prompt."""
-        self.post_message(self.Ask(self, "prompt"))
-
-    def action_new_text(self) -> None:
-        """Begin another text."""
-        self.post_message(self.Ask(self, "new_text"))
-
-    def action_decoder(self) -> None:
-        """The next decoder."""
-        self.post_message(self.Ask(self, "decoder"))
-
-    def action_threshold_down(self) -> None:
-        """A lower threshold."""
-        self.post_message(self.Ask(self, "threshold_down"))
-
-    def action_threshold_up(self) -> None:
-        """A higher threshold."""
-        self.post_message(self.Ask(self, "threshold_up"))
-
-
-def _rule(header: TraceHeader) -> str:
-    """The decoder, and the threshold where it has one."""
-    threshold = header.settings.get("threshold")
-    told = {"confidence": "conf ≥", "klass": "klass >"}.get(header.decoder)
-    if told and isinstance(threshold, (int, float)):
-        return f"{told} {threshold:g}"
-    return visible_line(header.decoder)
+    def action_shift(self, steps: int) -> None:
+        """Raise the threshold of the decoder by one step; lower it where negative."""
+        self.action_request("threshold_up" if steps > 0 else "threshold_down")
 
 
 def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1.0, cap: int = 0) -> Line:
-    """Where the shown step is among all: ◀ 0 ━━━╸37───┄┄┄ 64 …: thick up to it, thin where others follow.
+    """The shown step among all steps: ◀ 0 ━━━╸37───┄┄┄ 64 …: thick up to it, thin up to the newest step.
 
-    The `steps` so far are that `share` of all, of which there are `cap` at most where that is known.
+    `share` is the share of `steps` so far in all steps; `cap` is the maximum number of steps, 0 where unknown.
     """
     head = " ◀ 0 "
     tail = f" {steps} ▶ " if ended else f" {cap} … " if cap else " … "
-    here = str(at) if at > 0 and not (ended and at >= steps) else ""
-    room = max(0, width - len(head) - len(tail) - len(here) - 1)
-    whole = round(room * min(1.0, max(0.0, share)))
-    done = min(whole, max(0, round(whole * at / steps))) if steps else 0  # a trace may count backwards
-    line: Line = [(head, "dim"), ("━" * done + "╸", ""), (here, "bold"), ("─" * (whole - done), "dim")]
-    return [*line, ("┄" * (room - whole), "dim"), (tail, "dim")]
+    label = str(at) if at > 0 and not (ended and at >= steps) else ""
+    room = max(0, width - len(head) - len(tail) - len(label) - 1)
+    reached = round(room * min(1.0, max(0.0, share)))
+    done = min(reached, max(0, round(reached * at / steps))) if steps else 0  # a trace may count backwards
+    line: Line = [(head, "dim"), ("━" * done + "╸", ""), (label, "bold"), ("─" * (reached - done), "dim")]
+    return [*line, ("┄" * (room - reached), "dim"), (tail, "dim")]

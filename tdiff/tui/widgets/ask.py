@@ -1,8 +1,9 @@
-"""The line in which a prompt, a search or a part of a metric's name is typed."""
+"""The line for a prompt, a search, or a part of a metric's name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from textual import events
 from textual.binding import Binding
@@ -13,13 +14,25 @@ from textual.widgets import Input
 from tdiff.errors import TdiffError
 
 
-class Ask(Input):
-    """A line of text that is asked for, in place of the panes' keys. It is shown only while something is asked."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A line of text that the user is asked for."""
 
-    BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "leave it as it was", show=False)]  # noqa: RUF012
+    text: str
+    """What is asked for."""
+    answer: Callable[[str], None]
+    """Takes the answer, and may raise TdiffError."""
+    value: str = ""
+    """What the line contains at first."""
+
+
+class Ask(Input):
+    """A line of text that replaces the panes' keys. It is displayed only while a question is open."""
+
+    BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "cancel", show=False)]  # noqa: RUF012
 
     class Refused(Message):
-        """The answer cannot be taken, and why."""
+        """The answer is not accepted; `why` says the reason."""
 
         def __init__(self, why: str) -> None:
             super().__init__()
@@ -31,30 +44,30 @@ class Ask(Input):
         self._then: Callable[[str], None] | None = None
         self._back_to: Widget | None = None
 
-    def put(self, what: str, value: str, then: Callable[[str], None], back_to: Widget) -> None:
-        """Ask for `what`, beginning with `value`; `then` takes the answer, and may raise TdiffError."""
-        self._then, self._back_to = then, back_to
-        self.value, self.placeholder = value, f"{what} · enter takes it, esc or ctrl+g leaves it"
+    def put(self, question: Question, back_to: Widget) -> None:
+        """Ask a question; the focus goes to `back_to` afterwards."""
+        self._then, self._back_to = question.answer, back_to
+        self.value, self.placeholder = question.value, f"{question.text} · enter accepts, esc or ctrl+g cancels"
         self.display = True
         self.screen.set_focus(self)
 
     def _on_paste(self, event: events.Paste) -> None:
-        """Several lines as one, told apart by backslash and n: an input would keep the first alone."""
+        """Join several lines with backslash and n: the input would use only the first."""
         event.prevent_default()
         event.stop()
         self.insert_text_at_cursor("\\n".join(event.text.rstrip("\n").splitlines()))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Enter."""
+        """Accept the answer."""
         self._close(message.value)
 
     def on_input_blurred(self) -> None:
-        """Going to another pane leaves it; going to another window does not."""
+        """Cancel when another pane gets the focus, but not when another window does."""
         if self.app.app_focus:
             self._close(None, back=False)
 
     def action_leave(self) -> None:
-        """Leave everything as it was."""
+        """Cancel the question."""
         self._close(None)
 
     def _close(self, text: str | None, back: bool = True) -> None:

@@ -1,6 +1,6 @@
-"""The canvas of a generation as a widget: only rows that changed are drawn again.
+"""The canvas of a generation as a widget, of which only changed rows are drawn again.
 
-It keeps a layout of the places. It knows neither where canvases come from nor when to draw.
+It maintains a layout of the positions. It does not know where canvases come from, nor when to draw.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.tui.widgets.sparse import Cell, Sparse
 
 _WHEEL = 3
-"""Rows for a notch of the mouse's wheel."""
+"""Rows for a notch of the mouse wheel."""
 _ENOUGH = 4
-"""Places that tell how wide a place typically is."""
+"""Minimum unmasked positions for a typical width."""
 
 
 class CanvasView(Sparse):
-    """A canvas, broken at the widget's width; the rows around the first masked place, or those the user went to."""
+    """A canvas, wrapped at the widget's width, at the first masked position or where the user scrolled."""
 
     DEFAULT_CSS = "CanvasView { width: 1fr; height: 1fr; }"
 
@@ -34,14 +34,14 @@ class CanvasView(Sparse):
         super().__init__(id=id, classes=classes)
         self._look = look
         self._canvas: Canvas | None = None
-        self._texts: list[str] = []  # what is drawn in each place
-        self._marks: set[int] = set()  # places that are drawn as new, or as masked again
+        self._texts: list[str] = []  # what is drawn at each position
+        self._marks: set[int] = set()  # positions that are drawn as new, or as remasked
         self._laid = layout([], 1)
         self._drawn: dict[int, list[Cell]] = {}  # cells of rows of the layout
-        self._mask_width = 1  # glyphs of each mask before any gives way
-        self._masks: dict[int, int] = {}  # glyphs of each place that is masked, where that is more than one
+        self._mask_width = 1  # glyphs of each mask at first
+        self._masks: dict[int, int] = {}  # glyphs of each masked position, where more than one
         self._top = 0  # the first row of the layout that is in view
-        self._fitted = Size(0, 0)  # the size that all this is for
+        self._fitted = Size(0, 0)  # the size of the layout
         self._following = True
 
     # What is shown
@@ -49,8 +49,8 @@ class CanvasView(Sparse):
     def show(self, canvas: Canvas, changed: Collection[int] | None = None) -> None:
         """Show a canvas, which must not change afterwards.
 
-        `changed` holds at least the places that differ from the canvas shown before, where that was of the same
-        generation; None: any may, and what is followed is followed from the top.
+        `changed` contains at least the positions that differ from the previous canvas of the same generation; None:
+        any position may differ, and following starts at the top.
         """
         before, self._canvas = self._canvas, canvas
         if changed is None or before is None or len(before.texts) != len(canvas.texts):
@@ -60,17 +60,17 @@ class CanvasView(Sparse):
             self._begin()
             return
         marks = canvas.fresh | canvas.remasked
-        places = {place for place in changed if 0 <= place < len(canvas.texts)} | self._marks | marks
+        positions = {position for position in changed if 0 <= position < len(canvas.texts)} | self._marks | marks
         if self._masks:
-            self._give_way(canvas, places)
+            self._give_way(canvas, positions)
         old, self._texts = self._texts, self._drawn_texts(canvas)
         if old != self._texts:
-            places.update(n for n, (was, text) in enumerate(zip(old, self._texts, strict=True)) if was != text)
+            positions.update(n for n, (was, text) in enumerate(zip(old, self._texts, strict=True)) if was != text)
         self._marks = marks
         laid = self._laid
-        rows = self._lay_again(old, places)
+        rows = self._lay_again(old, positions)
         if self._laid is laid:
-            self._redraw(places)
+            self._redraw(positions)
         else:
             self._drop(rows)
         self._draw_again(rows)
@@ -82,7 +82,7 @@ class CanvasView(Sparse):
 
     @property
     def look(self) -> Theme:
-        """How it is drawn."""
+        """The theme."""
         return self._look
 
     @look.setter
@@ -90,7 +90,7 @@ class CanvasView(Sparse):
         self._look = look
         self._begin()
 
-    # Where one is
+    # Scrolling
 
     @property
     def rows(self) -> tuple[int, int, int]:
@@ -98,23 +98,23 @@ class CanvasView(Sparse):
         return self._top, self._fitted.height, len(self._laid.rows)
 
     def scroll_rows(self, rows: int) -> None:
-        """Go down by so many rows, or up. What is followed is left while it is out of view."""
+        """Scroll down by so many rows; up where negative. Following pauses while the followed row is out of view."""
         self._go_to(self._top + rows)
         target = self._target()
         self._following = target is None or self._top <= target < self._top + self._fitted.height
 
     def follow(self) -> None:
-        """Keep the first masked place in view from now on."""
+        """Keep the first masked position in view from now on."""
         self._following = True
         self._follow()
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The wheel."""
+        """Scroll by a notch of the wheel."""
         event.stop()
         self.scroll_rows(_WHEEL)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The wheel."""
+        """Scroll by a notch of the wheel."""
         event.stop()
         self.scroll_rows(-_WHEEL)
 
@@ -127,19 +127,19 @@ class CanvasView(Sparse):
         return self._line(self._top + y)
 
     def cells(self, y: int) -> list[Cell]:
-        """The cells of a row of the widget, kept from one time to the next."""
+        """The cells of a row of the widget, from a cache."""
         if self.size != self._fitted:
             self._fit()
         row = self._top + y
         cells = self._drawn.get(row)
         if cells is None:
             cells = super().cells(y)
-            if all(len(text) < 2 for text, _ in cells):  # no marks, which belong to two places
+            if all(len(text) < 2 for text, _ in cells):  # no combining marks, which belong to two positions
                 self._drawn[row] = cells
         return cells
 
     def forget(self) -> None:
-        """Nor do the rows look as they did."""
+        """Forget the cells of the rows too."""
         super().forget()
         self._drawn.clear()
 
@@ -149,14 +149,14 @@ class CanvasView(Sparse):
         return row_line(self._canvas, self._laid.rows[row], self._look)
 
     def on_resize(self) -> None:
-        """Lay it out anew, before it is asked for."""
+        """Compute the layout for the new size."""
         self._fit()
 
     def _begin(self) -> None:
-        """Lay out and paint everything."""
+        """Compute the layout, and draw everything."""
         canvas = self._canvas
         wide = canvas.confidence if canvas and self._mask_width > 1 else []
-        self._masks = {place: self._mask_width for place, confidence in enumerate(wide) if confidence == MASKED}
+        self._masks = {position: self._mask_width for position, confidence in enumerate(wide) if confidence == MASKED}
         self._texts = self._drawn_texts(canvas) if canvas else []
         self._marks = canvas.fresh | canvas.remasked if canvas else set()
         self._laid = layout([], 1)
@@ -166,22 +166,22 @@ class CanvasView(Sparse):
 
     def _drawn_texts(self, canvas: Canvas) -> list[str]:
         texts = drawn_texts(canvas, self._look)
-        for place, width in self._masks.items():
-            texts[place] *= width
+        for position, width in self._masks.items():
+            texts[position] *= width
         return texts
 
-    def _give_way(self, canvas: Canvas, places: set[int]) -> None:
-        """Make the masks wider and narrower, so that what is revealed moves little."""
+    def _give_way(self, canvas: Canvas, positions: set[int]) -> None:
+        """Make masks wider and narrower, so that unmasked text moves little."""
         masks, changed = self._masks, set()
-        for place in places:
-            masked = canvas.confidence[place] == MASKED
-            if masked and place not in masks:
-                masks[place] = min(WIDEST, max(1, cell_len(self._texts[place])))
-            elif not masked and place in masks:
-                del masks[place]
+        for position in positions:
+            masked = canvas.confidence[position] == MASKED
+            if masked and position not in masks:
+                masks[position] = min(WIDEST, max(1, cell_len(self._texts[position])))
+            elif not masked and position in masks:
+                del masks[position]
             elif masked:
                 continue
-            changed.add(place)
+            changed.add(position)
         make_room(self._laid, canvas.texts, masks, changed)
 
     def _fit(self) -> None:
@@ -193,35 +193,35 @@ class CanvasView(Sparse):
         self._go_to(self._top)
         self._follow()
 
-    def _lay_again(self, old: Sequence[str], places: set[int]) -> set[int]:
-        """Bring the layout up to date; the rows that are to be painted again."""
+    def _lay_again(self, old: Sequence[str], positions: set[int]) -> set[int]:
+        """Update the layout; the rows that must be drawn again."""
         laid, texts = self._laid, self._texts
         first: int | None = None
-        for place in sorted(places):
-            if old[place] != texts[place] and not replaced(laid, place, old[place], texts[place]):
-                first = place
+        for position in sorted(positions):
+            if old[position] != texts[position] and not replaced(laid, position, old[position], texts[position]):
+                first = position
                 break
         if first is None:
-            return laid.stale(laid, places)
+            return laid.stale(laid, positions)
         self._laid = relaid(laid, texts, first)
-        return self._laid.stale(laid, places)
+        return self._laid.stale(laid, positions)
 
-    def _redraw(self, places: set[int]) -> None:
-        """Draw these places into the cells of their rows; the layout is as it was."""
+    def _redraw(self, positions: set[int]) -> None:
+        """Draw these positions into the cells of their rows; the layout has not changed."""
         canvas, laid = self._canvas, self._laid
         assert canvas is not None
-        for place in places:
-            row, at, text = laid.row[place], laid.column[place], self._texts[place]
+        for position in positions:
+            row, at, text = laid.row[position], laid.column[position], self._texts[position]
             if not text.isprintable() or at + cell_len(text) > laid.width:
-                self._drop(laid.stale(laid, (place,)))  # it is drawn otherwise, or stands in several rows
+                self._drop(laid.stale(laid, (position,)))  # it is drawn with other characters, or wraps
                 continue
             cells = self._drawn.get(row)
             if cells is None or not text:
                 continue
-            for run in row_line(canvas, [(place, text)], self._look):
-                _, more = self.learn(run)  # a row with marks is not kept
-                cells[at : at + len(more)] = more
-                at += len(more)
+            for run in row_line(canvas, [(position, text)], self._look):
+                _, new_cells = self.learn(run)  # a row with combining marks is not cached
+                cells[at : at + len(new_cells)] = new_cells
+                at += len(new_cells)
 
     def _drop(self, rows: set[int]) -> None:
         for row in rows:
@@ -235,13 +235,13 @@ class CanvasView(Sparse):
             self._go_to(self._top)
 
     def _target(self) -> int | None:
-        """The row of the first masked place."""
+        """The row of the first masked position."""
         if self._canvas is None or MASKED not in self._canvas.confidence or not self._laid.row:
             return None
         return self._laid.row[self._canvas.confidence.index(MASKED)]
 
     def _follow(self) -> None:
-        """Bring the first masked place into the upper two thirds, if anything is masked."""
+        """Bring the first masked position into the upper two thirds, if there is one."""
         target = self._target() if self._following else None
         if target is not None and not self._top <= target <= self._top + 2 * self._fitted.height // 3:
             self._go_to(target - self._fitted.height // 3)
@@ -254,40 +254,39 @@ class CanvasView(Sparse):
 
 
 def typical_width(canvas: Canvas) -> int:
-    """Cells that a place of this canvas typically takes, 1..8; 0 where too few are revealed to tell.
+    """Typical width in cells of a position of this canvas, 1..8; 0 where too few are unmasked.
 
-    Masks as wide as what they hide keep the text in its place while it resolves.
+    Masks as wide as the text under them keep the text from moving while it resolves.
     """
     pairs = zip(canvas.texts, canvas.confidence, strict=True)
     widths = [max(1, cell_len(text)) for text, confidence in pairs if confidence != MASKED]
     return min(WIDEST, round(sum(widths) / len(widths))) if len(widths) >= _ENOUGH else 0
 
 
-def replaced(laid: CanvasLayout, place: int, old: str, new: str) -> bool:
-    """Put the new text of a place into the layout if it takes the same cells of one row as the old; whether it did."""
-    row = laid.rows[laid.row[place]]
-    at = bisect_left(row, (place, ""))
-    if at == len(row) or row[at] != (place, old):
+def replaced(laid: CanvasLayout, position: int, old: str, new: str) -> bool:
+    """Put the new text of a position into the layout if it takes the same cells of one row; whether it does."""
+    row = laid.rows[laid.row[position]]
+    at = bisect_left(row, (position, ""))
+    if at == len(row) or row[at] != (position, old):
         return False
     if not new or cell_len(new) != cell_len(old) or cell_len(new) > laid.width or "\n" in new or "\t" in new:
         return False
-    row[at] = (place, new)
+    row[at] = (position, new)
     return True
 
 
 def relaid(before: CanvasLayout, texts: Sequence[str], first: int) -> CanvasLayout:
-    """The layout of texts that differ from those of `before` from place `first` on: the rows above it stay."""
+    """The layout of texts that differ from those of `before` from position `first` on: the rows above it stay."""
     for row in range(before.row[first] - 1, 0, -1):
-        place = bisect_left(
-            before.row, row
-        )  # where an unchanged place begins a row, what follows can be laid out alone
-        alone = not before.rows[row] or before.rows[row][0][0] >= place
-        if before.row[place] == row and before.column[place] == 0 and alone:
-            rest = layout(texts[place:], before.width)
+        position = bisect_left(before.row, row)
+        # Where an unchanged position starts a row, the rest can be laid out alone.
+        alone = not before.rows[row] or before.rows[row][0][0] >= position
+        if before.row[position] == row and before.column[position] == 0 and alone:
+            rest = layout(texts[position:], before.width)
             return CanvasLayout(
                 before.width,
-                before.rows[:row] + [[(n + place, text) for n, text in pieces] for pieces in rest.rows],
-                before.row[:place] + [n + row for n in rest.row],
-                before.column[:place] + rest.column,
+                before.rows[:row] + [[(n + position, text) for n, text in pieces] for pieces in rest.rows],
+                before.row[:position] + [n + row for n in rest.row],
+                before.column[:position] + rest.column,
             )
     return layout(texts, before.width)

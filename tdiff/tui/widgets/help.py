@@ -1,4 +1,4 @@
-"""The help screen: all keys, from the one table, and what the marks mean."""
+"""The help screen: all keys, from the one table of keys."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
-from tdiff.tui.keys import KEYS, Where, shown
+from tdiff.tui.keymap import shown
+from tdiff.tui.keys import KEYS
+from tdiff.tui.panes.registry import PANES
 from tdiff.tui.widgets.lines import Lines, fold, line_width
 
 _WIDTH = 75
-"""Cells within the page's box at 80 columns, beside its scroll bar."""
-_TITLES: dict[Where, str] = {
+"""Columns inside the page's box in a window of 80 columns, without its scroll bar."""
+_TITLES = {
     "app": "Everywhere",
-    "generation": "Generation (tab takes you there)",
-    "training": "Training",
-    "log": "Log",
+    **{pane.name: f"{pane.title} pane" for pane in PANES if pane.pane_class.KEYS},
 }
+"""What each part of the table of keys is called."""
 
 
 _OF_TWO = (
-    "Pause and going on, another text, the prompt and the palette are of both; all",
-    "other keys of the generation act on the canvas that has the focus.",
-    "A new decoder or threshold writes the same text again, for one model alone.",
-    "Both get the same prompt, seed and length; where no prompt was given, the",
-    "first model's opening. The next text begins when both have written this one.",
+    "Pause, resume, new text, prompt and palette apply to both models; all other",
+    "keys of the generation pane act on the canvas that has the focus.",
+    "A new decoder or threshold generates the same text again, for that model.",
+    "Both get the same prompt, seed and length; without a prompt, the first",
+    "model's default prompt. The next text starts when both have finished.",
 )
 
 
 def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) -> list[Line]:
-    """The keys of every part of the view, as they are after a user's changes (id -> keys); and how they act on the
-    canvases of two models.
-    """
+    """The keys of the view after the user's changes (id -> keys); with `two`, how they act on two models."""
     lines: list[Line] = []
     if two:
         lines += [[("Two models side by side", "bold")], *([(f"  {line}", "")] for line in _OF_TWO)]
@@ -53,7 +52,7 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) ->
     lines += [
         [],
         [("Keys and colours", "bold")],
-        [("  watch.toml in your configuration folder changes them:", "")],
+        [("  Change them in watch.toml in your configuration folder:", "")],
         [('    palette = "light"', "")],
         [("    [keys]", "")],
         [('    pause = "space,p"', "")],
@@ -62,7 +61,7 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) ->
 
 
 class Page(ModalScreen[None]):
-    """A page of lines over the view; most keys close it. One for all, since textual keeps of each what it drew."""
+    """A page of lines over the view. There is one for all titles, since textual caches the drawing of every screen."""
 
     BINDINGS = [  # noqa: RUF012 - textual's own way
         Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
@@ -87,19 +86,19 @@ class Page(ModalScreen[None]):
         self._page = Lines(id="page")
 
     def turn_to(self, title: str, lines: Sequence[Line]) -> None:
-        """What is shown from now on."""
+        """Show these lines from now on."""
         self._title, self._lines = title, lines
         self._lay(self.app.size.width)
 
     def _lay(self, window: int) -> None:
-        """No line is cut off: what does not fit into a row goes on in the next."""
+        """Fold the lines that are wider than the page."""
         width = max(1, min(_WIDTH, window - 5))
         rows = [row for line in self._lines for row in fold(line, width)]
         self._page.styles.height = len(rows)
         self._page.show(rows)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Another width has other rows."""
+        """Fold the lines for another width."""
         self._lay(event.size.width)
 
     def compose(self) -> ComposeResult:
@@ -109,13 +108,13 @@ class Page(ModalScreen[None]):
             yield self._page
 
     def on_screen_resume(self) -> None:
-        """It begins at its top."""
+        """Start at the top."""
         box = self.query_one(VerticalScroll)
         box.border_title = f"{self._title} · q closes"
         box.scroll_home(animate=False)
 
     def action_leave(self) -> None:
-        """Back to the view."""
+        """Return to the view."""
         self.dismiss()
 
     def action_scroll(self, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Widgets of plain lines: what is drawn is a list of `render.Line`, and only rows that changed are drawn again."""
+"""A widget of plain lines, of which only changed rows are drawn again; and functions on `render.Line`."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class Lines(Sparse):
         self.refresh_rows(changed | set(range(*sorted((len(before), len(lines))))))
 
     def line(self, y: int) -> Line:
-        """A row."""
+        """A row, clipped to the width."""
         return clip(self._lines[y], self.size.width) if y < len(self._lines) else []
 
 
 def line_width(line: Line) -> int:
-    """Cells that a line takes."""
+    """Width of a line in cells."""
     return sum(cell_len(text) for text, _ in line)
 
 
 def clip(line: Line, width: int) -> Line:
     """The first `width` cells of a line."""
-    kept: Line = []
+    clipped: Line = []
     for text, style in line:
-        room = width - line_width(kept)
+        room = width - line_width(clipped)
         if room <= 0:
             break
-        kept.append((text if cell_len(text) <= room else set_cell_size(text, room), style))
-    return kept
+        clipped.append((text if cell_len(text) <= room else set_cell_size(text, room), style))
+    return clipped
 
 
 def shortened(line: Line, width: int) -> Line:
-    """As many of the parts that stand between middle dots as fit into `width` cells; the first one clipped, else."""
+    """As many of the parts between middle dots as fit into `width` cells; the first one clipped where none fits."""
     if line_width(line) <= width:
         return line
     text = "".join(run for run, _ in line)
@@ -58,28 +58,28 @@ def shortened(line: Line, width: int) -> Line:
 
 
 def first_part(line: Line) -> int:
-    """Cells of what stands before the first middle dot."""
+    """Width in cells of the part before the first middle dot."""
     return cell_len("".join(run for run, _ in line).partition(" · ")[0])
 
 
 def wrapped(line: Line, width: int) -> tuple[Line, Line]:
-    """The words of a line that fit into `width` cells, and those that do not."""
+    """The words of a line that fit into `width` cells, and the rest."""
     if line_width(line) <= width:
         return line, []
     words = [(word, style) for text, style in line for word in re.findall(r" *[^ ]+| +", text)]
     first: Line = []
     while words and line_width([*first, words[0]]) <= width:
         first.append(words.pop(0))
-    if not first:  # a word that is wider than the line
+    if not first:  # the first word is wider than the line
         return clip(line, width), []
     words[0] = words[0][0].lstrip(), words[0][1]
     return first, words
 
 
 def fold(line: Line, width: int) -> list[Line]:
-    """All words of a line in rows of `width` cells; those after the first begin where the second run does, or the text.
+    """All words of a line in rows of `width` cells, indented from the second row on as the second run or the text is.
 
-    A word that is wider than a row is cut there.
+    A word that is wider than a row is cut.
     """
     if line_width(line) <= width or width <= 0:
         return [line]
@@ -97,7 +97,7 @@ def fold(line: Line, width: int) -> list[Line]:
 
 
 def two_ends(left: Line, right: Line, width: int, fill: str = " ", style: str = "") -> Line:
-    """A line of exactly `width` cells: `left`, `fill`, `right`; what does not fit is cut from the left part."""
+    """A line of exactly `width` cells: `left`, `fill`, `right`; the left part is cut where it does not fit."""
     right = clip(right, width)
     left = clip(left, width - line_width(right))
     gap = width - line_width(left) - line_width(right)

@@ -1,4 +1,4 @@
-"""The palette: a line in which a command's name is typed, above the commands that it may mean."""
+"""The command palette: a line for a command's name, above the commands that match it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from textual.widgets import Input
 
 from tdiff.draw.render import Line
 from tdiff.tui.command_search import ranked
-from tdiff.tui.keys import KEYS, Key
+from tdiff.tui.keymap import Key
+from tdiff.tui.keys import KEYS
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 
 _MOST = 14
-"""Commands that are shown at once."""
+"""Commands that are shown at once, at most."""
 _AROUND = 3
-"""Rows of the box beside its commands: its edges and the line in which one types."""
+"""Rows of the box besides its commands: its edges and the line of text."""
 
 
 class Palette(Vertical):
-    """A box over the panes. It is there from the beginning, and shown while a command is looked for."""
+    """A box over the panes. It always exists, and is displayed while the user looks for a command."""
 
     BINDINGS = [  # noqa: RUF012 - textual's own way
         Binding("down,ctrl+n", "move(1)", show=False),
@@ -37,37 +38,32 @@ class Palette(Vertical):
     """
 
     class Chosen(Message):
-        """A command was chosen; None: the palette was left."""
+        """The user selected a command; None: the user closed the palette."""
 
         def __init__(self, key: Key | None) -> None:
             super().__init__()
             self.key = key
 
     def __init__(self, names: Callable[[Key], str]) -> None:
-        """`names` tells the keys of a command as a person reads them."""
+        """`names` returns the keys of a command as a person reads them."""
         super().__init__(id="palette")
         self.border_title = "commands · enter runs one, esc or ctrl+c closes"
         self.display = False
         self._names = names
         self._line, self._list = _Line(id="palette-line"), Lines(id="palette-list")
-        self._here = ""
+        self._where = ""
         self._used: list[str] = []  # ids, the newest first
-        self._fitting: Sequence[Key] = KEYS
-        self._at = 0
+        self._matches: Sequence[Key] = KEYS
+        self._selected = 0
 
     def compose(self) -> ComposeResult:
         """The line above the list."""
         yield self._line
         yield self._list
 
-    @property
-    def offered(self) -> Sequence[Key]:
-        """The commands that fit what is typed, the likeliest first."""
-        return self._fitting
-
-    def open(self, here: str) -> None:
-        """Show it, with nothing typed yet; `here` is the pane whose commands come first."""
-        self._here = here
+    def open(self, where: str) -> None:
+        """Show the palette with an empty line; `where` is the pane whose commands come first."""
+        self._where = where
         self._line.value = ""
         self._look_up()
         self._list.styles.height = max(1, min(_MOST, self.app.size.height - _AROUND))
@@ -75,28 +71,28 @@ class Palette(Vertical):
         self.screen.set_focus(self._line)
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        """Another word, other commands."""
+        """Look up what is typed."""
         message.stop()
         self._look_up()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Enter."""
         message.stop()
-        self._look_up(self._at)  # what was typed with the enter
-        self.close(self._fitting[self._at] if self._fitting else None)
+        self._look_up(self._selected)  # also what was typed just before Enter
+        self.close(self._matches[self._selected] if self._matches else None)
 
     def on_resize(self) -> None:
-        """Rows are as wide as the box."""
+        """Draw the rows as wide as the box."""
         self._draw()
 
     def on_click(self, event: events.Click) -> None:
         """Run the command under the mouse."""
-        if event.widget is self._list and 0 <= (at := self._first + event.y) < len(self._fitting):
-            self.close(self._fitting[at])
+        if event.widget is self._list and 0 <= (row := self._first + event.y) < len(self._matches):
+            self.close(self._matches[row])
 
     def action_move(self, rows: int) -> None:
         """Another command."""
-        self._at = min(max(self._at + rows, 0), max(0, len(self._fitting) - 1))
+        self._selected = min(max(self._selected + rows, 0), max(0, len(self._matches) - 1))
         self._draw()
 
     def close(self, key: Key | None) -> None:
@@ -109,22 +105,22 @@ class Palette(Vertical):
         self.post_message(self.Chosen(key))
 
     def _look_up(self, at: int = 0) -> None:
-        fitting = ranked(self._line.value, KEYS, self._here, self._used)
-        self._at = at if fitting == self._fitting else 0
-        self._fitting = fitting
+        fitting = ranked(self._line.value, KEYS, self._where, self._used)
+        self._selected = at if fitting == self._matches else 0
+        self._matches = fitting
         self._draw()
 
     @property
     def _first(self) -> int:
-        """The command in the first row: the one that may be run stays in view."""
-        return max(0, self._at - max(1, self._list.size.height) + 1)
+        """The command in the first row: the selected one stays in view."""
+        return max(0, self._selected - max(1, self._list.size.height) + 1)
 
     def _draw(self) -> None:
         width, rows = self._list.size
         first = self._first
         lines: list[Line] = []
-        for n, key in enumerate(self._fitting[first : first + max(rows, 1)], first):
-            style = "reverse" if n == self._at else ""
+        for n, key in enumerate(self._matches[first : first + max(rows, 1)], first):
+            style = "reverse" if n == self._selected else ""
             does: Line = [(f" {key.does}", style)]
             names: Line = [(f" {self._names(key)} ", style)]
             fits = line_width([*does, *names]) <= width
@@ -133,7 +129,7 @@ class Palette(Vertical):
 
 
 class _Line(Input):
-    """The line in which one types."""
+    """The line of text."""
 
     BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "leave", show=False)]  # noqa: RUF012
 
@@ -146,6 +142,6 @@ class _Line(Input):
             self.parent.close(None)
 
     def on_input_blurred(self) -> None:
-        """Going to a pane with the mouse leaves it; going to another window does not."""
+        """Close it when a pane gets the focus, but not when another window does."""
         if self.app.app_focus:
             self.action_leave()

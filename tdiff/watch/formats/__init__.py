@@ -1,1 +1,1 @@
-"""Parsers of logs: what a source says, detected by its content and never by its name."""
+"""Log formats: one parser per module, detected by content and never by file name."""

@@ -1,6 +1,6 @@
-"""Rows of named numbers: which column is the step, which the time, and what the others are called.
+"""Rows of named numbers: which column is the step, which the time, and which metric each of the others is.
 
-It knows neither JSON nor CSV nor a program's output, only their columns.
+This module knows columns only, neither JSON nor CSV nor any program's output.
 """
 
 from __future__ import annotations
@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tdiff.visible import visible_line
-
-if TYPE_CHECKING:
-    from tdiff.watch.run_state import RunState
+from tdiff.watch.formats.base import MAX_STEP, Sink
 
 STEPS = ("step", "global_step", "iteration", "iter", "it", "epoch")
-"""Columns that count steps, the best first."""
+"""Columns that count steps, in order of preference."""
 TIMES = ("time", "timestamp", "wall_time", "_timestamp")
 ELAPSED = ("elapsed", "elapsed_time", "elapsed_seconds", "time_elapsed", "total_time", "runtime", "_runtime")
-"""Columns of the seconds since the start, by which one knows how long a record takes."""
+"""Columns with the seconds since the start, which show how long a record takes."""
 TOKENS = ("tokens", "tokens_seen", "num_tokens", "num_input_tokens_seen")
 ALIASES = {
     "loss": "train/loss",
@@ -33,14 +31,12 @@ ALIASES = {
     "grad_norm": "train/grad_norm",
     "tokens_per_second": "train/tokens_per_second",
 }
-"""What columns are called here; one that is not listed keeps its name."""
+"""Column -> metric. A column that is not listed keeps its name."""
 KNOWN = {*STEPS, *TIMES, *TOKENS, *ALIASES}
-FARTHEST = 2.0**53
-"""Steps and tokens at or beyond this are no counts."""
+MAX_COLUMNS = 512
+"""Columns read from one row; further ones are skipped."""
 _EARLIEST, _LATEST = 1e8, 1e11
-_PLANS, _EPOCHS = 64, 10_000
-MOST_COLUMNS = 512
-"""Of one row; the others are passed over."""
+_MAX_PLANS, _MAX_EPOCHS = 64, 10_000
 
 
 class Plan(NamedTuple):
@@ -56,89 +52,89 @@ class Plan(NamedTuple):
 
 
 class RowReader:
-    """Turns rows into points of a story, and counts them where no column does."""
+    """Turns rows into points of a sink, and counts rows that have no step column."""
 
-    def __init__(self, story: RunState) -> None:
-        self._story = story
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._count = 0
         self._last = -math.inf  # the newest step
         self._epoch = -1.0
-        self._offsets: dict[float, float] = {}  # where an epoch begins, for steps that count anew in each
+        self._offsets: dict[float, float] = {}  # epoch -> its first step, where steps restart with each epoch
 
     def plan(self, names: tuple[str, ...]) -> Plan:
-        """What columns of these names mean."""
-        found = self._plans.get(names)
-        if found is None:
-            if len(self._plans) >= _PLANS:
+        """What columns with these names mean."""
+        plan = self._plans.get(names)
+        if plan is None:
+            if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            found = self._plans[names] = _plan(names)
-        return found
+            plan = self._plans[names] = _plan(names)
+        return plan
 
     def take(self, row: Mapping[str, float]) -> None:
-        """The next row: its numeric columns, which may be not finite."""
+        """Read the next row: its numeric columns, which may be non-finite."""
         if not row:
             return
         plan = self.plan(tuple(row))
         self._count += 1
-        column = next((name for name in plan.steps if abs(row[name]) < FARTHEST), None)
-        step = self._place(row[column], row, plan, column) if column is not None else float(self._count)
-        time = when(row[plan.time]) if plan.time is not None else None
+        column = next((name for name in plan.steps if abs(row[name]) < MAX_STEP), None)
+        step = self._global_step(row[column], row, plan, column) if column is not None else float(self._count)
+        time = epoch_seconds(row[plan.time]) if plan.time is not None else None
         values = {name: row[key] for key, name in plan.metrics if key != column}
         if plan.time is not None and time is None:
-            values[visible_line(plan.time)] = row[plan.time]  # seconds of something else
+            values[visible_line(plan.time)] = row[plan.time]  # not a date: seconds since something else
         since_start = plan.elapsed or (plan.time if time is None else None)
         if since_start is not None:
-            self._story.elapse(row[since_start])
-        self._story.points(
+            self._sink.elapsed(row[since_start])
+        self._sink.points(
             [step],
             {name: [value] for name, value in values.items()},
             None if time is None else [time],
             None if plan.tokens is None else [row[plan.tokens]],
         )
 
-    def _place(self, step: float, row: Mapping[str, float], plan: Plan, column: str) -> float:
-        """The step, counted through where it begins anew with each epoch."""
-        if plan.epoch is None or column == plan.epoch or not abs(row[plan.epoch]) < FARTHEST:
+    def _global_step(self, step: float, row: Mapping[str, float], plan: Plan, column: str) -> float:
+        """The step, counted across epochs where the column restarts with each epoch."""
+        if plan.epoch is None or column == plan.epoch or not abs(row[plan.epoch]) < MAX_STEP:
             return step
         epoch = float(math.floor(row[plan.epoch]))
         if epoch not in self._offsets:
             offset = self._offsets.get(self._epoch, 0.0) if epoch > self._epoch else 0.0
-            if len(self._offsets) >= _EPOCHS:
+            if len(self._offsets) >= _MAX_EPOCHS:
                 self._offsets.clear()
-            anew = epoch > self._epoch and step + offset < self._last
-            self._offsets[epoch] = self._last if anew else offset
+            restarts = epoch > self._epoch and step + offset < self._last
+            self._offsets[epoch] = self._last if restarts else offset
         self._epoch = epoch
         self._last = step + self._offsets[epoch]
         return self._last
 
 
 def _plan(names: tuple[str, ...]) -> Plan:
-    lowered = {spelled(name): name for name in reversed(names)}
-    steps = tuple(lowered[name] for name in STEPS if name in lowered)
-    time = next((lowered[name] for name in TIMES if name in lowered), None)
-    tokens = next((lowered[name] for name in TOKENS if name in lowered), None)
+    by_name = {normalized(name): name for name in reversed(names)}
+    steps = tuple(by_name[name] for name in STEPS if name in by_name)
+    time = next((by_name[name] for name in TIMES if name in by_name), None)
+    tokens = next((by_name[name] for name in TOKENS if name in by_name), None)
     metrics, used, aliases = [], set(), list(ALIASES)
-    # A column with an alias goes before one that has another for the same.
-    order = sorted(names, key=lambda name: aliases.index(spelled(name)) if spelled(name) in ALIASES else -1)
+    # Where two columns are aliases of one metric, the one listed first in ALIASES gets the metric's name.
+    order = sorted(names, key=lambda name: aliases.index(normalized(name)) if normalized(name) in ALIASES else -1)
     for name in order:
-        if name in (time, tokens) or spelled(name) in STEPS[:-1]:
+        if name in (time, tokens) or normalized(name) in STEPS[:-1]:
             continue
-        alias = ALIASES.get(spelled(name))
-        called = alias if alias and alias not in used else visible_line(name[:100])
-        used.add(called)
-        metrics.append((name, called))
-    elapsed = next((lowered[name] for name in ELAPSED if name in lowered), None)
-    return Plan(steps, time, tokens, lowered.get("epoch"), elapsed, tuple(metrics))
+        alias = ALIASES.get(normalized(name))
+        metric = alias if alias and alias not in used else visible_line(name[:100])
+        used.add(metric)
+        metrics.append((name, metric))
+    elapsed = next((by_name[name] for name in ELAPSED if name in by_name), None)
+    return Plan(steps, time, tokens, by_name.get("epoch"), elapsed, tuple(metrics))
 
 
-def spelled(name: str) -> str:
-    """A column's name as it is looked up: small letters, no blanks."""
+def normalized(name: str) -> str:
+    """A column's name as it is looked up: lower case, with underscores for blanks."""
     return name[:100].lower().replace(" ", "_")
 
 
-def number(value: Any) -> float | None:
-    """A number of JSON, finite or not; None for what is none, and for whole numbers too large to draw."""
+def json_number(value: Any) -> float | None:
+    """A JSON number, finite or not; None for other types and for integers beyond the range of a double."""
     if type(value) is float:
         return value
     if type(value) is not int:
@@ -149,9 +145,9 @@ def number(value: Any) -> float | None:
         return None
 
 
-def clock(name: str, value: Any) -> float | None:
-    """Seconds since the epoch where a column that tells the time holds a date; a date without a zone is of here."""
-    if not isinstance(value, str) or len(value) > 40 or spelled(name) not in TIMES:
+def date_seconds(name: str, value: Any) -> float | None:
+    """Seconds since the epoch if this is a time column with an ISO date; a date without a zone is in local time."""
+    if not isinstance(value, str) or len(value) > 40 or normalized(name) not in TIMES:
         return None
     try:
         return datetime.fromisoformat(value).timestamp()
@@ -159,8 +155,8 @@ def clock(name: str, value: Any) -> float | None:
         return None
 
 
-def when(value: Any) -> float | None:
-    """Seconds since the epoch, from those or from milli-, micro- or nanoseconds; None for what can be no date."""
+def epoch_seconds(value: Any) -> float | None:
+    """Seconds since the epoch, from seconds, milli-, micro- or nanoseconds; None for a number that cannot be a date."""
     if not isinstance(value, (int, float)) or not _EARLIEST <= value < 1e20:
         return None
     while value >= _LATEST:

@@ -1,7 +1,7 @@
-"""How a log says that its program has died: a traceback, no memory, a scheduler's limit, a signal.
+"""Signs in a log that its program has died: a traceback, no memory, a scheduler's limit, a signal.
 
-It knows lines, and nothing of files or formats. What a program survives is no end: whoever reads progress after it
-calls `survived`.
+This module knows lines only, neither files nor formats. A sign that the program survived does not count: the caller
+reports later progress through `survived` and `moved`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-_BEGIN = "Traceback (most recent call last)"
+_TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION = re.compile(r"(?P<name>(?:\w+\.)*[A-Z]\w*)(?::.*|\s*)$")
 _COLLECTED = ("ChildFailedError", "ProcessRaisedException", "CalledProcessError")
-"""Exceptions of a launcher, which say less than those of the process that it launched."""
+"""Exceptions of a launcher, which are less specific than those of the process that it launched."""
 _SCHEDULER = re.compile(
     r"DUE TO (?:TIME LIMIT|PREEMPTION|NODE FAIL)|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED|PBS: job killed"
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
@@ -25,38 +25,38 @@ _SIGNAL = re.compile(
     r"|^Fatal Python error: |^terminate called after throwing"
 )
 _TASK = re.compile(r"^srun: error: .*: (?:Exited with exit code [1-9]|Killed|Terminated|Segmentation fault)")
-_WIDTH = 1_000
-"""Characters of a line that are looked at."""
-_OPEN, _LATER = 400, 100
-"""Lines that a traceback may have, and those after the end of it, before it is taken for one that was survived."""
+_MAX_WIDTH = 1_000
+"""Characters of a line that are examined."""
+_MAX_TRACEBACK, _MAX_AFTER = 400, 100
+"""Lines of a traceback, and lines after its end, beyond which the program counts as having survived it."""
 
 Grade = Literal[0, 1, 2, 3]
 
 
 class Ending:
-    """Reads the plain lines of a log for signs that its program is no more."""
+    """Searches the plain lines of a log for signs that its program has died."""
 
     def __init__(self) -> None:
         self.reason = ""
-        """The line that says why it died, as it stands in the log; "" while none does."""
+        """The line of the log that gives the reason, unchanged; "" while there is none."""
         self._grade: Grade = 0
-        """How much the reason tells: 1 that a task failed, 2 an exception or a signal, 3 a scheduler."""
-        self._open = 0  # lines that a traceback which has begun may still have
-        self._prefix = ""  # what stands before each of its lines, such as a rank
-        self._later = self._moved = 0  # lines, and moves of a bar, since the reason
+        """How specific the reason is: 1 a failed task, 2 an exception or a signal, 3 a scheduler."""
+        self._open = 0  # lines that the current traceback may still have
+        self._prefix = ""  # the prefix of each of its lines, such as a rank
+        self._later = self._moved = 0  # lines, and moves of a progress bar, since the reason
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody ended it by Ctrl+C."""
+        """Whether the user ended the program with Ctrl+C."""
         return self.reason.startswith("KeyboardInterrupt")
 
     def take(self, line: str) -> None:
-        """The next line that is neither a record nor a bar, without colours."""
-        line = line[:_WIDTH].rstrip()
-        if (at := line.find(_BEGIN)) >= 0:
-            self._open, self._prefix = _OPEN, line[:at]
+        """Read the next line that is neither a record nor a progress bar, without colours."""
+        line = line[:_MAX_WIDTH].rstrip()
+        if (at := line.find(_TRACEBACK)) >= 0:
+            self._open, self._prefix = _MAX_TRACEBACK, line[:at]
             if not self.reason:
-                self._found(_BEGIN, 1)
+                self._store(_TRACEBACK, 1)
             return
         if self._open:
             self._open -= 1
@@ -65,31 +65,31 @@ class Ending:
             if exception:
                 self._open = 0
                 launcher = exception["name"].rpartition(".")[2] in _COLLECTED
-                self._found(body, 1 if launcher else 2)
+                self._store(body, 1 if launcher else 2)
             return
         if _SCHEDULER.search(line):
-            self._found(line, 3)
+            self._store(line, 3)
         elif _SIGNAL.search(line) or (_MEMORY.search(line) and _FATAL.search(line) and not _RETRIED.search(line)):
-            self._found(line, 2)
+            self._store(line, 2)
         elif _TASK.match(line):
-            self._found(line, 1)
+            self._store(line, 1)
         elif self.reason:
             self._later += 1
-            if self._later > _LATER:
+            if self._later > _MAX_AFTER:
                 self.survived()
 
     def moved(self) -> None:
-        """A bar went on. One that does so once may have been drawn for the last time when its program died."""
+        """A progress bar advanced. A single advance may be the last redraw of a program that died."""
         self._moved += bool(self.reason)
         if self._moved > 1:
             self.survived()
 
     def survived(self) -> None:
-        """It went on: whatever looked like its end was none."""
+        """The program continued: earlier signs of its end do not count."""
         self.reason, self._grade, self._open = "", 0, 0
         self._later = self._moved = 0
 
-    def _found(self, reason: str, grade: Grade) -> None:
+    def _store(self, reason: str, grade: Grade) -> None:
         self._later = self._moved = 0
-        if grade >= self._grade and not (grade == 1 and self.reason not in ("", _BEGIN)):
+        if grade >= self._grade and not (grade == 1 and self.reason not in ("", _TRACEBACK)):
             self.reason, self._grade = reason.strip(), grade

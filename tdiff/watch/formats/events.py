@@ -1,47 +1,26 @@
-"""The records of a run of tdiff, read fast: many train records at once, the others one by one.
+"""The event log of a tdiff run, read fast: many train records at once, other records one by one.
 
-It tells a story what they mean, and keeps nothing but the count that thins the losses by share masked.
+The parser stores nothing but the count by which it thins the losses by mask ratio.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
-from tdiff.protocol.events import (
-    Alert,
-    Checkpoint,
-    End,
-    Eval,
-    Event,
-    Heartbeat,
-    Resume,
-    Sample,
-    Start,
-    TraceEnd,
-    TraceHeader,
-    TraceStep,
-    Train,
-    Verdicts,
-    parse,
-)
-from tdiff.report.events import describe
-from tdiff.visible import visible_line
-from tdiff.watch.formats.columns import FARTHEST, number
+from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train, Verdicts, parse
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.watch.formats.base import MAX_STEP, Candidate, Decision, Parser, Sink
+from tdiff.watch.formats.columns import json_number
+from tdiff.watch.log import event_line
 
-if TYPE_CHECKING:
-    from tdiff.watch.run_state import RunState
-
-LATEST = 1e11
-"""Seconds since the epoch at and beyond which a record tells no time."""
 _BLOCK = 128
-"""Train records taken in together: much faster than one by one; more would not stay in the processor's cache."""
-_BEGIN = '{"kind":"train",'
+"""Train records read together, which is much faster than one by one; more would not stay in the processor's cache."""
+_TRAIN_BEGIN = '{"kind":"train",'
 _MASK_BEGIN = ',"loss_by_mask":['
 _METRICS = {
     "train/loss": "loss",
@@ -60,22 +39,23 @@ _FIELDS = ("kind", "step", *_NUMBERS)
 _fields = itemgetter(*_FIELDS)
 _MASKS = [f"mask/{n / 10 + 0.05:.2f}" for n in range(10)]
 _FULL = 4096
-"""Train records of which all losses by share masked are kept; then of every second, from twice as many every fourth."""
+"""Train records whose losses by mask ratio are all stored; after that those of every second record, after twice as many
+those of every fourth, and so on."""
 
 
-class Events:
-    """A run of tdiff. Lines that are torn or of a kind not known are passed over."""
+class Events(Parser):
+    """Reads the events of a tdiff run. Torn lines and unknown kinds are skipped."""
 
-    def __init__(self, story: RunState) -> None:
-        self._story = story
-        self._count = 0
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._count = 0  # train records
 
     def feed(self, lines: Sequence[str]) -> None:
-        """The next lines."""
+        """Read the next lines."""
         block: list[str] = []
         for line in lines:
-            # With one brace at either end, lines that parse when joined are an object each.
-            if line.startswith(_BEGIN) and line.endswith("}") and line.count("{") == 1 and _MASK_BEGIN in line:
+            # With one brace at either end, lines that parse when joined are one object each.
+            if line.startswith(_TRAIN_BEGIN) and line.endswith("}") and line.count("{") == 1 and _MASK_BEGIN in line:
                 block.append(line)
                 if len(block) < _BLOCK:
                     continue
@@ -84,20 +64,20 @@ class Events:
                 self._block(block)
                 block = []
             if line:
-                self._one(line)
+                self._single(line)
         if block:
             self._block(block)
 
     def _block(self, lines: list[str]) -> None:
-        """Train records that follow one another; where one is not as it should be, each by itself."""
+        """Read consecutive train records; if one is malformed, read each by itself."""
         masks: list[str] = []
-        rest: list[str] = []
-        for line in lines:  # most losses by share masked are not kept, and need not be parsed: a quarter of the time
+        rests: list[str] = []
+        for line in lines:  # most losses by mask ratio are thinned out: not parsing them saves a quarter of the time
             before, _, after = line.partition(_MASK_BEGIN)
             mask, _, after = after.partition("]")
             masks.append(mask)
-            rest.append(before + after)
-        text = ",".join(rest)
+            rests.append(before + after)
+        text = ",".join(rests)
         try:
             rows = json.loads(f"[{text}]")
             columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, zip(*map(_fields, rows), strict=True), strict=True))
@@ -106,88 +86,92 @@ class Events:
         if columns and set(columns["kind"]) == {"train"}:
             if '"gpu_' in text:
                 columns |= {name: tuple([row.get(name) for row in rows]) for name in _GPU.values()}
-            if self._trains(columns, lambda n: _list(masks[n])):
+            if self._train_columns(columns, lambda n: _list(masks[n])):
                 return
         for line in lines:
             if len(lines) > 1:
                 self._block([line])
             else:
-                self._one(line)
+                self._single(line)
 
-    def _one(self, line: str) -> None:
+    def _single(self, line: str) -> None:
         record = parse(line)
         match record:
             case Train():
                 names = (*_FIELDS, *_GPU.values())
-                self._trains({name: (getattr(record, name),) for name in names}, lambda _: record.loss_by_mask)
+                self._train_columns({name: (getattr(record, name),) for name in names}, lambda _: record.loss_by_mask)
             case Start() | Eval() | Verdicts() | Sample() | Checkpoint() | Alert() | Resume() | Heartbeat() | End():
-                self._story.record(record)
+                self._sink.record(record)
             case TraceHeader() | TraceStep() | TraceEnd() | None:
                 pass
             case _:
                 assert_never(record)
 
-    def _trains(self, columns: Mapping[str, Sequence[Any]], masks: Callable[[int], list[Any]]) -> bool:
-        """Take in train records by field. False, and nothing taken in, where one is odd or they do not ascend.
+    def _train_columns(self, columns: Mapping[str, Sequence[Any]], masks: Callable[[int], list[Any]]) -> bool:
+        """Report train records, given by field. Reports nothing and returns False if one is invalid or steps fall.
 
-        `masks` tells the losses by share masked of any of them.
+        `masks(n)` returns the losses by mask ratio of record n.
         """
         steps = columns["step"]
         if set(map(type, steps)) != {int} or list(steps) != sorted(steps):
             return False
-        if steps[0] < 0 or steps[-1] >= FARTHEST or set(map(type, columns["tokens"])) != {int}:
+        if steps[0] < 0 or steps[-1] >= MAX_STEP or set(map(type, columns["tokens"])) != {int}:
             return False
-        numbers = {name: _numbers(columns[name]) for name in _NUMBERS}
-        given = {metric: columns[name] for metric, name in _GPU.items() if columns.get(name)}
-        gpu = {metric: _numbers(column) for metric, column in given.items()}
-        if None in (*numbers.values(), *gpu.values()):
+        gpu_columns = {metric: columns[name] for metric, name in _GPU.items() if columns.get(name)}
+        parsed = {name: _numbers(columns[name]) for name in _NUMBERS}
+        gpu = {metric: _numbers(column) for metric, column in gpu_columns.items()}
+        if None in (*parsed.values(), *gpu.values()):
             return False
-        known: dict[str, array[float]] = {name: column for name, column in numbers.items() if column is not None}
-        values = {metric: known[name] for metric, name in _METRICS.items()}
-        story = self._story
-        story.points(steps, values, known["time"], known["tokens"])
+        numbers: dict[str, array[float]] = {name: column for name, column in parsed.items() if column is not None}
+        sink = self._sink
+        values = {metric: numbers[name] for metric, name in _METRICS.items()}
+        sink.points(steps, values, numbers["time"], numbers["tokens"])
         for metric, column in gpu.items():
-            there = [n for n, value in enumerate(given[metric]) if value is not None]
-            if column is not None and there:
-                story.add(metric, [steps[n] for n in there], [column[n] for n in there])
-        self._masks(steps, masks)
-        progress, eta = known["progress"][-1], known["eta"][-1]
-        story.progress = min(1.0, max(0.0, progress)) if math.isfinite(progress) else None
-        story.expect(eta)
-        story.write_trains(zip(steps, *known.values(), strict=True), len(steps))
+            present = [n for n, value in enumerate(gpu_columns[metric]) if value is not None]
+            if column is not None and present:
+                sink.extra_points(metric, [steps[n] for n in present], [column[n] for n in present])
+        self._report_masks(steps, masks)
+        sink.set_progress(numbers["progress"][-1], numbers["eta"][-1])
+        sink.write_later(_train_line, zip(steps, *numbers.values(), strict=True), len(steps))
         return True
 
-    def _masks(self, steps: Sequence[int], losses: Callable[[int], list[Any]]) -> None:
-        """Losses by share masked: of the records whose number the present stride divides."""
-        begin, self._count = self._count, self._count + len(steps)
-        at = begin
+    def _report_masks(self, steps: Sequence[int], masks: Callable[[int], list[Any]]) -> None:
+        """Report the losses by mask ratio of the records whose number the present stride divides."""
+        first, self._count = self._count, self._count + len(steps)
+        n = first
         while True:
-            stride = 1 << (at // _FULL).bit_length()
-            at = -(-at // stride) * stride
-            if at >= self._count:
+            stride = 1 << (n // _FULL).bit_length()
+            n = -(-n // stride) * stride
+            if n >= self._count:
                 return
-            for name, value in zip(_MASKS, losses(at - begin), strict=False):
-                loss = number(value)
+            for name, field in zip(_MASKS, masks(n - first), strict=False):
+                loss = json_number(field)
                 if loss is not None:
-                    self._story.add(name, (steps[at - begin],), (loss,))
-            at += 1
+                    self._sink.extra_points(name, (steps[n - first],), (loss,))
+            n += 1
+
+
+def recognize(candidate: Candidate) -> Parser | Decision:
+    """A tdiff run has an event on the line."""
+    record = candidate.record
+    return Decision.NO if record is None or isinstance(record, TraceLine) else Events(candidate.sink)
 
 
 def _list(text: str) -> list[Any]:
     try:
-        found: list[Any] = json.loads(f"[{text}]")
+        items: list[Any] = json.loads(f"[{text}]")
     except (ValueError, RecursionError):
         return []
-    return found
+    return items
 
 
 def _numbers(column: Sequence[Any]) -> array[float] | None:
-    """The column as numbers, null as NaN; None where one is of another kind."""
-    kinds = set(map(type, column))
-    if type(None) in kinds:
+    """The column as numbers, with null as NaN; None if a value has another type."""
+    types = set(map(type, column))
+    if type(None) in types:
         column = [math.nan if value is None else value for value in column]
-        kinds.discard(type(None))
-    if not kinds <= {int, float}:
+        types.discard(type(None))
+    if not types <= {int, float}:
         return None
     try:
         return array("d", column)
@@ -195,23 +179,7 @@ def _numbers(column: Sequence[Any]) -> array[float] | None:
         return None
 
 
-def line_of(event: Event) -> str:
-    """An event as one line of a log, with the time of day; "" for one that a log need not have."""
-    try:
-        text = describe(event) or (f"ended: {event.reason}" if isinstance(event, End) else "")
-    except (TypeError, ValueError, OverflowError):  # a number that is none
-        text = f"{event.kind}: not all of its numbers are finite"
-    if not text:
-        return ""
-    return f"{clock_of(event.time)}  {visible_line(' '.join(text.split(chr(10))))}"
-
-
-def train_line(told: Sequence[Any]) -> str:
-    """A train record as one line of a log: its step, then the fields of _NUMBERS."""
-    values = dict(zip(_NUMBERS, told[1:], strict=True))
-    return line_of(Train(step=told[0], loss_by_mask=[], **values))
-
-
-def clock_of(when: float | None) -> str:
-    """The time of day here, as 14:02:11."""
-    return time.strftime("%H:%M:%S", time.localtime(when)) if when is not None and 0 <= when < LATEST else "--:--:--"
+def _train_line(row: tuple[Any, ...]) -> str:
+    """A train record as one line of the log, from its step and the fields of _NUMBERS."""
+    values = dict(zip(_NUMBERS, row[1:], strict=True))
+    return event_line(Train(step=row[0], loss_by_mask=[], **values))

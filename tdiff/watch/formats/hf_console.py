@@ -1,29 +1,28 @@
-"""The output of a training program: dictionaries between the bars of tqdm, as a Hugging Face Trainer prints them.
+"""The output of a training program: dictionaries between tqdm's progress bars, as a Hugging Face Trainer prints them.
 
-Lines have been split at carriage returns, as tqdm writes those. What is neither a bar nor a dictionary is for the log.
+Lines have been split at carriage returns, which tqdm writes. Lines that are neither a bar nor a dictionary go to the
+log, so this parser also reads logs of unrecognized formats.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tdiff.watch.formats.columns import FARTHEST, RowReader
+from tdiff.watch.formats.base import MAX_STEP, Candidate, Decision, Parser, Sink
+from tdiff.watch.formats.columns import RowReader
 
-if TYPE_CHECKING:
-    from tdiff.watch.run_state import RunState
-
-_LONGEST_BAR, _LONGEST_ROW = 500, 20_000
-# Colours, and tqdm's going up and down between its bars.
+_MAX_BAR, _MAX_ROW = 500, 20_000
+"""Characters of a line that may hold a bar, and of a dictionary."""
+# Colours, and the cursor movements of tqdm between several bars.
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-KmJ]")
 _BAR = re.compile(
-    r"(?P<what>.*?)(?:\d+%\|[^|]*\|)?\s*(?P<n>\d{1,15})/(?P<total>\d{1,15})\s\[(?P<spent>[\d:]+)<(?P<left>[\d:]+|\?)[^\]]*\]?",
+    r"(?P<label>.*?)(?:\d+%\|[^|]*\|)?\s*(?P<n>\d{1,15})/(?P<total>\d{1,15})\s\[(?P<spent>[\d:]+)<(?P<left>[\d:]+|\?)[^\]]*\]?",
     re.ASCII,
 )
-# A value may be quoted, or wrapped as numpy and torch print theirs; NaN and infinities are bare words.
+# A value may be quoted, or wrapped as numpy and torch print their scalars; NaN and infinities are bare words.
 _PAIR = re.compile(
     r"""\s*(?:'(?P<key>[^'\\]*)'|"[^"\\]*")\s*:\s*
     (?:(?P<call>[\w.]+\()?(?P<quote>'?)(?P<value>[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf|infinity))
@@ -31,14 +30,15 @@ _PAIR = re.compile(
     |'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\w+|\[[^\[\]]*\]|\([^()]*\))\s*(?P<end>[,}])""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
-_TELLING = {"epoch", "step", "global_step", "train_runtime"}
+_TRAINING_KEYS = {"epoch", "step", "global_step", "train_runtime"}
+"""Keys by which a dictionary is one of a training, besides those that end in `loss`."""
 
 
 class Bar(NamedTuple):
-    """What a bar of tqdm says."""
+    """What a tqdm progress bar shows."""
 
-    what: str
-    """Its description; that of a Trainer has none."""
+    label: str
+    """Its description; a Trainer's bar has none."""
     n: int
     total: int
     spent: float
@@ -47,118 +47,114 @@ class Bar(NamedTuple):
     """Seconds."""
 
 
-class Console:
-    """Dictionaries become points, bars progress, the rest the log.
+class Console(Parser):
+    """Dictionaries become points, bars become progress, and everything else goes to the log.
 
-    The count that tqdm shows before a dictionary may be some steps old, since it is not drawn at each; it is drawn
-    anew just after, so a dictionary waits for that, or for whatever else comes.
+    The count of the bar before a dictionary may be some steps old, since tqdm does not redraw at each step. tqdm
+    redraws the bar right after the dictionary, so the dictionary waits for that bar, or for any other line.
     """
 
-    def __init__(self, story: RunState) -> None:
-        self._story = story
-        self._rows = RowReader(story)
-        self._count = 0  # dictionaries of training, where nothing tells the step
-        self._total: int | None = None  # of the bar that counts training
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._rows = RowReader(sink)
+        self._count = 0  # training dictionaries, where nothing shows the step
+        self._total: int | None = None  # of the bar that counts training steps
         self._waiting: dict[str, float] | None = None
-        self._before = 0.0  # seconds of the jobs before this one
+        self._before = 0.0  # seconds of earlier jobs in the same log
         self._spent = 0.0
-        self._finished_bar = ""
+        self._finished_label = ""
 
     def feed(self, lines: Sequence[str]) -> None:
-        """The next lines."""
+        """Read the next lines."""
         for line in lines:
-            self.text(line)
+            self._line(line)
 
-    def text(self, line: str) -> None:
-        """The next line."""
-        bar = read_bar(line)
+    def settle(self) -> bool:
+        """Report the dictionary that waits: no line has come after it. Returns whether one waited."""
+        waited = self._waiting is not None
+        self._report_waiting()
+        return waited
+
+    def _line(self, line: str) -> None:
+        bar, row = read_bar(line), row_in(line)
         if bar is not None:
             self._bar(bar, line)
-        at = line.find("{'")
-        row = read_row(line[at:]) if at >= 0 else {}
         if row:
-            self._settle()
+            self._report_waiting()
             self._row(row)
         plain = _ESCAPES.sub("", line)
         if (bar is not None and not row) or not plain.strip():
             return
         if row:
-            self._story.write(plain)
+            self._sink.write(plain)
             return
-        self._settle()
-        self._story.remark(plain)
-
-    def settle(self) -> bool:
-        """Take in the dictionary that waits: nothing has come after it. Whether there was one."""
-        waited = self._waiting is not None
-        self._settle()
-        return waited
+        self._report_waiting()
+        self._sink.output(plain)
 
     def _bar(self, bar: Bar, line: str) -> None:
-        if bar.what:  # of some preparation: only what became of it is worth a line
-            plain = _ESCAPES.sub("", line)
-            if bar.n == bar.total and bar.what != self._finished_bar:
-                self._story.write(plain)
-            self._finished_bar = bar.what if bar.n == bar.total else ""
+        if bar.label:  # of some preparation: only its completion is logged
+            if bar.n == bar.total and bar.label != self._finished_label:
+                self._sink.write(_ESCAPES.sub("", line))
+            self._finished_label = bar.label if bar.n == bar.total else ""
             return
-        # An evaluation has a bar too, but when a loss of training is printed it is closed, and cannot be the next.
+        # An evaluation has a bar too, but it is closed before a training loss is printed, so it cannot be the next bar.
         if self._total is None or (self._waiting and "loss" in self._waiting):
             self._total = bar.total
         if bar.total == self._total:
             self._advance(bar)
-            self._settle()
+            self._report_waiting()
 
     def _advance(self, bar: Bar) -> None:
         if bar.spent < self._spent:
             self._before += self._spent
         self._spent = bar.spent
-        self._story.advance(bar.n, bar.total, bar.left, self._before + bar.spent)
+        self._sink.advance(bar.n, bar.total, bar.left, self._before + bar.spent)
 
     def _row(self, row: dict[str, float]) -> None:
-        story = self._story
-        if story.format in ("", "log"):
-            story.format = "huggingface"
         if "train_runtime" in row:
-            story.finish()
+            self._sink.finish()
             return
         if "loss" in row:
             self._count += 1
         self._waiting = row
         if self._total is None:
-            self._settle()
+            self._report_waiting()
 
-    def _settle(self) -> None:
-        """Give the dictionary that waits its step: its own, that of tqdm, or its number."""
+    def _report_waiting(self) -> None:
+        """Report the dictionary that waits, at its own step, at the step of the bar, or at its number."""
         row, self._waiting = self._waiting, None
         if row is None:
             return
         steps = [name for name in self._rows.plan(tuple(row)).steps if name.lower() != "epoch"]
-        if not any(abs(row[name]) < FARTHEST for name in steps):
-            row["step"] = float(self._counted(row) if self._total is None else self._story.step)
+        if not any(abs(row[name]) < MAX_STEP for name in steps):
+            row["step"] = float(self._number(row) if self._total is None else self._sink.step)
         self._rows.take(row)
 
-    def _counted(self, row: dict[str, float]) -> int:
-        """The number of a dictionary; where its epoch was there before, the number it had then."""
-        epochs, epoch = self._story.metrics.get("epoch"), row.get("epoch", math.nan)
-        if "loss" in row and epochs is not None and epochs.last is not None and epoch < epochs.last[1]:
-            at = bisect_left(epochs.mean, epoch)
-            self._count = int(epochs.steps[min(at, len(epochs.steps) - 1)])
+    def _number(self, row: dict[str, float]) -> int:
+        """The number of a dictionary. If its epoch has been reached before, it is the number that it had then."""
+        if "loss" in row and (number := self._sink.step_of("epoch", row.get("epoch", math.nan))) is not None:
+            self._count = number
         return max(1, self._count)
 
 
+def recognize(candidate: Candidate) -> Parser | Decision:
+    """A Trainer prints a dictionary of training."""
+    return candidate.fallback if row_in(candidate.line) else Decision.NO
+
+
 def read_bar(line: str) -> Bar | None:
-    """The last bar of tqdm on a line, or None where there is none."""
-    if "<" not in line or "/" not in line or len(line) > _LONGEST_BAR:
+    """The last tqdm bar on a line; None if there is none."""
+    if "<" not in line or "/" not in line or len(line) > _MAX_BAR:
         return None
     plain = _ESCAPES.sub("", line)
     bars = list(_BAR.finditer(plain))
     if not bars:
         return None
-    found = bars[-1]
-    spent, left = _seconds(found["spent"]), _seconds(found["left"])
+    last = bars[-1]
+    spent, left = _seconds(last["spent"]), _seconds(last["left"])
     if spent is None:
         return None
-    return Bar(found["what"].strip(), int(found["n"]), int(found["total"]), spent, left)
+    return Bar(last["label"].strip(), int(last["n"]), int(last["total"]), spent, left)
 
 
 def _seconds(text: str) -> float | None:
@@ -172,14 +168,20 @@ def _seconds(text: str) -> float | None:
     return seconds
 
 
+def row_in(line: str) -> dict[str, float]:
+    """The numbers of the training dictionary on a line; empty if there is none."""
+    begin = line.find("{'")
+    return read_row(line[begin:]) if begin >= 0 else {}
+
+
 def read_row(text: str) -> dict[str, float]:
-    """The numbers of a dictionary of Python that `text` begins with; empty where it is none, or none of training."""
-    row = dict(_pairs(text[:_LONGEST_ROW]))
-    return row if any(name in _TELLING or name.endswith("loss") for name in row) else {}
+    """The numbers of the Python dictionary at the beginning of `text`; empty if there is none, or none of training."""
+    row = dict(_pairs(text[:_MAX_ROW]))
+    return row if any(name in _TRAINING_KEYS or name.endswith("loss") for name in row) else {}
 
 
 def _pairs(text: str) -> Iterator[tuple[str, float]]:
-    """(name, number) of a dictionary up to its end, or to what is not flat. Nothing is evaluated."""
+    """(name, number) of a dictionary, up to its end or to a nested value. Nothing is evaluated."""
     at = 1
     while (pair := _PAIR.match(text, at)) is not None:
         if pair["value"] is not None and pair["key"]:

@@ -1,4 +1,4 @@
-"""Which models write beside what is watched, and where their processes run."""
+"""Which models generate texts in a view, and where their processes run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
-from tdiff.runs import run
+from tdiff.runs import lookup
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.process import Child, command
 from tdiff.watch.generation.session import Live
-from tdiff.watch.sources.ssh import Address
+from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import Target
 
 if TYPE_CHECKING:
@@ -25,36 +25,40 @@ if TYPE_CHECKING:
 
 
 _LOGS = (".log", ".out", ".err", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson")
-"""How names of files end that are no run's folder; the events of a run are in one of them too."""
+"""Suffixes of log files, as opposed to folders of runs. A run's event log has one of them too."""
 _MISSING = re.compile(r"exit 127|not found|unknown command", re.IGNORECASE)
-"""What shells say of a program that is not there."""
-_TOLD_AFTER = 1.0
-"""Seconds that a log tells of weights after they were written, at most."""
+"""What shells print for a program that is not installed."""
+_MAX_LOG_DELAY = 1.0
+"""Seconds after which, at the latest, the log reports weights that were written."""
 
 
-def company(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> ModelPair:
-    """All models that write in a watch, each as `live` says; none where only logs without a model are watched."""
-    targets = [one.target for one in watched()]
+def model_pair(
+    options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]
+) -> ModelPair:
+    """The live generations of a view, each as `live_generation` says; none if only logs without a model are watched."""
+    targets = [followed.target for followed in watched()]
     if options.model is None and targets and not any(map(has_model, targets)):
         return ModelPair()
-    seed = secrets.randbelow(2**31) if options.seed is None else options.seed  # one, for they are compared
-    each = (replace(options, model=model, seed=seed) for model in (options.model, *options.others))
-    return ModelPair(*(live(one, watched, trains_here) for one in each))
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed  # a common one: texts are compared
+    of_models = (replace(options, model=model, seed=seed) for model in (options.model, *options.others))
+    return ModelPair(*(live_generation(of_model, watched, trains_here) for of_model in of_models))
 
 
-def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]) -> Live:
-    """The live generation of a watch.
+def live_generation(
+    options: Options, watched: Callable[[], Sequence[Watched]], trains_here: Callable[[], bool]
+) -> Live:
+    """The live generation of a view.
 
-    The model is the one asked for, else that of the first watched run, where it lies; the shipped one while there is no
-    run, or while that has no weights. `watched` tells what is watched, to which a run may come later. While
-    `trains_here` says that a watched run trains on this machine, and no device was asked for, the process keeps out of
-    its way.
+    The model is the requested one; otherwise that of the first watched run, on the run's host; and the shipped one
+    while there is no run, or the run has no weights. `watched` returns what is watched; runs may join later. While
+    `trains_here` returns that a watched run trains on this machine, the process yields to it, unless the user
+    requested a device.
     """
 
     def courteous() -> bool:
         return options.device == "auto" and trains_here()
 
-    def here(model: str) -> Child:
+    def start_here(model: str) -> Child:
         return Child(command(model, options.device, share=courteous()))
 
     def newest() -> tuple[str, float] | None:
@@ -64,14 +68,14 @@ def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here
         if first is None:
             return None
         if first.target.address is not None:
-            written = first.story.checkpoint
-            return None if written is None else (_folder(first.target.address), written.time - _TOLD_AFTER)
+            checkpoint = first.run_state.checkpoint
+            return None if checkpoint is None else (_folder(first.target.address), checkpoint.time - _MAX_LOG_DELAY)
         return _newest(str(first.target.run.path)) if first.target.run is not None else None
 
     first = _first_run(watched())
     address = first.target.address if first is not None and options.model is None else None
 
-    def there(model: str) -> Child:
+    def start_there(model: str) -> Child:
         assert address is not None
         return Child(_over_ssh(address, model, options.device))
 
@@ -81,21 +85,21 @@ def live(options: Options, watched: Callable[[], Sequence[Watched]], trains_here
         return f"the model's process ended: {reason}"
 
     return Live(
-        here if address is None else there,
-        options.model or (run.SHIPPED if address is None else _folder(address)),
+        start_here if address is None else start_there,
+        options.model or (lookup.SHIPPED if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
         options=options.decoding,
         prompt=options.prompt,
         length=options.length,
         every=options.every,
         newest=newest,
-        courteous=courteous if address is None else lambda: False,  # on the far side it always is
+        courteous=courteous if address is None else lambda: False,  # on the other host it always yields
         ended=ended,
     )
 
 
 def has_model(target: Target) -> bool:
-    """Whether it is a run, which has a model of its own or will have one, and no log of some other program."""
+    """Whether it is a run, which has or will have a model, rather than a log of another program."""
     if target.address is not None:
         path = Path(target.address.path)
         return path.name == "events.jsonl" or path.suffix not in _LOGS
@@ -103,18 +107,18 @@ def has_model(target: Target) -> bool:
 
 
 def _first_run(watched: Sequence[Watched]) -> Watched | None:
-    return next((one for one in watched if has_model(one.target)), None)
+    return next((followed for followed in watched if has_model(followed.target)), None)
 
 
 def trains_on_this_host(host: str | None, state: str) -> bool:
-    """Whether a run of that host and state computes on this machine now."""
+    """Whether a run on that host and in that state computes on this machine now."""
     return host == platform.node() and state in ("running", "stalled")
 
 
 def _newest(name: str) -> tuple[str, float] | None:
-    """The folder of a model's newest weights, and when they were written."""
+    """The folder of a model's newest weights, and the time at which they were written."""
     try:
-        folder = run.find_model(name)
+        folder = lookup.find_model(name)
         return str(folder), (folder / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):  # not written yet, or being replaced
         return None
@@ -127,6 +131,6 @@ def _folder(address: Address) -> str:
 
 
 def _over_ssh(address: Address, model: str, device: str) -> list[str]:
-    """`tdiff serve` on the far side, where it is installed there; paths are relative to the home folder, as ssh is."""
+    """The command for `tdiff serve` on another host; paths are relative to the home folder, where ssh starts."""
     words = shlex.join(["serve", f"--model={model}", f"--device={device}", "--share"])
     return [*address.command(), f'PATH="$PATH:$HOME/.local/bin" exec tdiff {words}']

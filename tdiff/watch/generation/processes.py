@@ -1,4 +1,4 @@
-"""The processes that a view has started, so that all of them can be killed at once where it ends by force."""
+"""The processes that a view has started, so that it can kill all of them at once when it is forced to end."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import signal
 from contextlib import suppress
 
 _RUNNING: set[int] = set()
-"""Process ids of those that have not ended, each the leader of a session of its own."""
+"""Ids of the processes that have not ended; each leads its own session."""
 
 
 def started(pid: int) -> None:
-    """A process with a session of its own runs."""
+    """Register a process that leads its own session."""
     _RUNNING.add(pid)
 
 
 def ended(pid: int) -> None:
-    """It has ended, and was waited for: its number may become another's."""
+    """Remove a process that has ended and was waited for: its id may be reused."""
     _RUNNING.discard(pid)
 
 
 def kill_all() -> None:
-    """Kill all that run, with what they started. Takes no lock and waits for nothing."""
+    """Kill all registered processes with their children. Takes no lock and waits for nothing."""
     for pid in list(_RUNNING):
         with suppress(OSError):
             os.killpg(pid, signal.SIGKILL)

@@ -1,26 +1,27 @@
-"""Texts that are weighed while somebody looks: what is asked of the model's process, and how its answers add up.
+"""Classification of texts shown as it happens: requests to the model's process, and its answers as rounds.
 
-It knows neither the screen nor where the process runs; time is told to it.
+This module knows neither the screen nor where the process runs; the caller passes the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
-from tdiff.draw.predictions import Shade
-from tdiff.draw.race import Round
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Ready, Refused, Scores, Weigh
+from tdiff.protocol.messages import Answer, Begin, Cancelled, Classify, Ready, Refused, Scores
+from tdiff.protocol.prediction import Contribution, PredictionRound
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
-from tdiff.watch.generation.session import Process
+from tdiff.watch.generation.model_process import ModelProcess
 
 
 class Race:
-    """The texts, one of which is being weighed."""
+    """Texts, one of which is being classified."""
 
     def __init__(
         self,
-        start: Callable[[], Process],
+        start: Callable[[], ModelProcess],
         texts: Sequence[str],
         *,
         seed: int = 0,
@@ -30,20 +31,20 @@ class Race:
         """`start` starts the process that holds the model."""
         self._start, self.texts = start, tuple(texts)
         self._seed, self._confidence, self.draws = seed, confidence, draws
-        self.at = 0
-        """Which text."""
-        self.rounds: list[Round] = []
+        self.index = 0
+        """The index of the current text."""
+        self.rounds: list[PredictionRound] = []
         self.classes: tuple[str, ...] = ()
-        self.words: list[Shade] = []
+        self.words: list[Contribution] = []
         self.message = ""
-        """What went wrong; "" when all is well."""
+        """The problem; "" if there is none."""
         self.ready: Ready | None = None
         self.seconds = 0.0
-        """Since the text was asked for, or until it was done."""
+        """Seconds since the current text was requested, or that it took."""
         self._began = 0.0
         self._id = 0
-        self._asked = False  # for the text of now
-        self._process: Process | None = None
+        self._requested = False  # the current text
+        self._process: ModelProcess | None = None
 
     @property
     def state(self) -> str:
@@ -59,15 +60,15 @@ class Race:
         return "done" if self.rounds and self.rounds[-1].final else "weighing"
 
     def start(self) -> None:
-        """Start the process, again where it has died. Raises TdiffError where it cannot be."""
+        """Start the process, or restart it. Raises TdiffError if it cannot be started."""
         if self._process is not None:
             self._process.close()
         self.ready, self.message = None, ""
         self._process = self._start()
-        self._again()
+        self._reset()
 
     def halt(self) -> None:
-        """Stop the process where it is, until `poll` is called again."""
+        """Stop the process until `poll` is called again."""
         if self._process is not None:
             self._process.halt()
 
@@ -76,47 +77,38 @@ class Race:
         if self._process is not None:
             self._process.close()
 
-    def go(self, ways: int) -> None:
-        """To another text."""
-        self.at = (self.at + ways) % len(self.texts)
-        self._again()
+    def move(self, offset: int) -> None:
+        """Classify the text `offset` places further on."""
+        self.index = (self.index + offset) % len(self.texts)
+        self._reset()
 
-    def another_seed(self) -> None:
-        """The same text on other masks."""
+    def next_seed(self) -> None:
+        """Classify the same text with other mask samples."""
         self._seed += 1
-        self._again()
+        self._reset()
 
-    def _again(self) -> None:
-        self.rounds, self.words, self._asked, self.seconds = [], [], False, 0.0
-        if self.ready is not None:  # else the model itself could not be had, and it stays so
+    def _reset(self) -> None:
+        self.rounds, self.words, self._requested, self.seconds = [], [], False, 0.0
+        if self.ready is not None:  # otherwise the model itself was refused, which does not change
             self.message = ""
 
     def poll(self, now: float) -> bool:
-        """Take in what the process said, and ask what is to be asked. True where something changed."""
+        """Process the answers, and request the current text. Returns whether something changed."""
         if self._process is None:
             return False
-        self._process.go_on()
+        self._process.resume()
         before = self.state, len(self.rounds), self.message
         for answer in self._process.take():
-            if isinstance(answer, Ready):
-                self.ready = answer
-            elif isinstance(answer, Scores) and answer.id == self._id and self._asked:
-                low, high = answer.interval
-                self.classes = tuple(answer.classes)
-                self.rounds.append(Round(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final))
-                self.words = [Shade(visible(text), nats) for text, nats in answer.words]
-                self.seconds = now - self._began
-            elif isinstance(answer, Refused) and (answer.id is None or answer.id == self._id):
-                self.message = answer.text
+            self._take(answer, now)
         if not self._process.alive and not self.message:
             self.message = f"the model's process ended: {self._process.reason}"
         if self.state == "weighing":
-            if not self._asked:
-                self._id, self._asked, self._began = self._id + 1, True, now
+            if not self._requested:
+                self._id, self._requested, self._began = self._id + 1, True, now
                 self._process.send(
-                    Weigh(
+                    Classify(
                         id=self._id,
-                        text=self.texts[self.at],
+                        text=self.texts[self.index],
                         seed=self._seed,
                         confidence=self._confidence,
                         draws=self.draws,
@@ -125,9 +117,30 @@ class Race:
             self.seconds = now - self._began
         return before != (self.state, len(self.rounds), self.message)
 
+    def _take(self, answer: Answer | TraceLine, now: float) -> None:
+        match answer:
+            case Ready():
+                self.ready = answer
+            case Scores():
+                if answer.id == self._id and self._requested:
+                    low, high = answer.interval
+                    self.classes = tuple(answer.classes)
+                    self.rounds.append(
+                        PredictionRound(answer.draws, tuple(answer.posterior), (low, high), answer.sure, answer.final)
+                    )
+                    self.words = [Contribution(visible(text), nats) for text, nats in answer.words]
+                    self.seconds = now - self._began
+            case Refused():
+                if answer.id in (None, self._id):
+                    self.message = answer.text
+            case Begin() | Cancelled() | TraceHeader() | TraceStep() | TraceEnd():
+                pass  # of generated texts, which are never requested here
+            case _:
+                assert_never(answer)
+
 
 def check(texts: Sequence[str]) -> None:
-    """Raises TdiffError for a text that cannot be weighed."""
+    """Raise TdiffError for a text that cannot be classified."""
     for text in texts:
         if not text.strip():
-            raise TdiffError("--classify takes a text; got an empty one")
+            raise TdiffError("--classify requires a text; got an empty one")

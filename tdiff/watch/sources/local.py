@@ -1,7 +1,7 @@
-"""Where lines come from: a file that grows, a pipe. Whole lines, nothing lost, nothing twice, and never a wait.
+"""Sources of lines on this host: a growing file, or a pipe. No line is lost or repeated, and no read blocks.
 
-A source turns bytes into lines and knows nothing of what they say: its text is raw, not yet safe to print. Line feed,
-carriage return and the two together each end one line. A line that has not ended is held back.
+A source turns bytes into complete lines and does not interpret them: the text is raw, and not safe to print. A line
+feed, a carriage return, or both together end one line. An unfinished line is held back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import select
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,48 +20,48 @@ from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 
 LONGEST = 1 << 20
-"""Bytes of one line that are kept."""
+"""Bytes of one line that are stored."""
 CUT = " …(cut)"
-"""What stands at the end of a longer one."""
+"""Appended to a longer line."""
 _HEAD, _TAIL = 1024, 4096
-"""Bytes at the beginning, and before the place reached, by which a file that was written anew is told from its past;
-more than most lines have, so that a number or a time is among them."""
+"""Bytes at the beginning of a file, and before the offset, that are compared to detect that it was rewritten. They are
+longer than most lines, so that they contain a number or a time."""
 _BLOCK = 1 << 18
-_FARTHEST = 1 << 26
-"""How far back the newest lines are looked for, bytes."""
+_SEARCH_LIMIT = 1 << 26
+"""Bytes from the end within which the newest lines are searched."""
 _SETTLED = 2.0
-"""Seconds after which a change of a file must show in its time of change: clocks of file systems tick slowly."""
+"""Seconds after which a change must show in a file's modification time: file system clocks are coarse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one look at a source brought."""
+    """The result of one read."""
 
     lines: list[str] = field(default_factory=list)
-    """Whole lines, without their ends."""
+    """Complete lines, without their line ends."""
     reset: bool = False
-    """Forget all that came before these lines: they are from another beginning."""
+    """The file was replaced or rewritten: forget all earlier lines."""
     more: bool = False
-    """There is more right now."""
+    """More is available right now."""
     done: bool = False
-    """Nothing will ever come again."""
+    """Nothing more will ever come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a source is doing."""
+    """The status of a source."""
 
     connected: bool
     text: str = ""
-    """What a person should know: one line, safe to print."""
+    """One line for the user, safe to print."""
     lost: int = 0
-    """Lines that did not come whole."""
+    """Lines that were cut."""
     bytes: int = 0
-    """How far into the file, or the stream, it has read."""
+    """Bytes of the file or the stream that have been read."""
     age: float | None = None
-    """Seconds since the newest byte came, or was written; None before the first."""
+    """Seconds since the newest byte came or was written; None before the first."""
     current: bool = True
-    """All that is there now has been read."""
+    """Everything available now has been read."""
 
 
 class Source(Protocol):
@@ -69,27 +70,43 @@ class Source(Protocol):
     name: str
 
     def read(self, limit: int = 1 << 20) -> Read:
-        """What is there now, of at most about `limit` bytes; returns at once."""
+        """Read what is available, at most about `limit` bytes. Returns at once."""
 
     def status(self) -> Status:
-        """How it is doing."""
+        """The current status."""
 
     def close(self) -> None:
-        """Let go of the file, the pipe or the process."""
+        """Close the file, the pipe or the process."""
+
+
+class Splitter(Protocol):
+    """Turns bytes that come in pieces of any size into lines; a binary format needs its own."""
+
+    cut: int
+    """Lines that were cut."""
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that end in `data`."""
+
+    def held(self) -> str:
+        """The unfinished line, as far as it has come."""
+
+    def note(self) -> str:
+        """A remark for the status of the source; "" if there is none."""
 
 
 class LineSplitter:
-    """Bytes in pieces of any size, cut into lines of UTF-8; what is not UTF-8 becomes U+FFFD."""
+    """Splits UTF-8 text into lines; invalid bytes become U+FFFD."""
 
     def __init__(self) -> None:
         self.cut = 0  # lines longer than LONGEST
-        self.dropped = 0  # bytes of theirs that were not kept
-        self._held = bytearray()  # of the line that has not ended: never more than LONGEST + 1 bytes
-        self._over = 0  # bytes of it beyond those
-        self._returned = False  # whether the last byte was a carriage return, to which a line feed may still belong
+        self.dropped = 0  # bytes of them that were not stored
+        self._held = bytearray()  # the unfinished line: at most LONGEST + 1 bytes
+        self._over = 0  # further bytes of it
+        self._returned = False  # whether the last byte was a carriage return, which a line feed may follow
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in `data`."""
+        """Return the lines that end in `data`."""
         if self._returned and data:
             self._returned = False
             data = data.removeprefix(b"\n")
@@ -109,15 +126,15 @@ class LineSplitter:
         return lines
 
     def held(self) -> str:
-        """The line that has not ended, as far as it came."""
+        """The unfinished line, as far as it has come."""
         return self._held[:LONGEST].decode("utf-8", "replace")
 
     def finish(self) -> list[str]:
-        """The line that has not ended, where nothing more will come."""
+        """Return the unfinished line: nothing more will come."""
         return [self._take()] if self._held else []
 
     def note(self) -> str:
-        """What was dropped, for a status; empty where nothing was."""
+        """What was dropped, for the status; "" if nothing was."""
         if not self.cut:
             return ""
         return f"{self.cut} line{'s' * (self.cut > 1)} cut after 1 MiB, {self.dropped:,} bytes dropped"
@@ -146,30 +163,31 @@ class LineSplitter:
 class FileSource:
     """A file on this host, followed through growth, truncation, replacement, deletion and return.
 
-    A file that was written anew in place is told by its first and its last bytes read; one whose beginning and whose
-    bytes just before the place reached are as they were counts as grown. An idle look costs one `stat`.
+    A file that was rewritten in place is detected by the first and the last bytes read: if both are unchanged, the file
+    counts as grown. A read without news costs one `stat`.
     """
 
-    def __init__(self, path: Path | str, start: int = 0) -> None:
-        """Follow `path`, which need not be there yet, from the byte `start` on, where a line begins."""
+    def __init__(self, path: Path | str, start: int = 0, splitter: Callable[[], Splitter] = LineSplitter) -> None:
+        """Follow `path`, which need not exist yet, from byte `start` on, where a line begins."""
         self.path = Path(path)
         self.name = visible_line(str(path))
         self.offset = start
         """Bytes read, from the beginning of the file."""
         self.size = 0
-        """Bytes that were there at the last look."""
-        self._lines = LineSplitter()
+        """The size of the file at the last read."""
+        self._new_splitter = splitter
+        self._lines = splitter()
         self._file: IO[bytes] | None = None
         self._inode: tuple[int, int] | None = None
         self._head = self._tail = b""
         self._quiet: tuple[int, ...] | None = None
-        self._why = ""
+        self._problem = ""
         self._changed: float | None = None
         self._more = True
-        self._reset = False  # to be told with the next lines
+        self._reset = False  # to be reported with the next lines
 
     def read(self, limit: int = 1 << 20) -> Read:
-        """The lines of at most `limit` bytes more."""
+        """Read at most `limit` more bytes."""
         try:
             now = self.path.stat()
             seen = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
@@ -180,13 +198,13 @@ class FileSource:
             if self._file is None or seen[:2] != self._inode:
                 self._open()
             data = self._at(self.offset, limit)
-            if self._altered():  # asked after reading, so that whatever was read is known to follow on the past
-                self._begin_again()
+            if self._rewritten():  # checked after reading: what was read is then known to follow the earlier bytes
+                self._restart()
                 data = self._at(0, limit)
-        except (OSError, ValueError) as why:
-            return self._without(why, limit)
+        except (OSError, ValueError) as error:
+            return self._unreadable(error, limit)
         lines = self._take(data)
-        self._why, self._changed, self.size = "", now.st_mtime, now.st_size
+        self._problem, self._changed, self.size = "", now.st_mtime, now.st_size
         self._more = self.offset < self.size
         settled = not self._more and now.st_mtime < time.time() - _SETTLED
         self._quiet = seen if settled else None
@@ -194,41 +212,41 @@ class FileSource:
         return Read(lines, reset, self._more)
 
     def torn(self) -> str:
-        """The last line, where it has no end: a part of one, or the last of a finished file."""
+        """The last line if it has no line end: a part of a line, or the last line of a finished file."""
         return self._lines.held()
 
     def status(self) -> Status:
-        """How the file is; connected while it is there."""
+        """Connected while the file exists."""
         age = None if self._changed is None else max(0.0, time.time() - self._changed)
-        text = visible_line(self._why or self._lines.note())
+        text = visible_line(self._problem or self._lines.note())
         return Status(self._file is not None, text, self._lines.cut, self.offset, age, not self._more)
 
     def close(self) -> None:
-        """Close the file; reading again would open it again, from its beginning."""
+        """Close the file; a further read opens it again, from its beginning."""
         if self._file:
             self._file.close()
         self._file = self._quiet = None
 
     def _open(self) -> None:
-        """Open what the path names now, at its beginning unless it is the first and as long as was promised."""
+        """Open the file, at its beginning unless it is the first one and reaches the first offset."""
         first = self._inode is None
         self.close()
         self._file = self.path.open("rb", buffering=0)
         info = os.fstat(self._file.fileno())
         self._inode = (info.st_dev, info.st_ino)
         if not first or info.st_size < self.offset:
-            self._begin_again()
+            self._restart()
         self._head = self._at(0, min(_HEAD, self.offset))
         self._tail = self._at(max(0, self.offset - _TAIL), min(_TAIL, self.offset))
 
-    def _altered(self) -> bool:
-        """Whether the file is no longer one that begins with what was read."""
+    def _rewritten(self) -> bool:
+        """Whether the file no longer begins with what was read."""
         last = self._at(self.offset - len(self._tail), len(self._tail))
         return last != self._tail or self._at(0, len(self._head)) != self._head
 
-    def _begin_again(self) -> None:
+    def _restart(self) -> None:
         self._reset = self._reset or self.offset > 0
-        self.offset, self._lines, self._head, self._tail = 0, LineSplitter(), b"", b""
+        self.offset, self._lines, self._head, self._tail = 0, self._new_splitter(), b"", b""
 
     def _at(self, offset: int, count: int) -> bytes:
         assert self._file is not None
@@ -242,13 +260,13 @@ class FileSource:
         self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
         return self._lines.feed(data)
 
-    def _without(self, why: Exception, limit: int) -> Read:
-        """The path names no file that can be read: what the last one still holds, then nothing."""
-        if isinstance(why, (FileNotFoundError, NotADirectoryError)):
-            self._why = f"{self.path} is {'not there yet' if self._inode is None else 'gone'}; waiting for it"
+    def _unreadable(self, error: Exception, limit: int) -> Read:
+        """There is no readable file: read what the last one still contains, then nothing."""
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._problem = f"{self.path} is {'not there yet' if self._inode is None else 'gone'}; waiting for it"
         else:
-            reason = why.strerror if isinstance(why, OSError) else str(why)
-            self._why = f"{self.path} cannot be read: {reason}"
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._problem = f"{self.path} cannot be read: {reason}"
         self._quiet, data = None, b""
         with suppress(OSError):
             data = self._at(self.offset, limit) if self._file else b""
@@ -259,29 +277,29 @@ class FileSource:
 
 
 def newest(path: Path | str, lines: int = 20_000) -> tuple[list[str], int]:
-    """The last `lines` whole lines of a file, and the byte they begin at; fewer where they are longer than 64 MiB.
+    """The last `lines` complete lines of a file, and the byte at which they begin; fewer if they exceed 64 MiB.
 
-    Raises OSError where the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     offset = where_newest(path, lines)
-    source, found = FileSource(path, offset), list[str]()
+    source, last = FileSource(path, offset), list[str]()
     more = True
     while more:
         read = source.read()
-        found, more = (read.lines if read.reset else found + read.lines), read.more
+        last, more = (read.lines if read.reset else last + read.lines), read.more
     source.close()
-    return found, offset
+    return last, offset
 
 
 def where_newest(path: Path | str, lines: int = 20_000) -> int:
-    """The byte at which the last `lines` whole lines of a file begin, looked for from its end backwards."""
+    """The byte at which the last `lines` complete lines of a file begin, searched backwards from its end."""
     with Path(path).open("rb", buffering=0) as file:
         end = nearest = size = file.seek(0, os.SEEK_END)
         left = lines + 1  # with the end of the line before them
         while end > 0:
             begin = max(0, end - _BLOCK)
             file.seek(begin)
-            block = file.read(end - begin + 1)  # a byte more: before a line feed, a carriage return is no end
+            block = file.read(end - begin + 1)  # one byte more: "\r" before "\n" does not end a line
             if b"\r" in block:
                 block = block.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
             block = block[: end - begin]
@@ -290,19 +308,19 @@ def where_newest(path: Path | str, lines: int = 20_000) -> int:
             left -= count
             nearest = begin + block.index(b"\n") + 1 if count else nearest
             end = begin
-            if size - end >= _FARTHEST:
+            if size - end >= _SEARCH_LIMIT:
                 return nearest
     return 0
 
 
 class PipeSource:
-    """What is piped into this process, until it closes; its last line counts though it may have no end."""
+    """What is piped into this process, until the writer closes it; the last line needs no line end."""
 
     def __init__(self, fd: int = 0, name: str = "-") -> None:
-        """Read from an open descriptor. Raises TdiffError where it is a terminal."""
+        """Read from an open descriptor. Raises TdiffError if it is a terminal."""
         if os.isatty(fd):
             raise TdiffError(
-                f"{name!r} is what is piped in, and nothing is: pipe a log, such as `tail -f train.log | tdiff watch -`"
+                f"{name!r} reads a pipe, and nothing is piped in: pipe a log, as in `tail -f train.log | tdiff watch -`"
             )
         self.name = name
         self._fd = fd
@@ -312,14 +330,14 @@ class PipeSource:
         self._came: float | None = None
 
     def read(self, limit: int = 1 << 20) -> Read:
-        """The lines of at most `limit` bytes more; done once the writer has closed."""
+        """Read at most `limit` more bytes; done once the writer has closed the pipe."""
         data = bytearray()
         while len(data) < limit and self._ready():
             try:
                 part = os.read(self._fd, min(limit - len(data), 1 << 16))
             except BlockingIOError:
                 break
-            except OSError:  # closed under us
+            except OSError:  # closed meanwhile
                 part = b""
             self._done = not part
             data += part
@@ -332,7 +350,7 @@ class PipeSource:
         return Read(lines, more=self._ready(), done=self._done)
 
     def status(self) -> Status:
-        """Connected until the writer closes; current only then, since more is always to be expected."""
+        """Connected until the writer closes the pipe; current only then, since more may always come."""
         age = None if self._came is None else time.monotonic() - self._came
         text = self._lines.note() or ("the pipe has closed" if self._done else "")
         return Status(not self._done, text, self._lines.cut, self._bytes, age, self._done)
@@ -351,4 +369,4 @@ class PipeSource:
         try:
             return bool(select.select([self._fd], [], [], 0)[0])
         except (OSError, ValueError):
-            return True  # the read will say why
+            return True  # the read reports the reason

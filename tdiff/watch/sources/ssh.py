@@ -1,49 +1,47 @@
-"""A file on another host, followed through one `ssh` process: `ssh://[user@]host[:port]/path`.
+"""A file on another host, followed through one `ssh` process.
 
-The far side needs a POSIX sh, ls, head, tail, cksum and sleep. A script that is sent to it on stdin, so that no login
-shell reads it, writes the file's bytes in frames; each is counted only when the far side has found, after sending it,
-that the file is still the one it was. What was counted is where the next connection goes on: a drop loses nothing and
-repeats nothing. Like other sources this one knows nothing of what its lines say.
+The other host needs a POSIX sh, ls, head, tail, cksum and sleep. It receives a script on stdin, so that no login shell
+reads it. The script writes the file's bytes in frames. A frame counts only after the script has checked, having sent
+it, that the file is still the same. The next connection continues after the last counted frame, so a dropped
+connection loses nothing and repeats nothing; `tail -F` would lose what is written during a drop, and would repeat lines
+when it is started again. Like other sources, this one does not interpret its lines.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 import secrets
 import select
-import shlex
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
-from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
+from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.local import LineSplitter, Read, Status
 
-DEFAULT = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
-"""The command, unless TDIFF_SSH holds another, such as `ssh -p 2222 -i key`."""
 _NEWEST = 16 << 20
-"""Bytes of a bigger file that are read, from its end."""
+"""Of a bigger file only this many bytes are read, from its end."""
 _CHUNK = 1 << 20
-"""Bytes in one frame at most; the first ones are smaller, so that a slow link shows something soon."""
+"""The most bytes in one frame; the first frames are smaller, so that a slow link shows something soon."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _SILENCE = 60.0
-"""Seconds without a word, where the far side speaks every five, after which a connection counts as dead."""
+"""Seconds without a message after which a connection counts as dead; the other host sends one every five seconds."""
 
-# R inode offset mark: another file, or the first, read from there on. H n: its first n bytes, where that is not its
-# beginning. D n: n bytes more (zeros where the file was cut off meanwhile); then X: they do not count, or K offset mark
-# age: they do, and the file was written so many seconds ago. I: that is all there is. W why: no file. I and W come
-# again every few seconds: so we know that the far side lives, and it dies of a closed pipe when we are gone. The mark
-# of an offset is a sum of the bytes at the beginning and before it, by which a file written anew is told: also one that
-# is, while a part of it is sent, so that the sum of what was sent is taken before and after.
+# The messages of the script:
+# R inode offset mark: the first file, or another one, is read from this offset on.
+# H n: its first n bytes, if the offset is not 0.
+# D n: n more bytes (zeros if the file was truncated meanwhile). Then X: they do not count; or K offset mark age: they
+#   count, and the file was written `age` seconds ago.
+# I: there is no more. W reason: there is no readable file. Both are repeated every few seconds, which shows that the
+#   other host is alive, and ends the script through its closed pipe once this process is gone.
+# The mark of an offset is a checksum of the bytes at the beginning of the file and of those before the offset. It
+# detects a file that was rewritten. The marks are computed before and after sending, since a file may be rewritten
+# while a part of it is sent.
 _SCRIPT = """\
 banner={banner} f={file} i={inode} o={offset} m={mark} most={most} chunk=65536 beat=0 last=
 LC_ALL=C
@@ -107,105 +105,39 @@ while :; do
     rest
 done </dev/null
 """
-_WAITS = {"missing": "is not there; waiting for it", "kind": "is not a file", "closed": "may not be read there"}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What an ssh:// address names."""
-
-    host: str
-    path: str
-    """Absolute, or relative to the home folder; bytes that are not UTF-8 are surrogates."""
-    user: str = ""
-    port: int | None = None
-    at_home: bool = False
-    """Whether the path is relative to the home folder."""
-
-    @staticmethod
-    def parse(text: str) -> Address:
-        """Raises TdiffError where it is none, or where a part could be taken for something else by ssh."""
-        form = re.fullmatch(r"ssh://(?:([^/]*)@)?(\[[^]/]*\]|[^][:/@]*)(?::([^/]*))?(/.*)?", text, re.DOTALL)
-        if not form:
-            raise TdiffError(f"an address is ssh://[user@]host[:port]/path; got {text!r}")
-        user, host, port, path = form.groups()
-        host = host.removeprefix("[").removesuffix("]")
-        for what, name, others in (("host", host, ":"), ("user", user, "+@")):
-            if name is not None and not re.fullmatch(rf"[A-Za-z0-9._{others}][A-Za-z0-9._{others}-]*", name):
-                raise TdiffError(
-                    f"the {what} of an address is letters, digits and any of . _ - {' '.join(others)}, "
-                    f"and does not begin with -; got {name!r} in {text!r}"
-                )
-        if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
-            raise TdiffError(f"the port of an address is a number from 1 to 65535; got {port!r} in {text!r}")
-        raw = unquote_to_bytes((path or "").encode("utf-8", "surrogateescape"))
-        at_home = raw.startswith(b"/~/")
-        raw = raw.removeprefix(b"/~/")
-        if not raw.strip(b"/") or b"\0" in raw or len(raw) > 4096:
-            raise TdiffError(
-                "an address names a file or a run's folder, as in ssh://host/home/me/train.log or "
-                f"ssh://host/~/checkpoints/RUN; got {text[:200]!r}"
-            )
-        number = None if port is None else int(port)
-        return Address(host, raw.decode("utf-8", "surrogateescape"), user or "", number, at_home)
-
-    @property
-    def label(self) -> str:
-        """A short name to show."""
-        parts = [part for part in self.path.split("/") if part]
-        if parts[-1] == "events.jsonl" and len(parts) > 1:
-            parts.pop()
-        return visible_line(f"{self.host}:{parts[-1]}")
-
-    @property
-    def quoted(self) -> str:
-        """The path as a word for a POSIX sh on the far side."""
-        return '"${HOME:-.}"/' * self.at_home + shlex.quote(self.path)
-
-    def command(self) -> list[str]:
-        """An ssh command that ends with the host: a further word is run there. TdiffError where there is no ssh."""
-        given = os.environ.get("TDIFF_SSH") or DEFAULT
-        try:
-            words = shlex.split(given)
-        except ValueError as why:
-            raise TdiffError(f"TDIFF_SSH is a command, such as `ssh -p 2222 -i key`; got {given!r}: {why}") from None
-        if not words or not shutil.which(words[0]):
-            name = words[0] if words else given
-            raise TdiffError(f"an ssh:// address needs an ssh client; {name!r} is not there (TDIFF_SSH names another)")
-        port = ["-p", str(self.port)] if self.port else []
-        return [*words, *port, "--", f"{self.user}@{self.host}" if self.user else self.host]
+_WAITS = {"missing": "is not there yet; waiting for it", "kind": "is not a file", "closed": "is not readable there"}
 
 
 class Frames:
-    """What the far side writes, cut into its messages, once its banner has come."""
+    """Splits what the other host writes into messages, once its banner has come."""
 
     def __init__(self, banner: str) -> None:
         self._banner = banner.encode() + b"\n"
-        self._greeted = False
-        self._rest = bytearray()
+        self._started = False
+        self._buffer = bytearray()
 
     def take(self, data: bytes) -> Iterator[tuple[list[str], bytes]]:
-        """The words and the bytes of each message that `data` completes. Raises ValueError at anything else."""
-        self._rest += data
-        if not self._greeted:  # a login shell may have written before
-            at = self._rest.find(self._banner)
+        """Yield the words and bytes of each message that `data` completes. Raises ValueError at anything else."""
+        self._buffer += data
+        if not self._started:  # a login shell may write text before the banner
+            at = self._buffer.find(self._banner)
             if at < 0:
-                del self._rest[: -len(self._banner)]
+                del self._buffer[: -len(self._banner)]
                 return
-            del self._rest[: at + len(self._banner)]
-            self._greeted = True
+            del self._buffer[: at + len(self._banner)]
+            self._started = True
             yield ["hello"], b""
-        while (end := self._rest.find(b"\n", 0, 128)) >= 0:
-            words = self._rest[:end].decode("ascii").split()
+        while (end := self._buffer.find(b"\n", 0, 128)) >= 0:
+            words = self._buffer[:end].decode("ascii").split()
             size = int(words[1]) if words[0] in ("D", "H") else 0
             if not 0 <= size <= _CHUNK:
                 raise ValueError(size)
-            if len(self._rest) < end + 1 + size:
+            if len(self._buffer) < end + 1 + size:
                 return
-            payload = bytes(self._rest[end + 1 : end + 1 + size])
-            del self._rest[: end + 1 + size]
+            payload = bytes(self._buffer[end + 1 : end + 1 + size])
+            del self._buffer[: end + 1 + size]
             yield words, payload
-        if len(self._rest) >= 128:
+        if len(self._buffer) >= 128:
             raise ValueError
 
 
@@ -213,31 +145,31 @@ class SshSource:
     """The lines of a file on another host."""
 
     def __init__(self, address: Address) -> None:
-        """Connects at the first read. Raises TdiffError where there is no ssh client."""
+        """Connects at the first read. Raises TdiffError if there is no ssh client."""
         self.name = address.label
         self.offset = 0
-        """Bytes of the file that have been read or passed over."""
+        """Bytes of the file that have been read or skipped."""
         self._address = address
         self._command = [*address.command(), "exec sh"]
         self._process: subprocess.Popen[bytes] | None = None
         self._frames = Frames("")
         self._inode = self._mark = "0"
         self._lines = LineSplitter()
-        self._torn_start = False  # whether the next line to end began before the place we began at
+        self._torn_start = False  # whether the next line began before the first offset
         self._chunk = b""
         self._errors = bytearray()
         self._connected = self._current = False
-        self._why = f"connecting to {address.host}"
+        self._problem = f"connecting to {address.host}"
         self._note = ""
-        self._tries = 0
-        self._again = -math.inf  # when to connect again, by the monotonic clock
-        self._heard = 0.0
-        self._came: float | None = None
+        self._attempts = 0
+        self._reconnect_at = -math.inf  # by the monotonic clock
+        self._last_message = 0.0
+        self._newest_byte: float | None = None
 
     def read(self, limit: int = 1 << 20) -> Read:
-        """The lines of at most about `limit` bytes more."""
+        """Read at most about `limit` more bytes."""
         if not self._process:
-            if time.monotonic() < self._again:
+            if time.monotonic() < self._reconnect_at:
                 return Read()
             self._connect()
             if not self._process:
@@ -249,27 +181,27 @@ class SshSource:
             for words, payload in self._frames.take(data):
                 if words[0] == "R":
                     reset, lines = reset or self.offset > 0, []
-                lines += self._obey(words, payload)
+                lines += self._process_message(words, payload)
         except (ValueError, LookupError):
-            self._drop("the far side says what is not understood")
+            self._drop("the other host sent an invalid message")
         else:
             if ended:
                 self._drop()
-            elif time.monotonic() - self._heard > _SILENCE:
-                self._drop(f"nothing was heard for {_SILENCE:.0f} s")
+            elif time.monotonic() - self._last_message > _SILENCE:
+                self._drop(f"no message for {_SILENCE:.0f} s")
         return Read(lines, reset, more=self._waiting())
 
     def status(self) -> Status:
-        """Connected while the far side answers; `current` when all that is there has been read."""
-        text = "; ".join(filter(None, (self._why, self._note, self._lines.note())))
-        if not self._process and (wait := self._again - time.monotonic()) > 0:
-            text += f"; again in {math.ceil(wait)} s"
-        age = None if self._came is None else time.monotonic() - self._came
+        """Connected while the other host answers; `current` once everything there has been read."""
+        text = "; ".join(filter(None, (self._problem, self._note, self._lines.note())))
+        if not self._process and (wait := self._reconnect_at - time.monotonic()) > 0:
+            text += f"; reconnecting in {math.ceil(wait)} s"
+        age = None if self._newest_byte is None else time.monotonic() - self._newest_byte
         return Status(self._connected, visible_line(text), self._lines.cut, self.offset, age, self._current)
 
     def close(self) -> None:
         """End the ssh process."""
-        self._again = math.inf
+        self._reconnect_at = math.inf
         self._end()
 
     def _connect(self) -> None:
@@ -280,65 +212,65 @@ class SshSource:
         )  # fmt: skip
         pipe = subprocess.PIPE
         try:
-            # A session of its own: neither our terminal nor its Ctrl-C is for it.
+            # In its own session ssh neither uses our terminal nor receives its Ctrl-C.
             self._process = subprocess.Popen(
                 self._command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
             )
-        except OSError as why:
-            self._drop(f"ssh cannot be started: {why.strerror}")
+        except OSError as error:
+            self._drop(f"ssh cannot be started: {error.strerror}")
             return
         processes.started(self._process.pid)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         for stream in (self._process.stdout, self._process.stderr):
             os.set_blocking(stream.fileno(), False)
-        with suppress(OSError):  # its stderr will say why
+        with suppress(OSError):  # its stderr gives the reason
             self._process.stdin.write(script.encode("utf-8", "surrogateescape"))
             self._process.stdin.close()
         self._frames = Frames(banner)
         self._errors.clear()
-        self._heard = time.monotonic()
+        self._last_message = time.monotonic()
 
     def _receive(self, limit: int) -> tuple[bytes, bool]:
-        """What has come, and whether nothing more will."""
+        """The new bytes, and whether the stream has ended."""
         assert self._process and self._process.stdout and self._process.stderr
         data, ended = bytearray(), False
         with suppress(BlockingIOError):
             while len(data) < limit and not ended:
                 part = os.read(self._process.stdout.fileno(), min(limit - len(data), 1 << 16))
                 data, ended = data + part, not part
-        if ended:  # so that its last words are heard
+        if ended:  # so that its last messages are read
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.05)
         with suppress(BlockingIOError):
             while part := os.read(self._process.stderr.fileno(), 4096):
                 self._errors = (self._errors + part)[-4096:]
         if data:
-            self._heard = time.monotonic()
+            self._last_message = time.monotonic()
         return bytes(data), ended
 
-    def _obey(self, words: list[str], payload: bytes) -> list[str]:
-        """Take in one message; the lines it completes."""
+    def _process_message(self, words: list[str], payload: bytes) -> list[str]:
+        """Process one message. Returns the lines that it completes."""
         self._current = False
         match words:
             case ["hello"]:
-                self._connected, self._why = True, ""
+                self._connected, self._problem = True, ""
                 self._errors.clear()
             case ["R", inode, offset, *mark]:
                 self._inode, self.offset, self._mark = str(int(inode)), int(offset), self._digits(mark)
                 self._lines, self._note = LineSplitter(), ""
                 self._torn_start = self.offset > 0
-                self._why = ""
+                self._problem = ""
             case ["H", _]:
-                self._note = f"all but the newest 16 MiB, {self.offset:,} bytes, is passed over"
-                return LineSplitter().feed(payload)[:1]  # the heading of a table, or the start of a run
+                self._note = f"only the newest 16 MiB are read; {self.offset:,} bytes skipped"
+                return LineSplitter().feed(payload)[:1]  # the heading of a table, or the start record of a run
             case ["D", _]:
                 self._chunk = payload
             case ["K", offset, mark, *age]:
                 if int(offset) != self.offset + len(self._chunk):
                     raise ValueError(offset)
                 self.offset, self._mark = int(offset), self._digits([mark])
-                self._came = time.monotonic() - max(0, int(age[0]) if age else 0)
-                self._tries, self._why = 0, ""
+                self._newest_byte = time.monotonic() - max(0, int(age[0]) if age else 0)
+                self._attempts, self._problem = 0, ""
                 lines, self._chunk = self._lines.feed(self._chunk), b""
                 if self._torn_start and lines:
                     self._torn_start = False
@@ -347,33 +279,35 @@ class SshSource:
             case ["X"]:
                 self._chunk = b""
             case ["I"]:
-                self._current, self._tries, self._why = True, 0, ""
-            case ["W", *why]:
-                self._current, self._tries = True, 0
-                self._why = f"{self._address.path} on {self._address.host} {_WAITS[why[0]] if why else 'is changing'}"
+                self._current, self._attempts, self._problem = True, 0, ""
+            case ["W", *reason]:
+                self._current, self._attempts = True, 0
+                self._problem = (
+                    f"{self._address.path} on {self._address.host} {_WAITS[reason[0]] if reason else 'is changing'}"
+                )
             case _:
                 raise ValueError(words)
         return []
 
     @staticmethod
     def _digits(mark: list[str]) -> str:
-        """The mark, which goes into the next script; the empty file has none."""
+        """The mark for the next script; an empty file has none."""
         return str(int(mark[0])) if mark else "''"
 
     def _waiting(self) -> bool:
-        """Whether more has come already."""
+        """Whether more bytes have come already."""
         if not self._process or not self._process.stdout:
             return False
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
-    def _drop(self, why: str = "") -> None:
-        """The connection is no more: say why, and set when to try again."""
-        said = [line for line in self._errors.decode("utf-8", "replace").splitlines() if line.strip()]
+    def _drop(self, problem: str = "") -> None:
+        """The connection has ended: store the reason, and schedule the next attempt."""
+        messages = [line for line in self._errors.decode("utf-8", "replace").splitlines() if line.strip()]
         code = self._process.poll() if self._process else None
         self._end()
-        self._why = why or (said[-1].strip() if said else f"ssh ended with status {code}")
-        self._again = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._tries)
-        self._tries = min(self._tries + 1, 10)
+        self._problem = problem or (messages[-1].strip() if messages else f"ssh ended with status {code}")
+        self._reconnect_at = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._attempts)
+        self._attempts = min(self._attempts + 1, 10)
 
     def _end(self) -> None:
         process, self._process = self._process, None

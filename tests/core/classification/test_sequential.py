@@ -1,4 +1,4 @@
-"""The generative classifier: Bayes on masked likelihoods."""
+"""The generative classifier: Bayes' rule on masked likelihoods, with exact models of few symbols."""
 
 import itertools
 import math
@@ -6,9 +6,12 @@ import math
 import pytest
 import torch
 
-from tdiff.core.classification.sequential import LEAST, ROUND, Prediction, decided, weigh
+from tdiff.core.classification.masks import ROUND, Scorer
+from tdiff.core.classification.prediction import Effort, Prediction
+from tdiff.core.classification.sequential import LEAST, decided, predict
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
+from tests.support.models import StubModel
 
 SYMBOLS, PLACES = 3, 4
 MASK = SYMBOLS
@@ -49,12 +52,25 @@ class Exact:
         return self.known[kind, *row]
 
 
-def verdicts(joint: torch.Tensor, texts, priors=None, **how) -> list[Prediction]:
+def scorer(ask, classes: int, unmaskable=()) -> Scorer:
+    return Scorer(ask, classes=classes, window=PLACES, mask_id=MASK, vocabulary=1, unmaskable=unmaskable)
+
+
+def predictions(
+    joint: torch.Tensor, texts, priors=None, *, unmaskable=(), temperature=0.0, names=(), **effort
+) -> list[Prediction]:
     priors = priors or [1 / len(joint)] * len(joint)
     ids = [torch.tensor(text) for text in texts]
-    looks = weigh(Exact(joint), ids, priors, window=PLACES, mask_id=MASK, **how)
-    found = {look.text: look.verdict for look in looks if look.final}
-    return [found[n] for n in range(len(texts))]
+    updates = predict(
+        scorer(Exact(joint), len(joint), unmaskable),
+        ids,
+        priors,
+        Effort(**effort),
+        temperature=temperature,
+        names=names,
+    )
+    final = {update.text: update.prediction for update in updates if update.final}
+    return [final[n] for n in range(len(texts))]
 
 
 def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
@@ -63,78 +79,78 @@ def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
     return p / p.sum()
 
 
-def test_the_posterior_is_that_of_bayes_within_its_interval():
+def test_posterior_matches_bayes_within_its_interval():
     joint, priors = joints(3, seed=1), [0.5, 0.3, 0.2]
     texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))
-    found = verdicts(joint, texts, priors, confidence=1.0, most_draws=240)
+    results = predictions(joint, texts, priors, confidence=1.0, draws=240)
     inside = 0
-    for text, verdict in zip(texts, found, strict=True):
+    for text, prediction in zip(texts, results, strict=True):
         exact = bayes(joint, text, priors)
-        assert verdict.draws == 240
-        assert sum(verdict.posterior) == pytest.approx(1)
-        assert verdict.posterior == pytest.approx(exact.tolist(), abs=0.12)
-        low, high = verdict.interval
-        assert low <= verdict.posterior[verdict.label] <= high
-        inside += low <= float(exact[verdict.label]) <= high
+        assert prediction.draws == 240
+        assert sum(prediction.posterior) == pytest.approx(1)
+        assert prediction.posterior == pytest.approx(exact.tolist(), abs=0.12)
+        low, high = prediction.interval
+        assert low <= prediction.posterior[prediction.label] <= high
+        inside += low <= float(exact[prediction.label]) <= high
     assert inside >= 0.9 * len(texts)
 
 
-def test_the_nats_of_a_class_are_minus_the_log_of_its_likelihood():
+def test_nats_of_a_class_estimate_its_negative_log_likelihood():
     joint = joints(2, seed=3)
-    [verdict] = verdicts(joint, [(0, 2, 1, 1)], confidence=1.0, most_draws=2000)
+    [prediction] = predictions(joint, [(0, 2, 1, 1)], confidence=1.0, draws=2000)
     for kind in range(2):
-        assert verdict.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
+        assert prediction.nats[kind] == pytest.approx(-math.log(joint[kind, 0, 2, 1, 1]), abs=0.05)
 
 
-def test_priors_count_and_a_class_that_cannot_be_never_is():
+def test_priors_shift_predictions_and_zero_excludes_a_class():
     joint = joints(2, seed=5)
     texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))[:20]
-    even = verdicts(joint, texts)
-    slanted = verdicts(joint, texts, [0.999, 0.001])
-    never = verdicts(joint, texts, [0.0, 1.0])
+    even = predictions(joint, texts)
+    slanted = predictions(joint, texts, [0.999, 0.001])
+    never = predictions(joint, texts, [0.0, 1.0])
     assert {v.label for v in even} == {0, 1}
     assert {v.label for v in slanted} == {0}
     assert all(v.label == 1 and v.posterior == (0.0, 1.0) for v in never)
 
 
-def test_all_classes_see_the_same_masks():
+def test_all_classes_are_scored_on_the_same_masks():
     joint = joints(1, seed=7).expand(2, -1, -1, -1, -1)
-    for verdict in verdicts(joint, [(0, 1, 2, 0), (2, 2, 1, 0)], confidence=1.0, most_draws=8):
-        assert verdict.nats[0] == verdict.nats[1]
-        assert verdict.posterior == (0.5, 0.5)
+    for prediction in predictions(joint, [(0, 1, 2, 0), (2, 2, 1, 0)], confidence=1.0, draws=8):
+        assert prediction.nats[0] == prediction.nats[1]
+        assert prediction.posterior == (0.5, 0.5)
 
 
-def test_paired_masks_tell_five_times_more_than_masks_of_their_own():
-    """Masks of their own are those by which `tdiff eval` has the bound of each class by itself, as many draws."""
+def test_paired_masks_reduce_variance_at_least_fivefold():
+    """Compared with as many independent masks for each class, as `tdiff eval` samples them."""
     base = joints(1, seed=9)[0]
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
     text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, PLACES, dtype=torch.bool)
 
-    class Alone(Exact):
+    class Alone(Exact, StubModel):
         mask_id = MASK
 
         def __call__(self, tokens, share, where):
             label = torch.zeros(len(tokens), dtype=torch.int64)
             return super().__call__(tokens, share, where, torch.ones_like(where), label)
 
-    paired, own = [], []
+    paired, independent = [], []
     for seed in range(300):
-        [one] = verdicts(joint, text.tolist(), most_draws=4, seed=seed, confidence=1.0)
+        [one] = predictions(joint, text.tolist(), draws=4, seed=seed, confidence=1.0)
         paired.append(one.nats[0] - one.nats[1])
-        alone = [
+        nats = [
             float(likelihood(Alone(joint[k : k + 1]), text, everywhere, draws=4, seed=2 * seed + k).nats)
             for k in range(2)
         ]
-        own.append(alone[0] - alone[1])
-    assert torch.tensor(own).var() > 5 * torch.tensor(paired).var()
-    assert torch.tensor(own).mean() == pytest.approx(float(torch.tensor(paired).mean()), abs=0.2)
+        independent.append(nats[0] - nats[1])
+    assert torch.tensor(independent).var() > 5 * torch.tensor(paired).var()
+    assert torch.tensor(independent).mean() == pytest.approx(float(torch.tensor(paired).mean()), abs=0.2)
 
 
-def test_a_text_that_is_plain_takes_few_draws_and_a_doubtful_one_all():
+def test_a_clear_text_needs_few_samples_and_an_ambiguous_one_all():
     sharp = torch.full((2, *[SYMBOLS] * PLACES), 1e-4)
     sharp[0, 0, 0, 0, 0], sharp[1, 1, 1, 1, 1] = 1.0, 1.0
     sharp = sharp / sharp.flatten(1).sum(1).view(2, 1, 1, 1, 1)
-    plain, doubtful = verdicts(sharp, [(0, 0, 0, 0), (2, 2, 2, 2)], most_draws=32)
+    plain, doubtful = predictions(sharp, [(0, 0, 0, 0), (2, 2, 2, 2)], draws=32)
     assert (plain.label, plain.sure) == (0, True)
     assert LEAST <= plain.draws < 32
     assert (doubtful.sure, doubtful.draws) == (False, 32)
@@ -149,7 +165,7 @@ NOISES = {
 
 
 @pytest.mark.parametrize("kind", NOISES)
-def test_of_2000_decisions_at_most_one_early_stop_in_a_hundred_differs_from_all_the_draws(kind):
+def test_at_most_one_early_stop_in_a_hundred_changes_the_decision(kind):
     draw = torch.Generator().manual_seed(4)
     stopped = wrong = 0
     for _ in range(2000):
@@ -165,14 +181,14 @@ def test_of_2000_decisions_at_most_one_early_stop_in_a_hundred_differs_from_all_
 
 def test_long_texts_are_summed_over_windows():
     joint = joints(2, seed=11)
-    one, other, both = verdicts(
-        joint, [(0, 1, 2, 0), (2, 0, 1, 1), (0, 1, 2, 0, 2, 0, 1, 1)], confidence=1.0, most_draws=800
+    one, other, both = predictions(
+        joint, [(0, 1, 2, 0), (2, 0, 1, 1), (0, 1, 2, 0, 2, 0, 1, 1)], confidence=1.0, draws=800
     )
     for kind in range(2):
         assert both.nats[kind] == pytest.approx(one.nats[kind] + other.nats[kind], abs=0.15)
 
 
-def test_texts_of_all_lengths_are_weighed_together():
+def test_texts_of_all_lengths_are_scored_in_one_batch():
     joint = joints(2, seed=11)
     texts = [(0, 1, 2, 0), (2, 1), (0, 1, 2, 0, 2, 0), (1,)]
 
@@ -182,30 +198,30 @@ def test_texts_of_all_lengths_are_weighed_together():
             return torch.zeros(int(where.sum()), SYMBOLS + 1)
 
     ids = [torch.tensor(text) for text in texts]
-    looks = weigh(Prefix(joint), ids, [0.5, 0.5], window=PLACES, mask_id=MASK, explain=True, most_draws=8)
-    found = {look.text: look.verdict for look in looks if look.final}
+    updates = predict(scorer(Prefix(joint), 2), ids, [0.5, 0.5], Effort(explain=True, draws=8))
+    final = {update.text: update.prediction for update in updates if update.final}
     for n, text in enumerate(texts):
-        assert found[n].nats[0] == pytest.approx(len(text) * math.log(SYMBOLS + 1))
-        assert len(found[n].contributions) == len(text)
+        assert final[n].nats[0] == pytest.approx(len(text) * math.log(SYMBOLS + 1))
+        assert len(final[n].contributions) == len(text)
 
 
 def test_contributions_add_up_to_the_log_odds():
     joint = joints(3, seed=13)
-    for verdict in verdicts(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, most_draws=16, temperature=2.0):
-        rest = sorted((n for k, n in enumerate(verdict.nats) if k != verdict.label))
-        assert verdict.contributions is not None and len(verdict.contributions) == PLACES
-        odds = (rest[0] - verdict.nats[verdict.label]) / (2 * math.sqrt(PLACES))
-        assert float(verdict.contributions.sum()) == pytest.approx(odds)
+    for prediction in predictions(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, draws=16, temperature=2.0):
+        rest = sorted((n for k, n in enumerate(prediction.nats) if k != prediction.label))
+        assert prediction.contributions is not None and len(prediction.contributions) == PLACES
+        odds = (rest[0] - prediction.nats[prediction.label]) / (2 * math.sqrt(PLACES))
+        assert float(prediction.contributions.sum()) == pytest.approx(odds)
 
 
-def test_a_verdict_depends_on_its_text_and_number_and_not_on_the_others():
+def test_a_prediction_does_not_depend_on_the_other_texts():
     joint = joints(2, seed=15)
     texts = [(0, 1, 2, 0), (2, 0, 1, 1), (1, 1, 1, 1)]
-    together = verdicts(joint, texts, most_draws=12)
-    assert together[1] == verdicts(joint, texts[1:2], most_draws=12, names=[1])[0]
+    together = predictions(joint, texts, draws=12)
+    assert together[1] == predictions(joint, texts[1:2], draws=12, names=[1])[0]
 
 
-def test_a_text_with_nothing_to_mask_is_of_no_class():
+def test_a_text_without_maskable_tokens_is_refused():
     joint = joints(2, seed=1)
-    with pytest.raises(TdiffError, match="no token that may be masked"):
-        verdicts(joint, [(0, 0, 0, 0)], unmaskable=[0])
+    with pytest.raises(TdiffError, match="no token that can be masked"):
+        predictions(joint, [(0, 0, 0, 0)], unmaskable=[0])

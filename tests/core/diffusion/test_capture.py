@@ -9,6 +9,7 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.capture import capture
 from tdiff.core.diffusion.denoise import denoise
 from tests.core.models.test_transformer import network
+from tests.support.models import StubModel
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +20,9 @@ def nothing_stays_compiled():
 
 
 def text_of(model, **settings) -> torch.Tensor:
-    canvas = torch.full((3, model.shape.window), model.mask_id)
+    canvas = torch.full((3, model.spec.context), model.spec.mask_id)
     for row in (1, 2):  # rows that are finished one after another
-        canvas[row, : 3 * row] = (model.mask_id + row) % model.shape.vocab_size
+        canvas[row, : 3 * row] = (model.spec.mask_id + row) % model.spec.vocab_size
     [*_, last] = denoise(model, canvas, settings=DecodeSettings(seed=3, **settings))
     return last.tokens
 
@@ -62,7 +63,7 @@ def test_noise_is_compiled_once_for_all_steps():
 def test_on_a_cpu_and_for_models_of_others_there_is_nothing_to_capture():
     model = network()
     assert not capture(model, "cpu")
-    assert not capture(object(), "cuda")
+    assert not capture(StubModel(), "cuda")
     assert "trunk" not in vars(model)
 
 

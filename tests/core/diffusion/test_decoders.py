@@ -10,10 +10,12 @@ import torch
 from tdiff.config import decoding as config
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.decoders import DECODERS, best, decoder, penalised, propose, repeated
-from tdiff.core.diffusion.denoise import denoise, in_blocks, most_steps, slide
+from tdiff.core.diffusion.blocks import in_blocks, most_steps, slide
+from tdiff.core.diffusion.decoders import DECODERS, decoder, highest, penalised, propose, repeated
+from tdiff.core.diffusion.denoise import denoise
 from tdiff.errors import TdiffError
 from tests.support import oracles
+from tests.support.models import StubModel
 from tests.support.oracles import TableDenoiser
 
 torch.set_num_threads(1)
@@ -184,7 +186,7 @@ def test_an_unknown_decoder_is_an_error_that_names_the_nearest():
 
 def test_best_takes_the_count_of_each_row_and_the_earlier_of_equals():
     score = torch.tensor([[0.1, 0.5, 0.5, 0.9], [0.2, 0.2, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0]])
-    chosen = best(score, torch.tensor([2, 1, 0]))
+    chosen = highest(score, torch.tensor([2, 1, 0]))
     assert chosen.tolist() == [[False, True, False, True], [True, False, False, False], [False] * 4]
 
 
@@ -429,7 +431,7 @@ def test_remdm_with_conf_masks_again_what_was_least_sure():
 def of_calls(*calls: list[list[float]]):
     """A denoiser that answers each call with the next table of probabilities, of tokens 1 and up."""
 
-    class Told:
+    class Told(StubModel):
         mask_id, asked = 0, 0
 
         def __call__(self, tokens, share, where):
@@ -610,7 +612,7 @@ def test_klass_remembers_in_a_block_what_it_saw_of_it_during_the_blocks_before()
     """Places that have been sure and calm all along need not prove it again in their block: each is one more call."""
     logits = torch.tensor([-torch.inf, 5.0, 0.0])
 
-    class Still:
+    class Still(StubModel):
         mask_id, calls = 0, 0
 
         def __call__(self, tokens, share, where):
@@ -628,7 +630,7 @@ def test_klass_remembers_in_a_block_what_it_saw_of_it_during_the_blocks_before()
 @EVERY
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_not_finite_are_one_clear_error(name, value):
-    class Broken:
+    class Broken(StubModel):
         mask_id = 0
 
         def __call__(self, tokens, share, where):

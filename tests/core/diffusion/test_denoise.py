@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tdiff.config import decoding as config
 from tdiff.config.decoding import DecodeSettings
+from tdiff.core.diffusion.blocks import slide
 from tdiff.core.diffusion.decoders import DECODERS
-from tdiff.core.diffusion.denoise import Step, denoise, slide
+from tdiff.core.diffusion.denoise import Step, denoise
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
@@ -318,7 +319,7 @@ def test_without_a_cap_nothing_is_forced(case):
 
 def test_a_frozen_place_that_holds_a_mask_is_an_error():
     canvas = torch.tensor([[1, 0, 2]])
-    with pytest.raises(TdiffError, match="frozen place holds a mask"):
+    with pytest.raises(TdiffError, match="frozen position holds a mask"):
         next(denoise(TableDenoiser(4, 3, 0, seed=1), canvas, torch.tensor([[False, True, False]])))
 
 

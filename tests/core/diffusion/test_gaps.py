@@ -7,9 +7,10 @@ from tdiff.commands.generate import Request, gaps_of
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, filled, generate, prompt_ids
 from tdiff.core.models import tokenizers
-from tdiff.core.models.folder import LoadedModel, load_model
-from tdiff.core.models.hf.base import origin_unknown
+from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.hf.masked import MaskedLM
+from tdiff.core.models.load import load_model
+from tdiff.core.models.origin import origin_unknown
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.protocol.template import between
 from tests.core.evaluation.test_causal_judge import make as make_causal
@@ -43,11 +44,11 @@ def taught(model: LoadedModel) -> LoadedModel:
     """The model after it has learnt by heart what is done, and what comes after who it is."""
     network, tokenizer = model.network, model.tokenizer
     if isinstance(network, MaskedLM):
-        network.practise(0.0, checkpointing=False)
+        network.train_with(0.0, checkpointing=False)
     rows = [tokenizer.encode(text) for text in LANGUAGE]
     longest = max(map(len, rows))
     real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
-    tokens = torch.full(real.shape, network.mask_id).masked_scatter(real, torch.cat(rows))
+    tokens = torch.full(real.shape, network.spec.mask_id).masked_scatter(real, torch.cat(rows))
     place = torch.arange(longest)
     starts, ends = (
         torch.tensor([[len(tokenizer.encode(" ".join(text.split()[:n]))) for text in LANGUAGE]]).T for n in (2, 3)
@@ -58,7 +59,7 @@ def taught(model: LoadedModel) -> LoadedModel:
     tokens, real = tokens.repeat(2, 1), real.repeat(2, 1)
     share, optimizer = masked.sum(1) / real.sum(1), torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(400):
-        logits = network(tokens.masked_fill(masked, network.mask_id), share, masked, attention=real)
+        logits = network(tokens.masked_fill(masked, network.spec.mask_id), share, masked, attention=real)
         loss = torch.nn.functional.cross_entropy(logits, tokens[masked])
         loss.backward()
         optimizer.step()
@@ -93,7 +94,7 @@ def test_what_stands_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded,
     text = "the hare runs over, the lake"
     whole, mask_id = (
         model.tokenizer.encode(text.replace(",", "") if kind in ("char", "bpe:60") else text),
-        model.network.mask_id,
+        model.network.spec.mask_id,
     )
     spaces = kind != "char"  # which has the space for a token of its own
     for before, after in (("the hare ", " over, the lake"), ("the hare runs over", ", the lake")):
@@ -117,4 +118,4 @@ def test_the_window_is_full_where_a_prefix_ends_in_a_space(loaded):
     asked = Request(
         prompt=None, model="", device="cpu", samples=1, length=0, seed=0, options={}, prefix="the ", suffix=" hill"
     )
-    assert filled(model, gaps_of(model, asked)).size(1) == model.network.shape.window
+    assert filled(model, gaps_of(model, asked)).size(1) == model.spec.context

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tdiff.core.diffusion.objective import Likelihood, bound, draw_masks, likelihood, protect, times
-from tdiff.core.diffusion.schedules import SCHEDULES, schedule
+from tdiff.core.diffusion import objective
+from tdiff.core.diffusion.noise import RowNoise
+from tdiff.core.diffusion.objective import Likelihood, draw_masks, likelihood, protect, times
+from tdiff.core.diffusion.schedules import SCHEDULES, Schedule, schedule
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
+from tests.support.models import StubModel, stub
 
 torch.set_num_threads(1)
 
@@ -25,7 +28,20 @@ SIZES = SUBSETS.sum(1)
 EVERY = pytest.mark.parametrize("name", sorted(SCHEDULES))
 
 
-class Table:
+def noise_of(rows: int, seed: int) -> RowNoise:
+    """The random numbers of a whole step of so many rows."""
+    return RowNoise(seed, 0, range(rows), rows)
+
+
+def bound(
+    denoiser, tokens: Tensor, maskable: Tensor, curve: Schedule, timesteps: int, seed: int, clip=(0.0, 1.0)
+) -> objective.Loss:
+    """The bound at masks drawn from a seed."""
+    masks = draw_masks(maskable, noise_of(len(tokens), seed), curve, timesteps, clip)
+    return objective.bound(denoiser, tokens, maskable, masks)
+
+
+class Table(StubModel):
     """A denoiser that looks its answer up: one distribution for each canvas and place."""
 
     mask_id = MASK
@@ -103,7 +119,7 @@ def drawn(table: Table, name: str, timesteps: int, copies: int = 4000) -> float:
     order = torch.randperm(len(TEXTS) * copies, generator=torch.Generator().manual_seed(1))
     tokens = TEXTS.repeat(copies, 1)[order]
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(table, tokens, everywhere, schedule(name), timesteps, torch.Generator().manual_seed(2))
+    loss = bound(table, tokens, everywhere, schedule(name), timesteps, 2)
     return float(loss.nats.detach()) * PLACES
 
 
@@ -209,7 +225,7 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
     network, tokens = transformer(), some_tokens(600)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     with torch.no_grad():
-        loss = bound(network, tokens, everywhere, schedule(name), timesteps, torch.Generator().manual_seed(0))
+        loss = bound(network, tokens, everywhere, schedule(name), timesteps, 0)
     assert float(loss.nats.detach()) == pytest.approx(math.log(6), rel=0.05)
     some = loss.share > 0
     torch.testing.assert_close(loss.row_nats[some], torch.full((int(some.sum()),), math.log(6)))
@@ -217,10 +233,10 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
 
 def test_the_bound_with_one_step_is_the_mean_over_maskable_places_not_over_rows():
     # T = 1 masks every maskable place with weight 1, so nothing is random.
-    table, generator = inconsistent(), torch.Generator().manual_seed(0)
+    table = inconsistent()
     tokens = TEXTS[[5, 17, 70]]
     maskable = torch.tensor([[True] * 4, [False, False, False, True], [False] * 4])
-    loss = bound(table, tokens, maskable, schedule("linear"), 1, generator)
+    loss = bound(table, tokens, maskable, schedule("linear"), 1, 0)
     nats = surprise_of(table, tokens, maskable)
     assert float(loss.nats.detach()) == pytest.approx(float(nats.sum()) / 5)
     torch.testing.assert_close(loss.row_nats, nats / torch.tensor([4.0, 1.0, 1.0], dtype=torch.float64))
@@ -236,7 +252,7 @@ def surprise_of(table: Table, tokens: Tensor, masked: Tensor) -> Tensor:
 def test_a_row_in_which_nothing_was_masked_adds_zero_and_no_nan():
     network, tokens = transformer(window=2), some_tokens(400, 2)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(network, tokens, maskable, schedule("polynomial"), 0, torch.Generator().manual_seed(0))
+    loss = bound(network, tokens, maskable, schedule("polynomial"), 0, 0)
     empty = loss.share == 0
     assert 50 < int(empty.sum()) < 350
     assert bool((loss.row_nats[empty] == 0).all()) and bool((loss.row_nats[~empty] > 0).all())
@@ -250,7 +266,7 @@ def test_a_batch_in_which_nothing_was_masked_is_zero_with_a_gradient_of_zero(mas
     network, tokens = transformer(window=1), some_tokens(1, 1)
     where = torch.full_like(tokens, maskable, dtype=torch.bool)
     for seed in range(100):
-        loss = bound(network, tokens, where, schedule("linear"), 0, torch.Generator().manual_seed(seed))
+        loss = bound(network, tokens, where, schedule("linear"), 0, seed)
         if float(loss.share.sum()) == 0:
             break
     assert float(loss.share.sum()) == 0 and float(loss.nats.detach()) == 0
@@ -265,11 +281,11 @@ def test_nothing_is_masked_where_it_may_not_be():
         seen.append((tokens, where))
         return torch.zeros(int(where.sum()), 7)
 
-    spy.mask_id = 6
+    spy = stub(spy, 6)
     tokens = some_tokens(300, 12)
     maskable = torch.rand(300, 12, generator=torch.Generator().manual_seed(1)) < 0.5
     maskable[:, 0] = True
-    bound(spy, tokens, maskable, schedule("linear"), 0, torch.Generator().manual_seed(0))
+    bound(spy, tokens, maskable, schedule("linear"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=300)
     assert len(seen) == 2
     for canvas, where in seen:
@@ -284,10 +300,10 @@ def test_the_share_told_to_a_time_conditioned_model_is_the_counted_one():
         told.append((share, where.sum(1)))
         return torch.zeros(int(where.sum()), 7)
 
-    spy.mask_id = 6
+    spy = stub(spy, 6)
     tokens = some_tokens(64, 12)
     maskable = torch.arange(12) >= torch.arange(64)[:, None] % 12
-    loss = bound(spy, tokens, maskable, schedule("cosine"), 0, torch.Generator().manual_seed(0))
+    loss = bound(spy, tokens, maskable, schedule("cosine"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=64)
     for share, count in told:
         assert share.dtype == torch.float32
@@ -302,7 +318,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
     optimizer = torch.optim.Adam(network.parameters(), 0.03)
     nats = []
     for _ in range(30):
-        loss = bound(network, tokens, everywhere, schedule("linear"), 0, torch.Generator().manual_seed(0))
+        loss = bound(network, tokens, everywhere, schedule("linear"), 0, 1)
         optimizer.zero_grad()
         loss.nats.backward()
         assert not loss.row_nats.requires_grad
@@ -316,7 +332,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
 def test_times_are_equally_spaced_in_0_to_1_from_a_random_start(rows):
     firsts = set()
     for seed in range(20):
-        t = times(rows, torch.Generator().manual_seed(seed))
+        t = times(noise_of(rows, seed))
         assert t.shape == (rows,) and float(t.min()) >= 0 and float(t.max()) < 1
         strata = (t.double().sort().values * rows).floor()
         # Rounding to float32 may carry a time over the edge of its stratum, never further.
@@ -335,15 +351,15 @@ def test_low_discrepancy_times_visit_every_discrete_step_equally_often():
         shares.append(share)
         return torch.zeros(int(where.sum()), 7)
 
-    spy.mask_id = 6
+    spy = stub(spy, 6)
     tokens = some_tokens(40, 4000)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    bound(spy, tokens, everywhere, schedule("linear"), 10, torch.Generator().manual_seed(3))
+    bound(spy, tokens, everywhere, schedule("linear"), 10, 3)
     assert torch.bincount((shares[0] * 10).round().long(), minlength=11).tolist() == [0, *[4] * 10]
 
 
 def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_others():
-    maskable = protect(20_000, 24, 16, "random", torch.Generator().manual_seed(0))
+    maskable = protect(noise_of(20_000, 0), 24, 16, "random")
     n = (~maskable).sum(1)
     assert torch.equal(maskable, torch.arange(24) >= n[:, None])  # the first n, and only they
     counts = torch.bincount(n, minlength=17)
@@ -354,7 +370,7 @@ def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_
 
 @pytest.mark.parametrize(("mode", "context", "expected"), [("fixed", 5, 5), ("fixed", 0, 0), ("random", 0, 0)])
 def test_protect_with_a_fixed_or_no_context_treats_all_rows_alike(mode, context, expected):
-    maskable = protect(50, 12, context, mode, torch.Generator().manual_seed(0))
+    maskable = protect(noise_of(50, 0), 12, context, mode)
     assert maskable.shape == (50, 12)
     assert (~maskable).sum(1).unique().tolist() == [expected]
 
@@ -401,7 +417,7 @@ def test_likelihood_counts_maskable_places_only():
 def test_a_text_with_no_maskable_place_is_refused():
     maskable = EVERYWHERE.clone()
     maskable[3] = False
-    with pytest.raises(TdiffError, match="no place that may be masked"):
+    with pytest.raises(TdiffError, match="without a maskable position"):
         likelihood(inconsistent(), TEXTS, maskable, draws=1)
 
 
@@ -410,7 +426,7 @@ def even(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
     return torch.zeros(int(where.sum()), 7)
 
 
-even.mask_id = 6
+even = stub(even, 6)
 
 
 def test_all_counts_are_drawn_equally_often():
@@ -420,7 +436,7 @@ def test_all_counts_are_drawn_equally_often():
         counts.append(where.sum(1))
         return even(tokens, share, where)
 
-    spy.mask_id = even.mask_id
+    spy = stub(spy, even.mask_id)
     tokens = some_tokens(20, 10)
     likelihood(spy, tokens, torch.ones_like(tokens, dtype=torch.bool), draws=5, batch_size=20)
     assert torch.bincount(torch.cat(counts), minlength=11).tolist() == [0, *[10] * 10]
@@ -438,14 +454,14 @@ def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the
     where = torch.ones_like(tokens, dtype=torch.bool)
     found = []
     for clip in ((0.0, cut), (cut, 1.0), (0.0, 1.0)):
-        loss = bound(table, tokens, where, curve, timesteps, torch.Generator().manual_seed(2), clip)
+        loss = bound(table, tokens, where, curve, timesteps, 2, clip)
         found.append(float(loss.nats))
     assert found[0] + found[1] == pytest.approx(found[2], rel=0.02)
     many = some_tokens(64, 4096)
     for low, high in ((0.2, 0.6), (0.1, 1.0), (0.0, 0.5)):
         loss = bound(
             even, many, torch.ones_like(many, dtype=torch.bool), curve, timesteps,
-            torch.Generator().manual_seed(1), (low, high),
+            1, (low, high),
         )  # fmt: skip
         step = (
             float(curve.hidden(torch.tensor(1.0)) - curve.hidden(torch.tensor(1 - 1 / timesteps))) if timesteps else 0
@@ -470,8 +486,8 @@ def test_times_that_are_never_drawn_are_made_up_for_by_the_others(name, clip):
     just that for its bound.
     """
     rows, curve = 100_000, schedule(name)
-    masks = draw_masks(torch.ones(rows, 1, dtype=torch.bool), curve, 0, torch.Generator().manual_seed(3), clip)
+    masks = draw_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
     first, last = max(1e-3, curve.time(clip[0]) if clip[0] else 0.0), curve.time(clip[1]) if clip[1] < 1 else 1.0
-    t = first + (last - first) * times(rows, torch.Generator().manual_seed(3)).double()
+    t = first + (last - first) * times(noise_of(rows, 3)).double()
     mass = float((masks.weight.double() * curve.hidden(t)).mean())
     assert mass == pytest.approx(clip[1] - clip[0], rel=1e-4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tdiff.config import decoding
-from tdiff.core.diffusion.schedules import SCHEDULES, reveal_share, schedule
+from tdiff.core.diffusion.schedules import SCHEDULES, schedule, unmask_share
 from tdiff.errors import TdiffError
 from tests.support import oracles
 
@@ -91,13 +91,13 @@ def test_grid_falls_from_1_to_exactly_0_in_equal_steps_of_time(name, steps):
 
 @EVERY
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
-def test_reveal_share_is_the_posterior_of_remdm(name, part):
+def test_unmask_share_is_the_posterior_of_remdm(name, part):
     # ReMDM speaks of alpha = 1 - hidden: a masked place is revealed with (alpha_s - (1 - r) alpha_t) / (1 - alpha_t).
     grid = schedule(name).grid(12)
     for hidden_t, hidden_s in itertools.pairwise(grid):
         r = part * (1.0 if hidden_t == 1 else min(1.0, hidden_s / (1 - hidden_t)))
         alpha_t, alpha_s = 1 - hidden_t, 1 - hidden_s
-        share = reveal_share(hidden_t, hidden_s, r)
+        share = unmask_share(hidden_t, hidden_s, r)
         assert share == pytest.approx((alpha_s - (1 - r) * alpha_t) / (1 - alpha_t), abs=1e-12)
         assert -1e-12 <= share <= 1 + 1e-12
 
@@ -108,13 +108,13 @@ def test_revealing_and_masking_again_together_leave_hidden_s(name, part):
     grid = schedule(name).grid(12)
     for hidden_t, hidden_s in itertools.pairwise(grid):
         r = part * (1.0 if hidden_t == 1 else min(1.0, hidden_s / (1 - hidden_t)))
-        after = hidden_t * (1 - reveal_share(hidden_t, hidden_s, r)) + (1 - hidden_t) * r
+        after = hidden_t * (1 - unmask_share(hidden_t, hidden_s, r)) + (1 - hidden_t) * r
         assert after == pytest.approx(hidden_s, abs=1e-12)
 
 
-def test_reveal_share_without_remasking_is_the_ancestral_one_and_all_at_the_end():
-    assert reveal_share(0.8, 0.6) == pytest.approx((0.8 - 0.6) / 0.8)
-    assert reveal_share(0.3, 0.0) == 1.0
+def test_unmask_share_without_remasking_is_the_ancestral_one_and_all_at_the_end():
+    assert unmask_share(0.8, 0.6) == pytest.approx((0.8 - 0.6) / 0.8)
+    assert unmask_share(0.3, 0.0) == 1.0
 
 
 def test_an_unknown_schedule_is_an_error_that_names_the_nearest():

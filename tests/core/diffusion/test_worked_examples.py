@@ -10,7 +10,8 @@ import torch
 from tdiff import guide
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.denoise import in_blocks
+from tdiff.core.diffusion.blocks import in_blocks
+from tests.support.models import StubModel
 
 PAGE = guide.pages()["decoders"]
 EXAMPLES = re.findall(r"```text\n(.+)\n(.+)\n```", PAGE)
@@ -32,7 +33,7 @@ def probabilities() -> torch.Tensor:
     return rest
 
 
-class Page:
+class Page(StubModel):
     """A denoiser that says what the page says, whatever it sees."""
 
     mask_id = TOKENS

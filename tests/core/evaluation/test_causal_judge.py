@@ -44,10 +44,10 @@ def judge(request, tmp_path_factory):
 
 
 def by_hand(judge: CausalJudge, prompt: str, text: str) -> float:
-    """Token after token, each from a call of its own."""
+    """Token after token, each by a separate call."""
     tokenizer, model = judge._tokenizer, judge._model
-    found = tokenizer(text, return_offsets_mapping=True)
-    ids, offsets = found["input_ids"], found["offset_mapping"]
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     total = 0.0
     for n, (token, (_, end)) in enumerate(zip(ids, offsets, strict=True)):
@@ -59,13 +59,13 @@ def by_hand(judge: CausalJudge, prompt: str, text: str) -> float:
 
 @pytest.mark.parametrize("prompt", ["", "the ", "the ha"])
 @pytest.mark.parametrize("rest", ["hare runs over the hill", "naïve café\nthe"])
-def test_the_nats_are_those_of_one_token_after_another(judge, prompt, rest):
+def test_nats_equal_the_sum_over_single_tokens(judge, prompt, rest):
     text = prompt + rest
     assert judge.nats(prompt, text) == pytest.approx(by_hand(judge, prompt, text), rel=1e-4)
     assert judge.nats(text, text) == 0.0
 
 
-def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(judge):
+def test_a_text_beyond_the_context_length_is_scored_in_windows(judge):
     text = "the hare runs over the hill " * 12
     tokenizer, model = judge._tokenizer, judge._model
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -73,7 +73,7 @@ def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(j
     assert len(ids) > 64
     total, seen = 0.0, 64
     for n in range(1, len(ids)):
-        # A token is told by the first window of 64 that reaches it; windows begin at 0, 32, 64 ...
+        # A token is scored in the first window of 64 that reaches it; windows begin at 0, 32, 64 ...
         begin = 0 if n < seen else 32 * ((n - 64) // 32 + 1)
         before = torch.tensor([ids[begin:n]])
         total -= float(model(before).logits[0, -1].log_softmax(-1)[ids[n]])
@@ -81,23 +81,23 @@ def test_a_text_longer_than_the_model_reads_is_read_in_windows_each_token_once(j
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
-def test_a_model_that_sees_both_sides_is_no_judge(zoo, kind):
-    with pytest.raises(TdiffError, match="does not write from left to right"):
+def test_a_bidirectional_model_is_refused_as_judge(zoo, kind):
+    with pytest.raises(TdiffError, match="is not autoregressive"):
         CausalJudge(str(zoo[kind]))
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert_x"}'), "a judge is a causal model"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": 3}'), "a judge is a causal model"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert_x"}'), "requires a causal model"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": 3}'), "requires a causal model"),
         (lambda folder: (folder / "model.safetensors").unlink(), "do not exist"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "are damaged or not safetensors"),
         (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "does not exist"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "is damaged"),
     ],
 )
-def test_what_is_no_judge_is_one_line(tmp_path, spoil, says):
+def test_an_unusable_judge_is_refused_in_one_line(tmp_path, spoil, says):
     folder = make(tmp_path / "gpt", bos=True)
     spoil(folder)
     with pytest.raises(TdiffError, match=says) as error:
@@ -105,14 +105,14 @@ def test_what_is_no_judge_is_one_line(tmp_path, spoil, says):
     assert "\n" not in str(error.value)
 
 
-def test_compare_shows_what_a_second_judge_says(cli_fast, tiny_run, corpus_file, tmp_path):
+def test_compare_shows_the_second_judge(cli_fast, tiny_run, corpus_file, tmp_path):
     folder = make(tmp_path / "gpt", bos=True, positions=300)
     asked = ("compare", str(tiny_run.path), "--decoders", "topk", "--prompts", "3", "--judge", str(folder))
     done = cli_fast(*asked)
     assert done.returncode == 0 and "2nd judge" in done.stdout
-    found = json.loads(cli_fast(*asked, "--json").stdout)
-    [outcome] = found["outcomes"]
+    result = json.loads(cli_fast(*asked, "--json").stdout)
+    [outcome] = result["outcomes"]
     judge = CausalJudge(str(folder))
-    nats = [judge.nats(p, t) for p, t in zip(found["prompts"], outcome["texts"], strict=True)]
+    nats = [judge.nats(p, t) for p, t in zip(result["prompts"], outcome["texts"], strict=True)]
     assert outcome["second"] == pytest.approx(sum(nats) / 3, abs=1e-5)
-    assert math.isfinite(found["real"]["second"]) and outcome["second_half_95"] > 0
+    assert math.isfinite(result["real"]["second"]) and outcome["second_half_95"] > 0

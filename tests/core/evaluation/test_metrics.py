@@ -1,4 +1,4 @@
-"""Measures of verdicts, beside those of scikit-learn."""
+"""Classification metrics, compared with those of scikit-learn."""
 
 import math
 
@@ -20,37 +20,37 @@ def some(count: int, seed: int, sharp: float = 1.5) -> tuple[torch.Tensor, list[
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_all_of_it_is_as_scikit_learn_has_it(count):
+def test_metrics_match_scikit_learn(count):
     posteriors, labels = some(count, seed=count)
     said = posteriors.argmax(1).tolist()
-    found = assess(posteriors, labels, NAMES)
-    assert found.texts == count
-    assert found.accuracy == pytest.approx(sklearn_metrics.accuracy_score(labels, said))
-    assert [list(row) for row in found.confusion] == sklearn_metrics.confusion_matrix(
+    result = assess(posteriors, labels, NAMES)
+    assert result.texts == count
+    assert result.accuracy == pytest.approx(sklearn_metrics.accuracy_score(labels, said))
+    assert [list(row) for row in result.confusion] == sklearn_metrics.confusion_matrix(
         labels, said, labels=[0, 1, 2]
     ).tolist()
     theirs = sklearn_metrics.precision_recall_fscore_support(labels, said, labels=[0, 1, 2], zero_division=math.nan)
-    for n, one in enumerate(found.classes):
+    for n, one in enumerate(result.classes):
         for ours, other in zip((one.precision, one.recall, one.f1), theirs[:3], strict=True):
             assert (math.isnan(other[n]) and ours is None) or ours == pytest.approx(other[n])
         assert one.texts == theirs[3][n]
-    assert found.nats == pytest.approx(sklearn_metrics.log_loss(labels, posteriors.numpy(), labels=[0, 1, 2]))
+    assert result.nats == pytest.approx(sklearn_metrics.log_loss(labels, posteriors.numpy(), labels=[0, 1, 2]))
 
 
-def test_the_reliability_picture_is_that_of_scikit_learn():
+def test_reliability_bins_match_scikit_learn():
     posteriors, labels = some(2000, seed=3)
-    found = assess(posteriors, labels, NAMES)
+    result = assess(posteriors, labels, NAMES)
     confidence, said = posteriors.max(1)
     right = (said == torch.tensor(labels)).tolist()
     shares, means = calibration_curve(right, confidence.tolist(), n_bins=BINS)
-    ours = [one for one in found.bins if one.count]
+    ours = [one for one in result.bins if one.count]
     assert [one.accuracy for one in ours] == pytest.approx(shares.tolist())
     assert [one.confidence for one in ours] == pytest.approx(means.tolist())
-    assert sum(one.count for one in found.bins) == 2000
-    assert found.ece < 0.03
+    assert sum(one.count for one in result.bins) == 2000
+    assert result.ece < 0.03
 
 
-def test_the_interval_covers_as_often_as_it_says():
+def test_wilson_interval_has_the_nominal_coverage():
     draw, inside = torch.Generator().manual_seed(0), 0
     for _ in range(1000):
         right = int((torch.rand(80, generator=draw) < 0.9).sum())
@@ -61,7 +61,7 @@ def test_the_interval_covers_as_often_as_it_says():
     assert wilson(0, 5)[0] == 0.0
 
 
-def test_who_keeps_the_sure_verdicts_alone_is_right_more_often():
+def test_accuracy_rises_as_coverage_falls():
     posteriors, labels = some(2000, seed=5)
     risks = assess(posteriors, labels, NAMES).risks
     assert risks[0].coverage == 1.0
@@ -71,25 +71,25 @@ def test_who_keeps_the_sure_verdicts_alone_is_right_more_often():
         assert float(kept.double().mean()) == pytest.approx(one.coverage)
 
 
-def test_confidence_of_right_and_wrong():
-    found = assess(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), [0, 1], ("a", "b"))
-    assert (found.confidence_right, found.confidence_wrong) == pytest.approx((0.9, 0.6))
-    alone = assess(torch.tensor([[0.9, 0.1]]), [0], ("a", "b"))
-    assert alone.confidence_wrong is None
-    assert alone.classes[1].precision is None and alone.classes[1].f1 is None
+def test_mean_confidence_of_correct_and_wrong_predictions():
+    result = assess(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), [0, 1], ("a", "b"))
+    assert (result.confidence_right, result.confidence_wrong) == pytest.approx((0.9, 0.6))
+    single = assess(torch.tensor([[0.9, 0.1]]), [0], ("a", "b"))
+    assert single.confidence_wrong is None
+    assert single.classes[1].precision is None and single.classes[1].f1 is None
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 7.0])
-def test_the_temperature_is_found_again(true):
+def test_fitting_recovers_the_temperature(true):
     posteriors, labels = some(4000, seed=9, sharp=2.0)
     nats = -posteriors.log() * true + 100
-    found = temperature(nats, labels, [1 / 3] * 3)
-    assert found == pytest.approx(true, rel=0.1)
-    calibrated = (-nats / found).softmax(1)
+    result = temperature(nats, labels, [1 / 3] * 3)
+    assert result == pytest.approx(true, rel=0.1)
+    calibrated = (-nats / result).softmax(1)
     assert assess(calibrated, labels, NAMES).ece < 0.03
 
 
-def test_the_temperature_is_finite_where_all_is_right_or_all_is_wrong():
+def test_temperature_is_finite_if_all_predictions_are_correct_or_wrong():
     nats = torch.tensor([[1.0, 3.0], [4.0, 1.0]])
     assert 0.01 <= temperature(nats, [0, 1], [0.5, 0.5]) < 5
     assert temperature(nats, [1, 0], [0.5, 0.5]) == pytest.approx(1e4)

@@ -1,4 +1,4 @@
-"""The judge of generated text: its n-grams against counting by hand, and what fools it not."""
+"""Quality measures of generated text: the n-gram judge against a slow definition, and texts that must not pass."""
 
 import math
 import random
@@ -34,32 +34,32 @@ def slow(text: str, order: int, history: str, character: str) -> float:
 
 @FEW
 @given(st.text("abc", min_size=1, max_size=30), st.text("abcd", max_size=6), st.sampled_from("abcd"))
-def test_probabilities_are_those_of_the_definition(text, history, character):
+def test_ngram_probabilities_match_the_definition(text, history, character):
     assert NGram(text).probability(history, character) == pytest.approx(slow(text, 5, history, character))
 
 
 @FEW
 @given(st.text("abcd", min_size=1, max_size=40), st.text("abcde", max_size=6))
-def test_probabilities_of_all_characters_add_up_to_one(text, history):
+def test_ngram_probabilities_sum_to_one(text, history):
     assert math.fsum(NGram(text).probability(history, c) for c in set(text)) == pytest.approx(1)
 
 
-def test_nats_are_of_what_comes_after_what_is_given():
+def test_nats_exclude_the_characters_before_start():
     ngram = NGram("abcabcabc")
-    whole = ngram.nats("abca", given=2)
-    assert whole == pytest.approx(
+    nats = ngram.nats("abca", start=2)
+    assert nats == pytest.approx(
         -(math.log(slow("abcabcabc", 5, "ab", "c")) + math.log(slow("abcabcabc", 5, "abc", "a"))) / 2
     )
-    assert ngram.nats("ab", given=2) == 0
+    assert ngram.nats("ab", start=2) == 0
 
 
-def test_nothing_is_learnt_from_nothing():
-    with pytest.raises(TdiffError, match="needs text"):
+def test_an_empty_training_text_is_refused():
+    with pytest.raises(TdiffError, match="requires training text"):
         NGram("")
 
 
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="Tiny Shakespeare is not beside the project")
-def test_on_tiny_shakespeare_the_judge_is_the_known_one():
+def test_judge_figures_on_tiny_shakespeare_are_reproduced():
     text = SHAKESPEARE.read_text("utf-8")
     training, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     judge = Judge(training)
@@ -69,7 +69,7 @@ def test_on_tiny_shakespeare_the_judge_is_the_known_one():
     assert sum(word in known for word in words(held_out)) / len(words(held_out)) == pytest.approx(0.943, abs=5e-4)
 
 
-def test_a_loop_a_copy_and_noise_are_each_told_from_real_text():
+def test_a_loop_a_copy_and_noise_each_differ_from_real_text():
     draw, text = random.Random(3), made_up(3000)
     training, rest = text[:-400], text[-400:]
     judge = Judge(training)
@@ -83,7 +83,7 @@ def test_a_loop_a_copy_and_noise_are_each_told_from_real_text():
     assert len(judge.copied([prompt + training[100:340]])) >= 240
 
 
-def test_words_that_the_prompt_begins_or_the_end_cuts_off_do_not_count():
+def test_incomplete_words_at_both_ends_do_not_count():
     judge = Judge("the cat sat on the mat. ")
     assert judge.measure("the c", "the cxx sat on the zzz").words == 1.0
     assert judge.measure("the ", "the cxx sat zzz ").words == pytest.approx(1 / 3)
@@ -97,15 +97,15 @@ def test_the_longest_copied_span_is_found(training, texts):
     judge = Judge(training + "c")
     spans = {text[i:j] for text in texts for i in range(len(text)) for j in range(i + 1, len(text) + 1)}
     longest = max((len(span) for span in spans if span in training + "c"), default=0)
-    found = judge.copied(texts)
-    assert len(found) == longest and found in training + "c"
-    assert not found or any(found in text for text in texts)
+    span = judge.copied(texts)
+    assert len(span) == longest and span in training + "c"
+    assert not span or any(span in text for text in texts)
 
 
-def test_intervals_hold_what_they_say():
+def test_intervals_have_the_nominal_coverage():
     draw, held = random.Random(1), 0
     for _ in range(400):
-        held += abs((told := estimate([draw.gauss(2, 1) for _ in range(50)])).mean - 2) <= told.half
+        held += abs((result := estimate([draw.gauss(2, 1) for _ in range(50)])).mean - 2) <= result.half
     assert 0.91 <= held / 400 <= 0.98
     assert estimate([1.0]).half == math.inf
     shared = [draw.gauss(0, 5) for _ in range(200)]
@@ -132,10 +132,10 @@ def texts(count: int, seed: int, nats: float = 1.7, distinct: float = 0.9, words
         ({"distinct": 0.95, "words": 0.99}, True),
     ],
 )
-def test_quality_is_equal_only_where_no_measure_is_worse(worse, equal):
+def test_quality_is_equal_only_if_no_measure_is_worse(worse, equal):
     real = texts(200, 1)
     assert compare(texts(200, 2, **worse), texts(200, 3), real).equal is equal
 
 
-def test_few_texts_prove_nothing():
+def test_few_texts_do_not_show_equality():
     assert not compare([REAL], [REAL], [REAL]).equal

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.models.folder import LoadedModel, Origin, load_model, save_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model, save_model
+from tdiff.core.models.origin import Origin
 from tdiff.core.models.tokenizers import learn
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
@@ -37,7 +39,7 @@ ORIGIN = Origin(
 def here(tmp_path, monkeypatch):
     """A working folder of its own, and no shelf but ./checkpoints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tdiff.runs.run._SHELVES", (Path("checkpoints"),))
+    monkeypatch.setattr("tdiff.runs.lookup._SHELVES", (Path("checkpoints"),))
 
 
 def fresh(conv: int = 0) -> tuple[Transformer, Shape]:

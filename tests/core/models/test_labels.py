@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.core.classification.classifier import Effort, of_one
+from tdiff.core.classification.load import from_model
+from tdiff.core.classification.prediction import Effort
 from tdiff.core.models import labels
-from tdiff.core.models.folder import load_model
 from tdiff.core.models.labels import Pairs
+from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Transformer
 from tdiff.errors import TdiffError
 from tests.core.models.test_transformer import network, shape
@@ -143,9 +144,9 @@ def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
         run, _ = train_in(tmp_path, f"run{pairs}", settings)
         model = load_model(str(run.model))
         assert (model.network.label_pairs is not None) == bool(pairs)
-        classifier = of_one(model, "cpu", False)
+        classifier = from_model(model, "cpu", False)
         ids = [classifier.encode(row["text"]) for row in rows]
-        said = {look.text: look.verdict for look in classifier.verdicts(ids, Effort(draws=8)) if look.final}
+        said = {look.text: look.prediction for look in classifier.predict(ids, Effort(draws=8)) if look.final}
         names = [classifier.classes[said[n].label] for n in range(len(ids))]
         right[pairs] = sum(name == row["label"] for name, row in zip(names, rows, strict=True)) / len(rows)
     assert right[500] > 0.95
@@ -164,6 +165,9 @@ def test_pairs_are_kept_with_the_model_and_gone_on_with(orders, tmp_path):
 
 
 def test_pairs_want_classes(orders):
-    for model, says in (({"pairs": 5}, "it wants data.classes"), ({"pairs": -1}, "model.pairs must be at least 0")):
+    for model, says in (
+        ({"pairs": 5}, "model.pairs requires data.classes"),
+        ({"pairs": -1}, "model.pairs must be at least 0"),
+    ):
         with pytest.raises(TdiffError, match=says):
             settings_of(orders, {"model": model})

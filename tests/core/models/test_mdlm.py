@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate, overlap
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model
 from tdiff.core.models.mdlm import MDLM, Sizes, layout
 from tests.support.hub_zoo import Hostile, rewrite
 from tests.support.runs import words
@@ -185,7 +186,7 @@ def test_logits_are_those_of_the_definition(model, folder):
     where = tokens == VOCAB - 1
     ours = model.network(tokens, torch.full((4,), 0.5), where)
     theirs = torch.stack([restated(folder / "model.safetensors", row) for row in tokens])[where]
-    allowed = [i for i in range(VOCAB) if i not in (model.network.mask_id, end_id(model))]
+    allowed = [i for i in range(VOCAB) if i not in (model.network.spec.mask_id, end_id(model))]
     assert ours.dtype == torch.float32 and ours.shape == (int(where.sum()), VOCAB)
     torch.testing.assert_close(ours[:, allowed].double(), theirs[:, allowed], rtol=1e-4, atol=1e-4)
     assert float(theirs.std()) > 0.5  # or equality would say little
@@ -207,7 +208,7 @@ def test_the_mask_and_the_end_of_a_text_are_never_proposed_and_all_else_is(model
     logits = model.network(tokens, torch.ones(4), tokens >= 0)
     assert (logits == -torch.inf).all(0).nonzero()[:, 0].tolist() == sorted({end_id(model), VOCAB - 1})
     assert torch.isfinite(logits).sum() == tokens.numel() * (VOCAB - 2)
-    assert model.network.shape.suppressed == tuple(sorted({end_id(model), VOCAB - 1}))
+    assert model.network.spec.suppressed == tuple(sorted({end_id(model), VOCAB - 1}))
 
 
 def test_it_is_not_told_the_time(model):
@@ -249,8 +250,8 @@ def test_a_row_does_not_depend_on_its_batch(model):
 def test_a_folder_is_loaded_as_what_it_is(model, folder):
     assert isinstance(model.network, MDLM)
     assert (model.name, model.path) == ("mdlm-small", folder)
-    assert (model.network.shape.vocab_size, model.network.shape.window) == (VOCAB, WINDOW)
-    assert model.network.mask_id == model.tokenizer.mask_id == VOCAB - 1 and len(model.tokenizer) == VOCAB
+    assert (model.network.spec.vocab_size, model.spec.context) == (VOCAB, WINDOW)
+    assert model.network.spec.mask_id == model.tokenizer.mask_id == VOCAB - 1 and len(model.tokenizer) == VOCAB
     assert not model.network.training and not any(p.requires_grad for p in model.network.parameters())
     assert (model.origin.sources, model.origin.openings, model.origin.steps) == ((), (), 0)
 
@@ -312,10 +313,10 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     alive = [t for t in gc.get_objects() if type(t) in (Tensor, nn.Parameter) and t.shape == (VOCAB, WIDTH)]
     assert len(alive) == 2  # the embedding and the head
     start = canvas(model, ["the hare"], 6)
-    before = model.network(start, torch.ones(1), start == model.network.mask_id)
+    before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
-    assert torch.equal(model.network(start, torch.ones(1), start == model.network.mask_id), before)
+    assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
 
 
 def test_weights_in_pieces_and_in_half_precision_are_read_as_float32(folder, model):
@@ -353,7 +354,7 @@ def test_a_vocabulary_and_merges_are_a_tokenizer(folder, model):
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
     other = load_model(str(folder))
     assert torch.equal(other.tokenizer.encode(TEXT), model.tokenizer.encode(TEXT))
-    assert other.network.shape == model.network.shape
+    assert other.spec == model.spec
 
 
 def test_a_mask_that_the_tokenizer_knows_is_the_mask(folder):
@@ -362,7 +363,7 @@ def test_a_mask_that_the_tokenizer_knows_is_the_mask(folder):
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"mask_token": "[MASK]"}))
     model = load_model(str(folder))
-    assert model.network.mask_id == VOCAB - 1 and model.tokenizer.pieces[-1] == "█"
+    assert model.network.spec.mask_id == VOCAB - 1 and model.tokenizer.pieces[-1] == "█"
 
 
 def test_no_code_that_came_with_it_is_run(folder, tmp_path):

@@ -14,7 +14,9 @@ from torch import Tensor
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate
-from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model
+from tests.support.models import StubModel
 from tests.support.runs import environment
 
 PROMPT = "To be, or not to"
@@ -105,8 +107,8 @@ def test_logits_are_those_of_the_definition_at_the_time_of_training(masked, t, m
 def test_a_decoder_asks_for_the_row_of_how_much_of_the_240_is_masked(model):
     calls = {}
 
-    class Noted:
-        mask_id = model.network.mask_id
+    class Noted(StubModel):
+        mask_id = model.network.spec.mask_id
 
         def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
             logits = model.network(tokens, share, where)
@@ -215,7 +217,7 @@ def test_the_newer_layout_is_read_with_its_own_characters_and_no_time(here, cli_
     characters = "_" + "".join(
         sorted(set("\n !$&',-.3:;?" + "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
     )
-    assert [characters[i] for i in ids] == list(text) and model.network.mask_id == 0 and len(model.tokenizer) == 66
+    assert [characters[i] for i in ids] == list(text) and model.network.spec.mask_id == 0 and len(model.tokenizer) == 66
     tokens = ids.clone()
     tokens[20:40] = 0
     ours = model.network(tokens[None], torch.ones(1), (tokens == 0)[None])
@@ -268,7 +270,7 @@ def test_a_run_of_that_name_is_found_without_its_path(file, cli_fast):
 
 def test_it_refuses_to_begin_from_nothing_as_it_was_trained(model, cli_fast):
     line = cli_fast("generate", "--model", "tiny", "--seed", "1").refused()
-    assert "tiny was trained to go on from 16 given tokens and cannot begin from nothing" in line
+    assert "tiny was trained with prompts of 16 tokens only and cannot begin from nothing" in line
 
 
 def test_the_mask_is_never_written(model):
@@ -308,7 +310,7 @@ def test_a_folder_or_file_that_exists_is_not_overwritten(file, refusal):
     Path("a-file").write_text("mine")
     Path("dangling").symlink_to("nowhere")
     for out in ("taken", "a-file", "dangling", "."):
-        assert f"{out!r} exists already and is not overwritten" in refusal(str(file), out)
+        assert f"{out!r} exists and is not overwritten" in refusal(str(file), out)
     assert Path("a-file").read_text() == "mine" and not list(Path("taken").iterdir())
 
 
@@ -455,7 +457,7 @@ def test_a_folder_that_could_not_be_filled_is_taken_away(file, cli_fast, monkeyp
         (folder / "tokenizer.json").write_text("{}")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tdiff.core.models.folder.save_model", full)
+    monkeypatch.setattr("tdiff.core.models.load.save_model", full)
     done = cli_fast("import", "tiny-diffusion", str(file), "out", "--heads", "3")
     assert (done.returncode, done.stdout) == (1, "") and "No space left on device" in done.stderr
     assert not Path("out").exists()
@@ -465,22 +467,22 @@ def test_what_is_refused_before_the_file_is_read_needs_no_engine():
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tdiff import importing\n"
+        "from tdiff.commands import convert\n"
         "from tdiff.errors import TdiffError\n"
         "for kind, out in (('tiny', 'nowhere'), ('tiny-diffusion', '.')):\n"
         "    try:\n"
-        "        importing.bring(kind, Path('x.pt'), Path(out))\n"
+        "        convert.convert(kind, Path('x.pt'), Path(out))\n"
         "    except TdiffError as why:\n"
         "        print(str(why).split(';')[0])\n"
         "print('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
-    lines = ["unknown kind of weights to import 'tiny'", "'.' exists already and is not overwritten", "False"]
+    lines = ["unknown kind of weights to import 'tiny'", "'.' exists and is not overwritten", "False"]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 
 def test_help_lists_the_command_within_80_columns(cli_fast):
     [line] = [line for line in cli_fast("--help").stdout.splitlines() if line.startswith("  import ")]
-    assert len(line) <= 80 and "another program's weights" in line
+    assert len(line) <= 80 and "Convert a checkpoint" in line
     told = cli_fast("import", "--help").stdout
-    assert "{kind} {file} {out}" in told and "--heads" in told and "tiny-diffusion" in told
+    assert "{KIND} {FILE} {OUT}" in told and "--heads" in told and "tiny-diffusion" in told

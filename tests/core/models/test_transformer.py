@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
-from tdiff.core.models.transformer import Attention, Neighbours, Shape, Time, Transformer, norm, rotary
+from tdiff.core.models.base import Inputs
+from tdiff.core.models.transformer import Attention, Neighbours, Shape, TimeEmbedding, Transformer, norm, rotary
 from tdiff.core.training.optim import Muon, orthogonal
 
 torch.set_num_threads(1)
@@ -223,7 +224,7 @@ def test_initialise_repeats_from_its_seed():
 
 @pytest.mark.parametrize(("length", "steps"), [(240, 128), (240, 10), (250, 100), (256, 1000)])
 def test_the_row_of_the_table_of_times_is_the_share_in_steps_rounded_up_for_every_count(length, steps):
-    time = Time(1, steps)
+    time = TimeEmbedding(1, steps)
     with torch.no_grad():
         time.weight.copy_(torch.arange(steps)[:, None])
         share = torch.arange(1, length + 1) / torch.tensor(length)
@@ -234,14 +235,14 @@ def test_the_row_of_the_table_of_times_is_the_share_in_steps_rounded_up_for_ever
 
 
 def test_a_table_of_times_answers_for_no_mask_as_for_the_fewest():
-    time = Time(3, 10)
+    time = TimeEmbedding(3, 10)
     nn.init.normal_(time.weight)
     with torch.no_grad():
         assert torch.equal(time(torch.tensor([0.0])), time(torch.tensor([0.1])))
 
 
 def test_continuous_time_tells_shares_apart_and_is_smooth():
-    time = Time(4, 0)
+    time = TimeEmbedding(4, 0)
     nn.init.normal_(time.weight, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         line = time(torch.linspace(0, 1, 1001))[:, 0]
@@ -444,7 +445,7 @@ def test_a_tied_head_is_the_embedding_and_no_second_matrix():
 def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
     model = network(self_conditioning=True)
     tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
-    where = tokens == model.mask_id
+    where = tokens == model.spec.mask_id
     first = model.output_head(model.trunk(tokens, share))[where] + model.suppress
     guess = torch.zeros(2, 24, 16)
     guess[where] = first.softmax(-1) @ model.feedback.weight.T
@@ -456,7 +457,7 @@ def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
 def test_self_conditioning_in_training_sees_its_guess_half_of_the_time_and_learns_to_use_it():
     model = network(self_conditioning=True).train().requires_grad_(True)
     tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
-    where = tokens == model.mask_id
+    where = tokens == model.spec.mask_id
     seen = 0
     for seed in range(40):
         torch.manual_seed(seed)
@@ -490,3 +491,15 @@ def test_dropout_is_for_training_only_and_leaves_out_its_share():
         torch.manual_seed(1)
         assert torch.equal(one, dense(model, tokens))
         assert not torch.allclose(one[..., :10], dense(model, tokens)[..., :10])
+
+
+def test_positions_take_the_place_of_the_order_of_the_tokens():
+    model = network()
+    tokens = tokens_of(model, 2)
+    where, ratio = everywhere(tokens), torch.ones(2)
+    order = torch.randperm(tokens.size(1), generator=torch.Generator().manual_seed(1))
+    positions = order.expand_as(tokens)
+    with torch.no_grad():
+        expected = model.logits(Inputs(tokens, ratio, where)).unflatten(0, tokens.shape)
+        shuffled = model.logits(Inputs(tokens[:, order], ratio, where, positions)).unflatten(0, tokens.shape)
+    torch.testing.assert_close(shuffled, expected[:, order], rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Several passes of one optimizer step are one pass of all their rows: the same draws, and the same gradient."""
+"""Several passes of one optimizer step equal one pass over all their rows: the same masks, and the same gradient."""
 
 import json
 from pathlib import Path
@@ -35,22 +35,22 @@ WAYS = {
 def tales(tmp_path_factory) -> Path:
     """Texts of very different lengths, of two classes."""
     path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
-    whole = words(2000).split()
-    texts = [" ".join(whole[n * 9 : n * 9 + (1 if n % 2 else 6)]) for n in range(80)]
+    text = words(2000).split()
+    texts = [" ".join(text[n * 9 : n * 9 + (1 if n % 2 else 6)]) for n in range(80)]
     rows = [{"text": text, "label": "ab"[n % 3 == 0]} for n, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def gradient(settings, corpus, folder: Path) -> tuple[torch.Tensor, float]:
-    """Of one optimizer step, after weights that are not zero; and its nats."""
-    job = TrainState(settings, Run(folder / "none"), corpus)
+    """The gradient of one optimizer step, at weights that are not zero, and its nats."""
+    state = TrainState(settings, Run(folder / "none"), corpus)
     draw = torch.Generator().manual_seed(5)
-    for weight in job.weights:
+    for weight in state.weights:
         weight.data.add_(torch.randn(weight.shape, generator=draw), alpha=0.1)
-    losses = job._gradients(torch.Generator().manual_seed(1))
+    losses = state.backward(1)
     assert len(losses) == settings.train.accumulate
-    grads = [weight.grad.flatten() for weight in job.weights if weight.grad is not None]
+    grads = [weight.grad.flatten() for weight in state.weights if weight.grad is not None]
     return torch.cat(grads).double(), sum(float(loss.nats.detach()) for loss in losses)
 
 
@@ -61,16 +61,18 @@ def alike(one, many) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("passes", [2, 8])
-def test_so_many_passes_are_one_larger_batch(way, passes, tales, tmp_path):
-    one, many = (settings_of(tales, WAYS[way], {"train": {"batch_size": 8 // n, "accumulate": n}}) for n in (1, passes))
-    classes = "label" if one.data.classes else None
-    corpus = data.load(one.data.sources, one.data.text_field, label_field=classes)
-    alike(gradient(one, corpus, tmp_path), gradient(many, corpus, tmp_path))
+def test_gradient_of_accumulated_passes_is_that_of_one_larger_batch(way, passes, tales, tmp_path):
+    single, accumulated = (
+        settings_of(tales, WAYS[way], {"train": {"batch_size": 8 // n, "accumulate": n}}) for n in (1, passes)
+    )
+    classes = "label" if single.data.classes else None
+    corpus = data.load(single.data.sources, single.data.text_field, label_field=classes)
+    alike(gradient(single, corpus, tmp_path), gradient(accumulated, corpus, tmp_path))
 
 
 @pytest.mark.parametrize("rows", ["packed", "padded"])
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_of_pretrained_models_too(kind, rows, zoo, tmp_path):
+def test_accumulation_of_pretrained_models_is_one_larger_batch(kind, rows, zoo, tmp_path):
     model = zoo[kind] if kind in zoo else make_causal(tmp_path / kind, bos=True)
     book = tmp_path / "book.txt"
     book.write_text("".join(f"{line[: 4 + 9 * (n % 4)]}\n" for n, line in enumerate((TEXT * 4).splitlines())))

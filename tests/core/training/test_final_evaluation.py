@@ -1,4 +1,4 @@
-"""What follows training: bounded by the budget where that is one of time, on a random part that says so, with a bar."""
+"""Evaluation after training: within a time budget, on a random part that the record reports, with a progress bar."""
 
 import json
 import random
@@ -10,11 +10,11 @@ import pytest
 
 from tdiff.core.classification import classifier as classify
 from tdiff.core.classification.classifier import calibrate
-from tdiff.core.training import state as job_module
+from tdiff.core.training import reports
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
+from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Eval
-from tdiff.report.events import describe
 from tdiff.runs import run
 from tests.support.ptys import Pty
 from tests.support.runs import TINY, settings_of
@@ -26,16 +26,16 @@ SLOW = 0.05
 
 @pytest.fixture
 def slow(tmp_path, corpus_file, monkeypatch):
-    """A job whose scoring takes long by its clock, and the clock."""
+    """A state whose scoring takes long by its clock, and the clock."""
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now, time=time.time)
-    score = job_module.score
+    score = reports.score
 
     def slow_score(network, ids, lengths, **options):
         clock.now += SLOW * len(ids)
         return score(network, ids, lengths, **options)
 
-    monkeypatch.setattr(job_module, "score", slow_score)
-    monkeypatch.setattr(job_module, "time", clock)
+    monkeypatch.setattr(reports, "score", slow_score)
+    monkeypatch.setattr(reports, "time", clock)
 
     def made(**train) -> TrainState:
         settings = settings_of(corpus_file, {"train": train})
@@ -44,54 +44,58 @@ def slow(tmp_path, corpus_file, monkeypatch):
     return made, clock
 
 
-def finally_evaluated(job: TrainState, seconds: float | None) -> Eval:
-    [record] = job.evaluate_finally(lambda: False, seconds, lambda done, total: None)
+def finally_evaluated(state: TrainState, seconds: float | None) -> Eval:
+    [record] = reports.evaluate_finally(state, lambda: False, seconds, lambda done, total: None)
     return record
 
 
-def test_a_budget_of_time_bounds_what_follows_it_and_the_record_says_which_part_was_scored(slow):
+def test_time_budget_bounds_the_final_evaluation_and_the_record_reports_the_scored_part(slow):
     made, clock = slow
-    job = made(steps=0, minutes=1.0)
-    assert job.final_seconds() == pytest.approx(6.0)
-    whole = SLOW * len(job.held_out)
-    assert whole > 12
-    begun = clock.now
-    record = finally_evaluated(job, 10.0)
-    assert 5.0 < clock.now - begun <= 10.0 < whole
+    state = made(steps=0, minutes=1.0)
+    assert reports.final_seconds(state) == pytest.approx(6.0)
+    seconds_for_all = SLOW * len(state.data.held_out)
+    assert seconds_for_all > 12
+    started = clock.now
+    record = finally_evaluated(state, 10.0)
+    assert 5.0 < clock.now - started <= 10.0 < seconds_for_all
     assert record.final
-    assert record.part == pytest.approx((clock.now - begun) / whole, abs=0.15)
+    assert record.part == pytest.approx((clock.now - started) / seconds_for_all, abs=0.15)
     assert f"a random {record.part:.0%} of the text" in describe(record)
 
 
 @pytest.mark.parametrize("train", [{"steps": 5}, {"steps": 0, "minutes": 1.0, "final_share": 0.0}])
-def test_a_budget_of_steps_or_no_share_scores_all(slow, train):
+def test_step_budget_or_no_final_share_scores_all_text(slow, train):
     made, _ = slow
-    job = made(**train)
-    assert job.final_seconds() is None
-    record = finally_evaluated(job, job.final_seconds())
+    state = made(**train)
+    assert reports.final_seconds(state) is None
+    record = finally_evaluated(state, reports.final_seconds(state))
     assert record.part == 1.0
     assert "held-out bound, whole" in describe(record)
 
 
-def test_where_all_fits_into_the_time_all_is_scored(slow):
+def test_all_text_is_scored_if_it_fits_into_the_time(slow):
     made, _ = slow
     assert finally_evaluated(made(steps=0, minutes=60.0), 360.0).part == 1.0
 
 
-def test_calibration_scores_whole_groups_until_its_time_is_over(monkeypatch):
+def test_calibration_scores_complete_groups_until_its_time_is_over(monkeypatch):
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(classify, "time", clock)
     monkeypatch.setattr(classify, "replace", lambda classifier, **changes: classifier)
     groups: list[int] = []
 
-    def verdicts(texts, effort, names):
+    def predict(texts, effort, names):
         groups.append(len(texts))
         for n in range(len(texts)):
             clock.now += 1.0
-            yield SimpleNamespace(text=n, final=True, verdict=SimpleNamespace(nats=[1.0 + n % 3, 2.0]))
+            yield SimpleNamespace(text=n, final=True, prediction=SimpleNamespace(nats=[1.0 + n % 3, 2.0]))
 
     classifier = SimpleNamespace(
-        verdicts=verdicts, can_weigh=lambda text: True, scored=lambda text: 4, priors=(0.5, 0.5), classes=("a", "b")
+        predict=predict,
+        can_score=lambda text: True,
+        scored_tokens=lambda text: 4,
+        priors=(0.5, 0.5),
+        classes=("a", "b"),
     )
     heard: list[int] = []
     calibrated = calibrate(
@@ -104,7 +108,7 @@ def test_calibration_scores_whole_groups_until_its_time_is_over(monkeypatch):
     assert set(heard) == {100}
 
 
-def test_on_a_terminal_a_bar_shows_how_far_it_is_and_a_stop_can_be_resumed(tmp_path, monkeypatch):
+def test_terminal_shows_a_bar_after_training_and_a_stop_can_be_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     chance = random.Random(0)

@@ -15,12 +15,13 @@ from textual.widgets import Static
 
 from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
-from tdiff.draw.render import canvas_lines, plain
+from tdiff.draw.render import plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.tui.line_filters import NoColours
 from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
-from tdiff.tui.widgets.paint import NoColours
 from tdiff.watch.generation.recording import Recording
 from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
+from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 TALE = "Once upon a time\nthere was a little girl who lived near the edge of a deep green forest."
@@ -44,7 +45,7 @@ def test_a_canvas_is_shown_as_this(size):
         app.view.show(letters(text))
         await settle(pilot)
         assert app.rows() == [row.rstrip() for row in GOLDEN[size]]
-        assert all(app.view.whole(y).cell_length == size[0] for y in range(size[1]))
+        assert all(app.view.full_row(y).cell_length == size[0] for y in range(size[1]))
 
 
 def test_nothing_is_shown_before_a_canvas_and_after_it_is_cleared():
@@ -65,7 +66,7 @@ def shown_rows(app: Alone) -> list[str]:
 
 
 @pytest.mark.parametrize("glyphs", ["block", "space", "ascii"])
-def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
+def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
     look = Theme(glyphs=glyphs)
 
     @watching((8, 1), look)
@@ -76,11 +77,11 @@ def test_masks_and_masks_put_back_have_the_glyphs_of_the_look(glyphs):
         again.apply(step(3, 1))
         app.view.show(again, {1})
         await settle(pilot)
-        assert app.view.whole(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
-        assert app.view.whole(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
+        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
+        assert app.view.full_row(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
 
 
-def test_masks_are_as_wide_as_what_they_hide_and_stay_so_while_a_text_resolves():
+def test_masks_have_the_typical_width_and_keep_it_while_a_text_resolves():
     given = [" upon", " time", " once", " deep"]
 
     @watching((20, 3))
@@ -96,7 +97,7 @@ def test_masks_are_as_wide_as_what_they_hide_and_stay_so_while_a_text_resolves()
         assert app.rows() == ["███████████████", "", ""]
 
 
-def test_the_width_of_a_place_is_told_by_enough_of_them_and_has_bounds():
+def test_the_typical_width_requires_enough_positions_and_is_bounded():
     assert typical_width(canvas(["abc"] * 3)) == 0 and typical_width(canvas([None] * 9)) == 0
     assert typical_width(canvas(["abcd", "ab", "a", "a"])) == 2
     assert typical_width(canvas(["", "\n", "a", "b"])) == 1
@@ -107,7 +108,7 @@ def test_the_width_of_a_place_is_told_by_enough_of_them_and_has_bounds():
 # Where one is
 
 
-def test_the_first_masked_place_is_kept_in_view_until_the_user_goes_elsewhere():
+def test_the_first_masked_position_stays_in_view_until_the_user_scrolls():
     @watching((4, 6))
     async def test(app, pilot):
         view = app.view
@@ -130,7 +131,7 @@ def test_the_first_masked_place_is_kept_in_view_until_the_user_goes_elsewhere():
         assert app.rows() == ["wxyz"] * 6
 
 
-def test_following_is_taken_up_again_when_asked():
+def test_follow_resumes_on_request():
     @watching((4, 6))
     async def test(app, pilot):
         app.view.show(letters("abcd" * 10 + "████" * 10))
@@ -173,7 +174,7 @@ TEXTS = st.lists(st.sampled_from([*PIECES, None]), max_size=40)
 @given(texts=TEXTS, width=st.integers(1, 12), more=st.lists(st.tuples(st.integers(0, 39), st.sampled_from(PIECES))))
 @example(texts=["a\n\u0301", "bb", "cc", None], width=2, more=[(2, "c")])
 @FEW
-def test_a_layout_that_is_brought_up_to_date_is_the_layout_made_anew(texts, width, more):
+def test_an_updated_layout_equals_a_new_layout(texts, width, more):
     now = ["█" if text is None else text for text in texts]
     laid = layout(now, width)
     for place, text in more:
@@ -194,7 +195,7 @@ def test_rows_are_exactly_as_wide_as_the_widget_and_no_wide_character_is_cut(wid
         grid = Grid(width, 40).feed(app.wrote())
         assert differences(grid, app) == []
         for y, row in enumerate(grid.cells):
-            assert app.view.whole(y).cell_length == width == len(app.view.cells(y))
+            assert app.view.full_row(y).cell_length == width == len(app.view.cells(y))
             for x, (text, _) in enumerate(row):
                 assert (cell_len(text) == 2) == ((row[x + 1 : x + 2] and row[x + 1][0] == "") or False)
         if width > 1:
@@ -224,7 +225,7 @@ def test_hostile_text_is_inert():
         for k in range(recording.steps + 1):
             app.view.show(recording.canvas(k))
             await settle(pilot)
-            rows = [app.view.whole(y).text for y in range(9)]
+            rows = [app.view.full_row(y).text for y in range(9)]
             assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]", "".join(rows))
             grid.feed(app.wrote())  # which refuses what it does not know
             assert differences(grid, app) == []
@@ -350,7 +351,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_terminal_shows_what_is_meant_whatever_happens(seed):
+def test_the_terminal_always_shows_the_rendered_cells(seed):
     draw = random.Random(seed)
     size = draw.choice([(24, 7), (13, 5), (40, 12)])
     pieces = draw.choice(
@@ -382,7 +383,7 @@ def test_the_terminal_shows_what_is_meant_whatever_happens(seed):
         assert differences(grid, app) == []
 
 
-def test_another_widget_may_lie_on_it_move_and_go():
+def test_another_widget_may_cover_it_move_and_disappear():
     @watching((14, 4))
     async def test(app, pilot):
         grid, toast, draw = Grid(14, 4).feed(app.wrote()), app.query_one("#toast"), random.Random(3)
@@ -416,7 +417,7 @@ def test_it_may_have_padding_and_be_faint():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_marks_stand_with_the_character_before_them_whatever_changes(seed):
+def test_combining_marks_stay_with_the_character_before_them(seed):
     draw = random.Random(seed)
 
     @watching((7, 9))
@@ -431,7 +432,7 @@ def test_marks_stand_with_the_character_before_them_whatever_changes(seed):
             assert differences(grid, app) == []
 
 
-def test_a_place_that_was_not_named_as_changed_is_shown_as_it_is_all_the_same():
+def test_a_changed_position_that_was_not_named_is_drawn_too():
     @watching((10, 2))
     async def test(app, pilot):
         app.view.show(letters("ab██ef"))
@@ -443,7 +444,7 @@ def test_a_place_that_was_not_named_as_changed_is_shown_as_it_is_all_the_same():
         assert app.rows() == ["abcdefgh", ""] and differences(Grid(10, 2).feed(app.wrote()), app) == []
 
 
-def test_what_is_written_keeps_to_what_the_terminal_can_take():
+def test_output_passes_the_filters_of_the_terminal():
     @watching((10, 1))
     async def test(app, pilot):
         app.view.show(letters("abc██"))
@@ -455,7 +456,7 @@ def test_what_is_written_keeps_to_what_the_terminal_can_take():
         assert Grid(10, 1).feed(app.wrote()).cells[0][:5] == [*((c, "") for c in "abc██")]
 
 
-def test_sizes_that_come_like_a_storm_leave_what_fits():
+def test_many_resizes_leave_the_rows_of_the_last_size():
     draw = random.Random(1)
 
     @watching((30, 8))
@@ -474,7 +475,7 @@ def test_sizes_that_come_like_a_storm_leave_what_fits():
         expected = plain(canvas_lines(recording.canvas(20), app.size.width, LOOK)).split("\n")
         assert room == app.size.height and rows == len(expected)
         assert app.rows() == [row.rstrip() for row in expected[top : top + room]] + [""] * (room - rows)
-        assert all(app.view.whole(y).cell_length == app.size.width for y in range(room))
+        assert all(app.view.full_row(y).cell_length == app.size.width for y in range(room))
 
 
 def test_given_text_is_plain_and_confidence_has_its_colour():

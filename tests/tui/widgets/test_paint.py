@@ -15,7 +15,8 @@ from textual.color import Color
 
 from tdiff.draw.palettes import DEPTHS
 from tdiff.terminal.detect import clipboard, detect, leaving
-from tdiff.tui.widgets.paint import AsciiOnly, Depth, NoColours, filters, paint
+from tdiff.tui.line_filters import AsciiOnly, Depth, NoColours, filters
+from tdiff.tui.widgets.paint import paint
 from tests.support.ptys import Pty, attributes, colour_codes, screen, soon, tmux
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -24,14 +25,19 @@ BLACK = Color(0, 0, 0)
 # An app with what tempts textual to write colours: themed widgets, borders, a scrollbar, a modal tint, a toast.
 APP = """
 import os, sys
-from tdiff.draw import terminal
-here = terminal.here(color=os.environ.get("ASKED", "auto"), ask=False)
-terminal.prepare(here, os.environ)
+from tdiff.terminal import detect
+here = detect.this_terminal(color=os.environ.get("ASKED", "auto"), ask=False)
+detect.prepare(here, os.environ)
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.draw.layout import layout
+from tdiff.draw.render import drawn_texts, legend, row_line
+from tdiff.tui.terminal_app import TerminalApp
+from tdiff.tui.widgets.paint import paint
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.draw.render import canvas_lines, legend
 from tdiff.tui.widgets.paint import TerminalApp, paint
 
@@ -46,7 +52,8 @@ class Field(Widget):
     def render_line(self, y):
         look, width = self.app.terminal.look, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        lines = [legend(look, width), *canvas_lines(canvas, width, look), words]
+        rows = layout(drawn_texts(canvas, look), width).rows
+        lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
 class Ask(ModalScreen):
@@ -128,12 +135,12 @@ def test_an_app_in_the_c_locale_writes_ascii_only(written):
     assert "█".encode() in written["256"] and "ö".encode() in written["256"]
 
 
-def test_screen_is_asked_for_no_mouse_and_no_synchronized_frames(written):
+def test_screen_gets_no_mouse_and_no_synchronized_frames(written):
     assert b"\x1b[?1000h" in written["256"] and b"\x1b[?1000h" not in written["screen"]
     assert b"\x1b[?2026h" in written["256"] and b"\x1b[?2026h" not in written["screen"]
 
 
-def test_the_last_frame_is_wiped_out_before_the_alternate_screen_is_left(written):
+def test_the_last_frame_is_cleared_before_the_alternate_screen_is_left(written):
     for text in written.values():
         last, _, after = text.rpartition(leaving(detect({"TERM": "xterm"})).encode())
         assert b"Quit" in last and b"\x1b[?1049l" in after and b"Quit" not in after and b"after" in after
@@ -187,7 +194,7 @@ def test_a_strip_is_as_wide_as_it_should_be_and_shows_the_line(line, width):
         assert width - cell_len(shown) <= 1 or text[len(shown)] == " "
 
 
-def test_every_part_of_a_strip_lies_on_its_base():
+def test_every_segment_of_a_strip_has_the_base_style():
     strip = paint([("a", "bold"), ("b", "on color(3)")], 4, Style.parse("red on blue"))
     assert [(segment.text, str(segment.style)) for segment in strip] == [
         ("a", "bold red on blue"),
@@ -217,7 +224,7 @@ def passed(filter, style: Style | None) -> Style | None:
 
 @given(style=ANY_STYLE)
 @FEW
-def test_a_depth_holds_whatever_the_style_and_attributes_stay(style):
+def test_every_style_is_reduced_to_the_depth_and_keeps_its_attributes(style):
     for depth, most in (("256", 256), ("16", 16)):
         shown = passed(Depth(depth), style)
         for colour, before in ((shown.color, style.color), (shown.bgcolor, style.bgcolor)):
@@ -237,7 +244,7 @@ def test_a_depth_holds_whatever_the_style_and_attributes_stay(style):
     assert bare.color is None and bare.bgcolor is None and bare == style.without_color
 
 
-def test_text_that_could_be_read_can_be_read_at_16_colours():
+def test_readable_text_stays_readable_at_16_colours():
     for face, ground in (("#005f87", "#00005f"), ("#eeeeee", "#bcbcbc"), ("#303030", "#101010")):
         shown = passed(Depth("16"), Style.parse(f"{face} on {ground}"))
         wide = sum(abs(a - b) for a, b in zip(bytes.fromhex(face[1:]), bytes.fromhex(ground[1:]), strict=True)) > 120

@@ -1,4 +1,4 @@
-"""What a source speaks is found by what it says, and read as it is meant."""
+"""Detection of formats from content, and the parsers of each format."""
 
 import json
 import math
@@ -6,19 +6,20 @@ import time
 
 import pytest
 
-from tdiff.protocol.events import End, Eval, TraceEnd, TraceHeader, TraceStep, Train, to_line
+from tdiff.protocol.events import End, Eval, Train, to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.formats.hf_console import read_bar, read_row
-from tdiff.watch.run_state import RunState
+from tests.support.fed import FedState
 
 
-def told(*lines: str, arrived: float | None = None) -> RunState:
-    story = RunState("told")
-    story.feed(list(lines), arrived)
-    return story
+def run_of(*lines: str, arrived: float | None = None) -> FedState:
+    run = FedState("fed")
+    run.feed(list(lines), arrived)
+    return run
 
 
-def curve(story: RunState, name: str) -> list[tuple[float, float]]:
-    series = story.metrics[name]
+def curve(run: FedState, name: str) -> list[tuple[float, float]]:
+    series = run.metrics[name]
     return [(step, pytest.approx(value, rel=1e-6)) for step, value in zip(series.steps, series.mean, strict=True)]
 
 
@@ -117,64 +118,64 @@ def split(text: str) -> list[str]:
         (["warn"] * 500 + ["step,loss", "1,2.5"], "log"),
     ],
 )
-def test_the_format_is_found_by_what_is_said(lines, name):
-    assert told(*lines).format == name
+def test_format_is_detected_from_content(lines, name):
+    assert run_of(*lines).format == name
 
 
-def test_a_line_that_might_have_headed_a_table_is_still_told_when_it_did_not():
-    assert list(told("a,b", "c,d", "{'loss': 2.5, 'epoch': 1}").log) == ["a,b", "c,d", "{'loss': 2.5, 'epoch': 1}"]
+def test_unconfirmed_heading_is_still_logged():
+    assert list(run_of("a,b", "c,d", "{'loss': 2.5, 'epoch': 1}").log) == ["a,b", "c,d", "{'loss': 2.5, 'epoch': 1}"]
 
 
 # JSON and CSV
 
 
 def test_json_lines_give_a_curve_for_each_numeric_column():
-    story = told(
+    run = run_of(
         '{"step": 10, "loss": 2.5, "lr": 0.1, "accuracy": 0.5, "note": "x", "ok": true, "none": null, "list": [1]}',
         '{"step": 20, "loss": 2, "val_loss": 2.25, "accuracy": 0.75}',
     )
-    assert curve(story, "train/loss") == [(10, 2.5), (20, 2)]
-    assert curve(story, "eval/loss") == [(20, 2.25)]
-    assert curve(story, "train/lr") == [(10, 0.1)]
-    assert curve(story, "accuracy") == [(10, 0.5), (20, 0.75)]
-    assert set(story.metrics) == {"train/loss", "eval/loss", "train/lr", "accuracy"}
-    assert story.step == 20
+    assert curve(run, "train/loss") == [(10, 2.5), (20, 2)]
+    assert curve(run, "eval/loss") == [(20, 2.25)]
+    assert curve(run, "train/lr") == [(10, 0.1)]
+    assert curve(run, "accuracy") == [(10, 0.5), (20, 0.75)]
+    assert set(run.metrics) == {"train/loss", "eval/loss", "train/lr", "accuracy"}
+    assert run.step == 20
 
 
 @pytest.mark.parametrize("names", ["step", "global_step", "iteration", "iter", "it", "epoch", "Step", "Global step"])
-def test_any_usual_name_of_a_step_counts(names):
-    assert curve(told(json.dumps({names: 7, "loss": 2.5})), "train/loss") == [(7, 2.5)]
+def test_usual_step_column_names_are_recognized(names):
+    assert curve(run_of(json.dumps({names: 7, "loss": 2.5})), "train/loss") == [(7, 2.5)]
 
 
-def test_the_best_name_of_a_step_wins_and_without_one_rows_are_counted():
-    assert curve(told('{"epoch": 1, "iter": 30, "global_step": 400, "loss": 2.5}'), "train/loss") == [(400, 2.5)]
-    assert curve(told('{"loss": 2.5}', '{"loss": 1.5}'), "train/loss") == [(1, 2.5), (2, 1.5)]
-    assert curve(told('{"step": null, "loss": 2.5}', '{"step": 1e999, "loss": 1.5}'), "train/loss") == [
+def test_preferred_step_column_wins_and_rows_are_counted_without_one():
+    assert curve(run_of('{"epoch": 1, "iter": 30, "global_step": 400, "loss": 2.5}'), "train/loss") == [(400, 2.5)]
+    assert curve(run_of('{"loss": 2.5}', '{"loss": 1.5}'), "train/loss") == [(1, 2.5), (2, 1.5)]
+    assert curve(run_of('{"step": null, "loss": 2.5}', '{"step": 1e999, "loss": 1.5}'), "train/loss") == [
         (1, 2.5),
         (2, 1.5),
     ]
 
 
-def test_iterations_that_count_anew_in_each_epoch_are_counted_through():
+def test_iterations_restarting_each_epoch_are_continued():
     rows = [(1, 50), (1, 100), (2, 50), (2, 100), (3, 50)]
-    story = told(*(json.dumps({"epoch": epoch, "iter": it, "loss": 2.5}) for epoch, it in rows))
-    assert list(story.metrics["train/loss"].steps) == [50, 100, 150, 200, 250]
-    story.feed([json.dumps({"epoch": 2, "iter": 100, "loss": 1.5})])
-    assert list(story.metrics["train/loss"].steps) == [50, 100, 150, 200]
-    assert story.metrics["train/loss"].last == (200, 1.5)
+    run = run_of(*(json.dumps({"epoch": epoch, "iter": it, "loss": 2.5}) for epoch, it in rows))
+    assert list(run.metrics["train/loss"].steps) == [50, 100, 150, 200, 250]
+    run.feed([json.dumps({"epoch": 2, "iter": 100, "loss": 1.5})])
+    assert list(run.metrics["train/loss"].steps) == [50, 100, 150, 200]
+    assert run.metrics["train/loss"].last == (200, 1.5)
 
 
-def test_an_epoch_before_the_first_that_was_seen_is_counted_from_its_beginning():
+def test_epoch_before_the_first_seen_starts_at_zero():
     rows = [(5, 50), (5, 100), (6, 50), (3, 60)]
-    story = told(*(json.dumps({"epoch": epoch, "iter": it, "loss": it / 100}) for epoch, it in rows))
-    assert curve(story, "train/loss") == [(50, 0.5), (60, 0.6)]
+    run = run_of(*(json.dumps({"epoch": epoch, "iter": it, "loss": it / 100}) for epoch, it in rows))
+    assert curve(run, "train/loss") == [(50, 0.5), (60, 0.6)]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_of_json_that_are_not_finite_count_as_broken(value):
-    story = told('{"step": 1, "loss": 2.5}', f'{{"step": 2, "loss": {value}}}')
-    assert list(story.metrics["train/loss"].broken) == [2]
-    assert [notice.what for notice in story.alerts] == ["nan"]
+    run = run_of('{"step": 1, "loss": 2.5}', f'{{"step": 2, "loss": {value}}}')
+    assert list(run.metrics["train/loss"].broken) == [2]
+    assert [notice.what for notice in run.alerts] == ["nan"]
 
 
 NOON = 1_700_000_000.25
@@ -184,35 +185,35 @@ NOON = 1_700_000_000.25
 @pytest.mark.parametrize(
     "value", [NOON, 1000 * NOON, 1e9 * NOON, "2023-11-14T22:13:20.250Z", "2023-11-14 23:13:20.250+01:00"]
 )
-def test_a_column_of_the_time_is_the_clock(name, value):
-    story = told(json.dumps({"step": 3, name: value, "loss": 2.5}))
-    assert story.last_time == pytest.approx(NOON, abs=1e-3)
-    assert story.clock.last == (3, pytest.approx(NOON, abs=1e-3))
-    assert set(story.metrics) == {"train/loss"}
+def test_time_column_sets_the_clock(name, value):
+    run = run_of(json.dumps({"step": 3, name: value, "loss": 2.5}))
+    assert run.last_time == pytest.approx(NOON, abs=1e-3)
+    assert run.clock.last == (3, pytest.approx(NOON, abs=1e-3))
+    assert set(run.metrics) == {"train/loss"}
 
 
-def test_a_date_without_a_zone_is_of_here():
+def test_date_without_zone_is_local():
     day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOON))
-    assert told("timestamp,loss", f"{day},2.5").last_time == pytest.approx(NOON, abs=1)
+    assert run_of("timestamp,loss", f"{day},2.5").last_time == pytest.approx(NOON, abs=1)
 
 
-def test_seconds_since_the_start_are_no_time_of_day():
-    story = told('{"step": 3, "time": 12.5, "loss": 2.5}')
-    assert story.last_time is None
-    assert curve(story, "time") == [(3, 12.5)]
+def test_elapsed_seconds_are_not_a_date():
+    run = run_of('{"step": 3, "time": 12.5, "loss": 2.5}')
+    assert run.last_time is None
+    assert curve(run, "time") == [(3, 12.5)]
 
 
 @pytest.mark.parametrize("name", ["tokens", "tokens_seen", "num_tokens"])
-def test_tokens_are_a_clock_of_their_own(name):
-    story = told(json.dumps({"step": 3, name: 4096, "loss": 2.5}))
-    assert story.tokens.last == (3, 4096)
-    assert set(story.metrics) == {"train/loss"}
+def test_token_column_fills_the_token_series(name):
+    run = run_of(json.dumps({"step": 3, name: 4096, "loss": 2.5}))
+    assert run.tokens.last == (3, 4096)
+    assert set(run.metrics) == {"train/loss"}
 
 
-def test_two_columns_for_the_same_keep_apart():
-    story = told('{"step": 3, "train_loss": 1.5, "loss": 2.5}')
-    assert curve(story, "train/loss") == [(3, 2.5)]
-    assert curve(story, "train_loss") == [(3, 1.5)]
+def test_two_columns_of_one_metric_stay_separate():
+    run = run_of('{"step": 3, "train_loss": 1.5, "loss": 2.5}')
+    assert curve(run, "train/loss") == [(3, 2.5)]
+    assert curve(run, "train_loss") == [(3, 1.5)]
 
 
 @pytest.mark.parametrize(
@@ -226,57 +227,57 @@ def test_two_columns_for_the_same_keep_apart():
     ],
 )
 def test_tables_of_any_delimiter_give_the_same_curves(lines):
-    story = told(*lines)
-    assert story.format == "csv"
-    assert curve(story, "train/loss") == [(10, 2.5), (20, 2)]
-    assert curve(story, "eval/loss") == [(20, 2.25)]
+    run = run_of(*lines)
+    assert run.format == "csv"
+    assert curve(run, "train/loss") == [(10, 2.5), (20, 2)]
+    assert curve(run, "eval/loss") == [(20, 2.25)]
 
 
-def test_a_table_whose_job_began_again_drops_what_came_later():
-    story = told("step,loss", "10,3", "20,2", "30,1", "step,lr,loss", "20,0.1,2.5")
-    assert curve(story, "train/loss") == [(10, 3), (20, 2.5)]
-    assert curve(story, "train/lr") == [(20, 0.1)]
-    assert any("started again" in line for line in story.log)
+def test_restarted_table_drops_later_rows():
+    run = run_of("step,loss", "10,3", "20,2", "30,1", "step,lr,loss", "20,0.1,2.5")
+    assert curve(run, "train/loss") == [(10, 3), (20, 2.5)]
+    assert curve(run, "train/lr") == [(20, 0.1)]
+    assert any("started again" in line for line in run.log)
 
 
-def test_rows_of_the_same_step_and_evaluations_that_come_late_are_no_new_beginning():
-    story = told('{"step": 10, "loss": 2.5}', '{"step": 10, "eval_loss": 2}', '{"step": 12, "loss": 1.5}')
-    story.feed(['{"step": 11, "eval_loss": 1}'])
-    assert curve(story, "train/loss") == [(10, 2.5), (12, 1.5)]
-    assert curve(story, "eval/loss") == [(10, 2), (11, 1)]
+def test_repeated_steps_and_late_evaluations_are_not_a_restart():
+    run = run_of('{"step": 10, "loss": 2.5}', '{"step": 10, "eval_loss": 2}', '{"step": 12, "loss": 1.5}')
+    run.feed(['{"step": 11, "eval_loss": 1}'])
+    assert curve(run, "train/loss") == [(10, 2.5), (12, 1.5)]
+    assert curve(run, "eval/loss") == [(10, 2), (11, 1)]
 
 
 # Hugging Face
 
 
-def test_the_output_of_a_trainer_is_read_with_the_steps_of_its_bar():
-    story = told(*split(TRAINER))
-    assert story.format == "huggingface"
-    assert curve(story, "train/loss") == [(5, 4.396), (20, 2.944), (25, 2.708)]
-    assert curve(story, "eval/loss") == [(20, 2.85)]
-    assert curve(story, "train/lr") == [(5, 4.375e-05), (20, 2.5e-05), (25, 1.875e-05)]
-    assert (story.step, story.total, story.progress, story.eta) == (25, 40, 25 / 40, 1)
-    assert list(story.clock.steps) == [5, 20, 20, 25]
-    assert story.log[0] == "some warning: be warned"
-    assert len(story.log) == 5
+def test_trainer_output_uses_the_steps_of_the_progress_bar():
+    run = run_of(*split(TRAINER))
+    assert run.format == "huggingface"
+    assert curve(run, "train/loss") == [(5, 4.396), (20, 2.944), (25, 2.708)]
+    assert curve(run, "eval/loss") == [(20, 2.85)]
+    assert curve(run, "train/lr") == [(5, 4.375e-05), (20, 2.5e-05), (25, 1.875e-05)]
+    assert (run.step, run.total, run.progress, run.eta) == (25, 40, 25 / 40, 1)
+    assert list(run.clock.steps) == [5, 20, 20, 25]
+    assert run.log[0] == "some warning: be warned"
+    assert len(run.log) == 5
 
 
-def test_a_trainer_that_is_done_says_so():
-    story = told(*split(TRAINER + FINISH), arrived=NOON)
-    assert story.state(NOON) == "finished"
-    assert story.ended == End(time=NOON, step=40, reason="finished")
-    assert story.metrics["train/loss"].last == (40, pytest.approx(2.349))
-    assert story.eta is None
-    assert [(notice.what, notice.time) for notice in story.alerts] == [("ended", NOON)]
+def test_finished_trainer_is_detected():
+    run = run_of(*split(TRAINER + FINISH), arrived=NOON)
+    assert run.state(NOON) == "finished"
+    assert run.ended == End(time=NOON, step=40, reason="finished")
+    assert run.metrics["train/loss"].last == (40, pytest.approx(2.349))
+    assert run.eta is None
+    assert [(notice.what, notice.time) for notice in run.alerts] == [("ended", NOON)]
 
 
-def test_a_trainer_that_goes_on_after_it_was_done_has_not_ended():
-    story = told(*split(TRAINER + FINISH))
-    story.feed(["{'loss': 2.0, 'epoch': 3.1, 'step': 41}", "."])
-    assert story.ended is None
+def test_trainer_that_continues_after_finishing_has_not_ended():
+    run = run_of(*split(TRAINER + FINISH))
+    run.feed(["{'loss': 2.0, 'epoch': 3.1, 'step': 41}", "."])
+    assert run.ended is None
 
 
-def test_numbers_are_read_whichever_way_they_are_printed():
+def test_all_printed_number_forms_are_read():
     assert read_row(
         "{'loss': nan, 'grad_norm': inf, 'b': -inf, 'learning_rate': 5e-05, 'epoch': np.float64(0.5), "
         "'t': tensor(2.5, device='cuda:0'), 'q': '1.5', 's': 'it''s', 'n': None, 'ok': True, \"d\": 1, 'i': 3}"
@@ -306,22 +307,22 @@ def test_numbers_are_read_whichever_way_they_are_printed():
         "{'a': 1}",
     ],
 )
-def test_what_is_no_dictionary_of_training_gives_nothing(text):
+def test_other_dictionaries_are_ignored(text):
     assert read_row(text) == {}
 
 
-def test_without_bars_dictionaries_are_counted_unless_they_say_their_step():
-    story = told("{'loss': 3.0, 'epoch': 0.1}", "{'loss': 2.0, 'epoch': 0.2}", "{'eval_loss': 2.5, 'epoch': 0.2}")
-    assert curve(story, "train/loss") == [(1, 3), (2, 2)]
-    assert curve(story, "eval/loss") == [(2, 2.5)]
-    story = told("{'loss': 3.0, 'step': 500}", "{'loss': 2.0, 'step': 1000}")
-    assert curve(story, "train/loss") == [(500, 3), (1000, 2)]
+def test_without_bars_dictionaries_are_counted_unless_they_contain_a_step():
+    run = run_of("{'loss': 3.0, 'epoch': 0.1}", "{'loss': 2.0, 'epoch': 0.2}", "{'eval_loss': 2.5, 'epoch': 0.2}")
+    assert curve(run, "train/loss") == [(1, 3), (2, 2)]
+    assert curve(run, "eval/loss") == [(2, 2.5)]
+    run = run_of("{'loss': 3.0, 'step': 500}", "{'loss': 2.0, 'step': 1000}")
+    assert curve(run, "train/loss") == [(500, 3), (1000, 2)]
 
 
-def test_counted_dictionaries_whose_epoch_falls_back_begin_again_there():
-    story = told(*(f"{{'loss': {9 - n}.0, 'epoch': 0.{n}}}" for n in range(1, 7)))
-    story.feed(["{'loss': 1.5, 'epoch': 0.4}", "{'loss': 1.25, 'epoch': 0.5}"])
-    assert curve(story, "train/loss") == [(1, 8), (2, 7), (3, 6), (4, 1.5), (5, 1.25)]
+def test_counted_dictionaries_restart_where_the_epoch_falls_back():
+    run = run_of(*(f"{{'loss': {9 - n}.0, 'epoch': 0.{n}}}" for n in range(1, 7)))
+    run.feed(["{'loss': 1.5, 'epoch': 0.4}", "{'loss': 1.25, 'epoch': 0.5}"])
+    assert curve(run, "train/loss") == [(1, 8), (2, 7), (3, 6), (4, 1.5), (5, 1.25)]
 
 
 def job(*steps: int, total: int = 100, loss: float = 3.0) -> list[str]:
@@ -332,26 +333,26 @@ def job(*steps: int, total: int = 100, loss: float = 3.0) -> list[str]:
     return lines
 
 
-def test_a_job_that_was_started_again_into_the_same_log_drops_what_came_later():
-    story = told(*job(10, 20, 30), *job(20, 30, loss=2.0))
-    assert curve(story, "train/loss") == [(10, 3), (20, 2), (30, 2)]
-    assert list(story.clock.mean) == [10, 50, 60]
-    assert sum("started again" in line for line in story.log) == 1
+def test_job_restarted_into_the_same_log_drops_later_points():
+    run = run_of(*job(10, 20, 30), *job(20, 30, loss=2.0))
+    assert curve(run, "train/loss") == [(10, 3), (20, 2), (30, 2)]
+    assert list(run.clock.mean) == [10, 50, 60]
+    assert sum("started again" in line for line in run.log) == 1
 
 
-def test_a_job_with_another_number_of_steps_is_told_from_an_evaluation():
-    story = told(*job(10, 20), *job(10, 20, 30, total=60, loss=2.0))
-    assert curve(story, "train/loss") == [(10, 2), (20, 2), (30, 2)]
-    assert (story.step, story.total) == (30, 60)
+def test_job_with_another_total_is_distinguished_from_an_evaluation():
+    run = run_of(*job(10, 20), *job(10, 20, 30, total=60, loss=2.0))
+    assert curve(run, "train/loss") == [(10, 2), (20, 2), (30, 2)]
+    assert (run.step, run.total) == (30, 60)
 
 
 def test_a_bar_and_a_dictionary_on_one_line_are_both_read():
-    story = told(" 37/4458 [00:10<20:11, 3.1it/s]{'loss': 2.5, 'epoch': 0.4}", "done")
-    assert curve(story, "train/loss") == [(37, 2.5)]
-    assert (story.total, story.eta) == (4458, 20 * 60 + 11)
+    run = run_of(" 37/4458 [00:10<20:11, 3.1it/s]{'loss': 2.5, 'epoch': 0.4}", "done")
+    assert curve(run, "train/loss") == [(37, 2.5)]
+    assert (run.total, run.eta) == (4458, 20 * 60 + 11)
 
 
-def test_bars_say_how_far_they_are():
+def test_bars_are_parsed():
     assert read_bar("  1%|          | 37/4458 [00:10<1:20:11,  3.10it/s]") == ("", 37, 4458, 10, 4811)
     assert read_bar("Map: 100%|████| 5000/5000 [01:00<00:00, 80.1 examples/s]") == ("Map:", 5000, 5000, 60, 0)
     assert read_bar("\x1b[A 37/4458 [00:10<?, ?it/s]") == ("", 37, 4458, 10, None)
@@ -359,35 +360,35 @@ def test_bars_say_how_far_they_are():
     assert read_bar("a/b [c<d") is None
 
 
-def test_a_bar_of_some_preparation_is_no_progress_and_one_line_of_the_log():
+def test_labelled_bar_is_logged_once_and_is_not_progress():
     lines = [f"Map: {n}%|█| {n}/100 [00:00<00:00, 80 examples/s]" for n in (1, 50, 100, 100)]
-    story = told(*lines, *job(10))
-    assert (story.step, story.total) == (10, 100)
-    assert [line for line in story.log if line.startswith("Map")] == [lines[-1]]
+    run = run_of(*lines, *job(10))
+    assert (run.step, run.total) == (10, 100)
+    assert [line for line in run.log if line.startswith("Map")] == [lines[-1]]
 
 
 def test_a_plain_log_with_a_bar_has_progress():
-    story = told("starting", " 37/4458 [00:10<20:11, 3.1it/s]")
-    assert (story.format, story.step, story.total, story.eta) == ("log", 37, 4458, 1211)
+    run = run_of("starting", " 37/4458 [00:10<20:11, 3.1it/s]")
+    assert (run.format, run.step, run.total, run.eta) == ("log", 37, 4458, 1211)
 
 
-def test_colours_of_a_log_are_left_out():
-    assert list(told("\x1b[32mINFO\x1b[0m all is well").log) == ["INFO all is well"]
+def test_colours_are_removed_from_the_log():
+    assert list(run_of("\x1b[32mINFO\x1b[0m all is well").log) == ["INFO all is well"]
 
 
 # tdiff
 
 
-def test_a_trace_is_kept_whole():
-    story = told(*(to_line(line) for line in TRACE[:2]))
-    assert (story.step, story.total, story.progress, story.state(0)) == (1, 4, 1, "running")
-    story.feed([to_line(TRACE[2])])
-    assert [to_line(line) for line in story.trace] == [to_line(line) for line in TRACE]
-    assert story.state(0) == "finished"
+def test_trace_lines_are_stored():
+    run = run_of(*(to_line(line) for line in TRACE[:2]))
+    assert (run.step, run.total, run.progress, run.state(0)) == (1, 4, 1, "running")
+    run.feed([to_line(TRACE[2])])
+    assert [to_line(line) for line in run.trace] == [to_line(line) for line in TRACE]
+    assert run.state(0) == "finished"
 
 
-def test_a_trace_without_its_beginning_tells_nothing():
-    assert told(*(to_line(line) for line in TRACE[1:])).format == ""
+def test_trace_without_header_is_skipped():
+    assert run_of(*(to_line(line) for line in TRACE[1:])).format == ""
 
 
 @pytest.mark.parametrize(
@@ -410,52 +411,52 @@ def test_a_trace_without_its_beginning_tells_nothing():
         '{"kind":"train",' + "[" * 100_000,
     ],
 )
-def test_a_train_record_that_is_odd_is_passed_over_and_its_neighbours_are_not(line):
+def test_invalid_train_record_is_skipped_alone(line):
     lines = [train(1), train(2), line, train(4)]
-    assert list(told(*lines).metrics["train/loss"].steps) == [1, 2, 4]
-    story = RunState()
+    assert list(run_of(*lines).metrics["train/loss"].steps) == [1, 2, 4]
+    run = FedState()
     for each in lines:
-        story.feed([each])
-    assert list(story.metrics["train/loss"].steps) == [1, 2, 4]
+        run.feed([each])
+    assert list(run.metrics["train/loss"].steps) == [1, 2, 4]
 
 
-def test_whatever_a_train_record_has_becomes_a_curve():
+def test_every_field_of_a_train_record_becomes_a_curve():
     mask = [0.5, None, *[1.5] * 8]
-    story = told(train(7, 2.5, loss_by_mask=mask, gpu_load=97.0, gpu_power=400.0), train(8, gpu_load=98.0))
-    assert curve(story, "train/loss") == [(7, 2.5), (8, 2)]
-    assert curve(story, "gpu/load") == [(7, 97), (8, 98)]
-    assert curve(story, "gpu/power") == [(7, 400)]
-    assert curve(story, "mask/0.05") == [(7, 0.5)]
-    assert curve(story, "mask/0.95") == [(7, 1.5)]
-    assert "mask/0.15" not in story.metrics
-    assert "gpu/memory" not in story.metrics
-    assert story.clock.last == (8, 1e9 + 8)
-    assert story.tokens.last == (8, 80)
-    assert (story.step, story.progress, story.eta) == (8, 0.5, 9)
+    run = run_of(train(7, 2.5, loss_by_mask=mask, gpu_load=97.0, gpu_power=400.0), train(8, gpu_load=98.0))
+    assert curve(run, "train/loss") == [(7, 2.5), (8, 2)]
+    assert curve(run, "gpu/load") == [(7, 97), (8, 98)]
+    assert curve(run, "gpu/power") == [(7, 400)]
+    assert curve(run, "mask/0.05") == [(7, 0.5)]
+    assert curve(run, "mask/0.95") == [(7, 1.5)]
+    assert "mask/0.15" not in run.metrics
+    assert "gpu/memory" not in run.metrics
+    assert run.clock.last == (8, 1e9 + 8)
+    assert run.tokens.last == (8, 80)
+    assert (run.step, run.progress, run.eta) == (8, 0.5, 9)
 
 
-def test_losses_by_share_masked_are_thinned_evenly_in_a_long_run():
-    story = told(*(train(n, loss_by_mask=[float(n)] * 10) for n in range(20_000)))
-    series = story.metrics["mask/0.45"]
+def test_losses_by_mask_ratio_are_thinned_evenly():
+    run = run_of(*(train(n, loss_by_mask=[float(n)] * 10) for n in range(20_000)))
+    series = run.metrics["mask/0.45"]
     assert series.count == 4096 + 4096 // 2 + 8192 // 4 + -(-(20_000 - 16_384) // 8)
     assert len(series.steps) <= 4096
     assert series.last == (19_992, 19_992)
     assert all(step - 16 < value <= step for step, value in zip(series.steps, series.mean, strict=True))
-    assert story.metrics["train/loss"].count == 20_000
+    assert run.metrics["train/loss"].count == 20_000
 
 
-def test_a_number_that_is_null_was_not_finite():
-    story = told(train(1), train(2, math.nan, progress=math.nan, eta=math.inf))
-    assert list(story.metrics["train/loss"].broken) == [2]
-    assert (story.progress, story.eta) == (None, None)
+def test_null_means_not_finite():
+    run = run_of(train(1), train(2, math.nan, progress=math.nan, eta=math.inf))
+    assert list(run.metrics["train/loss"].broken) == [2]
+    assert (run.progress, run.eta) == (None, None)
 
 
 def test_an_evaluation_is_a_point_of_two_curves():
-    story = told(
+    run = run_of(
         train(5),
         to_line(Eval(time=1e9 + 9, step=5, nats_per_token=2.5, nats_per_char=0.5, interval_95=(2.0, 3.0), tokens=9)),
     )
-    assert curve(story, "eval/loss") == [(5, 2.5)]
-    assert curve(story, "eval/nats_per_char") == [(5, 0.5)]
-    assert story.evaluation.interval_95 == [2.0, 3.0]
-    assert story.last_time == 1e9 + 9
+    assert curve(run, "eval/loss") == [(5, 2.5)]
+    assert curve(run, "eval/nats_per_char") == [(5, 0.5)]
+    assert run.evaluation.interval_95 == [2.0, 3.0]
+    assert run.last_time == 1e9 + 9

@@ -36,7 +36,7 @@ AGAIN = "During handling of the above exception, another exception occurred:"
         (TRACEBACK, "Traceback (most recent call last)"),
     ],
 )
-def test_a_death_is_told_by_its_last_line(lines, reason):
+def test_traceback_gives_its_last_line_as_the_reason(lines, reason):
     assert read("epoch 3 begins", *lines).reason == reason
 
 
@@ -54,7 +54,7 @@ def test_a_death_is_told_by_its_last_line(lines, reason):
         "Fatal Python error: Segmentation fault",
     ],
 )
-def test_one_line_may_tell_it(line):
+def test_single_lines_that_report_an_end(line):
     assert read("epoch 3 begins", line, "cleaning up").reason == line
 
 
@@ -68,11 +68,11 @@ def test_one_line_may_tell_it(line):
         "no time limit is set",
     ],
 )
-def test_what_is_no_death_is_none(line):
+def test_harmless_lines_are_not_an_end(line):
     assert read(line).reason == ""
 
 
-def test_what_a_program_survives_is_no_end():
+def test_survived_errors_are_not_an_end():
     ending = read(*TRACEBACK, "ConnectionError: try again")
     ending.moved()  # a bar may be drawn once more by a program that dies
     assert ending.reason
@@ -82,6 +82,6 @@ def test_what_a_program_survives_is_no_end():
     assert read(*TRACEBACK, "ConnectionError: x", *(["all is well"] * 101)).reason == ""
 
 
-def test_ctrl_c_is_told_from_a_failure():
+def test_ctrl_c_is_not_a_failure():
     assert read(*TRACEBACK, "KeyboardInterrupt").interrupted
     assert not read(*TRACEBACK, "ValueError: x").interrupted

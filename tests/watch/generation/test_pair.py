@@ -1,4 +1,4 @@
-"""Two models that write the same text side by side: what each is asked, and when."""
+"""Two models side by side: the requests to each, and their times."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.session import Live
 from tests.watch.generation.test_session import END, HEADER, STEP, Process, ready
 
-FROM_THE_LEFT = {"decoder": "autoregressive", "temperature": 0.7}
+AUTOREGRESSIVE = {"decoder": "autoregressive", "temperature": 0.7}
 ITS_OWN_WAY = "writes from left to right, which is --decoder autoregressive; got topk"
 
 
 class Stage:
-    """Two lives, one and other, and the processes they have started."""
+    """Two live generations and the processes that they have started."""
 
     def __init__(self, **options) -> None:
         self.processes: list[Process] = []
         self.one, self.other = (Live(self._start, name, seed=7, **options) for name in ("one", "other"))
-        self.company = ModelPair(self.one, self.other)
-        self.company.start()
+        self.pair = ModelPair(self.one, self.other)
+        self.pair.start()
 
     def _start(self, model: str) -> Process:
         self.processes.append(Process(model))
@@ -33,7 +33,7 @@ class Stage:
 
     def says(self, live: Live, *answers, now: float = 0.0) -> None:
         self.of(live).says += answers
-        self.company.poll(now)
+        self.pair.poll(now)
 
     def asked(self, live: Live) -> list[Generate]:
         return [request for request in self.of(live).asked if isinstance(request, Generate)]
@@ -62,18 +62,18 @@ def keys(request: Generate) -> tuple:
     return request.prompt, request.seed, request.row, request.length
 
 
-def test_the_second_is_asked_for_what_the_first_has_begun_with_its_opening_and_as_many_tokens():
+def test_second_model_gets_the_default_prompt_and_length_of_the_first():
     stage = Stage()
     both_ready(stage)
     assert keys(stage.asked(stage.one)[0]) == (None, 7, 0, 0)
     assert stage.asked(stage.other) == []
-    assert stage.company.waits(stage.other)
+    assert stage.pair.waits(stage.other)
     stage.begins(stage.one, prompt="Once ", cells=9)
     assert keys(stage.asked(stage.other)[0]) == ("Once ", 7, 0, 9)
-    assert not stage.company.waits(stage.other)
+    assert not stage.pair.waits(stage.other)
 
 
-def test_with_a_prompt_and_a_length_both_are_asked_as_soon_as_each_is_ready():
+def test_with_prompt_and_length_each_model_starts_when_it_is_ready():
     stage = Stage(prompt="so", length=4)
     stage.says(stage.other, ready())
     assert keys(stage.asked(stage.other)[0]) == ("so", 7, 0, 4)
@@ -82,61 +82,61 @@ def test_with_a_prompt_and_a_length_both_are_asked_as_soon_as_each_is_ready():
     assert keys(stage.asked(stage.one)[0]) == ("so", 7, 0, 4)
 
 
-def test_the_next_text_begins_for_both_when_both_have_finished_and_the_pause_of_the_later_is_over():
+def test_next_row_begins_after_both_finished_and_the_later_pause_is_over():
     stage = Stage(every=5.0)
     both_ready(stage)
     stage.begins(stage.one)
     stage.begins(stage.other)
     stage.says(stage.one, END, now=1.0)
-    stage.company.poll(8.0)
+    stage.pair.poll(8.0)
     assert len(stage.asked(stage.one)) == 1, "the other still writes"
-    assert stage.company.waits(stage.one)
+    assert stage.pair.waits(stage.one)
     stage.says(stage.other, END, now=9.0)
-    assert not stage.company.waits(stage.one)
-    assert stage.company.remaining(stage.one, 10.0) == pytest.approx(4.0)
-    stage.company.poll(13.9)
+    assert not stage.pair.waits(stage.one)
+    assert stage.pair.remaining(stage.one, 10.0) == pytest.approx(4.0)
+    stage.pair.poll(13.9)
     assert len(stage.asked(stage.one)) == len(stage.asked(stage.other)) == 1
-    stage.company.poll(14.0)
+    stage.pair.poll(14.0)
     assert [request.row for request in stage.asked(stage.one)] == [0, 1]
     stage.begins(stage.one, now=14.0, prompt="Then ")
     assert [request.row for request in stage.asked(stage.other)] == [0, 1]
     assert stage.asked(stage.other)[1].prompt == "Then "
 
 
-def test_a_prompt_that_is_edited_goes_to_both_and_ends_what_they_write():
+def test_edited_prompt_cancels_both_texts_and_goes_to_both_models():
     stage = Stage()
     both_ready(stage)
     running = [stage.begins(stage.one).id, stage.begins(stage.other).id]
-    stage.company.set_prompt("Ho")
-    for live, number in zip(stage.company.lives, running, strict=True):
+    stage.pair.set_prompt("Ho")
+    for live, number in zip(stage.pair.lives, running, strict=True):
         assert stage.of(live).asked[-1] == Cancel(id=number)
         stage.says(live, Cancelled(id=number), now=0.1)
     stage.begins(stage.one, now=0.2)
-    assert [stage.asked(live)[-1].prompt for live in stage.company.lives] == ["Ho", "Ho"]
+    assert [stage.asked(live)[-1].prompt for live in stage.pair.lives] == ["Ho", "Ho"]
     assert stage.asked(stage.one)[-1].row == stage.asked(stage.other)[-1].row == 1
 
 
-def test_a_prompt_that_one_of_them_refuses_is_taken_back_for_both():
+def test_prompt_refused_by_one_model_is_reverted_for_both():
     stage = Stage(prompt="so", length=2)
     both_ready(stage)
     stage.both_write(0.0)
-    stage.company.set_prompt("é")
-    stage.company.poll(1.0)
+    stage.pair.set_prompt("é")
+    stage.pair.poll(1.0)
     stage.begins(stage.one, now=1.0)
     stage.says(stage.other, Refused(id=stage.asked(stage.other)[-1].id, text="no é here"), now=1.1)
-    stage.company.poll(1.2)
-    assert [stage.asked(live)[-1].prompt for live in stage.company.lives] == ["so", "so"]
+    stage.pair.poll(1.2)
+    assert [stage.asked(live)[-1].prompt for live in stage.pair.lives] == ["so", "so"]
     assert stage.asked(stage.one)[-1].row == stage.asked(stage.other)[-1].row
     assert "no é here" in stage.other.message and not stage.one.message
 
 
-def test_an_opening_that_the_second_refuses_does_not_hold_the_first_and_the_next_is_tried():
+def test_default_prompt_refused_by_the_second_does_not_block_the_first():
     stage = Stage(every=1.0)
     both_ready(stage)
     stage.begins(stage.one, prompt="né ")
     stage.says(stage.other, Refused(id=stage.asked(stage.other)[-1].id, text="no é here"), now=0.5)
     stage.says(stage.one, END, now=1.0)
-    stage.company.poll(2.0)
+    stage.pair.poll(2.0)
     assert stage.asked(stage.one)[-1].row == 1
     assert [request.row for request in stage.asked(stage.other)] == [0]
     stage.begins(stage.one, now=2.1, prompt="Nay, ")
@@ -146,7 +146,7 @@ def test_an_opening_that_the_second_refuses_does_not_hold_the_first_and_the_next
 
 
 @pytest.mark.parametrize(("dies", "goes_on"), [("one", "other"), ("other", "one")])
-def test_where_one_dies_the_other_goes_on_and_the_dead_one_joins_it_again(dies, goes_on):
+def test_when_one_process_dies_the_other_continues_and_a_restarted_one_rejoins(dies, goes_on):
     stage = Stage(every=1.0, prompt="so", length=2)
     dead, alive = getattr(stage, dies), getattr(stage, goes_on)
     both_ready(stage)
@@ -154,75 +154,75 @@ def test_where_one_dies_the_other_goes_on_and_the_dead_one_joins_it_again(dies, 
     stage.begins(stage.other)
     stage.of(dead).reason = "killed by signal 9"
     stage.says(alive, END, now=1.0)
-    stage.company.poll(2.0)
+    stage.pair.poll(2.0)
     assert (dead.state, alive.state) == ("dead", "generating")
     assert "killed by signal 9" in dead.message and not alive.message
     assert stage.asked(alive)[-1].row == 1
-    stage.company.restart(alive)
+    stage.pair.restart(alive)
     assert alive.state == "generating", "only what is dead is started again"
     stage.begins(alive, now=2.1)
     stage.says(dead, ready(), now=2.2)
     assert stage.asked(dead)[-1].row == 1
 
 
-def test_without_the_first_the_second_writes_from_openings_of_its_own():
+def test_second_model_uses_its_default_prompts_when_the_first_is_dead():
     stage = Stage()
     stage.says(stage.other, ready())
     assert stage.asked(stage.other) == []
     stage.of(stage.one).reason = "exit 1"
-    stage.company.poll(1.0)
+    stage.pair.poll(1.0)
     assert stage.asked(stage.other)[-1].prompt is None
 
 
-def left_to_right(**options) -> Stage:
+def autoregressive(**options) -> Stage:
     """The second writes from left to right, and refuses what it was first asked for."""
     stage = Stage(prompt="so", length=2, **options)
-    both_ready(stage, decoding=FROM_THE_LEFT)
+    both_ready(stage, decoding=AUTOREGRESSIVE)
     stage.says(stage.other, Refused(id=stage.asked(stage.other)[-1].id, text=ITS_OWN_WAY), now=1.0)
     return stage
 
 
-def test_a_model_that_refuses_the_decoder_is_asked_for_its_own_way_of_writing():
-    stage = left_to_right(options={"decoder": "topk", "k": 3, "temperature": 0.5})
+def test_autoregressive_model_that_refuses_the_decoder_uses_its_own():
+    stage = autoregressive(options={"decoder": "topk", "k": 3, "temperature": 0.5})
     assert [request.settings for request in stage.asked(stage.one)] == [{"decoder": "topk", "k": 3, "temperature": 0.5}]
     assert stage.asked(stage.other)[-1].settings == {"temperature": 0.5}
     assert stage.other.settings.decoder == "autoregressive"
     stage.begins(stage.other, now=1.1)
     assert not stage.other.refused
-    stage.company.poll(20.0)
+    stage.pair.poll(20.0)
     assert stage.other.message == ""
 
 
-def test_a_model_that_knows_the_decoder_is_not_asked_for_another_when_it_refuses_a_prompt():
+def test_refused_prompt_does_not_change_the_decoder():
     stage = Stage(prompt="é", length=2, options={"decoder": "topk"})
     both_ready(stage)
     stage.says(stage.other, Refused(id=stage.asked(stage.other)[-1].id, text="no é here"))
-    stage.company.set_prompt("so")
-    stage.company.poll(1.0)
+    stage.pair.set_prompt("so")
+    stage.pair.poll(1.0)
     assert stage.asked(stage.other)[-1].settings == {"decoder": "topk"}
 
 
 @pytest.mark.parametrize("options", [{"steps": 5}, {"decoder": "autoregressive", "steps": 5}])
-def test_options_that_leave_a_model_its_decoder_are_not_what_it_refuses(options):
-    stage = left_to_right(options=options)
+def test_refusal_keeps_options_that_do_not_override_the_decoder(options):
+    stage = autoregressive(options=options)
     assert stage.other.refused
-    stage.other.hurry()
-    stage.company.poll(1.0)
+    stage.other.retry()
+    stage.pair.poll(1.0)
     assert stage.asked(stage.other)[-1].settings == options
 
 
-def test_a_model_alone_is_refused_the_decoder_that_was_asked_for():
+def test_single_model_does_not_fall_back_to_its_own_decoder():
     live = Live(Process, "gpt", seed=7, options={"decoder": "topk"})
-    company = ModelPair(live)
-    company.start()
-    live._process.says.append(ready(decoding=FROM_THE_LEFT))
-    company.poll(0.0)
+    pair = ModelPair(live)
+    pair.start()
+    live._process.says.append(ready(decoding=AUTOREGRESSIVE))
+    pair.poll(0.0)
     live._process.says.append(Refused(id=1, text=ITS_OWN_WAY))
-    company.poll(1.0)
+    pair.poll(1.0)
     assert live.message == ITS_OWN_WAY and live.refused
 
 
-def test_a_decoder_that_is_changed_writes_the_same_row_again_while_the_other_goes_on():
+def test_changed_decoder_repeats_the_row_while_the_other_continues():
     stage = Stage(every=5.0)
     both_ready(stage)
     first = stage.begins(stage.one, prompt="Once ")
@@ -234,48 +234,48 @@ def test_a_decoder_that_is_changed_writes_the_same_row_again_while_the_other_goe
     assert stage.asked(stage.other) == [second]
     stage.says(stage.other, END, now=2.0)
     stage.begins(stage.one, now=2.1)
-    stage.company.poll(8.0)
-    assert stage.asked(stage.other) == [second], "it waits until the first has written that row again"
+    stage.pair.poll(8.0)
+    assert stage.asked(stage.other) == [second], "it waits until the first has repeated that row"
     stage.says(stage.one, END, now=8.0)
-    stage.company.poll(13.0)
+    stage.pair.poll(13.0)
     assert stage.asked(stage.one)[-1].row == 1
 
 
-def test_a_decoder_that_is_changed_in_the_pause_writes_the_row_again_before_the_next():
+def test_decoder_changed_in_the_pause_repeats_the_row():
     stage = Stage(every=5.0)
     both_ready(stage)
     stage.both_write(1.0)
     stage.one.next_decoder()
-    stage.company.poll(2.0)
+    stage.pair.poll(2.0)
     assert [request.row for request in stage.asked(stage.one)] == [0, 0]
-    stage.company.poll(7.0)
+    stage.pair.poll(7.0)
     assert len(stage.asked(stage.other)) == 1
 
 
-def test_another_text_is_another_row_for_both():
+def test_new_text_is_a_new_row_for_both():
     stage = Stage()
     both_ready(stage)
     stage.begins(stage.one)
     stage.begins(stage.other)
-    stage.company.new_text()
-    stage.company.poll(1.0)
+    stage.pair.new_text()
+    stage.pair.poll(1.0)
     stage.begins(stage.one, now=1.0)
     assert stage.asked(stage.one)[-1].row == stage.asked(stage.other)[-1].row == 1
 
 
-def test_while_nobody_looks_neither_begins_another_text():
+def test_no_text_begins_while_resting():
     stage = Stage(every=1.0)
     both_ready(stage)
     stage.both_write(0.0)
-    stage.company.rest(True)
-    stage.company.poll(9.0)
-    assert [len(stage.asked(live)) for live in stage.company.lives] == [1, 1]
-    stage.company.rest(False)
-    stage.company.poll(9.1)
+    stage.pair.rest(True)
+    stage.pair.poll(9.0)
+    assert [len(stage.asked(live)) for live in stage.pair.lives] == [1, 1]
+    stage.pair.rest(False)
+    stage.pair.poll(9.1)
     assert len(stage.asked(stage.one)) == 2
 
 
-def test_many_texts_stay_in_step_whoever_is_slower():
+def test_rows_stay_in_step_whichever_model_is_slower():
     stage = Stage(every=1.0)
     both_ready(stage)
     now = 0.0
@@ -286,22 +286,22 @@ def test_many_texts_stay_in_step_whoever_is_slower():
         stage.says(fast, END, now=now + 1)
         stage.says(slow, END, now=now + 5)
         now += 6
-        stage.company.poll(now)
+        stage.pair.poll(now)
     one, other = stage.asked(stage.one), stage.asked(stage.other)
     assert [request.row for request in one][:12] == [request.row for request in other][:12] == list(range(12))
     assert [request.prompt for request in other][:12] == [f"{n} " for n in range(12)]
 
 
-def test_a_company_of_none_does_nothing():
-    company = ModelPair()
-    company.start()
-    company.poll(0.0)
-    company.rest(True)
-    company.close()
-    assert not company and not company.busy and not company.started
+def test_empty_pair_does_nothing():
+    pair = ModelPair()
+    pair.start()
+    pair.poll(0.0)
+    pair.rest(True)
+    pair.close()
+    assert not pair and not pair.busy and not pair.started
 
 
-def test_the_processes_end_with_the_view():
+def test_close_ends_both_processes():
     stage = Stage()
-    stage.company.close()
+    stage.pair.close()
     assert all(process.closed for process in stage.processes)

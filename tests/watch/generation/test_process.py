@@ -13,8 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Generate, Load, Refused, parse_answer, to_line
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.visible import visible
 from tdiff.watch.generation import process as module
 from tdiff.watch.generation.process import Child, command, why_ended
@@ -105,33 +105,33 @@ def test_requests_go_in_and_answers_come_out(start):
         (128, "", "exit 128"),
     ],
 )
-def test_a_death_has_a_reason(status, words, reason):
+def test_ended_process_has_a_reason(status, words, reason):
     assert why_ended(status, words) == reason
 
 
-def test_its_last_words_are_part_of_the_reason_and_safe_to_print(start):
+def test_reason_contains_the_last_stderr_line_made_safe(start):
     code = r"import sys; print('first', 'x\x1b[31m\u202e', sep='\n', file=sys.stderr, flush=True); sys.exit(3)"
     child = start(["env", "PYTHONIOENCODING=utf-8", *python(code.replace("-I", "-S"))])
     assert ended(child) == "exit 3: x␛[31m\\u202e"
-    assert child.said == ["first", "x␛[31m\\u202e"]
+    assert child.messages == ["first", "x␛[31m\\u202e"]
     assert not child.send(Cancel(id=1))
 
 
-def test_only_the_last_lines_of_its_talk_are_kept_and_no_line_is_long(start):
+def test_only_the_last_stderr_lines_are_stored_and_shortened(start):
     child = start(python("import sys\nfor i in range(100): print(i, 'x' * 100_000, file=sys.stderr)"))
     ended(child)
-    soon(lambda: child.said and child.said[-1].startswith("99 "))
-    assert [line.split()[0] for line in child.said] == [str(i) for i in range(80, 100)]
-    assert max(map(len, child.said)) < 500
+    soon(lambda: child.messages and child.messages[-1].startswith("99 "))
+    assert [line.split()[0] for line in child.messages] == [str(i) for i in range(80, 100)]
+    assert max(map(len, child.messages)) < 500
 
 
-def test_what_a_far_shell_prints_instead_of_an_answer_is_its_last_word(start):
+def test_text_on_stdout_is_stored_as_a_message(start):
     child = start(python("print('This account is currently not available.'); raise SystemExit(1)"))
     assert ended(child).startswith("exit 1")
-    soon(lambda: child.said == ["This account is currently not available."])
+    soon(lambda: child.messages == ["This account is currently not available."])
 
 
-def test_killed_it_is_noticed_with_the_answers_from_before(start):
+def test_answers_before_a_kill_remain_available(start):
     child = start(python('import time; print(\'{"kind":"begin","id":3}\', flush=True); time.sleep(60)'))
     answers = []
     soon(lambda: answers.extend(child.take()) or answers)
@@ -153,7 +153,7 @@ OUTSIDE = TraceStep(index=1, t=0.5, calls=1, cells=[(2, "a", 1, 0.5, "commit")])
 SAY = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"
 
 
-def test_a_step_outside_of_its_canvas_is_no_answer(start, tmp_path):
+def test_step_outside_its_canvas_is_dropped(start, tmp_path):
     lines = [STEP, HEADER, OUTSIDE, STEP]
     (tmp_path / "said").write_text("".join(map(to_line, lines)))
     child = start(python(SAY, str(tmp_path / "said")))
@@ -174,7 +174,7 @@ def test_a_step_outside_of_its_canvas_is_no_answer(start, tmp_path):
     )
 )
 @FEW
-def test_junk_between_answers_takes_none_of_them_away(junk, tmp_path_factory):
+def test_junk_between_answers_loses_none_of_them(junk, tmp_path_factory):
     path = tmp_path_factory.mktemp("junk") / "said"
     answers = [Begin(id=i) for i in range(len(junk) + 1)]
     with path.open("wb") as file:
@@ -184,7 +184,7 @@ def test_junk_between_answers_takes_none_of_them_away(junk, tmp_path_factory):
     try:
         known = [answer for answer in everything(child, answers[-1]) if answer in answers]
         assert known == answers
-        assert all(line == visible(line) and "\n" not in line for line in child.said)
+        assert all(line == visible(line) and "\n" not in line for line in child.messages)
     finally:
         child.close()
 
@@ -198,11 +198,11 @@ for i in range(8000):
 """
 
 
-def test_where_nobody_takes_the_answers_the_process_waits_and_nothing_is_lost(start, tmp_path):
+def test_untaken_answers_make_the_process_wait_and_are_not_lost(start, tmp_path):
     count = tmp_path / "count"
     child = start(python(FLOOD, str(count)))
-    held = (module._ROOM + 64 * 1024 + 16 * 1024) // 130  # here, in the pipe, and between the two
-    soon(lambda: child._size >= module._ROOM)
+    held = (module._MAX_WAITING + 64 * 1024 + 16 * 1024) // 130  # here, in the pipe, and between the two
+    soon(lambda: child._size >= module._MAX_WAITING)
     before, now = -1, 0
     while now != before:
         time.sleep(0.2)
@@ -212,7 +212,7 @@ def test_where_nobody_takes_the_answers_the_process_waits_and_nothing_is_lost(st
     assert [answer.id for answer in everything(child, last)] == list(range(8000))
 
 
-def test_a_process_that_does_not_read_is_not_waited_for_and_the_asker_is_told(start):
+def test_send_returns_false_when_the_process_does_not_read(start):
     child = start(python("import time; time.sleep(60)"))
     request = Generate(id=1, prompt="x" * 10_000)
     sent = sum(child.send(request) for _ in range(1000))
@@ -220,7 +220,7 @@ def test_a_process_that_does_not_read_is_not_waited_for_and_the_asker_is_told(st
     assert child.alive
 
 
-def test_what_did_not_fit_the_pipe_goes_when_there_is_room_again(start):
+def test_unsent_requests_follow_when_the_pipe_has_room(start):
     child = start(python("import time; time.sleep(0.3)\n" + ECHO))
     requests = [Generate(id=i, prompt="x" * 10_000) for i in range(50)]
     assert all(map(child.send, requests))
@@ -237,7 +237,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("how", ["listens", "deaf", "stopped", "dead"])
-def test_closed_it_is_gone_and_no_zombie(how):
+def test_closed_process_leaves_no_zombie(how):
     child = Child(python(STUBBORN if how == "deaf" else "import time; print(); input()"))
     if how == "deaf":
         soon(child.take)
@@ -268,7 +268,7 @@ helper.kill()
 """
 
 
-def test_halted_it_stops_with_what_it_started_and_goes_on_where_it_was(start):
+def test_halt_stops_the_process_group_and_resume_continues_it(start):
     child = start(python(BUSY))
     [begin] = soon(child.take)
     child.halt()
@@ -277,13 +277,13 @@ def test_halted_it_stops_with_what_it_started_and_goes_on_where_it_was(start):
     assert child.send(Cancel(id=1))
     time.sleep(0.1)
     assert not child.take()
-    child.go_on()
-    child.go_on()
+    child.resume()
+    child.resume()
     assert soon(child.take) == [Refused(text=str(len(to_line(Cancel(id=1)))))]
     assert state(begin.id) != "T"
 
 
-def test_closed_while_it_is_halted_it_ends_by_itself(start):
+def test_close_ends_a_halted_process(start):
     child = start(python("input()"))
     child.halt()
     child.close(20.0)
@@ -291,14 +291,14 @@ def test_closed_while_it_is_halted_it_ends_by_itself(start):
     soon(lambda: not running(child.pid))
 
 
-def test_what_has_ended_cannot_be_halted(start):
+def test_ended_process_cannot_be_halted(start):
     child = start(python("pass"))
     ended(child)
     child.halt()
-    child.go_on()
+    child.resume()
 
 
-def test_when_its_owner_is_killed_while_both_are_stopped_it_ends():
+def test_process_ends_when_its_owner_is_killed_while_both_are_stopped():
     code = VIEW.replace("time.sleep", "child.halt(); print(flush=True); time.sleep")
     words = [sys.executable, "-c", code, *python("input()")]
     view = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
@@ -312,15 +312,15 @@ def test_when_its_owner_is_killed_while_both_are_stopped_it_ends():
     soon(lambda: not running(pid) or state(pid) == "Z")
 
 
-def test_closed_while_its_answers_wait_it_is_gone(start):
+def test_close_ends_a_process_that_waits_with_answers(start):
     child = start(python('while True: print(\'{"kind":"begin","id":1}\')'))
-    soon(lambda: child._size >= module._ROOM)
+    soon(lambda: child._size >= module._MAX_WAITING)
     child.close()
     assert ended(child) == "closed"
     soon(lambda: not running(child.pid))
 
 
-def test_what_the_terminal_sends_to_its_owner_does_not_reach_it(start):
+def test_terminal_signals_of_the_owner_do_not_reach_the_process(start):
     child = start(python("import time; time.sleep(60)"))
     assert os.getsid(child.pid) == os.getpgid(child.pid) == child.pid != os.getsid(0)
 
@@ -334,7 +334,7 @@ time.sleep(60)
 """
 
 
-def test_when_its_owner_is_killed_it_ends(tmp_path):
+def test_process_ends_when_its_owner_is_killed(tmp_path):
     """The process is the real one: it heeds its stdin before it has imported anything large."""
     view = subprocess.Popen(
         [sys.executable, "-c", VIEW, *command(str(tmp_path / "nowhere"))], stdout=subprocess.PIPE, text=True
@@ -348,13 +348,13 @@ def test_when_its_owner_is_killed_it_ends(tmp_path):
     soon(lambda: not running(pid) or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def test_an_owner_that_leaves_without_closing_leaves_nothing_behind():
+def test_process_ends_when_its_owner_exits_without_closing():
     code = VIEW.replace("time.sleep(60)", "")
     done = subprocess.run([sys.executable, "-c", code, *python("input()")], stdout=subprocess.PIPE, text=True)
     soon(lambda: not running(int(done.stdout)))
 
 
-def test_what_lies_in_the_folder_one_stands_in_does_not_take_the_place_of_a_library(tmp_path, monkeypatch):
+def test_files_in_the_current_folder_do_not_shadow_libraries(tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
     words = command("m")
@@ -362,14 +362,14 @@ def test_what_lies_in_the_folder_one_stands_in_does_not_take_the_place_of_a_libr
     assert done.returncode == 0 and done.stdout.startswith("tdiff ")
 
 
-def test_in_the_source_tree_python_looks_there_since_it_may_be_nowhere_else(tmp_path, monkeypatch):
+def test_source_tree_stays_importable(tmp_path, monkeypatch):
     root = ROOT
     for folder, options in ((root, ["-m", "tdiff"]), (root / "tdiff", ["-P", "-m", "tdiff"]), (tmp_path, ["-P", "-m"])):
         monkeypatch.chdir(folder)
         assert command("m")[1 : 1 + len(options)] == options
 
 
-def test_the_command_names_the_model_and_the_device_and_may_be_another_machines():
+def test_command_contains_model_and_device_and_accepts_another_program():
     assert command("m", "cpu")[-3:] == ["serve", "--model=m", "--device=cpu"]
     assert command("-x y", share=True, program=["tdiff"]) == [
         *("tdiff", "serve", "--model=-x y", "--device=auto", "--share")

@@ -2,25 +2,26 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from tdiff.draw import race as drawing
 from tdiff.draw.palettes import Theme
-from tdiff.draw.predictions import Shade, reliability, shaded, strongest, words
-from tdiff.draw.race import Round
+from tdiff.draw.predictions import reliability, shaded, strongest, words
 from tdiff.draw.render import plain
 from tdiff.protocol.messages import (
     Cancel,
     Cancelled,
+    Classify,
     Ready,
     Refused,
     Scores,
-    Weigh,
     parse_answer,
     parse_request,
     to_line,
 )
+from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.terminal import detect
 from tdiff.tui.race_app import RaceApp
 from tdiff.watch.generation.race import Race
@@ -65,14 +66,14 @@ class Process:
     def halt(self) -> None:
         self.halted = True
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.halted = False
 
     def close(self) -> None:
         self.closed = True
 
 
-def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
+def test_suspended_view_halts_the_process_until_the_next_poll():
     process = Process()
     race = Race(lambda: process, ["a text"], seed=0)
     race.halt()  # nothing is started yet
@@ -83,33 +84,33 @@ def test_a_view_that_is_suspended_halts_the_process_until_it_looks_again():
     assert not process.halted
 
 
-def test_the_server_weighs_a_text_round_by_round(model):
+def test_server_classifies_a_text_round_by_round(model):
     bench = Bench(model)
-    said = bench.ask(Weigh(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
+    said = bench.ask(Classify(id=7, text="warm gold sun over hill", draws=12, confidence=1.0))
     assert [type(one) for one in said] == [Scores] * 6
     assert [one.draws for one in said] == list(range(2, 13, 2))
     assert [one.final for one in said] == [False] * 5 + [True]
     assert said[-1].classes == ["bad", "good"] and said[-1].posterior[1] > 0.5
     assert "".join(text for text, _ in said[-1].words) == "warm gold sun over hill"
     for one in said:
-        assert parse_answer(to_line(one)) == one
-    assert parse_request(to_line(Weigh(id=1, text="x"))) == Weigh(id=1, text="x")
+        assert parse_answer(to_line(one)) == replace(one, words=[list(word) for word in one.words])
+    assert parse_request(to_line(Classify(id=1, text="x"))) == Classify(id=1, text="x")
 
 
-def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, tiny_run):
+def test_new_request_ends_classification_and_invalid_text_is_refused(model, tiny_run):
     bench = Bench(model)
     bench.then[2] = [Cancel(id=3)]
-    said = bench.ask(Weigh(id=3, text="warm gold", confidence=1.0))
+    said = bench.ask(Classify(id=3, text="warm gold", confidence=1.0))
     assert [type(one) for one in said] == [Scores, Cancelled]
     for wrong, says in (
-        (Weigh(id=4, text=" "), "the text is empty"),
-        (Weigh(id=4, text="a Z"), "'Z'"),
-        (Weigh(id=4, text="warm", confidence=0.1), "confidence must be within"),
+        (Classify(id=4, text=" "), "the text is empty"),
+        (Classify(id=4, text="a Z"), "'Z'"),
+        (Classify(id=4, text="warm", confidence=0.1), "confidence must be within"),
     ):
         [refused] = bench.ask(wrong)
         assert isinstance(refused, Refused) and refused.id == 4 and says in refused.text
-    [refused] = Bench(tiny_run.path).ask(Weigh(id=1, text="x"))
-    assert "knows no classes" in refused.text
+    [refused] = Bench(tiny_run.path).ask(Classify(id=1, text="x"))
+    assert "has no classes" in refused.text
 
 
 @pytest.mark.parametrize(
@@ -119,45 +120,51 @@ def test_another_request_ends_it_and_what_cannot_be_weighed_is_refused(model, ti
         {"words": [["a"]]}, {"words": [["a", "b"]]}, {"posterior": [0.5, None]},
     ],
 )  # fmt: skip
-def test_an_answer_that_cannot_be_drawn_is_none(broken):
+def test_invalid_scores_are_not_parsed(broken):
     line = json.loads(to_line(standing())) | broken
     assert parse_answer(json.dumps(line)) is None
 
 
-def test_a_race_asks_for_its_texts_one_after_another():
+def test_race_requests_its_texts_in_turn():
     process = Process()
     race = Race(lambda: process, ["one", "two"], seed=5)
     assert race.state == "off" and not race.poll(0.0)
     race.start()
     assert race.state == "loading"
     race.poll(1.0)
-    assert process.asked == [Weigh(id=1, text="one", seed=5)]
+    assert process.asked == [Classify(id=1, text="one", seed=5)]
     process.answers = [standing(), standing(id=99), standing(draws=8, final=True, sure=True)]
     assert race.poll(2.0)
     assert [one.draws for one in race.rounds] == [4, 8]
     assert (race.state, race.seconds) == ("done", 1.0)
-    race.go(1)
+    race.move(1)
     race.poll(3.0)
     process.answers = [standing()]  # of the text before: too late
     race.poll(3.5)
-    assert race.rounds == [] and process.asked[-1] == Weigh(id=2, text="two", seed=5)
+    assert race.rounds == [] and process.asked[-1] == Classify(id=2, text="two", seed=5)
     process.answers = [Refused(id=2, text="no")]
     race.poll(4.0)
     assert (race.state, race.message) == ("refused", "no")
-    race.another_seed()
+    race.next_seed()
     race.poll(5.0)
-    assert process.asked[-1] == Weigh(id=3, text="two", seed=6)
+    assert process.asked[-1] == Classify(id=3, text="two", seed=6)
     process.alive, process.reason = False, "killed"
     race.poll(6.0)
     assert race.state == "dead" and "killed" in race.message
 
 
 ROUNDS = [
-    Round(4, (0.55, 0.45), (0.3, 0.8), False, False),
-    Round(8, (0.8, 0.2), (0.7, 0.9), False, False),
-    Round(12, (0.97, 0.03), (0.93, 0.99), True, True),
+    PredictionRound(4, (0.55, 0.45), (0.3, 0.8), False, False),
+    PredictionRound(8, (0.8, 0.2), (0.7, 0.9), False, False),
+    PredictionRound(12, (0.97, 0.03), (0.93, 0.99), True, True),
 ]
-PARTS = [Shade("A", 0.1), Shade(" great", 1.5), Shade(" film", 0.2), Shade(" but", -0.9), Shade(" long", -0.3)]
+PARTS = [
+    Contribution("A", 0.1),
+    Contribution(" great", 1.5),
+    Contribution(" film", 0.2),
+    Contribution(" but", -0.9),
+    Contribution(" long", -0.3),
+]
 
 
 LOOKS = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
@@ -181,18 +188,18 @@ def test_a_race_is_drawn_at_all_sizes(name, look):
             assert len(lines) <= height
 
 
-def test_words_are_coloured_by_what_they_add():
+def test_words_are_coloured_by_their_contribution():
     styles = {text.strip(): style for text, style in shaded(PARTS, Theme()) if text.strip()}
     assert styles["great"] != "" and styles["but"] != "" and styles["great"] != styles["but"]
     assert styles["A"] == ""
     assert [part.text for part in strongest(PARTS)[0]][:1] == [" great"]
     pieces = [
-        Shade("gr", 1.0),
-        Shade("eat", 0.5),
-        Shade(" ", 0.1),
-        Shade("film", 1.0),
-        Shade("\n", 0.0),
-        Shade("x", 1.0),
+        Contribution("gr", 1.0),
+        Contribution("eat", 0.5),
+        Contribution(" ", 0.1),
+        Contribution("film", 1.0),
+        Contribution("\n", 0.0),
+        Contribution("x", 1.0),
     ]
     whole = words(pieces)
     assert [part.text for part in whole] == ["great", " film", "\nx"]
@@ -222,7 +229,7 @@ def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str
     return shots
 
 
-def test_the_view_shows_the_race_and_is_steered_by_keys():
+def test_race_view_responds_to_keys():
     process = Process()
     process.answers.append(standing(draws=4))
     race = Race(lambda: process, ["great film " * 3, HOSTILE])

@@ -11,9 +11,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep, to_line
+from tdiff.protocol.events import to_line
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation import recording as module
-from tdiff.watch.generation.recording import MOST_CELLS, Recording, recordings
+from tdiff.watch.generation.recording import MAX_CELLS, Recording, recordings
 
 FEW = examples(derandomize=True, deadline=None, max_examples=150, database=None)
 KNOWN = {"version": "0", "model": "m", "decoder": "d", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
@@ -95,7 +96,7 @@ GIVEN_ITEM = st.one_of(
     moves=st.lists(st.integers(-2, 14), max_size=12),
 )
 @FEW
-def test_every_canvas_is_that_of_a_replay_from_the_start_in_any_order(cells, known, steps, ended, moves):
+def test_every_canvas_equals_a_replay_from_the_start(cells, known, steps, ended, moves):
     first = header(cells, known)
     lines = [TraceStep(index=3 * n, t=0.5, calls=n, cells=cells) for n, cells in enumerate(steps, 1)]
     end = END if ended else None
@@ -111,7 +112,7 @@ def test_every_canvas_is_that_of_a_replay_from_the_start_in_any_order(cells, kno
         assert same(recording.canvas(k), replayed(first, lines, end, max(0, k)))
 
 
-def test_the_places_that_a_step_changed_are_told_once_each():
+def test_changed_positions_are_listed_once():
     recording = taken(
         header(5, [(0, "p", 1)]), step(1, (1, "a", 0.5), (2, "b", 0.5)), step(4, 1, 3, (0, "x", 1.0)), step(5)
     )
@@ -119,7 +120,7 @@ def test_the_places_that_a_step_changed_are_told_once_each():
     assert recording.ignored == 2  # a mask that was masked again, and a given place
 
 
-def test_a_canvas_is_the_callers_own():
+def test_canvas_is_a_copy():
     recording = taken(header(3), step(1, (0, "a", 0.5)), step(2, (1, "b", 0.5)))
     for k in (0, 1, 2):
         mine = recording.canvas(k)
@@ -129,13 +130,13 @@ def test_a_canvas_is_the_callers_own():
         assert 2 not in recording.canvas(k).fresh | recording.canvas(k).remasked
 
 
-def test_a_finished_generation_has_nothing_new_at_its_end_and_takes_no_more():
+def test_finished_recording_accepts_no_lines():
     recording = taken(header(1), step(3, (0, "a", 0.9)), END, step(4, 0), END, header(5))
     assert recording.steps == 1 and recording.ended == END and recording.ignored == 3
     assert recording.canvas(1).fresh == set() and recording.canvas(1).calls == 99
 
 
-def test_what_can_not_be_true_is_counted():
+def test_invalid_changes_are_counted():
     first = header(2, [(0, "p", 1), (0, "again", 1), (7, "far", 1), "?"])
     recording = taken(first, step(1, (5, "a", 0.5), (-1, "a", 0.5), (0, "x", 0.5), 1), step(2, (1, "b", 0.5)))
     assert recording.ignored == 3 + 4
@@ -153,12 +154,12 @@ def test_text_is_safe_and_bounded():
 def test_a_canvas_of_any_number_of_cells_is_taken(cells):
     recording = taken(header(cells, [(cells - 1, "z", 1)]), step(1, (0, "a", 0.5), (cells - 1, "b", 0.5)))
     shown = recording.canvas(1)
-    assert len(shown.texts) == min(max(cells, 0), MOST_CELLS) and recording.canvas(0).left == shown.maskable
+    assert len(shown.texts) == min(max(cells, 0), MAX_CELLS) and recording.canvas(0).left == shown.maskable
     assert recording.ignored > 0
 
 
-def test_what_a_recording_keeps_is_bounded_and_its_newest_canvas_is_right(monkeypatch):
-    monkeypatch.setattr(module, "MOST_CHANGES", 40)
+def test_stored_changes_are_bounded_and_the_newest_canvas_is_correct(monkeypatch):
+    monkeypatch.setattr(module, "MAX_CHANGES", 40)
     draw = random.Random(5)
     lines = []
     for n in range(200):
@@ -178,13 +179,13 @@ def test_what_a_recording_keeps_is_bounded_and_its_newest_canvas_is_right(monkey
 
 
 def test_steps_that_change_nothing_are_bounded_too(monkeypatch):
-    monkeypatch.setattr(module, "MOST_STEPS", 10)
+    monkeypatch.setattr(module, "MAX_STEPS", 10)
     recording = taken(header(3), *(step(n) for n in range(50)), step(50, (0, "a", 0.5)))
     assert recording.steps == 10 and recording.canvas(10).index == 50 and recording.canvas(9).texts[0] == ""
     assert recording.changed(10) == (0,)
 
 
-def test_its_lines_are_a_trace_that_is_the_same_recording():
+def test_lines_reproduce_the_recording():
     lines = [header(4, [(0, "p", 1)]), step(1, (1, "a", 0.25)), step(3, 1, (2, "b", 0.5)), END]
     recording = taken(*lines)
     assert list(recording.lines()) == lines
@@ -192,7 +193,7 @@ def test_its_lines_are_a_trace_that_is_the_same_recording():
     assert read and all(same(read.canvas(k), recording.canvas(k)) for k in range(3)) and read.ended == END
 
 
-def test_a_file_is_read_as_it_is():
+def test_trace_file_is_read():
     first, second = header(2), replace(header(3), row=1)
     good = [first, step(1, (0, "a", 0.5)), END, second, step(1, (2, "c", 0.5))]
     lines = [to_line(line) for line in good]
@@ -204,17 +205,17 @@ def test_a_file_is_read_as_it_is():
     assert Recording.read([]) is None and Recording.read(lines[1:3]) is None and Recording.read(noise) is None
 
 
-def test_a_file_that_lies_is_read_without_harm():
+def test_invalid_trace_file_is_read_safely():
     trace = json.loads(to_line(header(3)))
     for name, value in [("given", [[0, "a"], None, [9, "z", 1], [1, 2, 3]]), ("cells", 10**30), ("cells", True)]:
         recording = Recording.read([json.dumps(trace | {name: value}), *(to_line(step(1, (1, "x", 0.5))),)])
-        assert recording is None or len(recording.canvas(1).texts) <= MOST_CELLS
+        assert recording is None or len(recording.canvas(1).texts) <= MAX_CELLS
     line = '{"kind":"step","index":1,"t":null,"calls":1,"cells":[[1,"a",7,NaN,"commit"],[2,"b",7,1e999,"commit"]]}'
     recording = Recording.read([to_line(header(3)), line])
     assert recording and recording.canvas(1).confidence == [MASKED, 0.0, 1.0]
 
 
-def test_a_finished_text_alone_is_a_recording_without_steps_or_confidence():
+def test_text_alone_is_a_recording_without_steps_or_confidence():
     text = "To be,\n\tor  not " + "x" * 200 + " " * 3000
     recording = Recording.of_text("To be", text)
     assert "".join(recording.canvas(0).texts) == text and recording.steps == 0 and recording.ended

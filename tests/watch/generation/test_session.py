@@ -1,4 +1,4 @@
-"""A live generation: what the model's process is asked, and when; what its answers become."""
+"""A live generation: the requests to the model's process, their times, and the recordings of its answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
 from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation.session import Live
 
 
 class Process:
-    """A process that says what it is told to say."""
+    """A process whose answers the test sets."""
 
     def __init__(self, model: str) -> None:
         self.model, self.asked, self.says, self.reason, self.closed = model, [], [], None, False
@@ -34,15 +34,15 @@ class Process:
     def halt(self) -> None:
         self.asked.append("halt")
 
-    def go_on(self) -> None:
-        self.asked.append("go on")
+    def resume(self) -> None:
+        self.asked.append("resume")
 
     def close(self) -> None:
         self.closed = True
 
 
 class Stage:
-    """A Live and the processes it has started."""
+    """A Live and the processes that it has started."""
 
     def __init__(self, **options) -> None:
         self.processes: list[Process] = []
@@ -75,7 +75,7 @@ END = TraceEnd(text="ab", model_calls=2, forced=0, tokens=2, seconds=0.5)
 
 
 def begun(stage: Stage, now: float = 0.0) -> int:
-    """Ready, asked, and answered up to a first step; the request's id."""
+    """Make the model ready and answer its first request up to the first step; return the request's id."""
     stage.says(ready(), now=now)
     asked = stage.process.asked[-1]
     assert isinstance(asked, Generate)
@@ -83,7 +83,7 @@ def begun(stage: Stage, now: float = 0.0) -> int:
     return asked.id
 
 
-def test_the_first_text_is_asked_for_when_the_model_is_ready_and_the_next_after_the_pause():
+def test_first_text_starts_when_the_model_is_ready_and_the_next_after_the_pause():
     stage = Stage(every=5.0)
     assert stage.live.state == "loading"
     stage.live.poll(0.0)
@@ -102,7 +102,7 @@ def test_the_first_text_is_asked_for_when_the_model_is_ready_and_the_next_after_
     assert first.id != second.id
 
 
-def test_while_it_rests_the_text_goes_on_but_no_other_begins():
+def test_resting_finishes_the_text_but_starts_no_other():
     stage = Stage(every=1.0)
     begun(stage)
     stage.live.resting = True
@@ -115,18 +115,18 @@ def test_while_it_rests_the_text_goes_on_but_no_other_begins():
     assert len(stage.process.asked) == 2
 
 
-def test_the_options_given_are_those_asked_for_and_no_others():
+def test_requests_contain_only_the_options_that_were_set():
     stage = Stage(options={"decoder": "topk", "k": 3}, prompt="so", length=4)
     stage.says(ready())
     asked = stage.process.asked[-1]
     assert (asked.settings, asked.prompt, asked.length) == ({"decoder": "topk", "k": 3}, "so", 4)
 
 
-def test_the_models_own_settings_are_those_shown_until_a_decoder_is_named():
+def test_model_settings_apply_until_the_user_names_a_decoder():
     stage = Stage(options={"temperature": 0.5})
     stage.says(ready(decoding={"decoder": "klass", "threshold": 0.6, "history": 4}))
     assert stage.live.settings == DecodeSettings(decoder="klass", threshold=0.6, history=4, temperature=0.5)
-    assert stage.process.asked[-1].settings == {"temperature": 0.5}  # the process knows its model's own
+    assert stage.process.asked[-1].settings == {"temperature": 0.5}  # the process knows its model's own settings
     assert stage.live.has_threshold
     assert stage.live.shift_threshold(1) == pytest.approx(0.65)
     assert stage.live.settings.history == 4
@@ -135,7 +135,7 @@ def test_the_models_own_settings_are_those_shown_until_a_decoder_is_named():
     assert not stage.live.has_threshold
 
 
-def test_settings_of_its_own_that_nobody_here_knows_are_passed_over():
+def test_unknown_model_settings_are_ignored():
     stage = Stage()
     stage.says(ready(decoding={"decoder": "telepathy", "reach": 3}))
     assert stage.live.settings == DecodeSettings()
@@ -150,7 +150,7 @@ def test_settings_of_its_own_that_nobody_here_knows_are_passed_over():
         (lambda live: live.new_text(), {}, None),
     ],
 )
-def test_a_change_ends_the_text_that_is_going_on_and_begins_another_at_once(change, settings, prompt):
+def test_change_cancels_the_text_and_starts_another_at_once(change, settings, prompt):
     stage = Stage()
     running = begun(stage)
     change(stage.live)
@@ -161,12 +161,12 @@ def test_a_change_ends_the_text_that_is_going_on_and_begins_another_at_once(chan
     assert asked.id != running
 
 
-def test_lines_of_a_text_that_was_given_up_are_not_shown_in_the_next():
+def test_late_lines_of_a_cancelled_text_are_dropped():
     stage = Stage()
     begun(stage)
     first = stage.live.recording
     stage.live.new_text()
-    stage.says(STEP, now=0.1)  # it was on its way
+    stage.says(STEP, now=0.1)  # a late line
     assert first.steps == 1
     assert len(stage.live.recordings) == 1
     stage.says(Begin(id=stage.process.asked[-1].id), HEADER, now=0.2)
@@ -174,7 +174,7 @@ def test_lines_of_a_text_that_was_given_up_are_not_shown_in_the_next():
     assert stage.live.recording.steps == 0
 
 
-def test_the_threshold_stays_within_0_and_1_and_a_setting_that_cannot_be_changes_nothing():
+def test_threshold_stays_in_0_to_1_and_invalid_settings_change_nothing():
     stage = Stage(options={"threshold": 0.95})
     assert [stage.live.shift_threshold(1) for _ in range(3)] == [1.0, 1.0, 1.0]
     assert stage.live.shift_threshold(-100) == 0.0
@@ -183,7 +183,7 @@ def test_the_threshold_stays_within_0_and_1_and_a_setting_that_cannot_be_changes
     assert stage.live.settings.threshold == 0.0
 
 
-def test_a_refused_request_is_told_as_long_as_it_is_and_tried_again_ever_more_seldom():
+def test_refused_request_keeps_its_message_and_is_retried_with_growing_pauses():
     stage = Stage()
     stage.says(ready())
     pauses, now = [], 0.0
@@ -201,7 +201,7 @@ def test_a_refused_request_is_told_as_long_as_it_is_and_tried_again_ever_more_se
     assert stage.live.message == ""
 
 
-def test_what_is_refused_is_asked_for_at_once_when_something_changes():
+def test_changed_request_is_sent_at_once_after_a_refusal():
     stage = Stage()
     stage.says(ready())
     stage.says(Refused(id=stage.process.asked[-1].id, text="the prompt has 300 tokens"))
@@ -210,7 +210,7 @@ def test_what_is_refused_is_asked_for_at_once_when_something_changes():
     assert stage.process.asked[-1].prompt == "short"
 
 
-def test_a_refusal_of_what_nobody_waits_for_any_more_changes_nothing():
+def test_refusal_of_a_cancelled_request_changes_nothing():
     stage = Stage()
     stage.says(ready())
     first = stage.process.asked[-1].id
@@ -220,7 +220,7 @@ def test_a_refusal_of_what_nobody_waits_for_any_more_changes_nothing():
     assert stage.live.prompt == "good one" and stage.live.state == "generating" and not stage.live.message
 
 
-def test_a_process_that_cannot_be_started_is_dead_and_says_why():
+def test_process_that_cannot_be_started_is_dead_with_a_reason():
     def fail(model: str) -> Process:
         raise TdiffError("cannot start 'python': No such file or directory")
 
@@ -230,7 +230,7 @@ def test_a_process_that_cannot_be_started_is_dead_and_says_why():
     assert live.state == "dead" and "No such file" in live.message
 
 
-def test_a_first_model_that_is_refused_ends_the_process_and_newer_weights_start_it_again():
+def test_refused_first_model_ends_the_process_and_newer_weights_restart_it():
     newest = [("mine", 1.0)]
     stage = Stage(newest=lambda: newest[0])
     stage.says(Refused(text="weights are damaged"))
@@ -242,13 +242,13 @@ def test_a_first_model_that_is_refused_ends_the_process_and_newer_weights_start_
     assert len(stage.processes) == 2 and stage.live.state == "loading"
 
 
-def test_decoders_that_nobody_here_knows_are_none_of_ours():
+def test_unknown_decoders_of_the_process_are_ignored():
     stage = Stage()
     stage.says(replace(ready(), decoders=["quantum"]))
     assert stage.live.next_decoder() in DECODERS
 
 
-def test_a_prompt_that_is_refused_is_told_for_a_while_and_the_old_one_goes_on():
+def test_refused_prompt_is_reverted_and_its_message_expires():
     stage = Stage(prompt="so")
     begun(stage)
     stage.live.set_prompt("é")
@@ -261,7 +261,7 @@ def test_a_prompt_that_is_refused_is_told_for_a_while_and_the_old_one_goes_on():
     assert stage.live.message == ""
 
 
-def test_newer_weights_are_loaded_before_the_next_text_and_asked_for_once():
+def test_newer_weights_are_loaded_once_before_the_next_text():
     newest = ["folder", 1.0]
     stage = Stage(newest=lambda: tuple(newest), every=1.0)
     begun(stage)
@@ -273,18 +273,18 @@ def test_newer_weights_are_loaded_before_the_next_text_and_asked_for_once():
     stage.says(Refused(text="it is damaged"), now=3.1)
     assert "damaged" in stage.live.message
     stage.live.poll(9.0)
-    assert isinstance(stage.process.asked[-1], Generate)  # the old weights go on to be used
+    assert isinstance(stage.process.asked[-1], Generate)  # the old weights stay in use
     assert sum(isinstance(request, Load) for request in stage.process.asked) == 1
 
 
-def test_a_death_is_told_with_its_reason_and_the_process_can_be_started_again():
+def test_dead_process_has_a_reason_and_can_be_restarted():
     stage = Stage()
     begun(stage)
     stage.process.reason = "killed by signal 9"
     assert stage.live.poll(1.0)
     assert stage.live.state == "dead"
     assert "killed by signal 9" in stage.live.message
-    assert len(stage.live.recordings) == 1  # what was written stays
+    assert len(stage.live.recordings) == 1  # the text so far stays
     stage.live.start()
     assert stage.processes[0].closed
     assert (stage.live.state, stage.live.message) == ("loading", "")
@@ -292,44 +292,44 @@ def test_a_death_is_told_with_its_reason_and_the_process_can_be_started_again():
     assert stage.live.state == "generating"
 
 
-def test_how_a_process_ended_is_told_in_the_words_that_were_asked_for():
+def test_end_message_uses_the_callers_wording():
     stage = Stage(ended=lambda reason: f"no model writes: {reason}")
     stage.process.reason = "exit 127: tdiff: not found"
     stage.live.poll(0.0)
     assert (stage.live.state, stage.live.message) == ("dead", "no model writes: exit 127: tdiff: not found")
 
 
-def test_a_process_that_is_to_keep_out_of_the_way_is_started_again_at_once():
+def test_process_restarts_at_once_to_yield_to_a_run():
     trains = [False]
     stage = Stage(courteous=lambda: trains[0])
     begun(stage)
     trains[0] = True
     stage.says(now=0.5)
-    assert len(stage.processes) == 1  # it is not asked at every frame
+    assert len(stage.processes) == 1  # courtesy is not checked at every poll
     stage.says(now=1.5)
     assert len(stage.processes) == 2 and stage.processes[0].closed and stage.live.state == "loading"
     number = begun(stage, now=2.0)
     trains[0] = False
     stage.says(now=9.0)
-    assert len(stage.processes) == 2  # a text is not cut short for the sake of speed
+    assert len(stage.processes) == 2  # a text is not cancelled just to gain speed
     stage.says(END, now=10.5)
     assert len(stage.processes) == 3 and stage.live.recordings[-1].ended and number
 
 
-def test_halted_its_process_stops_and_the_time_is_not_part_of_the_text():
+def test_halted_time_does_not_count_as_part_of_the_text():
     stage = Stage(every=5.0)
     begun(stage, now=10.0)
     stage.live.poll(12.0)
     stage.live.halt(12.0)
     stage.live.halt(12.0)
-    stage.live.go_on(3600.0)
-    stage.live.go_on(3600.0)
-    assert stage.process.asked[-2:] == ["halt", "go on"]
+    stage.live.resume(3600.0)
+    stage.live.resume(3600.0)
+    assert stage.process.asked[-2:] == ["halt", "resume"]
     stage.live.poll(3601.0)
     assert stage.live.seconds == pytest.approx(3.0)
 
 
-def test_slowed_down_the_same_weights_write_a_twentieth_of_the_time_and_newer_ones_at_once():
+def test_slow_mode_generates_a_twentieth_of_the_time_but_loads_newer_weights_at_once():
     weights = ["mine", 1.0]
     stage = Stage(every=5.0, newest=lambda: (weights[0], weights[1]))
     begun(stage, now=100.0)
@@ -351,7 +351,7 @@ def test_slowed_down_the_same_weights_write_a_twentieth_of_the_time_and_newer_on
     assert stage.process.asked[-1] == Load(model="mine")
 
 
-def test_whoever_comes_back_while_it_is_slow_has_the_next_text_at_once():
+def test_leaving_slow_mode_starts_the_next_text_at_once():
     stage = Stage(every=5.0)
     begun(stage, now=100.0)
     stage.says(END, now=110.0)

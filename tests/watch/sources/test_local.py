@@ -37,7 +37,7 @@ BYTES = st.lists(PIECE, max_size=12).map(b"".join)
 
 
 @given(st.lists(BYTES, max_size=12))
-def test_pieces_of_any_size_make_the_lines_of_the_whole(pieces):
+def test_pieces_of_any_size_give_the_same_lines(pieces):
     lines = LineSplitter()
     found = [line for piece in pieces for line in lines.feed(piece)]
     whole = b"".join(pieces)
@@ -48,7 +48,7 @@ def test_pieces_of_any_size_make_the_lines_of_the_whole(pieces):
 
 
 @given(st.data())
-def test_a_line_of_any_length_is_kept_up_to_the_longest_and_the_rest_is_counted(data):
+def test_long_lines_are_cut_and_the_dropped_bytes_counted(data):
     longest = data.draw(st.integers(4, 12))
     pieces = data.draw(st.lists(BYTES, max_size=12))
     with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +72,7 @@ def test_a_line_of_any_length_is_kept_up_to_the_longest_and_the_rest_is_counted(
     assert lines.dropped == sum(map(len, cut)) - kept
 
 
-def test_a_megabyte_without_an_end_is_cut_and_the_next_line_is_whole(tmp_path):
+def test_unfinished_megabyte_is_cut_and_the_next_line_complete(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"x" * (3 << 20) + b"\nnext\n")
     source = FileSource(path)
@@ -167,7 +167,7 @@ ACTION = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(ACTION, max_size=24), st.integers(1, 50))
-def test_whatever_happens_to_a_file_its_lines_are_those_of_what_is_in_it(tmp_path_factory, actions, limit):
+def test_lines_match_the_file_whatever_happens_to_it(tmp_path_factory, actions, limit):
     scene = Scene(tmp_path_factory.mktemp("scene"))
     for what, *how in actions:
         getattr(scene, what)(*how)
@@ -184,7 +184,7 @@ def test_whatever_happens_to_a_file_its_lines_are_those_of_what_is_in_it(tmp_pat
     scene.source.close()
 
 
-def test_what_was_written_before_a_deletion_is_still_read(tmp_path):
+def test_bytes_written_before_a_deletion_are_read(tmp_path):
     scene = Scene(tmp_path)
     scene.append(b"one\n")
     scene.catch_up(100)
@@ -203,7 +203,7 @@ def test_what_was_written_before_a_deletion_is_still_read(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["beginning", "bytes before the place reached", "line before it, a long one"])
-def test_a_file_written_anew_is_told_by_either_end_of_what_was_read(tmp_path, part):
+def test_rewritten_file_is_detected_at_either_end(tmp_path, part):
     scene = Scene(tmp_path)
     same = b"".join(b"the same for both, line %d\n" % i for i in range(200))
     line = b"run 1" + b"." * 3000 * ("long" in part) + b"\n"
@@ -216,7 +216,7 @@ def test_a_file_written_anew_is_told_by_either_end_of_what_was_read(tmp_path, pa
     assert scene.lines == split(scene.content)
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path):
+def test_missing_file_is_waited_for(tmp_path):
     source = FileSource(tmp_path / "none" / "log")
     assert source.read() == local.Read()
     assert source.status().text.endswith("is not there yet; waiting for it")
@@ -227,14 +227,14 @@ def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path):
     assert source.read() == local.Read(["a"])
 
 
-def test_what_is_no_file_says_so_and_is_not_read(tmp_path):
+def test_non_file_is_reported_and_not_read(tmp_path):
     source = FileSource(tmp_path)
     assert source.read() == local.Read()
     assert "not a file" in source.status().text
     assert FileSource("nul\0in the name").read() == local.Read()
 
 
-def test_an_idle_look_is_one_stat(tmp_path, monkeypatch):
+def test_idle_read_costs_one_stat(tmp_path, monkeypatch):
     path = tmp_path / "log"
     path.write_text("a\n")
     os.utime(path, (1e9, 1e9))
@@ -259,7 +259,7 @@ def test_a_start_in_the_middle_reads_from_there_unless_the_file_is_shorter(tmp_p
 
 
 @given(BYTES, st.integers(1, 6), st.integers(1, 9))
-def test_the_newest_lines_are_the_last_of_all(tmp_path_factory, data, count, block):
+def test_newest_lines_are_the_last_ones(tmp_path_factory, data, count, block):
     path = tmp_path_factory.mktemp("newest") / "log"
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
@@ -270,9 +270,9 @@ def test_the_newest_lines_are_the_last_of_all(tmp_path_factory, data, count, blo
     assert offset == 0 or data[:offset].endswith((b"\n", b"\r"))
 
 
-def test_the_newest_lines_are_not_looked_for_forever(tmp_path, monkeypatch):
+def test_search_for_newest_lines_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_BLOCK", 64)
-    monkeypatch.setattr(local, "_FARTHEST", 256)
+    monkeypatch.setattr(local, "_SEARCH_LIMIT", 256)
     path = tmp_path / "log"
     path.write_bytes(b"x" * 1000 + b"\n" + b"y" * 199 + b"\n")
     assert where_newest(path, 5) == 1001
@@ -280,7 +280,7 @@ def test_the_newest_lines_are_not_looked_for_forever(tmp_path, monkeypatch):
     assert where_newest(path, 5) == 1000
 
 
-def test_a_pipe_is_read_as_it_comes_and_its_torn_line_counts_at_its_end():
+def test_pipe_is_read_as_it_comes_with_its_unfinished_last_line():
     reader, writer = os.pipe()
     source = PipeSource(reader)
     assert source.read() == local.Read()
@@ -303,7 +303,7 @@ def test_a_pipe_is_read_as_it_comes_and_its_torn_line_counts_at_its_end():
 
 
 @given(BYTES, st.integers(1, 9))
-def test_a_limited_read_of_a_pipe_says_that_there_is_more(data, limit):
+def test_limited_read_of_a_pipe_reports_more(data, limit):
     reader, writer = os.pipe()
     os.write(writer, data)
     os.close(writer)
@@ -328,7 +328,7 @@ def test_a_redirected_file_ends(tmp_path):
     source.close()
 
 
-def test_a_pipe_that_was_closed_under_us_is_done():
+def test_pipe_closed_meanwhile_is_done():
     reader, writer = os.pipe()
     source = PipeSource(reader)
     os.close(reader)
@@ -336,9 +336,9 @@ def test_a_pipe_that_was_closed_under_us_is_done():
     assert source.read().done
 
 
-def test_a_terminal_is_no_pipe():
+def test_terminal_is_refused_as_a_pipe():
     main, side = pty.openpty()
-    with pytest.raises(TdiffError, match=r"pipe a log, such as `tail -f"):
+    with pytest.raises(TdiffError, match=r"pipe a log, as in `tail -f"):
         PipeSource(side)
     os.close(main)
     os.close(side)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
 from tdiff.watch.sources import ssh
-from tdiff.watch.sources.ssh import Address, Frames, SshSource
+from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
+from tdiff.watch.sources.ssh import Frames, SshSource
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -40,7 +41,7 @@ SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/s
         ("ssh://host/%ff", Address("host", "/\udcff")),
     ],
 )
-def test_an_address_says_host_and_path(text, address):
+def test_address_is_parsed(text, address):
     assert Address.parse(text) == address
 
 
@@ -77,7 +78,7 @@ def test_an_address_says_host_and_path(text, address):
         ("ssh://host/" + "a" * 4097, "names a file"),
     ],
 )
-def test_an_address_that_could_be_taken_for_something_else_is_refused(text, why):
+def test_invalid_or_ambiguous_address_is_refused(text, why):
     with pytest.raises(TdiffError, match=why) as refused:
         Address.parse(text)
     assert "\n" not in str(refused.value)
@@ -92,9 +93,9 @@ def test_the_command_ends_its_options_before_the_host(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "why"), [("no-such-ssh -x", "'no-such-ssh' is not there"), ("ssh 'x", "TDIFF_SSH")]
+    ("command", "why"), [("no-such-ssh -x", "'no-such-ssh' was not found"), ("ssh 'x", "TDIFF_SSH")]
 )
-def test_a_command_that_is_none_is_refused(monkeypatch, command, why):
+def test_invalid_ssh_command_is_refused(monkeypatch, command, why):
     monkeypatch.setenv("TDIFF_SSH", command)
     with pytest.raises(TdiffError, match=why):
         SshSource(Address.parse("ssh://host/a"))
@@ -116,7 +117,7 @@ def test_messages_are_the_same_however_the_stream_is_cut(data):
 
 
 @pytest.mark.parametrize("said", [b"D -1\n", b"D 99999999\n", b"D x\n", b"D\n", b"\n", b"\xff\n", b"x" * 200])
-def test_what_is_no_message_is_refused(said):
+def test_invalid_message_is_refused(said):
     with pytest.raises((ValueError, IndexError)):
         list(Frames("hello").take(b"hello\n" + said))
 
@@ -187,7 +188,7 @@ def write(path: Path, lines: list[str], mode: str = "a") -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def test_wherever_the_stream_is_cut_nothing_is_lost_or_twice(local, follow):
+def test_dropped_stream_loses_and_repeats_nothing(local, follow):
     log, draw = local / "log", random.Random(3)
     lines = [f"line {i} {'█' * draw.randrange(99)}" for i in range(3000)]
     write(log, lines[:2000])
@@ -208,10 +209,10 @@ def test_wherever_the_stream_is_cut_nothing_is_lost_or_twice(local, follow):
     assert follower.source.status().bytes == log.stat().st_size
 
 
-def test_what_happens_to_the_far_file_is_seen(local, follow):
+def test_changes_of_the_remote_file_are_followed(local, follow):
     log = local / "log"
     follower = follow(f"ssh://host{log}")
-    follower.until_text(f"{log} on host is not there; waiting for it")
+    follower.until_text(f"{log} on host is not there yet; waiting for it")
     write(log, ["a", "b"])
     follower.until_lines(["a", "b"])
     assert follower.resets == 0
@@ -244,7 +245,7 @@ def test_what_happens_to_the_far_file_is_seen(local, follow):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_happens_while_it_is_read_the_lines_are_those_of_what_is_in_it(local, follow, seed):
+def test_lines_match_the_remote_file_whatever_happens_to_it(local, follow, seed):
     log, draw = local / "log", random.Random(seed)
     follower = follow(f"ssh://host{log}")
     for count in range(120):
@@ -272,7 +273,7 @@ def test_whatever_happens_while_it_is_read_the_lines_are_those_of_what_is_in_it(
 
 
 @pytest.mark.parametrize("call", range(1, 7))
-def test_a_file_written_anew_while_it_is_sent_is_sent_anew(local, follow, monkeypatch, call):
+def test_file_rewritten_while_it_is_sent_is_sent_again(local, follow, monkeypatch, call):
     log, new, count = local / "log", local / "new", local / "count"
     write(log, [f"old {i}" for i in range(500)])
     write(new, [f"new {i} of a longer line" for i in range(500)])
@@ -290,7 +291,7 @@ def test_a_file_written_anew_while_it_is_sent_is_sent_anew(local, follow, monkey
     follower.until_lines(new.read_text().splitlines())
 
 
-def test_a_file_that_was_cut_off_and_has_grown_again_in_like_lines_begins_again(local, follow):
+def test_truncated_file_that_grew_again_restarts(local, follow):
     log, head, many = local / "log", "a heading " * 200, "x" * 2000
     log.write_text(f"{head}\nold {many}")
     follower = follow(f"ssh://host{log}")
@@ -300,7 +301,7 @@ def test_a_file_that_was_cut_off_and_has_grown_again_in_like_lines_begins_again(
     assert follower.resets == 1
 
 
-def test_the_age_is_that_of_the_far_file(local, follow):
+def test_age_is_that_of_the_remote_file(local, follow):
     write(local / "log", ["a"])
     os.utime(local / "log", (time.time() - 500, time.time() - 500))
     follower = follow(f"ssh://host{local}/log")
@@ -312,7 +313,7 @@ def test_the_age_is_that_of_the_far_file(local, follow):
     assert follower.source.status().age < 20
 
 
-def test_a_file_written_anew_with_the_same_size_is_seen_though_nothing_is_appended(local, follow):
+def test_rewritten_file_of_the_same_size_is_detected(local, follow):
     log = local / "log"
     write(log, ["loss 3"])
     follower = follow(f"ssh://host{log}")
@@ -322,21 +323,21 @@ def test_a_file_written_anew_with_the_same_size_is_seen_though_nothing_is_append
     assert follower.resets == 1
 
 
-def test_a_file_replaced_between_connections_begins_again(local, follow):
+def test_file_replaced_between_connections_restarts(local, follow):
     log = local / "log"
     write(log, ["a", "b"])
     follower = follow(f"ssh://host{log}")
     follower.until_lines(["a", "b"])
     (local / "cut").write_text("0")
     os.killpg(follower.source._process.pid, signal.SIGKILL)
-    follower.until_text("again in")
+    follower.until_text("reconnecting in")
     write(log, ["A", "b", "c"], "w")
     (local / "cut").write_text("")
     follower.until_lines(["A", "b", "c"])
     assert follower.resets == 1
 
 
-def test_of_a_big_file_the_newest_part_is_read_from_the_start_of_a_line(local, follow, monkeypatch):
+def test_big_remote_file_is_read_from_a_line_start_near_its_end(local, follow, monkeypatch):
     monkeypatch.setattr(ssh, "_NEWEST", 5000)
     log = local / "log"
     lines = ["step,loss", *(f"{i},0.5" for i in range(9000))]
@@ -346,8 +347,8 @@ def test_of_a_big_file_the_newest_part_is_read_from_the_start_of_a_line(local, f
     assert follower.lines[0] == "step,loss"
     assert follower.lines[1:] == lines[-len(follower.lines) + 1 :]
     assert 4980 <= sum(len(line) + 1 for line in follower.lines[1:]) <= 5000
-    passed = log.stat().st_size - 5000
-    assert f"{passed:,} bytes, is passed over" in follower.source.status().text
+    skipped = log.stat().st_size - 5000
+    assert f"{skipped:,} bytes skipped" in follower.source.status().text
     os.killpg(follower.source._process.pid, signal.SIGKILL)
     more = [f"{i},0.25" for i in range(9000, 12000)]  # more than is read of a new file
     write(log, more)
@@ -356,30 +357,30 @@ def test_of_a_big_file_the_newest_part_is_read_from_the_start_of_a_line(local, f
     assert follower.resets == 0
 
 
-def test_a_far_side_that_says_nonsense_is_left(local, follow):
+def test_invalid_messages_end_the_connection(local, follow):
     fake = local / "fake"
     fake.write_text('#!/bin/sh\nread -r first\nset -- $first\necho "${1#banner=}"\necho D 1\\; rm\nsleep 9\n')
     follower = follow("ssh://host/a")
-    follower.until_text("says what is not understood; again in")
+    follower.until_text("sent an invalid message; reconnecting in")
     assert not follower.source.status().connected
 
 
-def test_a_silent_far_side_is_left(local, follow, monkeypatch):
+def test_silent_connection_is_dropped(local, follow, monkeypatch):
     monkeypatch.setattr(ssh, "_SILENCE", 0.1)
     (local / "fake").write_text("#!/bin/sh\nsleep 9\n")
     follower = follow("ssh://host/a")
-    follower.until_text("nothing was heard for")
+    follower.until_text("no message for")
 
 
-def test_what_ssh_says_is_one_line_that_is_safe_to_print(local, follow):
+def test_ssh_error_is_one_line_safe_to_print(local, follow):
     (local / "fake").write_text("#!/bin/sh\nprintf 'first\\nred \\033[31m text\\n\\n' >&2\nexit 255\n")
     follower = follow("ssh://host/a")
-    follower.until_text("red ␛[31m text; again in 1 s")
+    follower.until_text("red ␛[31m text; reconnecting in 1 s")
     (local / "fake").write_text("#!/bin/sh\nexit 3\n")
     follower.until_text("ssh ended with status 3")
 
 
-def test_it_waits_twice_as_long_each_time_up_to_a_limit(local, follow, monkeypatch):
+def test_reconnect_pause_doubles_up_to_a_limit(local, follow, monkeypatch):
     (local / "fake").write_text("#!/bin/sh\nexit 255\n")
     monkeypatch.setattr(ssh, "_FIRST_PAUSE", 1.0)
     monkeypatch.setattr(ssh, "_LONGEST_PAUSE", 30.0)
@@ -387,10 +388,10 @@ def test_it_waits_twice_as_long_each_time_up_to_a_limit(local, follow, monkeypat
     monkeypatch.setattr(ssh.time, "monotonic", lambda: now)
     source, waits = SshSource(Address.parse("ssh://host/a")), []
     for _ in range(8):
-        while source._again <= now:
+        while source._reconnect_at <= now:
             source.read()
-        waits.append(source._again - now)
-        now = source._again
+        waits.append(source._reconnect_at - now)
+        now = source._reconnect_at
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
@@ -436,7 +437,7 @@ def server():
         assert time.monotonic() < end and process.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
     options = f"-F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile={folder}/known -o IdentitiesOnly=yes"
-    command = f"{ssh.DEFAULT} {options} -i {folder}/user"
+    command = f"{DEFAULT_COMMAND} {options} -i {folder}/user"
     yield command, f"ssh://{getpass.getuser()}@127.0.0.1:{port}", process.pid
     process.terminate()
     process.wait()
@@ -492,7 +493,7 @@ def test_a_real_sshd_is_followed_through_killed_connections(far, server, follow,
     assert follower.source.status().bytes == log.stat().st_size
 
 
-def test_a_file_replaced_while_a_real_connection_is_away_begins_again(far, follow, tmp_path, monkeypatch):
+def test_file_replaced_during_a_real_disconnection_restarts(far, follow, tmp_path, monkeypatch):
     log = tmp_path / "train.log"
     write(log, ["old 1", "old 2"])
     follower = follow(f"{far}{log}")
@@ -532,14 +533,14 @@ def follow_hostile(follow, address: str, folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_path_is_only_a_path_to_a_shell(local, follow, name):
+def test_path_is_quoted_for_the_shell(local, follow, name):
     follow_hostile(follow, "ssh://host", local, name)
     encoded = "".join(f"%{byte:02x}" for byte in os.fsencode(name))
     assert Address.parse(f"ssh://host/{encoded}").path == f"/{name}"
 
 
 @pytest.mark.parametrize("name", ["'; touch MARK; '$(touch MARK)`touch MARK`", '\n"two lines"\ntouch MARK\n#'])
-def test_a_path_is_only_a_path_to_a_real_far_side(far, follow, tmp_path, name):
+def test_path_is_quoted_for_a_real_host(far, follow, tmp_path, name):
     follow_hostile(follow, far, tmp_path, name)
 
 
@@ -556,7 +557,7 @@ def test_a_path_from_the_home_folder(far, follow):
 def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
     monkeypatch.setenv(
         "TDIFF_SSH",
-        f"{ssh.DEFAULT} -F /dev/null -o StrictHostKeyChecking=no -i /dev/null -o IdentitiesOnly=yes "
+        f"{DEFAULT_COMMAND} -F /dev/null -o StrictHostKeyChecking=no -i /dev/null -o IdentitiesOnly=yes "
         "-o UserKnownHostsFile=/dev/null -o IdentityAgent=none",
     )
     follower = follow(f"{far}/etc/hostname")
@@ -566,10 +567,11 @@ def test_a_refused_login_is_one_line_of_status(far, follow, monkeypatch):
     assert "\n" not in status.text
 
 
-def test_a_watcher_that_is_killed_leaves_nothing_running_on_the_far_side(far, server, tmp_path):
+def test_killed_watcher_leaves_no_remote_process(far, server, tmp_path):
     write(tmp_path / "log", ["a"])
     code = (
-        "import sys, time\nfrom tdiff.watch import ssh\nsource = ssh.SshSource(ssh.Address.parse(sys.argv[1]))\n"
+        "import sys, time\nfrom tdiff.watch.sources import ssh\nfrom tdiff.watch.sources.address import Address\n"
+        "source = ssh.SshSource(Address.parse(sys.argv[1]))\n"
         "ssh._SCRIPT = ssh._SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
         "while not source.status().current:\n    source.read()\n    time.sleep(0.01)\n"
         "print(source._process.pid, flush=True)\ntime.sleep(60)\n"

@@ -6,14 +6,14 @@ it opens no file but the tokenizer's: no pickle, no adapter, no code that came w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tdiff.core.models.folder import read_config, read_tensors
+from tdiff.core.models.files import read_config, read_tensors
 from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
 
@@ -43,7 +43,7 @@ def one_line(what: str) -> Iterator[None]:
         raise TdiffError(f"{what}: {said}") from None
 
 
-def settings(what: str, config: dict[str, Any]) -> Any:
+def settings(what: str, config: Mapping[str, Any]) -> Any:
     """The configuration as transformers holds it. Raises TdiffError where it cannot be used."""
     with one_line(f"{what}, and its config.json cannot be used"):
         # Not the folder's to say: which file is read, and how attention is computed, which may be code from a hub.
@@ -51,7 +51,7 @@ def settings(what: str, config: dict[str, Any]) -> Any:
         return library().CONFIG_MAPPING[config["model_type"]].from_dict(kept)
 
 
-def causal(what: str, config: dict[str, Any]) -> Any:
+def causal(what: str, config: Mapping[str, Any]) -> Any:
     """The configuration of a model that writes from left to right, as transformers holds it; None for another model."""
     known, kind = library().models.auto.modeling_auto, config.get("model_type")
     if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

@@ -1,90 +1,81 @@
-"""What is common to masked and causal models of transformers: how far they see, and how they are trained."""
+"""The common part of masked and causal models of transformers: context length and preparation for training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from tdiff.core.models.folder import Origin
+from tdiff.core.models.base import TrainableModel
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What may be asked of a model without knowing how it is built; see `models.Shape`."""
-
-    vocab_size: int
-    mask_id: int
-    suppressed: tuple[int, ...]
-    window: int
-    """Places of text that it sees at once."""
-
-
-def origin_unknown(context: int, steps: int = 0) -> Origin:
-    """What is remembered of a training elsewhere: nothing but its steps, if that. `context` is for a sliding canvas."""
-    return Origin(
-        corpus="",
-        sources=(),
-        text_field="text",
-        timesteps=0,
-        schedule="linear",
-        context=context,
-        context_mode="random",
-        openings=(),
-        steps=steps,
-        tokens=0,
-    )
-
-
-class HFBackbone(nn.Module):
+class HFBackbone(TrainableModel):
     """A network around a model of transformers."""
-
-    shape: Reach
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.sees = 0
-        """Places of text that the model has positions for."""
-        self.own_dropout: dict[str, float] = {}
-        """What its config said of dropout before it was made ready to be trained."""
+        self.longest = 0
+        """Context length that the model's positions allow."""
+        self.original_dropout: dict[str, float] = {}
+        """The dropout rates of its config before `train_with` changed them."""
+        self.label_bias = None
 
     @property
-    def mask_id(self) -> int:
-        """The id of the mask."""
-        return self.shape.mask_id
+    def timed(self) -> bool:
+        """Whether it has time conditioning."""
+        return False
 
-    def see(self, window: int) -> None:
-        """Be asked for so many places of text at once and no more. Raises ValueError for more than it sees."""
-        if window > self.sees:
-            raise ValueError(f"it sees {self.sees} places of text at once; got {window}")
-        self.shape = replace(self.shape, window=window)
+    def set_context(self, length: int) -> None:
+        """Set the context length. Raises ValueError if the model's positions do not allow it."""
+        if length > self.longest:
+            raise ValueError(f"its context length is {self.longest}; got {length}")
+        self.spec = replace(self.spec, context=length)
+
+    def add_time(self, generator: torch.Generator | None = None) -> None:
+        """Add time conditioning; with a `generator` by fresh weights, which have no effect before training.
+
+        Raises ValueError for a causal model.
+        """
+        raise ValueError("a causal model has no time conditioning")
+
+    def add_classes(self, count: int) -> None:
+        """Replace the class conditioning by one of `count` classes, which has no effect before training; 0: remove it.
+
+        Raises ValueError for a causal model and a count above 0.
+        """
+        if count:
+            raise ValueError("a causal model cannot be conditioned on classes")
+
+    def conditioning(self) -> nn.ModuleDict | None:
+        """Return the weights for time and classes, which transformers does not know; None if there are none."""
+        return None
 
     def matrices(self) -> list[nn.Parameter]:
-        """The weights that decay in training, and that Muon may have: matrices, but for those of the vocabulary."""
+        """Return the weights with weight decay, which Muon may train: matrices, without those of the vocabulary."""
         tables = [m for m in self.modules() if isinstance(m, nn.Embedding)]
-        known = {id(m.weight) for m in (*tables, self.model.get_output_embeddings()) if m is not None}
-        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in known]
+        excluded = {id(m.weight) for m in (*tables, self.model.get_output_embeddings()) if m is not None}
+        return [p for p in self.parameters() if p.ndim == 2 and id(p) not in excluded]
 
-    def practise(self, dropout: float, checkpointing: bool) -> None:
-        """Make ready to be trained: all weights may change, and every dropout there is has that rate.
+    def train_with(self, dropout: float, checkpointing: bool) -> None:
+        """Enable training: unfreeze all weights and set every dropout rate.
 
-        Raises ValueError where activations cannot be computed again.
+        Raises ValueError if activation checkpointing is asked for and not supported.
         """
         self.requires_grad_(True).train()
         for holder in (self.model.config, *self.model.modules()):  # some keep a module, some a number, some ask config
             for name, value in list(vars(holder).items()):
                 if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
                     if holder is self.model.config:
-                        self.own_dropout.setdefault(name, value)
+                        self.original_dropout.setdefault(name, value)
                     setattr(holder, name, dropout)
             if isinstance(holder, nn.Dropout):
                 holder.p = dropout
         if checkpointing:
-            newer = getattr(self.model, "activation_checkpointing_enable", None)  # what transformers 5.2x calls it
+            newer = getattr(self.model, "activation_checkpointing_enable", None)  # its name since transformers 5.2x
             (newer or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 

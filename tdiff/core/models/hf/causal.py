@@ -1,6 +1,6 @@
-"""A causal language model of transformers (GPT-2 and its kin), asked as a Denoiser is: for the leftmost masked place.
+"""A causal (autoregressive) language model of transformers, such as GPT-2: it predicts the leftmost masked position.
 
-It sees what stands before a place and nothing behind it, so that it can write from left to right alone, a token a call.
+It sees only what comes before a position, so it generates from left to right, one token a call.
 """
 
 from __future__ import annotations
@@ -12,146 +12,162 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tdiff.core.mask_indices import chosen, places, sent
-from tdiff.core.models.hf.base import HFBackbone, Reach, longest_that_works
+from tdiff.core.mask_indices import indices_of, select, send
+from tdiff.core.models.base import Cache, Inputs, ModelSpec, suppression
+from tdiff.core.models.hf.base import HFBackbone, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.errors import TdiffError
 
 
-class CausalLM(HFBackbone):
-    """A causal model as a Denoiser. The mask is an id beyond the model's own: it stands for what is not written yet."""
+class CausalCache:
+    """Keys and values of the tokens that a causal model has read.
 
-    suppress: Tensor
+    It stores these tokens too: a call reads only what follows them, and reads a row anew whose tokens are others.
+    """
+
+    def __init__(self) -> None:
+        self.keys: Any = None
+        """transformers' cache; None before the first call."""
+        self.tokens = torch.empty(0, 0, dtype=torch.int64)
+        """(B, n) int64: the tokens read, with the begin token."""
+
+    def extend(self, tokens: Tensor, final: Tensor) -> None:
+        """Do nothing: the model reads final tokens in its next call, together with those that follow."""
+
+
+class CausalLM(HFBackbone):
+    """A causal model. The mask is an id beyond the model's own: it stands for what is not generated yet."""
+
     begin: Tensor
 
-    def __init__(self, model: Any, tokenizer: HubTokenizer, positions: int, window: int = 0) -> None:
-        """`positions` that the model has, of which one goes to its token of the beginning, where it has one.
+    def __init__(self, model: Any, tokenizer: HubTokenizer, positions: int, context: int = 0) -> None:
+        """`positions` that the model has, of which one goes to its begin token if it has one; `context` limits the
+        context length, 0 for the longest.
 
-        Raises ValueError where it is not causal, or has fewer than `window` places, and any exception where it does not
-        give logits.
+        Raises ValueError for a model that is not causal or has a shorter context, and any exception for one that does
+        not return logits.
         """
         super().__init__(model)
         first = tokenizer.first_id
-        suppress = torch.zeros(len(tokenizer))
-        suppress[list(tokenizer.suppressed)] = -torch.inf
-        self.register_buffer("suppress", suppress, persistent=False)
+        self.register_buffer("suppress", suppression(len(tokenizer), tokenizer.suppressed), persistent=False)
         self.register_buffer(
             "begin", torch.tensor([] if first is None else [first], dtype=torch.int64), persistent=False
         )
 
-        def ask(places: int) -> None:
-            model(input_ids=torch.zeros(1, places, dtype=torch.int64), return_dict=True)
+        def run(length: int) -> None:
+            model(input_ids=torch.zeros(1, length, dtype=torch.int64), return_dict=True)
 
-        self.sees = longest_that_works(model, ask, positions) - len(self.begin)
-        self.shape = Reach(len(tokenizer), tokenizer.mask_id, tokenizer.suppressed, self.sees)
-        self.see(window or self.sees)
+        self.longest = longest_that_works(model, run, positions) - len(self.begin)
+        self.spec = ModelSpec(
+            family="causal-lm",
+            vocab_size=len(tokenizer),
+            mask_id=tokenizer.mask_id,
+            suppressed=tokenizer.suppressed,
+            context=self.longest,
+            causal=True,
+            predicts_first=first is not None,
+        )
+        self.set_context(context or self.longest)
         if looks_ahead(model):
-            raise ValueError("it looks at what comes after a token, and so does not write from left to right")
-        self._goes_on = _goes_on(model)
+            raise ValueError("it looks at what comes after a token, and so is not causal")
+        self._caches = _caches(model)
         self._last = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._cache: Any = None
-        self._read = torch.empty(0, 0, dtype=torch.int64)
 
-    def forward(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
-        """Logits (N, V), float32, at the places `where` (B, L) is true: in each row at most one, the leftmost masked.
+    def new_cache(self, rows: int) -> CausalCache | None:
+        """Return an empty cache; None if the architecture has none that works."""
+        return CausalCache() if self._caches else None
 
-        Raises TdiffError for other places. What stands behind them is not seen; see `check`.
+    def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
+        """Return logits (N, V) float32; see `Model.logits` and `forward`. Raises ValueError for labels or positions."""
+        if inputs.label is not None or inputs.positions is not None:
+            raise ValueError("a causal model of transformers takes no labels or positions")
+        assert cache is None or isinstance(cache, CausalCache), "a cache comes from new_cache of the same model"
+        logits: Tensor = self(inputs.tokens, inputs.mask_ratio, inputs.where, cache)
+        return logits
+
+    def forward(self, tokens: Tensor, mask_ratio: Tensor, where: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """Return logits (N, V) float32 at the positions where `where` (B, L) is true: in each row at most the leftmost
+        masked one. `mask_ratio` (B,) and what comes after those positions have no effect.
+
+        With a `cache` the model reads only the tokens that the cache lacks, if all rows are asked for one position that
+        is the same in all of them. Raises TdiffError for other positions.
         """
         place = where.int().argmax(1)
-        early = (tokens == self.mask_id) & (torch.arange(tokens.size(1), device=tokens.device) < place[:, None])
-        same = self._has_read(tokens)
-        # The host waits for the device once, for all that it has to know.
+        early = (tokens == self.spec.mask_id) & (torch.arange(tokens.size(1), device=tokens.device) < place[:, None])
+        same = self._matches(cache, tokens)
+        # The host waits for the device once, for everything that it must know.
         counts, at, wrong, *read = torch.stack((where.sum(1), place, early.any(1), *same)).tolist()
         asked = [row for row, count in enumerate(counts) if count]
         if any(counts[row] > 1 or wrong[row] for row in asked):
-            raise TdiffError("a model that writes from left to right is asked for one place, the leftmost masked")
+            raise TdiffError("an autoregressive model is asked for one position, the leftmost masked one")
         if len(asked) == len(tokens) and len(set(at)) == 1:
-            return self._next(tokens[:, : at[0]], all(read[0]) if read else None) + self.suppress
-        logits = torch.empty(len(asked), self.shape.vocab_size, device=tokens.device)
+            return self._next(tokens[:, : at[0]], cache, all(read[0]) if read else False) + self.suppress
+        logits = torch.empty(len(asked), self.spec.vocab_size, device=tokens.device)
         for column in {at[row] for row in asked}:
             alike = [n for n, row in enumerate(asked) if at[row] == column]
-            rows = sent(torch.tensor([asked[n] for n in alike]), tokens.device)
-            logits[sent(torch.tensor(alike), tokens.device)] = self._next(tokens[rows, :column])
+            rows = send(torch.tensor([asked[n] for n in alike]), tokens.device)
+            logits[send(torch.tensor(alike), tokens.device)] = self._next(tokens[rows, :column])
         return logits + self.suppress
 
-    def _has_read(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """(B,) int64 for each row of `tokens` (B, L): whether it begins as what was read last; () where it cannot."""
-        known = self._read.size(1) - len(self.begin)
-        if self._read.size(0) != len(tokens) or not 0 <= known <= tokens.size(1):
+    def _matches(self, cache: CausalCache | None, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Return (B,) int64: whether each row of `tokens` (B, L) begins with what the cache holds; () if none can."""
+        if cache is None or cache.tokens.size(0) != len(tokens):
             return ()
-        return ((self._read[:, len(self.begin) :] == tokens[:, :known]).all(1).long(),)
+        known = cache.tokens.size(1) - len(self.begin)
+        if not 0 <= known <= tokens.size(1):
+            return ()
+        return ((cache.tokens[:, len(self.begin) :] == tokens[:, :known]).all(1).long(),)
 
-    def _next(self, text: Tensor, same: bool | None = None) -> Tensor:
-        """Logits (B, V) of what follows `text` (B, n), computing only what the last call has not.
-
-        `same`: whether it begins as what was read then, of as many rows; None: that is to be found out.
-        """
+    def _next(self, text: Tensor, cache: CausalCache | None = None, matches: bool = False) -> Tensor:
+        """Return logits (B, V) of the token after `text` (B, n). `matches`: the text begins with what `cache` holds."""
         read = torch.cat((self.begin.expand(len(text), -1), text), 1)
-        known = self._read.size(1)
-        if self._read.size(0) != len(read) or known >= read.size(1):
-            same = False
-        elif same is None:
-            same = torch.equal(self._read, read[:, :known])
-        if not (self._goes_on and same):
-            self._cache, known = None, 0
-        more: dict[str, Any] = {"logits_to_keep": 1} if self._last else {}
-        if self._goes_on:
-            more |= {"past_key_values": self._cache, "use_cache": True}
-        told = self.model(input_ids=read[:, known:], return_dict=True, **more)
-        if self._goes_on:
-            self._cache, self._read = told.past_key_values, read
-        return F.pad(told.logits[:, -1].float(), (0, self.shape.vocab_size - told.logits.size(-1)))
+        known, keys = 0, None
+        if cache is not None and matches and cache.tokens.size(1) < read.size(1):
+            known, keys = cache.tokens.size(1), cache.keys
+        options: dict[str, Any] = {"logits_to_keep": 1} if self._last else {}
+        if self._caches:
+            options |= {"past_key_values": keys, "use_cache": cache is not None}
+        output = self.model(input_ids=read[:, known:], return_dict=True, **options)
+        if cache is not None:
+            cache.keys, cache.tokens = output.past_key_values, read
+        return F.pad(output.logits[:, -1].float(), (0, self.spec.vocab_size - output.logits.size(-1)))
 
-    def scorable(self, places: Tensor) -> Tensor:
-        """(B, L) bool: those of `places` whose likelihood it tells: not the first without a token of the beginning."""
-        if len(self.begin):
-            return places
-        return places & (torch.arange(places.size(1), device=places.device) > 0)
+    def log_likelihood(self, tokens: Tensor, scored: Tensor) -> Tensor:
+        """Return log p (B, L) float32, in nats, of each token of `tokens` (B, L) given those before it; 0 where not
+        `scored` (B, L) bool.
 
-    def check(self, canvas: Tensor) -> None:
-        """Raises TdiffError where it cannot resolve the masks of `canvas` (B, L) int64."""
-        masked = canvas == self.mask_id
-        if not len(self.begin) and bool(masked[:, 0].any()):
-            raise TdiffError("this model has no token for the beginning of a text: give it a prompt")
-        if bool((masked[:, :-1] & ~masked[:, 1:]).any()):
-            raise TdiffError(
-                "this model writes from left to right and cannot see what follows a gap: give it a prompt, not a "
-                "template or a suffix"
-            )
-
-    def nats(self, tokens: Tensor, scored: Tensor) -> Tensor:
-        """(B, L) float32: -log p of each token of `tokens` (B, L) after those before it; 0 where not `scored`.
-
-        Exact, where a masked model has a bound, and the model's own: special tokens, which are never proposed, keep
-        their probability. `scored` (B, L) bool are `scorable` places; others may hold the mask.
+        It is exact, and the model's own: special tokens, which are never proposed, keep their probability. `scored`
+        positions are `spec.scorable`; others may hold the mask.
         """
-        read = torch.cat((self.begin.expand(len(tokens), -1), tokens.masked_fill(tokens == self.mask_id, 0)), 1)
-        more: dict[str, Any] = {"use_cache": False} if self._goes_on else {}
-        logits = self.model(input_ids=read, return_dict=True, **more).logits[:, :-1]
+        mask_id = self.spec.mask_id
+        read = torch.cat((self.begin.expand(len(tokens), -1), tokens.masked_fill(tokens == mask_id, 0)), 1)
+        options: dict[str, Any] = {"use_cache": False} if self._caches else {}
+        logits = self.model(input_ids=read, return_dict=True, **options).logits[:, :-1]
         late = tokens.size(1) - logits.size(1)
-        target, wanted = tokens[:, late:], scored[:, late:]
-        places(wanted, len(places(scored)))  # a place before them is not scored
-        nats = F.cross_entropy(chosen(logits, wanted).float(), chosen(target, wanted), reduction="none")
-        return torch.zeros_like(tokens, dtype=nats.dtype).masked_scatter(F.pad(wanted, (late, 0)), nats)
+        target, where = tokens[:, late:], scored[:, late:]
+        indices_of(where, len(indices_of(scored)))  # no position before them is scored
+        log_p = -F.cross_entropy(select(logits, where).float(), select(target, where), reduction="none")
+        return torch.zeros_like(tokens, dtype=log_p.dtype).masked_scatter(F.pad(where, (late, 0)), log_p)
 
 
 @torch.inference_mode()
 def looks_ahead(model: Any) -> bool:
-    """Whether what a model says of a token changes with what comes after it: then it is not causal."""
+    """Return whether the logits at a token change with what comes after it: then the model is not causal."""
     device = next(model.parameters()).device
     tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=device) % model.config.vocab_size
-    one, other = model(input_ids=tokens, return_dict=True).logits[:, :3]
-    return not torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+    first, second = model(input_ids=tokens, return_dict=True).logits[:, :3]
+    return not torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
 @torch.inference_mode()
-def _goes_on(model: Any) -> bool:
-    """Whether it can go on from what it has read, by transformers' cache, and says the same then."""
+def _caches(model: Any) -> bool:
+    """Return whether the model can continue from transformers' cache, with the same logits."""
     tokens = torch.tensor([[1, 2, 3, 4]], device=next(model.parameters()).device) % model.config.vocab_size
-    whole = model(input_ids=tokens, return_dict=True).logits[:, -1]
+    expected = model(input_ids=tokens, return_dict=True).logits[:, -1]
     try:
         read = model(input_ids=tokens[:, :2], past_key_values=None, use_cache=True, return_dict=True)
         rest = model(input_ids=tokens[:, 2:], past_key_values=read.past_key_values, use_cache=True, return_dict=True)
-        return read.past_key_values is not None and torch.allclose(rest.logits[:, -1], whole, rtol=1e-3, atol=1e-3)
+        works = torch.allclose(rest.logits[:, -1], expected, rtol=1e-3, atol=1e-3)
+        return read.past_key_values is not None and works
     except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, KeyError):
         return False

@@ -1,6 +1,6 @@
-"""Language models of Hugging Face, masked and causal, as denoisers, from folders on disk and back.
+"""Masked and causal language models of Hugging Face, loaded from folders and saved to them.
 
-How they are read is told by `hub`; what becomes of them by `hub_tokenizer`, `masked_lm` and `causal_lm`.
+`backend` reads their files; `tokenizer`, `masked` and `causal` adapt them to the model contract.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,84 +21,115 @@ from safetensors.torch import save as to_bytes
 
 from tdiff import hub
 from tdiff.config.decoding import LEFT_TO_RIGHT, decoding
-from tdiff.core.models import mdlm
-from tdiff.core.models.folder import LoadedModel, Origin, put_weights, read_config, read_origin, read_tensors
+from tdiff.core.models.base import LoadedModel, Model, Tokenizer
+from tdiff.core.models.files import put_weights, read_config, read_tensors
 from tdiff.core.models.hf import backend
-from tdiff.core.models.hf.base import origin_unknown
+from tdiff.core.models.hf.base import HFBackbone
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.models.hf.masked import MaskedLM
 from tdiff.core.models.hf.tokenizer import HubTokenizer
+from tdiff.core.models.origin import Origin, origin_unknown, read_origin
 from tdiff.errors import TdiffError
 
 SIDECAR = "tdiff.json"
-"""What tdiff knows of such a model that transformers has no place for."""
-_TOLD = "told.safetensors"
-"""The weights by which it is told the time and of classes."""
+"""File of what tdiff stores about such a model and transformers does not."""
+_CONDITIONING = "told.safetensors"
+"""File of the weights for time and classes."""
 _SCRATCH = ".model."
-_UNSAID = 1024
-"""Places of a causal model that says nothing of how far it sees."""
+_DEFAULT_POSITIONS = 1024
+"""Positions of a causal model whose config does not give their number."""
 _OVERLAP = 16
-"""Places of context for the next window of a sliding canvas: nobody practised another number."""
+"""Positions that one window of a sliding canvas shares with the next for a masked model of unknown training."""
 
 
-def load(name: str, folder: Path, config: dict[str, Any], device: str) -> LoadedModel:
-    """The model in `folder`, whose config.json says `config`, in evaluation mode and float32: masked or causal.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sidecar:
+    """What SIDECAR holds."""
 
-    Raises TdiffError where it is of a kind that is neither, its weights are missing, damaged, pickled or lack
-    the part that proposes tokens, or its tokenizer is missing or does not fit.
+    context: int = 0
+    timed: bool = False
+    origin: Origin | None = None
+
+
+def is_causal(name: str, config: Mapping[str, Any]) -> bool:
+    """Return whether the config is that of a causal language model."""
+    return backend.causal(_describe(name, config), config) is not None
+
+
+def load_masked(name: str, folder: Path, config: Mapping[str, Any], device: str) -> LoadedModel:
+    """Load the masked model in `folder`, whose config.json holds `config`, in evaluation mode and float32.
+
+    Raises TdiffError if it is not a masked language model, its weights are missing, damaged, pickled or lack the
+    masked-LM head, or its tokenizer is missing or does not fit.
     """
-    if config["model_type"] == mdlm.MODEL_TYPE:
-        return mdlm.load(name, folder, config, device)
-    what = f"model {name!r} is of type {config['model_type']!r}"
-    causal = backend.causal(what, config)
-    settings = causal or _settings(what, config)
-    backend.weights(name, folder)  # named before a tokenizer that is missing too
+    what = _describe(name, config)
+    settings = _masked_settings(what, config)
+    backend.weights(name, folder)  # reported before a tokenizer that is missing too
     theirs = backend.tokenizer(folder, settings)
     size = backend.vocabulary(what, settings)
     with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
-        # What is not written yet is, of a causal model, an id of ours behind all of its own.
-        tokenizer = HubTokenizer(theirs, size + 1, name, size) if causal else HubTokenizer(theirs, size, name)
-    kinds, head = ("CAUSAL", "language-model head") if causal else ("MASKED", "masked-LM head")
-    model = backend.build(f"MODEL_FOR_{kinds}_LM_MAPPING", what, name, folder, settings, head)  # and tried on the CPU
-    ours = read_config(folder / SIDECAR) if (folder / SIDECAR).is_file() else {}
-    window, timed = ours.get("window", 0), ours.get("time_conditioning", False)
-    if not isinstance(window, int) or not isinstance(timed, bool):
-        raise TdiffError(f"model config {str(folder / SIDECAR)!r}: window and time_conditioning cannot be that")
-    origin = read_origin(ours, folder / SIDECAR) if ours else None
-    network: CausalLM | MaskedLM
+        tokenizer = HubTokenizer(theirs, size, name)
+    # Built and tried on the CPU.
+    model = backend.build("MODEL_FOR_MASKED_LM_MAPPING", what, name, folder, settings, "masked-LM head")
+    extra = _read_sidecar(folder)
+    classes = len(extra.origin.classes) if extra.origin else 0
     with backend.one_line(f"{what} and cannot be asked for the tokens of a text"):
-        if causal:
-            network = CausalLM(model, tokenizer, backend.positions(settings) or _UNSAID, window).to(device)
-        else:
-            network = MaskedLM(model, tokenizer, window, timed, len(origin.classes) if origin else 0).to(device)
-    if isinstance(network, MaskedLM) and (own := network.beside()):
-        tensors = read_tensors(folder / _TOLD)
-        if network.label_bias is not None:  # which the first models of classes had not
+        network = MaskedLM(model, tokenizer, extra.context, extra.timed, classes).to(device)
+    if conditioning := network.conditioning():
+        tensors = read_tensors(folder / _CONDITIONING)
+        if network.label_bias is not None:  # the first models with classes did not have it
             tensors.setdefault("label_bias.weight", torch.zeros_like(network.label_bias.weight))
-        put_weights(own, tensors, folder / _TOLD)
-        own.requires_grad_(False)
-    step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-    name = hub.repository(folder) or folder.resolve().name
-    label = f"{folder.resolve().parent.name}/{folder.name}" if step else name
-    if origin is not None:
-        label = folder.resolve().parent.name if folder.name == "model" else label
-    else:
-        origin = origin_unknown(network.shape.window // 2 if causal else _OVERLAP, int(step[1]) if step else 0)
-    if causal:
-        ways = origin.decoding or (f"decoder={LEFT_TO_RIGHT}",)
-        if decoding(ways)["decoder"] != LEFT_TO_RIGHT:
-            raise TdiffError(f"model config {str(folder / SIDECAR)!r}: {what}, which does not write by {ways[0]}")
-        origin = dataclasses.replace(origin, decoding=ways)
-    return LoadedModel(label, folder, network, tokenizer, origin, causal is not None)
+        put_weights(conditioning, tensors, folder / _CONDITIONING)
+        conditioning.requires_grad_(False)
+    origin = extra.origin or origin_unknown(_OVERLAP, _step(folder))
+    return LoadedModel(_label(folder, extra), folder, network, tokenizer, origin)
 
 
-def save(
-    folder: Path, network: CausalLM | MaskedLM, tokenizer: HubTokenizer, origin: Origin, dtype: torch.dtype
-) -> None:
-    """Write the model as transformers would, and beside it what only tdiff reads: its origin, window and time.
+def load_causal(name: str, folder: Path, config: Mapping[str, Any], device: str) -> LoadedModel:
+    """Load the causal model in `folder`, whose config.json holds `config`, in evaluation mode and float32.
 
-    Each file is whole or absent at any moment. Without time conditioning transformers reads the very same model.
+    Raises TdiffError as `load_masked`, and for decoding settings of another decoder than the autoregressive one.
     """
+    what = _describe(name, config)
+    settings = backend.causal(what, config)
+    backend.weights(name, folder)
+    theirs = backend.tokenizer(folder, settings)
+    size = backend.vocabulary(what, settings)
+    with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
+        # The mask of a causal model, a token that is not generated yet, is an id behind all of the model's.
+        tokenizer = HubTokenizer(theirs, size + 1, name, size)
+    model = backend.build("MODEL_FOR_CAUSAL_LM_MAPPING", what, name, folder, settings, "language-model head")
+    extra = _read_sidecar(folder)
+    with backend.one_line(f"{what} and cannot be asked for the tokens of a text"):
+        positions = backend.positions(settings) or _DEFAULT_POSITIONS
+        network = CausalLM(model, tokenizer, positions, extra.context).to(device)
+    origin = extra.origin or origin_unknown(network.spec.context // 2, _step(folder))
+    ways = origin.decoding or (f"decoder={LEFT_TO_RIGHT}",)
+    if decoding(ways)["decoder"] != LEFT_TO_RIGHT:
+        raise TdiffError(
+            f"model config {str(folder / SIDECAR)!r}: {what}, which is autoregressive and cannot decode by {ways[0]}"
+        )
+    origin = dataclasses.replace(origin, decoding=ways)
+    return LoadedModel(_label(folder, extra), folder, network, tokenizer, origin)
+
+
+def trainable(model: LoadedModel) -> HFBackbone:
+    """Return the network of a model of Hugging Face, to be prepared for training.
+
+    Raises TdiffError for a model of another family.
+    """
+    if not isinstance(model.network, HFBackbone):
+        raise TdiffError(f"train.init: {model.name} can be generated with, but not trained")
+    return model.network
+
+
+def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, dtype: torch.dtype) -> None:
+    """Write the model as transformers does, and beside it the files that only tdiff reads: its origin, context length
+    and conditioning.
+
+    Each file is complete or absent at any moment. Without conditioning transformers reads the very same model.
+    """
+    assert isinstance(network, HFBackbone), "the spec of the network names this family"
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -106,36 +138,69 @@ def save(
         model = network.model if dtype is torch.float32 else copy.deepcopy(network.model).to(dtype)
         model.save_pretrained(written)
         config = read_config(written / "config.json")
-        # Whoever goes on from it is to have its dropout, not this run's.
-        (written / "config.json").write_text(json.dumps(config | network.own_dropout, indent=2) + "\n", "utf-8")
+        # A model that is initialized from this one gets the original dropout, not that of this run.
+        config |= network.original_dropout
+        (written / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         tokenizer.save(written)
-        timed = isinstance(network, MaskedLM) and network.time is not None
-        if isinstance(network, MaskedLM) and (own := network.beside()):
-            tensors = {name: p.detach().cpu().contiguous() for name, p in own.named_parameters()}
-            (written / _TOLD).write_bytes(to_bytes(tensors, {"format": "pt"}))
-        ours = {
+        if conditioning := network.conditioning():
+            tensors = {name: p.detach().cpu().contiguous() for name, p in conditioning.named_parameters()}
+            (written / _CONDITIONING).write_bytes(to_bytes(tensors, {"format": "pt"}))
+        sidecar = {
             "origin": dataclasses.asdict(origin),
-            "window": network.shape.window,
-            "time_conditioning": timed,
+            "window": network.spec.context,
+            "time_conditioning": network.timed,
         }
-        (written / SIDECAR).write_text(json.dumps(ours, indent=2, ensure_ascii=False), "utf-8")
-        # The configuration last: a folder without one is no model yet.
+        (written / SIDECAR).write_text(json.dumps(sidecar, indent=2, ensure_ascii=False), "utf-8")
+        # The configuration last: a folder without one is not a model yet.
         for file in sorted(written.iterdir(), key=lambda path: path.name == "config.json"):
-            with file.open("rb") as whole:
-                os.fsync(whole.fileno())
-            file.chmod(0o644)  # what is made in a scratch folder is for its owner alone
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            file.chmod(0o644)  # a file made in a scratch folder is readable by its owner alone
             file.replace(folder / file.name)
 
 
-def _settings(what: str, config: dict[str, Any]) -> Any:
-    """The configuration as transformers holds it. Raises TdiffError where it is not that of a masked language model."""
-    transformers, kind = backend.library(), config["model_type"]
-    if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+def _describe(name: str, config: Mapping[str, Any]) -> str:
+    """Return the beginning of an error about the model."""
+    return f"model {name!r} is of type {config.get('model_type')!r}"
+
+
+def _read_sidecar(folder: Path) -> _Sidecar:
+    """Return what SIDECAR holds, with defaults if there is none. Raises TdiffError if it is not valid."""
+    path = folder / SIDECAR
+    if not path.is_file():
+        return _Sidecar()
+    table = read_config(path)
+    context, timed = table.get("window", 0), table.get("time_conditioning", False)
+    if not isinstance(context, int) or not isinstance(timed, bool):
+        raise TdiffError(f"model config {str(path)!r}: window and time_conditioning cannot be that")
+    return _Sidecar(context, timed, read_origin(table, path) if table else None)
+
+
+def _step(folder: Path) -> int:
+    """Return the training step in the name of a Trainer's checkpoint folder; 0 for another folder."""
+    step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(step[1]) if step else 0
+
+
+def _label(folder: Path, extra: _Sidecar) -> str:
+    """Return the name to show for the model in `folder`."""
+    parent = folder.resolve().parent.name
+    if extra.origin is not None and folder.name == "model":
+        return parent
+    if re.fullmatch(r"checkpoint-\d+", folder.name):
+        return f"{parent}/{folder.name}"
+    return hub.repository(folder) or folder.resolve().name
+
+
+def _masked_settings(what: str, config: Mapping[str, Any]) -> Any:
+    """Return the configuration as transformers holds it. Raises TdiffError if it is not that of a masked model."""
+    transformers, model_type = backend.library(), config["model_type"]
+    if model_type not in transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise TdiffError(
-            f"{what}, which is not a language model that fills in masks or writes from left to right; tdiff reads its "
-            "own models and those of Hugging Face such as bert, roberta, modernbert or gpt2"
+            f"{what}, which is not a masked or autoregressive language model; tdiff reads its own models and those of "
+            "Hugging Face such as bert, roberta, modernbert or gpt2"
         )
     settings = backend.settings(what, config)
     if getattr(settings, "is_decoder", False) or getattr(settings, "is_encoder_decoder", False):
-        raise TdiffError(f"{what} with a decoder, which writes from left to right and cannot fill in masks")
+        raise TdiffError(f"{what} with a decoder, which is autoregressive and cannot fill in masks")
     return settings

@@ -1,7 +1,7 @@
-"""A masked language model of transformers as a Denoiser.
+"""A masked language model of transformers.
 
-What it wants around its text (`[CLS] ... [SEP]`) is put there here; who calls sees a canvas of text alone. It may be
-told the time, which such models were not in their pretraining, by a small network of ours beside it.
+The special tokens around a text (`[CLS] ... [SEP]`) are added here; callers see a canvas of text alone. Time
+conditioning, which such models do not have after pretraining, is a small network beside the model.
 """
 
 from __future__ import annotations
@@ -16,148 +16,169 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tdiff.core.mask_indices import chosen, places
-from tdiff.core.models.hf.base import HFBackbone, Reach, longest_that_works
+from tdiff.core.mask_indices import indices_of, select
+from tdiff.core.models.base import Cache, Inputs, ModelSpec, suppression
+from tdiff.core.models.hf.base import HFBackbone, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.core.models.labels import with_bias
+from tdiff.core.models.transformer import ratio_waves
 
-_UNSAID = 512
-"""Places of a model that says nothing of how far it sees."""
+_DEFAULT_POSITIONS = 512
+"""Positions of a model whose config does not give their number."""
+_WAVES = 32
+_FAILURES = (RuntimeError, IndexError, TypeError, ValueError)
 
 
-class Time(nn.Module):
-    """The share of maskable places that are masked, as a vector to add to the embedding at every place.
+class TimeNetwork(nn.Module):
+    """The mask ratio as a vector that is added to the embedding at every position.
 
-    Cosines of the share, a hidden layer, and a last layer that is zero at the start, so that a pretrained model to
-    which it is given is at first what it was.
+    Cosines of the ratio, a hidden layer, and a last layer that starts at zero, so that a pretrained model to which it
+    is added at first gives the same logits.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hidden, self.out = nn.Linear(_COSINES, width), nn.Linear(width, width)
+        self.hidden, self.out = nn.Linear(_WAVES, width), nn.Linear(width, width)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw fresh weights."""
-        nn.init.normal_(self.hidden.weight, std=1 / math.sqrt(_COSINES), generator=generator)
+        nn.init.normal_(self.hidden.weight, std=1 / math.sqrt(_WAVES), generator=generator)
         for zero in (self.hidden.bias, self.out.weight, self.out.bias):
             nn.init.zeros_(zero)
 
-    def forward(self, share: Tensor) -> Tensor:
-        """`share` (B,) in [0, 1] to (B, 1, width)."""
-        waves = torch.cos(math.pi * share[:, None] * torch.arange(_COSINES, device=share.device))
-        told: Tensor = self.out(F.silu(self.hidden(waves.to(self.hidden.weight.dtype))))
-        return told[:, None]
-
-
-_COSINES = 32
+    def forward(self, mask_ratio: Tensor) -> Tensor:
+        """Map `mask_ratio` (B,) in [0, 1] to (B, 1, width)."""
+        waves = ratio_waves(mask_ratio, _WAVES)
+        vector: Tensor = self.out(F.silu(self.hidden(waves.to(self.hidden.weight.dtype))))
+        return vector[:, None]
 
 
 class MaskedLM(HFBackbone):
-    """A model of transformers as a Denoiser."""
+    """A masked model of transformers."""
 
-    suppress: Tensor
     begin: Tensor
     end: Tensor
 
     def __init__(
-        self, model: Any, tokenizer: HubTokenizer, window: int = 0, timed: bool = False, classes: int = 0
+        self, model: Any, tokenizer: HubTokenizer, context: int = 0, timed: bool = False, classes: int = 0
     ) -> None:
-        """Asks the model for a few tokens, to learn how far its positions reach, and whether places can be left out.
+        """Run the model, which is in evaluation mode, on a few tokens to learn its context length, whether its head can
+        run at some positions only, and whether it honours a padding mask.
 
-        It is asked for `window` places of text at most, or for as many as it sees; `timed` gives it the time,
-        and it is told of `classes` of texts. Raises
-        ValueError for more than it sees, and any exception where it does not give logits.
+        `context` limits the context length, 0 for the longest that its positions allow; `timed` adds time conditioning
+        and `classes` class conditioning. Raises ValueError for a longer context, and any exception for a model that
+        does not return logits.
         """
         super().__init__(model)
-        self.time: Time | None = None
+        self.time: TimeNetwork | None = None
         self.labels: nn.Embedding | None = None
-        self.label_bias: nn.Embedding | None = None
-        if timed:
-            self.tell_time()
         size, device = len(tokenizer), next(model.parameters()).device
-        suppress = torch.zeros(size)
-        suppress[list(tokenizer.suppressed)] = -torch.inf
+        self.spec = ModelSpec(
+            family="masked-lm",
+            vocab_size=size,
+            mask_id=tokenizer.mask_id,
+            suppressed=tokenizer.suppressed,
+            context=0,
+            classes=classes,
+        )
+        if timed:
+            self.add_time()
         for name, value in (
-            ("suppress", suppress),
+            ("suppress", suppression(size, tokenizer.suppressed)),
             ("begin", torch.tensor(tokenizer.begin, dtype=torch.int64)),
             ("end", torch.tensor(tokenizer.end, dtype=torch.int64)),
         ):
             self.register_buffer(name, value.to(device), persistent=False)
-        self.tell_classes(classes)
+        self.add_classes(classes)
         self.narrow = False
+        """Whether the head runs only at the positions asked for."""
         tokens = torch.full((2, 2), tokenizer.mask_id, device=device)
         where = torch.tensor([[True, False], [True, True]], device=device)
-        with torch.inference_mode(), _positions(model, len(self.begin) + 2 + len(self.end)) as reach:
+        with torch.inference_mode(), _positions(model, len(self.begin) + 2 + len(self.end)) as room:
             logits = self._logits(tokens, where)
             if logits.shape != (3, size):
                 raise ValueError(f"logits of shape {tuple(logits.shape)} for 3 places and {size} tokens")
             self.narrow = True
             try:
                 self.narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
-            except (RuntimeError, IndexError, TypeError, ValueError):
+            except _FAILURES:
                 self.narrow = False
-        self.shape = Reach(size, tokenizer.mask_id, tokenizer.suppressed, 0)
-        sees = min(reach, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
-        sees = longest_that_works(model, self._ask_for, sees)
-        if sees < 1:
-            raise ValueError(f"its special tokens leave {sees} places for a text")
-        self.sees = sees
-        self.shape = replace(self.shape, window=sees)
-        self.see(window or sees)
+        longest = min(room, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
+        longest = longest_that_works(model, self._run_masks, longest)
+        if longest < 1:
+            raise ValueError(f"its special tokens leave {longest} places for a text")
+        self.longest = longest
+        self.set_context(context or longest)
+        self.spec = replace(self.spec, pads=self._honours_padding())
 
-    def _ask_for(self, places: int) -> None:
-        """Run the model on so many masks."""
-        tokens = torch.full((1, places), self.shape.mask_id, device=self.suppress.device)
-        self._logits(tokens, torch.arange(places, device=tokens.device)[None] == 0)
+    @property
+    def timed(self) -> bool:
+        """Whether it has time conditioning."""
+        return self.time is not None
 
-    def tell_time(self, generator: torch.Generator | None = None) -> None:
-        """Have it told the time from now on; with a `generator` by fresh weights, which change nothing yet."""
+    def _run_masks(self, length: int) -> None:
+        """Run the model on one row of so many masks."""
+        tokens = torch.full((1, length), self.spec.mask_id, device=self.device)
+        self._logits(tokens, torch.arange(length, device=tokens.device)[None] == 0)
+
+    def add_time(self, generator: torch.Generator | None = None) -> None:
+        """Add time conditioning; with a `generator` by fresh weights, which have no effect before training."""
         table = self.model.get_input_embeddings().weight
-        self.time = Time(table.size(1)).to(table.device)
+        self.time = TimeNetwork(table.size(1)).to(table.device)
         if generator is not None:
             self.time.initialise(generator)
 
-    def tell_classes(self, count: int) -> None:
-        """Have it told of so many classes from now on, by weights that change nothing yet; 0: of none."""
+    def add_classes(self, count: int) -> None:
+        """Replace the class conditioning by one of `count` classes, which has no effect before training; 0: remove
+        it.
+        """
         table = self.model.get_input_embeddings().weight
         self.labels = nn.Embedding(count + 1, table.size(1), device=table.device) if count else None
         self.label_bias = nn.Embedding(count + 1, len(self.suppress), device=table.device) if count else None
-        for told in (self.labels, self.label_bias):
-            if told is not None:
-                nn.init.zeros_(told.weight)
+        for weights in (self.labels, self.label_bias):
+            if weights is not None:
+                nn.init.zeros_(weights.weight)
+        self.spec = replace(self.spec, classes=count)
 
-    def beside(self) -> nn.ModuleDict | None:
-        """What tells it the time and of classes, which is no part of the model of transformers; None for nothing."""
+    def conditioning(self) -> nn.ModuleDict | None:
+        """Return the weights for time and classes, which transformers does not know; None if there are none."""
         parts = {"time": self.time, "labels": self.labels, "label_bias": self.label_bias}
-        there = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
-        return there if len(there) else None
+        present = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+        return present if len(present) else None
 
-    def ignores_padding(self) -> bool:
-        """Whether padding changes nothing of what it says of a text, as is tried here; some kinds know no padding."""
-        tokens = torch.full((1, 6), self.mask_id, device=self.suppress.device)
-        places = torch.arange(6, device=tokens.device)[None]
-        training = self.training
-        with torch.inference_mode():
-            self.eval()
-            short = self._logits(tokens[:, :3], places[:, :3] == 1)
-            padded = self._logits(tokens, places == 1, attention=places < 3)
-            self.train(training)
+    @torch.inference_mode()
+    def _honours_padding(self) -> bool:
+        """Return whether padding changes nothing in the logits of a text; some architectures take no padding mask."""
+        length = min(6, self.spec.context)
+        if length < 2:
+            return False
+        tokens = torch.full((1, length), self.spec.mask_id, device=self.device)
+        index, real = torch.arange(length, device=tokens.device)[None], length // 2
+        at = min(1, real - 1)
+        try:
+            short = self._logits(tokens[:, :real], index[:, :real] == at)
+            padded = self._logits(tokens, index == at, attention=index < real)
+        except _FAILURES:
+            return False
         return torch.allclose(short, padded, rtol=1e-3, atol=1e-3)
+
+    def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
+        """Return logits (N, V) float32; see `Model.logits`. There is no cache. Raises ValueError for positions."""
+        if inputs.positions is not None:
+            raise ValueError("a masked model of transformers takes no positions")
+        logits: Tensor = self(inputs.tokens, inputs.mask_ratio, inputs.where, inputs.attention, inputs.label)
+        return logits
 
     def forward(
         self,
         tokens: Tensor,
-        share: Tensor,
+        mask_ratio: Tensor,
         where: Tensor,
         attention: Tensor | None = None,
         label: Tensor | None = None,
     ) -> Tensor:
-        """Logits (N, V), float32, at the N places, row by row, where `where` (B, L) is true; L <= window.
-
-        `share` (B,) is the time; `attention` (B, L) bool is false at padding, which no place attends to; `label` (B,)
-        int64 is the class of each text, one above the last for none.
-        """
-        logits = self._logits(tokens, where, share, attention, label).float() + self.suppress
+        """Return logits (N, V) float32 at the N positions, row by row, where `where` (B, L) is true; see `Inputs`."""
+        logits = self._logits(tokens, where, mask_ratio, attention, label).float() + self.suppress
         if self.label_bias is not None:
             logits = with_bias(logits, self.label_bias.weight, label, where)
         return logits
@@ -166,60 +187,66 @@ class MaskedLM(HFBackbone):
         self,
         tokens: Tensor,
         where: Tensor,
-        share: Tensor | None = None,
+        mask_ratio: Tensor | None = None,
         attention: Tensor | None = None,
         label: Tensor | None = None,
     ) -> Tensor:
-        framed, wanted, attention = self._framed(tokens, where, attention)
-        more: dict[str, Any] = {"input_ids": framed}
+        """Return the logits (N, V) of the model itself, without bias and suppression."""
+        framed, framed_where, attention = self._framed(tokens, where, attention)
+        arguments: dict[str, Any] = {"input_ids": framed}
         if attention is not None:
-            more["attention_mask"] = attention.long()
+            arguments["attention_mask"] = attention.long()
         with ExitStack() as hooks:
-            # For this call alone: a hook that stayed would, in a copy of this model, look at the original.
-            told = self._told(len(tokens), share, label)
-            if told is not None:
+            # For this call alone: a hook that stayed would, in a copy of this model, refer to the original.
+            shift = self._shift(len(tokens), mask_ratio, label)
+            if shift is not None:
                 table = self.model.get_input_embeddings()
-                hooks.callback(table.register_forward_hook(lambda _module, _given, output: output + told).remove)
+                hooks.callback(table.register_forward_hook(lambda _module, _inputs, output: output + shift).remove)
             if not self.narrow:
-                logits: Tensor = chosen(self.model(**more, return_dict=True).logits, wanted)
+                logits: Tensor = select(self.model(**arguments, return_dict=True).logits, framed_where)
                 return logits
 
-            def leave_out(module: nn.Module, arguments: Any, output: Any) -> Any:
-                output[next(iter(output))] = chosen(output[0], wanted)[None]
+            def keep_asked(module: nn.Module, arguments: Any, output: Any) -> Any:
+                output[next(iter(output))] = select(output[0], framed_where)[None]
                 return output
 
-            # The head, much of the work where the vocabulary is large, is handed those places only, as one row.
-            hooks.callback(self.model.base_model.register_forward_hook(leave_out).remove)
-            return self.model(**more, return_dict=True).logits[0]  # type: ignore[no-any-return]
+            # The head, much of the work for a large vocabulary, runs on those positions only, as one row.
+            hooks.callback(self.model.base_model.register_forward_hook(keep_asked).remove)
+            return self.model(**arguments, return_dict=True).logits[0]  # type: ignore[no-any-return]
 
-    def _told(self, rows: int, share: Tensor | None, label: Tensor | None) -> Tensor | None:
-        """What is added to the embedding at every place, (B, 1, width); None for nothing."""
-        told: Tensor | None = self.time(share) if self.time is not None and share is not None else None
+    def _shift(self, rows: int, mask_ratio: Tensor | None, label: Tensor | None) -> Tensor | None:
+        """Return what is added to the embedding at every position, (B, 1, width); None for nothing."""
+        shift: Tensor | None = None
+        if self.time is not None and mask_ratio is not None:
+            shift = self.time(mask_ratio)
         if self.labels is not None:
             none = torch.full((rows,), self.labels.num_embeddings - 1, device=self.labels.weight.device)
-            kind: Tensor = self.labels(none if label is None else label)
-            told = kind[:, None] if told is None else told + kind[:, None]
-        return told
+            of_class: Tensor = self.labels(none if label is None else label)
+            shift = of_class[:, None] if shift is None else shift + of_class[:, None]
+        return shift
 
     def _framed(self, tokens: Tensor, where: Tensor, attention: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same with what stands around a text; behind a padded one its end comes before the padding."""
+        """Return tokens, asked positions and padding mask with the special tokens around each text.
+
+        The end tokens of a padded text come before its padding.
+        """
         rows, frame = tokens.size(0), (len(self.begin), len(self.end))
         framed = torch.cat((self.begin.expand(rows, -1), tokens, self.end.expand(rows, -1)), 1)
         if attention is not None:
-            place = torch.arange(len(self.end), device=tokens.device) + frame[0] + attention.sum(1)[:, None]
-            framed = framed.scatter(1, place, self.end.expand(rows, -1))
-            inside = torch.arange(framed.size(1), device=tokens.device)
-            attention = inside < frame[0] + attention.sum(1)[:, None] + frame[1]
-        wanted = F.pad(where, frame)
-        places(wanted, len(places(where)))
-        return framed, wanted, attention
+            end_at = torch.arange(len(self.end), device=tokens.device) + frame[0] + attention.sum(1)[:, None]
+            framed = framed.scatter(1, end_at, self.end.expand(rows, -1))
+            index = torch.arange(framed.size(1), device=tokens.device)
+            attention = index < frame[0] + attention.sum(1)[:, None] + frame[1]
+        framed_where = F.pad(where, frame)
+        indices_of(framed_where, len(indices_of(where)))
+        return framed, framed_where, attention
 
 
 @contextmanager
 def _positions(model: nn.Module, length: int) -> Iterator[list[int]]:
-    """How many places each table of positions has room for, as seen in calls with `length` places.
+    """Collect how many positions each position table has room for, in calls with `length` tokens.
 
-    RoBERTa's begins two rows late, others' do not; the rows that are asked for tell.
+    RoBERTa's table begins two rows late, others do not; the rows that a call looks up show it.
     """
     room: list[int] = []
 
@@ -239,5 +266,5 @@ def _positions(model: nn.Module, length: int) -> Iterator[list[int]]:
 
 
 def _positions_of(config: Any) -> int:
-    """Places that a model without a table of positions says it was made for."""
-    return int(getattr(config, "max_position_embeddings", None) or _UNSAID)
+    """Return the positions that the config of a model without a position table gives."""
+    return int(getattr(config, "max_position_embeddings", None) or _DEFAULT_POSITIONS)

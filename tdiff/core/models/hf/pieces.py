@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from tdiff.core.models.folder import Vocabulary
-from tdiff.core.models.hf.tokenizer import UNKNOWN, HubTokenizer
+from tdiff.core.models.base import UNKNOWN_TEXT, Tokenizer
 from tdiff.visible import visible
 
 _LONGEST = 8  # tokens that one character is shared out among: no more than it has bytes, and some to spare
@@ -19,9 +18,9 @@ _LONGEST = 8  # tokens that one character is shared out among: no more than it h
 class Pieces:
     """The texts of one canvas, as they were told last."""
 
-    def __init__(self, tokenizer: Vocabulary) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer, self._told = tokenizer, dict[int, str]()
-        self._parts = tokenizer.parts if isinstance(tokenizer, HubTokenizer) else frozenset[int]()
+        self._parts = tokenizer.parts
 
     def of(self, place: int, token: int) -> str:
         """The text of a token in a place, whatever stands beside it."""
@@ -37,7 +36,7 @@ class Pieces:
         near = {n for place in places for n in (place - 1, place, place + 1) if 0 <= n < len(ids)}
         for run in self._runs(ids, near):
             for place, text in zip(run, self._joined([ids[place] for place in run], run[0]), strict=True):
-                if place in texts or self._told.get(place, UNKNOWN) != text:
+                if place in texts or self._told.get(place, UNKNOWN_TEXT) != text:
                     texts[place] = text
                     self._told[place] = text
         for place in places:
@@ -61,12 +60,11 @@ class Pieces:
 
     def _joined(self, tokens: Sequence[int], first: int) -> list[str]:
         """The texts of a run of parts: each character stands at the first of its tokens."""
-        assert isinstance(self._tokenizer, HubTokenizer), "no other has parts of characters"
         texts, start = [], 0
         while start < len(tokens):
             for end in range(start + 1, min(len(tokens), start + _LONGEST) + 1):
                 text = self._tokenizer.between(tokens[start:end])
-                if UNKNOWN not in text:
+                if UNKNOWN_TEXT not in text:
                     texts += [visible(text), *[""] * (end - start - 1)]
                     break
             else:

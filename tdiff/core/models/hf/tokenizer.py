@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tdiff.core.models.base import MASK_TEXT, UNKNOWN_TEXT
 from tdiff.errors import TdiffError
 from tdiff.schema import MOST
 from tdiff.visible import visible
 
-MASKED, UNKNOWN = "█", "\ufffd"
-"""How these tokens are shown; see `tokenizers`."""
 _PLACEHOLDER = re.compile(r"\[unused\d+\]|<unused\d+>|madeupword\d+")
 """Entries of BERT's and RoBERTa's vocabularies that stand for nothing."""
 
@@ -59,11 +58,11 @@ class HubTokenizer:
         self._not_text = special - {self.unknown_id}
         # Ids without a token, which models have so that their number is round, never come to be shown.
         names = texts | {i: token for token, i in vocabulary.items() if i in special and i < vocab_size}
-        names |= ({self.unknown_id: UNKNOWN} if self.unknown_id is not None else {}) | {self.mask_id: MASKED}
-        self._tokens = [names.get(i, UNKNOWN) for i in range(vocab_size)]
+        names |= ({self.unknown_id: UNKNOWN_TEXT} if self.unknown_id is not None else {}) | {self.mask_id: MASK_TEXT}
+        self._tokens = [names.get(i, UNKNOWN_TEXT) for i in range(vocab_size)]
         self._words = self._word(sorted(proposable))
         raw = [self.between([i]) for i in range(vocab_size)]
-        self.parts = frozenset(i for i in proposable if UNKNOWN in raw[i])
+        self.parts = frozenset(i for i in proposable if UNKNOWN_TEXT in raw[i])
         """Tokens that hold a part of a character: bytes of a byte-level vocabulary."""
         self.carries_spaces = any(raw[i][:1] == " " and not raw[i].isspace() for i in proposable)
         """Whether words of this vocabulary hold the space before them."""

@@ -13,12 +13,13 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, narrate, overlap
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
+from tdiff.core.models.base import Inputs
 from tdiff.core.models.hf.causal import CausalLM
+from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceStep
-from tdiff.runs import run as runs
+from tdiff.protocol.trace import TraceEnd, TraceStep
+from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
 from tests.core.training.test_finetune import settings_from
 from tests.core.training.test_loop import After
@@ -75,29 +76,70 @@ def test_greedy_it_writes_what_transformers_writes(gpt):
     assert ours.tolist() == out[0, 1:].tolist()
 
 
-def test_what_is_remembered_of_the_last_call_changes_nothing(gpt):
+def test_logits_with_a_cache_are_those_of_reading_all_tokens_anew(gpt):
     model, theirs = load_model(str(gpt)), reference(gpt)
-    network = model.network
+    network, cache = model.network, model.network.new_cache(3)
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 250, (3, 9), generator=draw)
-    for place in (2, 3, 5, 5, 1, 8):  # on, on by two, the same again, back, on
+    for position in (2, 3, 5, 5, 1, 8):  # the next, two further, the same again, back, further
         canvas = tokens.clone()
-        canvas[:, place:] = network.mask_id
+        canvas[:, position:] = network.spec.mask_id
         where = torch.zeros_like(canvas, dtype=torch.bool)
-        where[:, place] = True
+        where[:, position] = True
         bos = torch.full((3, 1), model.tokenizer.first_id)
         with torch.no_grad():
-            got = network(canvas, torch.ones(3), where)
-            whole = theirs(torch.cat((bos, tokens[:, :place]), 1)).logits[:, -1]
-        torch.testing.assert_close(got[:, :-1], whole + network.suppress[:-1], rtol=1e-4, atol=1e-4)
+            got = network.logits(Inputs(canvas, torch.ones(3), where), cache)
+            expected = theirs(torch.cat((bos, tokens[:, :position]), 1)).logits[:, -1]
+        torch.testing.assert_close(got[:, :-1], expected + network.suppress[:-1], rtol=1e-4, atol=1e-4)
         assert bool(got[:, -1].isneginf().all())
+
+
+def lengths_read(network: CausalLM) -> list[int]:
+    """A list to which each call of the network adds the number of tokens of a row that it reads."""
+    lengths: list[int] = []
+    network.model.register_forward_pre_hook(
+        lambda _module, _arguments, options: lengths.append(options["input_ids"].size(1)), with_kwargs=True
+    )
+    return lengths
+
+
+def test_two_decoding_runs_that_take_turns_do_not_disturb_each_other(gpt):
+    model = load_model(str(gpt))
+    prompts = ["the ha", "over the hill"]
+    settings = [DecodeSettings(decoder="autoregressive", seed=seed) for seed in (1, 2)]
+
+    def runs_of():
+        return [generate(model, [p, p], s, length=10) for p, s in zip(prompts, settings, strict=True)]
+
+    alone = [list(steps)[-1].tokens for steps in runs_of()]
+    lengths = lengths_read(model.network)
+    turns = list(zip(*runs_of(), strict=True))
+    for step, expected in zip(turns[-1], alone, strict=True):
+        assert torch.equal(step.tokens, expected)
+    # After its prompt each run reads one token a call, as it does alone.
+    assert lengths == [1 + len(model.tokenizer.encode(p)) for p in prompts] + [1] * 18
+
+
+def test_a_run_in_blocks_keeps_its_cache_from_block_to_block(gpt):
+    model = load_model(str(gpt))
+    lengths = lengths_read(model.network)
+    written(model, "the ha", 12, block=4, seed=1)
+    assert lengths == [1 + len(model.tokenizer.encode("the ha"))] + [1] * 11
+
+
+def test_nothing_of_a_call_stays_in_the_model(gpt):
+    network = load_model(str(gpt)).network
+    before = set(vars(network))
+    canvas = torch.tensor([[5, network.spec.mask_id]])
+    first, again = (network(canvas, torch.ones(1), canvas == network.spec.mask_id) for _ in range(2))
+    assert torch.equal(first, again) and set(vars(network)) == before
 
 
 def test_rows_may_be_at_different_places(gpt):
     model = load_model(str(gpt))
     network = model.network
     tokens = torch.randint(1, 250, (2, 6), generator=torch.Generator().manual_seed(1))
-    tokens[0, 2:], tokens[1, 4:] = network.mask_id, network.mask_id
+    tokens[0, 2:], tokens[1, 4:] = network.spec.mask_id, network.spec.mask_id
     where = torch.zeros_like(tokens, dtype=torch.bool)
     where[0, 2] = where[1, 4] = True
     with torch.no_grad():
@@ -109,7 +151,7 @@ def test_rows_may_be_at_different_places(gpt):
 @pytest.mark.parametrize("name", ["confidence", "ancestral", "topk"])
 def test_another_decoder_is_refused(name, gpt, cli_fast):
     done = cli_fast("generate", "the", f"--model={gpt}", f"--decoder={name}", "--length=4")
-    assert f"gpt writes from left to right, which is --decoder autoregressive; got {name}" in done.refused()
+    assert f"gpt is autoregressive and requires --decoder autoregressive; got {name}" in done.refused()
 
 
 def test_a_gap_with_text_behind_it_is_refused(gpt, cli_fast):
@@ -127,7 +169,7 @@ def test_without_a_token_of_the_beginning_it_wants_a_prompt(tmp_path, cli_fast):
 def test_its_likelihood_is_exact(gpt, book, cli_fast):
     model, theirs = load_model(str(gpt)), reference(gpt)
     ids = model.tokenizer.encode(TEXT)[:100]
-    window = model.network.shape.window
+    window = model.spec.context
     nats = 0.0
     for start in range(0, len(ids), window):
         for n, token in enumerate(ids[start : start + window]):
@@ -149,7 +191,7 @@ def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_spec
         theirs.transformer.ln_f.bias.copy_(theirs.transformer.wte.weight[0] * 10)  # it likes to end a text
     theirs.save_pretrained(folder)
     model = load_model(str(folder))
-    ids = model.tokenizer.encode(TEXT)[: model.network.shape.window]
+    ids = model.tokenizer.encode(TEXT)[: model.spec.context]
     read = torch.cat((torch.tensor([model.tokenizer.first_id]), ids))[None]
     with torch.no_grad():
         loss = float(theirs(read, labels=read).loss)
@@ -168,15 +210,15 @@ def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers
     assert model.decode_settings({}, 1).decoder == "autoregressive"
     ids = model.tokenizer.encode(TEXT)[:120]
     before = load_model(str(gpt)).network
-    before.see(model.network.shape.window)
+    before.set_context(model.spec.context)
     after = score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token
     assert after < score(before, ids, model.tokenizer.lengths, draws=1).nats_per_token - 0.3
     theirs = reference(run.model)
     read = torch.cat((torch.tensor([[model.tokenizer.first_id]]), ids[None, :12]), 1)
     with torch.no_grad():
         expected = theirs(read).logits[0, :-1].log_softmax(-1)
-        got = model.network.nats(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
-    torch.testing.assert_close(got, -expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
+        got = model.network.log_likelihood(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
+    torch.testing.assert_close(got, expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_resumed_run_is_bit_for_bit_an_unbroken_one(gpt, book, tmp_path):
@@ -217,8 +259,8 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
     nats = count = 0
     for text in texts:
         ids = model.tokenizer.encode(text)
-        for start in range(0, len(ids), model.network.shape.window):
-            row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.network.shape.window]))
+        for start in range(0, len(ids), model.spec.context):
+            row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.spec.context]))
             with torch.no_grad():
                 log_p = theirs(row[None]).logits[0, :-1].log_softmax(-1)
             nats, count = nats - float(log_p.gather(-1, row[1:, None]).sum()), count + len(row) - 1
@@ -235,7 +277,7 @@ def test_without_a_token_of_the_beginning_the_first_place_is_neither_scored_nor_
     found = score(model.network, ids, model.tokenizer.lengths, draws=1)
     assert found.tokens == 8
     assert found.nats_per_token == pytest.approx(-float(log_p.gather(-1, ids[1:, None]).mean()), abs=1e-4)
-    with pytest.raises(TdiffError, match="no token that the model could be asked for"):
+    with pytest.raises(TdiffError, match="no token that the model can score"):
         score(model.network, ids[:1], model.tokenizer.lengths, draws=1)
 
 
@@ -268,7 +310,7 @@ def test_a_kind_that_looks_ahead_is_neither_causal_nor_a_judge(tmp_path, gpt, cl
     folder = another(tmp_path, gpt, "bert-generation", max_position_embeddings=40, **size)
     asked = cli_fast("generate", "the", f"--model={folder}", "--length=3")
     assert "it looks at what comes after a token" in asked.refused()
-    with pytest.raises(TdiffError, match="looks at what comes after a token"):
+    with pytest.raises(TdiffError, match="attends to later tokens"):
         CausalJudge(str(folder))
 
 
@@ -282,17 +324,20 @@ def test_a_model_of_text_and_pictures_is_refused_in_one_line(tmp_path, gpt, cli_
 
 def test_longer_texts_slide_by_half_a_window_before_and_after_training(gpt, book, tmp_path):
     before = load_model(str(gpt))
-    assert overlap(before) == before.network.shape.window // 2
+    assert overlap(before) == before.spec.context // 2
     run, _ = train_in(tmp_path, "run", settings_from(gpt, book))
     after = load_model(str(run.path))
-    assert overlap(after) == after.network.shape.window // 2
+    assert overlap(after) == after.spec.context // 2
 
 
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        ({"train": {"decoding": ["decoder=confidence"]}}, "writes from left to right, and not by decoder=confidence"),
-        ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not know the matrices of gpt"),
+        (
+            {"train": {"decoding": ["decoder=confidence"]}},
+            "is causal and takes decoder=autoregressive; got decoder=confidence",
+        ),
+        ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not support gpt"),
     ],
 )
 def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, says, gpt, book, tmp_path):
@@ -303,7 +348,7 @@ def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, say
 
 def test_the_time_cannot_be_told(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"model": {"time_conditioning": True}})
-    with pytest.raises(TdiffError, match="there is no time to tell it"):
+    with pytest.raises(TdiffError, match=r"model\.time_conditioning requires a masked model"):
         train_in(tmp_path, "run", settings)
 
 
@@ -328,7 +373,7 @@ def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here,
     options = ["--steps=2", "--batch-size=2", "--context=4", "--eval-every=0", "--sample-every=0", "--device=cpu"]
     done = cli_fast("train", f"--init={gpt}", f"--data={book}", "--run=mine", *options)
     assert done.returncode == 0, done.stderr
-    assert runs.find_run("mine").settings().preset == "finetune"
+    assert lookup.find_run("mine").settings().preset == "finetune"
     done = cli_fast("generate", "the", "--model=mine", "--length=3", "--seed=1", "--device=cpu")
     assert done.stdout.startswith("the")
 
@@ -337,5 +382,5 @@ def test_settings_of_masks_that_it_does_not_read_are_told(gpt, book, cli_fast):
     options = (f"--init={gpt}", f"--data={book}", "--steps=1", "--window=8", "--context=0", "--device=cpu")
     done = cli_fast("train", *options, "--timesteps=10", "--schedule=cosine", "--run=told")
     assert done.returncode == 0, done.stderr
-    assert f"not read, since {gpt} writes from left to right: objective.timesteps, objective.schedule" in done.stderr
+    assert f"ignored for the autoregressive model {gpt}: objective.timesteps, objective.schedule" in done.stderr
     assert "not read" not in cli_fast("train", *options, "--run=plain").stderr

@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.core.diffusion.generate import generate, narrate
-from tdiff.core.models.folder import LoadedModel, load_model
+from tdiff.core.models.base import LoadedModel
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd
-from tdiff.runs import run as runs
+from tdiff.protocol.trace import TraceEnd
+from tdiff.runs import lookup
 from tests.support.hub_zoo import Hostile, make, rewrite
 from tests.support.paths import SHARED
 from tests.support.runs import environment
@@ -47,11 +48,11 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
     (tmp_path / "results" / "checkpoint-300").mkdir()  # begun
     (tmp_path / "results" / "checkpoint-best").mkdir()
     (tmp_path / "results" / "runs").mkdir()
-    assert runs.find_model("results/") == Path("results/checkpoint-200")
+    assert lookup.find_model("results/") == Path("results/checkpoint-200")
     model = load_model("results")
     assert (model.name, model.origin.steps) == ("results/checkpoint-200", 200)
     (tmp_path / "results" / "checkpoint-300" / "config.json").write_text("{}")  # its weights are still to come
-    assert runs.find_model("results") == Path("results/checkpoint-200")
+    assert lookup.find_model("results") == Path("results/checkpoint-200")
     checkpoint(tmp_path / "results", 1000, zoo)
     assert load_model("results").origin.steps == 1000
     assert load_model("results/checkpoint-90").origin.steps == 90
@@ -60,7 +61,7 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
 def test_a_model_saved_at_the_end_goes_before_its_checkpoints(zoo, tmp_path):
     shutil.copytree(zoo["bert"], tmp_path / "results")
     checkpoint(tmp_path / "results", 10, zoo)
-    assert runs.find_model(str(tmp_path / "results")) == tmp_path / "results"
+    assert lookup.find_model(str(tmp_path / "results")) == tmp_path / "results"
 
 
 def test_a_checkpoint_of_pickles_alone_is_refused_as_such(zoo, tmp_path):
@@ -175,19 +176,19 @@ def test_what_a_config_says_of_files_and_code_is_not_followed(more, folder, tmp_
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'it-ran')!r})\nclass Evil: pass\n")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(tmp_path / "it-ran")))
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/else"}))
-    assert load_model(str(folder)).network.shape.window == 16
+    assert load_model(str(folder)).network.spec.context == 16
     assert not (tmp_path / "it-ran").exists()
 
 
 @pytest.mark.parametrize("kind", ["bort\x1b[31m", "", "t5", "wav2vec2"])
 def test_another_type_is_refused(kind, folder, refusal):
     rewrite(folder / "config.json", model_type=kind)
-    assert "which is not a language model that fills in masks or writes from left to right" in refusal()
+    assert "which is not a masked or autoregressive language model" in refusal()
 
 
 def test_a_model_of_two_halves_is_refused(folder, refusal):
     rewrite(folder / "config.json", model_type="bart")
-    assert "with a decoder, which writes from left to right" in refusal()
+    assert "with a decoder, which is autoregressive" in refusal()
 
 
 def test_a_config_of_nonsense_is_refused(folder, refusal):
@@ -258,9 +259,9 @@ def test_loading_says_nothing_and_asks_nobody(kind, zoo, capfd, monkeypatch):
 def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
     code = (
         "import sys\n"
-        "from tdiff.core.models.folder import load_model\n"
+        "from tdiff.core.models.load import load_model\n"
         "from tdiff.core.diffusion.generate import generate\n"
-        "from tdiff.config.settings import DecodeSettings\n"
+        "from tdiff.config.decoding import DecodeSettings\n"
         f"model = load_model({str(tiny_run.path)!r})\n"
         "assert list(generate(model, ['the '], DecodeSettings(seed=1), length=4))\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules, 'huggingface_hub' in sys.modules)\n"
@@ -306,7 +307,7 @@ def test_a_real_model_fills_in_what_is_masked_of_reactions(real):
         assert real.tokenizer.decode(ids) == reaction
         hidden = torch.rand(len(ids), generator=draw) < 0.15
         hidden[4] = True
-        start = ids.masked_fill(hidden, real.network.mask_id)[None]
+        start = ids.masked_fill(hidden, real.network.spec.mask_id)[None]
         settings = DecodeSettings(decoder="confidence", temperature=0.0)
         *_, step = denoise(real.network, start, settings=settings)
         assert torch.equal(step.tokens[0][~hidden], ids[~hidden])
@@ -315,7 +316,7 @@ def test_a_real_model_fills_in_what_is_masked_of_reactions(real):
 
 
 def test_a_real_model_goes_on_from_a_prompt(real):
-    assert (real.network.shape.window, real.network.begin.tolist(), real.network.end.tolist()) == (510, [12], [13])
+    assert (real.network.spec.context, real.network.begin.tolist(), real.network.end.tolist()) == (510, [12], [13])
     header, *_, end = narrate(real, "CC(=O)O", DecodeSettings(seed=1), length=12)
     assert [text for _, text, _ in header.given] == list("CC(=O)O")
     assert isinstance(end, TraceEnd) and end.text.startswith("CC(=O)O") and "unused" not in end.text

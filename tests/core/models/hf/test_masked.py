@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate, narrate, overlap
 from tdiff.core.evaluation.likelihood import score
-from tdiff.core.models.folder import load_model
 from tdiff.core.models.hf.base import longest_that_works
+from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
-from tdiff.protocol.events import TraceEnd, TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tests.support.hub_zoo import KINDS, make, reference, some_tokens
 from tests.support.runs import words
 
@@ -30,7 +30,7 @@ def folder(zoo, tmp_path) -> Path:
 def test_logits_are_those_of_transformers_at_the_same_places(kind, zoo, loaded):
     model, (network, tokenizer) = loaded[kind], reference(zoo[kind])
     tokens = some_tokens(model, 3, 11)
-    where = tokens == model.network.mask_id
+    where = tokens == model.network.spec.mask_id
     begin, end = (torch.tensor([[i]]).expand(3, 1) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id))
     with torch.no_grad():
         theirs = network(input_ids=torch.cat((begin, tokens, end), 1)).logits[:, 1:-1][where]
@@ -49,7 +49,7 @@ def test_special_tokens_placeholders_and_ids_without_a_token_are_never_proposed(
     never |= {i for token, i in tokenizer.get_vocab().items() if token == "[unused0]"}
     assert len(never) >= 5 + 3
     assert set((model.network.suppress == -torch.inf).nonzero()[:, 0].tolist()) == never
-    assert set(model.network.shape.suppressed) == never
+    assert set(model.network.spec.suppressed) == never
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +59,7 @@ def test_texts_are_generated_by_any_decoder_and_hold_no_special_token(kind, deco
     settings = DecodeSettings(decoder=decoder, steps=6, temperature=3.0, seed=2)
     *_, step = generate(model, ["the hare"] * 4, settings, length=9)
     drawn = set(step.tokens.flatten().tolist())
-    assert not drawn & set(model.network.shape.suppressed)
+    assert not drawn & set(model.network.spec.suppressed)
     assert all(model.tokenizer.decode(row).startswith("the hare") for row in step.tokens)
     assert len({model.tokenizer.decode(row) for row in step.tokens}) == 4
 
@@ -77,9 +77,9 @@ def test_a_head_that_wants_nothing_but_special_tokens_does_not_get_them(folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_window_is_what_is_left_of_the_positions_beside_the_special_tokens(kind, loaded):
     model = loaded[kind]
-    window = model.network.shape.window
+    window = model.spec.context
     assert window == 16
-    tokens = torch.full((1, window), model.network.mask_id)
+    tokens = torch.full((1, window), model.network.spec.mask_id)
     assert model.network(tokens, torch.ones(1), tokens > 0).isfinite().any()
     if kind not in ("modernbert", "deberta-v2"):  # their positions are relative: the window is what they say of it
         longer = torch.cat((tokens, tokens[:, :1]), 1)
@@ -92,11 +92,11 @@ def test_a_text_longer_than_the_window_slides(loaded):
     assert overlap(model) == 15
     prompt = "the hare runs over"
     start = canvas(model, [prompt], 30)
-    assert start.size(1) > model.network.shape.window
+    assert start.size(1) > model.spec.context
     *_, step = generate(model, [prompt], DecodeSettings(seed=1), length=30)
     assert step.tokens.size(1) == start.size(1) and not step.masked.any()
     assert model.tokenizer.decode(step.tokens[0]).startswith(prompt)
-    with pytest.raises(TdiffError, match="sees 16 at once"):
+    with pytest.raises(TdiffError, match=r"context length of .* is 16"):
         canvas(model, ["the hare runs over " * 9], 4)
 
 
@@ -120,7 +120,7 @@ def test_the_head_sees_only_the_places_that_are_asked_for(kind, loaded):
     head = network.model.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, arguments, output: seen.append(output.shape[:-1].numel()))
     tokens = some_tokens(loaded[kind], 4, 12)
-    where = tokens == network.mask_id
+    where = tokens == network.spec.mask_id
     network(tokens, torch.ones(4), where)
     hook.remove()
     assert seen == [int(where.sum())] and seen[0] < tokens.numel()
@@ -138,7 +138,7 @@ def test_a_head_that_mixes_places_is_given_all_of_them(loaded, monkeypatch, zoo)
     monkeypatch.setattr(transformers, "MODEL_FOR_MASKED_LM_MAPPING", {transformers.BertConfig: Mixing})
     mixing = load_model(str(zoo["bert"])).network
     tokens = some_tokens(loaded["bert"], 2, 9)
-    where = tokens == mixing.mask_id
+    where = tokens == mixing.spec.mask_id
     narrow, share = loaded["bert"].network(tokens, torch.ones(2), where), torch.ones(2)
     some = torch.zeros_like(where)
     some[:, 1] = True
@@ -212,7 +212,7 @@ def test_a_special_token_that_is_typed_is_text(loaded):
         vocabulary = loaded[kind].tokenizer
         ids = vocabulary.encode(f"the {typed} hare").tolist()
         assert vocabulary.mask_id not in ids and not set(ids) & (
-            set(loaded[kind].network.shape.suppressed) - {vocabulary.unknown_id}
+            set(loaded[kind].network.spec.suppressed) - {vocabulary.unknown_id}
         )
 
 
@@ -250,7 +250,7 @@ def test_the_cells_of_a_trace_joined_are_its_text(kind, loaded):
 def test_what_is_not_known_of_its_training_is_empty(loaded):
     origin = loaded["bert"].origin
     assert (origin.sources, origin.openings, origin.context, origin.steps) == ((), (), 16, 0)
-    assert canvas(loaded["bert"], [""], 3).tolist() == [[loaded["bert"].network.mask_id] * 3]
+    assert canvas(loaded["bert"], [""], 3).tolist() == [[loaded["bert"].network.spec.mask_id] * 3]
 
 
 def test_the_bound_of_a_text_is_computed_as_for_our_own(loaded):
@@ -280,10 +280,10 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     tied = model.network.model
     assert tied.get_input_embeddings().weight is tied.get_output_embeddings().weight
     start = canvas(model, ["the hare"], 6)
-    before = model.network(start, torch.ones(1), start == model.network.mask_id)
+    before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
-    assert torch.equal(model.network(start, torch.ones(1), start == model.network.mask_id), before)
+    assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
     assert not any(p.requires_grad for p in model.network.parameters()) and not model.network.model.training
 
 
@@ -307,10 +307,10 @@ def test_a_tokenizer_written_in_python_reads_proteins(tmp_path):
     transformers.EsmForMaskedLM(transformers.EsmConfig(**size, **ids, **places)).save_pretrained(tmp_path / "esm")
     (tmp_path / "esm" / "vocab.txt").write_text("\n".join(letters))
     model = load_model(str(tmp_path / "esm"))
-    assert (model.network.begin.tolist(), model.network.end.tolist(), model.network.shape.window) == ([0], [2], 18)
+    assert (model.network.begin.tolist(), model.network.end.tolist(), model.spec.context) == ([0], [2], 18)
     assert model.tokenizer.encode("MKTAY").tolist() == [letters.index(c) for c in "MKTAY"]
     assert model.tokenizer.decode(model.tokenizer.encode("MKT")) == "M K T"  # so transformers writes it
-    assert model.network.shape.suppressed == (0, 1, 2, 3, len(letters) - 1)
+    assert model.network.spec.suppressed == (0, 1, 2, 3, len(letters) - 1)
     with pytest.raises(TdiffError, match="'<mask>', which is no text"):
         model.tokenizer.encode("MK<mask>T")
 
@@ -326,11 +326,11 @@ def test_a_tokenizer_that_cuts_texts_does_not_cut_a_prompt(folder):
 @pytest.mark.parametrize(("kind", "more"), [("longformer", {"attention_window": 4}), ("ibert", {})])
 def test_a_model_with_fewer_positions_than_it_says_sees_as_many_as_work(kind, more, tmp_path):
     model = load_model(str(make(kind, tmp_path / kind, **more)))
-    window = model.network.shape.window
+    window = model.spec.context
     assert window == 15  # of 18, less the row that is the padding's and two special tokens
     *_, step = generate(model, [""], DecodeSettings(decoder="schedule", steps=2))
     assert step.tokens.size(1) == window and not step.masked.any()
-    longer = torch.full((1, window + 1), model.network.mask_id)
+    longer = torch.full((1, window + 1), model.network.spec.mask_id)
     with pytest.raises((IndexError, RuntimeError)):
         model.network(longer, torch.ones(1), longer > 0)
     assert torch.isfinite(

@@ -8,7 +8,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import narrate
 from tdiff.core.models.hf.pieces import Pieces
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceEnd, TraceStep
+from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.visible import visible
 from tests.support.runs import words
 

@@ -1,4 +1,4 @@
-"""Rows of training: packed, cut anywhere from all texts, or padded, a text each."""
+"""Rows of training: packed, cut at any offset from all texts, or padded, one text each."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tdiff.core.diffusion.objective import likelihood
 from tdiff.core.evaluation.likelihood import evaluate, score
-from tdiff.core.models.folder import load_model
-from tdiff.core.training.packing import padded
+from tdiff.core.models.load import load_model
+from tdiff.core.packing import padded
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
@@ -28,14 +28,14 @@ PADDED = {"data": {"rows": "padded"}}
 def tales(tmp_path_factory) -> Path:
     """60 short texts of many lengths, some longer than a window."""
     path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
-    whole = words(2000).split()
-    texts = [" ".join(whole[n * 9 : n * 9 + 1 + n % 13]) for n in range(60)]
+    text = words(2000).split()
+    texts = [" ".join(text[n * 9 : n * 9 + 1 + n % 13]) for n in range(60)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return path
 
 
 @given(st.lists(st.lists(st.integers(1, 9), max_size=20), max_size=6), st.integers(1, 8))
-def test_rows_hold_every_text_in_order_and_nothing_else(texts, window):
+def test_padded_rows_hold_every_text_in_order_and_nothing_else(texts, window):
     rows, real, text_of = padded([torch.tensor(text, dtype=torch.int64) for text in texts], window, 0)
     assert rows.size(1) <= window
     assert rows[real].tolist() == [token for text in texts for token in text]
@@ -45,7 +45,7 @@ def test_rows_hold_every_text_in_order_and_nothing_else(texts, window):
     assert torch.equal(real, torch.arange(rows.size(1)) < real.sum(1)[:, None])
 
 
-def test_the_texts_of_a_corpus_are_rows_of_tables_and_lines_of_text(tmp_path, tales):
+def test_texts_of_a_corpus_are_table_rows_and_text_lines(tmp_path, tales):
     (tmp_path / "a.txt").write_text("one\n\n  \ntwo words\n")
     (tmp_path / "b.csv").write_text('text,n\n"three\nlines",1\n,2\n')
     corpus = data.load((str(tmp_path / "a.txt"), str(tmp_path / "b.csv")))
@@ -60,30 +60,30 @@ def test_the_texts_of_a_corpus_are_rows_of_tables_and_lines_of_text(tmp_path, ta
     assert len(tuning) == 3
 
 
-def test_a_padded_batch_has_whole_texts_and_masks_nothing_else(tales, tmp_path):
+def test_padded_batch_has_complete_texts_and_masks_no_padding(tales, tmp_path):
     settings = settings_of(tales, PADDED, {"objective": {"context": 0}})
     job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     before, _ = data.load((str(tales),)).split_texts()
     pieces = {text[start : start + 32] for text in before for start in range(0, len(text), 32)}
-    for seed in range(5):
-        tokens, maskable, told = job.batch(torch.Generator().manual_seed(seed))
-        real = told["attention"]
-        assert torch.equal(maskable, real)
-        assert int(real.sum(1).max()) == tokens.size(1)
-        for row, there in zip(tokens, real, strict=True):
-            assert job.tokenizer.decode(row[there]) in pieces
+    for step in range(5):
+        batch = job.data.batch(step, range(job.data.step_rows))
+        real = batch.conditioning["attention"]
+        assert torch.equal(batch.maskable, real)
+        assert int(real.sum(1).max()) == batch.tokens.size(1)
+        for row, is_text in zip(batch.tokens, real, strict=True):
+            assert job.tokenizer.decode(row[is_text]) in pieces
 
 
 @pytest.mark.parametrize("kind", ["ours", *KINDS])
-def test_padding_changes_nothing_of_what_is_said_of_a_text(kind, zoo, tiny_run, loaded):
+def test_padding_does_not_change_logits(kind, zoo, tiny_run, loaded):
     model = load_model(str(tiny_run.path)) if kind == "ours" else loaded[kind]
     network, draw = model.network, torch.Generator().manual_seed(1)
-    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(network.shape.suppressed)))
+    ordinary = torch.tensor(sorted(set(range(len(model.tokenizer))) - set(network.spec.suppressed)))
     tokens = ordinary[torch.randint(len(ordinary), (3, 12), generator=draw)]
     real = torch.arange(12) < torch.tensor([12, 5, 8])[:, None]
     where = (torch.rand(tokens.shape, generator=draw) < 0.5) & real
     where[:, 0] = True
-    canvas = tokens.masked_fill(where | ~real, network.mask_id)
+    canvas = tokens.masked_fill(where | ~real, network.spec.mask_id)
     share = torch.full((3,), 0.5)
     with torch.no_grad():
         together = network(canvas, share, where, attention=real)
@@ -94,13 +94,13 @@ def test_padding_changes_nothing_of_what_is_said_of_a_text(kind, zoo, tiny_run, 
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
-def test_the_end_of_a_text_comes_before_its_padding(loaded, zoo):
+def test_end_token_comes_before_the_padding(loaded, zoo):
     network = loaded["bert"].network
     tokens = torch.randint(5, 60, (1, 9), generator=torch.Generator().manual_seed(1))
     real = torch.arange(9)[None] < 4
     where = torch.zeros_like(real)
     where[0, 2] = True
-    canvas = tokens.masked_fill(where | ~real, network.mask_id)
+    canvas = tokens.masked_fill(where | ~real, network.spec.mask_id)
     theirs, tokenizer = reference(zoo["bert"])
     framed = torch.tensor([[tokenizer.cls_token_id, *canvas[0, :4].tolist(), tokenizer.sep_token_id]])
     with torch.no_grad():
@@ -110,18 +110,18 @@ def test_the_end_of_a_text_comes_before_its_padding(loaded, zoo):
         )
 
 
-def test_the_likelihood_of_padded_rows_is_that_of_the_texts_alone(tiny_run):
+def test_likelihood_of_padded_rows_equals_that_of_the_texts_alone(tiny_run):
     model = load_model(str(tiny_run.path))
     texts = [model.tokenizer.encode(text) for text in ("the hare", "a lantern sings", "an")]
-    rows, real, _ = padded(texts, 32, model.network.mask_id)
-    whole = likelihood(model.network, rows, real, draws=400, told={"attention": real})
+    rows, real, _ = padded(texts, 32, model.network.spec.mask_id)
+    padded_rows = likelihood(model.network, rows, real, draws=400, conditioning={"attention": real})
     for n, text in enumerate(texts):
-        one = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
-        assert float(whole.nats[n]) == pytest.approx(float(one.nats[0]), rel=0.05)
+        alone = likelihood(model.network, text[None], torch.ones(1, len(text), dtype=torch.bool), draws=1200)
+        assert float(padded_rows.nats[n]) == pytest.approx(float(alone.nats[0]), rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["ours", "bert"])
-def test_a_padded_run_is_trained_evaluated_by_its_texts_and_says_so(kind, zoo, tales, tmp_path, monkeypatch):
+def test_padded_run_trains_evaluates_its_texts_and_stores_its_rows_setting(kind, zoo, tales, tmp_path, monkeypatch):
     settings = settings_of(tales, PADDED) if kind == "ours" else settings_from(zoo[kind], tales, PADDED)
     run, events = train_in(tmp_path, "run", settings)
     assert events[-1].reason == "finished"
@@ -130,23 +130,23 @@ def test_a_padded_run_is_trained_evaluated_by_its_texts_and_says_so(kind, zoo, t
     _, after = data.load((str(tales),)).split_texts()
     ids = [model.tokenizer.encode(text) for text in after]
     expected = score(model.network, ids, model.tokenizer.lengths, draws=2, least=64)
-    [told] = [event for event in events if isinstance(event, Eval) and event.final]
-    assert told.nats_per_token == pytest.approx(expected.nats_per_token, abs=1e-4)
-    assert told.tokens == expected.tokens <= sum(map(len, ids))
+    [final] = [event for event in events if isinstance(event, Eval) and event.final]
+    assert final.nats_per_token == pytest.approx(expected.nats_per_token, abs=1e-4)
+    assert final.tokens == expected.tokens <= sum(map(len, ids))
     monkeypatch.chdir(tmp_path)
-    assert evaluate(model, draws=3).tokens == told.tokens
-    assert evaluate(model, part="train").tokens > told.tokens
+    assert evaluate(model, draws=3).tokens == final.tokens
+    assert evaluate(model, part="train").tokens > final.tokens
 
 
-def test_a_pass_over_padded_rows_takes_each_once(tmp_path):
+def test_epoch_over_padded_rows_counts_each_row_once(tmp_path):
     (tmp_path / "rows.txt").write_text("the hare sings\n" * 1000)
     settings = settings_of(tmp_path / "rows.txt", PADDED, {"train": {"steps": 0, "epochs": 1.0, "batch_size": 4}})
     job = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))
     assert job.total_steps == 900 // 4
-    assert job.step_tokens == 4 * len("the hare sings")
+    assert job.data.step_tokens == 4 * len("the hare sings")
 
 
-def test_no_text_is_held_out_in_part(tales):
+def test_texts_are_held_out_only_as_a_unit(tales):
     corpus = data.load((str(tales),))
     before, after = corpus.split("tenth", "padded")
     assert before.split("\n\n") == corpus.split_texts()[0]

@@ -1,15 +1,22 @@
-"""The records of a run as plain lines, for a terminal without a view and for the log of one that has it."""
+"""The records of a run as plain lines, for a terminal without a view and for the log of the view."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from tdiff.draw.render import duration
+from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
+from tdiff.protocol.metrics import METRICS
+
+_IN_TRAIN = (METRICS["train/loss"], METRICS["train/lr"], METRICS["train/grad_norm"])
+_SPEED = METRICS["train/tokens_per_second"]
 
 
 def describe(record: Event) -> str | None:
-    """A record as one plain line (a sample: a few), or None for one that a reader of lines need not see."""
+    """A record as one plain line, a sample as several; None for a record that readers do not need to see.
+
+    Raises TypeError or ValueError for a number that was not finite, except those of METRICS.
+    """
     match record:
         case Start():
             size = f"{record.parameters / 1e6:.2f}M parameters"
@@ -20,9 +27,9 @@ def describe(record: Event) -> str | None:
         case Resume():
             return f"resumed at step {record.step:,}"
         case Train():
-            figures = f"loss {number(record.loss)}  lr {record.lr:.2e}  grad {number(record.grad_norm)}"
-            pace = f"{record.tokens_per_second:,.0f} tokens/s  {record.progress:.1%}  ETA {duration(record.eta)}"
-            return f"step {record.step:,}  {figures}  {pace}"
+            figures = "  ".join(f"{metric.label} {metric.text(getattr(record, metric.field))}" for metric in _IN_TRAIN)
+            speed = f"{_SPEED.text(record.tokens_per_second)} {_SPEED.unit}"
+            return f"step {record.step:,}  {figures}  {speed}  {record.progress:.1%}  ETA {duration(record.eta)}"
         case Eval():
             low, high = record.interval_95
             scored = "whole" if record.part >= 1 else f"a random {record.part:.0%} of the text"
@@ -47,8 +54,3 @@ def describe(record: Event) -> str | None:
             return None
         case _:
             assert_never(record)
-
-
-def number(value: float | None) -> str:
-    """A loss or a norm; null in a record is a number that was not finite."""
-    return "not finite" if value is None else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""Texts as rows of places: each begins a row of its own, and what is left of a row is padding."""
+"""Texts as padded rows: each text begins a row of its own, and the rest of a row is padding."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 
-class PackedRows(NamedTuple):
+class PaddedRows(NamedTuple):
     """Padded rows."""
 
     tokens: Tensor
     """(N, W) int64."""
     real: Tensor
-    """(N, W) bool: where they are text and not padding."""
+    """(N, W) bool: true at text, false at padding."""
     text: Tensor
-    """(N,) int64: the number of the text that each is of."""
+    """(N,) int64: the number of the text in each row."""
 
 
-def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
-    """The texts' ids as rows; W is the longest row, at most `window`.
+def padded(texts: Sequence[Tensor], window: int, filler: int) -> PaddedRows:
+    """The ids of texts as rows; W is the length of the longest row, at most `window`.
 
-    A text longer than the window goes on in the next row; an empty one has none. Padding holds `filler`.
+    A text longer than the window continues in the next row; an empty text has no row. Padding holds `filler`.
     """
     cut = [(n, text[at : at + window]) for n, text in enumerate(texts) for at in range(0, len(text), window)]
     pieces = [piece for _, piece in cut]
@@ -33,4 +33,4 @@ def padded(texts: Sequence[Tensor], window: int, filler: int) -> PackedRows:
     real = torch.arange(longest) < lengths[:, None]
     if pieces:
         rows[real] = torch.cat(pieces)
-    return PackedRows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))
+    return PaddedRows(rows, real, torch.tensor([n for n, _ in cut], dtype=torch.int64))

@@ -1,0 +1,64 @@
+"""The curves of a run: one series per metric, beside the wall clock and the token count at each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from tdiff.series.series import Series
+
+MAX_METRICS = 256
+"""Metrics that are stored, however many a source reports."""
+_CAPS = {"train/loss": 1 << 16}
+_CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
+_MANY = 64
+"""Metrics from which further ones get the small capacity."""
+_CLOCK, _TOKENS = "\nclock", "\ntokens"
+"""Keys of the two series that are no metrics; a metric's name never contains a line feed."""
+
+
+class Curves:
+    """Series over steps. Steps never fall within a series, except through `drop_after`."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Series] = {}
+        self.clock = Series(_CAP)
+        self.tokens = Series(_CAP)
+        self._newest: dict[str, float] = {}  # series -> its newest step, including records that are not finite
+
+    def add(self, name: str, steps: Sequence[float], values: Sequence[float]) -> None:
+        """Values of one metric; dropped if they begin before its newest step, or if there are too many metrics."""
+        series = self.metrics.get(name)
+        if series is None:
+            if len(self.metrics) >= MAX_METRICS:
+                return
+            cap = _MASK_CAP if name.startswith("mask/") else _CAP if len(self.metrics) < _MANY else _SMALL_CAP
+            series = self.metrics[name] = Series(_CAPS.get(name, cap))
+        self._append(series, name, steps, values)
+
+    def add_times(self, steps: Sequence[float], seconds: Sequence[float]) -> None:
+        """The time at each step."""
+        self._append(self.clock, _CLOCK, steps, seconds)
+
+    def add_tokens(self, steps: Sequence[float], tokens: Sequence[float]) -> None:
+        """The tokens seen at each step."""
+        self._append(self.tokens, _TOKENS, steps, tokens)
+
+    def is_restart(self, step: float, names: Iterable[str]) -> bool:
+        """Whether `step` is before the newest step of one of these metrics."""
+        return any(step < self._newest.get(name, -math.inf) for name in names)
+
+    def drop_after(self, step: float) -> None:
+        """Forget everything later than `step`."""
+        for series in (*self.metrics.values(), self.clock, self.tokens):
+            series.drop_after(step)
+        self._newest = {name: min(newest, step) for name, newest in self._newest.items()}
+
+    def _append(self, series: Series, name: str, steps: Sequence[float], values: Sequence[float]) -> None:
+        if not steps or steps[0] < self._newest.get(name, -math.inf):
+            return
+        if len(steps) == 1:
+            series.append(steps[0], values[0])
+        else:
+            series.extend(steps, values)
+        self._newest[name] = steps[-1]

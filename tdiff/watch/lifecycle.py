@@ -1,0 +1,81 @@
+"""Whether a run waits, runs, is stalled or has ended, at any moment."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from tdiff.protocol.events import End
+from tdiff.watch import alerts
+from tdiff.watch.formats.endings import Ending
+from tdiff.watch.timing import Timing
+
+State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
+
+
+class Vitals(Protocol):
+    """What the state of a run depends on."""
+
+    @property
+    def format(self) -> str:
+        """Its log format; "" while unknown."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether its source has ended."""
+
+    @property
+    def ended(self) -> End | None:
+        """The end that it reported."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has reached its last step."""
+
+    @property
+    def doing(self) -> str:
+        """The long operation that it announced; "" if none."""
+
+    @property
+    def process(self) -> tuple[int, str] | None:
+        """Its process id and host."""
+
+    @property
+    def ending(self) -> Ending:
+        """Signs in its log that the program died."""
+
+    @property
+    def timing(self) -> Timing:
+        """When its records came."""
+
+
+def state_at(run: Vitals, now: float) -> State:
+    """The state at `now`, seconds since the epoch."""
+    if run.ending.reason:
+        return "stopped" if run.ending.interrupted else "failed"
+    if run.ended is not None:
+        return "failed" if run.ended.reason == "nan" else run.ended.reason
+    if run.closed:
+        return "finished" if run.complete else "stopped"
+    if not run.format:
+        return "waiting"
+    if run.process is not None and alerts.gone(*run.process):
+        return "died"
+    silence = 0.0 if run.timing.newest is None else now - run.timing.newest
+    if silence <= alerts.SILENCE:
+        return "running"
+    if run.format != "tdiff":  # a tdiff run records its end; other programs need not
+        if run.complete:
+            return "finished"
+        if silence > max(alerts.OVER, patience(run)):
+            return "stopped"
+    return "stalled" if silence > patience(run) else "running"
+
+
+def patience(run: Vitals) -> float:
+    """Seconds of silence after which the run counts as stalled."""
+    gap = run.timing.gap
+    if run.format == "tdiff":
+        return alerts.patience(gap, bool(run.doing))
+    if not gap:
+        return alerts.BUSY
+    return max(alerts.patience(gap, bool(run.doing)), alerts.SLOW * run.timing.long_gap)
