@@ -48,6 +48,12 @@ class Curves:
         """Whether `step` is before the newest step of one of these metrics."""
         return any(step < self._newest.get(name, -math.inf) for name in names)
 
+    def rename(self, metric: str, name: str) -> None:
+        """Call a metric by another name, which then has its points; one that has that name already is replaced."""
+        if (series := self.metrics.pop(metric, None)) is not None:
+            self.metrics[name] = series
+            self._newest[name] = self._newest.pop(metric, -math.inf)
+
     def drop_after(self, step: float) -> None:
         """Forget everything later than `step`."""
         for series in (*self.metrics.values(), self.clock, self.tokens):

@@ -219,6 +219,10 @@ class RunState:
             return None
         return int(series.steps[min(bisect_left(series.mean, value), len(series.steps) - 1)])
 
+    def rename(self, metric: str, name: str) -> None:
+        """Call a metric by another name from now on, with the points that it has."""
+        self._curves.rename(metric, name)
+
     def restart(self, step: float) -> None:
         """The run continues from `step`: forget everything later."""
         self._curves.drop_after(step)
@@ -265,13 +269,14 @@ class RunState:
             case _:
                 assert_never(line)
 
-    def advance(self, step: int, total: int, left: float | None, elapsed: float) -> None:
-        """The state of a progress bar: step, total, and the seconds left and elapsed."""
+    def advance(self, step: int, total: int, left: float | None, elapsed: float | None) -> None:
+        """Progress: step, total, and the seconds left and elapsed, where they are known."""
         if step > self.step:
             self.ending.moved()
-        if step != self.step:
-            self.timing.add_elapsed(elapsed)
-        self.timing.advance(step, elapsed)
+        if elapsed is not None:
+            if step != self.step:
+                self.timing.add_elapsed(elapsed)
+            self.timing.advance(step, elapsed)
         self.step, self.total = step, total
         self.set_progress(step / total if total else None, left)
 

@@ -66,6 +66,10 @@ class Sink(Protocol):
         """The step at which a rising metric first reached `value`; None while its newest value is not greater."""
         ...
 
+    def rename(self, metric: str, name: str) -> None:
+        """Call a metric by another name from now on, with the points that it has."""
+        ...
+
     def restart(self, step: float) -> None:
         """The run continues from `step`: forget everything later."""
         ...
@@ -78,8 +82,8 @@ class Sink(Protocol):
         """A line of a generation's trace."""
         ...
 
-    def advance(self, step: int, total: int, left: float | None, elapsed: float) -> None:
-        """The state of a progress bar: step, total, and the seconds left and elapsed."""
+    def advance(self, step: int, total: int, left: float | None, elapsed: float | None) -> None:
+        """Progress: step, total, and the seconds left and elapsed, where they are known."""
         ...
 
     def set_progress(self, share: float | None, left: float | None) -> None:
@@ -143,6 +147,8 @@ class Candidate:
     """The previous line, if a format held it back."""
     sink: Sink
     """What a parser fills."""
+    recent: Sequence[str]
+    """The newest unrecognized lines before this one."""
     fallback: Parser
     """Reads the lines of unrecognized logs; a parser may hand it the lines that do not belong to its own format."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tdiff.visible import visible_line
 from tdiff.watch.formats.base import MAX_STEP, Sink
+from tdiff.watch.formats.names import PART, Role, meaning
 
 STEPS = ("step", "global_step", "iteration", "iter", "it", "epoch")
 """Columns that count steps, in order of preference."""
@@ -111,21 +112,49 @@ class RowReader:
 
 def _plan(names: tuple[str, ...]) -> Plan:
     by_name = {normalized(name): name for name in reversed(names)}
-    steps = tuple(by_name[name] for name in STEPS if name in by_name)
+    counts = sorted((name for name in names if _counts(name)), key=lambda name: meaning(name).precedence)
+    known = [by_name[name] for name in STEPS if name in by_name]
+    steps = tuple(dict.fromkeys([*(name for name in known if normalized(name) != "epoch"), *counts, *known]))
     time = next((by_name[name] for name in TIMES if name in by_name), None)
     tokens = next((by_name[name] for name in TOKENS if name in by_name), None)
     metrics, used, aliases = [], set(), list(ALIASES)
     # Where two columns are aliases of one metric, the one listed first in ALIASES gets the metric's name.
     order = sorted(names, key=lambda name: aliases.index(normalized(name)) if normalized(name) in ALIASES else -1)
     for name in order:
-        if name in (time, tokens) or normalized(name) in STEPS[:-1]:
+        if name in (time, tokens) or normalized(name) in STEPS[:-1] or (name in steps and normalized(name) != "epoch"):
             continue
-        alias = ALIASES.get(normalized(name))
+        alias = _alias(name, names)
         metric = alias if alias and alias not in used else visible_line(name[:100])
         used.add(metric)
         metrics.append((name, metric))
     elapsed = next((by_name[name] for name in ELAPSED if name in by_name), None)
     return Plan(steps, time, tokens, by_name.get("epoch"), elapsed, tuple(metrics))
+
+
+def _counts(name: str) -> bool:
+    """Whether a column counts steps of training."""
+    known = meaning(name)
+    return known.role is Role.STEP and known.split != "eval"
+
+
+def _alias(name: str, names: tuple[str, ...]) -> str | None:
+    """The shared name of the metric in a column: by the list, else by what the name means, where no other fits better."""
+    if (alias := ALIASES.get(normalized(name))) is not None:
+        return alias
+    known = meaning(name)
+    if known.role is Role.LEARNING_RATE:
+        return "train/lr"
+    if known.role is Role.GRAD_NORM:
+        return "train/grad_norm"
+    if known.role is not Role.LOSS or known.precedence >= PART:
+        return None
+    split = known.split or "train"
+    rivals = (meaning(other) for other in names if other != name)
+    better = any(
+        rival.role is Role.LOSS and (rival.split or "train") == split and rival.precedence < known.precedence
+        for rival in rivals
+    )
+    return None if better else f"{split}/loss"
 
 
 def normalized(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from tdiff.watch.formats import csv_table, events, hf_console, jsonl, trace
+from tdiff.watch.formats import csv_table, document, events, hf_console, jsonl, text_log, trace
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
 
 ORDER = (
@@ -14,8 +15,12 @@ ORDER = (
     Format("tdiff", events.recognize),
     Format("json", jsonl.recognize),
     Format("huggingface", hf_console.recognize),
+    Format("document", document.recognize),
+    Format("text", text_log.recognize),
 )
 """The formats in the order in which they are asked about each line."""
+_RECENT = 50
+"""Unrecognized lines that may hold the heading of a first record."""
 UNRECOGNIZED = "log"
 """The format of a source with text that no row recognizes."""
 
@@ -35,6 +40,7 @@ class Detector:
         self._parser: Parser = self._fallback
         self._detected = False
         self._number = 0
+        self._recent: deque[str] = deque(maxlen=_RECENT)
         self._held: tuple[Candidate, Format] | None = None
 
     def feed(self, lines: Sequence[str]) -> None:
@@ -55,7 +61,7 @@ class Detector:
 
     def _examine(self, line: str) -> None:
         before = self._held[0] if self._held is not None else None
-        candidate = Candidate(line, self._number + 1, before, self._sink, self._fallback)
+        candidate = Candidate(line, self._number + 1, before, self._sink, self._recent, self._fallback)
         self._number += bool(candidate.text)
         for row in ORDER if candidate.text else ():
             answer = row.recognize(candidate)
@@ -82,4 +88,5 @@ class Detector:
 
     def _unrecognized(self, line: str) -> None:
         self._sink.format = UNRECOGNIZED
+        self._recent.append(line)
         self._fallback.feed([line])

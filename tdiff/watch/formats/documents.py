@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,12 +16,13 @@ from tdiff.watch.formats.text import Fields, _flat
 LARGEST = 64 << 20
 """Characters of a document that are held; a longer one is text."""
 MOST_RECORDS = 1_000_000
+_OPENS = re.compile(r"[{[]\s*(?:$|[{[\"])")
 
 
 def begins(line: str) -> bool:
     """Whether a first line may open a document that goes on over further lines."""
     text = line.strip()
-    return bool(text) and text[0] in "{[" and not text.startswith(("[0", "[1")) and not _complete(text)
+    return _OPENS.match(text) is not None and not _complete(text)
 
 
 def _complete(text: str) -> bool:

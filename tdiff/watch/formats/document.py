@@ -1,0 +1,49 @@
+"""A log that is one JSON document, read when it is complete; see `documents` for the shapes that it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tdiff.watch.formats import documents
+from tdiff.watch.formats.assemble import Assembler
+from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
+from tdiff.watch.formats.text_log import Curves
+
+
+class Document(Parser):
+    """Holds the lines until they form a document."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._lines: list[str] = []
+        self._size = 0
+
+    def feed(self, lines: Sequence[str]) -> None:
+        """Read the next lines."""
+        for line in lines:
+            self._sink.write(line)
+            self._size += len(line)
+            if self._size <= documents.LARGEST:
+                self._lines.append(line)
+            if line.strip() in ("}", "]", "]}"):
+                self._read()
+
+    def settle(self) -> bool:
+        """Read the document if it is complete. Returns whether it was."""
+        return self._read()
+
+    def _read(self) -> bool:
+        if not self._lines or (rows := documents.records("\n".join(self._lines))) is None:
+            return False
+        self._lines = []
+        assembler = Assembler(Curves(self._sink))
+        for row in rows:
+            assembler.take(row)
+        return True
+
+
+def recognize(candidate: Candidate) -> Parser | Decision:
+    """A document begins on the first line, and goes on over further lines."""
+    if candidate.number == 1 and documents.begins(candidate.line):
+        return Document(candidate.sink)
+    return Decision.NO
