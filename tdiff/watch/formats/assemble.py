@@ -17,6 +17,8 @@ from tdiff.watch.formats.text import Bar, Fields
 FARTHEST = 2.0**53
 """Steps at or beyond this are no counts."""
 _EARLIEST, _LATEST = 1e8, 1e11
+_AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
+"""Names that count steps only with a total or beside a loss."""
 _EPOCHS, _MOST_PLANS = 10_000, 256
 
 
@@ -161,6 +163,7 @@ class Assembler:
         self._heading: float | None = None  # the step of a line without values
         self._epoch: float | None = None
         self._epochs: float | None = None
+        self._total: float | None = None  # that a line without a record named
         self._split = ""  # of the block under a heading
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
@@ -177,8 +180,8 @@ class Assembler:
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
         plan = self._plan(fields, fields.split)
-        if not self._is_ours(fields, plan):
-            return False
+        if not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):
+            return False  # an evaluation may be reported by any of the processes
         if fields.bar is not None:
             self._advance(fields.bar, fields)
         if plan.epoch is not None and abs(fields.values[plan.epoch]) < FARTHEST:
@@ -186,6 +189,8 @@ class Assembler:
             self._epochs = fields.totals.get(plan.epoch, self._epochs)
         if plan.epochs is not None:
             self._epochs = fields.values[plan.epochs]
+        if plan.total is not None and not plan.has_loss and 0 < fields.values[plan.total] < FARTHEST:
+            self._total = fields.values[plan.total]
         if fields.bar is not None and (self._structured or not plan.has_loss):
             return False
         if not plan.has_loss and not self._is_record(fields, plan):
@@ -226,6 +231,8 @@ class Assembler:
     def _head(self, fields: Fields, plan: _Plan) -> None:
         """A line that opens a block: a step without values, or the name of a split."""
         name = self._step_of(fields, plan)
+        if name in _AMBIGUOUS and name not in fields.totals:
+            return  # such as the setting `batch: 128`
         if name is not None and not plan.counts_eval and fields.split != "eval":
             value = fields.values[name]
             self._heading, self._split, self._step = value, "", value
@@ -251,10 +258,11 @@ class Assembler:
         left = read[plan.left] if plan.left is not None else None
         total = read[plan.total] if plan.total is not None else None
         elapsed = read[plan.elapsed] if plan.elapsed is not None else None
-        training = plan.parts or not (self._names or plan.losses["eval"])
         for split, names in plan.losses.items():
             if names:
                 self._choose(split, names, read, values, beside_eval=bool(plan.losses["eval"]))
+        # A summary, or an estimate beside an evaluation, moves nothing on.
+        training = "train/loss" in values or ("train/loss" not in self._names and not plan.losses["eval"])
         count = self._step_of(fields, plan)
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
@@ -264,6 +272,8 @@ class Assembler:
             total = max(total * self._epochs, done + total) if self._epochs and (done or self._epoch) else done + total
         if total is None and count is None and self._epochs and step == self._epoch and fields.bar is None:
             total = self._epochs  # the step is the epoch
+        if total is None and training and self._total is not None and step <= self._total:
+            total = self._total
         if elapsed is not None:
             self._sink.elapse(elapsed)
         if total is not None or left is not None:

@@ -138,7 +138,7 @@ def _counts(name: str) -> bool:
 
 
 def _alias(name: str, names: tuple[str, ...]) -> str | None:
-    """The shared name of the metric in a column: by the list, else by what the name means, where no other fits better."""
+    """The shared name of the metric in a column: by the list, else by what its name means if no other fits better."""
     if (alias := ALIASES.get(normalized(name))) is not None:
         return alias
     known = meaning(name)

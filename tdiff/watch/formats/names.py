@@ -61,7 +61,20 @@ def _names(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 _SPLITS = dict.fromkeys(["train", "training", "tr", "trn", "trainer", "learn"], "train") | dict.fromkeys(
-    ["val", "valid", "validation", "validate", "eval", "evaluation", "dev", "heldout", "holdout", "test", "testing"],
+    [
+        "val",
+        "valid",
+        "validation",
+        "validate",
+        "eval",
+        "evaluation",
+        "dev",
+        "heldout",
+        "held",
+        "holdout",
+        "test",
+        "testing",
+    ],
     "eval",
 )
 _ABBREVIATIONS = (
@@ -74,10 +87,12 @@ _ABBREVIATIONS = (
 _STEPS = _names(
     "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, steps, iteration,"
     "iter, iter num, iters, iterations, num iter, n iter, it, update, updates, completed steps, completed step, batch,"
-    "batch idx, batch id, batches, minibatch, round, boosting round, ba, index, idx, s, i, n"
+    "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba, index, idx, s, i, n"
 )
 """Names of the step, the best first."""
 _OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update"])
+_PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned"])
+"""Words beside a number of steps or epochs that the run will take."""
 _COUNTS_AND_TIMES: dict[tuple[str, ...], Role] = {
     name: role
     for role, names in (
@@ -100,7 +115,11 @@ _COUNTS_AND_TIMES: dict[tuple[str, ...], Role] = {
     )
     for name in _names(names)
 }
-_LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo"])
+_MEASURES = frozenset(["time", "size", "per", "loss", "lr", "throughput", "speed", "tokens"])
+"""Parts of a path in which `batch` or `step` is a unit."""
+_GROUPS = frozenset(["history", "log", "logs", "metrics", "results", "scores", "stats", "output", "losses"])
+"""Parts of a path that say nothing."""
+_LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
     [
         "scale",
@@ -186,7 +205,10 @@ _NOT_LOSS = frozenset(
 )
 """Words beside which `loss` is not the value of a loss."""
 _PLAIN = (
-    dict.fromkeys(["set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of"], 0)
+    dict.fromkeys(
+        ["set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of", "local", "out"],
+        0,
+    )
     | dict.fromkeys(["step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"], 1)
     | dict.fromkeys(
         [
@@ -212,11 +234,17 @@ _PLAIN = (
 """Words that leave a loss the loss, with what they add to its precedence."""
 
 
+def _split_of_unit(unit: re.Match[str]) -> str:
+    """Nothing for a unit in brackets; the word for the name of a split, as in `loss (train)`."""
+    word = unit[0].strip("() ")
+    return f" {word} " if word.lower() in _SPLITS else " "
+
+
 def words(name: str) -> list[str]:
     """The words of a name, in small letters, without a unit in brackets."""
     return [
         part
-        for word in _WORD.findall(_UNIT.sub(" ", name[:120]))
+        for word in _WORD.findall(_UNIT.sub(_split_of_unit, name[:120]))
         for part in _ABBREVIATIONS.get(word.lower(), (word.lower(),))
     ]
 
@@ -228,7 +256,24 @@ def words_beside_split(name: str) -> list[str]:
 
 @lru_cache(4096)
 def meaning(name: str) -> Meaning:
-    """What a name means; see `Meaning`."""
+    """What a name means; see `Meaning`. Of a path (`at/update`) the last part may say it, where the whole does not."""
+    whole = _meaning(name)
+    if (
+        "/" not in name
+        or whole.role not in (Role.OTHER, Role.LOSS)
+        or (whole.role is Role.LOSS and whole.precedence < PART)
+    ):
+        return whole
+    group, _, leaf = name.rpartition("/")
+    last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
+    if last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
+        return Meaning(last.role, whole.split, last.precedence + 1)
+    if last.role is Role.LOSS and last.precedence < PART and (whole.split == "eval" or around <= _GROUPS):
+        return Meaning(Role.LOSS, whole.split, 5)  # perhaps of one of several sets: `valid/dev-clean/loss`
+    return whole
+
+
+def _meaning(name: str) -> Meaning:
     spelled = words(name)
     split = next((_SPLITS[word] for word in spelled if word in _SPLITS and _SPLITS[word] == "eval"), "")
     split = split or next((_SPLITS[word] for word in spelled if word in _SPLITS), "")
@@ -255,10 +300,10 @@ def _count_or_time(rest: tuple[str, ...]) -> tuple[Role, int] | None:
         return Role.STEP, _STEPS.index(rest)
     if rest in _COUNTS_AND_TIMES:
         return _COUNTS_AND_TIMES[rest], 0
-    if len(rest) == 2 and rest[0] in ("total", "max", "num", "n", "maximum"):
-        if rest[1] in _OF_STEPS:
+    if len(rest) == 2 and _PLANS & set(rest):
+        if _OF_STEPS & set(rest):
             return Role.TOTAL, 0
-        if rest[1] == "epochs":
+        if "epochs" in rest:
             return Role.EPOCHS, 0
     return None
 

@@ -25,7 +25,7 @@ MOST = 512
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _RANK = re.compile(
-    r"\s*(?:\[(?:default|rank|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
+    r"\s*(?:\[(?:[\w.-]*:)?(?:default|rank|r|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
     r"|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
     r"|(?P<c>\d{1,4}):(?=\s))\s*",
     re.IGNORECASE,
@@ -47,7 +47,9 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(r"[|,;:=<>\[\]{}()\t\"']|\s-\s|->|\s{3,}")
-_PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+", re.IGNORECASE)
+_PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
+_BEST = re.compile(r"\b(?:best|lowest|mean training|final|so far)\b", re.IGNORECASE)
+"""Words by which a line repeats a value of an earlier one."""
 _BAR = re.compile(
     r"(?P<label>[^|\[\]]*?)(?:\d+(?:\.\d+)?%\|[^|]*\|)?\s*(?P<n>\d{1,15})/(?P<total>\d{1,15}|\?)\s"
     r"\[(?P<elapsed>[\d:]+)(?:<(?P<left>[\d:]+|\?))?(?:,\s*(?P<rate>[^,\]]*))?(?P<postfix>,[^\]]*)?\]?(?P<after>.*)",
@@ -250,6 +252,9 @@ def _starts_record(text: str, rank: re.Match[str]) -> bool:
 def _without_prefix(text: str, found: Fields, spans: list[Span]) -> str:
     """`text` with blanks for a logger's clock, level, name and place in the program."""
     start = len(text) - len(text.lstrip())
+    if (level := _LEVEL.match(text, start)) is not None:
+        text = " " * level.end() + text[level.end() :]
+        start = len(text) - len(text.lstrip())
     if (clock := _CLOCK.match(text, start)) is not None and clock.end() > start:
         if clock["stamp"]:
             found.time = _moment(clock["stamp"])
@@ -446,7 +451,11 @@ def _pairs(text: str, base: int, found: Fields, spans: list[Span]) -> None:
                     found.progress = (value, total)
                     spans += [Span(*here, "progress"), Span(*beyond, "progress")]
             continue
+        if between.rstrip().endswith("@") and meaning(name).split and meaning(name).role is not Role.LOSS:
+            found.split, name, sure = found.split or meaning(name).split, "step", True  # `held-out @ 500:`
         known = meaning(name)
+        if known.role is Role.LOSS and _BEST.search(unnamed + between):
+            continue
         if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
             # `Train: 3 [ 50/1251 (4%)]` counts epochs, `Test: [ 0/50]` nothing of training.
             if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[end:]):
@@ -462,8 +471,8 @@ def _pairs(text: str, base: int, found: Fields, spans: list[Span]) -> None:
         if known.role is Role.LOSS and known.precedence >= PART and not sure:
             continue
         unit = (match["unit"] or "").strip().lower()
-        if (unit == "%" and known.role in (Role.STEP, Role.EPOCH)) or name in found.values:
-            continue
+        if (unit and known.role in (Role.STEP, Role.EPOCH)) or name in found.values:
+            continue  # a time for each step, or a share
         timed = known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
         factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
         found.values[name] = value * factor

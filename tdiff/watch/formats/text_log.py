@@ -1,4 +1,4 @@
-"""Logs of text: numbers with names on a line, progress bars with a loss, JSON behind a logger's prefix, blocks of lines.
+"""Logs of text: numbers with names on a line, bars with a loss, JSON behind a logger's prefix, blocks of lines.
 
 A log is recognized by its first line with a loss; see `text` for what a line says, and `assemble` for what lines mean
 together.
