@@ -147,6 +147,13 @@ def _planned(names: tuple[str, ...], split: str) -> _Plan:
     )
 
 
+def holds_record(fields: Fields) -> bool:
+    """Whether an object may be the first record of a log: it has a loss, or metrics beside a step, an epoch or a time."""
+    plan = _planned(tuple(fields.values), fields.split)
+    counted = bool(plan.steps) or (plan.epoch is not None and plan.epochs is None) or bool(plan.time)
+    return plan.has_loss or (counted and plan.measured)
+
+
 def shown(name: str) -> str:
     """A name of a log as a metric's name: short, and safe to print."""
     return visible_line(name[:100]).strip()
@@ -155,8 +162,9 @@ def shown(name: str) -> str:
 class Assembler:
     """Turns `Fields` into points of a sink."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, *, counts_rows: bool = False) -> None:
+        """With `counts_rows` every structured row is a record, counted where nothing tells its step."""
+        self._sink, self._counts_rows = sink, counts_rows
         self._plans: dict[tuple[tuple[str, ...], str], _Plan] = {}
         self._counter = Counter()
         self._rank: int | None = None
@@ -226,6 +234,8 @@ class Assembler:
 
     def _is_record(self, fields: Fields, plan: _Plan) -> bool:
         """Whether a line without a loss holds metrics of a step."""
+        if self._counts_rows and fields.structured:
+            return plan.measured
         return plan.measured and (bool(plan.steps) or (self._heading is not None and len(fields.values) == 1))
 
     def _head(self, fields: Fields, plan: _Plan) -> None:

@@ -266,7 +266,7 @@ def meaning(name: str) -> Meaning:
         return whole
     group, _, leaf = name.rpartition("/")
     last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
-    if last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
+    if len(leaf) > 1 and last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
         return Meaning(last.role, whole.split, last.precedence + 1)
     if last.role is Role.LOSS and last.precedence < PART and (whole.split == "eval" or around <= _GROUPS):
         return Meaning(Role.LOSS, whole.split, 5)  # perhaps of one of several sets: `valid/dev-clean/loss`
@@ -322,5 +322,10 @@ def _loss(rest: list[str], split: str) -> Meaning | None:
     )  # of reinforcement learning
     if term or not all(word in _PLAIN or word.isdecimal() for word in others):
         return Meaning(Role.LOSS, split, PART)
-    precedence = sum(_PLAIN.get(word, 1) for word in others) + (not {"loss", "losses"} & set(rest)) + ("nll" in rest)
+    precedence = (
+        (split == "train")
+        + sum(_PLAIN.get(word, 1) for word in others)
+        + (not {"loss", "losses"} & set(rest))
+        + ("nll" in rest)
+    )
     return Meaning(Role.LOSS, split, min(PART - 1, precedence))

@@ -12,7 +12,9 @@ from tdiff.watch.formats.text import MOST, Fields, decoded, parsed, seconds
 BLANKS = " "
 """The delimiter of columns apart by any number of blanks."""
 _NAME = re.compile(r"[A-Za-z_#][\w ./%()\[\]:@#+-]{0,63}")
-_RULE = re.compile(r"[\s|+:=-]*")
+_RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
+_VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
+_BARS = re.compile(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
 
 class Header(NamedTuple):
@@ -24,7 +26,9 @@ class Header(NamedTuple):
 
 def header(line: str, *, first: bool) -> Header | None:
     """The header that a line may be: names that differ, one of them known unless the line is the first."""
-    text = line.strip("\ufeff \t\r")
+    if _VALUE.search(line):
+        return None
+    text = _BARS.sub("|", line.strip("\ufeff \t\r"))
     if text.startswith("#"):
         text = text.lstrip("# ")
     for delimiter in ("\t", ";", ",", "|", BLANKS):
@@ -50,6 +54,8 @@ def header(line: str, *, first: bool) -> Header | None:
 
 def split(line: str, delimiter: str) -> list[str]:
     """The fields of a line."""
+    if delimiter == "|":
+        line = _BARS.sub("|", line)
     if delimiter == BLANKS:
         text = line.strip()
         return re.split(r"\s{2,}|\t", text) if re.search(r"\S\s{2,}\S", text) else text.split()
@@ -69,14 +75,17 @@ def is_rule(line: str) -> bool:
 
 
 def row(line: str, head: Header) -> Fields | None:
-    """The values of a row; None where it has none, or more fields than the header has names."""
+    """The values of a row; None where it has none, or is text between the rows."""
     fields = split(line, head.delimiter)
-    if len(fields) > len(head.names) or (len(fields) < len(head.names) and head.delimiter in (BLANKS, "|")):
+    if head.delimiter in (BLANKS, "|") and len(fields) != len(head.names):
         return None
-    values: dict[str, float] = {}
+    values, totals = dict[str, float](), dict[str, float]()
     for name, field in zip(head.names, fields, strict=False):
         if not field:
             continue
+        field, total = _of_total(field, name)
+        if total is not None:
+            totals[name] = total
         value = decoded(field, name)
         if value is None and head.delimiter == ";" and "," in field:
             value = parsed(field.replace(",", "."))
@@ -84,7 +93,15 @@ def row(line: str, head: Header) -> Fields | None:
             value = seconds(field)
         if value is not None:
             values[name] = value
-    return Fields(values=values, structured=True, text=line) if values else None
+    return Fields(values=values, totals=totals, structured=True, text=line) if values else None
+
+
+def _of_total(field: str, name: str) -> tuple[str, float | None]:
+    """A field without its mark (`4.06*`, `12 %`), and the total after a slash (`3/20`) of a count."""
+    count, slash, total = field.partition("/")
+    if slash and meaning(name).role in (Role.STEP, Role.EPOCH) and (number := parsed(total)) is not None:
+        return count.strip(), number
+    return field.rstrip(" *%"), None
 
 
 def has_curve(head: Header) -> bool:
