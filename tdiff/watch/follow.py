@@ -18,6 +18,7 @@ from tdiff.watch.formats.detect import Detector
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
+from tdiff.watch.sources.transcode import FileSplitter, is_text
 from tdiff.watch.targets import Target
 
 BIG = 8 << 20
@@ -43,7 +44,7 @@ def open_source(target: Target) -> Source:
             return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
-    return FileSource(target.path) if target.path else PipeSource()
+    return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource()
 
 
 class Reader:
@@ -198,7 +199,8 @@ class Watched:
             return False
         try:
             path = self._source.path
-            if path.stat().st_size <= BIG or not (offset := where_newest(path, NEWEST)):
+            big = path.stat().st_size > BIG and is_text(path)
+            if not big or not (offset := where_newest(path, NEWEST)):
                 return False
         except (OSError, ValueError):
             return False  # the source reports the reason
@@ -228,7 +230,7 @@ class _Fill(threading.Thread):
 
     def __init__(self, path: Path, reader: Reader) -> None:
         super().__init__(daemon=True, name="fill")
-        self.source = FileSource(path)
+        self.source = FileSource(path, splitter=FileSplitter)
         self.reader = reader
         self.share = 0.0
         self.stopped = False

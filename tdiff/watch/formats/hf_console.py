@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tdiff.watch.formats.base import MAX_STEP, Candidate, Decision, Parser, Sink
 from tdiff.watch.formats.columns import RowReader
+from tdiff.watch.formats.text import without_rank
 
 _MAX_BAR, _MAX_ROW = 500, 20_000
 """Characters of a line that may hold a bar, and of a dictionary."""
@@ -63,6 +64,7 @@ class Console(Parser):
         self._before = 0.0  # seconds of earlier jobs in the same log
         self._spent = 0.0
         self._finished_label = ""
+        self._whole_epochs = True
 
     def feed(self, lines: Sequence[str]) -> None:
         """Read the next lines."""
@@ -76,6 +78,10 @@ class Console(Parser):
         return waited
 
     def _line(self, line: str) -> None:
+        rank, line = without_rank(line)
+        if rank:  # another process says the same
+            self._sink.write(line)
+            return
         bar, row = read_bar(line), row_in(line)
         if bar is not None:
             self._bar(bar, line)
@@ -126,7 +132,11 @@ class Console(Parser):
         if row is None:
             return
         steps = [name for name in self._rows.plan(tuple(row)).steps if name.lower() != "epoch"]
-        if not any(abs(row[name]) < MAX_STEP for name in steps):
+        epoch = row.get("epoch", math.nan)
+        self._whole_epochs = self._whole_epochs and epoch.is_integer()
+        if self._whole_epochs and self._total is None and "step" not in row:
+            row["step"] = epoch  # one dictionary an epoch
+        elif not any(abs(row[name]) < MAX_STEP for name in steps):
             row["step"] = float(self._number(row) if self._total is None else self._sink.step)
         self._rows.take(row)
 
@@ -139,7 +149,7 @@ class Console(Parser):
 
 def recognize(candidate: Candidate) -> Parser | Decision:
     """A Trainer prints a dictionary of training."""
-    return candidate.fallback if row_in(candidate.line) else Decision.NO
+    return candidate.fallback if row_in(without_rank(candidate.line)[1]) else Decision.NO
 
 
 def read_bar(line: str) -> Bar | None:

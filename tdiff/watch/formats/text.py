@@ -242,6 +242,14 @@ def _read(text: str) -> tuple[Fields, list[Span]]:
     return found, spans
 
 
+def without_rank(line: str) -> tuple[int, str]:
+    """(rank, the line after it) of a line of one of several processes; rank 0 where nothing says so."""
+    rank = _RANK.match(line) if line[:1] in "[rR0123456789" else None
+    if rank is None or _starts_record(line, rank):
+        return 0, line
+    return int(rank["a"] or rank["b"] or rank["c"]), line[rank.end() :]
+
+
 def _starts_record(text: str, rank: re.Match[str]) -> bool:
     """Whether a number in brackets counts rounds (`[3] train-logloss:1.2`) and names no process."""
     if rank["a"] is None or not re.match(r"\s*\[\d+(?:/\d+)?\]", text):

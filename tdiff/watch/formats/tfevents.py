@@ -74,6 +74,14 @@ class Decoder:
             self._held.clear()
         return lines
 
+    def open_step(self) -> list[str]:
+        """The line of the step that is still open, if there is one; it stays open."""
+        lines: list[str] = []
+        row = self._row
+        self._close(lines)
+        self._row = row
+        return lines
+
     def flush(self) -> list[str]:
         """The step that is still open, where nothing more has come for a while."""
         lines: list[str] = []

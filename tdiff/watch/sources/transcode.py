@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from tdiff.watch.formats.tfevents import Decoder, is_events
+from tdiff.watch.sources.local import LineSplitter
 
 HEAD = 12
 """Bytes by which a kind is known."""
@@ -50,6 +52,17 @@ class Transcoder:
         if self._kind is None and self._head:
             text = self._guarded(Plain().feed, self._begin())
         return text + (self._guarded(lambda _: self._kind.flush() if self._kind else b"", b""))
+
+    def waiting(self) -> str:
+        """The text that waits for further bytes; it still comes with them."""
+        if self._kind is None:
+            return bytes(self._head).decode("utf-8", "replace")
+        return self._kind.waiting() if isinstance(self._kind, Events) else ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is text as it is, or too short to tell."""
+        return self._kind is None or isinstance(self._kind, Plain)
 
     @property
     def pending(self) -> bool:
@@ -156,6 +169,41 @@ class Events:
             raise ValueError("the TensorBoard event file is damaged: nothing after the damage is read")
         return "".join(f"{line}\n" for line in lines).encode()
 
+    def waiting(self) -> str:
+        """The newest step, which may not be complete."""
+        return "\n".join(self._decoder.open_step())
+
     def flush(self) -> bytes:
         """The newest step."""
         return "".join(f"{line}\n" for line in self._decoder.flush()).encode()
+
+
+class FileSplitter(LineSplitter):
+    """Splits a file of any of these kinds into lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transcoder = Transcoder()
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that end in `data`."""
+        lines = super().feed(self._transcoder.feed(data))
+        while self._transcoder.pending:
+            lines += super().feed(self._transcoder.feed(b""))
+        return lines
+
+    def held(self) -> str:
+        """The unfinished line, and what waits for further bytes."""
+        return (super().held() + self._transcoder.waiting()).removesuffix("\n")
+
+    def note(self) -> str:
+        """What is wrong with the file, or was dropped."""
+        return self._transcoder.problem or super().note()
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file is plain text, whose newest lines can be read without the rest. Raises OSError."""
+    with path.open("rb") as file:
+        transcoder = Transcoder()
+        transcoder.feed(file.read(HEAD))
+        return transcoder.is_plain
