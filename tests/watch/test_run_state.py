@@ -563,7 +563,7 @@ def test_reset_keeps_only_the_name():
 
 
 def test_stored_metrics_samples_and_notices_are_bounded(monkeypatch):
-    run = run_of(*(json.dumps({f"m{n}": 1.0}) for n in range(MAX_METRICS + 50)))
+    run = run_of(*(json.dumps({"step": n, f"m{n}": 1.0}) for n in range(MAX_METRICS + 50)))
     assert len(run.metrics) == MAX_METRICS
     run = run_of(*(sample(n) for n in range(MAX_SAMPLES + 1)))
     assert len(run.samples) <= MAX_SAMPLES

@@ -148,7 +148,7 @@ def _planned(names: tuple[str, ...], split: str) -> _Plan:
 
 
 def holds_record(fields: Fields) -> bool:
-    """Whether an object may be the first record of a log: it has a loss, or metrics beside a step, an epoch or a time."""
+    """Whether an object may be a log's first record: it has a loss, or metrics beside a step, an epoch or a time."""
     plan = _planned(tuple(fields.values), fields.split)
     counted = bool(plan.steps) or (plan.epoch is not None and plan.epochs is None) or bool(plan.time)
     return plan.has_loss or (counted and plan.measured)

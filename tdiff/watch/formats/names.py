@@ -119,6 +119,8 @@ _MEASURES = frozenset(["time", "size", "per", "loss", "lr", "throughput", "speed
 """Parts of a path in which `batch` or `step` is a unit."""
 _GROUPS = frozenset(["history", "log", "logs", "metrics", "results", "scores", "stats", "output", "losses"])
 """Parts of a path that say nothing."""
+_OF_THE_RUN = frozenset([Role.TIME, Role.ELAPSED, Role.REMAINING, Role.SPEED])
+"""Roles that an evaluation's own times and speeds do not have."""
 _LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
     [
@@ -278,7 +280,7 @@ def _meaning(name: str) -> Meaning:
     split = next((_SPLITS[word] for word in spelled if word in _SPLITS and _SPLITS[word] == "eval"), "")
     split = split or next((_SPLITS[word] for word in spelled if word in _SPLITS), "")
     rest = list(dict.fromkeys(word for word in spelled if word not in _SPLITS))
-    role = _count_or_time(tuple(rest))
+    role = _count_or_time(tuple(rest), split)
     if role is not None:
         return Meaning(role[0], split, role[1])
     if "lr" in rest or ("learning" in rest and "rate" in rest):
@@ -295,10 +297,10 @@ def _meaning(name: str) -> Meaning:
     return _loss(rest, split) or Meaning(Role.OTHER, split)
 
 
-def _count_or_time(rest: tuple[str, ...]) -> tuple[Role, int] | None:
+def _count_or_time(rest: tuple[str, ...], split: str) -> tuple[Role, int] | None:
     if rest in _STEPS:
         return Role.STEP, _STEPS.index(rest)
-    if rest in _COUNTS_AND_TIMES:
+    if rest in _COUNTS_AND_TIMES and not (split == "eval" and _COUNTS_AND_TIMES[rest] in _OF_THE_RUN):
         return _COUNTS_AND_TIMES[rest], 0
     if len(rest) == 2 and _PLANS & set(rest):
         if _OF_STEPS & set(rest):

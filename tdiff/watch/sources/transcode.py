@@ -70,7 +70,10 @@ class Transcoder:
         return isinstance(self._kind, Gzip) and self._kind.pending and not self.problem
 
     def _decided(self) -> bool:
-        return self._head[:1].isascii() and self._head[:1] in b"{[\"'#" and len(self._head) > 0
+        """Whether a few bytes show that this is text: the other kinds begin with a mark, or have a zero byte second."""
+        head = bytes(self._head)
+        marks = (b"\x1f\x8b", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return len(head) > 1 and not head.startswith(marks) and head[1] != 0
 
     def _begin(self) -> bytes:
         head = bytes(self._head)
