@@ -1,4 +1,4 @@
-"""Whole logs, from the file to the state of the run: made-up ones of programs that do not exist, and the shared ones."""
+"""Whole logs, from the file to the state of the run: those of made-up programs, and the shared ones."""
 
 import json
 
@@ -65,7 +65,7 @@ def reading(path) -> tuple:
     return (*numbers, run.step, run.total)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED])
+@pytest.mark.parametrize("name", list(EXPECTED))
 def test_logs_of_programs_that_do_not_exist_are_read(name):
     fields = ("points", "last_loss", "eval_points", "last_eval", "last_step", "total")
     for field, value in zip(fields, reading(MADE_UP / name), strict=True):
