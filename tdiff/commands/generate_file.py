@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.generate import Request, as_data, check_sizes, gaps_of, load, one_way, say
+from tdiff.commands.generate_request import Request, as_data, check_input, check_sizes, gaps_of, load, print_notes
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
 from tdiff.config.decoding import DecodeSettings
@@ -83,7 +83,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
         write = writer(sys.stdout)
         if output is not None:
             write = stack.enter_context(done.opened(output, len(done.numbers), len(lines), "texts"))
-        say(settings, request.options)
+        print_notes(settings, request.options)
         progress = stack.enter_context(progress_bar("generating"))
         finished = len(lines) - len(todo)
         remaining = iter(todo)
@@ -149,7 +149,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
             raise TdiffError(f"{name} is not UTF-8")
     asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
     line_request = replace(request, **asked_for)
-    one_way(line_request)
+    check_input(line_request)
     gaps = gaps_of(model, line_request)
     start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
     return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
@@ -157,7 +157,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
     """The output for the lines, in their order; those of one length are generated together."""
-    from tdiff.core.diffusion.generate import resolve, told
+    from tdiff.core.diffusion.generate import generation_metadata, resolve
 
     groups: dict[int, list[Line]] = {}
     for line in lines:
@@ -181,7 +181,7 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
                     tokens=written[n],
                     seconds=round(seconds, 4),
                 )
-                metadata = told(model, settings, written[n], line.number - 1)
+                metadata = generation_metadata(model, settings, written[n], line.number - 1)
                 record = as_data(end, line.shown, metadata, seconds, sum(written))
                 records[line.number] = {"line": line.number, "input": line.content} | record
             while numbers and numbers[0] in records:
@@ -205,10 +205,10 @@ def _check_settings(
     last: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: Path
 ) -> None:
     """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
-    from tdiff.core.diffusion.generate import told
+    from tdiff.core.diffusion.generate import generation_metadata
 
     per_text = ("length", "row")
-    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in per_text}
+    now = {name: value for name, value in generation_metadata(model, settings, 0, 0).items() if name not in per_text}
     before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
     check_settings({name: before.get(name) for name in now}, now, output)
     line = _line(model, request, last["line"], json.dumps(last["input"]))

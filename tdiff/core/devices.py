@@ -18,14 +18,14 @@ from tdiff.errors import TdiffError, unknown
 
 def choose(name: str) -> str:
     """The device of that name; auto is the best there is of cuda, mps and cpu. Raises TdiffError where it is absent."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, present in there.items() if present)
-    if name not in there:
+        return next(device for device, present in available.items() if present)
+    if name not in available:
         raise TdiffError(f"unknown device {name!r}; known: auto, cuda, mps, cpu")
-    if not there[name]:
+    if not available[name]:
         raise TdiffError(
-            f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in there.items() if p)}"
+            f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in available.items() if p)}"
         )
     return name
 
@@ -50,13 +50,13 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc
 _MOST = (1 << 31) - 1
 
 
-def in_bfloat16(wanted: str, device: str) -> bool:
+def in_bfloat16(precision: str, device: str) -> bool:
     """Whether products are to be taken in bfloat16: `wanted` is auto, float32 or bfloat16.
 
     Raises TdiffError for a CPU that has no fast ones: there they can take a hundred times as long.
     """
-    if wanted != "bfloat16":
-        return wanted == "auto" and device == "cuda"
+    if precision != "bfloat16":
+        return precision == "auto" and device == "cuda"
     if device == "cpu" and (slower := _slowdown()) > _SLOW:
         raise TdiffError(
             f"precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of float32, which "
@@ -65,22 +65,22 @@ def in_bfloat16(wanted: str, device: str) -> bool:
     return True
 
 
-def lower_precision(network: Any, wanted: str, device: str) -> None:
+def lower_precision(network: Any, precision: str, device: str) -> None:
     """Have a loaded network take its products in tf32 or bfloat16, where it computes on CUDA and that is `wanted`.
 
     Elsewhere nothing changes: a text by its seed is the same on every CPU. Sums, probabilities and what is drawn stay
     float32 and float64. tf32 is a setting of the whole process. Raises TdiffError for another precision.
     """
-    if wanted not in PRODUCTS:
-        raise unknown("precision", wanted, PRODUCTS)
+    if precision not in PRODUCTS:
+        raise unknown("precision", precision, PRODUCTS)
     if device in ("cpu", "mps"):
         return
-    if wanted == "tf32":
+    if precision == "tf32":
         torch.set_float32_matmul_precision("high")
-    elif wanted == "bfloat16":
+    elif precision == "bfloat16":
         for name in ("logits", "log_likelihood"):
-            if (plain := getattr(network, name, None)) is not None:
-                setattr(network, name, _in_bfloat16(plain, device))
+            if (method := getattr(network, name, None)) is not None:
+                setattr(network, name, _in_bfloat16(method, device))
 
 
 def _in_bfloat16(function: Callable[..., Any], device: str) -> Callable[..., Any]:
@@ -102,12 +102,12 @@ def _slowdown() -> float:
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(256, 256, dtype=dtype)
         a @ a
-        taken = []
+        seconds = []
         for _ in range(5):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             a @ a
-            taken.append(time.perf_counter() - begun)
-        times[dtype] = min(taken)
+            seconds.append(time.perf_counter() - start_time)
+        times[dtype] = min(seconds)
     return times[torch.bfloat16] / times[torch.float32]
 
 
@@ -119,14 +119,14 @@ def gpu_report(device: str) -> dict[str, float]:
     free, total = torch.cuda.mem_get_info()
     report["gpu_memory"] = round((total - free) / 2**30, 2)
     # Each needs the NVML library; a driver may refuse one and grant the others.
-    questions = (
+    readings = (
         ("gpu_load", torch.cuda.utilization, 1.0),
         ("gpu_temperature", torch.cuda.temperature, 1.0),
         ("gpu_power", torch.cuda.power_draw, 1e-3),
     )
-    for key, ask, unit in questions:
+    for key, read, unit in readings:
         with suppress(Exception):
-            report[key] = float(ask()) * unit
+            report[key] = float(read()) * unit
     return report
 
 

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
-_SPARE = 0.005
+_SPARE_SHARE = 0.005
 """Share of one core that it takes of a busy machine."""
-_WAITED = 1.25
+_BUSY_RATIO = 1.25
 """A machine is busy where a step takes so many times what it computes."""
 
 
@@ -73,7 +73,7 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
         server = Server(inbox, say, device, sparing=share)
         server.answer(Load(model=model))
         if share:
-            _stand_back()  # not before: an import that only ran when the machine is idle might take minutes
+            _lower_priority()  # not before: an import that only ran when the machine is idle might take minutes
         server.run()
     except BrokenPipeError:
         _leave()
@@ -82,9 +82,9 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
 def _pipes() -> tuple[int, typing.BinaryIO]:
     """Stdin and stdout for this module alone; what else is printed to stdout goes to stderr, and stdin is empty."""
     requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     return requests, os.fdopen(answers, "wb")
@@ -92,14 +92,14 @@ def _pipes() -> tuple[int, typing.BinaryIO]:
 
 def _listen(stdin: int, inbox: Inbox) -> None:
     """Take in requests as they come, and end the process with stdin, whatever the main thread is at."""
-    torn = b""
+    partial = b""
     # Not a file object: one that a thread is reading when the interpreter ends is a fatal error.
     with suppress(OSError):
         while chunk := os.read(stdin, 1 << 16):
-            *lines, torn = (torn + chunk).split(b"\n")
+            *lines, partial = (partial + chunk).split(b"\n")
             for line in lines:
                 text = line.decode("utf-8", "replace")
-                inbox.put(parse_request(text) or _misunderstood(text))
+                inbox.put(parse_request(text) or _unknown_request(text))
     _leave()
 
 
@@ -107,7 +107,7 @@ def _leave() -> NoReturn:
     os._exit(0)  # at once: other threads may be computing, or blocked in a write that nobody will read
 
 
-def _misunderstood(line: str) -> Refused:
+def _unknown_request(line: str) -> Refused:
     return Refused(text=f"not a request that this version knows: {line[:80]!r}")
 
 
@@ -179,27 +179,27 @@ class Server:
         try:
             yield
         except Exception as why:
-            if not isinstance(why, (TdiffError, MemoryError)) and not _no_memory(why):
+            if not isinstance(why, (TdiffError, MemoryError)) and not _is_out_of_memory(why):
                 raise
             text = str(why).partition("\n")[0] or "out of memory"
             self._say(Refused(id=generation, text=text))
 
     def _load(self, name: str) -> None:
-        weights = _written(name)  # before they are read: what is written meanwhile is newer
+        weights = _write_time(name)  # before they are read: what is written meanwhile is newer
 
         import torch
 
         from tdiff.core import devices
         from tdiff.core.models.load import load_model
 
-        def told(done: int, total: int) -> None:
+        def announce(done: int, total: int) -> None:
             if not done:
                 print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
         if (folder := lookup.find_per_class(name)) is not None:
             self._load_each(folder)
             return
-        model = self._model = load_model(name, devices.choose(self._device), told)
+        model = self._model = load_model(name, devices.choose(self._device), announce)
         self._classifier = None
         self._say(
             Ready(
@@ -257,28 +257,28 @@ class Server:
             raise TdiffError("the text has no token that the model could be asked for")
         pieces = classifier.pieces(ids)
         effort = Effort(confidence=request.confidence, draws=request.draws, seed=request.seed, explain=True)
-        rest, begun, computed = 0.0, time.perf_counter(), time.thread_time()
-        for look in classifier.predict([ids], effort, names=[0]):
+        rest, start_time, start_cpu = 0.0, time.perf_counter(), time.thread_time()
+        for update in classifier.predict([ids], effort, names=[0]):
             if self._sparing:
-                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+                rest = pause(time.perf_counter() - start_time, time.thread_time() - start_cpu)
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            verdict = look.prediction
-            added = verdict.contributions.tolist() if verdict.contributions is not None else []
+            prediction = update.prediction
+            contributions = prediction.contributions.tolist() if prediction.contributions is not None else []
             self._say(
                 Scores(
                     id=request.id,
                     classes=list(classifier.classes),
-                    posterior=[round(p, 6) for p in verdict.posterior],
-                    interval=[round(p, 6) for p in verdict.interval],
-                    draws=verdict.draws,
-                    sure=verdict.sure,
-                    final=look.final,
-                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, added, strict=False)],
+                    posterior=[round(p, 6) for p in prediction.posterior],
+                    interval=[round(p, 6) for p in prediction.interval],
+                    draws=prediction.draws,
+                    sure=prediction.sure,
+                    final=update.final,
+                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, contributions, strict=False)],
                 )
             )
-            begun, computed = time.perf_counter(), time.thread_time()
+            start_time, start_cpu = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
         from tdiff.core.diffusion.generate import narrate, opening
@@ -286,10 +286,10 @@ class Server:
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
             return
-        model, given = self._model, _settings(request)
+        model, options = self._model, _settings(request)
         if model is None:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
-        settings = model.decode_settings(given, request.seed)
+        settings = model.decode_settings(options, request.seed)
         prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
         lines = narrate(model, prompt, settings, length=request.length, row=request.row)
         header = next(lines)  # where a prompt does not fit, it says so here
@@ -300,35 +300,35 @@ class Server:
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            begun, computed = time.perf_counter(), time.thread_time()
+            start_time, start_cpu = time.perf_counter(), time.thread_time()
             line = next(lines)
             if self._sparing:
-                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+                rest = pause(time.perf_counter() - start_time, time.thread_time() - start_cpu)
             self._say(line)
             if isinstance(line, TraceEnd):
                 return
 
 
-def _no_memory(why: Exception) -> bool:
+def _is_out_of_memory(why: Exception) -> bool:
     """Whether torch had no memory left. Its class for that is not named here, since that would import torch; on MPS and
     on a CPU it is a plain RuntimeError.
     """
-    said = str(why).partition("\n")[0].lower()
+    message = str(why).partition("\n")[0].lower()
     return isinstance(why, RuntimeError) and (
-        type(why).__name__ == "OutOfMemoryError" or "out of memory" in said or "can't allocate memory" in said
+        type(why).__name__ == "OutOfMemoryError" or "out of memory" in message or "can't allocate memory" in message
     )
 
 
-def pause(passed: float, computed: float) -> float:
+def pause(elapsed: float, computed: float) -> float:
     """Seconds to rest after a step that took `passed` seconds and of them computed for `computed`.
 
     0 where the processor was there when it was wanted. Else so many that a share of it is left to the others which
     not even the lowest priority leaves: beside two busy threads on two cores that alone takes 3% of one.
     """
-    return max(0.0, computed / _SPARE - passed) if passed > _WAITED * computed else 0.0
+    return max(0.0, computed / _SPARE_SHARE - elapsed) if elapsed > _BUSY_RATIO * computed else 0.0
 
 
-def _written(model: str) -> float:
+def _write_time(model: str) -> float:
     """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
     try:
         return (lookup.find_model(model) / "model.safetensors").stat().st_mtime
@@ -359,7 +359,7 @@ def _cpu_only(device: str) -> str:
     return "cpu"
 
 
-def _stand_back() -> None:
+def _lower_priority() -> None:
     """Let this thread compute when nobody else on this machine would, and be the first to go when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -26,20 +26,20 @@ class FixedBatch:
         self._trunk = compiler(trunk)
         self._rows = 0
 
-    def __call__(self, tokens: Tensor, share: Tensor, *rest: Tensor | None) -> Tensor:
+    def __call__(self, tokens: Tensor, mask_ratio: Tensor, *rest: Tensor | None) -> Tensor:
         """Features (B, L, width), as of the trunk; a copy, since the next replay writes over a graph's own output."""
         rows = len(tokens)
         self._rows = max(self._rows, rows)
-        more = self._rows - rows
+        missing = self._rows - rows
 
-        def filled(value: Tensor | None) -> Tensor | None:
+        def padded(value: Tensor | None) -> Tensor | None:
             if value is None:
                 return None
             # A copy even of a full batch: whether a tensor was made in inference mode is part of what is compiled for.
-            return torch.cat((value, value[-1:].expand(more, *value.shape[1:]))) if more else value.clone()
+            return torch.cat((value, value[-1:].expand(missing, *value.shape[1:]))) if missing else value.clone()
 
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch leaves it so
-        return self._trunk(filled(tokens), filled(share), *map(filled, rest))[:rows].clone()
+        return self._trunk(padded(tokens), padded(mask_ratio), *map(padded, rest))[:rows].clone()
 
 
 def capture(network: Any, device: str, compiler: Compiler | None = None) -> bool:

@@ -109,11 +109,11 @@ def overlap(model: LoadedModel) -> int:
     return min(max(model.origin.context, 1), model.spec.context - 1)
 
 
-def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+def generation_metadata(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
     """All that it takes, with the prompt, to have a text again, with nothing left to a default."""
     steps = plan(settings)[1]
-    kind = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
-    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | kind
+    guidance = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
+    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | guidance
 
 
 def generate(
@@ -153,23 +153,23 @@ def narrate(
     template: Template = (),
 ) -> Iterator[TraceLine]:
     """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
-    begun = time.perf_counter()
-    begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
-    start, frozen = begin.tolist(), begin != model.spec.mask_id
+    start_time = time.perf_counter()
+    canvas_ids = (filled(model, template) if template else canvas(model, [prompt], length))[0]
+    start, frozen = canvas_ids.tolist(), canvas_ids != model.spec.mask_id
     pieces = Pieces(model.tokenizer)
-    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.spec.mask_id])
-    given = [(place, shown[place], start[place]) for place in sorted(shown)]
-    total = len(start) - len(given)
+    piece_texts = pieces.changed(start, [position for position, i in enumerate(start) if i != model.spec.mask_id])
+    visible_cells = [(position, piece_texts[position], start[position]) for position in sorted(piece_texts)]
+    total = len(start) - len(visible_cells)
     yield TraceHeader(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
-        settings=told(model, settings, total, row),
+        settings=generation_metadata(model, settings, total, row),
         seed=settings.seed,
         row=row,
         prompt=prompt,
         cells=len(start),
-        given=given,
+        given=visible_cells,
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
     left, step = total, None
@@ -191,7 +191,7 @@ def narrate(
         model_calls=int(step.calls[0]) if step else 0,
         forced=int(step.forced[0]) if step else 0,
         tokens=total,
-        seconds=round(time.perf_counter() - begun, 4),
+        seconds=round(time.perf_counter() - start_time, 4),
     )
 
 
@@ -204,6 +204,6 @@ def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int]
     parts = (step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None])
     numbers: list[float] = torch.cat([part[0].to(precise) for part in parts]).tolist()
     n = step.tokens.size(1)
-    ids, confidence, *marks = (numbers[i : i + n] for i in range(0, 4 * n, n))
-    committed, remasked = ([i for i, mark in enumerate(some) if mark] for some in marks)
+    ids, confidence, *flag_rows = (numbers[i : i + n] for i in range(0, 4 * n, n))
+    committed, remasked = ([i for i, mark in enumerate(flags) if mark] for flags in flag_rows)
     return list(map(int, ids)), confidence, committed, remasked, int(numbers[-1])

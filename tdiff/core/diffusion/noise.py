@@ -50,16 +50,16 @@ def precise(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def uniform(seed: int, step: int, stream: int, rows: Tensor, places: Tensor) -> Tensor:
+def uniform(seed: int, step: int, stream: int, rows: Tensor, positions: Tensor) -> Tensor:
     """Numbers in [0, 1), float64 (float32 on MPS), one for each pair of `rows` and `places` (int64, broadcast).
 
     `stream` keeps apart the uses that one place has for noise in one step.
     """
     key = mix(seed, step, stream)
     if _compiled is None:
-        return _hashed(rows, places, key)
+        return _hashed(rows, positions, key)
     # As a tensor: a number would be compiled into the kernel, anew for each step.
-    return _compiled(rows, places, torch.full((), key, dtype=torch.int64, device=rows.device))
+    return _compiled(rows, positions, torch.full((), key, dtype=torch.int64, device=rows.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ def compile_uniform(compiler: Callable[[Callable[..., Tensor]], Callable[..., Te
     _compiled = compiler(_hashed) if compiler else None
 
 
-def _hashed(rows: Tensor, places: Tensor, key: int | Tensor) -> Tensor:
-    x = (rows * _signed(_GOLDEN) + key) + (places + 1) * _signed(_MIX1)
+def _hashed(rows: Tensor, positions: Tensor, key: int | Tensor) -> Tensor:
+    x = (rows * _signed(_GOLDEN) + key) + (positions + 1) * _signed(_MIX1)
     for _ in range(2):  # the key is a sum of products: one round leaves neighbours visibly related
         x = (x ^ _shift(x, 30)) * _signed(_MIX1)
         x = (x ^ _shift(x, 27)) * _signed(_MIX2)

@@ -26,12 +26,12 @@ def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor)
     if label is None:
         return logits + bias[-1]
     if logits.device.type == "cpu" and not torch.is_grad_enabled():  # in place, where nobody asks for gradients
-        for part, kind in zip(torch.split(logits, where.sum(1).tolist()), label.tolist(), strict=True):
-            part += bias[kind]
+        for part, index in zip(torch.split(logits, where.sum(1).tolist()), label.tolist(), strict=True):
+            part += bias[index]
         return logits
-    each = (label[_rows(where)][:, None] == torch.arange(len(bias), device=label.device)).to(bias.dtype)
+    one_hot = (label[_rows(where)][:, None] == torch.arange(len(bias), device=label.device)).to(bias.dtype)
     with torch.autocast(logits.device.type, enabled=False):
-        return torch.addmm(logits, each, bias)
+        return torch.addmm(logits, one_hot, bias)
 
 
 def _rows(where: Tensor) -> Tensor:
@@ -45,8 +45,8 @@ def naive_bayes(counts: Tensor) -> Tensor:
 
     Of `counts` (C, V), one added to each. The last row, for a text of which nothing is told, is 0.
     """
-    share = (counts.double() + 1) / (counts.double() + 1).sum(1, keepdim=True)
-    return F.pad((share.log() - share.mean(0).log()).float(), (0, 0, 0, 1))
+    frequency = (counts.double() + 1) / (counts.double() + 1).sum(1, keepdim=True)
+    return F.pad((frequency.log() - frequency.mean(0).log()).float(), (0, 0, 0, 1))
 
 
 class Pairs(nn.Module):
@@ -72,18 +72,18 @@ class Pairs(nn.Module):
 
         Of `tokens` (B, L) those count that are `visible` (B, L), and rows whose `label` (B,) is a class.
         """
-        row, place = _rows(where), indices_of(where) % where.size(1)
+        row, position = _rows(where), indices_of(where) % where.size(1)
         length = self.weight.size(-1)
         for side, step in enumerate((-1, 1)):
-            near = (place + step).clamp(0, tokens.size(1) - 1)
-            counts = visible[row, near] & (near != place) & (label[row] < self.classes)
+            neighbour = (position + step).clamp(0, tokens.size(1) - 1)
+            counts = visible[row, neighbour] & (neighbour != position) & (label[row] < self.classes)
             if logits.device.type == "cpu":
-                some, share = indices_of(counts), None
+                rows, factor = indices_of(counts), None
             else:  # all of them, the others times 0: how many count only the device knows
-                some, share = torch.arange(len(row), device=row.device), counts.to(self.weight.dtype)
-            kind = label[row[some]].clamp(max=self.classes - 1)
-            at = (kind * 2 + side) * length + self.begins[tokens[row[some], near[some]]]
-            logits = _Stretches.apply(logits, self.weight, some, at, share)  # type: ignore[no-untyped-call]
+                rows, factor = torch.arange(len(row), device=row.device), counts.to(self.weight.dtype)
+            label_class = label[row[rows]].clamp(max=self.classes - 1)
+            starts = (label_class * 2 + side) * length + self.begins[tokens[row[rows], neighbour[rows]]]
+            logits = _AddSlices.apply(logits, self.weight, rows, starts, factor)  # type: ignore[no-untyped-call]
         return logits
 
 
@@ -93,7 +93,7 @@ _SCALE = 4.0
 _AT_ONCE = 1 << 24
 
 
-class _Stretches(torch.autograd.Function):
+class _AddSlices(torch.autograd.Function):
     """Adds to the rows `some` (n,) of logits (N, V) the V numbers of the flattened table that begin `at` (n,), times
     the `share` (n,) of each, or 1.
 
@@ -101,48 +101,48 @@ class _Stretches(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, table: Tensor, some: Tensor, at: Tensor, share: Tensor | None) -> Tensor:
-        ctx.save_for_backward(some, at, share)
+    def forward(ctx: Any, logits: Tensor, table: Tensor, rows: Tensor, starts: Tensor, factor: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, starts, factor)
         ctx.table, ctx.dtype = table.shape, table.dtype
         ctx.mark_dirty(logits)
         width = logits.size(1)
-        stretches = table.flatten().as_strided((table.numel() - width + 1, width), (1, 1))
+        slices = table.flatten().as_strided((table.numel() - width + 1, width), (1, 1))
         count = _at_once(width)
-        for part in (slice(start, start + count) for start in range(0, len(some), count)):
-            numbers = stretches[at[part]]
-            logits.index_add_(0, some[part], numbers if share is None else numbers * share[part, None], alpha=_SCALE)
+        for part in (slice(start, start + count) for start in range(0, len(rows), count)):
+            numbers = slices[starts[part]]
+            logits.index_add_(0, rows[part], numbers if factor is None else numbers * factor[part, None], alpha=_SCALE)
         return logits
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        some, at, share = ctx.saved_tensors
+        rows, starts, factor = ctx.saved_tensors
         table = torch.zeros(math.prod(ctx.table), dtype=ctx.dtype, device=gradient.device)
-        if share is None:
-            (one_by_one if table.device.type == "cpu" else together)(table, gradient, some, at)
+        if factor is None:
+            (one_by_one if table.device.type == "cpu" else together)(table, gradient, rows, starts)
         else:  # then `some` are all rows
-            together(table, gradient * share[:, None], some, at)
+            together(table, gradient * factor[:, None], rows, starts)
         return gradient, table.mul_(_SCALE).view(ctx.table), None, None, None
 
 
-def one_by_one(table: Tensor, gradient: Tensor, some: Tensor, at: Tensor) -> None:
+def one_by_one(table: Tensor, gradient: Tensor, rows: Tensor, starts: Tensor) -> None:
     """Add the rows `some` (n,) of `gradient` (N, V) to the stretches of `table` (K,) that begin `at` (n,)."""
     width = gradient.size(1)
-    for n, begin in zip(some.tolist(), at.tolist(), strict=True):
+    for n, begin in zip(rows.tolist(), starts.tolist(), strict=True):
         table[begin : begin + width] += gradient[n]
 
 
-def together(table: Tensor, gradient: Tensor, some: Tensor, at: Tensor) -> None:
+def together(table: Tensor, gradient: Tensor, rows: Tensor, starts: Tensor) -> None:
     """The same, for a device to which a call for each stretch would take too long."""
-    reach = torch.arange(gradient.size(1), device=table.device)
-    for rows, begins in _parts(some, at, gradient.size(1)):
-        table.index_add_(0, (begins[:, None] + reach).flatten(), gradient[rows].flatten())
+    offsets = torch.arange(gradient.size(1), device=table.device)
+    for row_batch, start_batch in _batches(rows, starts, gradient.size(1)):
+        table.index_add_(0, (start_batch[:, None] + offsets).flatten(), gradient[row_batch].flatten())
 
 
-def _parts(some: Tensor, at: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(rows: Tensor, starts: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor]]:
     """So many of them that their numbers do not take too much memory at once."""
     count = _at_once(width)
-    for start in range(0, len(some), count):
-        yield some[start : start + count], at[start : start + count]
+    for start in range(0, len(rows), count):
+        yield rows[start : start + count], starts[start : start + count]
 
 
 def _at_once(width: int) -> int:

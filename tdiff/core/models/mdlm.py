@@ -69,8 +69,8 @@ class Block(nn.Module):
         """`condition` (C,) scales and shifts what the norms give, and scales what is added to the stream."""
         super().__init__()
         self.heads = heads
-        told = F.linear(condition, take("adaLN_modulation.weight"), take("adaLN_modulation.bias"))
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = told.chunk(6)
+        modulation = F.linear(condition, take("adaLN_modulation.weight"), take("adaLN_modulation.bias"))
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6)
         self.gain_attn = nn.Parameter(take("norm1.weight") * (1 + scale_attn))
         self.shift_attn = nn.Parameter(shift_attn.clone())
         self.qkv = nn.Parameter(take("attn_qkv.weight"))
@@ -84,10 +84,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """`x` (B, L, W) to the same; `cos` and `sin` (L, W / heads / 2) turn queries and keys."""
-        seen = F.linear(_normed(x, self.gain_attn, self.shift_attn), self.qkv)
-        q, k, v = seen.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(rotary(q, cos, sin), rotary(k, cos, sin), v)
-        x = x + F.linear(heard.transpose(1, 2).flatten(-2), self.out)
+        projected = F.linear(_normed(x, self.gain_attn, self.shift_attn), self.qkv)
+        q, k, v = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(rotary(q, cos, sin), rotary(k, cos, sin), v)
+        x = x + F.linear(attended.transpose(1, 2).flatten(-2), self.out)
         inner = F.gelu(
             F.linear(_normed(x, self.gain_mlp, self.shift_mlp), self.inner, self.inner_bias), approximate="tanh"
         )
@@ -108,11 +108,11 @@ class MDLM(TorchModel):
             # A copy: the tensor lies in its file, which is mapped into memory and may be rewritten meanwhile.
             return tensors.pop(f"backbone.{name}").to(torch.float32, copy=True)
 
-        last = _of(take, "output_layer")
-        condition = _condition(_of(take, "sigma_map.mlp"))
+        last = _part(take, "output_layer")
+        condition = _condition(_part(take, "sigma_map.mlp"))
         self.embedding = nn.Parameter(take("vocab_embed.embedding"))
         self.blocks = nn.ModuleList(
-            Block(_of(take, f"blocks.{n}"), condition, sizes.heads) for n in range(sizes.layers)
+            Block(_part(take, f"blocks.{n}"), condition, sizes.heads) for n in range(sizes.layers)
         )
         shift, scale = F.linear(condition, last("adaLN_modulation.weight"), last("adaLN_modulation.bias")).chunk(2)
         self.gain = nn.Parameter(last("norm_final.weight") * (1 + scale))
@@ -206,7 +206,7 @@ def _normed(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, gain.shape, gain, shift)
 
 
-def _of(take: Take, part: str) -> Take:
+def _part(take: Take, part: str) -> Take:
     """The weights of one part, by their names within it."""
     return lambda name: take(f"{part}.{name}")
 
@@ -234,10 +234,10 @@ def _sizes(name: str, config: Mapping[str, Any], path: Path) -> Sizes:
             f"model {name!r} is of type {MODEL_TYPE!r} with time_conditioning {config['time_conditioning']!r}; tdiff "
             "reads those that are not told the time (false), as kuleshov-group/mdlm-owt"
         )
-    values = {ours: config[theirs] for ours, theirs in _NAMES.items()}
-    for ours, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST.get(ours, MOST):
-            raise TdiffError(f"model config {str(path)!r}: {_NAMES[ours]} cannot be {value!r}")
+    values = {field: config[key] for field, key in _NAMES.items()}
+    for field, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST.get(field, MOST):
+            raise TdiffError(f"model config {str(path)!r}: {_NAMES[field]} cannot be {value!r}")
     sizes = Sizes(**values)
     if sizes.width % (2 * sizes.heads):
         raise TdiffError(
@@ -252,8 +252,10 @@ def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
 
     Of one without a mask, as GPT-2's, the id after its last is the mask's.
     """
-    own = (folder / "tokenizer.json").is_file() or all((folder / f).is_file() for f in ("vocab.json", "merges.txt"))
-    if not own:
+    has_tokenizer = (folder / "tokenizer.json").is_file() or all(
+        (folder / f).is_file() for f in ("vocab.json", "merges.txt")
+    )
+    if not has_tokenizer:
         try:
             folder = hub.tokenizer_of("gpt2")
         except TdiffError as why:
@@ -262,23 +264,23 @@ def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
                 f"its config.json ({why})"
             ) from None
     # Not by this folder's config.json, which names a type that transformers does not know, and code of its own.
-    theirs = backend.tokenizer(folder, backend.library().GPT2Config())
-    spare = vocab_size - len(theirs)
-    if spare not in (0, 1):
+    hub_tokenizer = backend.tokenizer(folder, backend.library().GPT2Config())
+    extra_ids = vocab_size - len(hub_tokenizer)
+    if extra_ids not in (0, 1):
         raise TdiffError(
             f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens, the mask among them, "
-            f"but the tokenizer has {len(theirs)}; GPT-2's, which MDLM was trained with, has 50257 for 50258"
+            f"but the tokenizer has {len(hub_tokenizer)}; GPT-2's, which MDLM was trained with, has 50257 for 50258"
         )
     with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
-        return HubTokenizer(theirs, vocab_size, name, mask_id=vocab_size - 1)
+        return HubTokenizer(hub_tokenizer, vocab_size, name, mask_id=vocab_size - 1)
 
 
 def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) -> None:
     """Raises TdiffError naming the first of `tensors`, each with its file, that is missing, wrong or of no use."""
     shapes = layout(sizes)
-    turn = _frequencies(sizes)
+    frequencies = _frequencies(sizes)
     if _ROTARY in tensors:  # a table that can be computed, and that not every file holds
-        shapes[_ROTARY] = tuple(turn.shape)
+        shapes[_ROTARY] = tuple(frequencies.shape)
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in tensors:
             raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
@@ -297,7 +299,7 @@ def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) ->
             )
         if not bool(torch.isfinite(tensor).all()):
             raise TdiffError(f"weights {str(file)!r}: {name} holds numbers that are not finite")
-    if _ROTARY in tensors and not torch.allclose(tensors[_ROTARY][1].float(), turn, rtol=1e-2, atol=0):
+    if _ROTARY in tensors and not torch.allclose(tensors[_ROTARY][1].float(), frequencies, rtol=1e-2, atol=0):
         raise TdiffError(
             f"weights {str(tensors[_ROTARY][0])!r}: {_ROTARY} is not that of rotary positions of base {_BASE:g}, "
             "which MDLM has"

@@ -79,7 +79,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are refused below anyway
-            held: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TdiffError(f"{what} do not exist") from None
     except IsADirectoryError:
@@ -94,11 +94,11 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             "tiny-diffusion writes torch.save(model.state_dict(), FILE)"
         ) from None
     for nest in _NESTS:
-        if isinstance(held, Mapping) and isinstance(held.get(nest), Mapping):
-            held = held[nest]
-    if not isinstance(held, Mapping) or not held or not all(isinstance(name, str) for name in held):
+        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
+            content = content[nest]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
         raise TdiffError(f"{what} are no table of named tensors, as tiny-diffusion's model.state_dict() is")
-    tensors = {_bare(name): value for name, value in held.items()}
+    tensors = {_bare(name): value for name, value in content.items()}
     for name, value in tensors.items():
         if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.is_floating_point():
             raise TdiffError(f"{what}: {name} is no tensor of floating-point numbers; tiny-diffusion's weights all are")
@@ -126,13 +126,13 @@ def _shape(tensors: Mapping[str, Tensor], heads: int, path: Path, newer: bool) -
     characters, width = tensors["token_emb.weight"].shape
     known = 1 + len(_SHAKESPEARE) if newer else CHARACTERS
     if characters != known:
-        each = f"the mask and the {known - 1} of Tiny Shakespeare" if newer else "one for each ASCII character"
+        described = f"the mask and the {known - 1} of Tiny Shakespeare" if newer else "one for each ASCII character"
         layout = f"tiny-diffusion's with {_NEWER_HEAD if newer else _HEAD}"
-        raise TdiffError(f"{what}: token_emb.weight has {characters} rows; {layout} has {known}, {each}")
+        raise TdiffError(f"{what}: token_emb.weight has {characters} rows; {layout} has {known}, {described}")
     if heads < 1 or width % (2 * heads):
-        fitting = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
-        near = f"; the nearest that can be is {min(fitting, key=lambda n: abs(n - heads))}" if fitting else ""
-        raise TdiffError(f"--heads must share out the width of {width} into parts of even size; got {heads}{near}")
+        divisors = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
+        nearest = f"; the nearest that can be is {min(divisors, key=lambda n: abs(n - heads))}" if divisors else ""
+        raise TdiffError(f"--heads must share out the width of {width} into parts of even size; got {heads}{nearest}")
     inner = tensors["blocks.0.mlp.c_fc.weight"].size(0)
     return Shape(
         vocab_size=known,
@@ -151,15 +151,15 @@ def _shape(tensors: Mapping[str, Tensor], heads: int, path: Path, newer: bool) -
 def _check(
     name: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, newer: bool
 ) -> None:
-    what, there = f"weights {str(path)!r}", _NEWER_HEAD if newer and name == _HEAD else name
+    what, stored_name = f"weights {str(path)!r}", _NEWER_HEAD if newer and name == _HEAD else name
     if name not in tensors:
-        raise TdiffError(f"{what} lack {there}, which tiny-diffusion's model of that many blocks has")
+        raise TdiffError(f"{what} lack {stored_name}, which tiny-diffusion's model of that many blocks has")
     if name not in expected:
-        raise TdiffError(f"{what} hold {there}, which tiny-diffusion's model has no place for")
+        raise TdiffError(f"{what} hold {stored_name}, which tiny-diffusion's model has no place for")
     if tuple(tensors[name].shape) != expected[name]:
         raise TdiffError(
-            f"{what}: {there} has shape {tuple(tensors[name].shape)}; beside its other weights it would have "
+            f"{what}: {stored_name} has shape {tuple(tensors[name].shape)}; beside its other weights it would have "
             f"{expected[name]}"
         )
     if not bool(torch.isfinite(tensors[name].float()).all()):
-        raise TdiffError(f"{what}: {there} holds numbers that are not finite")
+        raise TdiffError(f"{what}: {stored_name} holds numbers that are not finite")

@@ -81,20 +81,21 @@ class TextTokenizer:
         ids = self._table[codes.clamp(max=len(self._table) - 1)]
         outside = ids < 0
         if bool(outside.any()) and self.unknown_id is None:
-            raise self._stranger(text, int(outside.nonzero()[0]), what)
+            raise self._unknown_character(text, int(outside.nonzero()[0]), what)
         if self._by_character:
             return ids.masked_fill(outside, self.unknown_id or 0).long()
         if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
             raise TdiffError(f"{what} is not UTF-8")
         return torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
-    def _stranger(self, text: str, place: int, what: str) -> TdiffError:
-        character = text[place]
-        line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
-        near = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
+    def _unknown_character(self, text: str, position: int, what: str) -> TdiffError:
+        character = text[position]
+        line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+        other_case = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
         return TdiffError(
-            f"character {character!r} (U+{ord(character):04X}) at place {place + 1} of {what} (line {line}, column "
-            f"{column}) is not in the model's vocabulary of {len(self)} tokens" + (f"; {near!r} is" if near else "")
+            f"character {character!r} (U+{ord(character):04X}) at place {position + 1} of {what} (line {line}, column "
+            f"{column}) is not in the model's vocabulary of {len(self)} tokens"
+            + (f"; {other_case!r} is" if other_case else "")
         )
 
     def _knows(self, character: str) -> bool:

@@ -24,10 +24,10 @@ def library() -> Any:
     """transformers, with nothing to say."""
     import transformers
 
-    found: Any = transformers
-    found.logging.set_verbosity_error()
-    found.logging.disable_progress_bar()
-    return found
+    transformers_library: Any = transformers
+    transformers_library.logging.set_verbosity_error()
+    transformers_library.logging.disable_progress_bar()
+    return transformers_library
 
 
 @contextmanager
@@ -38,17 +38,17 @@ def one_line(what: str) -> Iterator[None]:
     except (TdiffError, MemoryError):
         raise
     except Exception as why:  # of any class: OSError, ValueError, KeyError, ImportError, bare Exception ...
-        said = visible_line((str(why).strip() or type(why).__name__).splitlines()[0])
-        said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
-        raise TdiffError(f"{what}: {said}") from None
+        message = visible_line((str(why).strip() or type(why).__name__).splitlines()[0])
+        message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
+        raise TdiffError(f"{what}: {message}") from None
 
 
 def settings(what: str, config: Mapping[str, Any]) -> Any:
     """The configuration as transformers holds it. Raises TdiffError where it cannot be used."""
     with one_line(f"{what}, and its config.json cannot be used"):
         # Not the folder's to say: which file is read, and how attention is computed, which may be code from a hub.
-        kept = {k: v for k, v in config.items() if k != "transformers_weights" and not k.endswith("_implementation")}
-        return library().CONFIG_MAPPING[config["model_type"]].from_dict(kept)
+        values = {k: v for k, v in config.items() if k != "transformers_weights" and not k.endswith("_implementation")}
+        return library().CONFIG_MAPPING[config["model_type"]].from_dict(values)
 
 
 def causal(what: str, config: Mapping[str, Any]) -> Any:
@@ -56,24 +56,24 @@ def causal(what: str, config: Mapping[str, Any]) -> Any:
     known, kind = library().models.auto.modeling_auto, config.get("model_type")
     if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return None
-    found = settings(what, config)
+    loaded = settings(what, config)
     # Of the two-way kinds there are left-to-right classes too, whose attention is two-way unless they are told.
-    two_way = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(found, "is_decoder", False)
-    return None if two_way else found
+    two_way = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(loaded, "is_decoder", False)
+    return None if two_way else loaded
 
 
 def vocabulary(what: str, settings: Any) -> int:
     """Tokens that a model knows. Raises TdiffError where it does not say, as models of text and pictures do not."""
-    told = getattr(settings, "vocab_size", None)
-    if not isinstance(told, int):
+    size = getattr(settings, "vocab_size", None)
+    if not isinstance(size, int):
         raise TdiffError(f"{what}, and its config.json says no vocab_size: tdiff reads models of text alone")
-    return told
+    return size
 
 
 def positions(settings: Any) -> int:
     """Places that a model says it was made for; 0 where it does not say."""
-    told = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))
-    return next((n for n in told if isinstance(n, int) and n > 0), 0)
+    candidates = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in candidates if isinstance(n, int) and n > 0), 0)
 
 
 def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: str) -> Any:
@@ -106,9 +106,9 @@ def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: s
 
 def weights(name: str, folder: Path) -> list[Path]:
     """The safetensors files of a model, one or several with an index. Raises TdiffError where there are none."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
     if index.is_file():
         names = read_config(index).get("weight_map")
         named = list(names.values()) if isinstance(names, dict) else []
@@ -121,7 +121,7 @@ def weights(name: str, folder: Path) -> list[Path]:
             f"no model {name!r}: {folder} holds pickled weights and no model.safetensors; tdiff reads safetensors "
             "only, since loading a pickle can run code"
         )
-    raise TdiffError(f"weights {str(whole)!r} do not exist")
+    raise TdiffError(f"weights {str(single)!r} do not exist")
 
 
 def _check(what: str, model: Any, info: dict[str, Any], part: str) -> None:
@@ -131,18 +131,20 @@ def _check(what: str, model: Any, info: dict[str, Any], part: str) -> None:
     head = [key for key in missing if not key.startswith(trunk)]
     if len(head) == len(missing) > 0:
         raise TdiffError(
-            f"{what}, but its {part} was not in the checkpoint, which lacks {_some(head)}: it was trained for "
+            f"{what}, but its {part} was not in the checkpoint, which lacks {_listed(head)}: it was trained for "
             "something else, or saved without that part"
         )
     if missing:
-        raise TdiffError(f"{what}, and its weights lack {_some(missing)}, which config.json asks for")
+        raise TdiffError(f"{what}, and its weights lack {_listed(missing)}, which config.json asks for")
     if wrong:
         key, *shapes = wrong[0]
-        came, asked = (tuple(shape) for shape in shapes)
-        raise TdiffError(f"{what}, and its weights do not fit: {key} has shape {came}, config.json asks for {asked}")
+        found_shape, expected_shape = (tuple(shape) for shape in shapes)
+        raise TdiffError(
+            f"{what}, and its weights do not fit: {key} has shape {found_shape}, config.json asks for {expected_shape}"
+        )
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 

@@ -19,38 +19,42 @@ class Pieces:
     """The texts of one canvas, as they were told last."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer, self._told = tokenizer, dict[int, str]()
+        self._tokenizer, self._shown = tokenizer, dict[int, str]()
         self._parts = tokenizer.parts
 
-    def of(self, place: int, token: int) -> str:
+    def of(self, position: int, token: int) -> str:
         """The text of a token in a place, whatever stands beside it."""
-        return self._tokenizer.pieces[token] if place else visible(self._tokenizer.decode([token]))
+        return self._tokenizer.pieces[token] if position else visible(self._tokenizer.decode([token]))
 
-    def changed(self, ids: Sequence[int], places: Collection[int]) -> dict[int, str]:
+    def changed(self, ids: Sequence[int], positions: Collection[int]) -> dict[int, str]:
         """What is to be told after the tokens of `places` changed: the texts of those revealed, and of their neighbours
         where these look different now. `ids` (L,) is the whole canvas.
         """
-        texts = {place: self.of(place, ids[place]) for place in places if ids[place] != self._tokenizer.mask_id}
+        texts = {
+            position: self.of(position, ids[position])
+            for position in positions
+            if ids[position] != self._tokenizer.mask_id
+        }
         if not self._parts:
             return texts
-        near = {n for place in places for n in (place - 1, place, place + 1) if 0 <= n < len(ids)}
-        for run in self._runs(ids, near):
-            for place, text in zip(run, self._joined([ids[place] for place in run], run[0]), strict=True):
-                if place in texts or self._told.get(place, UNKNOWN_TEXT) != text:
-                    texts[place] = text
-                    self._told[place] = text
-        for place in places:
-            if ids[place] == self._tokenizer.mask_id:
-                self._told.pop(place, None)
+        neighbours = {n for position in positions for n in (position - 1, position, position + 1) if 0 <= n < len(ids)}
+        for run in self._runs(ids, neighbours):
+            for position, text in zip(run, self._joined([ids[position] for position in run], run[0]), strict=True):
+                if position in texts or self._shown.get(position, UNKNOWN_TEXT) != text:
+                    texts[position] = text
+                    self._shown[position] = text
+        for position in positions:
+            if ids[position] == self._tokenizer.mask_id:
+                self._shown.pop(position, None)
         return texts
 
     def _runs(self, ids: Sequence[int], near: Iterable[int]) -> list[range]:
         """The runs of parts of characters that touch a place of `near`."""
         runs: dict[int, range] = {}
-        for place in near:
-            if ids[place] not in self._parts:
+        for position in near:
+            if ids[position] not in self._parts:
                 continue
-            begin = end = place
+            begin = end = position
             while begin > 0 and ids[begin - 1] in self._parts:
                 begin -= 1
             while end + 1 < len(ids) and ids[end + 1] in self._parts:

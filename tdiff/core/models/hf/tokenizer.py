@@ -113,41 +113,41 @@ class HubTokenizer:
 
     def _ids_inside(self, text: str) -> list[int]:
         """The ids of a text that goes on after a word: some tokenizers put a space before every text they are given."""
-        alone = self._ids(text)
+        without_context = self._ids(text)
         if self._words is not None:
-            one = self._words[1]
-            before, whole = self._ids(one), self._ids(one + text)
-            rest = whole[len(before) :]
+            word = self._words[1]
+            before, after_word = self._ids(word), self._ids(word + text)
+            rest = after_word[len(before) :]
             # Not where the word's last letters are in a token with the first of the text.
-            if whole[: len(before)] == before and self.between(rest) == text:
+            if after_word[: len(before)] == before and self.between(rest) == text:
                 return rest
-        return alone
+        return without_context
 
     def between(self, ids: Sequence[int]) -> str:
         """The text of some tokens between two words, which is all of it but those words."""
         tokens = [self._tokens[i] for i in ids]
         if self._words is not None:
-            word, one, two = self._words
+            word, once, twice = self._words
             text: str = self._join([word, *tokens, word])
-            last = two[len(one) :]
-            if text.startswith(one) and text.endswith(last) and len(text) >= len(two):
-                return text[len(one) : len(text) - len(last)]
-        alone: str = self._join(tokens)
-        return alone
+            last = twice[len(once) :]
+            if text.startswith(once) and text.endswith(last) and len(text) >= len(twice):
+                return text[len(once) : len(text) - len(last)]
+        without_context: str = self._join(tokens)
+        return without_context
 
     def _word(self, proposable: Sequence[int]) -> tuple[str, str, str] | None:
         """A token that is a word, its text, and its text twice; None where there is none."""
         for i in proposable:
             word = self._tokens[i]
-            one, two = self._join([word]), self._join([word, word])
-            if one.isascii() and one.isalpha() and two.startswith(one):
-                return word, one, two
+            once, twice = self._join([word]), self._join([word, word])
+            if once.isascii() and once.isalpha() and twice.startswith(once):
+                return word, once, twice
         return None
 
     def _around(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and after a text."""
-        whole, text = self._ids("a", special=True), self._ids("a")
-        for start in range(len(whole) - len(text) + 1):
-            if text and whole[start : start + len(text)] == text:
-                return whole[:start], whole[start + len(text) :]
+        framed, text = self._ids("a", special=True), self._ids("a")
+        for start in range(len(framed) - len(text) + 1):
+            if text and framed[start : start + len(text)] == text:
+                return framed[:start], framed[start + len(text) :]
         return [], []
