@@ -1,4 +1,4 @@
-"""Which device computes, and what it can say of itself."""
+"""The choice of the device, its precision, and measurements of its load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tdiff.errors import TdiffError, unknown
 
 
 def choose(name: str) -> str:
-    """The device of that name; auto is the best there is of cuda, mps and cpu. Raises TdiffError where it is absent."""
+    """Return the device of that name; auto is the first available one of cuda, mps and cpu.
+
+    Raises TdiffError if the device is unknown or not available.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, present in available.items() if present)
@@ -25,16 +28,17 @@ def choose(name: str) -> str:
         raise TdiffError(f"unknown device {name!r}; known: auto, cuda, mps, cpu")
     if not available[name]:
         raise TdiffError(
-            f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in available.items() if p)}"
+            f"device {name!r} is not available on this machine; available: "
+            f"{', '.join(device for device, present in available.items() if present)}"
         )
     return name
 
 
 def keep_memory(device: str) -> None:
-    """On a CPU have the C library keep the memory of tensors that are freed, for the next ones.
+    """On a CPU, make the C library keep the memory of freed tensors for later ones.
 
-    glibc gives blocks above 32 MiB, such as the logits of a batch, back to the system, and each next one comes with all
-    its pages to be zeroed: a third of a training step. Nothing where the library is another.
+    glibc returns blocks above 32 MiB, such as the logits of a batch, to the system, and each new block arrives with all
+    its pages to be zeroed: a third of a training step. Has no effect with another C library.
     """
     if device != "cpu":
         return
@@ -51,9 +55,9 @@ _MOST = (1 << 31) - 1
 
 
 def in_bfloat16(precision: str, device: str) -> bool:
-    """Whether products are to be taken in bfloat16: `wanted` is auto, float32 or bfloat16.
+    """Whether to compute matrix products in bfloat16; `precision` is auto, float32 or bfloat16.
 
-    Raises TdiffError for a CPU that has no fast ones: there they can take a hundred times as long.
+    Raises TdiffError for a CPU without fast bfloat16 products: they can take a hundred times as long there.
     """
     if precision != "bfloat16":
         return precision == "auto" and device == "cuda"
@@ -66,10 +70,10 @@ def in_bfloat16(precision: str, device: str) -> bool:
 
 
 def lower_precision(network: Any, precision: str, device: str) -> None:
-    """Have a loaded network take its products in tf32 or bfloat16, where it computes on CUDA and that is `wanted`.
+    """Make a loaded network on CUDA compute its products in tf32 or bfloat16, if that is `precision`.
 
-    Elsewhere nothing changes: a text by its seed is the same on every CPU. Sums, probabilities and what is drawn stay
-    float32 and float64. tf32 is a setting of the whole process. Raises TdiffError for another precision.
+    On other devices nothing changes: a seed gives the same text on every CPU. Sums, probabilities and sampling stay
+    float32 and float64. tf32 is a setting of the entire process. Raises TdiffError for an unknown precision.
     """
     if precision not in PRODUCTS:
         raise unknown("precision", precision, PRODUCTS)
@@ -93,11 +97,11 @@ def _in_bfloat16(function: Callable[..., Any], device: str) -> Callable[..., Any
 
 
 _SLOW = 2.0
-"""A CPU without fast products is ten or a hundred times slower; a busy one may well measure a little above 1."""
+"""A CPU without fast products is ten or a hundred times slower; a busy CPU may measure a little above 1."""
 
 
 def _slowdown() -> float:
-    """How many times as long a product takes in bfloat16 as in float32, on this CPU."""
+    """The time of a bfloat16 product divided by that of a float32 product, on this CPU."""
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(256, 256, dtype=dtype)
@@ -112,13 +116,13 @@ def _slowdown() -> float:
 
 
 def gpu_report(device: str) -> dict[str, float]:
-    """Load (%), memory (GiB), temperature (C) and power (W) of a CUDA device; what it does not tell is left out."""
+    """Load (%), memory (GiB), temperature (C) and power (W) of a CUDA device; omits what it does not report."""
     report: dict[str, float] = {}
     if device != "cuda":
         return report
     free, total = torch.cuda.mem_get_info()
     report["gpu_memory"] = round((total - free) / 2**30, 2)
-    # Each needs the NVML library; a driver may refuse one and grant the others.
+    # All need the NVML library; a driver may refuse one reading and grant the others.
     readings = (
         ("gpu_load", torch.cuda.utilization, 1.0),
         ("gpu_temperature", torch.cuda.temperature, 1.0),
@@ -132,7 +136,7 @@ def gpu_report(device: str) -> dict[str, float]:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Whatever torch.compile says meanwhile is not told; a failure of it is raised."""
+    """Suppress the log messages of torch.compile within the context; its failures are raised."""
     import torch._dynamo
 
     logger = logging.getLogger("torch")
@@ -143,5 +147,5 @@ def compiling() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-        # What only fails later, in a step of another shape, does not end a run.
+        # A compilation that fails later, in a step of another shape, must not end a run.
         torch._dynamo.config.suppress_errors = True

@@ -1,8 +1,8 @@
-"""What the tokens of one text look like, place by place, while some of them are still masked.
+"""The displayed text of each token of a canvas, while some of its tokens are still masked.
 
-Most tokens look the same wherever they stand. Two things depend on the place: the space before a word is none at the
-beginning of a text, and the bytes of one character may be shared out among several tokens of a byte-level vocabulary.
-Such a token is shown as � until its neighbours are there; then the first of them shows the character, the rest nothing.
+Most tokens look the same at every position. There are two exceptions: at the beginning of a text a word has no space
+before it, and in a byte-level vocabulary the bytes of one character may be split among several tokens. Such a token is
+shown as � until its neighbours are unmasked; then the first of them shows the character, and the others nothing.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from collections.abc import Collection, Iterable, Sequence
 from tdiff.core.models.base import UNKNOWN_TEXT, Tokenizer
 from tdiff.visible import visible
 
-_LONGEST = 8  # tokens that one character is shared out among: no more than it has bytes, and some to spare
+_LONGEST = 8  # tokens that one character may be split among: at least the bytes of a character
 
 
 class Pieces:
-    """The texts of one canvas, as they were told last."""
+    """The texts of the tokens of one canvas, as last reported."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer, self._shown = tokenizer, dict[int, str]()
         self._parts = tokenizer.parts
 
     def of(self, position: int, token: int) -> str:
-        """The text of a token in a place, whatever stands beside it."""
+        """Return the text of a token at a position, independent of its neighbours."""
         return self._tokenizer.pieces[token] if position else visible(self._tokenizer.decode([token]))
 
     def changed(self, ids: Sequence[int], positions: Collection[int]) -> dict[int, str]:
-        """What is to be told after the tokens of `places` changed: the texts of those revealed, and of their neighbours
-        where these look different now. `ids` (L,) is the whole canvas.
+        """Return the texts to report, by position, after the tokens at `positions` of the canvas `ids` (L,) changed.
+
+        They are the texts of the unmasked tokens, and those of their neighbours that look different now.
         """
         texts = {
             position: self.of(position, ids[position])
@@ -49,7 +50,7 @@ class Pieces:
         return texts
 
     def _runs(self, ids: Sequence[int], near: Iterable[int]) -> list[range]:
-        """The runs of parts of characters that touch a place of `near`."""
+        """The runs of partial characters that contain a position of `near`."""
         runs: dict[int, range] = {}
         for position in near:
             if ids[position] not in self._parts:
@@ -63,7 +64,7 @@ class Pieces:
         return list(runs.values())
 
     def _joined(self, tokens: Sequence[int], first: int) -> list[str]:
-        """The texts of a run of parts: each character stands at the first of its tokens."""
+        """The texts of a run of partial characters: each character is at the first of its tokens."""
         texts, start = [], 0
         while start < len(tokens):
             for end in range(start + 1, min(len(tokens), start + _LONGEST) + 1):
