@@ -26,7 +26,7 @@ _DEFAULT_GRIDS = (
     "decoder=schedule steps=32,64 temperature=0.7",
     "decoder=ancestral steps=64,128 temperature=0.7,1",
 )
-"""Compared where nothing is said."""
+"""The grids to compare if the user sets none."""
 
 
 EXAMPLES = (
@@ -78,7 +78,7 @@ def run(request: Request) -> None:
     """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
     as_json, html = request.as_json, request.html
     if request.prompts < 2:
-        raise TdiffError(f"--prompts must be at least 2, or there is nothing to compare; got {request.prompts}")
+        raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
     if request.split not in (None, "val", "tuning"):
         raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
     combinations = list(parse(request.decoders, request.settings))
@@ -108,8 +108,8 @@ def run(request: Request) -> None:
         for model in models:
             if model.origin.held_out == "tenth":
                 print(
-                    f"{visible_line(model.name)} was trained on the tuning part: its settings may be chosen by it, but "
-                    "not it by them",
+                    f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
+                    "not to compare it with other models",
                     file=sys.stderr,
                 )
     causal_judge = None
@@ -132,7 +132,7 @@ def run(request: Request) -> None:
     for n, contender in enumerate(contenders):
         with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
             outcomes.append(generate(contender, comparison_task, judge, bar))
-        if not sys.stderr.isatty():  # where no bar is drawn, and it may take an hour
+        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
             print(
                 f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
                 file=sys.stderr,
@@ -157,9 +157,10 @@ def _supported(model: LoadedModel, combinations: list[tuple[str, DecodeSettings]
 
 
 def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeSettings]]:
-    """A label and settings for each: decoders by name, and grids such as `decoder=topk k=4,8 temperature=0.7,1`.
+    """Yield a label and settings for each decoder by name, and for each combination of grids.
 
-    Raises TdiffError where one is not known or takes no such value.
+    A grid is text such as `decoder=topk k=4,8 temperature=0.7,1`. Raises TdiffError for an unknown decoder, an unknown
+    setting or an invalid value.
     """
     names = [name.strip() for name in decoders.split(",") if name.strip()]
     grids = [*(f"decoder={name}" for name in names), *settings] or list(_DEFAULT_GRIDS)
@@ -176,7 +177,7 @@ def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeS
 
 
 def label(settings: DecodeSettings) -> str:
-    """The decoder, and what is not as usual."""
+    """The decoder and the settings that differ from its defaults."""
     defaults = DecodeSettings(decoder=settings.decoder, remask=settings.remask)
     parts = [settings.decoder]
     for field in dataclasses.fields(settings):
