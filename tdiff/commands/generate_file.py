@@ -130,16 +130,16 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         content = json.loads(text)
     except (ValueError, RecursionError) as why:
         raise TdiffError(f"it is not JSON ({why})") from None
-    asked = {"prompt": content} if isinstance(content, str) else content
-    if not isinstance(asked, Mapping):
+    entry = {"prompt": content} if isinstance(content, str) else content
+    if not isinstance(entry, Mapping):
         raise TdiffError("a line is an object or a string")
-    for name in asked:
+    for name in entry:
         if name.replace("-", "_") in _SETTINGS:
             raise TdiffError(f"{name} is a setting of all texts: give it as an option")
-    said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
-    if not said.keys() - {"length"}:
+    values = {name: entry[name] for name in _FIELDS if entry.get(name) is not None}
+    if not values.keys() - {"length"}:
         raise TdiffError("it has none of prompt, template, prefix and suffix")
-    for name, value in said.items():
+    for name, value in values.items():
         if name == "length":
             if type(value) is not int or not 0 <= value <= MOST:
                 raise TdiffError(f"length must be a whole number from 0 to {MOST:,}")
@@ -147,8 +147,8 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
             raise TdiffError(f"{name} must be text")
         elif any("\ud800" <= c <= "\udfff" for c in value):
             raise TdiffError(f"{name} is not UTF-8")
-    asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
-    line_request = replace(request, **asked_for)
+    overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
+    line_request = replace(request, **overrides)
     check_input(line_request)
     gaps = gaps_of(model, line_request)
     start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)

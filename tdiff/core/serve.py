@@ -312,8 +312,8 @@ class Server:
 
 
 def _is_out_of_memory(why: Exception) -> bool:
-    """Whether torch ran out of memory. The error's class is compared by name, since naming it would import torch; on MPS
-    and on a CPU it is a plain RuntimeError.
+    """Whether torch ran out of memory. The error's class is compared by name, so that torch is not imported; on MPS and
+    on a CPU it is a plain RuntimeError.
     """
     message = str(why).partition("\n")[0].lower()
     return isinstance(why, RuntimeError) and (

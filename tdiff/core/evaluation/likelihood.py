@@ -100,9 +100,9 @@ def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | N
     if not model.origin.classes:
         return None
     training, held_out = corpus.split_indices()
-    places = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
-    chosen = places.get(part, range(len(corpus.texts)))
-    return [number_of(model.origin.classes, corpus.labels[n]) for n in chosen]
+    parts = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
+    indices = parts.get(part, range(len(corpus.texts)))
+    return [number_of(model.origin.classes, corpus.labels[n]) for n in indices]
 
 
 def number_of(classes: Sequence[str], label: str) -> int:

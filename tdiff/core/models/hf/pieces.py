@@ -49,10 +49,10 @@ class Pieces:
                 self._shown.pop(position, None)
         return texts
 
-    def _runs(self, ids: Sequence[int], near: Iterable[int]) -> list[range]:
+    def _runs(self, ids: Sequence[int], positions: Iterable[int]) -> list[range]:
         """The runs of partial characters that contain a position of `near`."""
         runs: dict[int, range] = {}
-        for position in near:
+        for position in positions:
             if ids[position] not in self._parts:
                 continue
             begin = end = position
