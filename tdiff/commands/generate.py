@@ -210,7 +210,7 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     def frame() -> Group:
         width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
         laid = layout(render.drawn_texts(canvas, theme), width)
-        # Where not all rows fit, follow the first place that is still masked.
+        # If not all rows fit, follow the first masked position.
         first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
         start = max(0, min(first - room // 2, len(laid.rows) - room))
         shown = [render.row_line(canvas, row, theme) for row in laid.rows[start : start + room]]

@@ -115,7 +115,7 @@ def _read(source: str) -> list[tuple[int, str]]:
 
 
 def _parsed(text: str) -> Any:
-    """The content of a line; None where it is not JSON."""
+    """The content of a line; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _parsed(text: str) -> Any:
 
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
-    """The parsed line. Raises TdiffError for an invalid line, or one that the model refuses."""
+    """Parse a line. Raises TdiffError for an invalid line, or one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled
 
     try:
@@ -164,7 +164,7 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
         groups.setdefault(len(line.canvas), []).append(line)
     records: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
-    # Groups in the order of their first lines, so that what is due next is never far.
+    # Groups are in the order of their first lines, so that the next line to write is never far.
     for group in groups.values():
         for i in range(0, len(group), _BATCH):
             part = group[i : i + _BATCH]
@@ -204,7 +204,7 @@ def _is_record(line: Any) -> bool:
 def _check_settings(
     last: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: Path
 ) -> None:
-    """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
+    """Raise TdiffError if the output was written with other settings, or another length, than requested now."""
     from tdiff.core.diffusion.generate import generation_metadata
 
     per_text = ("length", "row")

@@ -78,7 +78,7 @@ def check_sizes(request: Request) -> None:
 
 
 def check_input(request: Request) -> None:
-    """Raises TdiffError unless a prompt, a template, or a prefix and suffix, and no two of them, say what to write."""
+    """Raise TdiffError if two of prompt, template, and prefix or suffix are set, or a template and a length."""
     ends = request.prefix is not None or request.suffix is not None
     ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
     ways["--prefix and --suffix"] = ends

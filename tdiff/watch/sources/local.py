@@ -337,7 +337,7 @@ class PipeSource:
                 part = os.read(self._fd, min(limit - len(data), 1 << 16))
             except BlockingIOError:
                 break
-            except OSError:  # closed meanwhile
+            except OSError:  # the descriptor was closed
                 part = b""
             self._done = not part
             data += part

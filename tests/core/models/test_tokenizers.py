@@ -245,7 +245,7 @@ def test_a_tokenizer_whose_tokens_do_not_spell_the_text_is_refused(part, tmp_pat
     path = tmp_path / "tokenizer.json"
     parts = {"normalizer": {"type": "Lowercase"}, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}
     path.write_text(json.dumps(json.loads(path.read_text()) | {part: parts[part]}))
-    with pytest.raises(TdiffError, match="of a kind that tdiff does not read"):
+    with pytest.raises(TdiffError, match="of a type that tdiff does not read"):
         load(path)
 
 

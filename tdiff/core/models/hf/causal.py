@@ -1,6 +1,6 @@
 """A causal (autoregressive) language model of transformers, such as GPT-2: it predicts the leftmost masked position.
 
-It sees only what comes before a position, so it generates from left to right, one token a call.
+It sees only what comes before a position, so it generates autoregressively, one token per call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CausalCache:
 
 
 class CausalLM(HFBackbone):
-    """A causal model. The mask is an id beyond the model's own: it stands for what is not generated yet."""
+    """A causal model. The mask is an id after the model's vocabulary: a token that is not generated yet."""
 
     begin: Tensor
 
