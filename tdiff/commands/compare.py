@@ -21,12 +21,12 @@ from tdiff.visible import json_line, visible_line
 if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
 
-_USUAL = (
+_DEFAULT_GRIDS = (
     "decoder=confidence threshold=0.5,0.7,0.9",
     "decoder=schedule steps=32,64 temperature=0.7",
     "decoder=ancestral steps=64,128 temperature=0.7,1",
 )
-"""Compared where nothing is said."""
+"""The grids to compare if the user sets none."""
 
 
 EXAMPLES = (
@@ -78,12 +78,12 @@ def run(request: Request) -> None:
     """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
     as_json, html = request.as_json, request.html
     if request.prompts < 2:
-        raise TdiffError(f"--prompts must be at least 2, or there is nothing to compare; got {request.prompts}")
+        raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
     if request.split not in (None, "val", "tuning"):
         raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
-    chosen = list(parse(request.decoders, request.settings))
-    if len(chosen) * len(request.models) > len(LETTERS):
-        raise TdiffError(f"{len(chosen)} settings of {len(request.models)} models are more than {len(LETTERS)}")
+    combinations = list(parse(request.decoders, request.settings))
+    if len(combinations) * len(request.models) > len(LETTERS):
+        raise TdiffError(f"{len(combinations)} settings of {len(request.models)} models are more than {len(LETTERS)}")
     if html is not None and not html.parent.is_dir():
         raise TdiffError(f"the report {str(html)!r} cannot be written: {html.parent} is not a folder")
 
@@ -108,82 +108,83 @@ def run(request: Request) -> None:
         for model in models:
             if model.origin.held_out == "tenth":
                 print(
-                    f"{visible_line(model.name)} was trained on the tuning part: its settings may be chosen by it, but "
-                    "not it by them",
+                    f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
+                    "not to compare it with other models",
                     file=sys.stderr,
                 )
-    second = None
+    causal_judge = None
     if request.judge is not None:
         with fetching(request.judge) as progress:
-            second = CausalJudge(request.judge, device, progress)
-    judge = Judge(training, second.nats if second else None)
-    asked = task(judge, held_out, request.prompts)
-    several = len(models) > 1
+            causal_judge = CausalJudge(request.judge, device, progress)
+    judge = Judge(training, causal_judge.nats if causal_judge else None)
+    comparison_task = task(judge, held_out, request.prompts)
+    many_models = len(models) > 1
     contenders = [
         Contender(
             model,
             dataclasses.replace(settings, seed=request.seed),
-            f"{visible_line(model.name)}: {label}" if several else label,
+            f"{visible_line(model.name)}: {label}" if many_models else label,
         )
         for model in models
-        for label, settings in _fitting(model, chosen)
+        for label, settings in _supported(model, combinations)
     ]
     outcomes = []
     for n, contender in enumerate(contenders):
         with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
-            outcomes.append(generate(contender, asked, judge, bar))
-        if not sys.stderr.isatty():  # where no bar is drawn, and it may take an hour
+            outcomes.append(generate(contender, comparison_task, judge, bar))
+        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
             print(
                 f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
-    advice = advise(outcomes, asked)
+    advice = advise(outcomes, comparison_task)
     if html is not None:
-        pages.save(html, comparison.page(outcomes, asked, advice))
+        pages.save(html, comparison.page(outcomes, comparison_task, advice))
     if as_json:
-        print(json_line(comparison.data(outcomes, asked, advice)))
+        print(json_line(comparison.data(outcomes, comparison_task, advice)))
         return
-    print(plain([*comparison.table(outcomes, asked, advice), [], *comparison.picture(outcomes, advice), []]))
+    print(plain([*comparison.table(outcomes, comparison_task, advice), [], *comparison.picture(outcomes, advice), []]))
     print(comparison.sentence(outcomes, advice))
 
 
-def _fitting(model: LoadedModel, chosen: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
+def _supported(model: LoadedModel, combinations: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
     """The settings that a model supports: for a causal model the causal ones, or its default settings."""
     if not model.spec.causal:
-        return chosen
-    own = model.decode_settings({}, 0)
-    return [one for one in chosen if one[1].decoder == own.decoder] or [(label(own), own)]
+        return combinations
+    default = model.decode_settings({}, 0)
+    return [pair for pair in combinations if pair[1].decoder == default.decoder] or [(label(default), default)]
 
 
 def parse(decoders: str, settings: Sequence[str]) -> Iterator[tuple[str, DecodeSettings]]:
-    """A label and settings for each: decoders by name, and grids such as `decoder=topk k=4,8 temperature=0.7,1`.
+    """Yield a label and settings for each decoder by name, and for each combination of grids.
 
-    Raises TdiffError where one is not known or takes no such value.
+    A grid is text such as `decoder=topk k=4,8 temperature=0.7,1`. Raises TdiffError for an unknown decoder, an unknown
+    setting or an invalid value.
     """
     names = [name.strip() for name in decoders.split(",") if name.strip()]
-    grids = [*(f"decoder={name}" for name in names), *settings] or list(_USUAL)
+    grids = [*(f"decoder={name}" for name in names), *settings] or list(_DEFAULT_GRIDS)
     seen: dict[DecodeSettings, None] = {}
     for grid in grids:
         axes: list[list[tuple[str, Any]]] = []
         for name, values in assignments(grid.split(), "--settings"):
             axes.append([(name, decode_value(name, value)) for value in values.split(",")])
         for combination in itertools.product(*axes):
-            made = DecodeSettings(**dict(combination))
-            if made not in seen:
-                seen[made] = None
-                yield label(made), made
+            combined = DecodeSettings(**dict(combination))
+            if combined not in seen:
+                seen[combined] = None
+                yield label(combined), combined
 
 
 def label(settings: DecodeSettings) -> str:
-    """The decoder, and what is not as usual."""
-    usual = DecodeSettings(decoder=settings.decoder, remask=settings.remask)
+    """The decoder and the settings that differ from its defaults."""
+    defaults = DecodeSettings(decoder=settings.decoder, remask=settings.remask)
     parts = [settings.decoder]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        own = field.name == "remask" and settings.decoder == "remdm"
-        if field.name not in ("decoder", "seed") and (own or value != getattr(usual, field.name)):
+        always_shown = field.name == "remask" and settings.decoder == "remdm"
+        if field.name not in ("decoder", "seed") and (always_shown or value != getattr(defaults, field.name)):
             parts.append(f"{field.name.replace('_', '-')} {value:g}" if not isinstance(value, str) else value)
-    if settings.decoder == "confidence" and settings.threshold == usual.threshold:
+    if settings.decoder == "confidence" and settings.threshold == defaults.threshold:
         parts.insert(1, f"threshold {settings.threshold:g}")
     return " ".join(parts)

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.generate import Request, as_data, check_sizes, gaps_of, load, one_way, say
+from tdiff.commands.generate_request import Request, as_data, check_input, check_sizes, gaps_of, load, print_notes
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
 from tdiff.config.decoding import DecodeSettings
@@ -83,7 +83,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
         write = writer(sys.stdout)
         if output is not None:
             write = stack.enter_context(done.opened(output, len(done.numbers), len(lines), "texts"))
-        say(settings, request.options)
+        print_notes(settings, request.options)
         progress = stack.enter_context(progress_bar("generating"))
         finished = len(lines) - len(todo)
         remaining = iter(todo)
@@ -115,7 +115,7 @@ def _read(source: str) -> list[tuple[int, str]]:
 
 
 def _parsed(text: str) -> Any:
-    """The content of a line; None where it is not JSON."""
+    """The content of a line; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -123,23 +123,23 @@ def _parsed(text: str) -> Any:
 
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
-    """The parsed line. Raises TdiffError for an invalid line, or one that the model refuses."""
+    """Parse a line. Raises TdiffError for an invalid line, or one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled
 
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as why:
         raise TdiffError(f"it is not JSON ({why})") from None
-    asked = {"prompt": content} if isinstance(content, str) else content
-    if not isinstance(asked, Mapping):
+    entry = {"prompt": content} if isinstance(content, str) else content
+    if not isinstance(entry, Mapping):
         raise TdiffError("a line is an object or a string")
-    for name in asked:
+    for name in entry:
         if name.replace("-", "_") in _SETTINGS:
             raise TdiffError(f"{name} is a setting of all texts: give it as an option")
-    said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
-    if not said.keys() - {"length"}:
+    values = {name: entry[name] for name in _FIELDS if entry.get(name) is not None}
+    if not values.keys() - {"length"}:
         raise TdiffError("it has none of prompt, template, prefix and suffix")
-    for name, value in said.items():
+    for name, value in values.items():
         if name == "length":
             if type(value) is not int or not 0 <= value <= MOST:
                 raise TdiffError(f"length must be a whole number from 0 to {MOST:,}")
@@ -147,9 +147,9 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
             raise TdiffError(f"{name} must be text")
         elif any("\ud800" <= c <= "\udfff" for c in value):
             raise TdiffError(f"{name} is not UTF-8")
-    asked_for: dict[str, Any] = ({"length": 0} if "template" in said else {}) | said
-    line_request = replace(request, **asked_for)
-    one_way(line_request)
+    overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
+    line_request = replace(request, **overrides)
+    check_input(line_request)
     gaps = gaps_of(model, line_request)
     start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
     return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
@@ -157,14 +157,14 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
     """The output for the lines, in their order; those of one length are generated together."""
-    from tdiff.core.diffusion.generate import resolve, told
+    from tdiff.core.diffusion.generate import generation_metadata, resolve
 
     groups: dict[int, list[Line]] = {}
     for line in lines:
         groups.setdefault(len(line.canvas), []).append(line)
     records: dict[int, dict[str, Any]] = {}
     numbers = deque(line.number for line in lines)
-    # Groups in the order of their first lines, so that what is due next is never far.
+    # Groups are in the order of their first lines, so that the next line to write is never far.
     for group in groups.values():
         for i in range(0, len(group), _BATCH):
             part = group[i : i + _BATCH]
@@ -181,7 +181,7 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
                     tokens=written[n],
                     seconds=round(seconds, 4),
                 )
-                metadata = told(model, settings, written[n], line.number - 1)
+                metadata = generation_metadata(model, settings, written[n], line.number - 1)
                 record = as_data(end, line.shown, metadata, seconds, sum(written))
                 records[line.number] = {"line": line.number, "input": line.content} | record
             while numbers and numbers[0] in records:
@@ -204,11 +204,11 @@ def _is_record(line: Any) -> bool:
 def _check_settings(
     last: dict[str, Any], model: LoadedModel, request: Request, settings: DecodeSettings, output: Path
 ) -> None:
-    """Raises TdiffError where an output was written with other settings, or another length, than asked for now."""
-    from tdiff.core.diffusion.generate import told
+    """Raise TdiffError if the output was written with other settings, or another length, than requested now."""
+    from tdiff.core.diffusion.generate import generation_metadata
 
     per_text = ("length", "row")
-    now = {name: value for name, value in told(model, settings, 0, 0).items() if name not in per_text}
+    now = {name: value for name, value in generation_metadata(model, settings, 0, 0).items() if name not in per_text}
     before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
     check_settings({name: before.get(name) for name in now}, now, output)
     line = _line(model, request, last["line"], json.dumps(last["input"]))

@@ -41,80 +41,82 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
     for label in corpus.classes:
         if not all(any(corpus.labels[n] == label for n in part) for part in (before, after)):
             raise TdiffError(f"class {label!r} has too few texts for a training and a held-out part: add texts")
-    each = PerClassRun(
+    per_class = PerClassRun(
         classes=corpus.classes,
         runs=_folder_names(corpus.classes),
         counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
         settings=settings.as_layer(),
     )
     name = run or runs.free_name(train_run.stem(corpus.name, settings.preset))
-    _train_classes(runs.ROOT / name, each, corpus, called)
+    _train_classes(runs.ROOT / name, per_class, corpus, called)
 
 
 def resume(folder: Path) -> None:
     """Resume with the classes that are not finished."""
-    each = PerClassRun.read(folder)
-    corpus = train_run.corpus_of(Settings.of([each.settings]))
-    if corpus.classes != each.classes:
+    per_class = PerClassRun.read(folder)
+    corpus = train_run.corpus_of(Settings.of([per_class.settings]))
+    if corpus.classes != per_class.classes:
         raise TdiffError(
-            f"{folder.name!r} was trained on texts of the classes {', '.join(each.classes)}; there are now "
+            f"{folder.name!r} was trained on texts of the classes {', '.join(per_class.classes)}; there are now "
             f"{', '.join(corpus.classes)}"
         )
-    _train_classes(folder, each, corpus, each.settings.get("preset", ""))
+    _train_classes(folder, per_class, corpus, per_class.settings.get("preset", ""))
 
 
-def _train_classes(folder: Path, each: PerClassRun, corpus: Corpus, called: str) -> None:
-    common, trained = Settings.of([each.settings]), False
-    for n, (label, name) in enumerate(zip(each.classes, each.runs, strict=True), 1):
+def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, called: str) -> None:
+    common, trained = Settings.of([per_class.settings]), False
+    for n, (label, name) in enumerate(zip(per_class.classes, per_class.runs, strict=True), 1):
         run = Run(folder / name)
         settings = replace(common, data=replace(common.data, only=label))
         last = next((r for r in reversed(run.history()) if isinstance(r, End)), None)
         if last is not None and last.reason == "finished":
             continue
-        of = f"class {visible_line(label)}, {n} of {len(each.classes)}: {called}"
+        of = f"class {visible_line(label)}, {n} of {len(per_class.classes)}: {called}"
         again = run.state.exists()
         if again:
             settings = run.settings()
         title = f"{of} {train_run.title(settings, corpus)} -> {run.path}"
-        end = train_run.follow(run, settings, corpus, title, again=again, started=True, made=lambda: each.write(folder))
+        end = train_run.follow(
+            run, settings, corpus, title, again=again, started=True, made=lambda: per_class.write(folder)
+        )
         trained = True
         if end.reason != "finished":
             train_run.say(f"resume all classes with: tdiff train --resume {folder.name}")
             return
-    if trained or not each.texts:
-        each = _calibrated(folder, each, corpus)
+    if trained or not per_class.texts:
+        per_class = _calibrated(folder, per_class, corpus)
     train_run.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 
 
-def _calibrated(folder: Path, each: PerClassRun, corpus: Corpus) -> PerClassRun:
+def _calibrated(folder: Path, per_class: PerClassRun, corpus: Corpus) -> PerClassRun:
     """Calibrate the temperature on held-out texts and save it."""
     from tdiff.commands.classify_models import Request, load
     from tdiff.core.classification.classifier import calibrate
     from tdiff.core.training.reports import calibration_record
 
-    settings = Settings.of([each.settings])
+    settings = Settings.of([per_class.settings])
     if not settings.train.calibrate:
-        return each
+        return per_class
     train_run.say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
     _, after = corpus.split_indices(settings.data.held_out)
     texts = [classifier.encode(corpus.texts[n]) for n in after]
-    labels = [each.classes.index(corpus.labels[n]) for n in after]
+    labels = [per_class.classes.index(corpus.labels[n]) for n in after]
     options = settings.train
-    seconds = 60.0 * options.minutes * options.final_share * len(each.classes) or None
+    seconds = 60.0 * options.minutes * options.final_share * len(per_class.classes) or None
     with progress_bar("scoring") as bar:
         calibration = calibrate(
             classifier, texts, labels, options.calibrate, seed=options.seed, progress=bar, seconds=seconds
         )
     if calibration is None:
-        return each
+        return per_class
     _, _, line = (describe(calibration_record(calibration, 0)) or "").partition(
         "  "
     )  # without the step, since each run has another
     print(line, flush=True)
-    each = replace(each, temperature=calibration.temperature, texts=calibration.assessment.texts)
-    each.write(folder)
-    return each
+    per_class = replace(per_class, temperature=calibration.temperature, texts=calibration.assessment.texts)
+    per_class.write(folder)
+    return per_class
 
 
 def _folder_names(labels: tuple[str, ...]) -> tuple[str, ...]:

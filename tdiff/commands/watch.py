@@ -163,25 +163,26 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
         raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
     try:
-        nothing = []
-        for one in watched:
-            whole = one.finish(_PATIENCE)
-            why = one.status().text
-            if one.target.address is not None and not one.run_state.format:  # a file that is empty has said so itself
-                nothing.append(f"{one.target.label}: {why or 'nothing came'}")
-            elif not whole:
-                print(f"tdiff: {one.target.label}: {why or 'not all of it came'}", file=sys.stderr)
-        if len(nothing) == len(watched):
-            raise TdiffError("; ".join(nothing))
-        for line in nothing:
+        empty = []
+        for followed in watched:
+            complete = followed.finish(_PATIENCE)
+            why = followed.status().text
+            # An empty local file is reported in its own snapshot.
+            if followed.target.address is not None and not followed.run_state.format:
+                empty.append(f"{followed.target.label}: {why or 'nothing came'}")
+            elif not complete:
+                print(f"tdiff: {followed.target.label}: {why or 'not all of it came'}", file=sys.stderr)
+        if len(empty) == len(watched):
+            raise TdiffError("; ".join(empty))
+        for line in empty:
             print(f"tdiff: {line}", file=sys.stderr)
         now = time.time()
-        stories = [one.run_state for one in watched]
+        states = [followed.run_state for followed in watched]
         if as_json:
-            for story in stories:
-                print(json_line(snapshot.data(story, now)))
+            for state in states:
+                print(json_line(snapshot.data(state, now)))
         else:
-            print(snapshot.text(stories, now, ascii=ascii))
+            print(snapshot.text(states, now, ascii=ascii))
     finally:
-        for one in watched:
-            one.close()
+        for followed in watched:
+            followed.close()

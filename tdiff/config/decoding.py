@@ -303,6 +303,6 @@ def decoding(texts: Iterable[str]) -> Layer:
     return settings
 
 
-def laid_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> Layer:
-    """The settings to decode with: `given`, over the model's `own` unless they name a decoder."""
-    return dict(given) if "decoder" in given else {**own, **given}
+def laid_over(default: Mapping[str, Any], options: Mapping[str, Any]) -> Layer:
+    """The settings to decode with: `options` over the model's `default` settings, or alone if they name a decoder."""
+    return dict(options) if "decoder" in options else {**default, **options}

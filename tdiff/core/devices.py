@@ -1,4 +1,4 @@
-"""Which device computes, and what it can say of itself."""
+"""The choice of the device, its precision, and measurements of its load."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from tdiff.errors import TdiffError, unknown
 
 
 def choose(name: str) -> str:
-    """The device of that name; auto is the best there is of cuda, mps and cpu. Raises TdiffError where it is absent."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """Return the device of that name; auto is the first available one of cuda, mps and cpu.
+
+    Raises TdiffError if the device is unknown or not available.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, present in there.items() if present)
-    if name not in there:
+        return next(device for device, present in available.items() if present)
+    if name not in available:
         raise TdiffError(f"unknown device {name!r}; known: auto, cuda, mps, cpu")
-    if not there[name]:
+    if not available[name]:
         raise TdiffError(
-            f"device {name!r} is not on this machine; there is: {', '.join(d for d, p in there.items() if p)}"
+            f"device {name!r} is not available on this machine; available: "
+            f"{', '.join(device for device, present in available.items() if present)}"
         )
     return name
 
 
 def keep_memory(device: str) -> None:
-    """On a CPU have the C library keep the memory of tensors that are freed, for the next ones.
+    """On a CPU, make the C library keep the memory of freed tensors for later ones.
 
-    glibc gives blocks above 32 MiB, such as the logits of a batch, back to the system, and each next one comes with all
-    its pages to be zeroed: a third of a training step. Nothing where the library is another.
+    glibc returns blocks above 32 MiB, such as the logits of a batch, to the system, and each new block arrives with all
+    its pages to be zeroed: a third of a training step. Has no effect with another C library.
     """
     if device != "cpu":
         return
@@ -50,13 +54,13 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc
 _MOST = (1 << 31) - 1
 
 
-def in_bfloat16(wanted: str, device: str) -> bool:
-    """Whether products are to be taken in bfloat16: `wanted` is auto, float32 or bfloat16.
+def in_bfloat16(precision: str, device: str) -> bool:
+    """Whether to compute matrix products in bfloat16; `precision` is auto, float32 or bfloat16.
 
-    Raises TdiffError for a CPU that has no fast ones: there they can take a hundred times as long.
+    Raises TdiffError for a CPU without fast bfloat16 products: they can take a hundred times as long there.
     """
-    if wanted != "bfloat16":
-        return wanted == "auto" and device == "cuda"
+    if precision != "bfloat16":
+        return precision == "auto" and device == "cuda"
     if device == "cpu" and (slower := _slowdown()) > _SLOW:
         raise TdiffError(
             f"precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of float32, which "
@@ -65,22 +69,22 @@ def in_bfloat16(wanted: str, device: str) -> bool:
     return True
 
 
-def lower_precision(network: Any, wanted: str, device: str) -> None:
-    """Have a loaded network take its products in tf32 or bfloat16, where it computes on CUDA and that is `wanted`.
+def lower_precision(network: Any, precision: str, device: str) -> None:
+    """Make a loaded network on CUDA compute its products in tf32 or bfloat16, if that is `precision`.
 
-    Elsewhere nothing changes: a text by its seed is the same on every CPU. Sums, probabilities and what is drawn stay
-    float32 and float64. tf32 is a setting of the whole process. Raises TdiffError for another precision.
+    On other devices nothing changes: a seed gives the same text on every CPU. Sums, probabilities and sampling stay
+    float32 and float64. tf32 is a setting of the entire process. Raises TdiffError for an unknown precision.
     """
-    if wanted not in PRODUCTS:
-        raise unknown("precision", wanted, PRODUCTS)
+    if precision not in PRODUCTS:
+        raise unknown("precision", precision, PRODUCTS)
     if device in ("cpu", "mps"):
         return
-    if wanted == "tf32":
+    if precision == "tf32":
         torch.set_float32_matmul_precision("high")
-    elif wanted == "bfloat16":
+    elif precision == "bfloat16":
         for name in ("logits", "log_likelihood"):
-            if (plain := getattr(network, name, None)) is not None:
-                setattr(network, name, _in_bfloat16(plain, device))
+            if (method := getattr(network, name, None)) is not None:
+                setattr(network, name, _in_bfloat16(method, device))
 
 
 def _in_bfloat16(function: Callable[..., Any], device: str) -> Callable[..., Any]:
@@ -93,46 +97,46 @@ def _in_bfloat16(function: Callable[..., Any], device: str) -> Callable[..., Any
 
 
 _SLOW = 2.0
-"""A CPU without fast products is ten or a hundred times slower; a busy one may well measure a little above 1."""
+"""A CPU without fast products is ten or a hundred times slower; a busy CPU may measure a little above 1."""
 
 
 def _slowdown() -> float:
-    """How many times as long a product takes in bfloat16 as in float32, on this CPU."""
+    """The time of a bfloat16 product divided by that of a float32 product, on this CPU."""
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(256, 256, dtype=dtype)
         a @ a
-        taken = []
+        seconds = []
         for _ in range(5):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             a @ a
-            taken.append(time.perf_counter() - begun)
-        times[dtype] = min(taken)
+            seconds.append(time.perf_counter() - start_time)
+        times[dtype] = min(seconds)
     return times[torch.bfloat16] / times[torch.float32]
 
 
 def gpu_report(device: str) -> dict[str, float]:
-    """Load (%), memory (GiB), temperature (C) and power (W) of a CUDA device; what it does not tell is left out."""
+    """Load (%), memory (GiB), temperature (C) and power (W) of a CUDA device; omits what it does not report."""
     report: dict[str, float] = {}
     if device != "cuda":
         return report
     free, total = torch.cuda.mem_get_info()
     report["gpu_memory"] = round((total - free) / 2**30, 2)
-    # Each needs the NVML library; a driver may refuse one and grant the others.
-    questions = (
+    # All need the NVML library; a driver may refuse one reading and grant the others.
+    readings = (
         ("gpu_load", torch.cuda.utilization, 1.0),
         ("gpu_temperature", torch.cuda.temperature, 1.0),
         ("gpu_power", torch.cuda.power_draw, 1e-3),
     )
-    for key, ask, unit in questions:
+    for key, read, unit in readings:
         with suppress(Exception):
-            report[key] = float(ask()) * unit
+            report[key] = float(read()) * unit
     return report
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Whatever torch.compile says meanwhile is not told; a failure of it is raised."""
+    """Suppress the log messages of torch.compile within the context; its failures are raised."""
     import torch._dynamo
 
     logger = logging.getLogger("torch")
@@ -143,5 +147,5 @@ def compiling() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-        # What only fails later, in a step of another shape, does not end a run.
+        # A compilation that fails later, in a step of another shape, must not end a run.
         torch._dynamo.config.suppress_errors = True

@@ -1,8 +1,8 @@
-"""`tdiff serve`: the model behind a pipe. Requests come in on stdin, the traces of `core.generate` go out on stdout.
+"""`tdiff serve`: a model behind pipes. It reads requests from stdin and writes answers and traces to stdout.
 
-It knows no screen, and of whoever asks only that it is there: when stdin ends, so does the process. torch is imported
-inside functions, since three things must come before the second or two which that takes: somebody who notices the end
-of stdin, an stdout that no library can print to, and the choice of a device that is left alone.
+The process ends when stdin ends. torch is imported inside functions, since the import takes a second or two, and three
+things must happen before it: a thread starts to watch for the end of stdin, stdout is closed to all libraries, and the
+GPU is hidden if it must not be used.
 """
 
 from __future__ import annotations
@@ -46,18 +46,17 @@ if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
-_SPARE = 0.005
-"""Share of one core that it takes of a busy machine."""
-_WAITED = 1.25
-"""A machine is busy where a step takes so many times what it computes."""
+_SPARE_SHARE = 0.005
+"""Share of one core to use on a busy machine."""
+_BUSY_RATIO = 1.25
+"""The machine is busy if the elapsed time of a step is more than this multiple of its CPU time."""
 
 
 def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
-    """Load a model and answer requests until stdin ends or nobody reads stdout; then the process ends, status 0.
+    """Load a model and answer requests until stdin ends or stdout is closed; then the process exits with status 0.
 
-    With `share` it computes on the CPU alone, in one thread, and only when nobody else on this machine would; where
-    others would, it takes half a percent of one core. Raises TdiffError where `share` and another device are asked for
-    together.
+    With `share` it computes on the CPU only, in one thread and at idle priority; while other processes compute, it
+    takes half a percent of one core. Raises TdiffError if `share` is combined with another device.
     """
     if share:
         device = _cpu_only(device)
@@ -73,67 +72,67 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
         server = Server(inbox, say, device, sparing=share)
         server.answer(Load(model=model))
         if share:
-            _stand_back()  # not before: an import that only ran when the machine is idle might take minutes
+            _lower_priority()  # after loading: an import at idle priority might take minutes
         server.run()
     except BrokenPipeError:
         _leave()
 
 
 def _pipes() -> tuple[int, typing.BinaryIO]:
-    """Stdin and stdout for this module alone; what else is printed to stdout goes to stderr, and stdin is empty."""
+    """Reserve stdin and stdout for this module: other prints to stdout go to stderr, and other reads find no input."""
     requests, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     return requests, os.fdopen(answers, "wb")
 
 
 def _listen(stdin: int, inbox: Inbox) -> None:
-    """Take in requests as they come, and end the process with stdin, whatever the main thread is at."""
-    torn = b""
-    # Not a file object: one that a thread is reading when the interpreter ends is a fatal error.
+    """Put requests into the inbox as they arrive. When stdin ends, end the process at once, also during computation."""
+    partial = b""
+    # Not a file object: the interpreter ends with a fatal error if a thread is reading one.
     with suppress(OSError):
         while chunk := os.read(stdin, 1 << 16):
-            *lines, torn = (torn + chunk).split(b"\n")
+            *lines, partial = (partial + chunk).split(b"\n")
             for line in lines:
                 text = line.decode("utf-8", "replace")
-                inbox.put(parse_request(text) or _misunderstood(text))
+                inbox.put(parse_request(text) or _unknown_request(text))
     _leave()
 
 
 def _leave() -> NoReturn:
-    os._exit(0)  # at once: other threads may be computing, or blocked in a write that nobody will read
+    os._exit(0)  # at once: other threads may be computing, or blocked in a write that no process will read
 
 
-def _misunderstood(line: str) -> Refused:
+def _unknown_request(line: str) -> Refused:
     return Refused(text=f"not a request that this version knows: {line[:80]!r}")
 
 
 class Inbox:
-    """What has been asked for and not yet been taken up, oldest first."""
+    """The queue of requests that are not yet processed, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: deque[Request | Refused] = deque()
         self._news = threading.Condition()
 
     def put(self, request: Request | Refused) -> None:
-        """Add a request, or the refusal of a line that is none."""
+        """Add a request, or the refusal of an invalid line."""
         with self._news:
             self._waiting.append(request)
             self._news.notify()
 
     def take(self) -> Request | Refused:
-        """The oldest one; waits for it."""
+        """Remove and return the oldest request; blocks until there is one."""
         with self._news:
             self._news.wait_for(lambda: self._waiting)
             return self._waiting.popleft()
 
     def overtaken(self, generation: int, within: float = 0.0) -> bool:
-        """Whether one that waits, or comes within so many seconds, ends the generation of that id.
+        """Whether a waiting request, or one that arrives `within` so many seconds, ends the `generation` of that id.
 
-        Its cancellation does, and another generation.
+        Its cancellation ends it, and so does another generation or classification.
         """
 
         def ends() -> bool:
@@ -147,21 +146,21 @@ class Inbox:
 
 
 class Server:
-    """A model, and the loop that does what is asked of it."""
+    """Processes requests with the loaded model or classifier."""
 
     def __init__(self, inbox: Inbox, say: Say, device: str, *, sparing: bool = False) -> None:
-        """With `sparing` it rests after steps in which it had to wait for other programs."""
+        """With `sparing` it rests after steps in which other programs used the CPU."""
         self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
         self._model: LoadedModel | None = None
         self._classifier: Classifier | None = None
 
     def run(self) -> NoReturn:
-        """Do what is asked, one thing after another, for ever."""
+        """Process requests, one after another, until the process ends."""
         while True:
             self.answer(self._inbox.take())
 
     def answer(self, request: Request | Refused) -> None:
-        """Do what is asked; what cannot be done is refused. A `Cancel` that was not in time asks for nothing."""
+        """Process a request, or answer `Refused` with the reason. A `Cancel` that comes too late has no effect."""
         if isinstance(request, Refused):
             self._say(request)
         elif isinstance(request, Load):
@@ -172,34 +171,34 @@ class Server:
                 self._generate(request)
         elif isinstance(request, Classify):
             with self._refusing(request.id):
-                self._weigh(request)
+                self._classify(request)
 
     @contextmanager
     def _refusing(self, generation: int | None) -> Iterator[None]:
         try:
             yield
         except Exception as why:
-            if not isinstance(why, (TdiffError, MemoryError)) and not _no_memory(why):
+            if not isinstance(why, (TdiffError, MemoryError)) and not _is_out_of_memory(why):
                 raise
             text = str(why).partition("\n")[0] or "out of memory"
             self._say(Refused(id=generation, text=text))
 
     def _load(self, name: str) -> None:
-        weights = _written(name)  # before they are read: what is written meanwhile is newer
+        weights = _write_time(name)  # before they are read: weights that are written during the load count as newer
 
         import torch
 
         from tdiff.core import devices
         from tdiff.core.models.load import load_model
 
-        def told(done: int, total: int) -> None:
+        def announce(done: int, total: int) -> None:
             if not done:
                 print(hub.announcement(name, total), file=sys.stderr, flush=True)
 
         if (folder := lookup.find_per_class(name)) is not None:
             self._load_each(folder)
             return
-        model = self._model = load_model(name, devices.choose(self._device), told)
+        model = self._model = load_model(name, devices.choose(self._device), announce)
         self._classifier = None
         self._say(
             Ready(
@@ -216,7 +215,7 @@ class Server:
         )
 
     def _load_each(self, folder: Path) -> None:
-        """One model a class, which weighs together and of which none writes."""
+        """Load a per-class run: one model per class, for classification only."""
         import torch
 
         from tdiff.core import devices
@@ -238,7 +237,7 @@ class Server:
             )
         )
 
-    def _weigh(self, request: Classify) -> None:
+    def _classify(self, request: Classify) -> None:
         from tdiff.core.classification.load import from_model
         from tdiff.core.classification.prediction import Effort
 
@@ -247,38 +246,41 @@ class Server:
             return
         if self._classifier is None:
             if self._model is None:
-                raise TdiffError("no model is loaded, so nothing can be weighed; load one")
+                raise TdiffError("no model is loaded, so nothing can be classified; load one")
             self._classifier = from_model(self._model, self._model.device.type)
         classifier = self._classifier
         if not (0.5 <= request.confidence <= 1 and 1 <= request.draws <= MOST):
-            raise TdiffError("confidence must be within 0.5..1 and draws at least 1")
+            raise TdiffError(
+                f"confidence must lie between 0.5 and 1, and draws between 1 and {MOST:,}; got {request.confidence:g} "
+                f"and {request.draws}"
+            )
         ids = classifier.encode(request.text)
         if not classifier.can_score(ids):
-            raise TdiffError("the text has no token that the model could be asked for")
+            raise TdiffError("the text has no token that the model can score")
         pieces = classifier.pieces(ids)
         effort = Effort(confidence=request.confidence, draws=request.draws, seed=request.seed, explain=True)
-        rest, begun, computed = 0.0, time.perf_counter(), time.thread_time()
-        for look in classifier.predict([ids], effort, names=[0]):
+        rest, start_time, start_cpu = 0.0, time.perf_counter(), time.thread_time()
+        for update in classifier.predict([ids], effort, names=[0]):
             if self._sparing:
-                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+                rest = pause(time.perf_counter() - start_time, time.thread_time() - start_cpu)
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            verdict = look.prediction
-            added = verdict.contributions.tolist() if verdict.contributions is not None else []
+            prediction = update.prediction
+            contributions = prediction.contributions.tolist() if prediction.contributions is not None else []
             self._say(
                 Scores(
                     id=request.id,
                     classes=list(classifier.classes),
-                    posterior=[round(p, 6) for p in verdict.posterior],
-                    interval=[round(p, 6) for p in verdict.interval],
-                    draws=verdict.draws,
-                    sure=verdict.sure,
-                    final=look.final,
-                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, added, strict=False)],
+                    posterior=[round(p, 6) for p in prediction.posterior],
+                    interval=[round(p, 6) for p in prediction.interval],
+                    draws=prediction.draws,
+                    sure=prediction.sure,
+                    final=update.final,
+                    words=[(text, round(nats, 4)) for text, nats in zip(pieces, contributions, strict=False)],
                 )
             )
-            begun, computed = time.perf_counter(), time.thread_time()
+            start_time, start_cpu = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
         from tdiff.core.diffusion.generate import narrate, opening
@@ -286,13 +288,13 @@ class Server:
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
             return
-        model, given = self._model, _settings(request)
+        model, options = self._model, _settings(request)
         if model is None:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
-        settings = model.decode_settings(given, request.seed)
+        settings = model.decode_settings(options, request.seed)
         prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
         lines = narrate(model, prompt, settings, length=request.length, row=request.row)
-        header = next(lines)  # where a prompt does not fit, it says so here
+        header = next(lines)  # raises TdiffError if the prompt does not fit
         self._say(Begin(id=request.id))
         self._say(header)
         rest = 0.0
@@ -300,36 +302,36 @@ class Server:
             if self._inbox.overtaken(request.id, within=rest):
                 self._say(Cancelled(id=request.id))
                 return
-            begun, computed = time.perf_counter(), time.thread_time()
+            start_time, start_cpu = time.perf_counter(), time.thread_time()
             line = next(lines)
             if self._sparing:
-                rest = pause(time.perf_counter() - begun, time.thread_time() - computed)
+                rest = pause(time.perf_counter() - start_time, time.thread_time() - start_cpu)
             self._say(line)
             if isinstance(line, TraceEnd):
                 return
 
 
-def _no_memory(why: Exception) -> bool:
-    """Whether torch had no memory left. Its class for that is not named here, since that would import torch; on MPS and
+def _is_out_of_memory(why: Exception) -> bool:
+    """Whether torch ran out of memory. The error's class is compared by name, so that torch is not imported; on MPS and
     on a CPU it is a plain RuntimeError.
     """
-    said = str(why).partition("\n")[0].lower()
+    message = str(why).partition("\n")[0].lower()
     return isinstance(why, RuntimeError) and (
-        type(why).__name__ == "OutOfMemoryError" or "out of memory" in said or "can't allocate memory" in said
+        type(why).__name__ == "OutOfMemoryError" or "out of memory" in message or "can't allocate memory" in message
     )
 
 
-def pause(passed: float, computed: float) -> float:
-    """Seconds to rest after a step that took `passed` seconds and of them computed for `computed`.
+def pause(elapsed: float, computed: float) -> float:
+    """Seconds to rest after a step that took `elapsed` seconds, `computed` of them on the CPU.
 
-    0 where the processor was there when it was wanted. Else so many that a share of it is left to the others which
-    not even the lowest priority leaves: beside two busy threads on two cores that alone takes 3% of one.
+    0 if the CPU was available throughout. Otherwise long enough to use only `_SPARE_SHARE` of a core: next to two busy
+    threads on two cores, the lowest priority alone would still take 3% of one.
     """
-    return max(0.0, computed / _SPARE - passed) if passed > _WAITED * computed else 0.0
+    return max(0.0, computed / _SPARE_SHARE - elapsed) if elapsed > _BUSY_RATIO * computed else 0.0
 
 
-def _written(model: str) -> float:
-    """When the weights of that model were written, seconds since the epoch; 0 where they are not there, or a hub's."""
+def _write_time(model: str) -> float:
+    """When the weights of a model were written, in seconds since the epoch; 0 if they are missing or on the hub."""
     try:
         return (lookup.find_model(model) / "model.safetensors").stat().st_mtime
     except (TdiffError, OSError):
@@ -337,7 +339,7 @@ def _written(model: str) -> float:
 
 
 def _settings(request: Generate) -> dict[str, Any]:
-    """The settings that a request gives, of the right kinds. Raises TdiffError for others."""
+    """The validated decoding settings of a request. Raises TdiffError for unknown or invalid ones."""
     for name in ("length", "row"):
         if not 0 <= getattr(request, name) <= MOST:
             raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")
@@ -352,18 +354,18 @@ def _settings(request: Generate) -> dict[str, Any]:
 
 
 def _cpu_only(device: str) -> str:
-    """Keep off the graphics card and to one thread. Has no effect after torch was imported."""
+    """Hide the GPU and use one thread. Has no effect once torch is imported."""
     if device not in ("auto", "cpu"):
-        raise TdiffError(f"--share computes on the CPU only, beside the run that has the device; got --device {device}")
+        raise TdiffError(f"--share computes on the CPU only, next to the run on the device; got --device {device}")
     os.environ.update(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     return "cpu"
 
 
-def _stand_back() -> None:
-    """Let this thread compute when nobody else on this machine would, and be the first to go when memory runs out."""
+def _lower_priority() -> None:
+    """Set this process to idle priority, and make it the first to be killed when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    # Linux may first share the machine out among sessions, and then being idle counts for nothing outside of one's own.
+    # Linux may first divide the CPU among sessions; then idle priority has no effect outside of the process's session.
     if os.getsid(0) != os.getpid():
         with suppress(OSError):
             os.setsid()
@@ -371,7 +373,7 @@ def _stand_back() -> None:
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text("19")
     try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # and its turn at the disk follows
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # its disk priority follows
     except (AttributeError, OSError):
         with suppress(OSError):
             os.nice(19)

@@ -64,7 +64,7 @@ class Canvases:
         self.controllers[0].show_sample()
 
     def follow_traces(self, runs: Sequence[RunState]) -> bool:
-        """Take in what is new in the watched traces; whether another text has begun."""
+        """Take in what is new in the watched traces; whether another text has started."""
         if not self.traces.follow(runs) or self.traces.newest is None:
             return False
         first = self.controllers[0]
@@ -114,7 +114,7 @@ class Canvases:
     # Time
 
     def take_in(self) -> None:
-        """Show the texts that the models have begun."""
+        """Show the texts that the models have started."""
         for controller in self.controllers:
             controller.take_in()
 

@@ -45,7 +45,7 @@ class CanvasController:
         return f"{name} ({self._models.lives.index(live) + 1})"
 
     def _run_of(self, live: Live) -> RunState | None:
-        """The watched run whose weights the model has."""
+        """The watched run that wrote the weights of the model."""
         runs = [story for story in self._runs if story.start is not None]
         return next((story for story in runs if live.ready is not None and live.ready.model == story.name), None)
 
@@ -95,7 +95,7 @@ class CanvasController:
     # What is shown
 
     def take_in(self) -> None:
-        """Add the text that has begun to the gallery, and show it if the pane follows."""
+        """Add the text that has started to the gallery, and show it if the pane follows."""
         live = self.live
         if live is None or live.recording is None or live.recording is self._taken_in:
             return

@@ -122,7 +122,7 @@ class Watched:
                 read, self._early = (replace(read, lines=read.lines[1:]) if repeated else read), ""
             new |= _pass_on(read, self._source, self._reader)
             self._settled &= not read.lines
-            self.behind = read.more
+            self.behind = read.has_more
             if self._fill and not self.behind and not self._fill.ident:
                 self._fill.start()  # not before: it would take half of the time that the newest lines need
             if not self.behind or time.monotonic() >= end:
@@ -239,12 +239,12 @@ class _Fill(threading.Thread):
     def run(self) -> None:
         """Read up to the first known size of the file; the thread that polls reads what is written meanwhile."""
         try:
-            goal, more = 0, True
-            while more and not self.stopped:
+            goal, has_more = 0, True
+            while has_more and not self.stopped:
                 read = self.source.read(_PIECE)
                 _pass_on(read, self.source, self.reader)
                 goal = goal or self.source.size
-                more = read.more and self.source.offset < goal
+                has_more = read.has_more and self.source.offset < goal
                 self.share = min(1.0, self.source.offset / max(1, goal))
                 time.sleep(_PAUSE)
         except Exception as error:
@@ -256,7 +256,7 @@ def _pass_on(read: Read, source: Source, reader: Reader) -> bool:
     if read.reset:
         reader.reset()
     if read.lines:
-        age = None if read.more else source.status().age
+        age = None if read.has_more else source.status().age
         reader.feed(read.lines, None if age is None else time.time() - age)
     if read.done:
         reader.close()

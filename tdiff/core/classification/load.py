@@ -52,27 +52,27 @@ def from_models(
         raise TdiffError(
             f"a classifier needs one model for each of at least two classes; got {', '.join(models) or 'none'}"
         )
-    (first, one), *rest = models.items()
+    (first, first_model), *rest = models.items()
     for label, other in rest:
-        if other.spec.causal != one.spec.causal:
+        if other.spec.causal != first_model.spec.causal:
             kinds = ("masked", "causal")
             raise TdiffError(
                 f"the model of {label!r} is {kinds[other.spec.causal]} and that of {first!r} "
-                f"{kinds[one.spec.causal]}: their likelihoods cannot be compared"
+                f"{kinds[first_model.spec.causal]}: their likelihoods cannot be compared"
             )
-        if other.tokenizer.pieces != one.tokenizer.pieces:
+        if other.tokenizer.pieces != first_model.tokenizer.pieces:
             raise TdiffError(f"the models of {first!r} and {label!r} have different tokenizers: train them with one")
     for label, model in models.items():
         if not model.spec.pads:
             raise TdiffError(f"the model of {label!r} ignores the padding mask, so it cannot score texts in batches")
     weights = counts or [1] * len(models)
-    kind = CausalClassifier if one.spec.causal else BoundClassifier
+    kind = CausalClassifier if first_model.spec.causal else BoundClassifier
     return kind(
         name=name or " + ".join(model.name for model in models.values()),
         classes=tuple(models),
         priors=tuple(count / sum(weights) for count in weights),
         temperature=temperature,
-        tokenizer=one.tokenizer,
+        tokenizer=first_model.tokenizer,
         networks=tuple(model.network for model in models.values()),
         device=device,
         bfloat16=bfloat16,

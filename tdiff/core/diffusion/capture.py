@@ -1,8 +1,8 @@
-"""A decoding step in few launches: the trunk compiled for one batch size and captured as a CUDA graph, noise compiled.
+"""Decode with few kernel launches: the trunk is captured as a CUDA graph for one batch size, and noise is compiled.
 
 A small model's step on a GPU is mostly launches of small kernels. A captured graph replays them all at once, but only
-for the shapes that it was captured with; a decoder asks for fewer rows as texts are finished, so the rows are filled up
-to those of the largest batch so far.
+for the shapes that it was captured with. A decoder requests fewer rows as texts are finished, so batches are padded to
+the size of the largest batch so far.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from torch import Tensor
 from tdiff.core.diffusion import noise
 
 Compiler = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
-"""Makes a function of tensors a faster one."""
+"""Returns a faster version of a function of tensors."""
 
 
 class FixedBatch:
-    """A trunk that is always given as many rows as the largest batch had: the last row again where there are fewer."""
+    """A trunk whose batches always have as many rows as the largest one so far: the last row is repeated."""
 
     def __init__(self, trunk: Callable[..., Tensor], compiler: Compiler) -> None:
         self._trunk = compiler(trunk)
         self._rows = 0
 
-    def __call__(self, tokens: Tensor, share: Tensor, *rest: Tensor | None) -> Tensor:
-        """Features (B, L, width), as of the trunk; a copy, since the next replay writes over a graph's own output."""
+    def __call__(self, tokens: Tensor, mask_ratio: Tensor, *rest: Tensor | None) -> Tensor:
+        """Return the trunk's features (B, L, width); a copy, since the next replay overwrites the output of a graph."""
         rows = len(tokens)
         self._rows = max(self._rows, rows)
-        more = self._rows - rows
+        missing = self._rows - rows
 
-        def filled(value: Tensor | None) -> Tensor | None:
+        def padded(value: Tensor | None) -> Tensor | None:
             if value is None:
                 return None
-            # A copy even of a full batch: whether a tensor was made in inference mode is part of what is compiled for.
-            return torch.cat((value, value[-1:].expand(more, *value.shape[1:]))) if more else value.clone()
+            # Copy full batches too: whether a tensor was created in inference mode is part of the compiled signature.
+            return torch.cat((value, value[-1:].expand(missing, *value.shape[1:]))) if missing else value.clone()
 
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch leaves it so
-        return self._trunk(filled(tokens), filled(share), *map(filled, rest))[:rows].clone()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # untyped in torch
+        return self._trunk(padded(tokens), padded(mask_ratio), *map(padded, rest))[:rows].clone()
 
 
 def capture(network: Any, device: str, compiler: Compiler | None = None) -> bool:
-    """Have a loaded network's trunk captured and noise compiled; whether there is something to capture.
+    """Capture the trunk of a loaded network and compile noise. Returns False if nothing can be captured.
 
-    Only CUDA has graphs to capture, unless a `compiler` is given, and only tdiff's own networks have a trunk. The first
-    step of each batch size, length and option then takes up to a minute.
+    Only CUDA has graphs, unless a `compiler` is passed, and only tdiff's networks have a trunk. The first step of each
+    batch size, length and option then takes up to a minute.
     """
     if not network.spec.compiles or (compiler is None and torch.device(device).type != "cuda"):
         return False

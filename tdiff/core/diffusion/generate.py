@@ -1,4 +1,4 @@
-"""From prompts to texts: canvases for the denoising loop, and its steps as the lines of a trace."""
+"""Generation from prompts: canvases for the denoising loop, and its steps as the lines of a trace."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
         )
     if min(len(row) for row in rows) == 0 and model.origin.context_mode == "fixed" and model.origin.context:
         raise TdiffError(
-            f"{model.name} was trained with prompts of {model.origin.context} tokens only and cannot begin from "
-            "nothing: give it a prompt"
+            f"{model.name} was trained with prompts of {model.origin.context} tokens only and cannot start "
+            "without one: give it a prompt"
         )
     masks = torch.full((length or context - longest,), mask_id)
     start = torch.stack([torch.cat((row, masks)) for row in rows])
@@ -68,16 +68,16 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
 
 
 def filled(model: LoadedModel, template: Template) -> Tensor:
-    """(1, L) int64: the text of a template, with a mask for each token of its gaps.
+    """Return (1, L) int64: the text of a template, with a mask for each token of its gaps.
 
-    A text before a gap is without its last space where the gap's first token brings it, see `before_gap`. Raises
-    TdiffError for a foreign character, and where the model cannot fill gaps.
+    A text before a gap is encoded by `before_gap`. Raises TdiffError for a character that has no token, and if the
+    model cannot fill gaps.
     """
     parts = []
     for n, part in enumerate(template):
         if isinstance(part, int):
             parts.append(torch.full((part,), model.spec.mask_id))
-        else:  # text and gaps in turn: what is not the last comes before a gap, what is not the first after one
+        else:  # texts and gaps alternate: all texts but the last precede a gap, all but the first follow one
             text = part if n + 1 == len(template) else before_gap(model, part)
             parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
     start = torch.cat(parts)[None]
@@ -100,20 +100,21 @@ def _check_causal(spec: ModelSpec, start: Tensor) -> None:
 
 
 def overlap(model: LoadedModel) -> int:
-    """Places that one window of a sliding canvas shares with the next: the prompt it practised, at least one.
+    """The number of positions that one window of a sliding canvas shares with the next.
 
-    A causal model saw beginnings of any length, and has half of its window.
+    It is the prompt length of training, at least one. A causal model was trained with prompts of any length; it shares
+    half of its context length.
     """
     if model.spec.causal:
         return model.spec.context // 2
     return min(max(model.origin.context, 1), model.spec.context - 1)
 
 
-def told(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
-    """All that it takes, with the prompt, to have a text again, with nothing left to a default."""
+def generation_metadata(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+    """Return all settings that, with the prompt, reproduce a text; defaults are resolved."""
     steps = plan(settings)[1]
-    kind = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
-    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | kind
+    guidance = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
+    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | guidance
 
 
 def generate(
@@ -125,19 +126,17 @@ def generate(
     rows: Sequence[int] | None = None,
     template: Template = (),
 ) -> Iterator[Step]:
-    """Texts that go on from `prompts`, one a row, step by step; longer than the window by a sliding canvas.
+    """Yield the steps of texts that continue `prompts`, one row for each; longer texts use a sliding canvas.
 
-    With a `template` each row fills its gaps, and the prompts are but names for the rows.
-
-    `rows` names the rows for the noise: a text depends on its name and prompt, not on the others.
-    The sliding canvas keeps as many places in view as the model practised being prompted with, at least one.
+    With a `template` each row fills its gaps, and only the number of prompts counts. `rows` are the row numbers for the
+    noise: a text depends on its row number and prompt, not on the other texts. See `overlap` for the sliding canvas.
     """
     start = filled(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
     yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
 
 
 def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
-    """Resolve the masks of the canvases `start` (B, L), whose names for the noise are `rows`."""
+    """Yield the steps that resolve the masks of the canvases `start` (B, L); `rows` are their row numbers for noise."""
     start = start.to(model.device)
     names = torch.tensor(rows, device=start.device)
     yield from slide(model.network, start, model.spec.context, overlap(model), settings, rows=names)
@@ -152,24 +151,24 @@ def narrate(
     row: int = 0,
     template: Template = (),
 ) -> Iterator[TraceLine]:
-    """One generation as the lines of its trace, as they come: a header, a line for each step, the text."""
-    begun = time.perf_counter()
-    begin = (filled(model, template) if template else canvas(model, [prompt], length))[0]
-    start, frozen = begin.tolist(), begin != model.spec.mask_id
+    """Yield the trace of one generation while it runs: a header, a line for each step, the text."""
+    start_time = time.perf_counter()
+    canvas_ids = (filled(model, template) if template else canvas(model, [prompt], length))[0]
+    start, frozen = canvas_ids.tolist(), canvas_ids != model.spec.mask_id
     pieces = Pieces(model.tokenizer)
-    shown = pieces.changed(start, [place for place, i in enumerate(start) if i != model.spec.mask_id])
-    given = [(place, shown[place], start[place]) for place in sorted(shown)]
-    total = len(start) - len(given)
+    piece_texts = pieces.changed(start, [position for position, i in enumerate(start) if i != model.spec.mask_id])
+    visible_cells = [(position, piece_texts[position], start[position]) for position in sorted(piece_texts)]
+    total = len(start) - len(visible_cells)
     yield TraceHeader(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
-        settings=told(model, settings, total, row),
+        settings=generation_metadata(model, settings, total, row),
         seed=settings.seed,
         row=row,
         prompt=prompt,
         cells=len(start),
-        given=given,
+        given=visible_cells,
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
     left, step = total, None
@@ -177,7 +176,7 @@ def narrate(
         ids, confidence, committed, remasked, calls = _first_row(step)
         left += len(remasked) - len(committed)
         if committed or remasked:
-            # A place whose character is whole now, or no more, is told again although its token is the same.
+            # A position is reported again if its character became complete or incomplete, though its token is the same.
             texts = pieces.changed(ids, [*committed, *remasked])
             yield TraceStep(
                 index=step.index,
@@ -191,19 +190,19 @@ def narrate(
         model_calls=int(step.calls[0]) if step else 0,
         forced=int(step.forced[0]) if step else 0,
         tokens=total,
-        seconds=round(time.perf_counter() - begun, 4),
+        seconds=round(time.perf_counter() - start_time, 4),
     )
 
 
 def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int], int]:
-    """Of a step's first row: ids, confidences, the places committed and those remasked, and the calls so far.
+    """Return ids, confidences, committed and remasked positions, and calls so far, of the first row of a step.
 
-    Together, as numbers of one kind, so that the host waits for the device once.
+    They are copied as one tensor of one type, so that the host waits for the device once.
     """
     precise = noise.precise(step.tokens.device)
     parts = (step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None])
     numbers: list[float] = torch.cat([part[0].to(precise) for part in parts]).tolist()
     n = step.tokens.size(1)
-    ids, confidence, *marks = (numbers[i : i + n] for i in range(0, 4 * n, n))
-    committed, remasked = ([i for i, mark in enumerate(some) if mark] for some in marks)
+    ids, confidence, *flag_rows = (numbers[i : i + n] for i in range(0, 4 * n, n))
+    committed, remasked = ([i for i, mark in enumerate(flags) if mark] for flags in flag_rows)
     return list(map(int, ids)), confidence, committed, remasked, int(numbers[-1])

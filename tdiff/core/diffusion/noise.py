@@ -1,7 +1,7 @@
-"""Random numbers keyed by what they are for: (seed, row, step, place).
+"""Random numbers keyed by their use: (seed, row, step, position).
 
-A stateful generator hands its numbers out in order, so that a row's noise would depend on who else is in the batch.
-Here a number is a hash of its key (SplitMix64's finaliser, Steele et al. 2014), computed for whole tensors at once.
+A stateful generator returns its numbers in order, so a row's noise would depend on the other rows of the batch. Here a
+number is a hash of its key (SplitMix64's finaliser, Steele et al. 2014), computed for entire tensors at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# What a number is for: the streams that one key (seed, step, row, place) has.
+# The uses of a number: the streams of one key (seed, step, row, position).
 PROPOSAL, ORDER, REMASK, EVALUATION, OPENING = range(5)
-# The same for training: which text a row shows, its protected context, its time, its mask, whether its label is
-# dropped, the label it is contrasted with, and torch's own generator.
+# The streams of training: the text of a row, its protected context, its time, its mask, whether its label is dropped,
+# the label it is contrasted with, and torch's generator.
 DATA, CONTEXT, TIME, MASK, LABEL, CONTRAST, DROPOUT = range(5, 12)
 _MASK64 = (1 << 64) - 1
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -31,7 +31,7 @@ def _signed(value: int) -> int:
 
 
 def mix(*keys: int) -> int:
-    """A 63-bit seed from whole numbers, for generators that need one."""
+    """Return a 63-bit seed made from integers, for generators that need one."""
     state = 0
     for key in keys:
         state = (state + key * _GOLDEN + _GOLDEN) & _MASK64
@@ -46,48 +46,48 @@ def _shift(x: Tensor, by: int) -> Tensor:
 
 
 def precise(device: torch.device) -> torch.dtype:
-    """float64, or the best a device has instead."""
+    """float64, or float32 on a device without it (MPS)."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def uniform(seed: int, step: int, stream: int, rows: Tensor, places: Tensor) -> Tensor:
-    """Numbers in [0, 1), float64 (float32 on MPS), one for each pair of `rows` and `places` (int64, broadcast).
+def uniform(seed: int, step: int, stream: int, rows: Tensor, positions: Tensor) -> Tensor:
+    """Return float64 (float32 on MPS) in [0, 1), one for each pair of `rows` and `positions` (int64, broadcast).
 
-    `stream` keeps apart the uses that one place has for noise in one step.
+    `stream` separates the uses of noise at one position in one step.
     """
     key = mix(seed, step, stream)
     if _compiled is None:
-        return _hashed(rows, places, key)
-    # As a tensor: a number would be compiled into the kernel, anew for each step.
-    return _compiled(rows, places, torch.full((), key, dtype=torch.int64, device=rows.device))
+        return _hashed(rows, positions, key)
+    # The key is a tensor: a number would be compiled into the kernel, again for each step.
+    return _compiled(rows, positions, torch.full((), key, dtype=torch.int64, device=rows.device))
 
 
 @dataclass(frozen=True, slots=True)
 class RowNoise:
     """Random numbers for rows of one training step, keyed by (seed, step, stream, row, position); see `uniform`.
 
-    Rows are numbered over the whole step, whatever processes and passes share it, so that a row has the same numbers
-    whoever draws them. All numbers are on the CPU, for every device the same.
+    Rows are numbered over the entire step, across its processes and passes, so that a row has the same numbers in any
+    of them. All numbers are on the CPU, the same for every device.
     """
 
     seed: int
     step: int
     rows: range
-    """The numbers of the B consecutive rows to draw for, within 0..total."""
+    """The B consecutive row numbers, within 0..total."""
     total: int
-    """Rows of the whole step."""
+    """Rows of the entire step."""
 
     def uniform(self, stream: int, width: int = 1) -> Tensor:
-        """(B, width) float32 in [0, 1), of 24 bits each: two numbers come of one hash."""
+        """(B, width) float32 in [0, 1), with 24 random bits each: one hash gives two numbers."""
         bits = self._bits(stream, (width + 1) // 2).view(np.uint32)[:, :width]
         return torch.from_numpy((bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24))
 
     def integers(self, stream: int, below: int) -> Tensor:
-        """(B,) int64 in 0..below-1, one for each row; `below` under 2^53."""
+        """(B,) int64 in 0..below-1, one for each row; `below` must be less than 2^53."""
         return torch.from_numpy(((self._bits(stream, 1)[:, 0] >> np.uint64(11)) * (2.0**-53 * below)).astype(np.int64))
 
     def shared(self, stream: int) -> float:
-        """A number in [0, 1): one for all rows of the step."""
+        """A number in [0, 1), the same for all rows of the step."""
         return mix(self.seed, self.step, stream) / (1 << 63)
 
     def numbers(self) -> Tensor:
@@ -95,10 +95,10 @@ class RowNoise:
         return torch.arange(self.rows.start, self.rows.stop)
 
     def _bits(self, stream: int, width: int) -> npt.NDArray[np.uint64]:
-        """(B, width): the hashes of which `_hashed` makes its numbers.
+        """(B, width): the hashes from which `_hashed` makes its numbers.
 
-        Computed by numpy, which has logical shifts and less overhead: the numbers of 64 rows of 256 positions take
-        0.16 ms, and 0.94 ms by torch.
+        numpy computes them, since it has logical shifts and less overhead: the numbers of 64 rows of 256 positions take
+        0.16 ms, and 0.94 ms in torch.
         """
         key = np.uint64(mix(self.seed, self.step, stream))
         rows = np.arange(self.rows.start, self.rows.stop, dtype=np.uint64) * np.uint64(_GOLDEN) + key
@@ -117,14 +117,14 @@ _compiled: Callable[..., Tensor] | None = None
 
 
 def compile_uniform(compiler: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] | None) -> None:
-    """Have `uniform` compiled from now on, or (None) no more. Its numbers are the same to the bit."""
+    """Compile `uniform` from now on, or stop doing so (None). Its numbers are the same to the bit."""
     global _compiled
     _compiled = compiler(_hashed) if compiler else None
 
 
-def _hashed(rows: Tensor, places: Tensor, key: int | Tensor) -> Tensor:
-    x = (rows * _signed(_GOLDEN) + key) + (places + 1) * _signed(_MIX1)
-    for _ in range(2):  # the key is a sum of products: one round leaves neighbours visibly related
+def _hashed(rows: Tensor, positions: Tensor, key: int | Tensor) -> Tensor:
+    x = (rows * _signed(_GOLDEN) + key) + (positions + 1) * _signed(_MIX1)
+    for _ in range(2):  # the key is a sum of products: after one round neighbours are still visibly related
         x = (x ^ _shift(x, 30)) * _signed(_MIX1)
         x = (x ^ _shift(x, 27)) * _signed(_MIX2)
         x = x ^ _shift(x, 31)

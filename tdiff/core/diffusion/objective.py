@@ -173,8 +173,8 @@ def bound(
     telling = None
     if other is not None and len(again):
         again = send(again, device)
-        each = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
-        telling = (each * send(labelled, device)).sum() / max(1, int(labelled.sum())) if even else each.mean()
+        losses = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
+        telling = (losses * send(labelled, device)).sum() / max(1, int(labelled.sum())) if even else losses.mean()
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
@@ -267,9 +267,9 @@ def likelihood(
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
             progress(min(start + batch_size, cells))
-    each, every = nats.view(draws, n).mean(0), int(total.sum())
-    mean, half = float(each.sum()) / every, 1.96 * _deviation(nats, strata, n) / every
-    return Likelihood(each, every, mean, (mean - half, mean + half), draws)
+    nats_by_text, scored_tokens = nats.view(draws, n).mean(0), int(total.sum())
+    mean, half = float(nats_by_text.sum()) / scored_tokens, 1.96 * _deviation(nats, strata, n) / scored_tokens
+    return Likelihood(nats_by_text, scored_tokens, mean, (mean - half, mean + half), draws)
 
 
 def _batch_size(model: Model, tokens: Tensor) -> int:

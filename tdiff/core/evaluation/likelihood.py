@@ -100,9 +100,9 @@ def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | N
     if not model.origin.classes:
         return None
     training, held_out = corpus.split_indices()
-    places = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
-    chosen = places.get(part, range(len(corpus.texts)))
-    return [number_of(model.origin.classes, corpus.labels[n]) for n in chosen]
+    parts = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
+    indices = parts.get(part, range(len(corpus.texts)))
+    return [number_of(model.origin.classes, corpus.labels[n]) for n in indices]
 
 
 def number_of(classes: Sequence[str], label: str) -> int:
@@ -162,28 +162,30 @@ def score(
     parts = []
     for rows, real, text in _windows(ids, window, network.spec.mask_id):
         maskable = network.spec.scorable(~torch.isin(rows, special) & real)
-        some = maskable.any(1)
-        if bool(some.any()):
-            repeat = 1 if network.spec.causal else max(draws, math.ceil(least / int(some.sum())))
-            told = {} if isinstance(ids, Tensor) else {"attention": real[some].to(device)}
+        scored = maskable.any(1)
+        if bool(scored.any()):
+            repeat = 1 if network.spec.causal else max(draws, math.ceil(least / int(scored.sum())))
+            conditioning = {} if isinstance(ids, Tensor) else {"attention": real[scored].to(device)}
             if labels is not None:
-                told["label"] = torch.tensor(labels)[text[some]].to(device)
-            parts.append((rows[some], maskable[some], told, repeat))
+                conditioning["label"] = torch.tensor(labels)[text[scored]].to(device)
+            parts.append((rows[scored], maskable[scored], conditioning, repeat))
     if not parts:
         raise TdiffError("the text has no token that the model can score")
     nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0
-    every = sum(len(rows) * repeat for rows, _, _, repeat in parts)
-    for rows, maskable, told, repeat in parts:
+    total = sum(len(rows) * repeat for rows, _, _, repeat in parts)
+    for rows, maskable, conditioning, repeat in parts:
 
-        def tell(masked: int, before: int = done) -> None:
+        def report(masked: int, before: int = done) -> None:
             if progress:
-                progress(before + masked, every)
+                progress(before + masked, total)
 
         if network.spec.causal:
-            part = exactly(network, rows.to(device), maskable.to(device), progress=tell)
+            part = exactly(network, rows.to(device), maskable.to(device), progress=report)
         else:
             rows, maskable = rows.to(device), maskable.to(device)
-            part = likelihood(network, rows, maskable, draws=repeat, seed=seed, progress=tell, conditioning=told)
+            part = likelihood(
+                network, rows, maskable, draws=repeat, seed=seed, progress=report, conditioning=conditioning
+            )
         nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
         chars += int(lengths[rows[maskable].cpu()].sum())
         variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2

@@ -78,12 +78,12 @@ def copy_weights(source: LoadedModel, network: Transformer) -> None:
     """
     if not isinstance(source.network, Transformer):
         raise TdiffError(f"cannot initialize from {source.name}: it is not a model of tdiff")
-    for name, theirs in dataclasses.asdict(source.network.shape).items():
-        ours = getattr(network.shape, name)
-        extends = (name == "layers" and ours > theirs) or (name in ("classes", "pairs") and not theirs)
-        if ours != theirs and not extends:
+    for name, source_size in dataclasses.asdict(source.network.shape).items():
+        size = getattr(network.shape, name)
+        extends = (name == "layers" and size > source_size) or (name in ("classes", "pairs") and not source_size)
+        if size != source_size and not extends:
             raise TdiffError(
-                f"cannot initialize from {source.name}: its {name} is {theirs}, the new model's is {ours}; only "
+                f"cannot initialize from {source.name}: its {name} is {source_size}, the new model's is {size}; only "
                 "model.layers may be larger"
             )
     network.load_state_dict(network.state_dict() | source.network.state_dict())

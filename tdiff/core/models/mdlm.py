@@ -1,9 +1,9 @@
-"""MDLM's published model, read from a folder as its authors publish it, without the code that came with it.
+"""MDLM's published model, read from a folder as its authors publish it, without the code in that folder.
 
-Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm-owt: a two-way transformer whose norms and residual branches
-are scaled and shifted by a condition (adaLN, Peebles and Xie 2022, arXiv:2212.09748). The condition is the noise level
-sigma, and that is always zero: the model is not told the time. So the condition is one vector, computed once when the
-weights are read, and what it scales and shifts is multiplied into the weights; what is left are plain blocks.
+Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm-owt: a bidirectional transformer with a condition that scales
+and shifts its norms and residual branches (adaLN, Peebles and Xie 2022, arXiv:2212.09748). The condition is the noise
+level sigma, which is always zero: the model has no time conditioning. So the condition is one vector, computed once
+when the weights are read, and its scales and shifts are multiplied into the weights; plain blocks remain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tdiff.schema import MOST
 
 MODEL_TYPE = "mdlm"
 _WAVES = 256
-"""Cosines and sines that sigma is made of."""
+"""The number of cosines and sines that encode sigma."""
 _BASE = 10_000.0
 _ROTARY = "backbone.rotary_emb.inv_freq"
 _NAMES = {
@@ -46,7 +46,7 @@ _LARGEST = {"vocab_size": MOST, "window": 1 << 20, "width": 1 << 16, "condition"
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What config.json says of the model: all that fixes the names and shapes of its weights, and its window."""
+    """The sizes in config.json: they determine the names and shapes of the weights, and the context length."""
 
     vocab_size: int
     """Tokens, the mask included."""
@@ -59,18 +59,18 @@ class Sizes:
 
 
 Take = Callable[[str], Tensor]
-"""The weights of a name, float32 and its caller's own; each can be had once."""
+"""Returns the weights of a name as float32, owned by the caller; each name can be taken once."""
 
 
 class Block(nn.Module):
     """Attention, then an MLP of four times the width, each on the normalised residual stream."""
 
     def __init__(self, take: Take, condition: Tensor, heads: int) -> None:
-        """`condition` (C,) scales and shifts what the norms give, and scales what is added to the stream."""
+        """`condition` (C,) scales and shifts the outputs of the norms, and scales the additions to the stream."""
         super().__init__()
         self.heads = heads
-        told = F.linear(condition, take("adaLN_modulation.weight"), take("adaLN_modulation.bias"))
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = told.chunk(6)
+        modulation = F.linear(condition, take("adaLN_modulation.weight"), take("adaLN_modulation.bias"))
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6)
         self.gain_attn = nn.Parameter(take("norm1.weight") * (1 + scale_attn))
         self.shift_attn = nn.Parameter(shift_attn.clone())
         self.qkv = nn.Parameter(take("attn_qkv.weight"))
@@ -83,11 +83,11 @@ class Block(nn.Module):
         self.outer_bias = nn.Parameter(take("mlp.2.bias") * gate_mlp)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """`x` (B, L, W) to the same; `cos` and `sin` (L, W / heads / 2) turn queries and keys."""
-        seen = F.linear(_normed(x, self.gain_attn, self.shift_attn), self.qkv)
-        q, k, v = seen.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(rotary(q, cos, sin), rotary(k, cos, sin), v)
-        x = x + F.linear(heard.transpose(1, 2).flatten(-2), self.out)
+        """Map `x` (B, L, W) to the same shape; `cos` and `sin` (L, W / heads / 2) rotate queries and keys."""
+        projected = F.linear(_normed(x, self.gain_attn, self.shift_attn), self.qkv)
+        q, k, v = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(rotary(q, cos, sin), rotary(k, cos, sin), v)
+        x = x + F.linear(attended.transpose(1, 2).flatten(-2), self.out)
         inner = F.gelu(
             F.linear(_normed(x, self.gain_mlp, self.shift_mlp), self.inner, self.inner_bias), approximate="tanh"
         )
@@ -101,18 +101,18 @@ class MDLM(TorchModel):
     sin: Tensor
 
     def __init__(self, sizes: Sizes, tensors: dict[str, Tensor], tokenizer: HubTokenizer) -> None:
-        """Takes what it keeps out of `tensors`, by the names of `layout`, and leaves that empty."""
+        """Move the weights out of `tensors`, by the names of `layout`; `tensors` is empty afterwards."""
         super().__init__()
 
         def take(name: str) -> Tensor:
-            # A copy: the tensor lies in its file, which is mapped into memory and may be rewritten meanwhile.
+            # A copy: the tensor is in its file, which is mapped into memory and may be rewritten.
             return tensors.pop(f"backbone.{name}").to(torch.float32, copy=True)
 
-        last = _of(take, "output_layer")
-        condition = _condition(_of(take, "sigma_map.mlp"))
+        last = _part(take, "output_layer")
+        condition = _condition(_part(take, "sigma_map.mlp"))
         self.embedding = nn.Parameter(take("vocab_embed.embedding"))
         self.blocks = nn.ModuleList(
-            Block(_of(take, f"blocks.{n}"), condition, sizes.heads) for n in range(sizes.layers)
+            Block(_part(take, f"blocks.{n}"), condition, sizes.heads) for n in range(sizes.layers)
         )
         shift, scale = F.linear(condition, last("adaLN_modulation.weight"), last("adaLN_modulation.bias")).chunk(2)
         self.gain = nn.Parameter(last("norm_final.weight") * (1 + scale))
@@ -129,7 +129,7 @@ class MDLM(TorchModel):
         )
         suppress = suppression(sizes.vocab_size, tokenizer.suppressed)
         angle = torch.arange(sizes.window)[:, None] * _frequencies(sizes)
-        # Minus: it turns the other way than our own models do, which a two-way model notices.
+        # Minus: the rotation is opposite to that of tdiff's models, and a bidirectional model depends on its direction.
         for name, value in (("suppress", suppress), ("cos", angle.cos()), ("sin", -angle.sin())):
             self.register_buffer(name, value, persistent=False)
         self.requires_grad_(False).eval()
@@ -153,10 +153,10 @@ class MDLM(TorchModel):
 
 
 def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> LoadedModel:
-    """The model in `folder`, whose config.json says `config`, in evaluation mode and float32.
+    """Load the model in `folder`, whose config.json holds `config`, in evaluation mode and float32.
 
-    Raises TdiffError where it was told the time, its weights are missing, damaged, pickled or do not fit config.json,
-    or GPT-2's tokenizer, which MDLM is published without, is not beside it or does not fit.
+    Raises TdiffError if it has time conditioning, if its weights are missing, damaged, pickled or do not fit
+    config.json, or if GPT-2's tokenizer, which MDLM's repository lacks, is not available or does not fit.
     """
     sizes = _sizes(name, config, folder / "config.json")
     files = backend.weights(name, folder)
@@ -170,7 +170,7 @@ def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> Loa
 
 
 def layout(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of the published weights of such a model."""
+    """The names and shapes of the published weights of a model of these sizes."""
     vocab, width, condition, inner = sizes.vocab_size, sizes.width, sizes.condition, 4 * sizes.width
     shapes: dict[str, tuple[int, ...]] = {
         "vocab_embed.embedding": (vocab, width),
@@ -206,54 +206,56 @@ def _normed(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, gain.shape, gain, shift)
 
 
-def _of(take: Take, part: str) -> Take:
-    """The weights of one part, by their names within it."""
+def _part(take: Take, part: str) -> Take:
+    """A function that takes the weights of one part, by their names within it."""
     return lambda name: take(f"{part}.{name}")
 
 
 def _condition(take: Take) -> Tensor:
-    """(C,): the condition for sigma = 0, of whose waves all cosines are one and all sines zero."""
+    """(C,): the condition for sigma = 0, where all cosines are one and all sines are zero."""
     waves = torch.cat((torch.ones(_WAVES // 2), torch.zeros(_WAVES // 2)))
     hidden = F.silu(F.linear(waves, take("0.weight"), take("0.bias")))
     return F.silu(F.linear(hidden, take("2.weight"), take("2.bias")))
 
 
 def _frequencies(sizes: Sizes) -> Tensor:
-    """(W / heads / 2,): radians a place, of the rotary positions."""
+    """(W / heads / 2,): the rotary frequencies, in radians per position."""
     half = sizes.width // sizes.heads // 2
     return _BASE ** (-torch.arange(half) / half)
 
 
 def _sizes(name: str, config: Mapping[str, Any], path: Path) -> Sizes:
-    """What config.json says. Raises TdiffError where it lacks something or makes no sense, or the time is told."""
+    """Read the sizes. Raises TdiffError if config.json lacks a key, has an invalid value, or time conditioning."""
     for key in (*_NAMES.values(), "time_conditioning"):
         if key not in config:
             raise TdiffError(f"model config {str(path)!r} lacks {key}, without which an MDLM cannot be read")
     if config["time_conditioning"] is not False:
         raise TdiffError(
             f"model {name!r} is of type {MODEL_TYPE!r} with time_conditioning {config['time_conditioning']!r}; tdiff "
-            "reads those that are not told the time (false), as kuleshov-group/mdlm-owt"
+            "reads models without it (false), such as kuleshov-group/mdlm-owt"
         )
-    values = {ours: config[theirs] for ours, theirs in _NAMES.items()}
-    for ours, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST.get(ours, MOST):
-            raise TdiffError(f"model config {str(path)!r}: {_NAMES[ours]} cannot be {value!r}")
+    values = {field: config[key] for field, key in _NAMES.items()}
+    for field, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST.get(field, MOST):
+            raise TdiffError(f"model config {str(path)!r}: {_NAMES[field]} cannot be {value!r}")
     sizes = Sizes(**values)
     if sizes.width % (2 * sizes.heads):
         raise TdiffError(
-            f"model config {str(path)!r}: n_heads cannot be {sizes.heads}, for which hidden_dim is no even multiple; "
-            f"got {sizes.width}"
+            f"model config {str(path)!r}: n_heads cannot be {sizes.heads}: hidden_dim must be an even "
+            f"multiple of it; got {sizes.width}"
         )
     return sizes
 
 
 def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
-    """The tokenizer beside the weights, else GPT-2's from the hub.
+    """The tokenizer in the folder, or else GPT-2's from the hub.
 
-    Of one without a mask, as GPT-2's, the id after its last is the mask's.
+    If it has no mask token, as GPT-2's, the mask is the id after its last one.
     """
-    own = (folder / "tokenizer.json").is_file() or all((folder / f).is_file() for f in ("vocab.json", "merges.txt"))
-    if not own:
+    has_tokenizer = (folder / "tokenizer.json").is_file() or all(
+        (folder / f).is_file() for f in ("vocab.json", "merges.txt")
+    )
+    if not has_tokenizer:
         try:
             folder = hub.tokenizer_of("gpt2")
         except TdiffError as why:
@@ -261,44 +263,42 @@ def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
                 f"model {name!r} has no tokenizer, as MDLM's repository has none: put GPT-2's tokenizer.json beside "
                 f"its config.json ({why})"
             ) from None
-    # Not by this folder's config.json, which names a type that transformers does not know, and code of its own.
-    theirs = backend.tokenizer(folder, backend.library().GPT2Config())
-    spare = vocab_size - len(theirs)
-    if spare not in (0, 1):
+    # This folder's config.json names a type that transformers does not know, and code; so GPT-2's settings are used.
+    hub_tokenizer = backend.tokenizer(folder, backend.library().GPT2Config())
+    extra_ids = vocab_size - len(hub_tokenizer)
+    if extra_ids not in (0, 1):
         raise TdiffError(
             f"model {name!r} does not fit its tokenizer: config.json says {vocab_size} tokens, the mask among them, "
-            f"but the tokenizer has {len(theirs)}; GPT-2's, which MDLM was trained with, has 50257 for 50258"
+            f"but the tokenizer has {len(hub_tokenizer)}; GPT-2's, which MDLM was trained with, has 50257 for 50258"
         )
     with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
-        return HubTokenizer(theirs, vocab_size, name, mask_id=vocab_size - 1)
+        return HubTokenizer(hub_tokenizer, vocab_size, name, mask_id=vocab_size - 1)
 
 
 def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) -> None:
-    """Raises TdiffError naming the first of `tensors`, each with its file, that is missing, wrong or of no use."""
+    """Raise TdiffError for the first weight that is missing, wrong or unknown; `tensors` come with their files."""
     shapes = layout(sizes)
-    turn = _frequencies(sizes)
-    if _ROTARY in tensors:  # a table that can be computed, and that not every file holds
-        shapes[_ROTARY] = tuple(turn.shape)
+    frequencies = _frequencies(sizes)
+    if _ROTARY in tensors:  # a table that can be computed, and that not every file contains
+        shapes[_ROTARY] = tuple(frequencies.shape)
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in tensors:
             raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
         file, tensor = tensors[name]
         if name not in shapes:
-            raise TdiffError(
-                f"weights {str(file)!r} hold {name}, which MDLM as config.json describes it has no place for"
-            )
+            raise TdiffError(f"weights {str(file)!r} hold {name}, which the MDLM of config.json does not have")
         if tuple(tensor.shape) != shapes[name]:
             raise TdiffError(
                 f"weights {str(file)!r}: {name} has shape {tuple(tensor.shape)}, config.json asks for {shapes[name]}"
             )
         if not tensor.is_floating_point():
             raise TdiffError(
-                f"weights {str(file)!r}: {name} holds {str(tensor.dtype)[6:]}, which is no number format of weights"
+                f"weights {str(file)!r}: {name} holds {str(tensor.dtype)[6:]}, which is not a floating-point type"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise TdiffError(f"weights {str(file)!r}: {name} holds numbers that are not finite")
-    if _ROTARY in tensors and not torch.allclose(tensors[_ROTARY][1].float(), turn, rtol=1e-2, atol=0):
+    if _ROTARY in tensors and not torch.allclose(tensors[_ROTARY][1].float(), frequencies, rtol=1e-2, atol=0):
         raise TdiffError(
-            f"weights {str(tensors[_ROTARY][0])!r}: {_ROTARY} is not that of rotary positions of base {_BASE:g}, "
-            "which MDLM has"
+            f"weights {str(tensors[_ROTARY][0])!r}: {_ROTARY} is not the table of rotary frequencies of base "
+            f"{_BASE:g}, which MDLM requires"
         )

@@ -1,9 +1,9 @@
-"""Text to token ids and back: characters learnt from a corpus, BPE trained on it, tiny-diffusion's ASCII table.
+"""Text to token ids and back: the characters of a corpus, BPE trained on a corpus, or tiny-diffusion's ASCII table.
 
-Each is a Hugging Face `tokenizer.json`, so that other programs read it. In all three a token's text is exactly its
-entry in the vocabulary, and joining the texts of the tokens gives the text back. A character outside the vocabulary is
-an error that names it and its place, or the unknown token where the vocabulary was made with one; it is never another
-character.
+All three are stored as a Hugging Face `tokenizer.json`, so that other programs can read them. A token's text is exactly
+its entry in the vocabulary, and the joined texts of the tokens are the original text. A character outside the
+vocabulary is an error that names it and its position, or the unknown token if the vocabulary has one; it never becomes
+another character.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tdiff.schema import MOST
 
 MASK, UNKNOWN = "[MASK]", "[UNK]"
 _SHOWN = {MASK: MASK_TEXT, UNKNOWN: UNKNOWN_TEXT}
-# A word with its leading space, a run of punctuation with its own, or one piece of white space.
-_SURROGATES = 0xD800, 0xDFFF  # what stands for bytes that are no text
+_SURROGATES = 0xD800, 0xDFFF  # the code points that represent bytes that are not UTF-8
 _WORDS = r" ?\w+| ?[^\w\s]+|\s"
+"""A word or a run of punctuation, each with its leading space, or one white-space character."""
 
 
 class TextTokenizer:
-    """A vocabulary and its two directions. Ids of special tokens never come from a text."""
+    """A vocabulary that encodes and decodes text. `encode` returns no ids of special tokens but the unknown token's."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -39,7 +39,7 @@ class TextTokenizer:
             raise TdiffError(f"the tokenizer has no token {MASK}, or its ids are not 0, 1, 2, ...")
         if tokenizer.normalizer is not None or not isinstance(tokenizer.decoder, (decoders.Fuse, type(None))):
             raise TdiffError(
-                "the tokenizer is of a kind that tdiff does not read: the texts of its tokens, joined, are not the text"
+                "the tokenizer is of a type that tdiff does not read: the joined texts of its tokens are not the text"
             )
         self.pieces = [_SHOWN.get(text, text) for text, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
         self.mask_id: int = vocabulary[MASK]
@@ -47,17 +47,17 @@ class TextTokenizer:
         texts = vocabulary.keys() - {MASK, UNKNOWN}
         self._by_character = all(len(text) == 1 for text in texts)
         self.carries_spaces = any(len(text) > 1 and text[0] == " " and not text.isspace() for text in texts)
-        """Whether words of this vocabulary hold the space before them."""
+        """Whether tokens of words contain the space before the word."""
         characters = [(ord(text), vocabulary[text]) for text in texts if len(text) == 1]
         if not characters:
-            raise TdiffError("the tokenizer has no token of a single character, so that it can spell no text")
-        # Code point -> id, -1 where there is none; one row past the last character answers for all beyond.
+            raise TdiffError("the tokenizer has no token of a single character, so it cannot encode any text")
+        # Code point -> id, -1 without a token; one extra row after the last character serves all higher code points.
         self._table = torch.full((max(code for code, _ in characters) + 2,), -1, dtype=torch.int32)
         self._table[[code for code, _ in characters]] = torch.tensor([i for _, i in characters], dtype=torch.int32)
 
     @property
     def lengths(self) -> Tensor:
-        """(V,) int64: the characters of each token."""
+        """(V,) int64: the number of characters of each token."""
         return torch.tensor([len(piece) for piece in self.pieces])
 
     @property
@@ -69,9 +69,9 @@ class TextTokenizer:
         return len(self.pieces)
 
     def encode(self, text: str, what: str = "the text", inside: bool = False) -> Tensor:
-        """Ids (L,) int64, the same `inside` a text as at its beginning.
+        """Return ids (L,) int64, the same `inside` a text as at its beginning.
 
-        Raises TdiffError naming the first character that is not in the vocabulary, and its place.
+        Raises TdiffError that names the first character outside the vocabulary, and its position.
         """
         codes = (
             torch.frombuffer(bytearray(text.encode("utf-32-le", "surrogatepass")), dtype=torch.int32)
@@ -81,27 +81,28 @@ class TextTokenizer:
         ids = self._table[codes.clamp(max=len(self._table) - 1)]
         outside = ids < 0
         if bool(outside.any()) and self.unknown_id is None:
-            raise self._stranger(text, int(outside.nonzero()[0]), what)
+            raise self._unknown_character(text, int(outside.nonzero()[0]), what)
         if self._by_character:
             return ids.masked_fill(outside, self.unknown_id or 0).long()
         if bool(((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1])).any()):
             raise TdiffError(f"{what} is not UTF-8")
         return torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
-    def _stranger(self, text: str, place: int, what: str) -> TdiffError:
-        character = text[place]
-        line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
-        near = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
+    def _unknown_character(self, text: str, position: int, what: str) -> TdiffError:
+        character = text[position]
+        line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+        other_case = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
         return TdiffError(
-            f"character {character!r} (U+{ord(character):04X}) at place {place + 1} of {what} (line {line}, column "
-            f"{column}) is not in the model's vocabulary of {len(self)} tokens" + (f"; {near!r} is" if near else "")
+            f"character {character!r} (U+{ord(character):04X}) at position {position + 1} of {what} (line {line}, "
+            f"column {column}) is not in the model's vocabulary of {len(self)} tokens"
+            + (f"; {other_case!r} is" if other_case else "")
         )
 
     def _knows(self, character: str) -> bool:
         return len(character) == 1 and ord(character) < len(self._table) and int(self._table[ord(character)]) >= 0
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """The text of the ids; a mask is shown as a full block."""
+        """Return the text of the ids; a mask is shown as a full block."""
         return "".join(self.pieces[i] for i in (ids.tolist() if isinstance(ids, Tensor) else ids))
 
     @property
@@ -127,7 +128,7 @@ class TextTokenizer:
 
 
 def load(path: Path) -> TextTokenizer:
-    """The tokenizer in a tokenizer.json. Raises TdiffError where it is missing, damaged, or of another kind."""
+    """Read a tokenizer.json. Raises TdiffError if it is missing, damaged, or of an unsupported type."""
     try:
         tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -138,15 +139,16 @@ def load(path: Path) -> TextTokenizer:
 
 
 def learn(kind: str, text: str, training: str, unknown: bool = False) -> TextTokenizer:
-    """A tokenizer of `kind` (char, ascii, bpe:SIZE, or a path) whose characters are those of `text`.
+    """Return a tokenizer of `kind` (char, ascii, bpe:SIZE, or a path) for the characters of `text`.
 
-    BPE merges are learnt from `training` only. With `unknown` the vocabulary has an unknown token.
+    BPE merges are learnt from `training` only. With `unknown` the vocabulary has an unknown token. Raises TdiffError
+    for an unknown `kind`, and for a size that is too small.
     """
     specials = [MASK, UNKNOWN] if unknown else [MASK]
     if kind == "char":
         return _of_characters([*sorted(set(text)), *specials])
     if kind == "ascii":
-        # Fixed by tiny-diffusion: id = code point, and 0, which no text holds, is the mask.
+        # tiny-diffusion's table: id = code point; 0, which occurs in no text, is the mask.
         return _of_characters([MASK, *map(chr, range(1, 128)), *specials[1:]])
     name, _, size = kind.partition(":")
     if name == "bpe":
@@ -160,7 +162,7 @@ def learn(kind: str, text: str, training: str, unknown: bool = False) -> TextTok
 
 
 def of_characters(characters: str) -> TextTokenizer:
-    """A tokenizer whose ids are the mask's, 0, and those of the characters in their order."""
+    """Return a tokenizer with id 0 for the mask, followed by the characters in their order."""
     return _of_characters([MASK, *characters])
 
 

@@ -127,7 +127,7 @@ class MLP(nn.Module):
 
 
 def _norm(shape: Shape) -> nn.Module:
-    """The normalisation of the residual stream; without parameters but for the classic one."""
+    """The normalisation of the residual stream; only the classic one has parameters."""
     return nn.LayerNorm(shape.width) if shape.classic else nn.RMSNorm(shape.width, elementwise_affine=False)
 
 

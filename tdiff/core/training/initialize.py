@@ -53,7 +53,7 @@ def sizes(name: str) -> Layer:
         return {"model": model, "objective": {"timesteps": config["timesteps"]} if config.get("timesteps") else {}}
     if config.get("model_type") == mdlm.MODEL_TYPE:
         raise TdiffError(f"train.init: {name} is an MDLM: it can generate, but not be trained")
-    values = {ours: next((config[k] for k in theirs if k in config), None) for ours, theirs in _SIZES.items()}
+    values = {setting: next((config[k] for k in names if k in config), None) for setting, names in _SIZES.items()}
     positions = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
     layer: Layer = {k: v for k, v in values.items() if isinstance(v, int)}
     layer["window"] = max(1, min(_WINDOW, positions - _FRAME))
@@ -137,11 +137,13 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
     if fresh:
         _check_text(loaded, settings, corpus)
         decided = dataclasses.asdict(Settings().model) | sizes(name)["model"]
-        for setting, theirs in decided.items():
-            ours = getattr(settings.model, setting)
-            added = setting == "time_conditioning" and ours
-            if setting != "window" and ours != theirs and not added:
-                raise TdiffError(f"model.{setting} is {theirs} in {loaded.name}, the model of train.init; got {ours}")
+        for setting, required in decided.items():
+            value = getattr(settings.model, setting)
+            added = setting == "time_conditioning" and value
+            if setting != "window" and value != required and not added:
+                raise TdiffError(
+                    f"model.{setting} is {required} in {loaded.name}, the model of train.init; got {value}"
+                )
         try:
             network.set_context(settings.model.window)
         except ValueError as why:

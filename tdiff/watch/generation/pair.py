@@ -141,7 +141,7 @@ class ModelPair:
         return self._requested[self.lives.index(live)] == self._row and live.complete
 
     def _header_of_row(self) -> TraceHeader | None:
-        """The header of the current row, if one of the two has begun it."""
+        """The header of the current row, if one of the two has started it."""
         headers = [live.recording.header for live in self.lives if live.recording is not None]
         return next((header for header in headers if header.row == self._row), None)
 

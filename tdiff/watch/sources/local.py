@@ -41,7 +41,7 @@ class Read:
     """Complete lines, without their line ends."""
     reset: bool = False
     """The file was replaced or rewritten: forget all earlier lines."""
-    more: bool = False
+    has_more: bool = False
     """More is available right now."""
     done: bool = False
     """Nothing more will ever come."""
@@ -88,7 +88,7 @@ class Splitter(Protocol):
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that end in `data`."""
 
-    def held(self) -> str:
+    def unfinished(self) -> str:
         """The unfinished line, as far as it has come."""
 
     def note(self) -> str:
@@ -101,7 +101,7 @@ class LineSplitter:
     def __init__(self) -> None:
         self.cut = 0  # lines longer than LONGEST
         self.dropped = 0  # bytes of them that were not stored
-        self._held = bytearray()  # the unfinished line: at most LONGEST + 1 bytes
+        self._unfinished = bytearray()  # the unfinished line: at most LONGEST + 1 bytes
         self._over = 0  # further bytes of it
         self._returned = False  # whether the last byte was a carriage return, which a line feed may follow
 
@@ -125,13 +125,13 @@ class LineSplitter:
         self._hold(last)
         return lines
 
-    def held(self) -> str:
+    def unfinished(self) -> str:
         """The unfinished line, as far as it has come."""
-        return self._held[:LONGEST].decode("utf-8", "replace")
+        return self._unfinished[:LONGEST].decode("utf-8", "replace")
 
     def finish(self) -> list[str]:
         """Return the unfinished line: nothing more will come."""
-        return [self._take()] if self._held else []
+        return [self._take()] if self._unfinished else []
 
     def note(self) -> str:
         """What was dropped, for the status; "" if nothing was."""
@@ -140,15 +140,15 @@ class LineSplitter:
         return f"{self.cut} line{'s' * (self.cut > 1)} cut after 1 MiB, {self.dropped:,} bytes dropped"
 
     def _hold(self, piece: bytes) -> None:
-        self._held += piece
-        over = len(self._held) - LONGEST - 1
+        self._unfinished += piece
+        over = len(self._unfinished) - LONGEST - 1
         if over > 0:
-            del self._held[-over:]
+            del self._unfinished[-over:]
             self._over += over
 
     def _take(self) -> str:
-        line, over = bytes(self._held), self._over
-        self._held, self._over = bytearray(), 0
+        line, over = bytes(self._unfinished), self._over
+        self._unfinished, self._over = bytearray(), 0
         return line.decode("utf-8", "replace") if len(line) <= LONGEST else self._cut(line, over)
 
     def _cut(self, line: bytes, over: int) -> str:
@@ -183,7 +183,7 @@ class FileSource:
         self._quiet: tuple[int, ...] | None = None
         self._problem = ""
         self._changed: float | None = None
-        self._more = True
+        self._has_more = True
         self._reset = False  # to be reported with the next lines
 
     def read(self, limit: int = 1 << 20) -> Read:
@@ -205,21 +205,21 @@ class FileSource:
             return self._unreadable(error, limit)
         lines = self._take(data)
         self._problem, self._changed, self.size = "", now.st_mtime, now.st_size
-        self._more = self.offset < self.size
-        settled = not self._more and now.st_mtime < time.time() - _SETTLED
+        self._has_more = self.offset < self.size
+        settled = not self._has_more and now.st_mtime < time.time() - _SETTLED
         self._quiet = seen if settled else None
         reset, self._reset = self._reset, False
-        return Read(lines, reset, self._more)
+        return Read(lines, reset, self._has_more)
 
     def torn(self) -> str:
         """The last line if it has no line end: a part of a line, or the last line of a finished file."""
-        return self._lines.held()
+        return self._lines.unfinished()
 
     def status(self) -> Status:
         """Connected while the file exists."""
         age = None if self._changed is None else max(0.0, time.time() - self._changed)
         text = visible_line(self._problem or self._lines.note())
-        return Status(self._file is not None, text, self._lines.cut, self.offset, age, not self._more)
+        return Status(self._file is not None, text, self._lines.cut, self.offset, age, not self._has_more)
 
     def close(self) -> None:
         """Close the file; a further read opens it again, from its beginning."""
@@ -270,10 +270,10 @@ class FileSource:
         self._quiet, data = None, b""
         with suppress(OSError):
             data = self._at(self.offset, limit) if self._file else b""
-        self._more = len(data) == limit
-        if not self._more:
+        self._has_more = len(data) == limit
+        if not self._has_more:
             self.close()
-        return Read(self._take(data), more=self._more)
+        return Read(self._take(data), has_more=self._has_more)
 
 
 def newest(path: Path | str, lines: int = 20_000) -> tuple[list[str], int]:
@@ -283,10 +283,10 @@ def newest(path: Path | str, lines: int = 20_000) -> tuple[list[str], int]:
     """
     offset = where_newest(path, lines)
     source, last = FileSource(path, offset), list[str]()
-    more = True
-    while more:
+    has_more = True
+    while has_more:
         read = source.read()
-        last, more = (read.lines if read.reset else last + read.lines), read.more
+        last, has_more = (read.lines if read.reset else last + read.lines), read.has_more
     source.close()
     return last, offset
 
@@ -327,7 +327,7 @@ class PipeSource:
         self._lines = LineSplitter()
         self._bytes = 0
         self._done = False
-        self._came: float | None = None
+        self._last_arrival: float | None = None
 
     def read(self, limit: int = 1 << 20) -> Read:
         """Read at most `limit` more bytes; done once the writer has closed the pipe."""
@@ -337,21 +337,21 @@ class PipeSource:
                 part = os.read(self._fd, min(limit - len(data), 1 << 16))
             except BlockingIOError:
                 break
-            except OSError:  # closed meanwhile
+            except OSError:  # the descriptor was closed
                 part = b""
             self._done = not part
             data += part
         if data:
-            self._came = time.monotonic()
+            self._last_arrival = time.monotonic()
             self._bytes += len(data)
         lines = self._lines.feed(bytes(data))
         if self._done:
             lines += self._lines.finish()
-        return Read(lines, more=self._ready(), done=self._done)
+        return Read(lines, has_more=self._ready(), done=self._done)
 
     def status(self) -> Status:
         """Connected until the writer closes the pipe; current only then, since more may always come."""
-        age = None if self._came is None else time.monotonic() - self._came
+        age = None if self._last_arrival is None else time.monotonic() - self._last_arrival
         text = self._lines.note() or ("the pipe has closed" if self._done else "")
         return Status(not self._done, text, self._lines.cut, self._bytes, age, self._done)
 

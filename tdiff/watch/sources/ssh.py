@@ -189,7 +189,7 @@ class SshSource:
                 self._drop()
             elif time.monotonic() - self._last_message > _SILENCE:
                 self._drop(f"no message for {_SILENCE:.0f} s")
-        return Read(lines, reset, more=self._waiting())
+        return Read(lines, reset, has_more=self._waiting())
 
     def status(self) -> Status:
         """Connected while the other host answers; `current` once everything there has been read."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tdiff.commands.generate import Request, gaps_of
+from tdiff.commands.generate_request import Request, gaps_of
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, filled, generate, prompt_ids
 from tdiff.core.models import tokenizers

@@ -407,12 +407,12 @@ def test_a_missing_weight_is_named(folder, refusal):
 
 def test_a_block_more_than_config_says_is_named(folder, refusal):
     rewrite(folder / "config.json", n_blocks=2)
-    assert "hold backbone.blocks.2.adaLN_modulation.bias, which MDLM" in refusal()
+    assert "hold backbone.blocks.2.adaLN_modulation.bias, which the MDLM of config.json" in refusal()
 
 
 def test_a_weight_of_another_model_is_named(folder, refusal):
     spoil(folder, lambda weights: weights.update({"ema.decay": torch.ones(1)}))
-    assert "hold ema.decay, which MDLM as config.json describes it has no place for" in refusal()
+    assert "hold ema.decay, which the MDLM of config.json does not have" in refusal()
 
 
 def test_a_weight_of_another_shape_is_refused_with_both(folder, refusal):
@@ -433,7 +433,7 @@ def test_whole_numbers_are_no_weights(folder, refusal):
 
 def test_rotary_positions_of_another_base_are_refused(folder, refusal):
     spoil(folder, lambda weights: weights["backbone.rotary_emb.inv_freq"].mul_(2))
-    assert "backbone.rotary_emb.inv_freq is not that of rotary positions of base 10000" in refusal()
+    assert "backbone.rotary_emb.inv_freq is not the table of rotary frequencies of base 10000" in refusal()
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000, -1])
@@ -481,7 +481,7 @@ def test_a_tokenizer_that_leaves_no_id_for_the_mask_is_refused(folder, refusal):
 
 def test_a_model_that_is_told_the_time_is_refused(folder, refusal):
     rewrite(folder / "config.json", time_conditioning=True)
-    assert "is of type 'mdlm' with time_conditioning True; tdiff reads those that are not told the time" in refusal()
+    assert "is of type 'mdlm' with time_conditioning True; tdiff reads models without it (false)" in refusal()
 
 
 @pytest.mark.parametrize("key", ["n_heads", "model_length", "cond_dim", "time_conditioning", "vocab_size"])

@@ -270,7 +270,7 @@ def test_a_run_of_that_name_is_found_without_its_path(file, cli_fast):
 
 def test_it_refuses_to_begin_from_nothing_as_it_was_trained(model, cli_fast):
     line = cli_fast("generate", "--model", "tiny", "--seed", "1").refused()
-    assert "tiny was trained with prompts of 16 tokens only and cannot begin from nothing" in line
+    assert "tiny was trained with prompts of 16 tokens only and cannot start without one" in line
 
 
 def test_the_mask_is_never_written(model):
@@ -339,7 +339,7 @@ def test_a_pickle_that_would_run_code_does_not(how, here, refusal):
         Path("evil.pt").write_bytes(pickle.dumps(content))
     else:
         torch.save(content, "evil.pt", _use_new_zipfile_serialization=how != "older")
-    assert "a pickle of more than tensors, which is not read since that can run code" in refusal("evil.pt")
+    assert "a pickle with more than tensors, which is not read since it can run code" in refusal("evil.pt")
     assert not Path("it-ran").exists()
     if how == "pickle":  # and it would have
         pickle.loads(Path("evil.pt").read_bytes())
@@ -360,7 +360,7 @@ def test_a_text_is_no_weights(here, refusal):
 @pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}, {3: torch.ones(3)}, "text", {"model": {}}])
 def test_what_is_no_table_of_named_tensors_is_refused(content, here, refusal):
     torch.save(content, "odd.pt")
-    assert "odd.pt' are no table of named tensors" in refusal("odd.pt")
+    assert "odd.pt' are not a dict of named tensors" in refusal("odd.pt")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_what_is_no_table_of_named_tensors_is_refused(content, here, refusal):
 )
 def test_what_is_no_tensor_of_numbers_is_named(value, here, refusal):
     torch.save(state() | {"time_emb.weight": value}, "odd.pt")
-    assert "time_emb.weight is no tensor of floating-point numbers" in refusal("odd.pt")
+    assert "time_emb.weight is not a floating-point tensor" in refusal("odd.pt")
 
 
 def test_a_tensor_without_numbers_is_named(here, refusal):
@@ -395,7 +395,7 @@ def test_a_missing_weight_is_named(name, here, refusal):
 @pytest.mark.parametrize("name", ["output_head.bias", "blocks.1.attn.c_q.bias", "ema.weight"])
 def test_a_weight_that_has_no_place_is_named(name, here, refusal):
     torch.save(state() | {name: torch.ones(3)}, "odd.pt")
-    assert f"hold {name}, which tiny-diffusion's model has no place for" in refusal("odd.pt")
+    assert f"hold {name}, which tiny-diffusion's model does not have" in refusal("odd.pt")
 
 
 def test_a_block_that_was_left_out_is_named(here, refusal):
@@ -406,9 +406,9 @@ def test_a_block_that_was_left_out_is_named(here, refusal):
 @pytest.mark.parametrize(
     ("name", "came", "says"),
     [
-        ("output_head.weight", (128, 25), "has shape (128, 25); beside its other weights it would have (128, 24)"),
-        ("blocks.1.mlp.c_proj.weight", (24, 95), "has shape (24, 95); beside its other weights it would have (24, 96)"),
-        ("blocks.1.attn.c_v.weight", (24,), "has shape (24,); beside its other weights it would have (24, 24)"),
+        ("output_head.weight", (128, 25), "has shape (128, 25); to fit the other weights it must have (128, 24)"),
+        ("blocks.1.mlp.c_proj.weight", (24, 95), "has shape (24, 95); to fit the other weights it must have (24, 96)"),
+        ("blocks.1.attn.c_v.weight", (24,), "has shape (24,); to fit the other weights it must have (24, 24)"),
         (
             "token_emb.weight",
             (65, 24),
@@ -427,7 +427,7 @@ def test_a_shape_that_does_not_fit_is_told(name, came, says, here, refusal):
 def test_a_few_bytes_that_claim_to_be_a_huge_matrix_are_refused(here, refusal):
     torch.save(state() | {"token_emb.weight": torch.ones(1).expand(128, 1 << 30)}, "odd.pt")
     assert Path("odd.pt").stat().st_size < 100_000
-    assert "token_emb.weight has shape (128, 1073741824); tiny-diffusion's is a matrix, and no huge" in refusal(
+    assert "token_emb.weight has shape (128, 1073741824); tiny-diffusion's is a matrix of at most 65,536" in refusal(
         "odd.pt"
     )
 
@@ -443,7 +443,7 @@ def test_numbers_that_are_not_finite_are_refused(value, here, refusal):
 @pytest.mark.parametrize(("heads", "near"), [("0", "1"), ("5", "4"), ("11", "12"), ("24", "12"), ("-1", "1")])
 def test_heads_that_do_not_share_out_the_width_are_refused_with_the_nearest(heads, near, file, refusal):
     line = refusal(str(file), "out", "--heads", heads)
-    says = f"--heads must share out the width of 24 into parts of even size; got {heads}; the nearest that can be is "
+    says = f"--heads must split the width of 24 into parts of even size; got {heads}; the nearest valid number is "
     assert line == says + near
 
 

@@ -42,7 +42,7 @@ def test_pieces_of_any_size_give_the_same_lines(pieces):
     found = [line for piece in pieces for line in lines.feed(piece)]
     whole = b"".join(pieces)
     assert found == split(whole)
-    assert lines.held() == re.split(rb"[\r\n]", whole)[-1].decode("utf-8", "replace")
+    assert lines.unfinished() == re.split(rb"[\r\n]", whole)[-1].decode("utf-8", "replace")
     assert "".join(lines.finish()) == re.split(rb"[\r\n]", whole)[-1].decode("utf-8", "replace")
     assert lines.finish() == []
 
@@ -55,7 +55,7 @@ def test_long_lines_are_cut_and_the_dropped_bytes_counted(data):
         patch.setattr(local, "LONGEST", longest)
         lines = LineSplitter()
         found = [line for piece in pieces for line in lines.feed(piece)]
-        held = len(lines._held)
+        held = len(lines._unfinished)
     raw = re.split(rb"\r\n|\r|\n", b"".join(pieces))[:-1]
     cut = [line for line in raw if len(line) > longest]
     assert lines.cut == len(cut)
@@ -96,7 +96,7 @@ def drain(source, limit: int = 1 << 20) -> list[str]:
     while more:
         read = source.read(limit)
         lines = read.lines if read.reset else lines + read.lines
-        more = read.more
+        more = read.has_more
     return lines
 
 
@@ -144,7 +144,7 @@ class Scene:
         read = self.source.read(limit)
         self.resets += read.reset
         self.lines = read.lines if read.reset else self.lines + read.lines
-        return read.more
+        return read.has_more
 
     def catch_up(self, limit: int) -> None:
         while self.read(limit):
@@ -310,7 +310,7 @@ def test_limited_read_of_a_pipe_reports_more(data, limit):
     source, lines, done = PipeSource(reader), [], False
     while not done:
         read = source.read(limit)
-        assert read.more is not read.done
+        assert read.has_more is not read.done
         lines, done = lines + read.lines, read.done
     rest = re.split(rb"[\r\n]", data)[-1].decode("utf-8", "replace")
     assert lines == split(data) + ([rest] if rest else [])

@@ -1,7 +1,7 @@
-"""What is common to all models of Hugging Face: weights read from a folder, and errors as one line.
+"""The parts common to all Hugging Face models: reading weights from a folder, and errors as one line.
 
-transformers is imported inside functions, since that takes seconds. The weights are read here and handed to it, so that
-it opens no file but the tokenizer's: no pickle, no adapter, no code that came with a model, and nothing of the network.
+transformers is imported inside functions, since the import takes seconds. The weights are read here and passed to it,
+so that it opens only the tokenizer's files: no pickle, no adapter, no code that comes with a model, and no network.
 """
 
 from __future__ import annotations
@@ -21,68 +21,66 @@ _LONGEST = 200  # characters of another program's error
 
 
 def library() -> Any:
-    """transformers, with nothing to say."""
+    """Import transformers and silence its messages and progress bars."""
     import transformers
 
-    found: Any = transformers
-    found.logging.set_verbosity_error()
-    found.logging.disable_progress_bar()
-    return found
+    transformers_library: Any = transformers
+    transformers_library.logging.set_verbosity_error()
+    transformers_library.logging.disable_progress_bar()
+    return transformers_library
 
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Whatever transformers raises, as one line that begins with `what`."""
+    """Raise any error of transformers as a TdiffError of one line that begins with `what`."""
     try:
         yield
     except (TdiffError, MemoryError):
         raise
     except Exception as why:  # of any class: OSError, ValueError, KeyError, ImportError, bare Exception ...
-        said = visible_line((str(why).strip() or type(why).__name__).splitlines()[0])
-        said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
-        raise TdiffError(f"{what}: {said}") from None
+        message = visible_line((str(why).strip() or type(why).__name__).splitlines()[0])
+        message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
+        raise TdiffError(f"{what}: {message}") from None
 
 
 def settings(what: str, config: Mapping[str, Any]) -> Any:
-    """The configuration as transformers holds it. Raises TdiffError where it cannot be used."""
+    """Return the configuration object of transformers. Raises TdiffError if config.json cannot be used."""
     with one_line(f"{what}, and its config.json cannot be used"):
-        # Not the folder's to say: which file is read, and how attention is computed, which may be code from a hub.
-        kept = {k: v for k, v in config.items() if k != "transformers_weights" and not k.endswith("_implementation")}
-        return library().CONFIG_MAPPING[config["model_type"]].from_dict(kept)
+        # The folder must not decide which file is read, nor how attention is computed: that may be code from a hub.
+        values = {k: v for k, v in config.items() if k != "transformers_weights" and not k.endswith("_implementation")}
+        return library().CONFIG_MAPPING[config["model_type"]].from_dict(values)
 
 
 def causal(what: str, config: Mapping[str, Any]) -> Any:
-    """The configuration of a model that writes from left to right, as transformers holds it; None for another model."""
+    """Return the configuration object of an autoregressive model; None for another model."""
     known, kind = library().models.auto.modeling_auto, config.get("model_type")
     if not isinstance(kind, str) or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return None
-    found = settings(what, config)
-    # Of the two-way kinds there are left-to-right classes too, whose attention is two-way unless they are told.
-    two_way = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(found, "is_decoder", False)
-    return None if two_way else found
+    loaded = settings(what, config)
+    # Bidirectional types have causal classes too, whose attention is bidirectional unless is_decoder is set.
+    two_way = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(loaded, "is_decoder", False)
+    return None if two_way else loaded
 
 
 def vocabulary(what: str, settings: Any) -> int:
-    """Tokens that a model knows. Raises TdiffError where it does not say, as models of text and pictures do not."""
-    told = getattr(settings, "vocab_size", None)
-    if not isinstance(told, int):
-        raise TdiffError(f"{what}, and its config.json says no vocab_size: tdiff reads models of text alone")
-    return told
+    """Return the vocabulary size. Raises TdiffError if config.json has none, as for models of text and images."""
+    size = getattr(settings, "vocab_size", None)
+    if not isinstance(size, int):
+        raise TdiffError(f"{what}, and its config.json has no vocab_size: tdiff reads models of text only")
+    return size
 
 
 def positions(settings: Any) -> int:
-    """Places that a model says it was made for; 0 where it does not say."""
-    told = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))
-    return next((n for n in told if isinstance(n, int) and n > 0), 0)
+    """Return the number of positions that the configuration declares; 0 if it declares none."""
+    candidates = (getattr(settings, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((n for n in candidates if isinstance(n, int) and n > 0), 0)
 
 
 def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: str) -> Any:
-    """A model with the folder's weights, in evaluation mode and float32, on the CPU.
+    """Return a model with the folder's weights, in evaluation mode and float32, on the CPU.
 
-    Its class is that for the settings in transformers' mapping `kinds`.
-
-    Raises TdiffError where they are missing, damaged, pickled, not finite, or lack a part; `head` is what the part
-    without which it is none is called.
+    `kinds` is the name of transformers' mapping from settings to model classes; `head` is the name of the output head
+    in messages. Raises TdiffError if weights are missing, damaged, pickled, not finite, or lack a part.
     """
     files = weights(name, folder)
     with one_line(f"{what}, and transformers cannot build it"):
@@ -91,12 +89,12 @@ def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: s
             config=settings,
             state_dict={key: tensor for file in files for key, tensor in read_tensors(file).items()},
             dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # which are told below
+            ignore_mismatched_sizes=True,  # `_check` reports them
             output_loading_info=True,
         )
     _check(what, model, info, head)
     for weight in model.parameters():
-        # One after another out of the file, which is mapped into memory and may be rewritten while the model is used.
+        # Copy out of the file, which is mapped into memory and may be rewritten while the model is used.
         weight.data = weight.data.clone()
         if not bool(torch.isfinite(weight).all()):
             key = next(key for key, value in model.named_parameters() if value is weight)
@@ -105,10 +103,10 @@ def build(kinds: str, what: str, name: str, folder: Path, settings: Any, head: s
 
 
 def weights(name: str, folder: Path) -> list[Path]:
-    """The safetensors files of a model, one or several with an index. Raises TdiffError where there are none."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    """The safetensors files of a model: one, or several with an index. Raises TdiffError if there are none."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
     if index.is_file():
         names = read_config(index).get("weight_map")
         named = list(names.values()) if isinstance(names, dict) else []
@@ -121,37 +119,39 @@ def weights(name: str, folder: Path) -> list[Path]:
             f"no model {name!r}: {folder} holds pickled weights and no model.safetensors; tdiff reads safetensors "
             "only, since loading a pickle can run code"
         )
-    raise TdiffError(f"weights {str(whole)!r} do not exist")
+    raise TdiffError(f"weights {str(single)!r} do not exist")
 
 
 def _check(what: str, model: Any, info: dict[str, Any], part: str) -> None:
-    """Raises TdiffError where the weights were not all in the checkpoint; what transformers made up is no model."""
+    """Raise TdiffError if weights were not in the checkpoint: transformers initializes them at random."""
     missing, wrong = sorted(info["missing_keys"]), sorted(info["mismatched_keys"], key=str)
     trunk = f"{model.base_model_prefix}."
     head = [key for key in missing if not key.startswith(trunk)]
     if len(head) == len(missing) > 0:
         raise TdiffError(
-            f"{what}, but its {part} was not in the checkpoint, which lacks {_some(head)}: it was trained for "
+            f"{what}, but its {part} was not in the checkpoint, which lacks {_listed(head)}: it was trained for "
             "something else, or saved without that part"
         )
     if missing:
-        raise TdiffError(f"{what}, and its weights lack {_some(missing)}, which config.json asks for")
+        raise TdiffError(f"{what}, and its weights lack {_listed(missing)}, which config.json asks for")
     if wrong:
         key, *shapes = wrong[0]
-        came, asked = (tuple(shape) for shape in shapes)
-        raise TdiffError(f"{what}, and its weights do not fit: {key} has shape {came}, config.json asks for {asked}")
+        found_shape, expected_shape = (tuple(shape) for shape in shapes)
+        raise TdiffError(
+            f"{what}, and its weights do not fit: {key} has shape {found_shape}, config.json asks for {expected_shape}"
+        )
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def tokenizer(folder: Path, settings: Any) -> Any:
-    """The folder's tokenizer as transformers has it. Raises TdiffError where there is none that can be used."""
-    # Where there is none transformers makes up an empty one.
+    """Return the folder's tokenizer of transformers. Raises TdiffError if none can be used."""
+    # Without any of these files transformers creates an empty tokenizer.
     if not any(file for pattern in ("tokenizer.json", "vocab*", "*.model", "*.vocab") for file in folder.glob(pattern)):
         raise TdiffError(f"tokenizer {str(folder / 'tokenizer.json')!r} does not exist, nor a vocabulary beside it")
-    with one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} is damaged or of a kind that is not known"):
+    with one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} is damaged or of an unknown type"):
         return library().AutoTokenizer.from_pretrained(
             str(folder), config=settings, local_files_only=True, trust_remote_code=False
         )

@@ -80,28 +80,28 @@ class HFBackbone(TrainableModel):
 
 
 class _Enough(Exception):
-    """Raised where the rest of a model need not be run."""
+    """Raised to stop a forward pass early: the rest of the model need not run."""
 
 
 _TRIED = 1 << 12
-"""Places beyond which no model is tried, for it would take long: tables of positions are seldom longer."""
+"""Longest length that is tried, since longer ones would take long: tables of positions are seldom longer."""
 _FAILURES = (IndexError, RuntimeError, ValueError, TypeError)
 
 
 @torch.inference_mode()
 def longest_that_works(model: nn.Module, ask: Callable[[int], Any], most: int) -> int:
-    """The most places, up to `most`, with which `ask` works; 0 where it works with none.
+    """The largest length, up to `most`, with which `ask` works; 0 if it works with none.
 
-    What a model says of its positions is not always what it has: some begin late in their table. Only embeddings and
-    the first layer are run, where the limits are. The model is on the CPU: a GPU would not recover from such an error.
+    A model does not always have the positions that it declares: some begin late in their table. Only the embeddings and
+    the first layer run, since the limits are there. The model is on the CPU: a GPU would not recover from the error.
     """
     if most > _TRIED:
         return most
     layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
 
-    def works(places: int) -> bool:
+    def works(length: int) -> bool:
         try:
-            ask(places)
+            ask(length)
         except _Enough:
             return True
         except _FAILURES:
@@ -114,8 +114,8 @@ def longest_that_works(model: nn.Module, ask: Callable[[int], Any], most: int) -
     hook = layers[1].register_forward_pre_hook(enough) if len(layers) > 1 else None
     try:
         fails, step = most + 1, 1
-        while (place := fails - step) > 0 and not works(place):
-            fails, step = place, 2 * step if place < most else 1
+        while (length := fails - step) > 0 and not works(length):
+            fails, step = length, 2 * step if length < most else 1
         least = max(0, fails - step)
         while fails - least > 1:  # `least` works, `fails` does not
             middle = (least + fails) // 2

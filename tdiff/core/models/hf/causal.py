@@ -1,6 +1,6 @@
 """A causal (autoregressive) language model of transformers, such as GPT-2: it predicts the leftmost masked position.
 
-It sees only what comes before a position, so it generates from left to right, one token a call.
+It sees only what comes before a position, so it generates autoregressively, one token per call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CausalCache:
 
 
 class CausalLM(HFBackbone):
-    """A causal model. The mask is an id beyond the model's own: it stands for what is not generated yet."""
+    """A causal model. The mask is an id after the model's vocabulary: a token that is not generated yet."""
 
     begin: Tensor
 
@@ -92,11 +92,11 @@ class CausalLM(HFBackbone):
         With a `cache` the model reads only the tokens that the cache lacks, if all rows are asked for one position that
         is the same in all of them. Raises TdiffError for other positions.
         """
-        place = where.int().argmax(1)
-        early = (tokens == self.spec.mask_id) & (torch.arange(tokens.size(1), device=tokens.device) < place[:, None])
+        position = where.int().argmax(1)
+        early = (tokens == self.spec.mask_id) & (torch.arange(tokens.size(1), device=tokens.device) < position[:, None])
         same = self._matches(cache, tokens)
         # The host waits for the device once, for everything that it must know.
-        counts, at, wrong, *read = torch.stack((where.sum(1), place, early.any(1), *same)).tolist()
+        counts, at, wrong, *read = torch.stack((where.sum(1), position, early.any(1), *same)).tolist()
         asked = [row for row, count in enumerate(counts) if count]
         if any(counts[row] > 1 or wrong[row] for row in asked):
             raise TdiffError("an autoregressive model is asked for one position, the leftmost masked one")

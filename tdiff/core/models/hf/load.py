@@ -65,10 +65,10 @@ def load_masked(name: str, folder: Path, config: Mapping[str, Any], device: str)
     what = _describe(name, config)
     settings = _masked_settings(what, config)
     backend.weights(name, folder)  # reported before a tokenizer that is missing too
-    theirs = backend.tokenizer(folder, settings)
+    hub_tokenizer = backend.tokenizer(folder, settings)
     size = backend.vocabulary(what, settings)
     with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
-        tokenizer = HubTokenizer(theirs, size, name)
+        tokenizer = HubTokenizer(hub_tokenizer, size, name)
     # Built and tried on the CPU.
     model = backend.build("MODEL_FOR_MASKED_LM_MAPPING", what, name, folder, settings, "masked-LM head")
     extra = _read_sidecar(folder)
@@ -93,11 +93,11 @@ def load_causal(name: str, folder: Path, config: Mapping[str, Any], device: str)
     what = _describe(name, config)
     settings = backend.causal(what, config)
     backend.weights(name, folder)
-    theirs = backend.tokenizer(folder, settings)
+    hub_tokenizer = backend.tokenizer(folder, settings)
     size = backend.vocabulary(what, settings)
     with backend.one_line(f"tokenizer {str(folder / 'tokenizer.json')!r} cannot be used"):
         # The mask of a causal model, a token that is not generated yet, is an id behind all of the model's.
-        tokenizer = HubTokenizer(theirs, size + 1, name, size)
+        tokenizer = HubTokenizer(hub_tokenizer, size + 1, name, size)
     model = backend.build("MODEL_FOR_CAUSAL_LM_MAPPING", what, name, folder, settings, "language-model head")
     extra = _read_sidecar(folder)
     with backend.one_line(f"{what} and cannot be asked for the tokens of a text"):

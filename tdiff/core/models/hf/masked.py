@@ -97,7 +97,7 @@ class MaskedLM(HFBackbone):
         with torch.inference_mode(), _positions(model, len(self.begin) + 2 + len(self.end)) as room:
             logits = self._logits(tokens, where)
             if logits.shape != (3, size):
-                raise ValueError(f"logits of shape {tuple(logits.shape)} for 3 places and {size} tokens")
+                raise ValueError(f"logits of shape {tuple(logits.shape)} for 3 positions and {size} tokens")
             self.narrow = True
             try:
                 self.narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
@@ -106,7 +106,7 @@ class MaskedLM(HFBackbone):
         longest = min(room, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
         longest = longest_that_works(model, self._run_masks, longest)
         if longest < 1:
-            raise ValueError(f"its special tokens leave {longest} places for a text")
+            raise ValueError(f"its special tokens leave {longest} positions for a text")
         self.longest = longest
         self.set_context(context or longest)
         self.spec = replace(self.spec, pads=self._honours_padding())
@@ -117,7 +117,7 @@ class MaskedLM(HFBackbone):
         return self.time is not None
 
     def _run_masks(self, length: int) -> None:
-        """Run the model on one row of so many masks."""
+        """Run the model on one row of this number of masks."""
         tokens = torch.full((1, length), self.spec.mask_id, device=self.device)
         self._logits(tokens, torch.arange(length, device=tokens.device)[None] == 0)
 

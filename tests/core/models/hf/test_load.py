@@ -206,7 +206,7 @@ def test_a_missing_tokenizer_is_named(folder, refusal):
 @pytest.mark.parametrize("content", ["", '{"version"', "{}", '{"version": "1.0", "model": {"type": "None"}}'])
 def test_a_damaged_tokenizer_is_refused(content, folder, refusal):
     (folder / "tokenizer.json").write_text(content)
-    assert "tokenizer.json' is damaged or of a kind that is not known" in refusal()
+    assert "tokenizer.json' is damaged or of an unknown type" in refusal()
 
 
 def test_a_model_without_a_mask_token_is_refused(folder, refusal):

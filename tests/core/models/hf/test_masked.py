@@ -223,12 +223,12 @@ def test_a_vocabulary_in_which_a_special_token_is_a_word_refuses_it(tmp_path, zo
     settings["normalizer"] = None
     (folder / "tokenizer.json").write_text(json.dumps(settings))
     vocabulary = load_model(str(folder)).tokenizer
-    with pytest.raises(TdiffError, match=r"the prompt holds '\[MASK\]', which is no text but a special token"):
+    with pytest.raises(TdiffError, match=r"the prompt contains '\[MASK\]', which is not text but a special token"):
         vocabulary.encode("the [MASK] hare", "the prompt")
 
 
 def test_half_a_character_is_refused(loaded):
-    with pytest.raises(TdiffError, match="at place 5 of the prompt is half of a character"):
+    with pytest.raises(TdiffError, match="at position 5 of the prompt is half of a character"):
         loaded["roberta"].tokenizer.encode("the \ud83d", "the prompt")
 
 

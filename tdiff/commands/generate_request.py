@@ -1,0 +1,159 @@
+"""The request of `tdiff generate`, and what its two forms share: one text from options, or a file of inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdiff.config.decoding import PRODUCTS, DecodeSettings, no_effect
+from tdiff.config.options import DEVICES, argument, decoding, option
+from tdiff.errors import TdiffError
+from tdiff.protocol import template as templates
+from tdiff.schema import MOST
+from tdiff.visible import visible_line
+
+if TYPE_CHECKING:
+    from tdiff.core.models.base import LoadedModel
+    from tdiff.protocol.trace import TraceEnd
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
+
+    prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
+    model: str = option(
+        "shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", panel="Input", complete="models"
+    )
+    length: int = option(
+        0,
+        "Tokens to generate (characters, for a character model).",
+        panel="Input",
+        shown="default: up to the context length",
+    )
+    template: str | None = option(
+        None, 'Text with gaps to fill: underscores, or a length: "To be, or ____ {12}".', panel="Input"
+    )
+    prefix: str | None = option(None, "Text before a gap of --length tokens.", panel="Input")
+    suffix: str | None = option(None, "Text after that gap.", panel="Input")
+    input: str | None = option(
+        None, "Read prompts and templates from FILE (JSON Lines): one text per line.", panel="Input", metavar="FILE"
+    )
+    kind: str | None = option(
+        None, "Generate a text of this class, with a class-conditional model.", flag="--class", panel="Input"
+    )
+    guidance: float | None = option(
+        None, "Classifier-free guidance scale (1: no guidance).", panel="Input", shown="default: 1"
+    )
+    samples: int = option(1, "Number of texts.", panel="Input")
+    seed: int | None = option(None, "Seed, which reproduces a text.", panel="Input", shown="default: random")
+    options: dict[str, Any] = decoding()
+    """The fields of DecodeSettings that the user set."""
+    output: Path | None = option(
+        None, "Write the texts of --input to FILE. If FILE exists, resume it.", panel="Output", metavar="FILE"
+    )
+    as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
+    stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
+    trace: Path | None = option(None, "Save the trace.", panel="Output", metavar="FILE")
+    device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
+    precision: str = option(
+        "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"
+    )
+    compile: bool = option(
+        False, "Capture the model on CUDA: a slow first step, then fewer launches.", flag="--compile", panel="Advanced"
+    )
+
+
+def check_sizes(request: Request) -> None:
+    """Raises TdiffError for an invalid number of texts or tokens."""
+    if request.samples < 1:
+        raise TdiffError(f"--samples must be at least 1; got {request.samples}")
+    if request.length < 0:
+        raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {request.length}")
+    if max(request.samples, request.length) > MOST:
+        raise TdiffError(f"--samples and --length must be at most {MOST:,}")
+
+
+def check_input(request: Request) -> None:
+    """Raise TdiffError if two of prompt, template, and prefix or suffix are set, or a template and a length."""
+    ends = request.prefix is not None or request.suffix is not None
+    ways = {"a prompt": request.prompt is not None, "--template": request.template is not None}
+    ways["--prefix and --suffix"] = ends
+    used = [name for name, is_set in ways.items() if is_set]
+    if len(used) > 1:
+        raise TdiffError(f"set only one of {' and '.join(used)}")
+    if request.template is not None and request.length:
+        raise TdiffError(f"a template sets the length of its gaps: leave out --length {request.length}")
+
+
+def load(request: Request) -> LoadedModel:
+    """The requested model, conditioned on the requested class."""
+    if request.kind is None and request.guidance is not None:
+        raise TdiffError("--guidance requires --class")
+    from tdiff.commands.progress import fetching
+    from tdiff.core import devices
+    from tdiff.core.diffusion.guidance import guided
+    from tdiff.core.models.load import load_model
+
+    device = devices.choose(request.device)
+    with fetching(request.model) as progress:
+        model = load_model(request.model, device, progress)
+    devices.lower_precision(model.network, request.precision, device)
+    if request.compile:
+        from tdiff.core.diffusion.capture import capture
+
+        if not capture(model.network, device):
+            note = "--compile has no effect here: it captures tdiff's own models on CUDA"
+            print(f"tdiff: {note}; this is {visible_line(model.name)} on {device}", file=sys.stderr)
+    if request.kind is None:
+        return model
+    return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
+
+
+def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
+    """The requested text with gaps; empty for a prompt.
+
+    The gap between prefix and suffix has the requested length, else the rest of the context length.
+    """
+    if request.template is not None:
+        return templates.parse(request.template)
+    if request.prefix is None and request.suffix is None:
+        return ()
+    from tdiff.core.diffusion.generate import filled
+
+    ends = [request.prefix or "", request.suffix or ""]
+    used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
+    window = model.spec.context
+    if not request.length and used >= window:
+        raise TdiffError(
+            f"--prefix and --suffix have {used} tokens; the context length of {model.name} is {window}: "
+            "set the number of tokens between them with --length"
+        )
+    return templates.between(ends[0], request.length or window - used, ends[1])
+
+
+def print_notes(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
+    """Print the seed, and the options that the decoder does not read, on stderr."""
+    print(f"seed {settings.seed}", file=sys.stderr)
+    for note in no_effect(settings.decoder, options):
+        print(note, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
+    """A text with its metadata; `together` tokens were generated in `seconds`."""
+    return {
+        "text": end.text,
+        "prompt": prompt,
+        "decoder": metadata["decoder"],
+        "settings": {name: value for name, value in metadata.items() if name not in ("decoder", "seed")},
+        "seed": metadata["seed"],
+        "model_calls": end.model_calls,
+        "forced": end.forced,
+        "tokens": end.tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(together / seconds, 1) if seconds else None,
+    }
