@@ -84,7 +84,7 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
     class Shown(TerminalApp):
         """The widget alone."""
 
-        frame, begun, spent = 0, 0.0, 0.0
+        frame, started, spent = 0, 0.0, 0.0
 
         def compose(self) -> Iterator[CanvasView]:
             self.view = CanvasView(here.look)
@@ -101,22 +101,22 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
 
         def tick(self) -> None:
             if self.frame == frames:
-                told = {
+                figures = {
                     "cpu": time.process_time() - self.cpu,
                     "seconds": time.monotonic() - self.wall,
                     "drawing": self.spent / frames,
                 }
-                Path(report).write_text(json.dumps(told), "utf-8")
+                Path(report).write_text(json.dumps(figures), "utf-8")
                 self.exit()
                 return
             self.frame += 1
             canvas, changed = shown[self.frame % (steps + 1)]
-            self.begun = time.thread_time()
+            self.started = time.thread_time()
             self.view.show(canvas, changed if self.frame % (steps + 1) else None)
 
         def post_display_hook(self) -> None:
-            if self.begun:
-                self.spent, self.begun = self.spent + time.thread_time() - self.begun, 0.0
+            if self.started:
+                self.spent, self.started = self.spent + time.thread_time() - self.started, 0.0
 
     Shown(here).run()
 
@@ -126,9 +126,9 @@ def measure(
 ) -> dict[str, float]:
     """CPU and seconds of so many frames, CPU of drawing one, and the bytes that reached the terminal."""
     columns, lines = screen
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    kept = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TMUX", "STY")}
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    inherited = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TMUX", "STY")}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as report:
         settings = {
             "report": report.name,
@@ -140,15 +140,15 @@ def measure(
         }
         command = [sys.executable, "-m", "tests.benchmarks.canvas", "--child", json.dumps(settings)]
         running = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | {"TERM": "xterm-256color"}
+            command, stdin=side, stdout=side, stderr=side, env=inherited | {"TERM": "xterm-256color"}
         )
-        os.close(theirs)
+        os.close(side)
         written = 0
 
         def drain() -> None:
             nonlocal written
             try:
-                while piece := os.read(ours, 1 << 16):
+                while piece := os.read(terminal, 1 << 16):
                     written += len(piece)
             except OSError:  # the other end is closed
                 return
@@ -157,18 +157,18 @@ def measure(
         reader.start()
         running.wait()
         reader.join()
-        os.close(ours)
-        told: dict[str, float] = json.load(report)
-    return told | {"bytes": written}
+        os.close(terminal)
+        figures: dict[str, float] = json.load(report)
+    return figures | {"bytes": written}
 
 
 def scrubbing() -> tuple[float, float]:
     """CPU of a step and of a jump in a recording of 257 steps and 1,025 places, in seconds: the mean and the worst."""
     recording, draw, took = record(1025, 257, words=False), random.Random(1), []
     for n in range(2000):
-        begun = time.process_time()
+        started = time.process_time()
         recording.canvas(n % 258 if n < 1000 else draw.randrange(258))
-        took.append(time.process_time() - begun)
+        took.append(time.process_time() - started)
     return sum(took) / len(took), max(took)
 
 
@@ -176,10 +176,10 @@ def reference() -> float:
     """CPU of a loop that never changes, in seconds: the least of five."""
     took = []
     for _ in range(5):
-        begun, total = time.process_time(), 0
+        started, total = time.process_time(), 0
         for n in range(200_000):
             total += n * n % 7
-        took.append(time.process_time() - begun)
+        took.append(time.process_time() - started)
     return min(took)
 
 
@@ -187,9 +187,9 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(**json.loads(given.child))
+    options = parser.parse_args()
+    if options.child:
+        child(**json.loads(options.child))
         return
     rows: list[tuple[str, str, str]] = []
     big = measure((160, 48), 4096, 64, words=False, frames=300)

@@ -28,9 +28,9 @@ def timed(function: Callable[[], object], times: int) -> tuple[float, float]:
     function()
     took = []
     for _ in range(times):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         function()
-        took.append(1e3 * (time.perf_counter() - begun))
+        took.append(1e3 * (time.perf_counter() - started))
     took.sort()
     return took[len(took) // 2], took[int(len(took) * 0.95)]
 
@@ -68,18 +68,18 @@ def filling(records: int = 1_000_000, many: int = 20) -> None:
     """Records taken in a second, and what they hold in memory."""
     values = loss(records, 7)
     print(f"\n{records:,} records")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     series = Series()
     for step, value in enumerate(values):
         series.append(step, value)
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - started
     print(f"append: {records / took / 1e6:.2f} M/s; {len(series.steps):,} leaves of {series.stride} records")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     Series().extend(range(records), values)
-    print(f"extend: {records / (time.perf_counter() - begun) / 1e6:.2f} M/s")
-    begun = time.perf_counter()
+    print(f"extend: {records / (time.perf_counter() - started) / 1e6:.2f} M/s")
+    started = time.perf_counter()
     series.smoothed(0.6)
-    print(f"smoothing from scratch: {1e3 * (time.perf_counter() - begun):.1f} ms")
+    print(f"smoothing from scratch: {1e3 * (time.perf_counter() - started):.1f} ms")
     for cap in (1 << 16, 1 << 12):
         tracemalloc.start()
         held = [Series(cap) for _ in range(many)]

@@ -27,9 +27,9 @@ def best(work: Callable[[], object]) -> str:
     """The shortest of 30 runs, in milliseconds."""
     seconds = []
     for _ in range(30):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return f"{1e3 * min(seconds):7.3f}"
 
 
@@ -59,8 +59,8 @@ def table(kind: str) -> None:
     strips = [paint(line, WIDTH) for line in lines]
 
     def filtered(depth: str) -> Callable[[], object]:
-        chosen = filters(detect({"TERM": "xterm"}, color=depth))
-        return lambda: [one.apply(list(strip), Color(0, 0, 0)) for strip in strips for one in chosen]
+        line_filters = filters(detect({"TERM": "xterm"}, color=depth))
+        return lambda: [one.apply(list(strip), Color(0, 0, 0)) for strip in strips for one in line_filters]
 
     print(f"{CELLS} {kind}, {NEW} of them new, in {len(new.rows)} rows of {WIDTH}; {len(stale)} stale rows in sight")
     print(best(lambda: layout(drawn_texts(after), WIDTH)), "layout")

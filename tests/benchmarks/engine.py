@@ -46,10 +46,10 @@ class Stopwatch:
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self.wait()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             result = function(*args, **options)
             self.wait()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             return result
 
         return call
@@ -57,10 +57,10 @@ class Stopwatch:
     def total(self, function: Callable[[], Any]) -> tuple[Any, float]:
         self.seconds.clear()
         self.wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         result = function()
         self.wait()
-        return result, time.perf_counter() - begun
+        return result, time.perf_counter() - started
 
 
 def network(preset: str, device: str) -> Transformer:

@@ -85,12 +85,12 @@ class Bench:
             return
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 yield
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        found.update(f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchroniz" in str(w.message))
+        found.update(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message))
 
     def job(self, *layers: dict[str, Any], classes: bool = False) -> TrainState:
         """A training of char-10m (with `quick`, of a tiny model) on words drawn at random."""
@@ -100,8 +100,8 @@ class Bench:
             file.write_text("\n".join(rows if classes else [words(9, n) for n in range(4000)]))
         tiny = {"model": {"layers": 1, "heads": 2, "width": 16, "window": 32}, "train": {"batch_size": 4}}
         quiet = {"compile": "off", "eval_every": 0, "sample_every": 0, "device": self.device, "optimizer": "muon"}
-        own = {"data": {"sources": [str(file)]}, "train": quiet}
-        settings = Settings.of([PRESETS["char-10m"], own, *layers, tiny if self.quick else {}])
+        base = {"data": {"sources": [str(file)]}, "train": quiet}
+        settings = Settings.of([PRESETS["char-10m"], base, *layers, tiny if self.quick else {}])
         self._jobs += 1
         run = runs.create(f"bench-{self._jobs}", settings, self.work / "checkpoints")
         label = settings.data.label_field if settings.data.classes else None
@@ -143,23 +143,23 @@ def keyed_noise(bench: Bench) -> None:
 
 def numbers(bench: Bench) -> None:
     """Logits, gradients and Muon's matrices beside those of the CPU."""
-    here = load_model(bench.model).network
-    there = copy.deepcopy(here).to(bench.device)
+    on_cpu = load_model(bench.model).network
+    there = copy.deepcopy(on_cpu).to(bench.device)
     draw = torch.Generator().manual_seed(1)
     text = torch.randint(0, 65, (8, 256), generator=draw)
     where = torch.rand(8, 256, generator=draw) < 0.5
-    asked = text.masked_fill(where, here.mask_id), where.float().mean(1), where
+    asked = text.masked_fill(where, on_cpu.mask_id), where.float().mean(1), where
     sent = tuple(x.to(bench.device) for x in asked)
     for precision in ("highest", "high"):
         torch.set_float32_matmul_precision(precision)
         with torch.inference_mode():
-            one, other = here(*asked), there(*sent).cpu()
+            one, other = on_cpu(*asked), there(*sent).cpu()
         finite = ~one.isinf()
         same = float((one.argmax(-1) == other.argmax(-1)).float().mean())
         bench.tell("numbers", precision=precision, logits=furthest(one[finite], other[finite]), argmax=same)
     torch.set_float32_matmul_precision("highest")
     gradients = []
-    for network, given in ((copy.deepcopy(here), asked), (there, sent)):
+    for network, given in ((copy.deepcopy(on_cpu), asked), (there, sent)):
         network.requires_grad_(True)
         target = text.to(given[0].device)[given[2]]
         F.cross_entropy(network(*given), target).backward()
@@ -173,13 +173,13 @@ def numbers(bench: Bench) -> None:
 
 def decoders(bench: Bench) -> None:
     """Each decoder's texts beside those of the CPU, and the host's waits a step."""
-    here, there = load_model(bench.model), load_model(bench.model, bench.device)
+    on_cpu, there = load_model(bench.model), load_model(bench.model, bench.device)
     prompts, length = ["Hear me, "] * (1 if bench.quick else 4), 12 if bench.quick else 48
     for name in DECODERS:
         for temperature in (0.0, 0.7):
             settings = DecodeSettings(decoder=name, steps=4 if bench.quick else 16, temperature=temperature, seed=3)
             waits: Counter[str] = Counter()
-            expected = [step.tokens for step in generate(here, prompts, settings, length=length)]
+            expected = [step.tokens for step in generate(on_cpu, prompts, settings, length=length)]
             with bench.waits(waits):
                 got = [step.tokens for step in generate(there, prompts, settings, length=length)]
             bench.tell(
@@ -202,10 +202,10 @@ def bound(bench: Bench) -> None:
     found = []
     for device in ("cpu", bench.device):
         model = load_model(bench.model, device)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         result = score(model.network, model.tokenizer.encode(text), model.tokenizer.lengths, draws=1)
         found.append(result.nats_per_token)
-        bench.tell("bound", device=device, nats=result.nats_per_token, seconds=time.perf_counter() - begun)
+        bench.tell("bound", device=device, nats=result.nats_per_token, seconds=time.perf_counter() - started)
     bench.tell("bound", difference=abs(found[0] - found[1]))
 
 
@@ -213,18 +213,18 @@ def weighing(bench: Bench) -> None:
     """Verdicts beside the CPU's, and texts a second."""
     vocabulary = 2000
     shape = {"layers": 2, "heads": 2, "width": 64, "window": 256, "conv": 3, "classes": 2, "pairs": 1 << 16}
-    here = Transformer(Shape(vocab_size=vocabulary, mask_id=vocabulary - 1, suppressed=(vocabulary - 1,), **shape))
-    here.initialise(torch.Generator().manual_seed(0))
-    for name, weight in here.named_parameters():
+    on_cpu = Transformer(Shape(vocab_size=vocabulary, mask_id=vocabulary - 1, suppressed=(vocabulary - 1,), **shape))
+    on_cpu.initialise(torch.Generator().manual_seed(0))
+    for name, weight in on_cpu.named_parameters():
         if name.startswith(("label", "output")):
             torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(5))
-    here.requires_grad_(False).eval()
+    on_cpu.requires_grad_(False).eval()
 
     class Tokenizer:
         mask_id = vocabulary - 1
 
     def classifier(device: str, bfloat16: bool = False) -> BoundClassifier:
-        network = copy.deepcopy(here).to(device)
+        network = copy.deepcopy(on_cpu).to(device)
         return BoundClassifier(
             name="x",
             classes=("a", "b"),
@@ -244,10 +244,10 @@ def weighing(bench: Bench) -> None:
     relative = [abs(a - b) / abs(a) for x, y in zip(*nats, strict=True) for a, b in zip(x[1], y[1], strict=True)]
     weigher = classifier(bench.device, bench.cuda)
     bench.wait()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     list(weigher.predict(texts, Effort(draws=8)))
     bench.wait()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     bench.tell("weighing", most_relative=max(relative), texts_a_second=len(texts) / seconds)
 
 
@@ -272,21 +272,21 @@ def training(bench: Bench) -> None:
         dynamo.reset()
         dynamo.utils.counters.clear()
         job = bench.job(*layers, classes="classes" in name)
-        begun, why_not = time.perf_counter(), ""
+        started, why_not = time.perf_counter(), ""
         if job.compiled:
             why_not = job.warm_up()
         bench.wait()
-        warm_up = time.perf_counter() - begun
+        warm_up = time.perf_counter() - started
         graphs, waits = dynamo.utils.counters["stats"].get("unique_graphs", 0), Counter[str]()
         with bench.waits(waits):
             job.update(0.5)
         for _ in range(2 if bench.quick else 10):
             job.update(0.5)
         bench.wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         losses = [job.update(0.5)[0][0].nats.detach() for _ in range(steps)]
         bench.wait()
-        seconds = (time.perf_counter() - begun) / steps
+        seconds = (time.perf_counter() - started) / steps
         bench.tell(
             "training",
             name=name,
@@ -315,8 +315,8 @@ def resume(bench: Bench) -> None:
             job.update(0.5)
         return torch.cat([weight.detach().flatten().cpu() for weight in job.weights])
 
-    whole, again, resumed = weights(8), weights(8), weights(4)
-    bench.tell("resume", again=furthest(whole, again), resumed=furthest(whole, resumed))
+    uncut, again, resumed = weights(8), weights(8), weights(4)
+    bench.tell("resume", again=furthest(uncut, again), resumed=furthest(uncut, resumed))
 
 
 def decoding(bench: Bench) -> None:
@@ -345,9 +345,9 @@ def decoding(bench: Bench) -> None:
 
                 torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
                 once()
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 taken = once()
-                seconds = time.perf_counter() - begun
+                seconds = time.perf_counter() - started
                 bench.tell(
                     "decoding",
                     precision=precision,
@@ -376,19 +376,19 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas between: " + ", ".join(PARTS))
     parser.add_argument("--model", default="shakespeare", help="for what is compared with the CPU")
     options = parser.parse_args()
-    chosen = options.parts.split(",")
-    if unknown := [name for name in chosen if name not in PARTS]:
+    parts = options.parts.split(",")
+    if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     bench = Bench(devices.choose(options.device), options.out, options.quick, options.model)
     os.environ["TDIFF_STATE"] = str(bench.work / "state")  # these runs are nobody's
-    for name in chosen:
-        begun = time.perf_counter()
+    for name in parts:
+        started = time.perf_counter()
         try:
             PARTS[name](bench)
         except Exception as why:  # the other parts are worth having
             traceback.print_exc()
             bench.tell(name, failed=f"{type(why).__name__}: {why}"[:500])
-        bench.tell("seconds", part=name, seconds=round(time.perf_counter() - begun, 1))
+        bench.tell("seconds", part=name, seconds=round(time.perf_counter() - started, 1))
 
 
 if __name__ == "__main__":

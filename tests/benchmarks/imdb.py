@@ -57,12 +57,12 @@ def baselines(folder: Path, verdicts: Path | None) -> None:
 
     texts, labels = read(folder, "train")
     unseen, truth = read(folder, "test")
-    ours = None
+    correct = None
     if verdicts is not None:
         lines = [json.loads(line) for line in verdicts.read_text("utf-8").split("\n") if line]
         unseen, truth = [unseen[line["line"] - 1] for line in lines], [truth[line["line"] - 1] for line in lines]
-        ours = np.array([line["likeliest"] for line in lines]) == np.array(truth)
-        print(f"tdiff: {ours.mean():.1%} of {len(truth):,}")
+        correct = np.array([line["likeliest"] for line in lines]) == np.array(truth)
+        print(f"tdiff: {correct.mean():.1%} of {len(truth):,}")
     kinds = {
         "multinomial naive Bayes": (CountVectorizer, MultinomialNB()),
         "logistic regression": (CountVectorizer, LogisticRegression(max_iter=2000)),
@@ -72,11 +72,11 @@ def baselines(folder: Path, verdicts: Path | None) -> None:
         for name, (counts, model) in kinds.items():
             fitted = make_pipeline(counts(ngram_range=(1, pairs)), model).fit(texts, labels)
             right = fitted.predict(unseen) == np.array(truth)
-            told = f"{name}, words{' and pairs' * (pairs - 1)}: {right.mean():.1%} of {len(truth):,}"
-            if ours is not None:
-                gain = ours.astype(float) - right
-                told += f"; tdiff is {gain.mean():+.1%} (95% +-{1.96 * gain.std() / len(gain) ** 0.5:.1%})"
-            print(told, flush=True)
+            line = f"{name}, words{' and pairs' * (pairs - 1)}: {right.mean():.1%} of {len(truth):,}"
+            if correct is not None:
+                gain = correct.astype(float) - right
+                line += f"; tdiff is {gain.mean():+.1%} (95% +-{1.96 * gain.std() / len(gain) ** 0.5:.1%})"
+            print(line, flush=True)
 
 
 def their_way(classifier, ids, seed: int) -> Iterator[int]:
@@ -117,21 +117,21 @@ def speed(folder: Path, model: str, limit: int, precision: str, confidence: floa
     ids = [classifier.encode(text) for text in texts]
     truth = [classifier.classes.index(label) for label in labels]
 
-    def told(name: str, said: list[int], seconds: float) -> float:
+    def report(name: str, said: list[int], seconds: float) -> float:
         right = sum(a == b for a, b in zip(said, truth, strict=True)) / len(truth)
         print(f"{name}: {len(truth) / seconds:.2f} texts a second, {right:.1%} right", flush=True)
         return seconds
 
-    begun = time.perf_counter()
-    theirs = told("text-diffusion's way", list(their_way(classifier, ids, 0)), time.perf_counter() - begun)
+    started = time.perf_counter()
+    their_seconds = report("text-diffusion's way", list(their_way(classifier, ids, 0)), time.perf_counter() - started)
     for draws in (1, 2, 4, 32):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         effort = Effort(draws=draws, confidence=confidence)
         said = {look.text: look.prediction for look in classifier.predict(ids, effort) if look.final}
         mean = sum(verdict.draws for verdict in said.values()) / len(said)
         name = f"tdiff, {draws} draws at most ({mean:.1f} on average)"
-        ours = told(name, [said[n].label for n in range(len(ids))], time.perf_counter() - begun)
-        print(f"  {theirs / ours:.2f} times as fast")
+        our_seconds = report(name, [said[n].label for n in range(len(ids))], time.perf_counter() - started)
+        print(f"  {their_seconds / our_seconds:.2f} times as fast")
 
 
 def spread(folder: Path, model: str, limit: int, precision: str) -> None:
@@ -169,15 +169,15 @@ def main() -> None:
     for name in ("speed", "spread"):
         commands.choices[name].add_argument("--limit", type=int, default=150)
     commands.choices["speed"].add_argument("--confidence", type=float, default=0.99)
-    given = parser.parse_args()
-    if given.command == "prepare":
-        prepare(given.folder, given.texts)
-    elif given.command == "baselines":
-        baselines(given.folder, given.verdicts)
-    elif given.command == "spread":
-        spread(given.folder, given.model, given.limit, given.precision)
+    options = parser.parse_args()
+    if options.command == "prepare":
+        prepare(options.folder, options.texts)
+    elif options.command == "baselines":
+        baselines(options.folder, options.verdicts)
+    elif options.command == "spread":
+        spread(options.folder, options.model, options.limit, options.precision)
     else:
-        speed(given.folder, given.model, given.limit, given.precision, given.confidence)
+        speed(options.folder, options.model, options.limit, options.precision, options.confidence)
 
 
 if __name__ == "__main__":

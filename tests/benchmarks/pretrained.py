@@ -160,10 +160,10 @@ def step_seconds(job: TrainState, count: int) -> float:
     seconds = []
     for _ in range(count):
         wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         job.update(0.5)
         wait()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
@@ -199,9 +199,9 @@ def trainer(given: argparse.Namespace) -> None:
         job = job_of(folder, given, Path(scratch))
         batches = list(_batches(job, given.steps))
         memory = _memory(given.device)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         step_seconds(job, given.steps)
-        ours = {"wall": time.perf_counter() - begun, "memory": memory()}
+        ours = {"wall": time.perf_counter() - started, "memory": memory()}
         parameters = sum(p.numel() for p in job.network.parameters())
         device, bfloat16 = job.device, job.bfloat16
         del job
@@ -220,16 +220,16 @@ def trainer(given: argparse.Namespace) -> None:
             dataloader_num_workers=0,
         )
         memory = _memory(given.device)
-        theirs = transformers.Trainer(
+        their_trainer = transformers.Trainer(
             model=model, args=options, train_dataset=batches, data_collator=lambda rows: rows[0]
         )
-        begun = time.perf_counter()
-        theirs.train()
-        other = {"wall": time.perf_counter() - begun, "memory": memory()}
+        started = time.perf_counter()
+        their_trainer.train()
+        other = {"wall": time.perf_counter() - started, "memory": memory()}
     tokens = given.batch_size * given.window * given.steps
     flops = 6 * parameters * tokens
     peak = next((f for name, f in PEAKS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
-    told = {
+    report = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "steps": given.steps,
         "tdiff": {"tokens_per_second": tokens / ours["wall"], "memory_gb": ours["memory"] / 1e9},
@@ -237,7 +237,7 @@ def trainer(given: argparse.Namespace) -> None:
         "ratio": other["wall"] / ours["wall"],
         "share_of_peak": flops / ours["wall"] / peak if peak else None,
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(report, indent=2))
 
 
 def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:

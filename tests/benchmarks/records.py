@@ -83,17 +83,17 @@ def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
         piece = [line for line, _ in zip(lines, range(_PIECE), strict=False)]
         ended = len(piece) < _PIECE
         size += sum(map(len, piece)) + len(piece)
-        begun = time.thread_time()
+        started = time.thread_time()
         for line in piece:
             json_object(line)
-        alone += time.thread_time() - begun
-        begun = time.thread_time()
+        alone += time.thread_time() - started
+        started = time.thread_time()
         reader.feed(piece)
-        seconds += time.thread_time() - begun
-    begun = time.thread_time()
+        seconds += time.thread_time() - started
+    started = time.thread_time()
     assert reader.state.log, "a log has lines"
     assert reader.state.state(time.time()), "there is a state"
-    return seconds + time.thread_time() - begun, alone, size, reader.state
+    return seconds + time.thread_time() - started, alone, size, reader.state
 
 
 def peak() -> float:
@@ -106,11 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=100_000)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     before = peak()
     for what, lines, count in (
-        ("tdiff events", events(chosen.lines), chosen.lines),
-        ("CSV", table(chosen.rows), chosen.rows),
+        ("tdiff events", events(options.lines), options.lines),
+        ("CSV", table(options.rows), options.rows),
     ):
         seconds, alone, size, state = fed(lines)
         loss = state.metrics["train/loss"]

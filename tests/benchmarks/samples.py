@@ -44,29 +44,31 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--long", type=int, default=3, help=f"texts of {LONG:,} characters")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    model = load_model(given.model)
+    options = parser.parse_args()
+    model = load_model(options.model)
     training, held_out = corpus_of(model, (), None).split(model.origin.held_out)
     judge, vocabulary = Judge(training), set(words(training))
     rules = {
-        "default": model.decode_settings({}, given.seed),
-        "tiny-diffusion's rule": DecodeSettings(decoder="confidence", threshold=0.9, temperature=0.0, seed=given.seed),
+        "default": model.decode_settings({}, options.seed),
+        "tiny-diffusion's rule": DecodeSettings(
+            decoder="confidence", threshold=0.9, temperature=0.0, seed=options.seed
+        ),
     }
     for name, settings in rules.items():
-        made = [write(model, settings, row) for row in range(given.samples)]
+        made = [write(model, settings, row) for row in range(options.samples)]
         if name == "default":
             print("\n----\n".join(text for _, text, _ in made), end="\n\n")
         texts = [text for _, text, _ in made]
         qualities = [judge.measure(prompt, text) for prompt, text, _ in made]
         said = [word for text in texts for word in words(text)]
-        real = [held_out[i * 7919 % (len(held_out) - 256) :][:256] for i in range(given.samples)]
+        real = [held_out[i * 7919 % (len(held_out) - 256) :][:256] for i in range(options.samples)]
         print(f"{name}: {settings.decoder}")
         print(f"  calls a character     {fmean(calls for _, _, calls in made):.3f}")
         print(f"  vocabulary words      {sum(word in vocabulary for word in said) / len(said):.1%}")
         print(f"  judge, nats           {fmean(q.nats for q in qualities):.3f}")
         print(f"  distinct 4-grams      {fmean(q.distinct for q in qualities):.3f}")
         print(f"  longest copied span   {len(judge.copied(texts))} (real text: {len(judge.copied(real))})")
-    for row in range(given.long):
+    for row in range(options.long):
         _, text, calls = write(model, rules["default"], row, LONG)
         count, line = most_repeated(text)
         print(

@@ -83,7 +83,7 @@ class Others:
 
     def __init__(self, *children: int) -> None:
         self.children, self.cores = children, os.cpu_count() or 1
-        self.begun, self.taken = time.perf_counter(), self._taken()
+        self.started, self.taken = time.perf_counter(), self._taken()
 
     def _taken(self) -> float:
         """Seconds of processor time since the machine started; 0 where that is not told."""
@@ -96,7 +96,7 @@ class Others:
 
     def share(self) -> float:
         """Of the whole machine, since this was made."""
-        return (self._taken() - self.taken) / (time.perf_counter() - self.begun) / self.cores
+        return (self._taken() - self.taken) / (time.perf_counter() - self.started) / self.cores
 
 
 def pairs(
@@ -108,26 +108,26 @@ def pairs(
     patience = time.monotonic() + options.patience
     while len(quiet) < options.pairs and (time.monotonic() < patience or len(quiet) + len(noisy) < 3):
         others, i = Others(*children), len(quiet) + len(noisy)
-        told = {run: run(i) for run in ((plain, other) if i % 2 else (other, plain))}
-        ratios = {name: told[other][name] / told[plain][name] for name in told[plain]}
+        figures = {run: run(i) for run in ((plain, other) if i % 2 else (other, plain))}
+        ratios = {name: figures[other][name] / figures[plain][name] for name in figures[plain]}
         (quiet if others.share() < _QUIET else noisy).append(ratios)
-    kept, what = (quiet, "quiet") if quiet else (noisy, "none of them quiet")
-    for name in kept[0]:
-        values = sorted(ratios[name] for ratios in kept)
-        spread = f"half of them {values[len(kept) // 4]:.3f} to {values[-1 - len(kept) // 4]:.3f}"
-        print(f"{name:<34} {statistics.median(values):7.3f}  ({len(kept)} pairs, {what}; {spread})", flush=True)
+    counted, what = (quiet, "quiet") if quiet else (noisy, "none of them quiet")
+    for name in counted[0]:
+        values = sorted(ratios[name] for ratios in counted)
+        spread = f"half of them {values[len(counted) // 4]:.3f} to {values[-1 - len(counted) // 4]:.3f}"
+        print(f"{name:<34} {statistics.median(values):7.3f}  ({len(counted)} pairs, {what}; {spread})", flush=True)
 
 
 def start(folder: Path, device: str, count: int) -> None:
     """How soon a new process is ready, and how soon after that its first step comes."""
     ready, first = [], []
     for _ in range(count):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         child = Child(command(str(folder), device))
-        ready.append(wait(child, Ready) - begun)
-        begun = time.perf_counter()
+        ready.append(wait(child, Ready) - started)
+        started = time.perf_counter()
         child.send(Generate(id=1, settings=_SETTINGS))
-        first.append(wait(child, TraceStep) - begun)
+        first.append(wait(child, TraceStep) - started)
         child.close()
     for name, times in (("ready", ready), ("its first step", first)):
         print(f"{name:<34} {statistics.median(times):7.2f} s  ({min(times):.2f} to {max(times):.2f})", flush=True)
@@ -140,15 +140,15 @@ def pipe(folder: Path, device: str, options: argparse.Namespace) -> None:
     wait(child, Ready)
 
     def headless(seed: int) -> Figures:
-        begun, computed = time.perf_counter(), time.process_time()
+        started, computed = time.perf_counter(), time.process_time()
         step = deque(generate(model, [""], DecodeSettings(seed=seed, **_SETTINGS)), maxlen=1).pop()
         model.tokenizer.decode(step.tokens[0])
-        return {_TIME: time.perf_counter() - begun, _COMPUTED: time.process_time() - computed}
+        return {_TIME: time.perf_counter() - started, _COMPUTED: time.process_time() - computed}
 
     def served(seed: int) -> Figures:
-        begun, computed = time.perf_counter(), processor(child.pid)
+        started, computed = time.perf_counter(), processor(child.pid)
         child.send(Generate(id=seed, prompt="", seed=seed, settings=_SETTINGS))
-        return {_TIME: wait(child, TraceEnd) - begun, _COMPUTED: processor(child.pid) - computed}
+        return {_TIME: wait(child, TraceEnd) - started, _COMPUTED: processor(child.pid) - computed}
 
     served(0)
     print(f"{'headless, ms a call':<34} {1e3 * headless(0)[_TIME] / CALLS:7.1f}", flush=True)
@@ -184,9 +184,9 @@ def share(folder: Path, options: argparse.Namespace) -> None:
 
         def spent(generating: bool) -> Figures:
             """What a step of the training takes."""
-            begun, computed, ended = time.monotonic(), processor(child.pid), 0.0
+            started, computed, ended = time.monotonic(), processor(child.pid), 0.0
             number, idle, inside = 0, True, []
-            while ended < begun + options.seconds or len(inside) < 3:
+            while ended < started + options.seconds or len(inside) < 3:
                 if generating and idle:
                     number, idle = number + 1, False
                     child.send(Generate(id=number, prompt="", settings=_SETTINGS))
@@ -195,12 +195,12 @@ def share(folder: Path, options: argparse.Namespace) -> None:
                 idle = idle or any(isinstance(answer, TraceEnd) for answer in answers)
                 time.sleep(0.05)
                 ended = time.monotonic()
-                if ended > begun + options.seconds:
+                if ended > started + options.seconds:
                     lines = [line.split() for line in times.read_text().splitlines()]
-                    inside = [(float(line[0]), float(line[1])) for line in lines if float(line[0]) >= begun]
+                    inside = [(float(line[0]), float(line[1])) for line in lines if float(line[0]) >= started]
             child.send(Cancel(id=number))
             if generating:
-                totals["seconds"] += ended - begun
+                totals["seconds"] += ended - started
                 totals["computed"] += processor(child.pid) - computed
             first, last, count = inside[0], inside[-1], len(inside) - 1
             return {

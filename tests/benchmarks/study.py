@@ -100,9 +100,9 @@ def check(row: Row, seed: int) -> None:
     run = row.run(seed)
     if run.path.exists() and (run.path / "config.toml").exists():
         base = read_layer(CONFIGS / "base.toml")
-        told = [parse_assignment(assignment) for assignment in row.set]
-        wanted = Settings.of([PRESETS[base["preset"]], base, *told, {"train": {"seed": seed}}])
-        if run.settings() != wanted:
+        changes = [parse_assignment(assignment) for assignment in row.set]
+        expected = Settings.of([PRESETS[base["preset"]], base, *changes, {"train": {"seed": seed}}])
+        if run.settings() != expected:
             raise SystemExit(
                 f"{run.path} was begun with other settings than the study has now: delete it, or rename it"
             )
@@ -177,15 +177,15 @@ def table(results: list[Result]) -> str:
     ]
     for result in results:
         other = named.get(result.row.against)
-        told: Any = ("", "")
+        columns: Any = ("", "")
         if other is not None and other is not result:
             difference = result.mean - other.mean
             real = abs(difference) > least[other.row.name]
-            told = (f"{difference:+.3f}" if real else "none", result.row.against)
+            columns = (f"{difference:+.3f}" if real else "none", result.row.against)
         seeds = ", ".join(f"{x:.3f}" for x in result.nats)
         lines.append(
             f"| {result.row.about} | {result.mean:.3f} ({seeds}) | {result.mean / math.log(2):.3f} | "
-            f"{result.parameters:,} | {told[0]} | {told[1]} |"
+            f"{result.parameters:,} | {columns[0]} | {columns[1]} |"
         )
     lines.append("")
     lines.append(
@@ -205,20 +205,20 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting for all rows, such as train.steps=4000")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     parser.add_argument("--table", action="store_true", help="train nothing")
-    given = parser.parse_args()
-    chosen = [replace(row, set=[*row.set, *given.set]) for row in rows()]
-    chosen = [row for row in chosen if not given.rows or row.name in given.rows.split(",")]
-    todo = [(row, seed) for seed in SEEDS for row in chosen]  # what is cut short has told something of each row
+    options = parser.parse_args()
+    selected = [replace(row, set=[*row.set, *options.set]) for row in rows()]
+    selected = [row for row in selected if not options.rows or row.name in options.rows.split(",")]
+    todo = [(row, seed) for seed in SEEDS for row in selected]  # what is cut short has told something of each row
     for row, seed in todo:
         check(row, seed)
-    if not given.table:
-        pool = ThreadPoolExecutor(given.jobs)
+    if not options.table:
+        pool = ThreadPoolExecutor(options.jobs)
         try:
             for done in [pool.submit(finish, row, seed) for row, seed in todo]:
                 done.result()
         finally:  # Ctrl-C reaches the runs too, which save and stop
             pool.shutdown(cancel_futures=True)
-    results = [result for row in chosen if (result := read(row))]
+    results = [result for row in selected if (result := read(row))]
     if not results:
         raise SystemExit("no row is finished yet")
     print(table(results))

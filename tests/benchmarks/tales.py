@@ -56,14 +56,14 @@ def mended(text: str) -> list[str]:
     """The stories, with what the cleaning missed taken out or joined: wrapped lines, notes and headings."""
     stories = []
     for story in text.strip().split("\n\n"):
-        kept = []
+        mended_paragraphs = []
         for paragraph in unwrapped(story.split("\n")):
             heading = len(paragraph) < 60 and not re.search(r"[.!?,:;\"'-]", paragraph)
             if _NOTES.search(paragraph) or heading:
                 continue
-            kept.append(requoted(_MARKS.sub("", paragraph)).strip())
-        if kept:
-            stories.append("\n".join(kept))
+            mended_paragraphs.append(requoted(_MARKS.sub("", paragraph)).strip())
+        if mended_paragraphs:
+            stories.append("\n".join(mended_paragraphs))
     return stories
 
 
@@ -87,9 +87,9 @@ def main() -> None:
     command.add_argument("folder", type=Path)
     command.add_argument("--text", type=Path)
     command.add_argument("--held-out", action="store_true")
-    given = parser.parse_args()
-    name = "tales-held-out.txt.gz" if given.held_out else "tales.txt.gz"
-    prepare(given.folder, given.text or DATA / name, given.held_out)
+    options = parser.parse_args()
+    name = "tales-held-out.txt.gz" if options.held_out else "tales.txt.gz"
+    prepare(options.folder, options.text or DATA / name, options.held_out)
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
         f"trained study-{name}-{seed}" for name in ("base", "cosine") for seed in study.SEEDS
     ]
     assert "| cosine schedule |" in first.stdout
-    told = "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine --set"
-    assert told in first.stdout
+    command_line = "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine --set"
+    assert command_line in first.stdout
     (here / "checkpoints" / "study-cosine-1" / "study.json").unlink()
     again = run()
     assert again.stdout == first.stdout and "trained" not in again.stderr

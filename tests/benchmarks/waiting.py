@@ -31,13 +31,15 @@ LIBGOMP_OWN = "300000"
 
 def waiting(way: str) -> dict[str, str]:
     """The environment that makes a process wait in that way."""
-    own = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    own |= {"PYTHONPATH": str(ROOT)}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    environment |= {"PYTHONPATH": str(ROOT)}
     if way == "tdiff":
-        return own
+        return environment
     if way == "passive":
-        return own | {"OMP_WAIT_POLICY": "PASSIVE"}
-    return own | {"GOMP_SPINCOUNT": LIBGOMP_OWN if way == "default" else way}
+        return environment | {"OMP_WAIT_POLICY": "PASSIVE"}
+    return environment | {"GOMP_SPINCOUNT": LIBGOMP_OWN if way == "default" else way}
 
 
 def measure(command: list[str], way: str) -> tuple[float, float]:
@@ -57,16 +59,16 @@ def main() -> None:
     parser.add_argument("--loads", default=",".join(map(str, LOADS)))
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--times", type=int, default=3)
-    given = parser.parse_args()
-    ways = given.ways.split(",")
-    print(f"{'workload':10s} {'busy':>4s} {'way':>10s}  wall s   CPU s   (median of {given.times})", flush=True)
-    for name in given.workloads.split(","):
+    options = parser.parse_args()
+    ways = options.ways.split(",")
+    print(f"{'workload':10s} {'busy':>4s} {'way':>10s}  wall s   CPU s   (median of {options.times})", flush=True)
+    for name in options.workloads.split(","):
         quiet: tuple[float, float] | None = None
-        for load in map(int, given.loads.split(",")):
+        for load in map(int, options.loads.split(",")):
             busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(load)]
             try:
                 taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-                for _ in range(given.times):
+                for _ in range(options.times):
                     for way in ways:  # in turn, so that what else the machine does meets all of them
                         taken[way].append(measure(WORKLOADS[name], way))
             finally:

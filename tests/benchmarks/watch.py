@@ -37,7 +37,7 @@ class View:
 
     def __init__(self, folder: Path, *arguments: str, rate: float = 0.0, width: int = 80, height: int = 24) -> None:
         """`rate` is what the link carries, bytes a second; 0: as much as comes."""
-        self.written, self.rate, self.begun = b"", rate, time.perf_counter()
+        self.written, self.rate, self.started = b"", rate, time.perf_counter()
         state = {"TDIFF_STATE": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config")}
         env = os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)} | state
         for name in ("NO_COLOR", "STY", "TMUX", "COLORTERM"):
@@ -79,10 +79,10 @@ class View:
         self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0, every: float = 0.005
     ) -> float:
         """Seconds until that is written, or true, looked at so often (s)."""
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < patience:
+        started = time.perf_counter()
+        while time.perf_counter() - started < patience:
             if what() if callable(what) else what.encode() in self.written[after:]:
-                return time.perf_counter() - begun
+                return time.perf_counter() - started
             self.read(every)
         raise SystemExit(f"{what!r} did not come within {patience:.0f} s")
 
@@ -113,7 +113,7 @@ class View:
         os.close(self.fd)
 
 
-def told(what: str, figure: float, unit: str, target: float) -> None:
+def report(what: str, figure: float, unit: str, target: float) -> None:
     verdict = "ok" if figure <= target else "MISSED"
     print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {verdict}", flush=True)
 
@@ -130,16 +130,16 @@ def start_up(folder: Path, times: int) -> None:
     for _ in range(times):
         view = View(folder)
         view.until("tdiff watch")
-        paints.append(time.perf_counter() - view.begun)
+        paints.append(time.perf_counter() - view.started)
         view.until("confidence low")
         view.until(lambda view=view: b"left" in view.written)  # type: ignore[misc]
-        samples.append(time.perf_counter() - view.begun)
+        samples.append(time.perf_counter() - view.started)
         view.until("██████")
-        lives.append(time.perf_counter() - view.begun)
+        lives.append(time.perf_counter() - view.started)
         view.leave()
-    told("first paint", statistics.median(paints), "s", 0.6)
-    told("the recorded sample", statistics.median(samples), "s", 1.0)
-    told("live: the first masks of a text of the model's", statistics.median(lives), "s", 4.0)
+    report("first paint", statistics.median(paints), "s", 0.6)
+    report("the recorded sample", statistics.median(samples), "s", 1.0)
+    report("live: the first masks of a text of the model's", statistics.median(lives), "s", 4.0)
 
 
 def idle(folder: Path, seconds: float) -> None:
@@ -148,8 +148,8 @@ def idle(folder: Path, seconds: float) -> None:
     view.read(3)
     before = view.cpu()
     view.read(seconds)
-    told("idle, share of a core", 100 * (view.cpu() - before) / seconds, "%", 1.0)
-    told("resident memory of the view", view.memory(), "MB", 80)
+    report("idle, share of a core", 100 * (view.cpu() - before) / seconds, "%", 1.0)
+    report("resident memory of the view", view.memory(), "MB", 80)
     view.leave()
 
 
@@ -168,19 +168,19 @@ def big_file(folder: Path) -> None:
             file.write(line.format(t=1.7e9 + n, n=n, k=n * 2048, x=x, p=n / LINES, e=float(LINES - n)))
     view = View(folder, str(log.parent), "--every", "100000", "--decoder", "schedule", "--steps", "4")
     view.until("tok/s")
-    told("1,000,000 lines: the newest 20,000 painted", time.perf_counter() - view.begun, "s", 2.0)
+    report("1,000,000 lines: the newest 20,000 painted", time.perf_counter() - view.started, "s", 2.0)
     delays = []
     reading = True
-    while reading and time.perf_counter() - view.begun < 180:
+    while reading and time.perf_counter() - view.started < 180:
         delays.append(view.key(b"?", "Everywhere"))
         at = len(view.written)
         delays.append(view.key(b"q", "EMA"))  # which writes the line above anew
         view.read(0.3)
         reading = b"reading" in view.written[at:]
-    told("1,000,000 lines: the rest filled in", time.perf_counter() - view.begun, "s", 20.0)
-    told("keys meanwhile, the slowest of all", 1000 * max(delays), "ms", 100)
-    told("keys meanwhile, the median", 1000 * statistics.median(delays), "ms", 100)
-    told("resident memory with the million lines", view.memory(), "MB", 80)
+    report("1,000,000 lines: the rest filled in", time.perf_counter() - view.started, "s", 20.0)
+    report("keys meanwhile, the slowest of all", 1000 * max(delays), "ms", 100)
+    report("keys meanwhile, the median", 1000 * statistics.median(delays), "ms", 100)
+    report("resident memory with the million lines", view.memory(), "MB", 80)
     view.leave()
 
 
@@ -191,7 +191,7 @@ def slow_link(folder: Path) -> None:
     for _ in range(8):
         view.read(1.0)
         delays += [view.key(b"?", "Everywhere"), view.key(b"q", "confidence low")]
-    told("keys on a link of 50 kB/s, the slowest of 16", max(delays), "s", 1.0)
+    report("keys on a link of 50 kB/s, the slowest of 16", max(delays), "s", 1.0)
     view.leave()
 
 
@@ -230,7 +230,7 @@ def beside(folder: Path, rounds: int) -> None:
         other.wait()
     ratios.sort()
     half = f"half of {len(ratios)} pairs {ratios[len(ratios) // 4]:.3f} to {ratios[-1 - len(ratios) // 4]:.3f}"
-    told(f"char-10m under the view / alone ({half})", statistics.median(ratios), "", 1.05)
+    report(f"char-10m under the view / alone ({half})", statistics.median(ratios), "", 1.05)
 
 
 def alone(model: str) -> None:

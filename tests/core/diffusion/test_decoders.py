@@ -431,7 +431,7 @@ def test_remdm_with_conf_masks_again_what_was_least_sure():
 def of_calls(*calls: list[list[float]]):
     """A denoiser that answers each call with the next table of probabilities, of tokens 1 and up."""
 
-    class Told(StubModel):
+    class Scripted(StubModel):
         mask_id, asked = 0, 0
 
         def __call__(self, tokens, share, where):
@@ -440,7 +440,7 @@ def of_calls(*calls: list[list[float]]):
             logits = torch.cat((torch.full((len(table), 1), -math.inf), table.log()), 1)
             return logits.expand(len(tokens), -1, -1)[where]
 
-    return Told()
+    return Scripted()
 
 
 def test_klass_waits_for_what_still_moves():
@@ -469,15 +469,15 @@ def test_blocks_are_finished_one_after_another_from_the_left(name):
     canvas = torch.zeros(3, 20, dtype=torch.int64)
     canvas[:, :3] = 1
     settings = DecodeSettings(decoder=name, steps=12, block=5, seed=2)
-    begun = 0
+    current = 0
     for step in in_blocks(TableDenoiser(5, 20, 0, seed=1), canvas, settings=settings):
         at = torch.where(step.committed | step.remasked)[1]
         blocks = (at - 3) // 5
         if len(blocks):
-            assert blocks.min() == blocks.max() >= begun
-            begun = int(blocks.max())
-        assert (step.masked[:, 3 + 5 * (begun + 1) :]).all()
-    assert begun == 3 and not step.masked.any() and step.index <= 20
+            assert blocks.min() == blocks.max() >= current
+            current = int(blocks.max())
+        assert (step.masked[:, 3 + 5 * (current + 1) :]).all()
+    assert current == 3 and not step.masked.any() and step.index <= 20
 
 
 @EVERY

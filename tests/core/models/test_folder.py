@@ -372,8 +372,8 @@ def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_p
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "small")]
     assert sizes[1] < 0.6 * sizes[0]
     read = load_model(str(tmp_path / "small")).network
-    for (name, mine), theirs in zip(network.named_parameters(), read.parameters(), strict=True):
-        off = (mine - theirs).abs().flatten(1) if mine.ndim > 1 else (mine - theirs).abs()[None]
+    for (name, mine), loaded in zip(network.named_parameters(), read.parameters(), strict=True):
+        off = (mine - loaded).abs().flatten(1) if mine.ndim > 1 else (mine - loaded).abs()[None]
         step = mine.abs().flatten(1).amax(1) / 127 if mine.ndim > 1 else mine.abs().amax(0, keepdim=True) / 127
         assert bool((off.amax(1) <= 0.5001 * step).all()), name
     # Written again they are the same: nothing is lost twice.

@@ -152,8 +152,8 @@ def restated(file: Path, row: Tensor, sigma: float = 0.0, direction: float = 1.0
     x, size = w["vocab_embed.embedding"][row], WIDTH // HEADS
     for n in range(BLOCKS):
         b = {name.split(".", 2)[2]: tensor for name, tensor in w.items() if name.startswith(f"blocks.{n}.")}
-        told = b["adaLN_modulation.weight"] @ c + b["adaLN_modulation.bias"]
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (told[k * WIDTH : (k + 1) * WIDTH] for k in range(6))
+        modulation = b["adaLN_modulation.weight"] @ c + b["adaLN_modulation.bias"]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation[k * WIDTH : (k + 1) * WIDTH] for k in range(6))
         seen = layer_norm(x) * b["norm1.weight"] * (1 + scale_a) + shift_a
         packed = seen @ b["attn_qkv.weight"].T
         heard = []
@@ -165,8 +165,8 @@ def restated(file: Path, row: Tensor, sigma: float = 0.0, direction: float = 1.0
         seen = layer_norm(x) * b["norm2.weight"] * (1 + scale_m) + shift_m
         inner = gelu(seen @ b["mlp.0.weight"].T + b["mlp.0.bias"])
         x = x + gate_m * (inner @ b["mlp.2.weight"].T + b["mlp.2.bias"])
-    told = w["output_layer.adaLN_modulation.weight"] @ c + w["output_layer.adaLN_modulation.bias"]
-    seen = layer_norm(x) * w["output_layer.norm_final.weight"] * (1 + told[WIDTH:]) + told[:WIDTH]
+    modulation = w["output_layer.adaLN_modulation.weight"] @ c + w["output_layer.adaLN_modulation.bias"]
+    seen = layer_norm(x) * w["output_layer.norm_final.weight"] * (1 + modulation[WIDTH:]) + modulation[:WIDTH]
     return seen @ w["output_layer.linear.weight"].T + w["output_layer.linear.bias"]
 
 
@@ -185,11 +185,11 @@ def test_logits_are_those_of_the_definition(model, folder):
     tokens = half_masked()
     where = tokens == VOCAB - 1
     ours = model.network(tokens, torch.full((4,), 0.5), where)
-    theirs = torch.stack([restated(folder / "model.safetensors", row) for row in tokens])[where]
+    expected = torch.stack([restated(folder / "model.safetensors", row) for row in tokens])[where]
     allowed = [i for i in range(VOCAB) if i not in (model.network.spec.mask_id, end_id(model))]
     assert ours.dtype == torch.float32 and ours.shape == (int(where.sum()), VOCAB)
-    torch.testing.assert_close(ours[:, allowed].double(), theirs[:, allowed], rtol=1e-4, atol=1e-4)
-    assert float(theirs.std()) > 0.5  # or equality would say little
+    torch.testing.assert_close(ours[:, allowed].double(), expected[:, allowed], rtol=1e-4, atol=1e-4)
+    assert float(expected.std()) > 0.5  # or equality would say little
 
 
 @pytest.mark.parametrize("other", [{"sigma": 1.0}, {"direction": -1.0}], ids=str)
@@ -347,10 +347,10 @@ def test_the_table_of_rotary_positions_may_be_left_out(folder, model):
 
 
 def test_a_vocabulary_and_merges_are_a_tokenizer(folder, model):
-    told = json.loads((folder / "tokenizer.json").read_text())["model"]
+    stored = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.json").write_text(json.dumps(told["vocab"]))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(stored["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in stored["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
     other = load_model(str(folder))
     assert torch.equal(other.tokenizer.encode(TEXT), model.tokenizer.encode(TEXT))

@@ -33,12 +33,12 @@ def test_logits_are_those_of_transformers_at_the_same_places(kind, zoo, loaded):
     where = tokens == model.network.spec.mask_id
     begin, end = (torch.tensor([[i]]).expand(3, 1) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id))
     with torch.no_grad():
-        theirs = network(input_ids=torch.cat((begin, tokens, end), 1)).logits[:, 1:-1][where]
+        expected = network(input_ids=torch.cat((begin, tokens, end), 1)).logits[:, 1:-1][where]
         ours = model.network(tokens, torch.full((3,), 0.4), where)
     allowed = torch.isfinite(ours)
-    assert ours.dtype == torch.float32 and ours.shape == theirs.shape
-    assert torch.allclose(ours[allowed], theirs[allowed], rtol=1e-4, atol=1e-5)
-    assert theirs.std() > 0.01  # or equality would say little
+    assert ours.dtype == torch.float32 and ours.shape == expected.shape
+    assert torch.allclose(ours[allowed], expected[allowed], rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0.01  # or equality would say little
     assert allowed.all(0).nonzero()[:, 0].tolist() == allowed.any(0).nonzero()[:, 0].tolist()
 
 
