@@ -380,7 +380,7 @@ def main() -> None:
     if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     bench = Bench(devices.choose(options.device), options.out, options.quick, options.model)
-    os.environ["TDIFF_STATE"] = str(bench.work / "state")  # these runs are nobody's
+    os.environ["TDIFF_STATE"] = str(bench.work / "state")  # keeps these runs out of the user's index
     for name in parts:
         started = time.perf_counter()
         try:

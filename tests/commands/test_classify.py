@@ -59,7 +59,7 @@ def ask(cli_fast, model):
     return lambda *more, stdin=b"": cli_fast("classify", f"--model={model}", "--device=cpu", *more, stdin=stdin)
 
 
-def test_texts_of_the_command_line_are_told_apart(ask):
+def test_each_text_argument_gets_one_prediction(ask):
     done = ask("warm gold sun over hill", "dull grey rain and stone", "--json")
     assert done.returncode == 0, done.stderr
     one, other = map(json.loads, done.stdout.splitlines())
@@ -83,7 +83,7 @@ def test_a_verdict_can_be_had_again_and_does_not_depend_on_the_others(ask):
     assert alone["draws"] == 9
 
 
-def test_what_each_word_adds_is_told(ask, here):
+def test_explain_shows_the_contribution_of_each_word(ask, here):
     done = ask("warm gold sun and dull stone", "--explain")
     assert "  for:     " in done.stdout
     assert "  against: " in done.stdout
@@ -164,7 +164,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
-def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
+def test_bad_rows_are_reported_by_number_and_skipped(ask, here):
     lines = [
         json.dumps({"text": "warm gold sun", "label": "good"}),
         "not json",
@@ -539,7 +539,7 @@ def test_hostile_text_and_classes_are_inert_wherever_they_are_shown(here, cli_fa
         assert "<script>" not in written and "<b>" not in written and not set("\x1b\x9b\u202e") & set(written)
 
 
-def test_an_output_begun_without_labels_is_judged_by_those_of_the_rows(ask, here):
+def test_predictions_stored_without_labels_are_evaluated_with_the_labels_of_the_input(ask, here):
     rows_of(here / "in.jsonl", 5)
     assert ask("--input=in.jsonl", "--output=out.jsonl").returncode == 0
     done = ask("--input=in.jsonl", "--output=out.jsonl", "--evaluate", "--json")

@@ -133,7 +133,7 @@ def test_texts_go_on_from_the_prompts_and_depend_on_neither_batch_nor_company(ju
 # Advice
 
 
-def test_the_cheapest_of_equal_quality_is_advised_and_the_front_is_told():
+def test_advice_names_the_cheapest_setting_of_equal_quality_and_the_pareto_front():
     many = [
         outcome(230, "slow and best"),
         outcome(60, "quick and as good"),

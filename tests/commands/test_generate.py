@@ -86,7 +86,7 @@ def test_piped_the_text_alone_is_on_stdout_and_the_seed_on_stderr(ask):
 
 
 @pytest.mark.parametrize("more", [[], ["--decoder=ancestral", "--steps=4"]])
-def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask):
+def test_an_option_that_the_decoder_does_not_read_is_reported_on_stderr(more, ask):
     plain = ask("--seed=7", "--length=8", *more)
     done = ask("--seed=7", "--length=8", "--k=3", "--t-on=0.5", *more)
     assert done.stdout == plain.stdout
@@ -98,7 +98,7 @@ def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask
     ]
 
 
-def test_an_option_that_the_decoder_reads_is_not_told_of(ask):
+def test_an_option_that_the_decoder_reads_is_not_reported(ask):
     assert ask("--seed=7", "--length=8", "--threshold=0.5").stderr == "seed 7\n"
 
 

@@ -87,7 +87,7 @@ def test_a_text_is_that_of_the_same_line_alone(ask, here, options):
         ]
 
 
-def test_a_bad_line_is_told_again_and_written_once_it_is_mended(ask, here):
+def test_a_bad_line_is_reported_on_each_run_and_written_after_it_is_fixed(ask, here):
     ask("--output", "out.jsonl", "--seed", "5")
     before = (here / "out.jsonl").read_text()
     again = ask("--output", "out.jsonl")

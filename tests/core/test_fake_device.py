@@ -64,10 +64,10 @@ def test_a_decoding_step_waits_once_whatever_the_decoder_and_the_model():
     assert all(case["steps"] >= 3 for case in cases.values())
     block = cases.pop("block")
     assert not too_many(cases, 1)
-    assert sum(block["waits"].values()) <= block["steps"] + 4  # each block is begun by one more
+    assert sum(block["waits"].values()) <= block["steps"] + 4  # each block starts with one more
 
 
-def test_a_step_that_is_told_waits_once_more():
+def test_a_reported_step_waits_once_more():
     assert not too_many(results(*FAST)["narrated"], 2)
 
 

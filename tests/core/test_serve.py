@@ -258,7 +258,7 @@ def test_whenever_requests_come_each_generation_has_one_ending_and_its_lines_sta
     assert endings == Counter([0, *generations])
 
 
-def test_a_rest_leaves_the_machine_to_those_who_were_waited_for_and_to_nobody_else():
+def test_a_pause_lets_only_the_processes_run_that_were_waited_for():
     assert pause(0.010, 0.010) == pause(0.011, 0.010) == pause(0.0, 0.0) == 0.0
     assert pause(0.3, 0.01) == pytest.approx(1.7)  # 10 ms of two seconds
     assert pause(2.0, 0.01) == 0.0  # it had less already

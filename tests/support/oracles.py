@@ -90,7 +90,7 @@ def hidden(schedule: str, t: float) -> float:
 
 
 def nearest(count: float) -> int:
-    # What is half a place but for rounding errors is half a place, and goes to the even side.
+    # Rounding to 4 digits removes float errors first, so that an exact half rounds to even.
     return round(round(count, 4))
 
 

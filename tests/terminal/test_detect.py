@@ -531,7 +531,7 @@ def test_real_tmux_is_followed_per_session_without_blocking():
             clock.now += 2
             return watch.now()
 
-        assert soon(lambda: not now())  # nobody anywhere
+        assert soon(lambda: not now())  # no terminal is attached
         elsewhere = server.attach("-t", "theirs")
         elsewhere.until(b"\x1b[")
         assert soon(now)  # until tmux has answered

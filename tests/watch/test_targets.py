@@ -198,7 +198,7 @@ def test_a_remembered_run_is_found_from_any_folder(monkeypatch, tmp_path):
     assert locate("tiny").run == Run(path)
 
 
-def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path):
+def test_of_two_runs_with_one_name_the_last_started_that_exists_counts(tmp_path):
     old, new = make(tmp_path / "old" / "tiny"), make(tmp_path / "new" / "tiny")
     remember(old)
     remember(new)

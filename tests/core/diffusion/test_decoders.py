@@ -488,7 +488,7 @@ def test_one_block_of_all_places_is_no_block(name):
         assert texts(denoiser, replace(plain, block=12), 4) == texts(denoiser, plain, 4)
 
 
-def test_the_model_is_told_the_share_masked_of_the_whole_text_in_every_block():
+def test_the_mask_ratio_in_every_block_counts_all_maskable_positions():
     denoiser = TableDenoiser(4, 12, 0, seed=1)
     canvas = torch.zeros(1, 12, dtype=torch.int64)
     canvas[0, :2] = 1
@@ -505,7 +505,7 @@ def test_the_steps_of_all_blocks_together(block, steps, most):
 
 @pytest.mark.parametrize("block", [0, 1, 3, 5, 50])
 @pytest.mark.parametrize("prompt", [0, 2, 9])
-def test_no_sliding_canvas_takes_more_steps_than_are_told_and_blocks_go_on_in_every_window(block, prompt):
+def test_a_sliding_canvas_takes_at_most_the_planned_steps_and_blocks_continue_in_each_window(block, prompt):
     canvas = torch.zeros(2, 29, dtype=torch.int64)
     canvas[:, :prompt] = 1
     canvas[:, 14] = 2

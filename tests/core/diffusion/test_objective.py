@@ -293,7 +293,7 @@ def test_nothing_is_masked_where_it_may_not_be():
         assert torch.equal(canvas, tokens.masked_fill(where, 6))
 
 
-def test_the_share_told_to_a_time_conditioned_model_is_the_counted_one():
+def test_a_time_conditioned_model_gets_the_counted_mask_ratio():
     ratios = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:

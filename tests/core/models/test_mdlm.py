@@ -211,7 +211,7 @@ def test_the_mask_and_the_end_of_a_text_are_never_proposed_and_all_else_is(model
     assert model.network.spec.suppressed == tuple(sorted({end_id(model), VOCAB - 1}))
 
 
-def test_it_is_not_told_the_time(model):
+def test_logits_do_not_depend_on_the_mask_ratio(model):
     tokens = half_masked()
     where = tokens == VOCAB - 1
     few, many = (model.network(tokens, torch.full((4,), share), where) for share in (0.1, 1.0))
@@ -291,7 +291,7 @@ def test_the_command_writes_a_text_that_holds_neither_mask_nor_end(folder, cli_f
         done = cli_fast(*asked, "--stream")
         assert done.returncode == 0, done.stderr
         header, *steps, end = map(json.loads, done.stdout.splitlines())
-        # By place: one whose character is whole only later is told again.
+        # By position: it is sent again when a later token completes its character.
         drawn = list({cell[0]: cell[2] for step in steps for cell in step["cells"]}.values())
         assert header["model"] == "mdlm-small" and len(drawn) == 9
         assert not {vocabulary[END], VOCAB - 1} & set(drawn)
@@ -315,7 +315,7 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     start = canvas(model, ["the hare"], 6)
     before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
-        file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
+        file.truncate(0)  # as another process does that rewrites it; reading a memory-mapped page would end the process
     assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
 
 
@@ -451,7 +451,7 @@ def test_pickled_weights_are_refused_and_nothing_of_them_is_run(folder, refusal,
 
 
 @pytest.mark.parametrize("left", ["", "vocab.json", "merges.txt"])
-def test_a_folder_without_a_tokenizer_is_told_whose_to_put_there(left, folder, refusal):
+def test_the_error_for_a_missing_tokenizer_names_the_one_to_add(left, folder, refusal):
     (folder / "tokenizer.json").unlink()
     if left:
         (folder / left).write_text("{}")
@@ -479,7 +479,7 @@ def test_a_tokenizer_that_leaves_no_id_for_the_mask_is_refused(folder, refusal):
     assert f"does not fit its tokenizer: config.json says {VOCAB} tokens with mask {VOCAB - 1}" in line
 
 
-def test_a_model_that_is_told_the_time_is_refused(folder, refusal):
+def test_a_model_with_time_conditioning_is_refused(folder, refusal):
     rewrite(folder / "config.json", time_conditioning=True)
     assert "is of type 'mdlm' with time_conditioning True; tdiff reads those that are not told the time" in refusal()
 

@@ -377,7 +377,7 @@ def test_a_tensor_without_numbers_is_named(here, refusal):
 
 
 @pytest.mark.parametrize("name", ["token_emb.weight", "time_emb.weight", "blocks.0.mlp.c_fc.weight"])
-def test_weights_of_another_program_are_told_apart(name, here, refusal):
+def test_weights_of_another_program_are_refused_with_its_name(name, here, refusal):
     weights = state()
     del weights[name]
     torch.save(weights, "odd.pt")
@@ -418,7 +418,7 @@ def test_a_block_that_was_left_out_is_named(here, refusal):
         ("time_emb.weight", (128, 0), "has shape (128, 0); tiny-diffusion's is a matrix"),
     ],
 )
-def test_a_shape_that_does_not_fit_is_told(name, came, says, here, refusal):
+def test_a_shape_that_does_not_fit_is_refused(name, came, says, here, refusal):
     torch.save(state() | {name: torch.ones(came)}, "odd.pt")
     line = refusal("odd.pt")
     assert name in line and says in line
@@ -447,7 +447,7 @@ def test_heads_that_do_not_share_out_the_width_are_refused_with_the_nearest(head
     assert line == says + near
 
 
-def test_a_folder_that_cannot_be_made_is_told(file, refusal):
+def test_a_folder_that_cannot_be_created_is_reported(file, refusal):
     Path("a-file").write_text("")
     assert "the folder 'a-file/out' cannot be made: Not a directory" in refusal(str(file), "a-file/out")
 

@@ -120,7 +120,7 @@ def test_an_unknown_character_is_named_with_its_place_line_and_column(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_unknown_character_in_the_other_case_is_told_so(kind):
+def test_the_error_for_an_unknown_character_suggests_the_other_case(kind):
     with pytest.raises(TdiffError, match=r"'q' is$"):
         made(kind, "quick").encode("Q")
     with pytest.raises(TdiffError, match=r"tokens$"):

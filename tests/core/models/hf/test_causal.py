@@ -346,7 +346,7 @@ def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, say
     assert says in str(error.value)
 
 
-def test_the_time_cannot_be_told(gpt, book, tmp_path):
+def test_time_conditioning_of_a_causal_model_is_refused(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"model": {"time_conditioning": True}})
     with pytest.raises(TdiffError, match=r"model\.time_conditioning requires a masked model"):
         train_in(tmp_path, "run", settings)
@@ -359,7 +359,7 @@ def test_it_is_compared_with_a_masked_model_on_the_same_prompts(gpt, zoo, tmp_pa
         "--settings=decoder=schedule steps=4", "--device=cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # Where there is no bar, each is told of when it is done.
+    # Without a progress bar each finished setting prints a line.
     assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["1/2", "2/2"]
     rows = json.loads(done.stdout)["outcomes"]
     assert [(row["model"], row["settings"]["decoder"]) for row in rows] == [
@@ -378,7 +378,7 @@ def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here,
     assert done.stdout.startswith("the")
 
 
-def test_settings_of_masks_that_it_does_not_read_are_told(gpt, book, cli_fast):
+def test_mask_settings_that_a_causal_model_does_not_read_are_reported(gpt, book, cli_fast):
     options = (f"--init={gpt}", f"--data={book}", "--steps=1", "--window=8", "--context=0", "--device=cpu")
     done = cli_fast("train", *options, "--timesteps=10", "--schedule=cosine", "--run=told")
     assert done.returncode == 0, done.stderr

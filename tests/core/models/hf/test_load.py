@@ -45,7 +45,7 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
     monkeypatch.chdir(tmp_path)
     for step in (10, 200, 90):
         checkpoint(tmp_path / "results", step, zoo)
-    (tmp_path / "results" / "checkpoint-300").mkdir()  # begun
+    (tmp_path / "results" / "checkpoint-300").mkdir()  # no weights yet
     (tmp_path / "results" / "checkpoint-best").mkdir()
     (tmp_path / "results" / "runs").mkdir()
     assert lookup.find_model("results/") == Path("results/checkpoint-200")
@@ -241,7 +241,7 @@ def test_a_model_whose_positions_the_special_tokens_fill_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_loading_says_nothing_and_asks_nobody(kind, zoo, capfd, monkeypatch):
+def test_loading_prints_nothing_and_opens_no_connection(kind, zoo, capfd, monkeypatch):
     asked = []
 
     def ask(*where, **how):

@@ -282,7 +282,7 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     start = canvas(model, ["the hare"], 6)
     before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
-        file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
+        file.truncate(0)  # as another process does that rewrites it; reading a memory-mapped page would end the process
     assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
     assert not any(p.requires_grad for p in model.network.parameters()) and not model.network.model.training
 

@@ -62,7 +62,7 @@ def test_a_character_that_loses_a_part_is_whole_no_more(tokenizer):
     assert pieces.changed(torn, [2]) == {0: "\ufffd", 1: "\ufffd", 3: "\ufffd"}
 
 
-def test_what_is_no_part_is_told_once_and_at_the_beginning_without_its_space(tokenizer):
+def test_complete_tokens_are_shown_once_and_the_first_without_its_leading_space(tokenizer):
     ids = tokenizer.encode(" over the").tolist()
     pieces = Pieces(tokenizer)
     texts = pieces.changed(ids, list(range(len(ids))))
