@@ -1,9 +1,9 @@
-"""What the default samples of a model are like: `python -m tests.benchmarks.samples`.
+"""Quality of the default samples of a model: `python -m tests.benchmarks.samples`.
 
-Texts by `tdiff generate` with nothing else said: openings of the model's own to the end of its window, and texts of
-2,000 characters on a sliding canvas. Told are the share of words that the training text has, the most often a line
-stands in a long text, and the longest span copied from the training text, beside that of as much held-out text; and
-what tiny-diffusion's rule (confidence 0.9, greedy, batch 1, the same weights, time told as it is) needs and writes.
+Texts as `tdiff generate` writes them without options, from the stored prompts of the model to its context length, and
+texts of 2,000 characters on a sliding canvas. Prints the share of words that occur in the training text, how often the
+most frequent line occurs in a long text, and the longest span copied from the training text, compared with that of as
+much held-out text; and the same for tiny-diffusion's rule (confidence 0.9, greedy, batch 1) on the same weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONG = 2000
 
 
 def write(model: LoadedModel, settings: DecodeSettings, row: int, length: int = 0) -> tuple[str, str, float]:
-    """A text alone in its batch: its opening, all of it, and the model calls a character."""
+    """Write one text in a batch of its own. Returns its prompt, the text, and the model calls per character."""
     prompt = opening(model, settings.seed, row)
     step = deque(generate(model, [prompt], settings, length=length, rows=[row]), maxlen=1).pop()
     text = model.tokenizer.decode(step.tokens[0])
@@ -31,14 +31,14 @@ def write(model: LoadedModel, settings: DecodeSettings, row: int, length: int = 
 
 
 def most_repeated(text: str) -> tuple[int, str]:
-    """How often the commonest line stands in a text, and the line; blank ones are none."""
+    """How often the most frequent line of a text occurs, and the line; blank lines do not count."""
     counted = Counter(line.strip() for line in text.splitlines() if line.strip())
     line, count = counted.most_common(1)[0]
     return count, line
 
 
 def main() -> None:
-    """Print what there is to say."""
+    """Write the texts and print their quality."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="shakespeare")
     parser.add_argument("--samples", type=int, default=10)

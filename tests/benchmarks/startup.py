@@ -1,8 +1,8 @@
-"""How long one waits for the first sign of each command, against the limits we keep to: `make bench`.
+"""The time until each command shows its first output, compared with its limit: `make bench`.
 
-Each figure is a whole process from its start, as a user meets it: `--help` and 256 characters to the exit, `generate`
-to the first frame with a masked place on a terminal, `train` to the line with the first loss. Training reads Tiny
-Shakespeare where $TDIFF_SHAKESPEARE names it and Python's own prose elsewhere, so that no network is timed.
+Each figure is measured from the start of the process: `--help` and 256 characters until the exit, `generate` until the
+first frame with a masked position on a terminal, `train` until the line with the first loss. Training reads Tiny
+Shakespeare if $TDIFF_SHAKESPEARE names the file, and otherwise Python's documentation, so that no download is timed.
 """
 
 from __future__ import annotations

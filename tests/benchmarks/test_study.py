@@ -85,10 +85,15 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
     options = [f"--set={one}" for one in quick]
     command = [sys.executable, "-m", "tests.benchmarks.study", "--rows", "base,cosine", *options]
 
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         path = str(ROOT)
         return subprocess.run(
-            [*command, *more], cwd=here, env=environment(PYTHONPATH=path), capture_output=True, text=True, timeout=300
+            [*command, *arguments],
+            cwd=here,
+            env=environment(PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     first = run()
@@ -104,7 +109,7 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
     assert again.stdout == first.stdout and "trained" not in again.stderr
     assert run("--table").stdout == first.stdout
     other = run("--set=train.steps=4")
-    assert other.returncode and "study-base-0 was begun with other settings" in other.stderr
+    assert other.returncode and "study-base-0 was trained with settings that differ" in other.stderr
     # One that was killed before its first save begins anew; one that was stopped is not scored before it has ended.
     lost, stopped = (here / "checkpoints" / f"study-{name}-0" for name in ("base", "cosine"))
     shutil.rmtree(lost / "resume")

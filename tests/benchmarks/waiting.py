@@ -1,8 +1,8 @@
-"""How OpenMP's threads should wait for one another beside a running job: `python -m tests.benchmarks.waiting`.
+"""How OpenMP threads should wait on a busy machine: `python -m tests.benchmarks.waiting`.
 
-Each workload is a whole process, run with each way of waiting in turn, beside 0, 1, 2 and 8 busy processes. A way is a
-value of GOMP_SPINCOUNT (`default`: libgomp's own 300,000; `passive`: OMP_WAIT_POLICY=PASSIVE; `tdiff`: whatever tdiff
-sets by itself). Prints the median wall and CPU seconds of each, and both against `default` beside nothing.
+Each workload is a process, run with each way of waiting in turn, next to 0, 1, 2 and 8 busy processes. A way is a
+value of GOMP_SPINCOUNT (`default`: libgomp's 300,000; `passive`: OMP_WAIT_POLICY=PASSIVE; `tdiff`: the value that tdiff
+sets). Prints the median wall and CPU seconds of each, and their ratios to `default` on an idle machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIBGOMP_OWN = "300000"
 
 
 def waiting(way: str) -> dict[str, str]:
-    """The environment that makes a process wait in that way."""
+    """The environment in which a process waits that way."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }
@@ -53,7 +53,7 @@ def measure(command: list[str], way: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", default="default,passive,tdiff")
     parser.add_argument("--loads", default=",".join(map(str, LOADS)))
@@ -69,7 +69,7 @@ def main() -> None:
             try:
                 taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
                 for _ in range(options.times):
-                    for way in ways:  # in turn, so that what else the machine does meets all of them
+                    for way in ways:  # in turn, so that other load on the machine affects all of them
                         taken[way].append(measure(WORKLOADS[name], way))
             finally:
                 for process in busy:

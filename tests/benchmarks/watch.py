@@ -1,6 +1,6 @@
-"""What the live view costs: `python -m tests.benchmarks.watch`, a line a figure, each beside its target.
+"""The cost of the live view: `python -m tests.benchmarks.watch`. Prints each figure with its target.
 
-The real command on a real pseudo-terminal that is drained at once. Other work on the machine shows in every figure.
+The command runs on a pseudo-terminal that is read at once. Other work on the machine affects every figure.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCH = [sys.executable, "-m", "tdiff", "watch"]
 LINES = 1_000_000
 CALLS = 64
-"""Model calls of a text whose time is compared."""
+"""Model calls of the text that `beside` times."""
 
 
 class View:
     """`tdiff watch` on a pseudo-terminal."""
 
     def __init__(self, folder: Path, *arguments: str, rate: float = 0.0, width: int = 80, height: int = 24) -> None:
-        """`rate` is what the link carries, bytes a second; 0: as much as comes."""
+        """`rate` is the speed of the link in bytes per second; 0: no limit."""
         self.written, self.rate, self.started = b"", rate, time.perf_counter()
         state = {"TDIFF_STATE": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config")}
         env = os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)} | state
@@ -50,7 +50,7 @@ class View:
         self._allowed, self._asked, self._column = 0.0, time.perf_counter(), 0
 
     def read(self, seconds: float) -> None:
-        """Drain it for so long."""
+        """Read its output for so many seconds."""
         end = time.perf_counter() + seconds
         while (left := end - time.perf_counter()) > 0:
             size = 1 << 16
@@ -70,7 +70,7 @@ class View:
                     self._allowed -= len(piece)
 
     def _answer(self, piece: bytes) -> None:
-        """What a terminal says when it is asked where its cursor is: it draws a block in one cell, and braille too."""
+        """Answer cursor position requests as a terminal does that draws blocks and braille one cell wide."""
         for _ in range(piece.count(b"\x1b[6n")):
             self._column = self._column % 3 + 1
             os.write(self.fd, b"\x1b[1;%dR" % self._column)
@@ -78,7 +78,7 @@ class View:
     def until(
         self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0, every: float = 0.005
     ) -> float:
-        """Seconds until that is written, or true, looked at so often (s)."""
+        """Seconds until the text is written or the condition is true; checked every `every` seconds."""
         started = time.perf_counter()
         while time.perf_counter() - started < patience:
             if what() if callable(what) else what.encode() in self.written[after:]:
@@ -87,20 +87,20 @@ class View:
         raise SystemExit(f"{what!r} did not come within {patience:.0f} s")
 
     def key(self, keys: bytes, shows: str) -> float:
-        """Seconds from a key to what it shows."""
+        """Seconds from a key press to the text that it shows."""
         at = len(self.written)
         os.write(self.fd, keys)
         return self.until(shows, at)
 
     def cpu(self) -> float:
-        """Seconds of CPU that the view has used, its children apart."""
+        """CPU seconds of the view, without its children."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
-        """Resident megabytes of the view, its children apart."""
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
-        return int(found[1]) / 1024 if found else 0.0
+        """Resident megabytes of the view, without its children."""
+        match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(match[1]) / 1024 if match else 0.0
 
     def leave(self) -> None:
         os.write(self.fd, b"qq")
@@ -114,8 +114,8 @@ class View:
 
 
 def report(what: str, figure: float, unit: str, target: float) -> None:
-    verdict = "ok" if figure <= target else "MISSED"
-    print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {verdict}", flush=True)
+    outcome = "ok" if figure <= target else "MISSED"
+    print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {outcome}", flush=True)
 
 
 def run_folder(folder: Path) -> Path:
@@ -139,7 +139,7 @@ def start_up(folder: Path, times: int) -> None:
         view.leave()
     report("first paint", statistics.median(paints), "s", 0.6)
     report("the recorded sample", statistics.median(samples), "s", 1.0)
-    report("live: the first masks of a text of the model's", statistics.median(lives), "s", 4.0)
+    report("live: the first masks of a generated text", statistics.median(lives), "s", 4.0)
 
 
 def idle(folder: Path, seconds: float) -> None:
@@ -174,12 +174,12 @@ def big_file(folder: Path) -> None:
     while reading and time.perf_counter() - view.started < 180:
         delays.append(view.key(b"?", "Everywhere"))
         at = len(view.written)
-        delays.append(view.key(b"q", "EMA"))  # which writes the line above anew
+        delays.append(view.key(b"q", "EMA"))  # which redraws the line above
         view.read(0.3)
         reading = b"reading" in view.written[at:]
     report("1,000,000 lines: the rest filled in", time.perf_counter() - view.started, "s", 20.0)
-    report("keys meanwhile, the slowest of all", 1000 * max(delays), "ms", 100)
-    report("keys meanwhile, the median", 1000 * statistics.median(delays), "ms", 100)
+    report("keys while reading, the slowest", 1000 * max(delays), "ms", 100)
+    report("keys while reading, the median", 1000 * statistics.median(delays), "ms", 100)
     report("resident memory with the million lines", view.memory(), "MB", 80)
     view.leave()
 
@@ -196,31 +196,31 @@ def slow_link(folder: Path) -> None:
 
 
 def beside(folder: Path, rounds: int) -> None:
-    """What a text of `char-10m` takes under the view, over the same without one: pairs, in new processes each round.
+    """The time of a text of `char-10m` in the view, relative to that without a view, in pairs.
 
-    New ones, since two processes that do the same differ by some percent for as long as they live.
+    Each round needs new processes, since two equal processes differ by some percent for as long as they run.
     """
     from tests.benchmarks.serving import saved
 
     model = saved(folder / "char-10m", "char-10m")
     ratios = []
     for n in range(rounds):
-        here = folder / f"round-{n}"
-        here.mkdir()
+        round_folder = folder / f"round-{n}"
+        round_folder.mkdir()
         alone = [sys.executable, "-m", "tests.benchmarks.watch", "--alone", str(model)]
         other = subprocess.Popen(alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert other.stdin and other.stdout
         options = ("--decoder", "schedule", "--steps", str(CALLS), "--seed", "1", "--every", "100000")
-        view = View(here, "--model", str(model), *options, width=160, height=48)
-        for k in range(1, 6):  # never both at once
-            view.until("next text in", every=0.3)  # seldom: whoever reads a terminal takes from the model too
+        view = View(round_folder, "--model", str(model), *options, width=160, height=48)
+        for k in range(1, 6):  # one after the other
+            view.until("next text in", every=0.3)  # seldom: reading the terminal slows the model down
             view.read(1.0)
             view.key(b"x", "saved")
-            seen = json.loads((here / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
+            seen = json.loads((round_folder / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
             other.stdin.write("\n")
             other.stdin.flush()
             plain = float(other.stdout.readline())
-            if k > 1:  # the first ones warm up
+            if k > 1:  # the first pair is a warm-up
                 ratios.append(seen / plain)
             os.write(view.fd, b"n")
             view.read(1.0)
@@ -234,7 +234,7 @@ def beside(folder: Path, rounds: int) -> None:
 
 
 def alone(model: str) -> None:
-    """Write the seconds of a text, without a view, for each line of standard input."""
+    """For each line of standard input write the seconds of a text without a view."""
     from tdiff.config.decoding import DecodeSettings
     from tdiff.core import devices
     from tdiff.core.diffusion.generate import narrate

@@ -1,4 +1,4 @@
-"""`tdiff compare`: contenders on the same prompts, what is told of each, and which is advised."""
+"""`tdiff compare`: settings on the same prompts, the report on each, and the advice."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What a watcher is told: spikes that are none are not called so, those that are, once; silence and death."""
+"""Alerts: each loss spike is reported once and noise is not; runs that stall or end are reported."""
 
 import itertools
 import math
