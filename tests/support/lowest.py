@@ -1,6 +1,6 @@
 """The lowest versions that pyproject.toml allows: `python -m tests.support.lowest [NAME==VERSION ...]`.
 
-The arguments are taken in place of what it allows. `make test-lowest` installs these and runs the tests.
+The arguments replace those versions. `make test-lowest` installs these and runs the tests.
 """
 
 import re
