@@ -1,9 +1,9 @@
 """A fake accelerator for a torch without one: it refuses what CUDA would refuse, and counts the host's waits.
 
 Tensors of the device are wrappers around CPU tensors, on torch's PrivateUse1 device, so that autograd knows the device.
-Every operation goes through `_run`, which raises `Mixed` where CUDA would refuse the devices of its arguments, and counts
-in `waits` what would make the host wait for the device: a copy in either direction, reading a number, a boolean index. It
-does not model kernels, rounding, memory or compilation.
+Every operation goes through `_run`, which raises `Mixed` where CUDA would refuse the devices of its arguments, and
+counts in `waits` what would make the host wait for the device: a copy in either direction, reading a number, a boolean
+index. It does not model kernels, rounding, memory or compilation.
 
 The device applies to the entire process, and torch's inference mode does not know it, so this module replaces that mode
 on import: import it before tdiff, and only in a separate process (see `fake_device_runs`).
