@@ -1,4 +1,4 @@
-"""A small text, a tiny trained run, and the command line: in a process of its own, and in this one."""
+"""Fixtures: a small text, a tiny trained run, the command line in a child process and in this one, and models."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.runs import COMMAND, environment, settings_of, train_in, words
 
-# No test asks the real hub: nobody listens there. Set before anything reads it, and for children too.
+# No test asks the real hub: nothing listens on port 9. Set before any import reads it; child processes inherit it.
 os.environ |= {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*", "no_proxy": "*"}
 for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
     os.environ.pop(name, None)
@@ -26,22 +26,22 @@ for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFO
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Sums in one order, and no second thread on a small machine."""
+    """One thread: sums have a fixed order, and test processes do not compete for cores."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_traces_at_home(tmp_path_factory):
-    """Runs of the tests are not entered into the user's own index, nor are the user's files read."""
-    mine = tmp_path_factory.mktemp("mine")
-    os.environ["TDIFF_STATE"] = str(mine / "state")
-    os.environ["XDG_CONFIG_HOME"] = str(mine / "config")
-    os.environ["HF_HOME"] = str(mine / "huggingface")
+def isolated_home(tmp_path_factory):
+    """Point the state, configuration and cache folders at empty ones, so that tests do not touch the user's files."""
+    home = tmp_path_factory.mktemp("home")
+    os.environ["TDIFF_STATE"] = str(home / "state")
+    os.environ["XDG_CONFIG_HOME"] = str(home / "config")
+    os.environ["HF_HOME"] = str(home / "huggingface")
 
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory) -> Path:
-    """About 20 kB of text with 27 kinds of character."""
+    """A file of about 20 kB of text with 27 distinct characters."""
     path = tmp_path_factory.mktemp("corpus") / "tale.txt"
     path.write_text(words(3800), "utf-8")
     assert 18_000 < path.stat().st_size < 22_000
@@ -56,17 +56,17 @@ def tiny_run(tmp_path_factory, corpus_file) -> Run:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """An empty working folder."""
+    """An empty folder, which is the working directory of the test."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nothing listens there
     return folder
 
 
 @pytest.fixture
 def cli(here):
-    """Run the command in a process of its own, without a terminal."""
+    """Return a function that runs the command in a child process, without a terminal."""
 
     def run(*arguments: str, stdin: str = "", timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -84,14 +84,14 @@ def cli(here):
 
 @dataclass(frozen=True)
 class Done:
-    """What a command printed and how it ended."""
+    """The output and the exit code of a command."""
 
     returncode: int
     stdout: str
     stderr: str
 
     def refused(self) -> str:
-        """The one line of a refusal: exit code 2, nothing on stdout, no traceback."""
+        """Check that the command refused bad input (exit code 2, no stdout, one line on stderr); return that line."""
         lines = self.stderr.splitlines()
         assert self.returncode == command.BAD_INPUT, self
         assert self.stdout == "", self
@@ -102,7 +102,7 @@ class Done:
 
 @pytest.fixture
 def cli_fast(here, monkeypatch):
-    """Run the command in this process, without a terminal."""
+    """Return a function that runs the command in this process, without a terminal."""
 
     def run(*arguments: str, stdin: bytes = b"") -> Done:
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
@@ -134,7 +134,7 @@ def zoo(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def loaded(zoo):
-    """Those models, loaded."""
+    """The models of `zoo`, loaded."""
     from tdiff.core.models.load import load_model
 
     return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
@@ -151,7 +151,7 @@ def roberta(tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(here, tmp_path, monkeypatch):
-    """A hub of this machine's own, an empty cache, and one run here; see `hub_server`."""
+    """A local hub, an empty cache, and one run in the working folder; see `hub_server`."""
     from tests.support.hub_server import serving
 
     monkeypatch.setattr(lookup, "_SHELVES", (runs.ROOT,))
@@ -164,7 +164,7 @@ def hub(here, tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(hub, roberta):
-    """That hub with the RoBERTa, among files that nobody reads."""
+    """The hub with the RoBERTa, among files that must not be downloaded."""
     from tests.support.hub_server import NAME, NEVER
 
     hub.publish(NAME, roberta | NEVER)

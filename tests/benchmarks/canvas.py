@@ -1,9 +1,9 @@
-"""What drawing a generation costs: `python -m tests.benchmarks.canvas`.
+"""The cost of drawing a generation: `python -m tests.benchmarks.canvas`.
 
-The widget runs in a process of its own on a real pseudo-terminal that is drained at once, so that bytes are those
-that a terminal would get, and CPU is that of the whole app: textual, the widget and the writing thread. Two kinds of
-text: one character a token, as the shipped model has it, and words of one to twelve characters, where every token that
-is revealed moves the text behind it. CPU time grows on a busy machine too: the loop in the last row tells by how much.
+The widget runs in a separate process on a pseudo-terminal that is read at once: bytes are those that a terminal would
+get, and CPU time is that of the complete app (textual, the widget and the writing thread). Two kinds of text are
+measured: one character per token, as in the shipped model, and words of one to twelve characters, where each unmasked
+token moves the text behind it. CPU time grows on a busy machine: the loop in the last row shows by how much.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ _WORDS = (
 )
 
 
-def trace(cells: int, steps: int, *, words: bool, given: int = 16) -> Iterator[TraceLine]:
-    """A generation whose places are revealed in any order, a few of them masked again and revealed anew."""
+def trace(cells: int, steps: int, *, words: bool, prompt_length: int = 16) -> Iterator[TraceLine]:
+    """The trace of a generation that unmasks its positions in random order."""
     draw = random.Random(7)
     texts = [draw.choice(_WORDS) if words else draw.choice("etaoin shrdlu ") for _ in range(cells)]
-    prompt = [(place, texts[place], 0) for place in range(given)]
-    known = {"version": "", "model": "", "decoder": "", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
-    yield TraceHeader(**known, cells=cells, given=prompt, steps=steps)
-    places = draw.sample(range(given, cells), cells - given)
+    prompt = [(position, texts[position], 0) for position in range(prompt_length)]
+    header = {"version": "", "model": "", "decoder": "", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
+    yield TraceHeader(**header, cells=cells, given=prompt, steps=steps)
+    order = draw.sample(range(prompt_length, cells), cells - prompt_length)
     for step in range(steps):
-        now = places[len(places) * step // steps : len(places) * (step + 1) // steps]
+        now = order[len(order) * step // steps : len(order) * (step + 1) // steps]
         sure = [draw.choice((draw.uniform(0.15, 0.45), draw.random())) for _ in now]
-        change = [(place, texts[place], 0, c, "commit") for place, c in zip(now, sure, strict=True)]
+        change = [(position, texts[position], 0, c, "commit") for position, c in zip(now, sure, strict=True)]
         yield TraceStep(index=step + 1, t=0.5, calls=step + 1, cells=change)
 
 
 def record(cells: int, steps: int, *, words: bool) -> Recording:
-    """That generation, recorded."""
+    """The recording of such a trace."""
     header, *lines = trace(cells, steps, words=words)
     assert isinstance(header, TraceHeader)
     recording = Recording(header)
@@ -72,9 +72,9 @@ def record(cells: int, steps: int, *, words: bool) -> Recording:
 
 
 def child(report: str, cells: int, steps: int, words: bool, rate: float, frames: int) -> None:
-    """Show a generation, `rate` frames a second, again and again until so many were shown; then tell what it took."""
-    here = detect.detect(os.environ, encoding="utf-8")
-    detect.prepare(here, os.environ)
+    """Show a generation in a loop at `rate` frames per second until `frames` were shown; write the cost as JSON."""
+    detected = detect.detect(os.environ, encoding="utf-8")
+    detect.prepare(detected, os.environ)
     from tdiff.tui.terminal_app import TerminalApp
     from tdiff.tui.widgets.canvas import CanvasView
 
@@ -82,17 +82,17 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
     shown = [(recording.canvas(step), recording.changed(step)) for step in range(steps + 1)]
 
     class Shown(TerminalApp):
-        """The widget alone."""
+        """An app with only the canvas widget."""
 
-        frame, begun, spent = 0, 0.0, 0.0
+        frame, started, spent = 0, 0.0, 0.0
 
         def compose(self) -> Iterator[CanvasView]:
-            self.view = CanvasView(here.look)
+            self.view = CanvasView(detected.look)
             yield self.view
 
         def on_mount(self) -> None:
             self.view.show(shown[0][0])
-            self.set_timer(1.0, self.begin)  # what starting takes is not counted
+            self.set_timer(1.0, self.begin)  # starting is not counted
 
         def begin(self) -> None:
             self.cpu, self.wall = time.process_time(), time.monotonic()
@@ -101,34 +101,34 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
 
         def tick(self) -> None:
             if self.frame == frames:
-                told = {
+                figures = {
                     "cpu": time.process_time() - self.cpu,
                     "seconds": time.monotonic() - self.wall,
                     "drawing": self.spent / frames,
                 }
-                Path(report).write_text(json.dumps(told), "utf-8")
+                Path(report).write_text(json.dumps(figures), "utf-8")
                 self.exit()
                 return
             self.frame += 1
             canvas, changed = shown[self.frame % (steps + 1)]
-            self.begun = time.thread_time()
+            self.started = time.thread_time()
             self.view.show(canvas, changed if self.frame % (steps + 1) else None)
 
         def post_display_hook(self) -> None:
-            if self.begun:
-                self.spent, self.begun = self.spent + time.thread_time() - self.begun, 0.0
+            if self.started:
+                self.spent, self.started = self.spent + time.thread_time() - self.started, 0.0
 
-    Shown(here).run()
+    Shown(detected).run()
 
 
 def measure(
     screen: tuple[int, int], cells: int, steps: int, *, words: bool, rate: float = 30.0, frames: int
 ) -> dict[str, float]:
-    """CPU and seconds of so many frames, CPU of drawing one, and the bytes that reached the terminal."""
+    """CPU seconds and seconds of all frames, CPU seconds of drawing one, and the bytes that reached the terminal."""
     columns, lines = screen
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    kept = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TMUX", "STY")}
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    inherited = {k: v for k, v in os.environ.items() if k not in ("COLORTERM", "NO_COLOR", "TMUX", "STY")}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as report:
         settings = {
             "report": report.name,
@@ -140,15 +140,15 @@ def measure(
         }
         command = [sys.executable, "-m", "tests.benchmarks.canvas", "--child", json.dumps(settings)]
         running = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | {"TERM": "xterm-256color"}
+            command, stdin=side, stdout=side, stderr=side, env=inherited | {"TERM": "xterm-256color"}
         )
-        os.close(theirs)
+        os.close(side)
         written = 0
 
         def drain() -> None:
             nonlocal written
             try:
-                while piece := os.read(ours, 1 << 16):
+                while piece := os.read(terminal, 1 << 16):
                     written += len(piece)
             except OSError:  # the other end is closed
                 return
@@ -157,29 +157,29 @@ def measure(
         reader.start()
         running.wait()
         reader.join()
-        os.close(ours)
-        told: dict[str, float] = json.load(report)
-    return told | {"bytes": written}
+        os.close(terminal)
+        figures: dict[str, float] = json.load(report)
+    return figures | {"bytes": written}
 
 
 def scrubbing() -> tuple[float, float]:
-    """CPU of a step and of a jump in a recording of 257 steps and 1,025 places, in seconds: the mean and the worst."""
+    """CPU seconds of moving by a step or a jump in a recording of 257 steps and 1,025 positions: mean and maximum."""
     recording, draw, took = record(1025, 257, words=False), random.Random(1), []
     for n in range(2000):
-        begun = time.process_time()
+        started = time.process_time()
         recording.canvas(n % 258 if n < 1000 else draw.randrange(258))
-        took.append(time.process_time() - begun)
+        took.append(time.process_time() - started)
     return sum(took) / len(took), max(took)
 
 
 def reference() -> float:
-    """CPU of a loop that never changes, in seconds: the least of five."""
+    """CPU seconds of a fixed loop: the minimum of five runs."""
     took = []
     for _ in range(5):
-        begun, total = time.process_time(), 0
+        started, total = time.process_time(), 0
         for n in range(200_000):
             total += n * n % 7
-        took.append(time.process_time() - begun)
+        took.append(time.process_time() - started)
     return min(took)
 
 
@@ -187,9 +187,9 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(**json.loads(given.child))
+    options = parser.parse_args()
+    if options.child:
+        child(**json.loads(options.child))
         return
     rows: list[tuple[str, str, str]] = []
     big = measure((160, 48), 4096, 64, words=False, frames=300)
@@ -200,10 +200,10 @@ def main() -> None:
     ]
     for words in (False, True):
         for screen in _SCREENS:
-            one = measure(screen, 1025, 257, words=words, frames=257)
+            figures = measure(screen, 1025, 257, words=words, frames=257)
             what = f"1,025 {'words' if words else 'characters'} in 257 steps, {screen[0]}x{screen[1]}"
-            rows.append((f"{what}: written", f"{one['bytes'] / 1e3:,.0f} kB", "< 450 kB"))
-            rows.append(("  CPU at 30 steps/s", f"{one['cpu'] / one['seconds']:.1%}", ""))
+            rows.append((f"{what}: written", f"{figures['bytes'] / 1e3:,.0f} kB", "< 450 kB"))
+            rows.append(("  CPU at 30 steps/s", f"{figures['cpu'] / figures['seconds']:.1%}", ""))
     mean, worst = scrubbing()
     rows.append(
         ("going to a step of a recording of that: CPU", f"{mean * 1e3:.2f} ms, worst {worst * 1e3:.2f}", "< 2 ms")

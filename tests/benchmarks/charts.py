@@ -1,4 +1,4 @@
-"""Drawing and filling of curves: `python -m tests.benchmarks.charts`. Target: two series of 100,000 points in 5 ms."""
+"""Drawing and filling curves: `python -m tests.benchmarks.charts`. Target: two series of 100,000 points in 5 ms."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def loss(count: int, seed: int) -> list[float]:
 
 
 def timed(function: Callable[[], object], times: int) -> tuple[float, float]:
-    """Milliseconds a call, warm: the median and the 95th percentile."""
+    """Milliseconds per call after a warm-up call: the median and the 95th percentile."""
     function()
     took = []
     for _ in range(times):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         function()
-        took.append(1e3 * (time.perf_counter() - begun))
+        took.append(1e3 * (time.perf_counter() - started))
     took.sort()
     return took[len(took) // 2], took[int(len(took) * 0.95)]
 
 
 def drawing(times: int = 200) -> None:
-    """A chart of two series, as it is and in the ways it is looked at."""
+    """Time drawing a chart of two series in several views."""
     curves = []
     for seed in range(2):
         series = Series()
@@ -65,27 +65,27 @@ def drawing(times: int = 200) -> None:
 
 
 def filling(records: int = 1_000_000, many: int = 20) -> None:
-    """Records taken in a second, and what they hold in memory."""
+    """Measure records per second and the memory of the series."""
     values = loss(records, 7)
     print(f"\n{records:,} records")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     series = Series()
     for step, value in enumerate(values):
         series.append(step, value)
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - started
     print(f"append: {records / took / 1e6:.2f} M/s; {len(series.steps):,} leaves of {series.stride} records")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     Series().extend(range(records), values)
-    print(f"extend: {records / (time.perf_counter() - begun) / 1e6:.2f} M/s")
-    begun = time.perf_counter()
+    print(f"extend: {records / (time.perf_counter() - started) / 1e6:.2f} M/s")
+    started = time.perf_counter()
     series.smoothed(0.6)
-    print(f"smoothing from scratch: {1e3 * (time.perf_counter() - begun):.1f} ms")
+    print(f"smoothing from scratch: {1e3 * (time.perf_counter() - started):.1f} ms")
     for cap in (1 << 16, 1 << 12):
         tracemalloc.start()
         held = [Series(cap) for _ in range(many)]
-        for one in held:
-            one.extend(range(records), values)
-            one.span(0, cap)
+        for series in held:
+            series.extend(range(records), values)
+            series.span(0, cap)
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         print(f"{many} series with a cap of {cap:,}: {size / 2**20:.1f} MiB, {size / many / 2**10:.0f} KiB each")

@@ -1,4 +1,4 @@
-"""What drawing a canvas of 4,096 cells costs, in milliseconds, the best of 30: `python -m tests.benchmarks.drawing`."""
+"""Milliseconds of drawing a canvas of 4,096 cells, the best of 30: `python -m tests.benchmarks.drawing`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def best(work: Callable[[], object]) -> str:
     """The shortest of 30 runs, in milliseconds."""
     seconds = []
     for _ in range(30):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return f"{1e3 * min(seconds):7.3f}"
 
 
-def half_revealed(kind: str, seed: int = 1) -> tuple[Canvas, Canvas]:
-    """A canvas half of whose places are revealed, and the same after a step that reveals 64 more."""
+def half_unmasked(kind: str, seed: int = 1) -> tuple[Canvas, Canvas]:
+    """A canvas with half of its positions unmasked, and the same canvas after a step that unmasks 64 more."""
     draw, texts = random.Random(seed), TEXTS[kind]
     header = TraceHeader(version="", model="", decoder="", settings={}, seed=0, row=0, prompt="", cells=CELLS, given=[])
     order = draw.sample(range(CELLS), CELLS // 2 + NEW)
 
-    def step(places: list[int]) -> TraceStep:
-        cells = [(place, draw.choice(texts), 0, draw.random(), "commit") for place in places]
+    def step(positions: list[int]) -> TraceStep:
+        cells = [(position, draw.choice(texts), 0, draw.random(), "commit") for position in positions]
         return TraceStep(index=1, t=0.5, calls=1, cells=cells)  # type: ignore[arg-type]
 
     after = Canvas.begin(header)
@@ -51,16 +51,18 @@ def half_revealed(kind: str, seed: int = 1) -> tuple[Canvas, Canvas]:
 
 
 def table(kind: str) -> None:
-    """One canvas, stage by stage; a frame is the first four and the filter of its depth."""
-    before, after = half_revealed(kind)
+    """Print the time of each stage for one canvas; a frame is the first four stages and the filter of its depth."""
+    before, after = half_unmasked(kind)
     old, new = layout(drawn_texts(before), WIDTH), layout(drawn_texts(after), WIDTH)
-    stale = sorted(new.stale(old, after.fresh))[:48]  # what a screen holds
+    stale = sorted(new.stale(old, after.fresh))[:48]  # the rows that fit a screen
     lines = [row_line(after, new.rows[n]) for n in stale]
     strips = [paint(line, WIDTH) for line in lines]
 
     def filtered(depth: str) -> Callable[[], object]:
-        chosen = filters(detect({"TERM": "xterm"}, color=depth))
-        return lambda: [one.apply(list(strip), Color(0, 0, 0)) for strip in strips for one in chosen]
+        line_filters = filters(detect({"TERM": "xterm"}, color=depth))
+        return lambda: [
+            line_filter.apply(list(strip), Color(0, 0, 0)) for strip in strips for line_filter in line_filters
+        ]
 
     print(f"{CELLS} {kind}, {NEW} of them new, in {len(new.rows)} rows of {WIDTH}; {len(stale)} stale rows in sight")
     print(best(lambda: layout(drawn_texts(after), WIDTH)), "layout")

@@ -1,8 +1,8 @@
 """Decoding and training speed, and where the time goes: `make bench`.
 
-Each table is measured in one run on fresh weights (speed does not depend on what they know). "selection" is proposing
-tokens and choosing places; "rest" is everything else the loop does: the engine's own share is selection and rest. In
-training "forward" is the model alone; masks, the loss, clipping and the average of the weights are in "rest".
+Each table is measured in one run on random weights (speed does not depend on their values). "selection" is proposing
+tokens and choosing positions; "rest" is everything else in the loop; the engine's share is the sum of both. In training
+"forward" is the model alone; masks, the loss, clipping and the average of the weights are in "rest".
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VOCABULARY = 66
 
 
 class Stopwatch:
-    """Sums the time spent in functions that are replaced by timed ones."""
+    """Sums the time spent in functions that are replaced by timed versions."""
 
     def __init__(self, device: str) -> None:
         self.seconds: dict[str, float] = {}
@@ -46,10 +46,10 @@ class Stopwatch:
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self.wait()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             result = function(*args, **options)
             self.wait()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             return result
 
         return call
@@ -57,10 +57,10 @@ class Stopwatch:
     def total(self, function: Callable[[], Any]) -> tuple[Any, float]:
         self.seconds.clear()
         self.wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         result = function()
         self.wait()
-        return result, time.perf_counter() - begun
+        return result, time.perf_counter() - started
 
 
 def network(preset: str, device: str) -> Transformer:
@@ -68,13 +68,13 @@ def network(preset: str, device: str) -> Transformer:
     shape = Shape(vocab_size=VOCABULARY, mask_id=VOCABULARY - 1, suppressed=(VOCABULARY - 1,), **model)
     made = Transformer(shape)
     made.initialise(torch.Generator().manual_seed(0))
-    # A fresh head is zero, which no real one is: draw it so that some places pass the threshold and most do not.
+    # A new head is zero, unlike a trained one: random weights let a few positions pass the threshold.
     torch.nn.init.normal_(made.output_head.weight, std=0.25, generator=torch.Generator().manual_seed(1))
     return made.requires_grad_(False).eval().to(device)
 
 
 class Timed(StubModel):
-    """A denoiser whose calls are timed."""
+    """A model whose calls are timed."""
 
     def __init__(self, inner: Transformer, watch: Stopwatch) -> None:
         self.mask_id = inner.spec.mask_id
@@ -99,10 +99,8 @@ def decoding(preset: str, device: str, batches: list[int], calls: int) -> None:
     model, watch = network(preset, device), Stopwatch(device)
     window = model.spec.context
     settings = DecodeSettings(decoder="confidence", threshold=0.7, steps=calls)
-    print(f"\ndecoding, {preset}, {window} places, confidence >= 0.7, {calls} calls")
-    print(
-        f"{'batch':>6} {'places/s':>10} {'ms a call':>10} {'model':>8} {'selection':>10} {'rest':>8} {'own share':>10}"
-    )
+    print(f"\ndecoding, {preset}, {window} positions, confidence >= 0.7, {calls} calls")
+    print(f"{'batch':>6} {'tokens/s':>10} {'ms a call':>10} {'model':>8} {'selection':>10} {'rest':>8} {'engine':>10}")
     for batch in batches:
         canvas = torch.full((batch, window), model.spec.mask_id, device=device)
         denoiser = Timed(model, watch)

@@ -1,8 +1,9 @@
-"""Whether tdiff is right on a GPU, and how fast: `python -m tests.benchmarks.gpu --device cuda --out FOLDER`.
+"""Correctness and speed on a GPU: `python -m tests.benchmarks.gpu --device cuda --out FOLDER`.
 
-In parts, of which none ends the others; FOLDER/report.json is written anew after each result, so that whoever is cut
-off keeps what there was. What is compared with the CPU tells the largest difference, and what is timed the host's waits
-too. `--parts a,b` does some of them, and `--quick` tries all of it on small models: on a CPU, before a GPU is paid for.
+The parts are independent: an error in one does not end the others. FOLDER/report.json is rewritten after each result,
+so that an interrupted run keeps its results. Comparisons with the CPU give the largest difference; timings also count
+how often the host waits for the device. `--parts a,b` selects parts. `--quick` runs all of them on small models, to try
+the benchmark on a CPU first.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ CLASSES: dict[str, Any] = {
 
 
 class Bench:
-    """The options, and the report so far."""
+    """The options and the results so far."""
 
     def __init__(self, device: str, out: Path, quick: bool, model: str) -> None:
         self.device, self.out, self.quick, self.model = device, out, quick, model
@@ -65,43 +66,43 @@ class Bench:
         self.work = Path(tempfile.mkdtemp())
         self._jobs = 0
 
-    def tell(self, part: str, /, **result: Any) -> None:
-        """Add a result, print it, and write the report."""
+    def add(self, part: str, /, **result: Any) -> None:
+        """Add a result, print it, and write the report file."""
         self.report.setdefault(part, []).append(result)
         print(part, json.dumps(result), flush=True)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomic(self.out / "report.json", json.dumps(self.report, indent=1).encode())
 
     def wait(self) -> None:
-        """Until the device has done all that it was asked for."""
+        """Wait until the device has finished all its work."""
         if self.cuda:
             torch.cuda.synchronize()
 
     @contextlib.contextmanager
-    def waits(self, found: Counter[str]) -> Iterator[None]:
-        """Counts where the host waits for the device, as torch's own debug mode sees it."""
+    def waits(self, counts: Counter[str]) -> Iterator[None]:
+        """Count the source lines where the host waits for the device, as torch's sync debug mode reports them."""
         if not self.cuda:
             yield
             return
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 yield
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        found.update(f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchroniz" in str(w.message))
+        counts.update(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message))
 
     def job(self, *layers: dict[str, Any], classes: bool = False) -> TrainState:
-        """A training of char-10m (with `quick`, of a tiny model) on words drawn at random."""
+        """A training run of char-10m (with `quick`, of a tiny model) on random words."""
         file = self.work / ("kinds.jsonl" if classes else "tale.txt")
         if not file.exists():
             rows = [json.dumps({"text": words(30 + n % 60, n), "label": "ab"[n % 2]}) for n in range(400)]
             file.write_text("\n".join(rows if classes else [words(9, n) for n in range(4000)]))
         tiny = {"model": {"layers": 1, "heads": 2, "width": 16, "window": 32}, "train": {"batch_size": 4}}
         quiet = {"compile": "off", "eval_every": 0, "sample_every": 0, "device": self.device, "optimizer": "muon"}
-        own = {"data": {"sources": [str(file)]}, "train": quiet}
-        settings = Settings.of([PRESETS["char-10m"], own, *layers, tiny if self.quick else {}])
+        base = {"data": {"sources": [str(file)]}, "train": quiet}
+        settings = Settings.of([PRESETS["char-10m"], base, *layers, tiny if self.quick else {}])
         self._jobs += 1
         run = runs.create(f"bench-{self._jobs}", settings, self.work / "checkpoints")
         label = settings.data.label_field if settings.data.classes else None
@@ -111,120 +112,123 @@ class Bench:
 
 
 def words(count: int, seed: int) -> str:
-    """Words by a seed."""
+    """Random words from a seed."""
     draw = random.Random(seed)
     return " ".join(draw.choice(LEXICON) for _ in range(count))
 
 
-def furthest(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference."""
-    return float((one - other).abs().max())
+def furthest(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The largest absolute difference."""
+    return float((first - second).abs().max())
 
 
 def machine(bench: Bench) -> None:
-    """What there is."""
+    """Versions, the device, and which optional modules are installed."""
     name = torch.cuda.get_device_name() if bench.cuda else platform.machine()
-    there = ("triton", "typer", "textual", "pynvml", "platformdirs", "tomli_w", "transformers")
-    bench.tell(
+    optional = ("triton", "typer", "textual", "pynvml", "platformdirs", "tomli_w", "transformers")
+    bench.add(
         "machine",
         torch=torch.__version__,
         device=name,
-        modules={module: importlib.util.find_spec(module) is not None for module in there},
+        modules={module: importlib.util.find_spec(module) is not None for module in optional},
         gpu=devices.gpu_report(bench.device),
     )
 
 
 def keyed_noise(bench: Bench) -> None:
-    """The noise has the same bits on every device."""
-    rows, places = torch.arange(8)[:, None], torch.arange(256)
-    there = noise.uniform(7, 3, 0, rows.to(bench.device), places.to(bench.device)).cpu()
-    bench.tell("keyed_noise", same_bits=noise.uniform(7, 3, 0, rows, places).equal(there))
+    """Whether the noise has the same bits on the device as on the CPU."""
+    rows, positions = torch.arange(8)[:, None], torch.arange(256)
+    on_device = noise.uniform(7, 3, 0, rows.to(bench.device), positions.to(bench.device)).cpu()
+    bench.add("keyed_noise", same_bits=noise.uniform(7, 3, 0, rows, positions).equal(on_device))
 
 
 def numbers(bench: Bench) -> None:
-    """Logits, gradients and Muon's matrices beside those of the CPU."""
-    here = load_model(bench.model).network
-    there = copy.deepcopy(here).to(bench.device)
+    """Differences of logits, gradients and Muon's matrices from those on the CPU."""
+    on_cpu: Any = load_model(bench.model).network
+    on_device = copy.deepcopy(on_cpu).to(bench.device)
     draw = torch.Generator().manual_seed(1)
     text = torch.randint(0, 65, (8, 256), generator=draw)
     where = torch.rand(8, 256, generator=draw) < 0.5
-    asked = text.masked_fill(where, here.mask_id), where.float().mean(1), where
-    sent = tuple(x.to(bench.device) for x in asked)
+    inputs = text.masked_fill(where, on_cpu.spec.mask_id), where.float().mean(1), where
+    sent = tuple(x.to(bench.device) for x in inputs)
     for precision in ("highest", "high"):
         torch.set_float32_matmul_precision(precision)
         with torch.inference_mode():
-            one, other = here(*asked), there(*sent).cpu()
-        finite = ~one.isinf()
-        same = float((one.argmax(-1) == other.argmax(-1)).float().mean())
-        bench.tell("numbers", precision=precision, logits=furthest(one[finite], other[finite]), argmax=same)
+            first, second = on_cpu(*inputs), on_device(*sent).cpu()
+        finite = ~first.isinf()
+        same = float((first.argmax(-1) == second.argmax(-1)).float().mean())
+        bench.add("numbers", precision=precision, logits=furthest(first[finite], second[finite]), argmax=same)
     torch.set_float32_matmul_precision("highest")
     gradients = []
-    for network, given in ((copy.deepcopy(here), asked), (there, sent)):
+    for network, arguments in ((copy.deepcopy(on_cpu), inputs), (on_device, sent)):
         network.requires_grad_(True)
-        target = text.to(given[0].device)[given[2]]
-        F.cross_entropy(network(*given), target).backward()
+        target = text.to(arguments[0].device)[arguments[2]]
+        F.cross_entropy(network(*arguments), target).backward()
         gradients.append([weight.grad.cpu() for weight in network.parameters()])
     relative = [float((a - b).norm() / (a.norm() + 1e-12)) for a, b in zip(*gradients, strict=True)]
-    bench.tell("numbers", gradients=max(relative))
+    bench.add("numbers", gradients=max(relative))
     x = torch.randn(2 if bench.quick else 6, 64 if bench.quick else 384, 256, generator=draw)
-    muon = [furthest(optim.orthogonal(x), optim.orthogonal(x.to(bench.device), low).cpu()) for low in (False, True)]
-    bench.tell("numbers", muon_float32=muon[0], muon_bfloat16=muon[1])
+    muon = [
+        furthest(optim.orthogonal(x), optim.orthogonal(x.to(bench.device), bfloat16).cpu())
+        for bfloat16 in (False, True)
+    ]
+    bench.add("numbers", muon_float32=muon[0], muon_bfloat16=muon[1])
 
 
 def decoders(bench: Bench) -> None:
-    """Each decoder's texts beside those of the CPU, and the host's waits a step."""
-    here, there = load_model(bench.model), load_model(bench.model, bench.device)
+    """The share of tokens that each decoder writes as on the CPU, and the host's waits per step."""
+    on_cpu, on_device = load_model(bench.model), load_model(bench.model, bench.device)
     prompts, length = ["Hear me, "] * (1 if bench.quick else 4), 12 if bench.quick else 48
     for name in DECODERS:
         for temperature in (0.0, 0.7):
             settings = DecodeSettings(decoder=name, steps=4 if bench.quick else 16, temperature=temperature, seed=3)
             waits: Counter[str] = Counter()
-            expected = [step.tokens for step in generate(here, prompts, settings, length=length)]
+            expected = [step.tokens for step in generate(on_cpu, prompts, settings, length=length)]
             with bench.waits(waits):
-                got = [step.tokens for step in generate(there, prompts, settings, length=length)]
-            bench.tell(
+                actual = [step.tokens for step in generate(on_device, prompts, settings, length=length)]
+            bench.add(
                 "decoders",
                 name=name,
                 temperature=temperature,
-                same=float((expected[-1] == got[-1].cpu()).float().mean()),
-                steps=(len(expected), len(got)),
-                waits_a_step=round(waits.total() / len(got), 2),
+                same=float((expected[-1] == actual[-1].cpu()).float().mean()),
+                steps=(len(expected), len(actual)),
+                waits_a_step=round(waits.total() / len(actual), 2),
                 where=dict(waits.most_common(4)),
             )
     for how in ({"block": 6}, {"repetition_penalty": 1.3}, {"top_k": 5}, {"top_p": 0.8}):
-        *_, step = generate(there, prompts, DecodeSettings(steps=8, **how), length=length)
-        bench.tell("decoders", how=how, left_masked=int(step.masked.sum()))
+        *_, step = generate(on_device, prompts, DecodeSettings(steps=8, **how), length=length)
+        bench.add("decoders", how=how, left_masked=int(step.masked.sum()))
 
 
 def bound(bench: Bench) -> None:
-    """The likelihood bound of a text beside the CPU's."""
+    """The likelihood bound of a text, compared with that on the CPU."""
     text = "First Citizen:\nBefore we proceed any further, hear me speak.\n" * (9 if bench.quick else 60)
-    found = []
+    nats = []
     for device in ("cpu", bench.device):
         model = load_model(bench.model, device)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         result = score(model.network, model.tokenizer.encode(text), model.tokenizer.lengths, draws=1)
-        found.append(result.nats_per_token)
-        bench.tell("bound", device=device, nats=result.nats_per_token, seconds=time.perf_counter() - begun)
-    bench.tell("bound", difference=abs(found[0] - found[1]))
+        nats.append(result.nats_per_token)
+        bench.add("bound", device=device, nats=result.nats_per_token, seconds=time.perf_counter() - started)
+    bench.add("bound", difference=abs(nats[0] - nats[1]))
 
 
-def weighing(bench: Bench) -> None:
-    """Verdicts beside the CPU's, and texts a second."""
+def classifying(bench: Bench) -> None:
+    """Class scores compared with those on the CPU, and texts per second."""
     vocabulary = 2000
     shape = {"layers": 2, "heads": 2, "width": 64, "window": 256, "conv": 3, "classes": 2, "pairs": 1 << 16}
-    here = Transformer(Shape(vocab_size=vocabulary, mask_id=vocabulary - 1, suppressed=(vocabulary - 1,), **shape))
-    here.initialise(torch.Generator().manual_seed(0))
-    for name, weight in here.named_parameters():
+    on_cpu = Transformer(Shape(vocab_size=vocabulary, mask_id=vocabulary - 1, suppressed=(vocabulary - 1,), **shape))
+    on_cpu.initialise(torch.Generator().manual_seed(0))
+    for name, weight in on_cpu.named_parameters():
         if name.startswith(("label", "output")):
             torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(5))
-    here.requires_grad_(False).eval()
+    on_cpu.requires_grad_(False).eval()
 
     class Tokenizer:
         mask_id = vocabulary - 1
 
     def classifier(device: str, bfloat16: bool = False) -> BoundClassifier:
-        network = copy.deepcopy(here).to(device)
+        network = copy.deepcopy(on_cpu).to(device)
         return BoundClassifier(
             name="x",
             classes=("a", "b"),
@@ -239,22 +243,22 @@ def weighing(bench: Bench) -> None:
     texts = [torch.randint(0, vocabulary - 1, (n,), generator=torch.Generator().manual_seed(n)) for n in sizes]
     nats = []
     for device in ("cpu", bench.device):
-        looks = classifier(device).predict(texts[:4], Effort(draws=6))
-        nats.append(sorted((look.text, look.prediction.nats) for look in looks if look.final))
+        updates = classifier(device).predict(texts[:4], Effort(draws=6))
+        nats.append(sorted((update.text, update.prediction.nats) for update in updates if update.final))
     relative = [abs(a - b) / abs(a) for x, y in zip(*nats, strict=True) for a, b in zip(x[1], y[1], strict=True)]
-    weigher = classifier(bench.device, bench.cuda)
+    timed = classifier(bench.device, bench.cuda)
     bench.wait()
-    begun = time.perf_counter()
-    list(weigher.predict(texts, Effort(draws=8)))
+    started = time.perf_counter()
+    list(timed.predict(texts, Effort(draws=8)))
     bench.wait()
-    seconds = time.perf_counter() - begun
-    bench.tell("weighing", most_relative=max(relative), texts_a_second=len(texts) / seconds)
+    seconds = time.perf_counter() - started
+    bench.add("classifying", most_relative=max(relative), texts_a_second=len(texts) / seconds)
 
 
 def training(bench: Bench) -> None:
-    """Milliseconds a step, tokens a second, waits, and whether all was compiled before the clock."""
+    """Milliseconds per step, tokens per second, waits, and whether compilation ended before the clock started."""
     compiled: dict[str, Any] = {"train": {"compile": "on"}}
-    ways: dict[str, tuple[dict[str, Any], ...]] = {
+    variants: dict[str, tuple[dict[str, Any], ...]] = {
         "eager": (),
         "compiled": (compiled,),
         "compiled, adamw": (compiled, {"train": {"optimizer": "adamw"}}),
@@ -264,30 +268,30 @@ def training(bench: Bench) -> None:
         "compiled, classes": (CLASSES, compiled),
     }
     steps = 3 if bench.quick else 200
-    for name, layers in ways.items():
-        if bench.quick and "," in name:  # each takes a CPU a minute to compile
+    for name, layers in variants.items():
+        if bench.quick and "," in name:  # a CPU takes a minute to compile each
             continue
         import torch._dynamo as dynamo
 
         dynamo.reset()
         dynamo.utils.counters.clear()
         job = bench.job(*layers, classes="classes" in name)
-        begun, why_not = time.perf_counter(), ""
+        started, why_not = time.perf_counter(), ""
         if job.compiled:
             why_not = job.warm_up()
         bench.wait()
-        warm_up = time.perf_counter() - begun
+        warm_up = time.perf_counter() - started
         graphs, waits = dynamo.utils.counters["stats"].get("unique_graphs", 0), Counter[str]()
         with bench.waits(waits):
             job.update(0.5)
         for _ in range(2 if bench.quick else 10):
             job.update(0.5)
         bench.wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         losses = [job.update(0.5)[0][0].nats.detach() for _ in range(steps)]
         bench.wait()
-        seconds = (time.perf_counter() - begun) / steps
-        bench.tell(
+        seconds = (time.perf_counter() - started) / steps
+        bench.add(
             "training",
             name=name,
             ms_a_step=1e3 * seconds,
@@ -304,7 +308,7 @@ def training(bench: Bench) -> None:
 
 
 def resume(bench: Bench) -> None:
-    """How far a run that is taken up again ends from one that was not cut, and one run from the same again."""
+    """How far the weights of a resumed run, and of a repeated run, differ from those of an uninterrupted run."""
 
     def weights(cut: int) -> torch.Tensor:
         job = bench.job({"train": {"steps": 8}})
@@ -315,12 +319,12 @@ def resume(bench: Bench) -> None:
             job.update(0.5)
         return torch.cat([weight.detach().flatten().cpu() for weight in job.weights])
 
-    whole, again, resumed = weights(8), weights(8), weights(4)
-    bench.tell("resume", again=furthest(whole, again), resumed=furthest(whole, resumed))
+    uncut, again, resumed = weights(8), weights(8), weights(4)
+    bench.add("resume", again=furthest(uncut, again), resumed=furthest(uncut, resumed))
 
 
 def decoding(bench: Bench) -> None:
-    """Milliseconds a step at several precisions and batches."""
+    """Milliseconds per decoding step at several precisions and batch sizes."""
     tiny = {"layers": 1, "heads": 2, "width": 16}
     sizes = {"window": 256, **PRESETS["char-10m"]["model"], **(tiny if bench.quick else {})}
     network = Transformer(Shape(vocab_size=66, mask_id=65, suppressed=(65,), **sizes))
@@ -330,14 +334,16 @@ def decoding(bench: Bench) -> None:
     window, steps = network.spec.context, 4 if bench.quick else 64
     for precision, captured in (("float32", False), ("tf32", False), ("bfloat16", False), ("bfloat16", True)):
         for batch in (1,) if bench.quick else (1, 8, 64):
-            network.wrap_trunk(None)  # a graph of each batch's own
+            network.wrap_trunk(None)  # each batch size gets its own graph
             if captured:
                 capture(network, bench.device)
             for decoder in ("schedule", "remdm"):
                 settings = DecodeSettings(decoder=decoder, steps=steps)
 
-                def once(batch: int = batch, settings: DecodeSettings = settings, low: bool = precision == "bfloat16"):
-                    with torch.autocast(bench.device, torch.bfloat16, enabled=low):
+                def once(
+                    batch: int = batch, settings: DecodeSettings = settings, bfloat16: bool = precision == "bfloat16"
+                ):
+                    with torch.autocast(bench.device, torch.bfloat16, enabled=bfloat16):
                         canvas = torch.full((batch, window), 65, device=bench.device)
                         *_, step = denoise(network, canvas, None, settings)
                     bench.wait()
@@ -345,17 +351,17 @@ def decoding(bench: Bench) -> None:
 
                 torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
                 once()
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 taken = once()
-                seconds = time.perf_counter() - begun
-                bench.tell(
+                seconds = time.perf_counter() - started
+                bench.add(
                     "decoding",
                     precision=precision,
                     captured=captured,
                     batch=batch,
                     decoder=decoder,
                     ms_a_step=1e3 * seconds / taken,
-                    places_a_second=batch * window / seconds,
+                    positions_a_second=batch * window / seconds,
                 )
     noise.compile_uniform(None)
     torch.set_float32_matmul_precision("highest")
@@ -363,32 +369,32 @@ def decoding(bench: Bench) -> None:
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     part.__name__: part
-    for part in (machine, keyed_noise, numbers, decoders, bound, weighing, training, resume, decoding)
+    for part in (machine, keyed_noise, numbers, decoders, bound, classifying, training, resume, decoding)
 }
 
 
 def main() -> None:
-    """Do the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
     parser.add_argument("--out", type=Path, default=Path(), help="the folder of report.json")
     parser.add_argument("--quick", action="store_true", help="small models and few steps")
-    parser.add_argument("--parts", default=",".join(PARTS), help="with commas between: " + ", ".join(PARTS))
-    parser.add_argument("--model", default="shakespeare", help="for what is compared with the CPU")
+    parser.add_argument("--parts", default=",".join(PARTS), help="parts, separated by commas: " + ", ".join(PARTS))
+    parser.add_argument("--model", default="shakespeare", help="the model that is compared with the CPU")
     options = parser.parse_args()
-    chosen = options.parts.split(",")
-    if unknown := [name for name in chosen if name not in PARTS]:
+    parts = options.parts.split(",")
+    if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     bench = Bench(devices.choose(options.device), options.out, options.quick, options.model)
-    os.environ["TDIFF_STATE"] = str(bench.work / "state")  # these runs are nobody's
-    for name in chosen:
-        begun = time.perf_counter()
+    os.environ["TDIFF_STATE"] = str(bench.work / "state")  # keeps these runs out of the user's index
+    for name in parts:
+        started = time.perf_counter()
         try:
             PARTS[name](bench)
-        except Exception as why:  # the other parts are worth having
+        except Exception as error:  # the other parts still run
             traceback.print_exc()
-            bench.tell(name, failed=f"{type(why).__name__}: {why}"[:500])
-        bench.tell("seconds", part=name, seconds=round(time.perf_counter() - begun, 1))
+            bench.add(name, failed=f"{type(error).__name__}: {error}"[:500])
+        bench.add("seconds", part=name, seconds=round(time.perf_counter() - started, 1))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 `prepare FOLDER --texts N` writes the first N of the training reviews in a fixed random order, and the test reviews, as
 JSON lines without their `<br />`. `baselines FOLDER` trains scikit-learn's naive Bayes and logistic regression on the
-same reviews; with `--verdicts FILE`, an output of `tdiff classify --evaluate`, they are tried on its reviews alone.
-`speed FOLDER --model RUN` weighs the same test reviews by `tdiff` and in text-diffusion's way: five masks of 15% drawn
-apart for each class, the mean cross-entropy, one text at a time. `spread FOLDER --model RUN`: how far draws differ.
+same reviews; with `--predictions FILE`, an output of `tdiff classify --evaluate`, they are tested on its reviews only.
+`speed FOLDER --model RUN` classifies the same test reviews by `tdiff` and by text-diffusion's method: five masks of
+15%, sampled separately for each class, the mean cross-entropy, one text at a time. `spread FOLDER --model RUN` measures
+how much mask samples differ.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BREAK = re.compile(r"\s*(?:<br\s*/?>\s*)+")
 
 
 def cleaned(name: str) -> list[dict[str, str]]:
-    """The reviews of a file, in a random order that is always the same; line breaks are line breaks."""
+    """The reviews of a file in a fixed random order, with `<br />` replaced by line breaks."""
     with gzip.open(DATA / f"imdb_{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     random.Random(0).shuffle(rows)
@@ -47,8 +48,8 @@ def read(folder: Path, name: str, limit: int = 0) -> tuple[list[str], list[str]]
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
-def baselines(folder: Path, verdicts: Path | None) -> None:
-    """Naive Bayes and logistic regression, as scikit-learn has them, on single words and on pairs."""
+def baselines(folder: Path, predictions: Path | None) -> None:
+    """Accuracy of scikit-learn's naive Bayes and logistic regression on single words and on pairs of words."""
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -57,12 +58,12 @@ def baselines(folder: Path, verdicts: Path | None) -> None:
 
     texts, labels = read(folder, "train")
     unseen, truth = read(folder, "test")
-    ours = None
-    if verdicts is not None:
-        lines = [json.loads(line) for line in verdicts.read_text("utf-8").split("\n") if line]
+    correct = None
+    if predictions is not None:
+        lines = [json.loads(line) for line in predictions.read_text("utf-8").split("\n") if line]
         unseen, truth = [unseen[line["line"] - 1] for line in lines], [truth[line["line"] - 1] for line in lines]
-        ours = np.array([line["likeliest"] for line in lines]) == np.array(truth)
-        print(f"tdiff: {ours.mean():.1%} of {len(truth):,}")
+        correct = np.array([line["likeliest"] for line in lines]) == np.array(truth)
+        print(f"tdiff: {correct.mean():.1%} of {len(truth):,}")
     kinds = {
         "multinomial naive Bayes": (CountVectorizer, MultinomialNB()),
         "logistic regression": (CountVectorizer, LogisticRegression(max_iter=2000)),
@@ -72,17 +73,19 @@ def baselines(folder: Path, verdicts: Path | None) -> None:
         for name, (counts, model) in kinds.items():
             fitted = make_pipeline(counts(ngram_range=(1, pairs)), model).fit(texts, labels)
             right = fitted.predict(unseen) == np.array(truth)
-            told = f"{name}, words{' and pairs' * (pairs - 1)}: {right.mean():.1%} of {len(truth):,}"
-            if ours is not None:
-                gain = ours.astype(float) - right
-                told += f"; tdiff is {gain.mean():+.1%} (95% +-{1.96 * gain.std() / len(gain) ** 0.5:.1%})"
-            print(told, flush=True)
+            line = f"{name}, words{' and pairs' * (pairs - 1)}: {right.mean():.1%} of {len(truth):,}"
+            if correct is not None:
+                gain = correct.astype(float) - right
+                line += f"; tdiff is {gain.mean():+.1%} (95% +-{1.96 * gain.std() / len(gain) ** 0.5:.1%})"
+            print(line, flush=True)
 
 
 def their_way(classifier, ids, seed: int) -> Iterator[int]:
-    """The verdict of text-diffusion's classifier on each text: five draws a class, one text at a time."""
+    """The predictions of text-diffusion's classifier: five mask samples per class, one text at a time."""
     import torch
     import torch.nn.functional as F
+
+    from tdiff.core.models.base import Inputs
 
     network, window = classifier.networks[0], classifier.window
     draw = torch.Generator().manual_seed(seed)
@@ -96,19 +99,20 @@ def their_way(classifier, ids, seed: int) -> Iterator[int]:
                 if not bool(masked.any()):
                     continue
                 with torch.inference_mode(), torch.autocast(classifier.device, torch.bfloat16, classifier.bfloat16):
-                    logits = network(
+                    inputs = Inputs(
                         row.masked_fill(masked, network.spec.mask_id),
                         masked.float().mean(1),
-                        torch.ones_like(masked),
+                        masked,
                         label=torch.tensor([label], device=row.device),
                     )
-                losses.append(float(F.cross_entropy(logits[masked[0]], row[masked])))
+                    logits = network.logits(inputs)
+                losses.append(float(F.cross_entropy(logits, row[masked])))
             means.append(sum(losses) / max(1, len(losses)))
         yield min(range(len(means)), key=means.__getitem__)
 
 
 def speed(folder: Path, model: str, limit: int, precision: str, confidence: float) -> None:
-    """Texts a second, and how many are told right, side by side."""
+    """Texts per second and accuracy of both methods."""
     from tdiff.commands.classify_models import Request, load
     from tdiff.core.classification.prediction import Effort
 
@@ -117,25 +121,27 @@ def speed(folder: Path, model: str, limit: int, precision: str, confidence: floa
     ids = [classifier.encode(text) for text in texts]
     truth = [classifier.classes.index(label) for label in labels]
 
-    def told(name: str, said: list[int], seconds: float) -> float:
+    def report(name: str, said: list[int], seconds: float) -> float:
         right = sum(a == b for a, b in zip(said, truth, strict=True)) / len(truth)
         print(f"{name}: {len(truth) / seconds:.2f} texts a second, {right:.1%} right", flush=True)
         return seconds
 
-    begun = time.perf_counter()
-    theirs = told("text-diffusion's way", list(their_way(classifier, ids, 0)), time.perf_counter() - begun)
+    started = time.perf_counter()
+    their_seconds = report(
+        "text-diffusion's method", list(their_way(classifier, ids, 0)), time.perf_counter() - started
+    )
     for draws in (1, 2, 4, 32):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         effort = Effort(draws=draws, confidence=confidence)
-        said = {look.text: look.prediction for look in classifier.predict(ids, effort) if look.final}
-        mean = sum(verdict.draws for verdict in said.values()) / len(said)
-        name = f"tdiff, {draws} draws at most ({mean:.1f} on average)"
-        ours = told(name, [said[n].label for n in range(len(ids))], time.perf_counter() - begun)
-        print(f"  {theirs / ours:.2f} times as fast")
+        said = {update.text: update.prediction for update in classifier.predict(ids, effort) if update.final}
+        mean = sum(prediction.draws for prediction in said.values()) / len(said)
+        name = f"tdiff, at most {draws} mask samples ({mean:.1f} on average)"
+        our_seconds = report(name, [said[n].label for n in range(len(ids))], time.perf_counter() - started)
+        print(f"  {their_seconds / our_seconds:.2f} times as fast")
 
 
 def spread(folder: Path, model: str, limit: int, precision: str) -> None:
-    """How far the log odds of two draws lie from those of two others, on the same masks for both classes and apart."""
+    """The spread of the log odds between mask samples, if both classes share the masks and if they do not."""
     import torch
 
     from tdiff.commands.classify_models import Request, load
@@ -146,38 +152,40 @@ def spread(folder: Path, model: str, limit: int, precision: str) -> None:
     pairs = []
     for seed in range(2):
         nats = torch.zeros(len(ids), 5, 2)
-        for look in classifier.predict(ids, Effort(confidence=1.0, draws=8, seed=seed)):
-            nats[look.text, look.prediction.draws // 2] = torch.tensor(look.prediction.nats) * look.prediction.draws
+        for update in classifier.predict(ids, Effort(confidence=1.0, draws=8, seed=seed)):
+            nats[update.text, update.prediction.draws // 2] = (
+                torch.tensor(update.prediction.nats) * update.prediction.draws
+            )
         pairs.append(nats.diff(dim=1) / 2)
-    one, other = pairs
-    same, apart = one[..., 0] - one[..., 1], one[..., 0] - other[..., 1]
-    print(f"between texts {same.mean(1).std():.1f} nats; two draws of one text {same.std(1).mean():.2f}, ")
-    print(f"with masks of their own for each class {apart.std(1).mean():.1f}")
+    first, second = pairs
+    same, apart = first[..., 0] - first[..., 1], first[..., 0] - second[..., 1]
+    print(f"between texts {same.mean(1).std():.1f} nats; two samples of one text {same.std(1).mean():.2f}, ")
+    print(f"with separate masks for each class {apart.std(1).mean():.1f}")
 
 
 def main() -> None:
-    """Do what is asked."""
+    """Run the selected command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("prepare", "baselines", "speed", "spread"):
         commands.add_parser(name).add_argument("folder", type=Path)
     commands.choices["prepare"].add_argument("--texts", type=int, default=4000)
-    commands.choices["baselines"].add_argument("--verdicts", type=Path)
+    commands.choices["baselines"].add_argument("--predictions", type=Path)
     for name in ("speed", "spread"):
         commands.choices[name].add_argument("--model", required=True)
         commands.choices[name].add_argument("--precision", default="auto")
     for name in ("speed", "spread"):
         commands.choices[name].add_argument("--limit", type=int, default=150)
     commands.choices["speed"].add_argument("--confidence", type=float, default=0.99)
-    given = parser.parse_args()
-    if given.command == "prepare":
-        prepare(given.folder, given.texts)
-    elif given.command == "baselines":
-        baselines(given.folder, given.verdicts)
-    elif given.command == "spread":
-        spread(given.folder, given.model, given.limit, given.precision)
+    options = parser.parse_args()
+    if options.command == "prepare":
+        prepare(options.folder, options.texts)
+    elif options.command == "baselines":
+        baselines(options.folder, options.predictions)
+    elif options.command == "spread":
+        spread(options.folder, options.model, options.limit, options.precision)
     else:
-        speed(given.folder, given.model, given.limit, given.precision, given.confidence)
+        speed(options.folder, options.model, options.limit, options.precision, options.confidence)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Pretrained models: `python -m tests.benchmarks.pretrained reactions|head|trainer`.
 
-reactions  a real masked language model of chemical reactions fills in what is masked of twenty of them
-head       what computing the head at masked places alone saves of a training step, at a vocabulary of 50,265
-trainer    tdiff's step beside that of transformers' own Trainer, which computes it everywhere, on as many rows of the
-           same text, as long and masked at rates drawn alike
+reactions  accuracy of a masked language model of chemical reactions on masked characters of twenty reactions
+head       time of a training step that a head at masked positions only saves, for a vocabulary of 50,265 tokens
+trainer    speed of tdiff compared with transformers' Trainer, which computes the head everywhere, on equally many rows
+           of the same text and length, with mask ratios from the same distribution
 
-Weights are random but for the first: speed does not depend on what they know.
+`head` and `trainer` use random weights: speed does not depend on their values.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VOCABULARY = 50_265
 SHAPES = {"distilroberta": (6, 768, 12), "roberta": (12, 768, 12), "tiny": (2, 64, 2)}
 """Layers, width, heads."""
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""bfloat16 products a second that the makers state, dense."""
+"""Peak bfloat16 FLOP/s, dense, as the manufacturer states it."""
 REACTIONS = (
     "CC(=O)O.OCC>>CC(=O)OCC",
     "CC(=O)O.OC>>CC(=O)OC",
@@ -66,33 +66,33 @@ REACTIONS = (
 
 
 def reactions(folder: Path, seed: int) -> None:
-    """Characters recovered of those masked, by three decoders, and by the commonest token in their place."""
+    """Print the share of masked characters that three decoders recover, and that the most frequent token would."""
     model = load_model(str(folder))
     ids = [model.tokenizer.encode(text) for text in REACTIONS]
     hidden = []
-    for n, one in enumerate(ids):
+    for n, text in enumerate(ids):
         draw = torch.Generator().manual_seed(seed * 1000 + n)
-        count = max(1, round(0.15 * len(one)))
+        count = max(1, round(0.15 * len(text)))
         hidden.append(
-            torch.zeros(len(one), dtype=torch.bool).index_fill_(
-                0, torch.randperm(len(one), generator=draw)[:count], True
+            torch.zeros(len(text), dtype=torch.bool).index_fill_(
+                0, torch.randperm(len(text), generator=draw)[:count], True
             )
         )
     masked = sum(int(h.sum()) for h in hidden)
-    common = Counter(token for one in ids for token in one.tolist()).most_common(1)[0][0]
+    common = Counter(token for text in ids for token in text.tolist()).most_common(1)[0][0]
     print(f"{model.name}: {len(REACTIONS)} reactions, {sum(map(len, ids))} characters, {masked} masked (15%)")
-    chance = sum(int((one[h] == common).sum()) for one, h in zip(ids, hidden, strict=True)) / masked
+    chance = sum(int((text[h] == common).sum()) for text, h in zip(ids, hidden, strict=True)) / masked
     print(f"  always {model.tokenizer.pieces[common]!r:<10}         {chance:6.1%}")
     for name in ("confidence", "schedule", "ancestral"):
         settings, right, calls = DecodeSettings(decoder=name, temperature=0.0, seed=seed), 0, 0
-        for one, h in zip(ids, hidden, strict=True):
-            *_, step = denoise(model.network, one.masked_fill(h, model.network.spec.mask_id)[None], settings=settings)
-            right, calls = right + int((step.tokens[0] == one)[h].sum()), calls + int(step.calls[0])
+        for text, h in zip(ids, hidden, strict=True):
+            *_, step = denoise(model.network, text.masked_fill(h, model.network.spec.mask_id)[None], settings=settings)
+            right, calls = right + int((step.tokens[0] == text)[h].sum()), calls + int(step.calls[0])
         print(f"  {name:<12} {calls / len(ids):4.1f} calls  {right / masked:6.1%}")
 
 
 def make(folder: Path, shape: str, positions: int) -> Path:
-    """A random RoBERTa of that shape, and a tokenizer of bytes."""
+    """Save a RoBERTa of that shape with random weights, and a byte-level tokenizer."""
     import transformers
 
     layers, width, heads = SHAPES[shape]
@@ -128,8 +128,8 @@ def make(folder: Path, shape: str, positions: int) -> Path:
     return folder
 
 
-def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> TrainState:
-    """A run that fine-tunes it on this project's own sources."""
+def job_of(folder: Path, options: argparse.Namespace, scratch: Path) -> TrainState:
+    """A training job that fine-tunes the model in `folder` on the source files of this project."""
     text = "\n".join(
         path.read_text("utf-8") for path in sorted(Path(__file__).resolve().parents[2].glob("tdiff/core/**/*.py"))
     )
@@ -137,57 +137,58 @@ def job_of(folder: Path, given: argparse.Namespace, scratch: Path) -> TrainState
     settings = Settings.of(
         [
             initialize.sizes(str(folder)),
-            {"data": {"sources": [str(scratch / "text.txt")]}, "model": {"window": given.window}},
+            {"data": {"sources": [str(scratch / "text.txt")]}, "model": {"window": options.window}},
             {"objective": {"context": 0}},
             {
                 "train": {
                     "init": str(folder),
                     "steps": 10**6,
-                    "batch_size": given.batch_size,
+                    "batch_size": options.batch_size,
                     "lr": 5e-5,
                     "dropout": 0.1,
                 }
             },
-            {"train": {"device": given.device, "beta2": 0.999}},
+            {"train": {"device": options.device, "beta2": 0.999}},
         ]
     )
     return TrainState(settings, Run(scratch / "none"), corpus.load(settings.data.sources))
 
 
 def step_seconds(job: TrainState, count: int) -> float:
-    """Seconds of a training step, the median of some."""
+    """Seconds of a training step: the median of `count` steps."""
     wait = torch.cuda.synchronize if job.device == "cuda" else (lambda: None)
     seconds = []
     for _ in range(count):
         wait()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         job.update(0.5)
         wait()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
-def head(given: argparse.Namespace) -> None:
-    """Interleaved: the head at masked places alone, and everywhere."""
+def head(options: argparse.Namespace) -> None:
+    """Compare, step by step in turn, the head at masked positions only with the head everywhere."""
     with tempfile.TemporaryDirectory() as scratch:
-        job = job_of(make(Path(scratch, given.shape), given.shape, given.window), given, Path(scratch))
+        job = job_of(make(Path(scratch, options.shape), options.shape, options.window), options, Path(scratch))
         assert isinstance(job.network, MaskedLM)
         step_seconds(job, 1)
         narrow, wide = [], []
-        for _ in range(given.pairs):
+        for _ in range(options.pairs):
             job.network.narrow = True
             narrow.append(step_seconds(job, 1))
             job.network.narrow = False
             wide.append(step_seconds(job, 1))
-        saved = [1 - a / b for a, b in zip(narrow, wide, strict=True)]
-        print(f"{given.shape}, {given.batch_size} x {given.window}, vocabulary {VOCABULARY:,}, {job.device}")
-        print(f"  the head at masked places  {statistics.median(narrow):.2f} s a step")
-        print(f"  the head everywhere        {statistics.median(wide):.2f} s a step")
-        print(f"  saved {statistics.median(saved):.0%} ({min(saved):.0%}..{max(saved):.0%} of {given.pairs} pairs)")
+        savings = [1 - a / b for a, b in zip(narrow, wide, strict=True)]
+        print(f"{options.shape}, {options.batch_size} x {options.window}, vocabulary {VOCABULARY:,}, {job.device}")
+        print(f"  the head at masked positions  {statistics.median(narrow):.2f} s a step")
+        print(f"  the head everywhere           {statistics.median(wide):.2f} s a step")
+        median, low, high = statistics.median(savings), min(savings), max(savings)
+        print(f"  saved {median:.0%} ({low:.0%}..{high:.0%} of {options.pairs} pairs)")
 
 
-def trainer(given: argparse.Namespace) -> None:
-    """Rows of the same text and size, AdamW with the same rate, given.steps of each."""
+def trainer(options: argparse.Namespace) -> None:
+    """Compare `options.steps` steps of both on the same text, with AdamW at the same rate."""
     import transformers
 
     try:
@@ -195,21 +196,21 @@ def trainer(given: argparse.Namespace) -> None:
     except ImportError:
         raise SystemExit("transformers' Trainer needs accelerate: pip install accelerate") from None
     with tempfile.TemporaryDirectory() as scratch:
-        folder = make(Path(scratch, given.shape), given.shape, given.window)
-        job = job_of(folder, given, Path(scratch))
-        batches = list(_batches(job, given.steps))
-        memory = _memory(given.device)
-        begun = time.perf_counter()
-        step_seconds(job, given.steps)
-        ours = {"wall": time.perf_counter() - begun, "memory": memory()}
+        folder = make(Path(scratch, options.shape), options.shape, options.window)
+        job = job_of(folder, options, Path(scratch))
+        batches = list(_batches(job, options.steps))
+        memory = _memory(options.device)
+        started = time.perf_counter()
+        step_seconds(job, options.steps)
+        ours = {"wall": time.perf_counter() - started, "memory": memory()}
         parameters = sum(p.numel() for p in job.network.parameters())
         device, bfloat16 = job.device, job.bfloat16
         del job
         model = transformers.RobertaForMaskedLM.from_pretrained(folder)
-        options = transformers.TrainingArguments(
-            output_dir=str(Path(scratch, "theirs")),
+        arguments = transformers.TrainingArguments(
+            output_dir=str(Path(scratch, "trainer")),
             per_device_train_batch_size=1,  # a row of the data set is a whole batch
-            max_steps=given.steps,
+            max_steps=options.steps,
             learning_rate=5e-5,
             bf16=bfloat16,
             use_cpu=device == "cpu",
@@ -219,29 +220,29 @@ def trainer(given: argparse.Namespace) -> None:
             disable_tqdm=True,
             dataloader_num_workers=0,
         )
-        memory = _memory(given.device)
-        theirs = transformers.Trainer(
-            model=model, args=options, train_dataset=batches, data_collator=lambda rows: rows[0]
+        memory = _memory(options.device)
+        their_trainer = transformers.Trainer(
+            model=model, args=arguments, train_dataset=batches, data_collator=lambda rows: rows[0]
         )
-        begun = time.perf_counter()
-        theirs.train()
-        other = {"wall": time.perf_counter() - begun, "memory": memory()}
-    tokens = given.batch_size * given.window * given.steps
+        started = time.perf_counter()
+        their_trainer.train()
+        other = {"wall": time.perf_counter() - started, "memory": memory()}
+    tokens = options.batch_size * options.window * options.steps
     flops = 6 * parameters * tokens
     peak = next((f for name, f in PEAKS.items() if device == "cuda" and name in torch.cuda.get_device_name()), None)
-    told = {
+    report = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "steps": given.steps,
+        "steps": options.steps,
         "tdiff": {"tokens_per_second": tokens / ours["wall"], "memory_gb": ours["memory"] / 1e9},
         "trainer": {"tokens_per_second": tokens / other["wall"], "memory_gb": other["memory"] / 1e9},
         "ratio": other["wall"] / ours["wall"],
         "share_of_peak": flops / ours["wall"] / peak if peak else None,
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(report, indent=2))
 
 
 def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:
-    """Batches as transformers takes them: masked tokens and, where masked, what stood there."""
+    """Batches for transformers: masked tokens, and the original tokens at masked positions as labels."""
     for n in range(count):
         draw = torch.Generator().manual_seed(n)
         batch = job.data.batch(n, range(job.data.step_rows))
@@ -255,7 +256,7 @@ def _batches(job: TrainState, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _memory(device: str) -> Any:
-    """A function that tells the most memory since now, bytes; on a CPU of the whole process, ever."""
+    """A function that returns the peak memory since now, in bytes; on a CPU, that of the process since its start."""
     if devices.choose(device) == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -264,7 +265,7 @@ def _memory(device: str) -> Any:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the selected measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=("reactions", "head", "trainer"))
     parser.add_argument("--model", type=Path, help="reactions: the folder of rxnmapper's model")
@@ -275,13 +276,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    if given.what == "reactions":
-        if given.model is None:
-            parser.error("reactions wants --model, the folder of rxnmapper's model")
-        reactions(given.model, given.seed)
+    options = parser.parse_args()
+    if options.what == "reactions":
+        if options.model is None:
+            parser.error("reactions requires --model, the folder of rxnmapper's model")
+        reactions(options.model, options.seed)
     else:
-        {"head": head, "trainer": trainer}[given.what](given)
+        {"head": head, "trainer": trainer}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast a watcher takes in a long run: `python tests/benchmarks/records.py [--lines 1000000]`.
+"""How fast a watcher reads a long run: `python -m tests.benchmarks.records [--lines 1000000]`.
 
-A million lines as `tdiff train` writes them, then a table of 100,000 rows, each through a new `Reader` in pieces of
-about a megabyte, as a source reads them. Prints seconds of one thread, beside those of parsing the same lines as JSON
-and nothing else, and the memory resident at most. The lines are made as they are fed, outside the clock.
+A million lines as `tdiff train` writes them, then a table of 100,000 rows, go through a new `Reader` in pieces of about
+a megabyte, as a source reads them. Prints CPU seconds of one thread, those of only parsing the same lines as JSON, and
+the peak resident memory. Generating the lines is not timed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tdiff.watch.formats.base import json_object
 from tdiff.watch.run_state import RunState
 
 _PIECE = 2_400
-"""Lines fed at once: about a megabyte."""
+"""Lines per piece: about a megabyte."""
 
 
 def events(count: int) -> Iterator[str]:
-    """Lines of a run: train records, a checkpoint at every hundredth, an evaluation at every thousandth."""
+    """Lines of a run: train records, with a checkpoint every 100 lines and an evaluation every 1,000."""
     draw = random.Random(0)
     start = Start(
         time=1.7e9,
@@ -66,7 +66,7 @@ def events(count: int) -> Iterator[str]:
 
 
 def table(count: int) -> Iterator[str]:
-    """Rows of CSV."""
+    """Lines of a CSV table."""
     draw = random.Random(0)
     yield "step,time,loss,val_loss,lr,grad_norm"
     for n in range(count):
@@ -75,7 +75,7 @@ def table(count: int) -> Iterator[str]:
 
 
 def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
-    """(seconds, seconds of JSON alone, bytes, the run state) of feeding these lines."""
+    """Feed the lines. Returns (seconds, seconds of JSON parsing alone, bytes, the run state)."""
     reader, seconds, alone, size = Reader("long"), 0.0, 0.0, 0
     piece: list[str] = []
     ended = False
@@ -83,21 +83,21 @@ def fed(lines: Iterator[str]) -> tuple[float, float, int, RunState]:
         piece = [line for line, _ in zip(lines, range(_PIECE), strict=False)]
         ended = len(piece) < _PIECE
         size += sum(map(len, piece)) + len(piece)
-        begun = time.thread_time()
+        started = time.thread_time()
         for line in piece:
             json_object(line)
-        alone += time.thread_time() - begun
-        begun = time.thread_time()
+        alone += time.thread_time() - started
+        started = time.thread_time()
         reader.feed(piece)
-        seconds += time.thread_time() - begun
-    begun = time.thread_time()
+        seconds += time.thread_time() - started
+    started = time.thread_time()
     assert reader.state.log, "a log has lines"
     assert reader.state.state(time.time()), "there is a state"
-    return seconds + time.thread_time() - begun, alone, size, reader.state
+    return seconds + time.thread_time() - started, alone, size, reader.state
 
 
 def peak() -> float:
-    """MB resident at most so far."""
+    """The peak resident memory so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -106,11 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=100_000)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     before = peak()
     for what, lines, count in (
-        ("tdiff events", events(chosen.lines), chosen.lines),
-        ("CSV", table(chosen.rows), chosen.rows),
+        ("tdiff events", events(options.lines), options.lines),
+        ("CSV", table(options.rows), options.rows),
     ):
         seconds, alone, size, state = fed(lines)
         loss = state.metrics["train/loss"]

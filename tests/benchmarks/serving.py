@@ -1,8 +1,8 @@
-"""The process that holds the model: how soon it is ready, what its pipe costs, and what it costs a run beside it.
+"""The model process: how soon it is ready, the cost of its pipe, and how much it slows a training run down.
 
-Everything is measured in pairs, one right after the other, and the median of the pairs' ratios is what counts. On Linux
-a pair during which other programs took more than a little of the machine is thrown away, and another one tried.
-`python -m tests.benchmarks.serving [start] [pipe] [share]`; without a name, all three.
+`python -m tests.benchmarks.serving [start] [pipe] [share]`; without a name, all three. Two variants run directly after
+each other as a pair, and the result is the median of the pairs' ratios. On Linux a pair is repeated if other programs
+used more than 2% of the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from tdiff.watch.generation.process import Child, command
 from tests.benchmarks.engine import VOCABULARY, network
 
 CALLS = 64
-"""Steps, and model calls, of a generation."""
+"""Steps of a generation, with one model call each."""
 _SETTINGS: dict[str, Any] = {"decoder": "schedule", "steps": CALLS}
-_TIME, _COMPUTED = "served / headless, time", "the same, processor time"
+_TIME, _COMPUTED = "served / headless, time", "the same, CPU time"
 Figures = dict[str, float]
 _QUIET = 0.02
-"""Share of the machine that other programs take, at most, where a pair counts."""
+"""A pair counts if other programs use at most this share of the machine."""
 
 
 def saved(folder: Path, preset: str) -> Path:
-    """A folder of fresh weights."""
+    """Save a model with random weights."""
     letters = "".join(chr(0x4E00 + i) for i in range(VOCABULARY - 1))
     tokenizer = tokenizers.learn("char", letters, letters)
     origin = Origin("", (), "text", 0, "linear", 16, "random", (), 0, 0)
@@ -57,7 +57,7 @@ def saved(folder: Path, preset: str) -> Path:
 
 
 def wait(child: Child, kind: type, pause: float = 0.005) -> float:
-    """Wait for an answer of that kind; returns when it came, seconds of `time.perf_counter`."""
+    """Wait for an answer of that kind. Returns its arrival time by `time.perf_counter`, in seconds."""
     while True:
         for answer in child.take():
             if isinstance(answer, kind):
@@ -70,7 +70,7 @@ def wait(child: Child, kind: type, pause: float = 0.005) -> float:
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that a process has used, on Linux; elsewhere 0."""
+    """CPU seconds that a process has used, on Linux; elsewhere 0."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -79,14 +79,14 @@ def processor(pid: int) -> float:
 
 
 class Others:
-    """What programs other than this one and its children have taken of the machine, on Linux."""
+    """The share of the machine that programs other than this one and its children use, on Linux."""
 
     def __init__(self, *children: int) -> None:
         self.children, self.cores = children, os.cpu_count() or 1
-        self.begun, self.taken = time.perf_counter(), self._taken()
+        self.started, self.taken = time.perf_counter(), self._taken()
 
     def _taken(self) -> float:
-        """Seconds of processor time since the machine started; 0 where that is not told."""
+        """CPU seconds of other programs since the machine started; 0 if unknown."""
         try:
             user, nice, system, _, _, irq, softirq, stolen = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
         except OSError:
@@ -95,60 +95,60 @@ class Others:
         return busy - time.process_time() - sum(map(processor, self.children))
 
     def share(self) -> float:
-        """Of the whole machine, since this was made."""
-        return (self._taken() - self.taken) / (time.perf_counter() - self.begun) / self.cores
+        """The share of all cores since this object was created."""
+        return (self._taken() - self.taken) / (time.perf_counter() - self.started) / self.cores
 
 
 def pairs(
-    plain: Callable[[int], Figures], other: Callable[[int], Figures], options: argparse.Namespace, *children: int
+    plain: Callable[[int], Figures], compared: Callable[[int], Figures], options: argparse.Namespace, *children: int
 ) -> None:
-    """Print the median ratio of each figure of `other` to that of `plain`; which of them goes first alternates."""
+    """Print the median ratio of each figure of `compared` to that of `plain`; which of them runs first alternates."""
     quiet: list[Figures] = []
     noisy: list[Figures] = []
     patience = time.monotonic() + options.patience
     while len(quiet) < options.pairs and (time.monotonic() < patience or len(quiet) + len(noisy) < 3):
         others, i = Others(*children), len(quiet) + len(noisy)
-        told = {run: run(i) for run in ((plain, other) if i % 2 else (other, plain))}
-        ratios = {name: told[other][name] / told[plain][name] for name in told[plain]}
+        figures = {run: run(i) for run in ((plain, compared) if i % 2 else (compared, plain))}
+        ratios = {name: figures[compared][name] / figures[plain][name] for name in figures[plain]}
         (quiet if others.share() < _QUIET else noisy).append(ratios)
-    kept, what = (quiet, "quiet") if quiet else (noisy, "none of them quiet")
-    for name in kept[0]:
-        values = sorted(ratios[name] for ratios in kept)
-        spread = f"half of them {values[len(kept) // 4]:.3f} to {values[-1 - len(kept) // 4]:.3f}"
-        print(f"{name:<34} {statistics.median(values):7.3f}  ({len(kept)} pairs, {what}; {spread})", flush=True)
+    counted, what = (quiet, "quiet") if quiet else (noisy, "none of them quiet")
+    for name in counted[0]:
+        values = sorted(ratios[name] for ratios in counted)
+        spread = f"half of them {values[len(counted) // 4]:.3f} to {values[-1 - len(counted) // 4]:.3f}"
+        print(f"{name:<34} {statistics.median(values):7.3f}  ({len(counted)} pairs, {what}; {spread})", flush=True)
 
 
 def start(folder: Path, device: str, count: int) -> None:
-    """How soon a new process is ready, and how soon after that its first step comes."""
+    """How soon a new process is ready, and how soon after that its first step arrives."""
     ready, first = [], []
     for _ in range(count):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         child = Child(command(str(folder), device))
-        ready.append(wait(child, Ready) - begun)
-        begun = time.perf_counter()
+        ready.append(wait(child, Ready) - started)
+        started = time.perf_counter()
         child.send(Generate(id=1, settings=_SETTINGS))
-        first.append(wait(child, TraceStep) - begun)
+        first.append(wait(child, TraceStep) - started)
         child.close()
     for name, times in (("ready", ready), ("its first step", first)):
         print(f"{name:<34} {statistics.median(times):7.2f} s  ({min(times):.2f} to {max(times):.2f})", flush=True)
 
 
 def pipe(folder: Path, device: str, options: argparse.Namespace) -> None:
-    """What a trace through the pipe takes, over `generate` in this process, one thing at a time."""
+    """The time of a trace through the pipe, relative to `generate` in this process."""
     model = load_model(str(folder), devices.choose(device))
     child = Child(command(str(folder), device))
     wait(child, Ready)
 
     def headless(seed: int) -> Figures:
-        begun, computed = time.perf_counter(), time.process_time()
+        started, computed = time.perf_counter(), time.process_time()
         step = deque(generate(model, [""], DecodeSettings(seed=seed, **_SETTINGS)), maxlen=1).pop()
         model.tokenizer.decode(step.tokens[0])
-        return {_TIME: time.perf_counter() - begun, _COMPUTED: time.process_time() - computed}
+        return {_TIME: time.perf_counter() - started, _COMPUTED: time.process_time() - computed}
 
     def served(seed: int) -> Figures:
-        begun, computed = time.perf_counter(), processor(child.pid)
+        started, computed = time.perf_counter(), processor(child.pid)
         child.send(Generate(id=seed, prompt="", seed=seed, settings=_SETTINGS))
-        return {_TIME: wait(child, TraceEnd) - begun, _COMPUTED: processor(child.pid) - computed}
+        return {_TIME: wait(child, TraceEnd) - started, _COMPUTED: processor(child.pid) - computed}
 
     served(0)
     print(f"{'headless, ms a call':<34} {1e3 * headless(0)[_TIME] / CALLS:7.1f}", flush=True)
@@ -157,7 +157,7 @@ def pipe(folder: Path, device: str, options: argparse.Namespace) -> None:
 
 
 def train(times: str) -> None:
-    """Train for ever, writing the time of each step; in a process of its own."""
+    """Train without end and write the time of each step; runs in a child process."""
     text = "".join(chr(97 + i % 26) for i in torch.randint(0, 26, (40_000,)).tolist())
     settings = Settings.of([PRESETS["char-1m"], {"train": {"device": "cpu", "compile": "off"}}])
     job = TrainState(settings, runs.Run(Path(times).parent / "bench"), Corpus(text, "letters"))
@@ -169,7 +169,7 @@ def train(times: str) -> None:
 
 
 def share(folder: Path, options: argparse.Namespace) -> None:
-    """What a courteous process that generates all the time takes from a training beside it."""
+    """How much a model process that yields to others, and generates all the time, slows down a training run."""
     times = folder.parent / "times"
     trainer = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.serving", "train", "--times", str(times)], start_new_session=True
@@ -183,10 +183,10 @@ def share(folder: Path, options: argparse.Namespace) -> None:
         totals = {"seconds": 0.0, "computed": 0.0, "steps": 0.0}
 
         def spent(generating: bool) -> Figures:
-            """What a step of the training takes."""
-            begun, computed, ended = time.monotonic(), processor(child.pid), 0.0
+            """The time of one training step."""
+            started, computed, ended = time.monotonic(), processor(child.pid), 0.0
             number, idle, inside = 0, True, []
-            while ended < begun + options.seconds or len(inside) < 3:
+            while ended < started + options.seconds or len(inside) < 3:
                 if generating and idle:
                     number, idle = number + 1, False
                     child.send(Generate(id=number, prompt="", settings=_SETTINGS))
@@ -195,17 +195,17 @@ def share(folder: Path, options: argparse.Namespace) -> None:
                 idle = idle or any(isinstance(answer, TraceEnd) for answer in answers)
                 time.sleep(0.05)
                 ended = time.monotonic()
-                if ended > begun + options.seconds:
+                if ended > started + options.seconds:
                     lines = [line.split() for line in times.read_text().splitlines()]
-                    inside = [(float(line[0]), float(line[1])) for line in lines if float(line[0]) >= begun]
+                    inside = [(float(line[0]), float(line[1])) for line in lines if float(line[0]) >= started]
             child.send(Cancel(id=number))
             if generating:
-                totals["seconds"] += ended - begun
+                totals["seconds"] += ended - started
                 totals["computed"] += processor(child.pid) - computed
             first, last, count = inside[0], inside[-1], len(inside) - 1
             return {
                 "watched / alone, time of a step": (last[0] - first[0]) / count,
-                "the same, processor time": (last[1] - first[1]) / count,
+                "the same, CPU time": (last[1] - first[1]) / count,
             }
 
         print(f"{'training alone, steps/s':<34} {1 / next(iter(spent(False).values())):7.2f}", flush=True)
@@ -222,10 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=["start", "pipe", "share"], help="start, pipe, share")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
-    parser.add_argument("--threads", type=int, default=0, help="of the start and the pipe; 0: torch's own choice")
+    parser.add_argument("--threads", type=int, default=0, help="threads for start and pipe; 0: torch's default")
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--patience", type=float, default=300.0, help="seconds to look for quiet pairs, of each figure")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each half of a pair beside a training")
+    parser.add_argument("--patience", type=float, default=300.0, help="seconds to wait for quiet pairs, per figure")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each half of a pair for share")
     parser.add_argument("--times", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.parts == ["train"]:

@@ -1,8 +1,8 @@
-"""How long one waits for the first sign of each command, against the limits we keep to: `make bench`.
+"""The time until each command shows its first output, compared with its limit: `make bench`.
 
-Each figure is a whole process from its start, as a user meets it: `--help` and 256 characters to the exit, `generate`
-to the first frame with a masked place on a terminal, `train` to the line with the first loss. Training reads Tiny
-Shakespeare where $TDIFF_SHAKESPEARE names it and Python's own prose elsewhere, so that no network is timed.
+Each figure is measured from the start of the process: `--help` and 256 characters until the exit, `generate` until the
+first frame with a masked position on a terminal, `train` until the line with the first loss. Training reads Tiny
+Shakespeare if $TDIFF_SHAKESPEARE names the file, and otherwise Python's documentation, so that no download is timed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def environment() -> dict[str, str]:
     return os.environ | {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
 
 
-def whole(arguments: list[str], folder: Path) -> float:
+def until_exit(arguments: list[str], folder: Path) -> float:
     """Seconds to the exit."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run([*TDIFF, *arguments], cwd=folder, env=environment(), check=True, capture_output=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def until(text: bytes, arguments: list[str], folder: Path) -> float:
     """Seconds until `text` is on the command's terminal, which is then closed."""
     terminal, side = pty.openpty()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     child = subprocess.Popen(
         [*TDIFF, *arguments],
         cwd=folder,
@@ -51,7 +51,7 @@ def until(text: bytes, arguments: list[str], folder: Path) -> float:
     written = b""
     while text not in written:
         written += os.read(terminal, 1 << 16)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     child.kill()
     child.wait()
     os.close(terminal)
@@ -60,14 +60,14 @@ def until(text: bytes, arguments: list[str], folder: Path) -> float:
 
 def first_loss(arguments: list[str], folder: Path) -> float:
     """Seconds until the first line with a loss comes through a pipe."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     command = [*TDIFF, *arguments]
     with subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
         assert child.stdout is not None
         line = next(line for line in child.stdout if b"  loss " in line)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         assert line.startswith(b"step 1 ")
         child.kill()
     return seconds
@@ -81,9 +81,9 @@ def main() -> None:
     generate = ["generate", "--seed", "1"]  # fills the window, 256 characters
     train = ["train", "--timesteps", "128", "--data", corpus]
     rows: list[tuple[str, float, Callable[[Path], float]]] = [
-        ("tdiff --help", 0.25, lambda folder: whole(["--help"], folder)),
+        ("tdiff --help", 0.25, lambda folder: until_exit(["--help"], folder)),
         ("tdiff generate, first frame", 4.0, lambda folder: until(BLOCK, generate, folder)),
-        ("tdiff generate, 256 characters", 20.0, lambda folder: whole(generate, folder)),
+        ("tdiff generate, 256 characters", 20.0, lambda folder: until_exit(generate, folder)),
         ("tdiff train --timesteps 128, first loss", 15.0, lambda folder: first_loss(train, folder)),
     ]
     print(f"{time.strftime('%Y-%m-%d')}  {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {times} times each")

@@ -1,8 +1,8 @@
-"""The study: what of the two seed projects' choices matters, each at equal compute and with two seeds.
+"""The study: which choices of the two seed projects matter, each at equal compute and with two seeds.
 
 `make study` trains the rows of configs/study/rows.toml, as many at once as there are cores, one thread each, and prints
-the table of the guide's page what-matters. What is finished is not done again, and what was cut short goes on, so it
-may be stopped at any time. `--rows` chooses rows, `--table` trains nothing.
+the table of the guide page what-matters. Finished runs are skipped and interrupted runs resume, so it may be stopped at
+any time. `--rows` selects rows, `--table` trains nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from tdiff.runs.run import ROOT, Run
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "study"
 SEEDS = (0, 1)
 DRAWS = 8
-"""Masks of each window of the tuning part, the same for every model."""
-# Student's t, 97.5%, by degrees of freedom: two means of two seeds differ by so many pooled deviations by chance alone.
+"""Mask samples of each window of the tuning part, the same for every model."""
+# Student's t, 97.5%, by degrees of freedom: the limit in pooled deviations of a chance difference of two means.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 11: 2.20, 12: 2.18}
 
 
@@ -48,17 +48,17 @@ class Row:
     against: str = "base"
 
     def run(self, seed: int) -> Run:
-        """Its run with that seed."""
+        """The run of the row with that seed."""
         return Run(ROOT / f"study-{self.name}-{seed}")
 
     def command(self, seed: int) -> list[str]:
-        """What trains it, behind `tdiff`."""
+        """The arguments of `tdiff` that train the row."""
         options = [part for assignment in self.set for part in ("--set", assignment)]
         return ["train", "--config", "study/base", "--run", self.run(seed).name, "--seed", str(seed), *options]
 
 
 def rows() -> list[Row]:
-    """All rows, as rows.toml has them."""
+    """All rows of rows.toml."""
     return [Row(**row) for row in tomllib.loads((CONFIGS / "rows.toml").read_text("utf-8"))["row"]]
 
 
@@ -73,13 +73,13 @@ def tdiff(*arguments: str) -> str:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether a run has come to its end, rather than to a stop."""
+    """Whether a run has finished, and was not just stopped."""
     ended = [record for record in run.history() if isinstance(record, End)] if run.path.exists() else []
     return bool(ended) and ended[-1].reason == "finished"
 
 
 def finish(row: Row, seed: int) -> None:
-    """Train and evaluate what is missing of a row."""
+    """Train and evaluate a row with that seed, unless that is done."""
     run = row.run(seed)
     if not is_finished(run):
         if run.state.exists():
@@ -87,7 +87,7 @@ def finish(row: Row, seed: int) -> None:
         else:
             shutil.rmtree(run.path, ignore_errors=True)  # it was killed before its first save
             tdiff(*row.command(seed))
-        if not is_finished(run):  # it was stopped, and is saved
+        if not is_finished(run):  # it was stopped and saved
             return
         print(f"trained {run.name}", file=sys.stderr, flush=True)
     if not scored(row, seed).exists():
@@ -96,42 +96,42 @@ def finish(row: Row, seed: int) -> None:
 
 
 def check(row: Row, seed: int) -> None:
-    """Raises SystemExit where a run of that name was begun with other settings."""
+    """Raises SystemExit if a run of that name has other settings."""
     run = row.run(seed)
     if run.path.exists() and (run.path / "config.toml").exists():
         base = read_layer(CONFIGS / "base.toml")
-        told = [parse_assignment(assignment) for assignment in row.set]
-        wanted = Settings.of([PRESETS[base["preset"]], base, *told, {"train": {"seed": seed}}])
-        if run.settings() != wanted:
+        changes = [parse_assignment(assignment) for assignment in row.set]
+        expected = Settings.of([PRESETS[base["preset"]], base, *changes, {"train": {"seed": seed}}])
+        if run.settings() != expected:
             raise SystemExit(
-                f"{run.path} was begun with other settings than the study has now: delete it, or rename it"
+                f"{run.path} was trained with settings that differ from the study's: delete it, or rename it"
             )
 
 
 def scored(row: Row, seed: int) -> Path:
-    """Where the evaluation of a run is kept."""
+    """The file of the evaluation of a run."""
     return row.run(seed).path / "study.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a row."""
+    """The result of a row."""
 
     row: Row
     nats: list[float]
-    """A character, of each seed."""
+    """Nats per character for each seed."""
     parameters: int
     tokens: int
-    """Seen in training."""
+    """Tokens seen in training."""
 
     @property
     def mean(self) -> float:
-        """Of the seeds."""
+        """The mean of the seeds, nats per character."""
         return statistics.fmean(self.nats)
 
 
 def read(row: Row) -> Result | None:
-    """A finished row; None for another."""
+    """The result of a finished row; None if it is not finished."""
     if not all(scored(row, seed).exists() for seed in SEEDS):
         return None
     nats = [json.loads(scored(row, seed).read_text())["nats_per_char"] for seed in SEEDS]
@@ -141,34 +141,34 @@ def read(row: Row) -> Result | None:
 
 
 def spread(results: list[Result]) -> tuple[float, int]:
-    """The pooled standard deviation of a single seed, nats a character, and its degrees of freedom."""
+    """The pooled standard deviation of a single seed, nats per character, and its degrees of freedom."""
     squares = [sum((x - result.mean) ** 2 for x in result.nats) for result in results]
     freedom = len(results) * (len(SEEDS) - 1)
     return math.sqrt(sum(squares) / freedom), freedom
 
 
 def noise(results: list[Result]) -> float:
-    """The least difference between two of the rows that is more than chance, at 95%, nats a character."""
+    """The smallest difference between two rows that is significant at 95%, nats per character."""
     deviation, freedom = spread(results)
-    # Of a difference between two means of as many seeds.
+    # The standard error of a difference between two means of len(SEEDS) values.
     return _T[min(freedom, max(_T))] * deviation * math.sqrt(2 / len(SEEDS))
 
 
 def families(results: list[Result]) -> dict[str, list[Result]]:
-    """By the name of the row that others are compared with: it and those, whose seeds tell what chance does to them.
+    """The rows that are compared with the same baseline, and the baseline, by its name.
 
-    Rows that are compared with another one may be noisier by far, and are no measure for these.
+    Each group has its own noise: rows with another baseline may be much noisier.
     """
     named = {result.row.name: result for result in results}
-    found = {name: [named[name]] for name in {result.row.against for result in results} if name in named}
+    grouped = {name: [named[name]] for name in {result.row.against for result in results} if name in named}
     for result in results:
-        if result.row.against in found and result.row.name != result.row.against:
-            found[result.row.against].append(result)
-    return found
+        if result.row.against in grouped and result.row.name != result.row.against:
+            grouped[result.row.against].append(result)
+    return grouped
 
 
 def table(results: list[Result]) -> str:
-    """The table of the guide."""
+    """The table of the guide, in Markdown."""
     named = {result.row.name: result for result in results}
     least = {name: noise(family) for name, family in families(results).items()}
     lines = [
@@ -176,16 +176,16 @@ def table(results: list[Result]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for result in results:
-        other = named.get(result.row.against)
-        told: Any = ("", "")
-        if other is not None and other is not result:
-            difference = result.mean - other.mean
-            real = abs(difference) > least[other.row.name]
-            told = (f"{difference:+.3f}" if real else "none", result.row.against)
+        baseline = named.get(result.row.against)
+        columns: Any = ("", "")
+        if baseline is not None and baseline is not result:
+            difference = result.mean - baseline.mean
+            real = abs(difference) > least[baseline.row.name]
+            columns = (f"{difference:+.3f}" if real else "none", result.row.against)
         seeds = ", ".join(f"{x:.3f}" for x in result.nats)
         lines.append(
             f"| {result.row.about} | {result.mean:.3f} ({seeds}) | {result.mean / math.log(2):.3f} | "
-            f"{result.parameters:,} | {told[0]} | {told[1]} |"
+            f"{result.parameters:,} | {columns[0]} | {columns[1]} |"
         )
     lines.append("")
     lines.append(
@@ -199,26 +199,28 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> None:
-    """Do what is missing, and print the table of what there is."""
+    """Train and evaluate the missing rows, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rows", default="", help="names of rows, with commas between; all by default")
+    parser.add_argument("--rows", default="", help="names of rows, separated by commas; default: all")
     parser.add_argument("--set", action="append", default=[], help="a setting for all rows, such as train.steps=4000")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     parser.add_argument("--table", action="store_true", help="train nothing")
-    given = parser.parse_args()
-    chosen = [replace(row, set=[*row.set, *given.set]) for row in rows()]
-    chosen = [row for row in chosen if not given.rows or row.name in given.rows.split(",")]
-    todo = [(row, seed) for seed in SEEDS for row in chosen]  # what is cut short has told something of each row
+    options = parser.parse_args()
+    selected = [replace(row, set=[*row.set, *options.set]) for row in rows()]
+    selected = [row for row in selected if not options.rows or row.name in options.rows.split(",")]
+    todo = [
+        (row, seed) for seed in SEEDS for row in selected
+    ]  # the first seed of all rows first, so that an interrupted study has all rows
     for row, seed in todo:
         check(row, seed)
-    if not given.table:
-        pool = ThreadPoolExecutor(given.jobs)
+    if not options.table:
+        pool = ThreadPoolExecutor(options.jobs)
         try:
             for done in [pool.submit(finish, row, seed) for row, seed in todo]:
                 done.result()
-        finally:  # Ctrl-C reaches the runs too, which save and stop
+        finally:  # Ctrl-C also reaches the runs, which save and stop
             pool.shutdown(cancel_futures=True)
-    results = [result for row in chosen if (result := read(row))]
+    results = [result for row in selected if (result := read(row))]
     if not results:
         raise SystemExit("no row is finished yet")
     print(table(results))

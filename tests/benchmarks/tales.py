@@ -1,8 +1,8 @@
 """The corpus of the shipped storyteller: `python -m tests.benchmarks.tales prepare FOLDER`.
 
-`prepare` reads `tales.txt.gz` (`--text FILE` names another place), mends what its cleaning missed, and writes
-`train.txt` and `tuning.txt`, the last 2% of the stories, by which recipes and decoders are chosen. The held-out books
-are a file of their own and are mended in the same way, by `prepare --held-out`, for `tdiff eval` alone.
+`prepare` reads `tales.txt.gz` (`--text FILE`: another file), repairs errors that its cleaning missed, and writes
+`train.txt` and `tuning.txt`, the last 2% of the stories, by which recipes and decoders are selected. The held-out books
+are a separate file; `prepare --held-out` repairs it in the same way, for `tdiff eval` only.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 DATA = Path("../shared/data")
 _FINISHED = re.compile(r"""(?:[.!?:;)]|--)["')]*$|["']$""")
 _WRAPPED = range(40, 90)
-"""Characters of a line that may have been broken where a printed page ended it."""
+"""Lengths of lines that may have been broken at the end of a printed line."""
 _NOTES = re.compile(r"https?://|eBook|Gutenberg|\((?:changed|deleted)|\bMarchen von\b|\bCuentos\b|^\(?Adapted\b")
 _MARKS = re.compile(r"\s*\((?:FN\s*\d+(?::[^)]*)?|\d{1,2}\.?)\)")
 _LAST = 0.02
 
 
 def unwrapped(lines: list[str]) -> list[str]:
-    """The paragraphs of a story whose lines were left as a printed page has them; other stories come back unchanged.
+    """Join the lines of a story that has the line breaks of a printed page; return other stories unchanged.
 
-    A line goes on in the next one where the next word would not have fitted on it, or where it ends in mid-sentence.
+    A line continues in the next one if the next word would not have fitted on it, or if it ends in mid-sentence.
     """
     broken = [line for line in lines if len(line) in _WRAPPED and not _FINISHED.search(line)]
     if len(broken) < 4 or len(broken) < 0.2 * len(lines):
@@ -42,9 +42,9 @@ def unwrapped(lines: list[str]) -> list[str]:
 
 
 def requoted(paragraph: str) -> str:
-    """Opening quotation marks that stand against the word before them are moved to the word they open."""
+    """Move opening quotation marks that touch the word before them to the word that they open."""
     parts = paragraph.split('"')
-    if len(parts) % 2 == 0:  # an odd mark: a speech that goes on, or an error that has no sure mending
+    if len(parts) % 2 == 0:  # an odd mark: speech that continues, or an error without a certain repair
         return paragraph
     for n in range(0, len(parts) - 1, 2):
         if parts[n] and not parts[n].endswith((" ", "-", "(", "'")) and parts[n + 1].startswith(" "):
@@ -52,25 +52,25 @@ def requoted(paragraph: str) -> str:
     return '"'.join(parts)
 
 
-def mended(text: str) -> list[str]:
-    """The stories, with what the cleaning missed taken out or joined: wrapped lines, notes and headings."""
+def repaired(text: str) -> list[str]:
+    """The stories with wrapped lines joined, and notes and headings removed."""
     stories = []
     for story in text.strip().split("\n\n"):
-        kept = []
+        paragraphs = []
         for paragraph in unwrapped(story.split("\n")):
             heading = len(paragraph) < 60 and not re.search(r"[.!?,:;\"'-]", paragraph)
             if _NOTES.search(paragraph) or heading:
                 continue
-            kept.append(requoted(_MARKS.sub("", paragraph)).strip())
-        if kept:
-            stories.append("\n".join(kept))
+            paragraphs.append(requoted(_MARKS.sub("", paragraph)).strip())
+        if paragraphs:
+            stories.append("\n".join(paragraphs))
     return stories
 
 
 def prepare(folder: Path, text: Path, held_out: bool) -> None:
-    """Write the files."""
+    """Repair the stories and write the files."""
     with gzip.open(text, "rt", encoding="utf-8") as file:
-        stories = mended(file.read())
+        stories = repaired(file.read())
     folder.mkdir(parents=True, exist_ok=True)
     cut = len(stories) - round(_LAST * len(stories))
     parts = {"held-out.txt": stories} if held_out else {"train.txt": stories[:cut], "tuning.txt": stories[cut:]}
@@ -80,16 +80,16 @@ def prepare(folder: Path, text: Path, held_out: bool) -> None:
 
 
 def main() -> None:
-    """Parse and call."""
+    """Run the selected command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare")
     command.add_argument("folder", type=Path)
     command.add_argument("--text", type=Path)
     command.add_argument("--held-out", action="store_true")
-    given = parser.parse_args()
-    name = "tales-held-out.txt.gz" if given.held_out else "tales.txt.gz"
-    prepare(given.folder, given.text or DATA / name, given.held_out)
+    options = parser.parse_args()
+    name = "tales-held-out.txt.gz" if options.held_out else "tales.txt.gz"
+    prepare(options.folder, options.text or DATA / name, options.held_out)
 
 
 if __name__ == "__main__":

@@ -85,10 +85,15 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
     options = [f"--set={one}" for one in quick]
     command = [sys.executable, "-m", "tests.benchmarks.study", "--rows", "base,cosine", *options]
 
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         path = str(ROOT)
         return subprocess.run(
-            [*command, *more], cwd=here, env=environment(PYTHONPATH=path), capture_output=True, text=True, timeout=300
+            [*command, *arguments],
+            cwd=here,
+            env=environment(PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     first = run()
@@ -97,14 +102,14 @@ def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
         f"trained study-{name}-{seed}" for name in ("base", "cosine") for seed in study.SEEDS
     ]
     assert "| cosine schedule |" in first.stdout
-    told = "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine --set"
-    assert told in first.stdout
+    command_line = "tdiff train --config study/base --run study-cosine-0 --seed 0 --set objective.schedule=cosine --set"
+    assert command_line in first.stdout
     (here / "checkpoints" / "study-cosine-1" / "study.json").unlink()
     again = run()
     assert again.stdout == first.stdout and "trained" not in again.stderr
     assert run("--table").stdout == first.stdout
     other = run("--set=train.steps=4")
-    assert other.returncode and "study-base-0 was begun with other settings" in other.stderr
+    assert other.returncode and "study-base-0 was trained with settings that differ" in other.stderr
     # One that was killed before its first save begins anew; one that was stopped is not scored before it has ended.
     lost, stopped = (here / "checkpoints" / f"study-{name}-0" for name in ("base", "cosine"))
     shutil.rmtree(lost / "resume")

@@ -1,8 +1,8 @@
-"""How OpenMP's threads should wait for one another beside a running job: `python -m tests.benchmarks.waiting`.
+"""How OpenMP threads should wait on a busy machine: `python -m tests.benchmarks.waiting`.
 
-Each workload is a whole process, run with each way of waiting in turn, beside 0, 1, 2 and 8 busy processes. A way is a
-value of GOMP_SPINCOUNT (`default`: libgomp's own 300,000; `passive`: OMP_WAIT_POLICY=PASSIVE; `tdiff`: whatever tdiff
-sets by itself). Prints the median wall and CPU seconds of each, and both against `default` beside nothing.
+Each workload is a process, run with each way of waiting in turn, next to 0, 1, 2 and 8 busy processes. A way is a
+value of GOMP_SPINCOUNT (`default`: libgomp's 300,000; `passive`: OMP_WAIT_POLICY=PASSIVE; `tdiff`: the value that tdiff
+sets). Prints the median wall and CPU seconds of each, and their ratios to `default` on an idle machine.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ LIBGOMP_OWN = "300000"
 
 
 def waiting(way: str) -> dict[str, str]:
-    """The environment that makes a process wait in that way."""
-    own = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    own |= {"PYTHONPATH": str(ROOT)}
+    """The environment in which a process waits that way."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    environment |= {"PYTHONPATH": str(ROOT)}
     if way == "tdiff":
-        return own
+        return environment
     if way == "passive":
-        return own | {"OMP_WAIT_POLICY": "PASSIVE"}
-    return own | {"GOMP_SPINCOUNT": LIBGOMP_OWN if way == "default" else way}
+        return environment | {"OMP_WAIT_POLICY": "PASSIVE"}
+    return environment | {"GOMP_SPINCOUNT": LIBGOMP_OWN if way == "default" else way}
 
 
 def measure(command: list[str], way: str) -> tuple[float, float]:
@@ -51,23 +53,23 @@ def measure(command: list[str], way: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", default="default,passive,tdiff")
     parser.add_argument("--loads", default=",".join(map(str, LOADS)))
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--times", type=int, default=3)
-    given = parser.parse_args()
-    ways = given.ways.split(",")
-    print(f"{'workload':10s} {'busy':>4s} {'way':>10s}  wall s   CPU s   (median of {given.times})", flush=True)
-    for name in given.workloads.split(","):
+    options = parser.parse_args()
+    ways = options.ways.split(",")
+    print(f"{'workload':10s} {'busy':>4s} {'way':>10s}  wall s   CPU s   (median of {options.times})", flush=True)
+    for name in options.workloads.split(","):
         quiet: tuple[float, float] | None = None
-        for load in map(int, given.loads.split(",")):
+        for load in map(int, options.loads.split(",")):
             busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(load)]
             try:
                 taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-                for _ in range(given.times):
-                    for way in ways:  # in turn, so that what else the machine does meets all of them
+                for _ in range(options.times):
+                    for way in ways:  # in turn, so that other load on the machine affects all of them
                         taken[way].append(measure(WORKLOADS[name], way))
             finally:
                 for process in busy:

@@ -1,6 +1,6 @@
-"""What the live view costs: `python -m tests.benchmarks.watch`, a line a figure, each beside its target.
+"""The cost of the live view: `python -m tests.benchmarks.watch`. Prints each figure with its target.
 
-The real command on a real pseudo-terminal that is drained at once. Other work on the machine shows in every figure.
+The command runs on a pseudo-terminal that is read at once. Other work on the machine affects every figure.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCH = [sys.executable, "-m", "tdiff", "watch"]
 LINES = 1_000_000
 CALLS = 64
-"""Model calls of a text whose time is compared."""
+"""Model calls of the text that `beside` times."""
 
 
 class View:
     """`tdiff watch` on a pseudo-terminal."""
 
     def __init__(self, folder: Path, *arguments: str, rate: float = 0.0, width: int = 80, height: int = 24) -> None:
-        """`rate` is what the link carries, bytes a second; 0: as much as comes."""
-        self.written, self.rate, self.begun = b"", rate, time.perf_counter()
+        """`rate` is the speed of the link in bytes per second; 0: no limit."""
+        self.written, self.rate, self.started = b"", rate, time.perf_counter()
         state = {"TDIFF_STATE": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config")}
         env = os.environ | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)} | state
         for name in ("NO_COLOR", "STY", "TMUX", "COLORTERM"):
@@ -50,7 +50,7 @@ class View:
         self._allowed, self._asked, self._column = 0.0, time.perf_counter(), 0
 
     def read(self, seconds: float) -> None:
-        """Drain it for so long."""
+        """Read its output for so many seconds."""
         end = time.perf_counter() + seconds
         while (left := end - time.perf_counter()) > 0:
             size = 1 << 16
@@ -70,7 +70,7 @@ class View:
                     self._allowed -= len(piece)
 
     def _answer(self, piece: bytes) -> None:
-        """What a terminal says when it is asked where its cursor is: it draws a block in one cell, and braille too."""
+        """Answer cursor position requests as a terminal does that draws blocks and braille one cell wide."""
         for _ in range(piece.count(b"\x1b[6n")):
             self._column = self._column % 3 + 1
             os.write(self.fd, b"\x1b[1;%dR" % self._column)
@@ -78,29 +78,29 @@ class View:
     def until(
         self, what: str | Callable[[], bool], after: int = 0, patience: float = 120.0, every: float = 0.005
     ) -> float:
-        """Seconds until that is written, or true, looked at so often (s)."""
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < patience:
+        """Seconds until the text is written or the condition is true; checked every `every` seconds."""
+        started = time.perf_counter()
+        while time.perf_counter() - started < patience:
             if what() if callable(what) else what.encode() in self.written[after:]:
-                return time.perf_counter() - begun
+                return time.perf_counter() - started
             self.read(every)
         raise SystemExit(f"{what!r} did not come within {patience:.0f} s")
 
     def key(self, keys: bytes, shows: str) -> float:
-        """Seconds from a key to what it shows."""
+        """Seconds from a key press to the text that it shows."""
         at = len(self.written)
         os.write(self.fd, keys)
         return self.until(shows, at)
 
     def cpu(self) -> float:
-        """Seconds of CPU that the view has used, its children apart."""
+        """CPU seconds of the view, without its children."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
-        """Resident megabytes of the view, its children apart."""
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
-        return int(found[1]) / 1024 if found else 0.0
+        """Resident megabytes of the view, without its children."""
+        match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(match[1]) / 1024 if match else 0.0
 
     def leave(self) -> None:
         os.write(self.fd, b"qq")
@@ -113,9 +113,9 @@ class View:
         os.close(self.fd)
 
 
-def told(what: str, figure: float, unit: str, target: float) -> None:
-    verdict = "ok" if figure <= target else "MISSED"
-    print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {verdict}", flush=True)
+def report(what: str, figure: float, unit: str, target: float) -> None:
+    outcome = "ok" if figure <= target else "MISSED"
+    print(f"{what:<58} {figure:>8.2f} {unit:<5} target {target:g}  {outcome}", flush=True)
 
 
 def run_folder(folder: Path) -> Path:
@@ -130,16 +130,16 @@ def start_up(folder: Path, times: int) -> None:
     for _ in range(times):
         view = View(folder)
         view.until("tdiff watch")
-        paints.append(time.perf_counter() - view.begun)
+        paints.append(time.perf_counter() - view.started)
         view.until("confidence low")
         view.until(lambda view=view: b"left" in view.written)  # type: ignore[misc]
-        samples.append(time.perf_counter() - view.begun)
+        samples.append(time.perf_counter() - view.started)
         view.until("██████")
-        lives.append(time.perf_counter() - view.begun)
+        lives.append(time.perf_counter() - view.started)
         view.leave()
-    told("first paint", statistics.median(paints), "s", 0.6)
-    told("the recorded sample", statistics.median(samples), "s", 1.0)
-    told("live: the first masks of a text of the model's", statistics.median(lives), "s", 4.0)
+    report("first paint", statistics.median(paints), "s", 0.6)
+    report("the recorded sample", statistics.median(samples), "s", 1.0)
+    report("live: the first masks of a generated text", statistics.median(lives), "s", 4.0)
 
 
 def idle(folder: Path, seconds: float) -> None:
@@ -148,8 +148,8 @@ def idle(folder: Path, seconds: float) -> None:
     view.read(3)
     before = view.cpu()
     view.read(seconds)
-    told("idle, share of a core", 100 * (view.cpu() - before) / seconds, "%", 1.0)
-    told("resident memory of the view", view.memory(), "MB", 80)
+    report("idle, share of a core", 100 * (view.cpu() - before) / seconds, "%", 1.0)
+    report("resident memory of the view", view.memory(), "MB", 80)
     view.leave()
 
 
@@ -168,19 +168,19 @@ def big_file(folder: Path) -> None:
             file.write(line.format(t=1.7e9 + n, n=n, k=n * 2048, x=x, p=n / LINES, e=float(LINES - n)))
     view = View(folder, str(log.parent), "--every", "100000", "--decoder", "schedule", "--steps", "4")
     view.until("tok/s")
-    told("1,000,000 lines: the newest 20,000 painted", time.perf_counter() - view.begun, "s", 2.0)
+    report("1,000,000 lines: the newest 20,000 painted", time.perf_counter() - view.started, "s", 2.0)
     delays = []
     reading = True
-    while reading and time.perf_counter() - view.begun < 180:
+    while reading and time.perf_counter() - view.started < 180:
         delays.append(view.key(b"?", "Everywhere"))
         at = len(view.written)
-        delays.append(view.key(b"q", "EMA"))  # which writes the line above anew
+        delays.append(view.key(b"q", "EMA"))  # which redraws the line above
         view.read(0.3)
         reading = b"reading" in view.written[at:]
-    told("1,000,000 lines: the rest filled in", time.perf_counter() - view.begun, "s", 20.0)
-    told("keys meanwhile, the slowest of all", 1000 * max(delays), "ms", 100)
-    told("keys meanwhile, the median", 1000 * statistics.median(delays), "ms", 100)
-    told("resident memory with the million lines", view.memory(), "MB", 80)
+    report("1,000,000 lines: the rest filled in", time.perf_counter() - view.started, "s", 20.0)
+    report("keys while reading, the slowest", 1000 * max(delays), "ms", 100)
+    report("keys while reading, the median", 1000 * statistics.median(delays), "ms", 100)
+    report("resident memory with the million lines", view.memory(), "MB", 80)
     view.leave()
 
 
@@ -191,36 +191,36 @@ def slow_link(folder: Path) -> None:
     for _ in range(8):
         view.read(1.0)
         delays += [view.key(b"?", "Everywhere"), view.key(b"q", "confidence low")]
-    told("keys on a link of 50 kB/s, the slowest of 16", max(delays), "s", 1.0)
+    report("keys on a link of 50 kB/s, the slowest of 16", max(delays), "s", 1.0)
     view.leave()
 
 
 def beside(folder: Path, rounds: int) -> None:
-    """What a text of `char-10m` takes under the view, over the same without one: pairs, in new processes each round.
+    """The time of a text of `char-10m` in the view, relative to that without a view, in pairs.
 
-    New ones, since two processes that do the same differ by some percent for as long as they live.
+    Each round needs new processes, since two equal processes differ by some percent for as long as they run.
     """
     from tests.benchmarks.serving import saved
 
     model = saved(folder / "char-10m", "char-10m")
     ratios = []
     for n in range(rounds):
-        here = folder / f"round-{n}"
-        here.mkdir()
+        round_folder = folder / f"round-{n}"
+        round_folder.mkdir()
         alone = [sys.executable, "-m", "tests.benchmarks.watch", "--alone", str(model)]
         other = subprocess.Popen(alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert other.stdin and other.stdout
         options = ("--decoder", "schedule", "--steps", str(CALLS), "--seed", "1", "--every", "100000")
-        view = View(here, "--model", str(model), *options, width=160, height=48)
-        for k in range(1, 6):  # never both at once
-            view.until("next text in", every=0.3)  # seldom: whoever reads a terminal takes from the model too
+        view = View(round_folder, "--model", str(model), *options, width=160, height=48)
+        for k in range(1, 6):  # one after the other
+            view.until("next text in", every=0.3)  # seldom: reading the terminal slows the model down
             view.read(1.0)
             view.key(b"x", "saved")
-            seen = json.loads((here / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
+            seen = json.loads((round_folder / f"trace-{k}.jsonl").read_text("utf-8").splitlines()[-1])["seconds"]
             other.stdin.write("\n")
             other.stdin.flush()
             plain = float(other.stdout.readline())
-            if k > 1:  # the first ones warm up
+            if k > 1:  # the first pair is a warm-up
                 ratios.append(seen / plain)
             os.write(view.fd, b"n")
             view.read(1.0)
@@ -230,11 +230,11 @@ def beside(folder: Path, rounds: int) -> None:
         other.wait()
     ratios.sort()
     half = f"half of {len(ratios)} pairs {ratios[len(ratios) // 4]:.3f} to {ratios[-1 - len(ratios) // 4]:.3f}"
-    told(f"char-10m under the view / alone ({half})", statistics.median(ratios), "", 1.05)
+    report(f"char-10m under the view / alone ({half})", statistics.median(ratios), "", 1.05)
 
 
 def alone(model: str) -> None:
-    """Write the seconds of a text, without a view, for each line of standard input."""
+    """For each line of standard input write the seconds of a text without a view."""
     from tdiff.config.decoding import DecodeSettings
     from tdiff.core import devices
     from tdiff.core.diffusion.generate import narrate

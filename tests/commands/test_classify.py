@@ -59,7 +59,7 @@ def ask(cli_fast, model):
     return lambda *more, stdin=b"": cli_fast("classify", f"--model={model}", "--device=cpu", *more, stdin=stdin)
 
 
-def test_texts_of_the_command_line_are_told_apart(ask):
+def test_each_text_argument_gets_one_prediction(ask):
     done = ask("warm gold sun over hill", "dull grey rain and stone", "--json")
     assert done.returncode == 0, done.stderr
     one, other = map(json.loads, done.stdout.splitlines())
@@ -83,21 +83,21 @@ def test_a_verdict_can_be_had_again_and_does_not_depend_on_the_others(ask):
     assert alone["draws"] == 9
 
 
-def test_what_each_word_adds_is_told(ask, here):
+def test_explain_shows_the_contribution_of_each_word(ask, here):
     done = ask("warm gold sun and dull stone", "--explain")
     assert "  for:     " in done.stdout
     assert "  against: " in done.stdout
-    told = json.loads(ask("warm gold sun", "--explain", "--json").stdout)["contributions"]
-    assert "".join(piece for piece, _ in told) == "warm gold sun"
+    contributions = json.loads(ask("warm gold sun", "--explain", "--json").stdout)["contributions"]
+    assert "".join(piece for piece, _ in contributions) == "warm gold sun"
     ask("warm gold", "--explain", f"--html={here / 'why.html'}")
     page = (here / "why.html").read_text()
     assert "nats" in page and "warm" in page and "<script" not in page
 
 
 def test_doubt_below_a_bound_is_no_verdict(ask):
-    told = json.loads(ask("warm", "--abstain-below=1", "--json", "--max-draws=4").stdout)
-    assert told["label"] is None
-    assert told["likeliest"] in ("good", "bad")
+    prediction = json.loads(ask("warm", "--abstain-below=1", "--json", "--max-draws=4").stdout)
+    assert prediction["label"] is None
+    assert prediction["likeliest"] in ("good", "bad")
     assert ask("warm", "--abstain-below=1", "--max-draws=4").stdout.startswith("abstains (")
 
 
@@ -164,7 +164,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
-def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
+def test_bad_rows_are_reported_by_number_and_skipped(ask, here):
     lines = [
         json.dumps({"text": "warm gold sun", "label": "good"}),
         "not json",
@@ -178,8 +178,12 @@ def test_bad_rows_are_told_by_number_and_the_rest_go_on(ask, here):
     (here / "in.jsonl").write_text("\n".join(lines) + "\n")
     done = ask("--input=in.jsonl", "--json")
     assert done.returncode == 1
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(one["line"], one["label"]) for one in told if one["line"] != 6] == [(1, "good"), (5, "bad"), (8, "bad")]
+    predictions = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["line"], one["label"]) for one in predictions if one["line"] != 6] == [
+        (1, "good"),
+        (5, "bad"),
+        (8, "bad"),
+    ]
     for number, why in ((2, "not JSON"), (3, "the text is empty"), (4, "no field 'text'"), (7, "'Z'")):
         assert f"in.jsonl:{number}: " in done.stderr and why in done.stderr
     assert "skipped 4 of 8 texts" in done.stderr
@@ -199,13 +203,13 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
     done = ask(*options, "--output=part.jsonl")
     assert "part.jsonl has 5 of 12 predictions: resuming" in done.stderr
 
-    def told(name: str) -> list:
+    def predictions(name: str) -> list:
         return [
             {k: v for k, v in json.loads(line).items() if k in ("line", "input", "label", "draws")}
             for line in (here / name).read_text().splitlines()
         ]
 
-    assert told("part.jsonl") == told("whole.jsonl")
+    assert predictions("part.jsonl") == predictions("whole.jsonl")
     other = ask(*options, "--output=part.jsonl", "--seed=3")
     assert other.returncode == 2 and "was written with seed 0, not 3" in other.stderr
     rows_of(here / "in.jsonl", 6, seed=9)
@@ -224,8 +228,8 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     page = (here / "page.html").read_text()
     assert "<svg" in page and "Calibration error" in page
     again = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--json")
-    told = json.loads(again.stdout)
-    assert told["texts"] == 30 and told["accuracy"] > 0.8
+    result = json.loads(again.stdout)
+    assert result["texts"] == 30 and result["accuracy"] > 0.8
     assert "out.jsonl has 30 of 30 predictions" in again.stderr
     unsure = ask("--input=in.jsonl", "--evaluate", "--output=out2.jsonl", "--abstain-below=1")
     assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
@@ -236,12 +240,12 @@ def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, h
     all_given = [json.loads(row) for row in ask("--input=in.jsonl", "--json").stdout.splitlines()]
     middle = sorted(row["probability"] for row in all_given)[7]
     evaluate = ("--input=in.jsonl", "--evaluate", f"--abstain-below={middle}")
-    told = json.loads(ask(*evaluate, "--output=out.jsonl", "--json").stdout)
-    assert (told["texts"], told["abstained"]) == (13, 7)
+    result = json.loads(ask(*evaluate, "--output=out.jsonl", "--json").stdout)
+    assert (result["texts"], result["abstained"]) == (13, 7)
     lines = [json.loads(row) for row in (here / "out.jsonl").read_text().splitlines()]
     assert all((row["label"] is None) == (row["probability"] < middle) for row in lines)
     right = [row["likeliest"] == row["truth"] for row in lines if row["label"] is not None]
-    assert told["accuracy"] == pytest.approx(sum(right) / 13)
+    assert result["accuracy"] == pytest.approx(sum(right) / 13)
     assert "abstained on 7 of 20 (35.0%)" in ask(*evaluate).stdout
 
 
@@ -250,9 +254,9 @@ def test_verdicts_do_not_depend_on_how_many_rows_are_read_ahead(ask, here, monke
     (here / "in.jsonl").write_text((here / "in.jsonl").read_text() + '{"text": ""}\n')
 
     def verdicts():
-        told = ask("--input=in.jsonl", "--json")
-        assert told.returncode == 1 and "in.jsonl:13:" in told.stderr
-        rows = [json.loads(row) for row in told.stdout.splitlines()]
+        classified = ask("--input=in.jsonl", "--json")
+        assert classified.returncode == 1 and "in.jsonl:13:" in classified.stderr
+        rows = [json.loads(row) for row in classified.stdout.splitlines()]
         return [(row["line"], row["label"], row["draws"]) for row in rows], [row["probability"] for row in rows]
 
     whole, sure = verdicts()
@@ -326,17 +330,17 @@ def test_texts_come_from_all_kinds_of_files(here):
 
 
 def test_stdin_holds_texts_too(ask):
-    told = ask("--input=-", "--json", stdin=b"dull grey rain\n")
-    assert [json.loads(line)["label"] for line in told.stdout.splitlines()] == ["bad"]
+    done = ask("--input=-", "--json", stdin=b"dull grey rain\n")
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["bad"]
 
 
 def test_temperature_is_found_at_the_end_of_training_and_kept(model):
     loaded = load_model(str(model))
     assert loaded.origin.temperature > 0
     log = [json.loads(line) for line in (model / "events.jsonl").read_text().splitlines()]
-    [told] = [line for line in log if line["kind"] == "verdicts"]
-    assert told["temperature"] == pytest.approx(loaded.origin.temperature)
-    assert told["texts"] == 12
+    [calibration] = [line for line in log if line["kind"] == "verdicts"]
+    assert calibration["temperature"] == pytest.approx(loaded.origin.temperature)
+    assert calibration["texts"] == 12
     classifier = from_model(loaded, "cpu")
     ids = [classifier.encode(text) for text in ("warm gold sun", "dull grey", "cold rain")]
     again = calibrate(classifier, ids, [1, 0, 0], 3)
@@ -360,11 +364,13 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     bad, good = (load_model(f"pair/{name}") for name in each.runs)
     assert bad.tokenizer.pieces == good.tokenizer.pieces
     assert (bad.origin.only, good.origin.only) == each.classes
-    told = cli_fast("classify", "warm gold sun over hill", "dull grey rain", "--model=pair", "--json", "--device=cpu")
-    assert [json.loads(line)["label"] for line in told.stdout.splitlines()] == ["good", "bad"]
+    classified = cli_fast(
+        "classify", "warm gold sun over hill", "dull grey rain", "--model=pair", "--json", "--device=cpu"
+    )
+    assert [json.loads(line)["label"] for line in classified.stdout.splitlines()] == ["good", "bad"]
     named = ("--model=up=pair/good", "--model=down=pair/bad")
-    told = cli_fast("classify", "warm gold sun over hill", *named, "--json", "--device=cpu")
-    assert json.loads(told.stdout)["label"] == "up"
+    classified = cli_fast("classify", "warm gold sun over hill", *named, "--json", "--device=cpu")
+    assert json.loads(classified.stdout)["label"] == "up"
     assert cli_fast("eval", "pair/good", "--device=cpu").returncode == 0
     assert "pair" in cli_fast("classify", "x").stderr
     refused = cli_fast("train", "--resume=pair", "--steps=50")
@@ -400,8 +406,10 @@ def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
         "--batch-size=8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = cli_fast("classify", "warm gold sun over the hill", "--model=gpts", "--json", "--explain", "--device=cpu")
-    one = json.loads(told.stdout)
+    classified = cli_fast(
+        "classify", "warm gold sun over the hill", "--model=gpts", "--json", "--explain", "--device=cpu"
+    )
+    one = json.loads(classified.stdout)
     assert (one["label"], one["draws"], one["settings"]["method"]) == ("good", 1, "ar")
     assert one["interval"] == [one["probability"]] * 2
     models = {name: load_model(f"gpts/{name}") for name in ("bad", "good")}
@@ -423,9 +431,9 @@ def test_a_pretrained_masked_model_learns_classes(how, zoo, here, cli_fast):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     texts = ["warm gold sun over the hill", "dull grey rain and stone"]
-    told = cli_fast("classify", *texts, "--model=kinds", "--json", "--device=cpu")
-    assert told.returncode == 0, told.stderr
-    one, other = map(json.loads, told.stdout.splitlines())
+    classified = cli_fast("classify", *texts, "--model=kinds", "--json", "--device=cpu")
+    assert classified.returncode == 0, classified.stderr
+    one, other = map(json.loads, classified.stdout.splitlines())
     assert one["settings"]["method"] == "bound"
     assert one["posterior"]["good"] > 0.5 > other["posterior"]["good"]
 
@@ -496,9 +504,9 @@ def test_text_to_hold_out_may_be_named(here, cli_fast):
     log = [json.loads(line) for line in Path("checkpoints/kept/events.jsonl").read_text().splitlines()]
     assert next(line for line in log if line["kind"] == "verdicts")["texts"] == 10
     assert load_model("kept").origin.counts == (20, 20)
-    told = json.loads(cli_fast("eval", "kept", "--json", "--device=cpu").stdout)
+    evaluation = json.loads(cli_fast("eval", "kept", "--json", "--device=cpu").stdout)
     final = next(line for line in log if line["kind"] == "eval" and line["final"])
-    assert told["tokens"] == final["tokens"]
+    assert evaluation["tokens"] == final["tokens"]
     (here / "odd.jsonl").write_text('{"text": "a", "label": "strange"}\n')
     refused = cli_fast("train", "--classes", "--data=reviews.jsonl", "--eval-data=odd.jsonl", *SHORT, *THIN)
     assert refused.returncode == 2 and "unknown class in the text to hold out 'strange'" in refused.stderr
@@ -531,7 +539,7 @@ def test_hostile_text_and_classes_are_inert_wherever_they_are_shown(here, cli_fa
         assert "<script>" not in written and "<b>" not in written and not set("\x1b\x9b\u202e") & set(written)
 
 
-def test_an_output_begun_without_labels_is_judged_by_those_of_the_rows(ask, here):
+def test_predictions_stored_without_labels_are_evaluated_with_the_labels_of_the_input(ask, here):
     rows_of(here / "in.jsonl", 5)
     assert ask("--input=in.jsonl", "--output=out.jsonl").returncode == 0
     done = ask("--input=in.jsonl", "--output=out.jsonl", "--evaluate", "--json")
@@ -619,8 +627,8 @@ def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
         {"classes": ["a", "a"]},
         {"runs": 3},
     ):
-        told = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
-        (tmp_path / "classes.json").write_text(json.dumps(told))
+        content = {"classes": ["a", "b"], "runs": ["a", "b"], "counts": [1, 1], "settings": {}} | broken
+        (tmp_path / "classes.json").write_text(json.dumps(content))
         with pytest.raises(TdiffError, match=r"classes\.json"):
             PerClassRun.read(tmp_path)
 

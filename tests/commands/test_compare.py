@@ -1,4 +1,4 @@
-"""`tdiff compare`: contenders on the same prompts, what is told of each, and which is advised."""
+"""`tdiff compare`: settings on the same prompts, the report on each, and the advice."""
 
 import json
 import random
@@ -118,12 +118,12 @@ def test_a_text_too_short_for_its_prompts_is_refused():
 
 def test_texts_go_on_from_the_prompts_and_depend_on_neither_batch_nor_company(judged):
     model, judge, asked = judged
-    told: list[tuple[int, int]] = []
-    found = run(Contender(model, QUICK, "quick"), asked, judge, lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    found = run(Contender(model, QUICK, "quick"), asked, judge, lambda done, total: progress.append((done, total)))
     assert all(
         text.startswith(prompt) and len(text) == 256 for prompt, text in zip(asked.prompts, found.texts, strict=True)
     )
-    assert told[-1] == (5, 5) and found.tokens == 5 * 240 and found.seconds > 0
+    assert progress[-1] == (5, 5) and found.tokens == 5 * 240 and found.seconds > 0
     few = replace(asked, prompts=asked.prompts[:2], real=asked.real[:2], qualities=asked.qualities[:2])
     assert run(Contender(model, QUICK, "quick"), few, judge).texts == found.texts[:2]
     other = run(Contender(model, replace(QUICK, seed=1), "quick"), asked, judge)
@@ -133,7 +133,7 @@ def test_texts_go_on_from_the_prompts_and_depend_on_neither_batch_nor_company(ju
 # Advice
 
 
-def test_the_cheapest_of_equal_quality_is_advised_and_the_front_is_told():
+def test_advice_names_the_cheapest_setting_of_equal_quality_and_the_pareto_front():
     many = [
         outcome(230, "slow and best"),
         outcome(60, "quick and as good"),
@@ -193,12 +193,12 @@ def test_the_command_prints_a_table_a_picture_and_advice_or_json_and_saves_a_rep
         done.returncode == 0 and "real text" in done.stdout and done.stdout.strip().split("\n")[-1].startswith("Take ")
     )
     assert "saved report.html" in done.stderr and (here / "report.html").read_text().startswith("<!doctype html>")
-    told = json.loads(cli_fast(*arguments, "--json").stdout)
-    assert [one["label"] for one in told["outcomes"]] == ["schedule steps 2", "schedule steps 4"]
-    few, many = (one["calls"] for one in told["outcomes"])
+    report = json.loads(cli_fast(*arguments, "--json").stdout)
+    assert [one["label"] for one in report["outcomes"]] == ["schedule steps 2", "schedule steps 4"]
+    few, many = (one["calls"] for one in report["outcomes"])
     assert many == 2 * few  # of each of the windows
-    assert len(told["prompts"]) == len(told["outcomes"][0]["texts"]) == 3
-    assert told["taken"] in (0, 1) and told["advice"].startswith("Take ")
+    assert len(report["prompts"]) == len(report["outcomes"][0]["texts"]) == 3
+    assert report["taken"] in (0, 1) and report["advice"].startswith("Take ")
 
 
 def test_the_prompts_are_of_the_part_that_is_asked_for_or_that_the_model_held_out(cli_fast, here, corpus_file):

@@ -86,7 +86,7 @@ def test_piped_the_text_alone_is_on_stdout_and_the_seed_on_stderr(ask):
 
 
 @pytest.mark.parametrize("more", [[], ["--decoder=ancestral", "--steps=4"]])
-def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask):
+def test_an_option_that_the_decoder_does_not_read_is_reported_on_stderr(more, ask):
     plain = ask("--seed=7", "--length=8", *more)
     done = ask("--seed=7", "--length=8", "--k=3", "--t-on=0.5", *more)
     assert done.stdout == plain.stdout
@@ -98,7 +98,7 @@ def test_an_option_that_the_decoder_does_not_read_is_told_of_on_stderr(more, ask
     ]
 
 
-def test_an_option_that_the_decoder_reads_is_not_told_of(ask):
+def test_an_option_that_the_decoder_reads_is_not_reported(ask):
     assert ask("--seed=7", "--length=8", "--threshold=0.5").stderr == "seed 7\n"
 
 
@@ -130,8 +130,8 @@ def test_json_has_its_keys_and_no_others_and_the_text_of_plain_output(ask):
     assert (line["settings"]["length"], line["settings"]["row"]) == (20, 0)
     assert (line["settings"]["k"], line["settings"]["temperature"]) == (5, 0.5)
     # What it tells is enough to have the text again.
-    told = {name: value for name, value in line["settings"].items() if name in fields}
-    again = DecodeSettings(decoder=line["decoder"], seed=line["seed"], **told)
+    settings = {name: value for name, value in line["settings"].items() if name in fields}
+    again = DecodeSettings(decoder=line["decoder"], seed=line["seed"], **settings)
     assert again == DecodeSettings(decoder="topk", k=5, temperature=0.5, seed=3)
 
 
@@ -457,10 +457,10 @@ def test_on_a_terminal_blocks_resolve_in_place_and_the_plain_text_stays(tiny_run
 def test_without_a_length_the_progress_says_that_the_text_goes_up_to_the_context_length(tiny_run, here):
     options = [f"--model={tiny_run.path}", "--seed=3", "--decoder=topk", "--k=1"]
     left = 32 - len("The ")
-    told = f"up to the context length: {left} tokens"
+    notice = f"up to the context length: {left} tokens"
     code, written = on_terminal(["generate", "The ", *options], here)
-    assert code == 0 and written.index(told) < written.index("step 1"), "from the first frame on"
-    assert told not in Screen(written).text
+    assert code == 0 and written.index(notice) < written.index("step 1"), "from the first frame on"
+    assert notice not in Screen(written).text
     for more in (["The ", "--length=9"], ["--template=The ____"]):
         code, written = on_terminal(["generate", *more, *options], here)
         assert code == 0 and "context length" not in written, more

@@ -61,8 +61,8 @@ def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
     assert (fourth[0], fourth[-1], len(fourth)) == ("o", "w", 5)
     assert fifth.startswith("the")
     assert [one["tokens"] for one in found] == [12, 7, 9, 3, 12]
-    told = [line for line in done.stderr.splitlines() if line.endswith("; skipped") and ":" in line]
-    assert [int(line.split(":")[1]) for line in told] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+    skipped = [line for line in done.stderr.splitlines() if line.endswith("; skipped") and ":" in line]
+    assert [int(line.split(":")[1]) for line in skipped] == [3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
     assert "skipped 12 of 17 lines" in done.stderr
 
 
@@ -87,7 +87,7 @@ def test_a_text_is_that_of_the_same_line_alone(ask, here, options):
         ]
 
 
-def test_a_bad_line_is_told_again_and_written_once_it_is_mended(ask, here):
+def test_a_bad_line_is_reported_on_each_run_and_written_after_it_is_fixed(ask, here):
     ask("--output", "out.jsonl", "--seed", "5")
     before = (here / "out.jsonl").read_text()
     again = ask("--output", "out.jsonl")

@@ -305,7 +305,7 @@ def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
     assert "is finished (step 4)" in cli_fast("train", "--resume=r").refused()
 
 
-def test_a_run_that_goes_on_to_a_new_end_is_still_nobody_elses(trained, cli_fast, corpus_file):
+def test_a_run_resumed_to_a_new_end_is_still_locked(trained, cli_fast, corpus_file):
     trained()
     child = subprocess.Popen(
         [*COMMAND, "train", "--resume=r", "--steps=100000"], stdout=PIPE, stderr=PIPE, text=True, env=environment()

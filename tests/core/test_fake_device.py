@@ -27,13 +27,13 @@ def results(*names: str) -> dict[str, dict[str, dict]]:
     done = subprocess.run(
         command, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=900
     )
-    told: dict[str, dict[str, dict]] = {name: {} for name in names}
+    reports: dict[str, dict[str, dict]] = {name: {} for name in names}
     for line in map(json.loads, filter(lambda line: line.startswith("{"), done.stdout.splitlines())):
-        told[line["run"]][line["case"]] = line
-    assert all(told.values()), done.stderr
-    for cases in told.values():
+        reports[line["run"]][line["case"]] = line
+    assert all(reports.values()), done.stderr
+    for cases in reports.values():
         assert "error" not in cases, (cases["error"]["error"], done.stderr)
-    return told
+    return reports
 
 
 def too_many(cases: dict[str, dict], a_step: float) -> dict[str, dict]:
@@ -64,10 +64,10 @@ def test_a_decoding_step_waits_once_whatever_the_decoder_and_the_model():
     assert all(case["steps"] >= 3 for case in cases.values())
     block = cases.pop("block")
     assert not too_many(cases, 1)
-    assert sum(block["waits"].values()) <= block["steps"] + 4  # each block is begun by one more
+    assert sum(block["waits"].values()) <= block["steps"] + 4  # each block starts with one more
 
 
-def test_a_step_that_is_told_waits_once_more():
+def test_a_reported_step_waits_once_more():
     assert not too_many(results(*FAST)["narrated"], 2)
 
 

@@ -101,10 +101,10 @@ def test_end_token_comes_before_the_padding(loaded, zoo):
     where = torch.zeros_like(real)
     where[0, 2] = True
     canvas = tokens.masked_fill(where | ~real, network.spec.mask_id)
-    theirs, tokenizer = reference(zoo["bert"])
+    hf_model, tokenizer = reference(zoo["bert"])
     framed = torch.tensor([[tokenizer.cls_token_id, *canvas[0, :4].tolist(), tokenizer.sep_token_id]])
     with torch.no_grad():
-        expected = theirs(input_ids=framed).logits[0, 3] + network.suppress
+        expected = hf_model(input_ids=framed).logits[0, 3] + network.suppress
         torch.testing.assert_close(
             network(canvas, torch.ones(1), where, attention=real)[0], expected, rtol=1e-4, atol=1e-4
         )

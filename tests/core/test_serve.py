@@ -236,29 +236,29 @@ def test_whenever_requests_come_each_generation_has_one_ending_and_its_lines_sta
     any_bench.then = {}
     for at, request in asked:
         any_bench.then.setdefault(len(any_bench.said) + at, []).append(request)
-    begun, endings = 0, Counter()
+    in_text, endings = 0, Counter()
     said = any_bench.ask(Generate(id=0, settings=QUICK))
     while any_bench.then:  # what would have come at a line that never was said comes now
         said += any_bench.ask(*any_bench.then.pop(min(any_bench.then)))
     for answer in said:
         if isinstance(answer, Begin):
-            assert not begun
-            begun, now, last = True, answer.id, None
+            assert not in_text
+            in_text, now, last = True, answer.id, None
         elif isinstance(answer, TraceLine):
-            assert begun
+            assert in_text
             assert isinstance(answer, TraceHeader) == (last is None)
             last = answer
         if isinstance(answer, TraceEnd):
             endings[now] += 1
-            begun = False
+            in_text = False
         elif isinstance(answer, Cancelled | Refused) and answer.id is not None:
-            assert not begun or answer.id == now
+            assert not in_text or answer.id == now
             endings[answer.id] += 1
-            begun = False
+            in_text = False
     assert endings == Counter([0, *generations])
 
 
-def test_a_rest_leaves_the_machine_to_those_who_were_waited_for_and_to_nobody_else():
+def test_a_pause_lets_only_the_processes_run_that_were_waited_for():
     assert pause(0.010, 0.010) == pause(0.011, 0.010) == pause(0.0, 0.0) == 0.0
     assert pause(0.3, 0.01) == pytest.approx(1.7)  # 10 ms of two seconds
     assert pause(2.0, 0.01) == 0.0  # it had less already

@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.delenv("TDIFF_SHAKESPEARE", raising=False)
-    monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv("TDIFF_SHAKESPEARE_URL", "http://127.0.0.1:9/")  # nothing listens there
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "here"

@@ -1,11 +1,15 @@
-"""What loads what: the terminal side never pays for the engine, and the engine never knows a screen."""
+"""Imports: the terminal side does not load the engine, nor the engine the terminal side; there are no cycles."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.runs import environment
 
 ENGINE = {"torch", "transformers", "numpy", "safetensors", "tokenizers"}
@@ -37,23 +41,23 @@ def test_help_names_every_command_and_loads_neither_engine_nor_view():
 
 
 @pytest.mark.parametrize("arguments", [["train", "--help"], ["guide"], ["--version"]], ids=" ".join)
-def test_what_only_prints_text_loads_no_engine(arguments):
+def test_commands_that_only_print_text_load_no_engine(arguments):
     loaded, out = loaded_by(command(*arguments))
     assert not loaded & (ENGINE | {"textual"})
     assert out.strip()
 
 
-def test_what_crosses_the_seam_loads_neither_engine_nor_view():
+def test_modules_that_both_sides_share_load_neither_engine_nor_view():
     names = ("", ".protocol.events", ".runs.run", ".protocol.canvas", ".config.settings", ".errors", ".visible")
     loaded, _ = loaded_by(
         "".join(f"import tdiff{name}\n" for name in names)
-        + "assert 'rich' not in sys.modules\nimport tdiff.draw.render\n"  # which measures how wide a text is with rich
+        + "assert 'rich' not in sys.modules\nimport tdiff.draw.render\n"  # which measures text widths with rich
     )
     assert not loaded & (ENGINE | {"textual", "typer"})
     assert "tdiff" in loaded
 
 
-def test_the_engine_loads_no_screen_and_no_transformers():
+def test_the_engine_loads_no_terminal_library_and_no_transformers():
     code = (
         "import importlib, pkgutil, tdiff.core\n"
         "for module in pkgutil.walk_packages(tdiff.core.__path__, 'tdiff.core.'):\n"
@@ -74,3 +78,80 @@ def test_public_names_are_resolved_on_first_use_and_all_exist():
         "assert 'torch' in sys.modules"
     )
     loaded_by(code)
+
+
+def imports(name: str, path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, module, name) of each import of tdiff in a module, those in functions included; the name may be empty.
+
+    Imports under `if TYPE_CHECKING` are left out: they do not run.
+    """
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    typing_only: set[ast.AST] = set()
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                typing_only |= {inner for statement in node.body for inner in ast.walk(statement)}
+            case ast.Import() if node not in typing_only:
+                for alias in node.names:
+                    if alias.name.partition(".")[0] == "tdiff":
+                        yield node.lineno, alias.name, ""
+            case ast.ImportFrom() if node not in typing_only:
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                module = ".".join([*parent, *filter(None, [node.module])])
+                if module.partition(".")[0] == "tdiff":
+                    for alias in node.names:
+                        yield node.lineno, module, alias.name
+
+
+def modules() -> dict[str, Path]:
+    """The file of each module of tdiff."""
+    found = {}
+    for path in sorted((ROOT / "tdiff").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of two or more nodes of which each reaches every other, and nodes with an edge to themselves."""
+
+    def reachable(start: str) -> set[str]:
+        seen, pending = set[str](), [*graph[start]]
+        while pending:
+            if (node := pending.pop()) not in seen:
+                seen.add(node)
+                pending += graph[node]
+        return seen
+
+    reached = {node: reachable(node) for node in graph}
+    groups = {tuple(sorted({a, *(b for b in reached[a] if a in reached[b])})) for a in graph if a in reached[a]}
+    return [list(group) for group in sorted(groups)]
+
+
+def test_cycles_are_detected():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"e", "a"}}
+    assert cycles(graph) == [["a", "b", "c"], ["e"]]
+    assert cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_through_other_modules():
+    every = modules()
+    graph = {
+        name: {
+            f"{module}.{imported}" if f"{module}.{imported}" in every else module
+            for _, module, imported in imports(name, path)
+        }
+        for name, path in every.items()
+    }
+    assert cycles(graph) == []
+
+
+def test_no_module_imports_a_private_name_of_another():
+    private = [
+        f"{name}:{line}: {module}.{imported}"
+        for name, path in modules().items()
+        for line, module, imported in imports(name, path)
+        if any(part.startswith("_") and not part.endswith("__") for part in (imported, *module.split(".")))
+    ]
+    assert private == []

@@ -26,7 +26,7 @@ PRIVATE = (
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the source tree in which somebody has trained."""
+    """A copy of the source tree that contains training runs."""
     copy = tmp_path_factory.mktemp("source") / "tdiff"
     shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
     for name in PRIVATE:

@@ -176,7 +176,7 @@ def test_snapshot_of_the_shipped_run():
     run.feed(SHIPPED.read_text(encoding="utf-8").splitlines())
     data = snapshot.data(run, run.last_time + 60)
     assert (data["state"], data["step"], data["progress"]) == ("finished", 20000, 1.0)
-    # It was gone on with past its end, and stopped once on the way.
+    # It was resumed after its end, and stopped once in between.
     assert [alert["text"] for alert in data["alerts"]] == ["finished", "stopped", "finished"]
     assert {alert["what"] for alert in data["alerts"]} == {"ended"}
     assert data["eval"]["whole"]

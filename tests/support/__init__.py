@@ -1,1 +1,1 @@
-"""What several tests need: stages, oracles, servers, terminals."""
+"""Helpers of several tests: stages, oracles, servers, terminals."""

@@ -1,4 +1,4 @@
-"""The canvas widget alone in an app, and a terminal that takes what it writes, cell by cell."""
+"""An app with only the canvas widget, and a terminal emulator that applies its output cell by cell."""
 
 import asyncio
 import re
@@ -25,13 +25,13 @@ def header(cells: int, given: list[str] | None = None) -> TraceHeader:
 
 
 def step(index: int, *cells: tuple[int, str, float] | int) -> TraceStep:
-    """A step from (place, text, confidence), or a place that is masked again."""
+    """A step of (position, text, confidence) cells; an int is a position that is remasked."""
     full = [(c, "", 0, 0.0, "remask") if isinstance(c, int) else (c[0], c[1], 7, c[2], "commit") for c in cells]
     return TraceStep(index=index, t=0.5, calls=index, cells=full)
 
 
 def canvas(pieces: list[str | None], given: int = 0) -> Canvas:
-    """A canvas of these texts, masked where there is None; the first `given` were given, the others are not new."""
+    """A canvas of these texts, masked where there is None; the first `given` are the prompt, the others are not new."""
     shown = Canvas.begin(header(len(pieces), [piece or "" for piece in pieces[:given]]))
     shown.apply(step(1, *((n, piece, 0.5) for n, piece in enumerate(pieces) if piece is not None and n >= given)))
     shown.apply(step(2))
@@ -39,12 +39,12 @@ def canvas(pieces: list[str | None], given: int = 0) -> Canvas:
 
 
 def letters(text: str) -> Canvas:
-    """A canvas of one character a place; █ is a mask."""
+    """A canvas with one character per position; █ is a mask."""
     return canvas([None if c == "█" else c for c in text])
 
 
 class Alone(TerminalApp):
-    """The widget and nothing else, in an app that writes to a list."""
+    """An app with only the widget, which writes to a list."""
 
     CSS = """
     Screen { layers: below above; }
@@ -73,25 +73,25 @@ class Alone(TerminalApp):
         self.view.write = lambda y, *rest, **more: (self.drawn.append(y), write(y, *rest, **more))[1]
 
     def wrote(self) -> str:
-        """What was written since it was last asked, without the shape of the mouse's pointer."""
+        """The output since the last call, without the mouse pointer's shape."""
         text = "".join(self.written).replace("\x1b]22;default\x07", "")
         self.written.clear()
         return text
 
     def rows(self) -> list[str]:
-        """What the widget's rows say, without the blanks at their ends."""
+        """The text of the widget's rows, without trailing blanks."""
         return [self.view.full_row(y).text.rstrip() for y in range(self.view.size.height)]
 
 
 async def settle(pilot) -> None:
-    """Until all that is to be written is written."""
-    for _ in range(3):  # textual's own pause waits for a quiet processor
+    """Wait until all pending output is written."""
+    for _ in range(3):  # textual's pause waits until the CPU is idle
         await pilot._wait_for_screen()
         pilot.app.screen._on_timer_update()
 
 
 def watching(size: tuple[int, int], look: Theme = LOOK):
-    """Runs a test in the app: `async def test(app, pilot)`."""
+    """Run a test in the app: `async def test(app, pilot)`."""
 
     def run(test) -> None:
         async def alone() -> None:
@@ -106,7 +106,7 @@ def watching(size: tuple[int, int], look: Theme = LOOK):
 
 
 class Grid:
-    """A terminal: what stands in each cell, and in which style. It refuses what it does not know."""
+    """A terminal: the character and the style of each cell. It raises an error for sequences that it does not know."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -165,7 +165,7 @@ class Grid:
 
 
 def meant(app: Alone) -> list[list[tuple[str, str]]]:
-    """The cells of the screen as textual's own way of drawing gives them."""
+    """The cells of the screen as textual itself draws them."""
     width, height = app.size
     grid = Grid(width, height)
     for y, strip in enumerate(app.screen._compositor.render_strips()):
@@ -175,7 +175,7 @@ def meant(app: Alone) -> list[list[tuple[str, str]]]:
 
 
 def differences(grid: Grid, app: Alone) -> list[object]:
-    """Cells of the terminal that do not show what is meant: where, what they show, what they should."""
+    """The cells of the terminal that differ from the expected ones: position, actual, expected."""
     pairs = zip(grid.cells, meant(app), strict=True)
     return [
         (x, y, *pair)

@@ -1,12 +1,12 @@
-"""A pretended accelerator on a torch that has none: it refuses what CUDA would refuse, and counts the host's waits.
+"""A fake accelerator for a torch without one: it refuses what CUDA would refuse, and counts the host's waits.
 
-Tensors of the device are wrappers around CPU tensors, under torch's own PrivateUse1 device, so that autograd knows the
-device. Every operation goes through `_run`, which raises `Mixed` where CUDA would refuse the devices of its arguments
-and notes in `waits` what would make the host wait for the device: a copy in either direction, a number that is read, a
-boolean index. It knows nothing of kernels, rounding, memory or compilation.
+Tensors of the device are wrappers around CPU tensors, on torch's PrivateUse1 device, so that autograd knows the device.
+Every operation goes through `_run`, which raises `Mixed` where CUDA would refuse the devices of its arguments, and
+counts in `waits` what would make the host wait for the device: a copy in either direction, reading a number, a boolean
+index. It does not model kernels, rounding, memory or compilation.
 
-The device is a property of the whole process, and torch's inference mode does not know it, so this module replaces that
-mode when it is imported: import it before tdiff, and only in a process of its own (see `fake_device_runs`).
+The device applies to the entire process, and torch's inference mode does not know it, so this module replaces that mode
+on import: import it before tdiff, and only in a separate process (see `fake_device_runs`).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ NAME = "pretended"
 PACKAGE = str(Path(__file__).resolve().parents[2] / "tdiff")
 
 waits: Counter[tuple[str, str]] = Counter()
-"""(what made the host wait, where in tdiff) -> how often."""
+"""(the operation that made the host wait, its position in tdiff) -> count."""
 _refused_dtypes: set[torch.dtype] = set()
 _refused_operations: set[str] = set()
 
 
 class Mixed(RuntimeError):
-    """The device would refuse these arguments."""
+    """The device would refuse these arguments, which are on different devices."""
 
 
 class _Backend:
-    """What torch asks of the module of a device."""
+    """The functions that torch calls in the module of a device."""
 
     @staticmethod
     def is_initialized() -> bool:
@@ -150,12 +150,12 @@ class DeviceTensor(torch.Tensor):
 
 
 _pinned: dict[int, torch.Tensor] = {}
-"""CPU tensors in pinned memory, from where a copy to the device does not wait."""
+"""CPU tensors in pinned memory, from which a copy to the device does not wait."""
 
 
 def _pin(tensor: torch.Tensor, *_options: object) -> torch.Tensor:
     copied = tensor.clone()
-    _pinned[id(copied)] = copied  # kept, so that no other tensor gets its id
+    _pinned[id(copied)] = copied  # stored, so that no other tensor gets its id
     if len(_pinned) > 1000:
         _pinned.pop(next(iter(_pinned)))
     return copied
@@ -163,7 +163,7 @@ def _pin(tensor: torch.Tensor, *_options: object) -> torch.Tensor:
 
 _Generator = torch.Generator
 _generators: dict[int, torch.Generator] = {}
-"""Those of the device, as the dispatcher sees them: other objects than Python's, by id."""
+"""Generators of the device by the id of the object that the dispatcher sees, which is not Python's."""
 
 
 class _Watch(TorchDispatchMode):
@@ -177,7 +177,7 @@ class _Watch(TorchDispatchMode):
 
 
 class DeviceGenerator(torch.Generator):
-    """A CPU generator that may say that it is of the device."""
+    """A CPU generator that may report the device as its own."""
 
     def __new__(cls, device="cpu"):
         made = super().__new__(cls, device="cpu")
@@ -205,7 +205,7 @@ _NO_SCALAR = {
     *("masked_scatter", "masked_scatter_", "take", "index_copy", "index_copy_", "native_layer_norm", "_softmax"),
     *("_log_softmax", "nll_loss_forward", "scaled_dot_product_attention", "bucketize", "repeat_interleave", "isin"),
 }
-"""Operations that refuse a CPU tensor even where it has no dimension; pointwise ones take it."""
+"""Operations that refuse even a CPU tensor without dimensions; pointwise operations accept it."""
 _READS = {
     "_local_scalar_dense": "item",
     "item": "item",
@@ -259,7 +259,7 @@ def _run(func, args, kwargs):
 
 
 def _wrapped(func, args, kwargs, result):
-    """Results as tensors of the device; what was changed in place is the very argument."""
+    """Results as tensors of the device; for an in-place operation, the argument itself."""
     schema = func._schema
     given = dict(zip([argument.name for argument in schema.arguments], args, strict=False)) | kwargs
     written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
@@ -304,7 +304,7 @@ def _copied(func, name, args, kwargs):
 
 
 def _check(name, args, mine, others):
-    """Raises Mixed where the device would refuse to compute with tensors of the CPU."""
+    """Raises Mixed if the device would refuse to compute with CPU tensors."""
     if not others or name in ("set_", "_has_same_storage_numel"):
         return
     if not mine:
@@ -329,7 +329,7 @@ def _check(name, args, mine, others):
 
 
 def _count(name, args, kwargs):
-    """Note what would make the host wait."""
+    """Count an operation that would make the host wait."""
     if name in _READS:
         _wait(_READS[name])
     elif name in _INDEX:
@@ -391,7 +391,7 @@ class _Cast(TorchFunctionMode):
 
 
 class _Autocast(contextlib.ContextDecorator):
-    """In torch.autocast's place."""
+    """A replacement of torch.autocast."""
 
     def __init__(self, device_type, dtype=None, enabled=True):
         self._casts = device_type == NAME and enabled
@@ -411,7 +411,7 @@ class _Autocast(contextlib.ContextDecorator):
 
 @contextlib.contextmanager
 def pretended(*, like_mps: bool = False) -> Iterator[None]:
-    """Have tdiff compute on the device. `like_mps`: it has no float64 and lacks what torch 2.6 lacks on MPS."""
+    """Make tdiff compute on the device. `like_mps`: without float64 and the operations that torch 2.6 lacks on MPS."""
     with _imitations(like_mps):
         waits.clear()
         yield
@@ -419,7 +419,7 @@ def pretended(*, like_mps: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def absent() -> Iterator[None]:
-    """Have torch as it was, within `pretended()`."""
+    """Restore the original torch temporarily within `pretended()`."""
     with contextlib.ExitStack() as stack:
         for target, attribute, value in _ORIGINALS:
             stack.enter_context(mock.patch.object(target, attribute, value))

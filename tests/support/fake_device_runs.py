@@ -1,7 +1,7 @@
-"""Runs on the pretended device: `python -m tests.support.fake_device_runs NAME...` prints each result as a JSON line.
+"""Runs on the fake device: `python -m tests.support.fake_device_runs NAME...` prints each result as a JSON line.
 
-Each run is a generator of (case, result); a result holds `steps` and `waits`, the host's waits in the last but the
-first of these steps by place, or `error`.
+Each run is a generator of (case, result); a result holds `steps` and `waits`, the host's waits by source position in
+all steps but the first, or `error`.
 """
 
 from tests.support import fake_device as pretended  # before tdiff
@@ -54,7 +54,7 @@ def network(**more) -> Transformer:
 
 
 def masks(rows: int) -> torch.Tensor:
-    """Canvases of masks, whose rows differ in how many there are."""
+    """Canvases whose rows have different numbers of masks."""
     canvas = torch.full((rows, WINDOW), VOCABULARY - 1)
     for row in range(rows):
         canvas[row, : 2 * row] = row
@@ -62,7 +62,7 @@ def masks(rows: int) -> torch.Tensor:
 
 
 def stepped(steps) -> dict:
-    """The waits of each step but the first, of an iterator of steps; what comes after the last is none of them."""
+    """The waits of each step but the first of an iterator; work after the last step is not counted."""
     before, after, count = Counter(), Counter(), 0
     for count, _ in enumerate(steps):
         after = Counter(pretended.waits)
@@ -100,20 +100,20 @@ def decode():
 
 
 def narrated():
-    """A trace for a screen."""
+    """A trace, as the live view reads it."""
     model = loaded(network())
     lines = (line for line in narrate(model, "ab", DecodeSettings(decoder="schedule", steps=5), length=10))
     yield "narrate", stepped(line for line in lines if isinstance(line, TraceStep))
 
 
 def loaded(net) -> LoadedModel:
-    """The network as a model that is loaded."""
+    """The network as a loaded model."""
     origin = Origin("tale", (), "text", 0, "linear", 4, "random", ("ab",), 1, 1)
     return LoadedModel("tale", Path(), net, learn("char", *["abcdefghijklmnopqrs"] * 2), origin)
 
 
 def words(count: int, seed: int) -> str:
-    """Words by a seed."""
+    """Random words from a seed."""
     draw = random.Random(seed)
     return " ".join(draw.choice(("the", "hare", "runs", "over", "hill", "lake")) for _ in range(count))
 
@@ -135,7 +135,7 @@ TRAININGS = {
 
 
 def training():
-    """Optimizer steps and what the meter makes of them, between two records."""
+    """Optimizer steps and their metrics, between two records."""
     for name, layer in TRAININGS.items():
         with tempfile.TemporaryDirectory() as folder:
             yield name, stepped(_trained(Path(folder), layer))
@@ -163,7 +163,7 @@ def _trained(root: Path, layer: dict):
 
 
 def whole_runs():
-    """A whole run: training, evaluation, a sample, weighing, saving, and taking it up again."""
+    """A complete run: training, evaluation, a sample, classification, saving, and resuming."""
     from tdiff.core.training.loop import train
 
     for name in ("plain", "padded", "classes"):
@@ -206,7 +206,7 @@ def bound():
 
 
 def weighed():
-    """Verdicts on texts."""
+    """Class predictions of texts."""
     net = network(classes=2, pairs=64)
 
     class Tokenizer:
@@ -227,18 +227,18 @@ def weighed():
 
 
 def _zoo(root: Path) -> dict[str, Path]:
-    """Small models of Hugging Face, by kind."""
+    """Small Hugging Face models, by kind."""
     from tests.core.evaluation.test_causal_judge import make as make_causal
     from tests.support.hub_zoo import KINDS, make
 
-    # DeBERTa computes through TorchScript, which knows no such device.
+    # DeBERTa computes through TorchScript, which does not know the device.
     folders = {kind: make(kind, root / kind) for kind in KINDS if kind != "deberta-v2"}
     make_causal(root / "gpt2", bos=True)
     return folders | {"gpt2": root / "gpt2"}
 
 
 def families():
-    """Models of Hugging Face: steps of generations."""
+    """Decoding steps of Hugging Face models."""
     from tdiff.core.diffusion.generate import generate
     from tdiff.core.models.hf import backend
     from tdiff.core.models.load import load_model
@@ -254,7 +254,7 @@ def families():
                 built.append(build(*given))
                 return copy.deepcopy(built[0])
 
-            # How transformers reads a file is its own affair, and not done on the device.
+            # transformers reads its files without the device.
             with pretended.absent(), mock.patch.object(backend, "build", keep):
                 load_model(str(path))
             with mock.patch.object(backend, "build", lambda *_given, built=built: built[0]):
@@ -276,7 +276,7 @@ def mps():
 
 
 def planted():
-    """Faults that are to be seen."""
+    """Deliberate faults, which must be detected."""
     tensor = torch.ones(4, device=pretended.NAME)
     for name, fault in {
         "an addition": lambda: tensor + torch.ones(4),
@@ -306,7 +306,7 @@ def planted():
 
 
 def decode_briefly():
-    """The decoders that differ most, and rows that finish at different steps."""
+    """The most different decoders, on rows that finish at different steps."""
     net = network(conv=3, time_conditioning=True)
     for name in ("confidence", "klass", "remdm", "autoregressive"):
         steps = 0 if name == "autoregressive" else 5
@@ -316,7 +316,7 @@ def decode_briefly():
 
 
 def training_briefly():
-    """Those trainings that differ most."""
+    """The most different training runs."""
     for name in ("plain", "classes"):
         with tempfile.TemporaryDirectory() as folder:
             yield name, stepped(_trained(Path(folder), TRAININGS[name]))
@@ -341,7 +341,7 @@ RUNS = {
 
 
 def main() -> None:
-    """Print the results of the runs that are named."""
+    """Print the results of the named runs."""
     torch.set_num_threads(1)
     for name in sys.argv[1:]:
         with pretended.pretended(like_mps=name == "mps"):

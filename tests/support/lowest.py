@@ -1,6 +1,6 @@
 """The lowest versions that pyproject.toml allows: `python -m tests.support.lowest [NAME==VERSION ...]`.
 
-The arguments are taken in place of what it allows. `make test-lowest` installs these and runs the tests.
+The arguments replace those versions. `make test-lowest` installs these and runs the tests.
 """
 
 import re
@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def lowest(others: dict[str, str]) -> list[str]:
     """A requirement for each dependency. Raises ValueError for one without a lower bound."""
-    found = []
+    requirements = []
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]:
         bound = re.match(r"([\w.-]+)>=([\w.]+)", line)
         if bound is None:
             raise ValueError(f"{line!r} has no lower bound")
         name, version = bound.groups()
-        found.append(others.get(name) or f"{name}=={version}")
-    return found
+        requirements.append(others.get(name) or f"{name}=={version}")
+    return requirements
 
 
 if __name__ == "__main__":
-    print("\n".join(lowest({given.partition("==")[0]: given for given in sys.argv[1:]})))
+    print("\n".join(lowest({argument.partition("==")[0]: argument for argument in sys.argv[1:]})))

@@ -1,4 +1,4 @@
-"""Models by hand: a function of tokens as a model that decoding and the objective can ask."""
+"""Stub models: a function of tokens as a model for decoding and the objective."""
 
 from __future__ import annotations
 

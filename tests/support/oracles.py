@@ -1,8 +1,8 @@
-"""Slow, obvious versions of the decoders: one row, one place, one number at a time, in Python's float64.
+"""Slow, simple versions of the decoders: one row, one position, one number at a time, in Python's float64.
 
-They are written from the rules in words, not from the engine, and share with it only the numbers of `noise.uniform`, so
-that the same seed means the same text. Where a rule leaves something open, it is settled here as it is there: ties go
-to the earlier place, "random places" are those with the largest random numbers, and half a place rounds to even.
+They follow the rules in words, not the engine, and share with it only the numbers of `noise.uniform`, so that the same
+seed gives the same text. Details that a rule leaves open are as in the engine: ties go to the earlier position, "random
+positions" are those with the largest random numbers, and half a position rounds to even.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DEFAULT_STEPS = {
 
 
 class TableDenoiser(StubModel):
-    """Looks its logits up: they depend on the place and, if `contextual`, on all of the row's tokens.
+    """A model that looks its logits up: they depend on the position and, if `contextual`, on all tokens of the row.
 
-    `seen` holds, for each call, the rows it was given, as lists of tokens; `shares` their shares.
+    `seen` holds the rows of each call as lists of tokens; `shares` holds their mask ratios.
     """
 
     def __init__(self, vocab: int, length: int, mask_id: int, seed: int, contextual: bool = True, spread: float = 2.0):
@@ -51,7 +51,7 @@ class TableDenoiser(StubModel):
         return key % len(self.plain) if self.contextual else 0
 
     def look_up(self, row: list[int], place: int) -> list[float]:
-        """The logits at one place of one row, for the oracles; not counted as a call."""
+        """The logits at one position of one row, for the oracles; this does not count as a call."""
         return self.plain[self.page(row)][place]
 
     def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class TableDenoiser(StubModel):
 
 @dataclass
 class Moment:
-    """What one step did to one row; the fields are those of the engine's Step."""
+    """The effect of one step on one row; the fields are those of the engine's Step."""
 
     tokens: list[int]
     confidence: list[float]
@@ -90,7 +90,7 @@ def hidden(schedule: str, t: float) -> float:
 
 
 def nearest(count: float) -> int:
-    # What is half a place but for rounding errors is half a place, and goes to the even side.
+    # Rounding to 4 digits removes float errors first, so that an exact half rounds to even.
     return round(round(count, 4))
 
 
@@ -105,7 +105,7 @@ def kl(p: list[float], q: list[float]) -> float:
 
 
 def repeats(tokens: list[int], mask: int, place: int, span: int) -> set[int]:
-    """The tokens that would end, in that place, `span` tokens which stand in the row already."""
+    """The tokens that would complete, at that position, a span of `span` tokens that the row already contains."""
     before = tokens[place - span + 1 : place] if place >= span - 1 else [mask]
     if mask in before:
         return set()
@@ -125,9 +125,9 @@ def propose(
     repeated: set[int] = frozenset(),
     penalty: float = 1.0,
 ) -> tuple[int, float]:
-    """The proposed token, and its probability before temperature and truncation. `u` decides the draw.
+    """The proposed token, and its probability before temperature and truncation. `u` is the uniform random number.
 
-    The tokens `repeated` are drawn with the power `penalty` of their probability.
+    The tokens in `repeated` are sampled with the power `penalty` of their probability.
     """
     p = softmax(logits)
     if repeated:
@@ -138,10 +138,10 @@ def propose(
     sharp = softmax([x / temperature for x in logits])
     allowed = set(range(len(p)))
     if 0 < top_k < len(p):
-        # The k likeliest, and whatever is exactly as likely as the last of them.
+        # The k most likely tokens, and those exactly as likely as the last of them.
         allowed = {v for v in allowed if logits[v] >= logits[likeliest_first[top_k - 1]]}
     if top_p < 1:
-        # From what is left, the likeliest until together they reach top_p; always at least one.
+        # Of the remaining tokens, the most likely ones until their sum reaches top_p; always at least one.
         mass = sum(sharp[v] for v in allowed)
         nucleus: list[int] = []
         reached = 0.0
@@ -174,7 +174,7 @@ def decode(
     block: range | None = None,
     seen: tuple[dict[int, list[float]], dict[int, int]] | None = None,
 ) -> list[Moment]:
-    """Every step of the decoder named by `settings`, for one row; of a block of it, in that many steps."""
+    """All steps of the decoder of `settings` for one row, or for a block of it in that many steps."""
     name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
     block = places if block is None else block
     if steps is None:
@@ -182,7 +182,7 @@ def decode(
     temperature = settings.temperature
     frozen = [f or i not in block for i, f in enumerate(frozen)]
     total = sum(not f for f in frozen)
-    last_p, calm = ({}, {}) if seen is None else seen  # kept from block to block
+    last_p, calm = ({}, {}) if seen is None else seen  # passed from block to block
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0
     last_given: list[int] | None = None
@@ -192,7 +192,7 @@ def decode(
         before = list(tokens)
         masked = [i for i in block if before[i] == mask]
 
-        # The model is asked only about a canvas it has not just seen.
+        # The model is called only if the canvas has changed.
         if before != last_given:
             calls += 1
             last_given = before
@@ -218,13 +218,13 @@ def decode(
             calm[i] = calm[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
             last_p[i] = now
 
-        # Which places come first?
+        # The order of the positions.
         by = {"margin": "margin", "entropy": "entropy"}.get(name, settings.rank)
         rank = {"confidence": c, "margin": margin, "entropy": {i: -h for i, h in entropy.items()}, "top-k-mass": mass}[
             by
         ]
 
-        # Which places does the rule reveal?
+        # The positions that the rule unmasks.
         if name in DEFAULT_STEPS or (name == "first-hitting" and settings.steps):
             hidden_t = hidden_at((steps - step + 1) / steps, settings)
             hidden_s = hidden_at((steps - step) / steps, settings)
@@ -262,7 +262,7 @@ def decode(
             commit = [i for i in masked if c[i] > settings.threshold and calm[i] >= settings.history]
             commit = commit or most(masked, c, 1)
         elif name == "remdm":
-            # Masking again at rate r, how much more must be revealed to be where the schedule says?
+            # With remasking at rate r: how many more must be unmasked to follow the schedule.
             rate = remask_rate((steps - step + 1) / steps, hidden_t, hidden_s, settings)
             held = 0.0 if settings.remask == "conf" else rate
             dice = numbers(1)
@@ -279,7 +279,7 @@ def decode(
         for i in commit:
             tokens[i], confidence[i] = proposal[i], c[i]
 
-        # Which does it mask again?
+        # The positions that it remasks.
         if name == "remdm":
             dice = numbers(2)
             revealed = [i for i in places if not frozen[i] and before[i] != mask]
@@ -312,7 +312,7 @@ def decode(
 
 
 def hidden_at(t: float, settings: DecodeSettings) -> float:
-    """How much is hidden at time t: for ReMDM's loop the schedule is stretched on both sides of a level."""
+    """The mask ratio at time t: for ReMDM's loop the schedule is stretched on both sides of a level."""
     if settings.decoder != "remdm" or settings.remask != "loop" or t in (0.0, 1.0):
         return hidden(settings.schedule, t)
     if t > settings.t_on:
@@ -334,7 +334,7 @@ def remask_rate(t: float, hidden_t: float, hidden_s: float, settings: DecodeSett
 
 
 def blocks(frozen: list[bool], size: int) -> list[range]:
-    """The blocks of a row: from its first maskable place to its last."""
+    """The blocks of a row, from its first maskable position to its last."""
     if all(frozen):
         return []
     first, end = frozen.index(False), len(frozen) - frozen[::-1].index(False)
@@ -349,7 +349,7 @@ def in_blocks(
     row: int = 0,
     first_place: int = 0,
 ) -> list[Moment]:
-    """As `decode`, a block after the other, which share out the steps."""
+    """Like `decode`, one block after the other; the steps are divided among the blocks."""
     own = blocks(frozen, settings.block)
     steps = settings.steps or DEFAULT_STEPS.get(settings.decoder, 0)
     each = math.ceil(steps / (len(own) or 1))
@@ -371,7 +371,7 @@ def in_blocks(
 def slide(
     denoiser: TableDenoiser, canvas: list[int], frozen: list[bool], window: int, overlap: int, settings: DecodeSettings
 ) -> tuple[list[int], int]:
-    """The text of one row longer than the window, and the number of steps it took."""
+    """The text of one row that is longer than the window, and its number of steps."""
     tokens, steps, start, done = list(canvas), 0, 0, 0
     while done < len(tokens):
         end = min(start + window, len(tokens))

@@ -1,4 +1,4 @@
-"""Where things are: the repository, and the shared data beside it, which may be absent."""
+"""Folders: the repository, and the shared data next to it, which may be missing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Programs on a pseudo-terminal, in tmux and in GNU screen: the bytes that they write, and what a person sees."""
+"""Programs on a pseudo-terminal, in tmux and in GNU screen: the bytes that they write, and the text on the screen."""
 
 import contextlib
 import fcntl
@@ -35,7 +35,7 @@ class Pty:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def read(self, seconds: float = 0.0) -> bool:
-        """Read what it has written; False once it has ended."""
+        """Read its output; False once it has ended."""
         with contextlib.suppress(OSError):
             while select.select([self.fd], [], [], seconds)[0]:
                 if not (piece := os.read(self.fd, 1 << 16)):
@@ -46,7 +46,7 @@ class Pty:
         return False
 
     def until(self, text: bytes, after: int = 0) -> bytes:
-        """What it has written since `after` once `text` is in it."""
+        """Wait until its output since `after` contains `text`. Returns that output."""
         end = time.monotonic() + PATIENCE
         while text not in self.written[after:]:
             alive = self.read(0.05)
@@ -58,7 +58,7 @@ class Pty:
         os.write(self.fd, keys)
 
     def end(self, seconds: float = PATIENCE) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait until it has ended. Returns its exit code."""
         end = time.monotonic() + seconds
         while self.read(0.05):
             assert time.monotonic() < end, f"does not end: {self.written[-2000:]!r}"
@@ -74,7 +74,7 @@ def clean(**more: str) -> dict[str, str]:
 
 
 def soon(what, seconds: float = PATIENCE) -> bool:
-    """Whether `what()` is true before the time is over."""
+    """Whether `what()` becomes true within the time limit."""
     end = time.monotonic() + seconds
     while not (answer := what()) and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A tiny run, made-up text, and the command line in a process of its own."""
+"""A tiny run, made-up text, and the command line in a child process."""
 
 import os
 import random
@@ -60,7 +60,7 @@ def settings_of(corpus: Path, *layers: dict) -> Settings:
 
 
 def train_in(root: Path, name: str, settings: Settings, **how) -> tuple[Run, list]:
-    """A run under `root`, new or (with resume=True) resumed, and the records of its training."""
+    """Train a run under `root`, new or (with resume=True) resumed. Returns it and the records of its training."""
     run = Run(root / name) if how.get("resume") else runs.create(name, settings, root)
     labelled = settings.data.label_field if settings.data.classes else None
     corpus = data.load(settings.data.sources, settings.data.text_field, label_field=labelled)

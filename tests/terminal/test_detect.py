@@ -97,8 +97,8 @@ def test_in_screen_the_mouse_is_off_unless_set():
 )
 def test_synchronized_output_is_off_in_the_versions_of_tmux_that_break_it(version, synchronized):
     assert detect(TMUX, version=version).synchronized == synchronized
-    told = detect(TMUX | {"TERM_PROGRAM": "tmux", "TERM_PROGRAM_VERSION": version})
-    assert (told.version, told.synchronized) == (version, synchronized)
+    detected = detect(TMUX | {"TERM_PROGRAM": "tmux", "TERM_PROGRAM_VERSION": version})
+    assert (detected.version, detected.synchronized) == (version, synchronized)
     assert detect(XTERM | {"TERM_PROGRAM": "x", "TERM_PROGRAM_VERSION": version}).synchronized
     assert not detect(SCREEN).synchronized
 
@@ -413,7 +413,7 @@ HERE = (
 TELL = ["sh", "-c", '"$0" -c "$1" > "$2.new"; mv "$2.new" "$2"; sleep 60', sys.executable, HERE]
 
 
-def told_in(run, folder: Path, name: str) -> list[str]:
+def detected_in(run, folder: Path, name: str) -> list[str]:
     """What `this_terminal` detects where `run` runs a command."""
     file = folder / name
     run(*TELL, str(file))
@@ -427,12 +427,12 @@ def test_real_screen_is_recognised_with_and_without_utf8():
         def run(*command, **how):
             session.start(*command, COLORTERM="truecolor", PYTHONPATH=str(Path.cwd()), **how)
 
-        program, version, *rest = told_in(run, session.folder, "utf8")
+        program, version, *rest = detected_in(run, session.folder, "utf8")
         assert program == "screen" and re.fullmatch(r"\d+\.\d\d\.\d\d", version) and rest == ["256", "block", "False"]
         session.command("quit")
         assert soon(lambda: not list(session.folder.glob("*.s")))
         # Not UTF-8, though the locale within says so: as a session that cron began.
-        found = told_in(
+        found = detected_in(
             lambda *command: run("env", "LC_ALL=C.UTF-8", *command, options=(), LANG="C"), session.folder, "c"
         )
         assert found[0] == "screen" and found[2:] == ["256", "ascii", "False"]
@@ -444,7 +444,7 @@ def test_real_tmux_is_recognised():
         def run(*command):
             server("new-session", "-d", *command, COLORTERM="truecolor", PYTHONPATH=str(Path.cwd()))
 
-        program, version, *rest = told_in(run, Path(server.socket).parent, "told")
+        program, version, *rest = detected_in(run, Path(server.socket).parent, "told")
         assert program == "tmux" and version[0].isdigit() and rest == ["truecolor", "block", "True"]
         assert server("-V").split()[1] == version
 
@@ -531,7 +531,7 @@ def test_real_tmux_is_followed_per_session_without_blocking():
             clock.now += 2
             return watch.now()
 
-        assert soon(lambda: not now())  # nobody anywhere
+        assert soon(lambda: not now())  # no terminal is attached
         elsewhere = server.attach("-t", "theirs")
         elsewhere.until(b"\x1b[")
         assert soon(now)  # until tmux has answered

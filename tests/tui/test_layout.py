@@ -1,4 +1,4 @@
-"""Which panes a window shows, and since when nobody looked at them."""
+"""The panes that a window shows, and the absences of its viewer."""
 
 import pytest
 
@@ -80,7 +80,7 @@ def test_a_late_update_ends_an_absence():
     absence = Absence(0.0)
     assert absence.ended(True, 15.0) is None
     assert absence.ended(True, 115.0) == 15.0
-    assert absence.ended(False, 300.0) is None  # back, but nobody looks
+    assert absence.ended(False, 300.0) is None  # resumed, but not attached
     assert absence.ended(True, 301.0) == 115.0
 
 

@@ -108,8 +108,8 @@ def test_without_a_queue_writes_are_timed_and_keys_get_as_much_time():
     app = app_with(None)
     app._driver.write = lambda data: setattr(clock, "now", clock.now + 0.3)
     pacer = Pacer(app, clock=clock)
-    begun, frames = clock.now, 0
-    while clock.now < begun + 12:
+    started, frames = clock.now, 0
+    while clock.now < started + 12:
         if pacer.ready():
             app._driver.write("a frame")
             frames += 1

@@ -28,7 +28,7 @@ def test_the_line_of_steps_is_full_only_when_the_text_is_complete():
     paused = line(2, 30, share=30 / 68, cap=68)
     assert 0 < paused.count("━") < 3 and 15 < paused.count("─") < 22 and paused.count("┄") > 20
     assert line(30, 30, ended=True).count("━") > 45 and line(30, 30, ended=True).endswith(" 30 ▶ ")
-    assert 20 < line(9, 9, share=0.5).count("━") < 30  # nobody knows how many steps: half of the places
+    assert 20 < line(9, 9, share=0.5).count("━") < 30  # the number of steps is unknown: half of the positions
 
 
 def test_the_line_of_steps_uses_the_decoders_steps_else_the_positions_left():

@@ -123,7 +123,7 @@ def arguments(pid: int) -> str:
 
 
 def close_at_random_moments(times: int) -> None:
-    """The terminal goes, and nobody sends a signal: the view's leader of session takes the hang-up to its grave."""
+    """Close the terminal so that the view gets no signal: its session leader ignores the hang-up and ends."""
     chance, slowest = random.Random(1), 0.0
     for n in range(times):
         pty = Pty(["sh", "-c", f"trap '' HUP; exec {' '.join(WATCH)} --every=0"])

@@ -41,7 +41,7 @@ def events(count: int = 200) -> str:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A folder with one run, and a state and a configuration of nobody's."""
+    """A folder with one run, and empty state and configuration folders."""
     run = tmp_path / "checkpoints" / "mine"
     run.mkdir(parents=True)
     (run / "events.jsonl").write_text(events())

@@ -47,7 +47,7 @@ async def write(stage: Stage, model: str, *lines) -> None:
 
 
 async def begin(stage: Stage) -> None:
-    """Both are ready and have begun: one with 9 steps, which reveal four places each, the other with 27 of one."""
+    """Make both ready and start both: one with 9 steps that unmask four positions each, the other with 27 of one."""
     await says(stage, "mine", ready())
     await says(stage, "gpt", replace(ready(decoding=FROM_THE_LEFT), model="gpt-tiny", step=0))
     await write(stage, "mine", *steps(9))

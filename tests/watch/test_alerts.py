@@ -1,4 +1,4 @@
-"""What a watcher is told: spikes that are none are not called so, those that are, once; silence and death."""
+"""Alerts: each loss spike is reported once and noise is not; runs that stall or end are reported."""
 
 import itertools
 import math
@@ -118,16 +118,16 @@ NAN, INF = math.nan, math.inf
 def test_non_finite_values_are_reported_once_until_finite_again():
     judge = Losses()
 
-    def told(**values: float) -> list[str]:
+    def notices(**values: float) -> list[str]:
         columns = {f"train/{name}": [value] for name, value in values.items()}
         return [notice.text for notice in judge.examine([7], columns, [1.5])]
 
-    assert told(loss=1.0, grad_norm=1.0) == []
-    assert told(loss=NAN, grad_norm=INF) == ["train/loss and train/grad_norm not finite"]
-    assert told(loss=NAN, grad_norm=NAN) == []
-    assert told(loss=1.0, grad_norm=INF) == []
-    assert told(loss=1.0, grad_norm=1.0) == []
-    assert told(loss=1.0, grad_norm=-INF) == ["train/grad_norm not finite"]
+    assert notices(loss=1.0, grad_norm=1.0) == []
+    assert notices(loss=NAN, grad_norm=INF) == ["train/loss and train/grad_norm not finite"]
+    assert notices(loss=NAN, grad_norm=NAN) == []
+    assert notices(loss=1.0, grad_norm=INF) == []
+    assert notices(loss=1.0, grad_norm=1.0) == []
+    assert notices(loss=1.0, grad_norm=-INF) == ["train/grad_norm not finite"]
 
 
 @given(

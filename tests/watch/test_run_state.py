@@ -40,12 +40,12 @@ from tests.support.fed import FedState
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 HERE = platform.node()
-BEGUN = 1.7e9
+STARTED = 1.7e9
 
 
 def train(step: int, loss: float = 2.0, time: float | None = None, **others) -> Train:
     values = {
-        "time": BEGUN + 10 * step if time is None else time,
+        "time": STARTED + 10 * step if time is None else time,
         "step": step,
         "tokens": 100 * step,
         "loss": loss,
@@ -61,7 +61,7 @@ def train(step: int, loss: float = 2.0, time: float | None = None, **others) -> 
 
 def start(pid: int = 1, host: str = "elsewhere", **others) -> Start:
     values = {
-        "time": BEGUN,
+        "time": STARTED,
         "run": "r",
         "version": "0",
         "settings": {},
@@ -78,25 +78,25 @@ def start(pid: int = 1, host: str = "elsewhere", **others) -> Start:
 
 
 def eval_at(step: int, loss: float) -> Eval:
-    time = BEGUN + 10 * step + 1
+    time = STARTED + 10 * step + 1
     return Eval(time=time, step=step, nats_per_token=loss, nats_per_char=loss, interval_95=(loss, loss), tokens=9)
 
 
 def verdicts(step: int, accuracy: float = 0.85) -> Verdicts:
     figures = {"texts": 200, "accuracy": accuracy, "interval_95": (0.8, 0.9), "ece": 0.03, "temperature": 1.5}
-    return Verdicts(time=BEGUN + 10 * step + 2, step=step, **figures)
+    return Verdicts(time=STARTED + 10 * step + 2, step=step, **figures)
 
 
 def sample(step: int, text: str = "text") -> Sample:
-    return Sample(time=BEGUN + 10 * step + 2, step=step, prompt="p", text=text, path="samples/x.jsonl")
+    return Sample(time=STARTED + 10 * step + 2, step=step, prompt="p", text=text, path="samples/x.jsonl")
 
 
-def resume(step: int, time: float = BEGUN + 5000, pid: int = 2, host: str = "elsewhere") -> Resume:
+def resume(step: int, time: float = STARTED + 5000, pid: int = 2, host: str = "elsewhere") -> Resume:
     return Resume(time=time, step=step, pid=pid, host=host)
 
 
 def end(step: int, reason="finished") -> End:
-    return End(time=BEGUN + 10 * step + 3, step=step, reason=reason)
+    return End(time=STARTED + 10 * step + 3, step=step, reason=reason)
 
 
 def run_of(*records) -> FedState:
@@ -117,7 +117,7 @@ def known(run: FedState) -> dict:
         "plain": (
             *(run.format, run.start, run.ended, run.checkpoint, run.evaluation, run.step, run.total),
             *(run.progress, run.eta, run.samples, run.trace, run.alerts, run.last_time, run.doing),
-            *(run.logged, run.timing.gap, run.resets, run.state(BEGUN)),
+            *(run.logged, run.timing.gap, run.resets, run.state(STARTED)),
         ),
     }
 
@@ -235,10 +235,10 @@ EVERY = {
     "eval": eval_at(5, 2.0),
     "verdicts": verdicts(5),
     "sample": sample(5),
-    "checkpoint": Checkpoint(time=BEGUN, step=5, path="model"),
-    "alert": Alert(time=BEGUN, step=5, what="heat", text="85 degrees"),
+    "checkpoint": Checkpoint(time=STARTED, step=5, path="model"),
+    "alert": Alert(time=STARTED, step=5, what="heat", text="85 degrees"),
     "resume": resume(5),
-    "heartbeat": Heartbeat(time=BEGUN, step=5, doing="evaluating"),
+    "heartbeat": Heartbeat(time=STARTED, step=5, doing="evaluating"),
     "end": end(5),
 }
 """A record of every kind that a run writes."""
@@ -276,9 +276,9 @@ def test_resume_drops_later_records():
             *map(train, range(1, 31)),
             eval_at(20, 2.5),
             sample(20),
-            Checkpoint(time=BEGUN, step=25, path="model"),
+            Checkpoint(time=STARTED, step=25, path="model"),
         ),
-        *(Alert(time=BEGUN, step=28, what="heat", text="hot"), resume(15)),
+        *(Alert(time=STARTED, step=28, what="heat", text="hot"), resume(15)),
     )
     assert list(run.metrics["train/loss"].steps) == list(range(1, 16))
     assert (list(run.metrics["eval/loss"].steps), run.samples, run.alerts, run.checkpoint) == ([], [], [], None)
@@ -288,9 +288,9 @@ def test_resume_drops_later_records():
 
 def test_ended_run_that_was_resumed_is_running():
     run = run_of(start(), train(1), end(1, "stopped"))
-    assert run.state(BEGUN + 20) == "stopped"
-    run.feed([to_line(resume(1, time=BEGUN + 100)).rstrip()])
-    assert run.state(BEGUN + 101) == "running"
+    assert run.state(STARTED + 20) == "stopped"
+    run.feed([to_line(resume(1, time=STARTED + 100)).rstrip()])
+    assert run.state(STARTED + 101) == "running"
     assert [notice.text for notice in run.alerts] == ["stopped"]
 
 
@@ -299,23 +299,23 @@ def test_ended_run_that_was_resumed_is_running():
 
 def test_state_is_waiting_until_a_line_comes():
     run = FedState("x")
-    assert (run.state(BEGUN), run.check(BEGUN), summary.since(run, 0)) == ("waiting", [], [])
+    assert (run.state(STARTED), run.check(STARTED), summary.since(run, 0)) == ("waiting", [], [])
     assert run.timing.time_of(3) is None
 
 
 @pytest.mark.parametrize(("reason", "state"), [("finished", "finished"), ("stopped", "stopped"), ("nan", "failed")])
 def test_end_event_sets_the_state(reason, state):
     run = run_of(start(), train(1), end(1, reason))
-    assert run.state(BEGUN + 1e6) == state
+    assert run.state(STARTED + 1e6) == state
     assert run.eta is None
-    [notice] = run.check(BEGUN + 1e6)
-    assert (notice.what, notice.time, notice.step) == ("ended", BEGUN + 13, 1)
-    assert run.check(BEGUN + 1e6) == []
+    [notice] = run.check(STARTED + 1e6)
+    assert (notice.what, notice.time, notice.step) == ("ended", STARTED + 13, 1)
+    assert run.check(STARTED + 1e6) == []
 
 
 def test_stall_is_noticed_once_until_the_next_record():
     run = run_of(start(), *map(train, range(1, 10)))
-    last = BEGUN + 90
+    last = STARTED + 90
     assert run.timing.gap == 10
     assert run.state(last + 119) == "running"
     assert run.check(last + 119) == []
@@ -330,11 +330,11 @@ def test_stall_is_noticed_once_until_the_next_record():
 
 
 def test_busy_run_may_be_silent_longer():
-    busy = Heartbeat(time=BEGUN + 91, step=9, doing="evaluating")
+    busy = Heartbeat(time=STARTED + 91, step=9, doing="evaluating")
     run = run_of(start(), *map(train, range(1, 10)), busy)
     assert run.doing == "evaluating"
-    assert run.state(BEGUN + 91 + 800) == "running"
-    assert run.state(BEGUN + 91 + 1000) == "stalled"
+    assert run.state(STARTED + 91 + 800) == "running"
+    assert run.state(STARTED + 91 + 1000) == "stalled"
     run.feed([to_line(eval_at(9, 2.0)).rstrip()])
     assert run.doing == ""
 
@@ -349,16 +349,16 @@ def test_run_on_this_host_without_a_process_has_died(monkeypatch):
 
     monkeypatch.setattr(os, "kill", kill)
     gone = 77_777
-    assert run_of(start(gone, "elsewhere"), train(1)).state(BEGUN + 11) == "running"
-    assert run_of(start(os.getpid(), HERE), train(1)).state(BEGUN + 11) == "running"
+    assert run_of(start(gone, "elsewhere"), train(1)).state(STARTED + 11) == "running"
+    assert run_of(start(os.getpid(), HERE), train(1)).state(STARTED + 11) == "running"
     run = run_of(start(gone, HERE), train(1))
-    assert run.state(BEGUN + 11) == "died"
-    [notice] = run.check(BEGUN + 9999)
-    assert (notice.what, notice.time, notice.step) == ("died", BEGUN + 10, 1)
-    assert run.check(BEGUN + 9999) == []
-    run.feed([to_line(resume(1, time=BEGUN + 100, pid=os.getpid(), host=HERE)).rstrip()])
-    assert run.state(BEGUN + 101) == "running"
-    assert run_of(start(gone, HERE), train(1), end(1)).state(BEGUN + 11) == "finished"
+    assert run.state(STARTED + 11) == "died"
+    [notice] = run.check(STARTED + 9999)
+    assert (notice.what, notice.time, notice.step) == ("died", STARTED + 10, 1)
+    assert run.check(STARTED + 9999) == []
+    run.feed([to_line(resume(1, time=STARTED + 100, pid=os.getpid(), host=HERE)).rstrip()])
+    assert run.state(STARTED + 101) == "running"
+    assert run_of(start(gone, HERE), train(1), end(1)).state(STARTED + 11) == "finished"
 
 
 def test_notices_have_the_time_of_their_record():
@@ -368,39 +368,39 @@ def test_notices_have_the_time_of_their_record():
     losses[100] = math.nan
     run = run_of(*(train(n, loss) for n, loss in enumerate(losses)))
     assert [(n.what, n.step, n.time) for n in run.alerts] == [
-        ("spike", 80, BEGUN + 800),
-        ("nan", 100, BEGUN + 1000),
+        ("spike", 80, STARTED + 800),
+        ("nan", 100, STARTED + 1000),
     ]
     assert run.alerts[0].text.startswith("train/loss 4, +")
-    assert run.check(BEGUN + 1200) == run.alerts
+    assert run.check(STARTED + 1200) == run.alerts
 
 
 def test_nan_alert_of_the_run_replaces_the_detected_notice():
-    alert = Alert(time=BEGUN + 21, step=2, what="nan", text="the loss is not finite; try a lower learning rate")
+    alert = Alert(time=STARTED + 21, step=2, what="nan", text="the loss is not finite; try a lower learning rate")
     run = run_of(train(1), train(2, math.nan), alert, end(2, "nan"))
     assert [(n.what, n.text) for n in run.alerts] == [
         ("nan", alert.text),
         ("ended", "failed: the loss is not finite"),
     ]
-    assert run.check(BEGUN + 30) == run.alerts
+    assert run.check(STARTED + 30) == run.alerts
 
 
 def test_alert_event_becomes_a_notice():
-    run = run_of(train(1), Alert(time=BEGUN + 11, step=1, what="heat", text="85 degrees\nof it"))
-    assert [(n.what, n.time, n.text) for n in run.alerts] == [("alert", BEGUN + 11, "heat: 85 degrees␊of it")]
+    run = run_of(train(1), Alert(time=STARTED + 11, step=1, what="heat", text="85 degrees\nof it"))
+    assert [(n.what, n.time, n.text) for n in run.alerts] == [("alert", STARTED + 11, "heat: 85 degrees␊of it")]
 
 
 def test_log_without_times_uses_arrival_times():
     run = FedState("x")
     for second in range(20):
-        run.feed([f"line {second}"], BEGUN + 10 * second)
-    assert run.last_time == BEGUN + 190
+        run.feed([f"line {second}"], STARTED + 10 * second)
+    assert run.last_time == STARTED + 190
     assert run.timing.gap == 10
-    assert run.state(BEGUN + 300) == "running"
-    assert run.state(BEGUN + 400) == "stalled"
+    assert run.state(STARTED + 300) == "running"
+    assert run.state(STARTED + 400) == "stalled"
     run = FedState("y")
     run.feed(["a line"])
-    assert run.state(BEGUN) == "running"
+    assert run.state(STARTED) == "running"
 
 
 def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
@@ -414,19 +414,19 @@ def bars(*spent: int, total: int = 500, each: int = 10) -> list[str]:
 
 def test_no_stall_while_the_programs_clock_shows_longer_gaps():
     slow, one, elapsed, unknown = FedState("bars"), FedState("a bar"), FedState("column"), FedState("nothing")
-    slow.feed(bars(300, 600, 900), BEGUN)
-    one.feed(bars(300), BEGUN)
-    elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], BEGUN)
-    unknown.feed(["step,loss", "1,2.5", "2,2.4"], BEGUN)
+    slow.feed(bars(300, 600, 900), STARTED)
+    one.feed(bars(300), STARTED)
+    elapsed.feed(["step,loss,elapsed", "1,2.5,300", "2,2.4,600"], STARTED)
+    unknown.feed(["step,loss", "1,2.5", "2,2.4"], STARTED)
     for run, usual in ((slow, 300), (one, 30), (elapsed, 300)):
         assert run.timing.gap == usual, run.name
-        assert run.state(BEGUN + 12 * usual - 1) == "running"
-        assert run.state(BEGUN + 12 * usual + 1) == "stalled"
-    assert (unknown.state(BEGUN + 899), unknown.state(BEGUN + 901)) == ("running", "stalled")
+        assert run.state(STARTED + 12 * usual - 1) == "running"
+        assert run.state(STARTED + 12 * usual + 1) == "stalled"
+    assert (unknown.state(STARTED + 899), unknown.state(STARTED + 901)) == ("running", "stalled")
 
 
 def test_repeated_long_gaps_are_not_a_stall():
-    run, now = FedState("x"), BEGUN
+    run, now = FedState("x"), STARTED
     for n in range(200):
         now += 400 if n in (60, 120) else 1
         run.feed([f"{{'loss': 2.0, 'step': {n + 1}}}"], now)
@@ -437,14 +437,17 @@ def test_repeated_long_gaps_are_not_a_stall():
 
 def test_finished_run_is_not_stalled_and_old_logs_are_stopped():
     done, going = FedState("done"), FedState("going")
-    done.feed(bars(10, 20, total=20), BEGUN)
-    going.feed(bars(10, 20), BEGUN)
-    assert (done.state(BEGUN + 1), done.state(BEGUN + 1000), done.state(BEGUN + 1e6)) == ("running", *["finished"] * 2)
-    assert done.check(BEGUN + 1000) == []
-    assert (going.state(BEGUN + 1000), going.state(BEGUN + 90_000)) == ("stalled", "stopped")
+    done.feed(bars(10, 20, total=20), STARTED)
+    going.feed(bars(10, 20), STARTED)
+    assert (done.state(STARTED + 1), done.state(STARTED + 1000), done.state(STARTED + 1e6)) == (
+        "running",
+        *["finished"] * 2,
+    )
+    assert done.check(STARTED + 1000) == []
+    assert (going.state(STARTED + 1000), going.state(STARTED + 90_000)) == ("stalled", "stopped")
     done.closed = going.closed = True
-    assert (done.state(BEGUN), going.state(BEGUN)) == ("finished", "stopped")
-    assert run_of(start(), train(1)).state(BEGUN + 1e6) == "stalled", "a tdiff run records its end"
+    assert (done.state(STARTED), going.state(STARTED)) == ("finished", "stopped")
+    assert run_of(start(), train(1)).state(STARTED + 1e6) == "stalled", "a tdiff run records its end"
 
 
 TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()", "ValueError: 1"]
@@ -452,23 +455,23 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in 
 
 def test_log_that_ends_in_a_traceback_has_failed_with_one_notice():
     run = FedState("x")
-    run.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
-    assert (run.state(BEGUN), run.failure, run.eta) == ("failed", "ValueError: 1", None)
-    [notice] = run.check(BEGUN)
+    run.feed([*bars(1, 2, 3), *TRACEBACK], STARTED)
+    assert (run.state(STARTED), run.failure, run.eta) == ("failed", "ValueError: 1", None)
+    [notice] = run.check(STARTED)
     assert (notice.what, notice.text, notice.step) == ("failed", "ValueError: 1", 30)
-    run.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], BEGUN + 1)
-    assert run.check(BEGUN + 9000) == [] and run.state(BEGUN + 9000) == "failed"
+    run.feed([bars(1, 2, 3)[-1], "srun: error: gpu01: task 0: Exited with exit code 1"], STARTED + 1)
+    assert run.check(STARTED + 9000) == [] and run.state(STARTED + 9000) == "failed"
     assert run.metrics["train/loss"].last == (30, pytest.approx(2.97))
 
 
 @pytest.mark.parametrize("more", [bars(4, 5, 6), ["{'loss': 2.0, 'step': 40}"], ["{'train_runtime': 9.0}"]])
 def test_survived_traceback_is_not_a_failure(more):
     run = FedState("x")
-    run.feed([*bars(1, 2, 3), *TRACEBACK], BEGUN)
-    run.check(BEGUN)
-    run.feed([*more, "."], BEGUN + 1)
-    assert run.failure == "" and run.state(BEGUN + 1) in ("running", "finished")
-    run.check(BEGUN + 1)
+    run.feed([*bars(1, 2, 3), *TRACEBACK], STARTED)
+    run.check(STARTED)
+    run.feed([*more, "."], STARTED + 1)
+    assert run.failure == "" and run.state(STARTED + 1) in ("running", "finished")
+    run.check(STARTED + 1)
     assert "failed" not in [notice.what for notice in run.alerts]
 
 
@@ -483,12 +486,12 @@ def test_survived_traceback_is_not_a_failure(more):
 )
 def test_every_text_format_can_end_in_a_failure(lines):
     run = FedState("x")
-    run.feed([*lines, *TRACEBACK], BEGUN)
-    assert (run.state(BEGUN + 9), run.failure) == ("failed", "ValueError: 1")
+    run.feed([*lines, *TRACEBACK], STARTED)
+    assert (run.state(STARTED + 9), run.failure) == ("failed", "ValueError: 1")
     assert run.log[-1] == "ValueError: 1"
     run = FedState("x")
-    run.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], BEGUN)
-    assert run.state(BEGUN + 9) == "stopped"
+    run.feed([*lines, *TRACEBACK[:-1], "KeyboardInterrupt"], STARTED)
+    assert run.state(STARTED + 9) == "stopped"
 
 
 def test_trainer_notices_are_dated_by_the_progress_bar():
@@ -499,10 +502,10 @@ def test_trainer_notices_are_dated_by_the_progress_bar():
     run = FedState("x")
     run.feed(lines)
     assert [(n.what, n.step, n.time) for n in run.alerts] == [("spike", 80, None)]
-    run.feed(["101/200 [01:41<01:00, 1it/s]"], BEGUN)
-    assert [(n.what, n.step, n.time) for n in run.alerts] == [("spike", 80, BEGUN - 21)]
-    assert run.timing.time_of(50) == BEGUN - 51
-    assert run.last_time == BEGUN
+    run.feed(["101/200 [01:41<01:00, 1it/s]"], STARTED)
+    assert [(n.what, n.step, n.time) for n in run.alerts] == [("spike", 80, STARTED - 21)]
+    assert run.timing.time_of(50) == STARTED - 51
+    assert run.last_time == STARTED
 
 
 # Summary
@@ -512,8 +515,8 @@ def test_summary_of_what_happened_since():
     run = run_of(
         start(), *(train(n, 3 - n / 100) for n in range(1, 61)), eval_at(60, 2.5), sample(60), end(60, "stopped")
     )
-    since = BEGUN + 605
-    assert summary.since(run, BEGUN + 700) == []
+    since = STARTED + 605
+    assert summary.since(run, STARTED + 700) == []
     run.feed([to_line(train(n, 3 - n / 100)).rstrip() for n in range(61, 101)])
     run.feed([to_line(r).rstrip() for r in (eval_at(80, 2.25), sample(70), sample(90), end(100))])
     assert summary.since(run, since) == [
@@ -522,7 +525,7 @@ def test_summary_of_what_happened_since():
         "ended: finished",
         "2 samples, the newest at step 90",
     ]
-    assert summary.since(run, BEGUN + 5000) == []
+    assert summary.since(run, STARTED + 5000) == []
     assert summary.since(run, 0)[0].startswith("100 steps in")
 
 
@@ -571,7 +574,7 @@ def test_stored_metrics_samples_and_notices_are_bounded(monkeypatch):
     steps = [one.step for one in run.samples]
     assert max(b - a for a, b in itertools.pairwise(steps)) == 2
     monkeypatch.setattr(notices, "MAX_NOTICES", 3)
-    run = run_of(*(Alert(time=BEGUN, step=n, what="x", text="y") for n in range(9)))
+    run = run_of(*(Alert(time=STARTED, step=n, what="x", text="y") for n in range(9)))
     assert [notice.step for notice in run.alerts] == [6, 7, 8]
 
 
@@ -661,8 +664,8 @@ def test_any_text_is_inert(name, line):
 @pytest.mark.parametrize("time", [1e300, -1.0, math.nan, 10**18])
 def test_invalid_times_are_dropped(time):
     run = run_of(train(1), train(2, time=time), Checkpoint(time=time, step=2, path="m"), end(2), train(3, time=time))
-    assert run.last_time == BEGUN + 23
-    assert run.checkpoint.time == BEGUN + 10
+    assert run.last_time == STARTED + 23
+    assert run.checkpoint.time == STARTED + 10
     assert list(run.clock.steps) == [1]
     assert all("--:--:--" in line or line[2] == ":" for line in run.log)
     assert parse(to_line(train(1))) is not None

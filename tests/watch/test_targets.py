@@ -157,13 +157,13 @@ FOLDERS = {
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_folder_of_another_program_is_described_with_its_logs(name):
-    files, told = FOLDERS[name]
+    files, description = FOLDERS[name]
     for age, file in enumerate(files):
         path = Path(name) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         os.utime(path, (1e9 - age, 1e9 - age))
-    assert refusal(name) == f"{name!r} is not a run folder: {told}"
+    assert refusal(name) == f"{name!r} is not a run folder: {description}"
 
 
 def test_search_in_huge_folders_and_link_cycles_is_bounded():
@@ -198,7 +198,7 @@ def test_a_remembered_run_is_found_from_any_folder(monkeypatch, tmp_path):
     assert locate("tiny").run == Run(path)
 
 
-def test_of_two_runs_with_one_name_the_last_begun_that_is_there_counts(tmp_path):
+def test_of_two_runs_with_one_name_the_last_started_that_exists_counts(tmp_path):
     old, new = make(tmp_path / "old" / "tiny"), make(tmp_path / "new" / "tiny")
     remember(old)
     remember(new)

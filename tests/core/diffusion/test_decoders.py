@@ -431,7 +431,7 @@ def test_remdm_with_conf_masks_again_what_was_least_sure():
 def of_calls(*calls: list[list[float]]):
     """A denoiser that answers each call with the next table of probabilities, of tokens 1 and up."""
 
-    class Told(StubModel):
+    class Scripted(StubModel):
         mask_id, asked = 0, 0
 
         def __call__(self, tokens, share, where):
@@ -440,7 +440,7 @@ def of_calls(*calls: list[list[float]]):
             logits = torch.cat((torch.full((len(table), 1), -math.inf), table.log()), 1)
             return logits.expand(len(tokens), -1, -1)[where]
 
-    return Told()
+    return Scripted()
 
 
 def test_klass_waits_for_what_still_moves():
@@ -469,15 +469,15 @@ def test_blocks_are_finished_one_after_another_from_the_left(name):
     canvas = torch.zeros(3, 20, dtype=torch.int64)
     canvas[:, :3] = 1
     settings = DecodeSettings(decoder=name, steps=12, block=5, seed=2)
-    begun = 0
+    current = 0
     for step in in_blocks(TableDenoiser(5, 20, 0, seed=1), canvas, settings=settings):
         at = torch.where(step.committed | step.remasked)[1]
         blocks = (at - 3) // 5
         if len(blocks):
-            assert blocks.min() == blocks.max() >= begun
-            begun = int(blocks.max())
-        assert (step.masked[:, 3 + 5 * (begun + 1) :]).all()
-    assert begun == 3 and not step.masked.any() and step.index <= 20
+            assert blocks.min() == blocks.max() >= current
+            current = int(blocks.max())
+        assert (step.masked[:, 3 + 5 * (current + 1) :]).all()
+    assert current == 3 and not step.masked.any() and step.index <= 20
 
 
 @EVERY
@@ -488,7 +488,7 @@ def test_one_block_of_all_places_is_no_block(name):
         assert texts(denoiser, replace(plain, block=12), 4) == texts(denoiser, plain, 4)
 
 
-def test_the_model_is_told_the_share_masked_of_the_whole_text_in_every_block():
+def test_the_mask_ratio_in_every_block_counts_all_maskable_positions():
     denoiser = TableDenoiser(4, 12, 0, seed=1)
     canvas = torch.zeros(1, 12, dtype=torch.int64)
     canvas[0, :2] = 1
@@ -505,7 +505,7 @@ def test_the_steps_of_all_blocks_together(block, steps, most):
 
 @pytest.mark.parametrize("block", [0, 1, 3, 5, 50])
 @pytest.mark.parametrize("prompt", [0, 2, 9])
-def test_no_sliding_canvas_takes_more_steps_than_are_told_and_blocks_go_on_in_every_window(block, prompt):
+def test_a_sliding_canvas_takes_at_most_the_planned_steps_and_blocks_continue_in_each_window(block, prompt):
     canvas = torch.zeros(2, 29, dtype=torch.int64)
     canvas[:, :prompt] = 1
     canvas[:, 14] = 2

@@ -293,11 +293,11 @@ def test_nothing_is_masked_where_it_may_not_be():
         assert torch.equal(canvas, tokens.masked_fill(where, 6))
 
 
-def test_the_share_told_to_a_time_conditioned_model_is_the_counted_one():
-    told = []
+def test_a_time_conditioned_model_gets_the_counted_mask_ratio():
+    ratios = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
-        told.append((share, where.sum(1)))
+        ratios.append((share, where.sum(1)))
         return torch.zeros(int(where.sum()), 7)
 
     spy = stub(spy, 6)
@@ -305,11 +305,11 @@ def test_the_share_told_to_a_time_conditioned_model_is_the_counted_one():
     maskable = torch.arange(12) >= torch.arange(64)[:, None] % 12
     loss = bound(spy, tokens, maskable, schedule("cosine"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=64)
-    for share, count in told:
+    for share, count in ratios:
         assert share.dtype == torch.float32
         torch.testing.assert_close(share, count / maskable.sum(1))
-    assert torch.equal(loss.share, told[0][0])
-    assert len(told[0][0].unique()) > 10
+    assert torch.equal(loss.share, ratios[0][0])
+    assert len(ratios[0][0].unique()) > 10
 
 
 def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():

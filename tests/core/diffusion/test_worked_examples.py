@@ -52,12 +52,12 @@ def worked(command: str) -> str:
         key = flag.removeprefix("--").replace("-", "_")
         options[key] = hints[key](value) if hints[key] in (int, float) else value
     settings = DecodeSettings(decoder=name, temperature=0.0, seed=1, **options)
-    told = []
+    changes = []
     for step in in_blocks(Page(), torch.full((1, 8), TOKENS), settings=settings):
         places = [f"{i + 1}" for i in step.committed[0].nonzero()[:, 0].tolist()]
         places += [f"-{i + 1}" for i in step.remasked[0].nonzero()[:, 0].tolist()]
-        told.append(" ".join(places) or ".")
-    return " | ".join(told)
+        changes.append(" ".join(places) or ".")
+    return " | ".join(changes)
 
 
 @pytest.mark.parametrize(("command", "steps"), EXAMPLES, ids=[command for command, _ in EXAMPLES])

@@ -29,11 +29,11 @@ def test_metrics_match_scikit_learn(count):
     assert [list(row) for row in result.confusion] == sklearn_metrics.confusion_matrix(
         labels, said, labels=[0, 1, 2]
     ).tolist()
-    theirs = sklearn_metrics.precision_recall_fscore_support(labels, said, labels=[0, 1, 2], zero_division=math.nan)
+    expected = sklearn_metrics.precision_recall_fscore_support(labels, said, labels=[0, 1, 2], zero_division=math.nan)
     for n, one in enumerate(result.classes):
-        for ours, other in zip((one.precision, one.recall, one.f1), theirs[:3], strict=True):
+        for ours, other in zip((one.precision, one.recall, one.f1), expected[:3], strict=True):
             assert (math.isnan(other[n]) and ours is None) or ours == pytest.approx(other[n])
-        assert one.texts == theirs[3][n]
+        assert one.texts == expected[3][n]
     assert result.nats == pytest.approx(sklearn_metrics.log_loss(labels, posteriors.numpy(), labels=[0, 1, 2]))
 
 

@@ -333,7 +333,7 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_nearest(folder):
     refused("peom", "no model 'peom': neither a folder nor a name; did you mean poem?")
 
 
-def test_a_folder_that_is_no_model_is_told_apart_from_a_name_of_nothing(tmp_path):
+def test_the_error_for_a_folder_without_a_model_differs_from_that_for_a_missing_name(tmp_path):
     (tmp_path / "stories").mkdir()
     for name in ("stories", "./stories", str(tmp_path / "stories"), "."):
         refused(name, "has no config.json; a model is a folder with config.json, model.safetensors and tokenizer.json")
@@ -343,7 +343,7 @@ def test_a_name_that_is_far_off_is_answered_with_all_there_are(folder):
     refused("gpt-seven", "there are: poem")
 
 
-def test_a_run_without_weights_yet_is_told_apart_from_no_run(tmp_path):
+def test_the_error_for_a_run_without_weights_differs_from_that_for_a_missing_run(tmp_path):
     (tmp_path / "checkpoints" / "new").mkdir(parents=True)
     (tmp_path / "checkpoints" / "new" / "config.toml").write_text("")
     refused("new", "run 'new' has no weights yet")
@@ -372,8 +372,8 @@ def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_p
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "small")]
     assert sizes[1] < 0.6 * sizes[0]
     read = load_model(str(tmp_path / "small")).network
-    for (name, mine), theirs in zip(network.named_parameters(), read.parameters(), strict=True):
-        off = (mine - theirs).abs().flatten(1) if mine.ndim > 1 else (mine - theirs).abs()[None]
+    for (name, mine), loaded in zip(network.named_parameters(), read.parameters(), strict=True):
+        off = (mine - loaded).abs().flatten(1) if mine.ndim > 1 else (mine - loaded).abs()[None]
         step = mine.abs().flatten(1).amax(1) / 127 if mine.ndim > 1 else mine.abs().amax(0, keepdim=True) / 127
         assert bool((off.amax(1) <= 0.5001 * step).all()), name
     # Written again they are the same: nothing is lost twice.

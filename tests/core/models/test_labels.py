@@ -49,7 +49,7 @@ def by_hand(pairs: Pairs, canvas: list[list[int]], real: list[list[bool]], label
 
 @FEW
 @given(st.integers(0, 1 << 30))
-def test_a_masked_place_is_told_of_its_visible_neighbours_by_the_class_of_its_row(seed):
+def test_pair_logits_of_a_masked_position_depend_on_its_visible_neighbours_and_the_class(seed):
     draw, pairs = random.Random(seed), drawn(seed)
     rows, length = draw.randrange(1, 4), draw.randrange(1, 6)
     canvas = [[draw.choice([MASK, draw.randrange(MASK)]) for _ in range(length)] for _ in range(rows)]

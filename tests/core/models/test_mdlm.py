@@ -152,8 +152,8 @@ def restated(file: Path, row: Tensor, sigma: float = 0.0, direction: float = 1.0
     x, size = w["vocab_embed.embedding"][row], WIDTH // HEADS
     for n in range(BLOCKS):
         b = {name.split(".", 2)[2]: tensor for name, tensor in w.items() if name.startswith(f"blocks.{n}.")}
-        told = b["adaLN_modulation.weight"] @ c + b["adaLN_modulation.bias"]
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (told[k * WIDTH : (k + 1) * WIDTH] for k in range(6))
+        modulation = b["adaLN_modulation.weight"] @ c + b["adaLN_modulation.bias"]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation[k * WIDTH : (k + 1) * WIDTH] for k in range(6))
         seen = layer_norm(x) * b["norm1.weight"] * (1 + scale_a) + shift_a
         packed = seen @ b["attn_qkv.weight"].T
         heard = []
@@ -165,8 +165,8 @@ def restated(file: Path, row: Tensor, sigma: float = 0.0, direction: float = 1.0
         seen = layer_norm(x) * b["norm2.weight"] * (1 + scale_m) + shift_m
         inner = gelu(seen @ b["mlp.0.weight"].T + b["mlp.0.bias"])
         x = x + gate_m * (inner @ b["mlp.2.weight"].T + b["mlp.2.bias"])
-    told = w["output_layer.adaLN_modulation.weight"] @ c + w["output_layer.adaLN_modulation.bias"]
-    seen = layer_norm(x) * w["output_layer.norm_final.weight"] * (1 + told[WIDTH:]) + told[:WIDTH]
+    modulation = w["output_layer.adaLN_modulation.weight"] @ c + w["output_layer.adaLN_modulation.bias"]
+    seen = layer_norm(x) * w["output_layer.norm_final.weight"] * (1 + modulation[WIDTH:]) + modulation[:WIDTH]
     return seen @ w["output_layer.linear.weight"].T + w["output_layer.linear.bias"]
 
 
@@ -185,11 +185,11 @@ def test_logits_are_those_of_the_definition(model, folder):
     tokens = half_masked()
     where = tokens == VOCAB - 1
     ours = model.network(tokens, torch.full((4,), 0.5), where)
-    theirs = torch.stack([restated(folder / "model.safetensors", row) for row in tokens])[where]
+    expected = torch.stack([restated(folder / "model.safetensors", row) for row in tokens])[where]
     allowed = [i for i in range(VOCAB) if i not in (model.network.spec.mask_id, end_id(model))]
     assert ours.dtype == torch.float32 and ours.shape == (int(where.sum()), VOCAB)
-    torch.testing.assert_close(ours[:, allowed].double(), theirs[:, allowed], rtol=1e-4, atol=1e-4)
-    assert float(theirs.std()) > 0.5  # or equality would say little
+    torch.testing.assert_close(ours[:, allowed].double(), expected[:, allowed], rtol=1e-4, atol=1e-4)
+    assert float(expected.std()) > 0.5  # or equality would say little
 
 
 @pytest.mark.parametrize("other", [{"sigma": 1.0}, {"direction": -1.0}], ids=str)
@@ -211,7 +211,7 @@ def test_the_mask_and_the_end_of_a_text_are_never_proposed_and_all_else_is(model
     assert model.network.spec.suppressed == tuple(sorted({end_id(model), VOCAB - 1}))
 
 
-def test_it_is_not_told_the_time(model):
+def test_logits_do_not_depend_on_the_mask_ratio(model):
     tokens = half_masked()
     where = tokens == VOCAB - 1
     few, many = (model.network(tokens, torch.full((4,), share), where) for share in (0.1, 1.0))
@@ -291,7 +291,7 @@ def test_the_command_writes_a_text_that_holds_neither_mask_nor_end(folder, cli_f
         done = cli_fast(*asked, "--stream")
         assert done.returncode == 0, done.stderr
         header, *steps, end = map(json.loads, done.stdout.splitlines())
-        # By place: one whose character is whole only later is told again.
+        # By position: it is sent again when a later token completes its character.
         drawn = list({cell[0]: cell[2] for step in steps for cell in step["cells"]}.values())
         assert header["model"] == "mdlm-small" and len(drawn) == 9
         assert not {vocabulary[END], VOCAB - 1} & set(drawn)
@@ -315,7 +315,7 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     start = canvas(model, ["the hare"], 6)
     before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
-        file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
+        file.truncate(0)  # as another process does that rewrites it; reading a memory-mapped page would end the process
     assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
 
 
@@ -347,10 +347,10 @@ def test_the_table_of_rotary_positions_may_be_left_out(folder, model):
 
 
 def test_a_vocabulary_and_merges_are_a_tokenizer(folder, model):
-    told = json.loads((folder / "tokenizer.json").read_text())["model"]
+    stored = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.json").write_text(json.dumps(told["vocab"]))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(stored["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in stored["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
     other = load_model(str(folder))
     assert torch.equal(other.tokenizer.encode(TEXT), model.tokenizer.encode(TEXT))
@@ -451,7 +451,7 @@ def test_pickled_weights_are_refused_and_nothing_of_them_is_run(folder, refusal,
 
 
 @pytest.mark.parametrize("left", ["", "vocab.json", "merges.txt"])
-def test_a_folder_without_a_tokenizer_is_told_whose_to_put_there(left, folder, refusal):
+def test_the_error_for_a_missing_tokenizer_names_the_one_to_add(left, folder, refusal):
     (folder / "tokenizer.json").unlink()
     if left:
         (folder / left).write_text("{}")
@@ -479,7 +479,7 @@ def test_a_tokenizer_that_leaves_no_id_for_the_mask_is_refused(folder, refusal):
     assert f"does not fit its tokenizer: config.json says {VOCAB} tokens with mask {VOCAB - 1}" in line
 
 
-def test_a_model_that_is_told_the_time_is_refused(folder, refusal):
+def test_a_model_with_time_conditioning_is_refused(folder, refusal):
     rewrite(folder / "config.json", time_conditioning=True)
     assert "is of type 'mdlm' with time_conditioning True; tdiff reads models without it (false)" in refusal()
 

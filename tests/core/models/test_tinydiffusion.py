@@ -97,11 +97,11 @@ def test_logits_are_those_of_the_definition_at_the_time_of_training(masked, t, m
     tokens = canvas(masked)
     where = tokens == 0
     ours = model.network(tokens, torch.tensor([masked / 240]), where)
-    theirs = restated(state(), tokens[0], t, HEADS)[where[0]]
-    torch.testing.assert_close(ours[:, 1:].double(), theirs[:, 1:], rtol=1e-4, atol=1e-4)
+    expected = restated(state(), tokens[0], t, HEADS)[where[0]]
+    torch.testing.assert_close(ours[:, 1:].double(), expected[:, 1:], rtol=1e-4, atol=1e-4)
     assert bool((ours[:, 0] == -torch.inf).all())
     another = restated(state(), tokens[0], (t + 1) % 128, HEADS)[where[0]]
-    assert float((another - theirs).abs().max()) > 0.05  # another row would be seen
+    assert float((another - expected).abs().max()) > 0.05  # another row would be seen
 
 
 def test_a_decoder_asks_for_the_row_of_how_much_of_the_240_is_masked(model):
@@ -121,8 +121,8 @@ def test_a_decoder_asks_for_the_row_of_how_much_of_the_240_is_masked(model):
     assert sorted(calls) == list(range(1, 241))
     for masked in (1, 120, 240):
         tokens, where, logits = calls[masked]
-        theirs = restated(state(), tokens, math.ceil(128 * masked / 240) - 1, HEADS)[where]
-        torch.testing.assert_close(logits[:, 1:].double(), theirs[:, 1:], rtol=1e-4, atol=1e-4)
+        expected = restated(state(), tokens, math.ceil(128 * masked / 240) - 1, HEADS)[where]
+        torch.testing.assert_close(logits[:, 1:].double(), expected[:, 1:], rtol=1e-4, atol=1e-4)
 
 
 def test_the_real_size_is_read_with_its_six_heads(here, cli_fast):
@@ -136,8 +136,8 @@ def test_the_real_size_is_read_with_its_six_heads(here, cli_fast):
     tokens = canvas(60)
     where = tokens == 0
     ours = model.network(tokens, torch.tensor([60 / 240]), where)
-    theirs = restated(weights, tokens[0], 31, 6)[where[0]]
-    torch.testing.assert_close(ours[:, 1:].double(), theirs[:, 1:], rtol=1e-3, atol=1e-3)
+    expected = restated(weights, tokens[0], 31, 6)[where[0]]
+    torch.testing.assert_close(ours[:, 1:].double(), expected[:, 1:], rtol=1e-3, atol=1e-3)
 
 
 def test_the_folder_is_an_ordinary_model_with_the_very_same_weights(model):
@@ -223,8 +223,8 @@ def test_the_newer_layout_is_read_with_its_own_characters_and_no_time(here, cli_
     ours = model.network(tokens[None], torch.ones(1), (tokens == 0)[None])
     old = newer()
     old["output_head.weight"] = old.pop("lm_head.weight")
-    theirs = restated(old | {"time_emb.weight": torch.zeros(1, WIDTH)}, tokens, 0, HEADS)[20:40]
-    torch.testing.assert_close(ours[:, 1:].double(), theirs[:, 1:], rtol=1e-4, atol=1e-4)
+    expected = restated(old | {"time_emb.weight": torch.zeros(1, WIDTH)}, tokens, 0, HEADS)[20:40]
+    torch.testing.assert_close(ours[:, 1:].double(), expected[:, 1:], rtol=1e-4, atol=1e-4)
     settings = model.decode_settings({}, 1)
     assert (settings.decoder, settings.rank, settings.threshold, settings.top_k) == (
         "confidence",
@@ -377,7 +377,7 @@ def test_a_tensor_without_numbers_is_named(here, refusal):
 
 
 @pytest.mark.parametrize("name", ["token_emb.weight", "time_emb.weight", "blocks.0.mlp.c_fc.weight"])
-def test_weights_of_another_program_are_told_apart(name, here, refusal):
+def test_weights_of_another_program_are_refused_with_its_name(name, here, refusal):
     weights = state()
     del weights[name]
     torch.save(weights, "odd.pt")
@@ -418,7 +418,7 @@ def test_a_block_that_was_left_out_is_named(here, refusal):
         ("time_emb.weight", (128, 0), "has shape (128, 0); tiny-diffusion's is a matrix"),
     ],
 )
-def test_a_shape_that_does_not_fit_is_told(name, came, says, here, refusal):
+def test_a_shape_that_does_not_fit_is_refused(name, came, says, here, refusal):
     torch.save(state() | {name: torch.ones(came)}, "odd.pt")
     line = refusal("odd.pt")
     assert name in line and says in line
@@ -447,7 +447,7 @@ def test_heads_that_do_not_share_out_the_width_are_refused_with_the_nearest(head
     assert line == says + near
 
 
-def test_a_folder_that_cannot_be_made_is_told(file, refusal):
+def test_a_folder_that_cannot_be_created_is_reported(file, refusal):
     Path("a-file").write_text("")
     assert "the folder 'a-file/out' cannot be made: Not a directory" in refusal(str(file), "a-file/out")
 
@@ -484,5 +484,5 @@ def test_what_is_refused_before_the_file_is_read_needs_no_engine():
 def test_help_lists_the_command_within_80_columns(cli_fast):
     [line] = [line for line in cli_fast("--help").stdout.splitlines() if line.startswith("  import ")]
     assert len(line) <= 80 and "Convert a checkpoint" in line
-    told = cli_fast("import", "--help").stdout
-    assert "{KIND} {FILE} {OUT}" in told and "--heads" in told and "tiny-diffusion" in told
+    help_text = cli_fast("import", "--help").stdout
+    assert "{KIND} {FILE} {OUT}" in help_text and "--heads" in help_text and "tiny-diffusion" in help_text

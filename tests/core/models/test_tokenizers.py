@@ -120,7 +120,7 @@ def test_an_unknown_character_is_named_with_its_place_line_and_column(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_unknown_character_in_the_other_case_is_told_so(kind):
+def test_the_error_for_an_unknown_character_suggests_the_other_case(kind):
     with pytest.raises(TdiffError, match=r"'q' is$"):
         made(kind, "quick").encode("Q")
     with pytest.raises(TdiffError, match=r"tokens$"):
@@ -264,13 +264,13 @@ def test_transformers_reads_the_saved_folder_and_gives_the_same_ids(kind, tmp_pa
     tokenizer = made(kind, text, unknown=True)
     tokenizer.save(tmp_path)
     expected = tokenizer.encode(text).tolist()
-    for theirs in (
+    for loaded in (
         PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json")),
         PreTrainedTokenizerFast.from_pretrained(tmp_path),
         AutoTokenizer.from_pretrained(tmp_path),
     ):
-        assert theirs(text, add_special_tokens=False)["input_ids"] == expected
-        assert theirs.decode(expected) == text
-        assert theirs.convert_tokens_to_ids("[MASK]") == tokenizer.mask_id
-    assert theirs.mask_token_id == tokenizer.mask_id and theirs.unk_token_id == tokenizer.unknown_id
-    assert theirs.encode("a[MASK]", add_special_tokens=False)[-1] == tokenizer.mask_id
+        assert loaded(text, add_special_tokens=False)["input_ids"] == expected
+        assert loaded.decode(expected) == text
+        assert loaded.convert_tokens_to_ids("[MASK]") == tokenizer.mask_id
+    assert loaded.mask_token_id == tokenizer.mask_id and loaded.unk_token_id == tokenizer.unknown_id
+    assert loaded.encode("a[MASK]", add_special_tokens=False)[-1] == tokenizer.mask_id

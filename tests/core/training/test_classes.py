@@ -184,9 +184,9 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
     assert plain.telling is None
     sizes = []
 
-    def noting(tokens, *given, **told):
+    def noting(tokens, *given, **extra):
         sizes.append(len(tokens))
-        return network(tokens, *given, **told)
+        return network(tokens, *given, **extra)
 
     network, noting = job.network, stub(noting, job.network.spec.mask_id)
     even = bound(noting, tokens, maskable, masks, conditioning, other, even=True)
@@ -244,8 +244,8 @@ def test_malformed_rows_are_reported_by_number_and_left_out(tmp_path):
     assert corpus.labels == ("x", "y")
     assert corpus.note.startswith("left out: ") and "rows.jsonl:3: not JSON" in corpus.note
     assert "rows.jsonl:4: no field 'label'" in corpus.note
-    told = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
-    assert told == [6, 7, 8]
+    numbers = [n for n in range(12) if f"rows.jsonl:{n}: field 'text' must be text; got 1" in corpus.note]
+    assert numbers == [6, 7, 8]
     assert "; 3 more such rows of " in corpus.note and "; 1 row of " in corpus.note
     with pytest.raises(TdiffError, match=r"rows\.jsonl:3: not JSON"):
         data.load((str(path),))

@@ -71,22 +71,22 @@ def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind,
         *_, last = generate(model, ["over the"], settings, length=8)
         assert not bool(last.masked.any())
         assert not set(last.tokens[0].tolist()) & set(model.network.spec.suppressed)
-    [told] = [event for event in events if isinstance(event, Eval)]
+    [evaluation] = [event for event in events if isinstance(event, Eval)]
     held_out = model.tokenizer.encode(corpus.load((str(book),)).split()[1])
 
     def nats(network) -> float:
         return score(network, held_out, model.tokenizer.lengths, draws=2, least=64).nats_per_token
 
-    assert nats(model.network) == pytest.approx(told.nats_per_token, abs=1e-4)
+    assert nats(model.network) == pytest.approx(evaluation.nats_per_token, abs=1e-4)
     before = load_model(str(zoo[kind])).network
     before.set_context(model.spec.context)
     assert nats(model.network) < nats(before) - 0.3
     # transformers loads the saved folder as the same model.
     tokens = some_tokens(model, 2, model.spec.context)
-    theirs, _ = reference(run.model)
+    hf_model, _ = reference(run.model)
     frame = [torch.tensor(part).expand(2, -1).long() for part in (model.tokenizer.begin, model.tokenizer.end)]
     with torch.no_grad():
-        whole = theirs(input_ids=torch.cat((frame[0], tokens, frame[1]), 1)).logits
+        whole = hf_model(input_ids=torch.cat((frame[0], tokens, frame[1]), 1)).logits
     inside = whole[:, frame[0].size(1) : frame[0].size(1) + tokens.size(1)][tokens == model.network.spec.mask_id]
     ours = logits(model, tokens)
     torch.testing.assert_close(ours, inside + model.network.suppress, rtol=1e-4, atol=1e-4)
@@ -133,8 +133,8 @@ def test_time_conditioning_starts_as_identity_and_is_saved_with_the_model(kind, 
     tokens = some_tokens(plain, 2, window)
     job = job_of(tmp_path, zoo[kind], book, timed)
     with torch.no_grad():
-        told = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.spec.mask_id)
-    torch.testing.assert_close(told, logits(plain, tokens), rtol=1e-5, atol=1e-5)
+        conditioned = job.average(tokens, torch.tensor([0.2, 0.9]), tokens == plain.network.spec.mask_id)
+    torch.testing.assert_close(conditioned, logits(plain, tokens), rtol=1e-5, atol=1e-5)
     run, _ = train_in(tmp_path, "run", settings_from(zoo[kind], book, timed, {"train": {"steps": 8, "lr": 1e-2}}))
     model = load_model(str(run.path))
     assert float((logits(model, tokens, 0.1) - logits(model, tokens, 0.9)).nan_to_num(0, 0, 0).abs().max()) > 1e-4

@@ -461,7 +461,7 @@ def test_model_holds_the_average_and_the_resume_state_both_weights(tiny_run):
     assert any(not torch.equal(state[f"network.{name}"], tensor) for name, tensor in model.items())
 
 
-def test_stored_prompts_are_beginnings_of_training_lines(tiny_run, corpus_file):
+def test_stored_prompts_are_prefixes_of_training_lines(tiny_run, corpus_file):
     origin = load_model(str(tiny_run.path)).origin
     lines = data.load([str(corpus_file)]).split()[0].splitlines()
     assert 1 < len(origin.openings) <= 64

@@ -53,7 +53,7 @@ def asked_for(live: Live, monkeypatch) -> str:
     """The model that a process would be started for."""
     seen = []
 
-    class Nobody:
+    class FakeChild:
         alive, reason = True, None
 
         def __init__(self, command: list[str]) -> None:
@@ -65,7 +65,7 @@ def asked_for(live: Live, monkeypatch) -> str:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(launch, "Child", Nobody)
+    monkeypatch.setattr(launch, "Child", FakeChild)
     live.start()
     return " ".join(seen[-1])
 

@@ -344,7 +344,7 @@ def test_process_ends_when_its_owner_is_killed(tmp_path):
     view.kill()
     view.wait()
     view.stdout.close()
-    # Its parent is then whoever reaps orphans here, or nobody: a zombie has ended too.
+    # The process that reaps orphans, if any, is then its parent: a zombie counts as ended.
     soon(lambda: not running(pid) or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
 
 

@@ -74,7 +74,7 @@ STEP = TraceStep(index=1, t=0.5, calls=1, cells=[(0, "a", 1, 0.9, "commit")])
 END = TraceEnd(text="ab", model_calls=2, forced=0, tokens=2, seconds=0.5)
 
 
-def begun(stage: Stage, now: float = 0.0) -> int:
+def start_generation(stage: Stage, now: float = 0.0) -> int:
     """Make the model ready and answer its first request up to the first step; return the request's id."""
     stage.says(ready(), now=now)
     asked = stage.process.asked[-1]
@@ -88,7 +88,7 @@ def test_first_text_starts_when_the_model_is_ready_and_the_next_after_the_pause(
     assert stage.live.state == "loading"
     stage.live.poll(0.0)
     assert stage.process.asked == []
-    begun(stage)
+    start_generation(stage)
     assert stage.live.state == "generating"
     assert stage.live.recording.steps == 1
     stage.says(END, now=2.0)
@@ -104,7 +104,7 @@ def test_first_text_starts_when_the_model_is_ready_and_the_next_after_the_pause(
 
 def test_resting_finishes_the_text_but_starts_no_other():
     stage = Stage(every=1.0)
-    begun(stage)
+    start_generation(stage)
     stage.live.resting = True
     stage.says(END, now=1.0)
     assert stage.live.recording.ended is not None
@@ -152,7 +152,7 @@ def test_unknown_model_settings_are_ignored():
 )
 def test_change_cancels_the_text_and_starts_another_at_once(change, settings, prompt):
     stage = Stage()
-    running = begun(stage)
+    running = start_generation(stage)
     change(stage.live)
     assert stage.process.asked[-1] == Cancel(id=running)
     stage.says(Cancelled(id=running), now=0.1)
@@ -163,7 +163,7 @@ def test_change_cancels_the_text_and_starts_another_at_once(change, settings, pr
 
 def test_late_lines_of_a_cancelled_text_are_dropped():
     stage = Stage()
-    begun(stage)
+    start_generation(stage)
     first = stage.live.recording
     stage.live.new_text()
     stage.says(STEP, now=0.1)  # a late line
@@ -250,7 +250,7 @@ def test_unknown_decoders_of_the_process_are_ignored():
 
 def test_refused_prompt_is_reverted_and_its_message_expires():
     stage = Stage(prompt="so")
-    begun(stage)
+    start_generation(stage)
     stage.live.set_prompt("é")
     stage.live.poll(1.0)
     stage.says(Refused(id=stage.process.asked[-1].id, text="no é here"), now=1.1)
@@ -264,7 +264,7 @@ def test_refused_prompt_is_reverted_and_its_message_expires():
 def test_newer_weights_are_loaded_once_before_the_next_text():
     newest = ["folder", 1.0]
     stage = Stage(newest=lambda: tuple(newest), every=1.0)
-    begun(stage)
+    start_generation(stage)
     newest[1] = 2.0
     stage.says(END, now=1.0)
     stage.live.poll(3.0)
@@ -279,7 +279,7 @@ def test_newer_weights_are_loaded_once_before_the_next_text():
 
 def test_dead_process_has_a_reason_and_can_be_restarted():
     stage = Stage()
-    begun(stage)
+    start_generation(stage)
     stage.process.reason = "killed by signal 9"
     assert stage.live.poll(1.0)
     assert stage.live.state == "dead"
@@ -288,7 +288,7 @@ def test_dead_process_has_a_reason_and_can_be_restarted():
     stage.live.start()
     assert stage.processes[0].closed
     assert (stage.live.state, stage.live.message) == ("loading", "")
-    begun(stage)
+    start_generation(stage)
     assert stage.live.state == "generating"
 
 
@@ -302,13 +302,13 @@ def test_end_message_uses_the_callers_wording():
 def test_process_restarts_at_once_to_yield_to_a_run():
     trains = [False]
     stage = Stage(courteous=lambda: trains[0])
-    begun(stage)
+    start_generation(stage)
     trains[0] = True
     stage.says(now=0.5)
     assert len(stage.processes) == 1  # courtesy is not checked at every poll
     stage.says(now=1.5)
     assert len(stage.processes) == 2 and stage.processes[0].closed and stage.live.state == "loading"
-    number = begun(stage, now=2.0)
+    number = start_generation(stage, now=2.0)
     trains[0] = False
     stage.says(now=9.0)
     assert len(stage.processes) == 2  # a text is not cancelled just to gain speed
@@ -318,7 +318,7 @@ def test_process_restarts_at_once_to_yield_to_a_run():
 
 def test_halted_time_does_not_count_as_part_of_the_text():
     stage = Stage(every=5.0)
-    begun(stage, now=10.0)
+    start_generation(stage, now=10.0)
     stage.live.poll(12.0)
     stage.live.halt(12.0)
     stage.live.halt(12.0)
@@ -332,7 +332,7 @@ def test_halted_time_does_not_count_as_part_of_the_text():
 def test_slow_mode_generates_a_twentieth_of_the_time_but_loads_newer_weights_at_once():
     weights = ["mine", 1.0]
     stage = Stage(every=5.0, newest=lambda: (weights[0], weights[1]))
-    begun(stage, now=100.0)
+    start_generation(stage, now=100.0)
     stage.says(END, now=110.0)
     assert stage.live.remaining(110.0) == 5.0
     stage.live.slow = True
@@ -353,7 +353,7 @@ def test_slow_mode_generates_a_twentieth_of_the_time_but_loads_newer_weights_at_
 
 def test_leaving_slow_mode_starts_the_next_text_at_once():
     stage = Stage(every=5.0)
-    begun(stage, now=100.0)
+    start_generation(stage, now=100.0)
     stage.says(END, now=110.0)
     stage.live.slow = True
     stage.live.poll(150.0)

@@ -328,7 +328,7 @@ def test_a_redirected_file_ends(tmp_path):
     source.close()
 
 
-def test_pipe_closed_meanwhile_is_done():
+def test_a_pipe_closed_while_reading_is_done():
     reader, writer = os.pipe()
     source = PipeSource(reader)
     os.close(reader)

@@ -60,16 +60,16 @@ def test_a_causal_model_writes_from_left_to_right_when_nothing_is_said(gpt):
 
 
 def test_greedy_it_writes_what_transformers_writes(gpt):
-    model, theirs = load_model(str(gpt)), reference(gpt)
+    model, hf_model = load_model(str(gpt)), reference(gpt)
     prompt = model.tokenizer.encode("the ha")
     ours = written(model, "the ha", 20, temperature=0.0)
     read = torch.cat((torch.tensor([model.tokenizer.first_id]), prompt))[None]
-    out = theirs.generate(
+    out = hf_model.generate(
         read,
         attention_mask=torch.ones_like(read),
         max_new_tokens=20,
         do_sample=False,
-        suppress_tokens=[i for i in model.tokenizer.suppressed if i < theirs.config.vocab_size],
+        suppress_tokens=[i for i in model.tokenizer.suppressed if i < hf_model.config.vocab_size],
         pad_token_id=model.tokenizer.first_id,
         eos_token_id=None,
     )
@@ -77,7 +77,7 @@ def test_greedy_it_writes_what_transformers_writes(gpt):
 
 
 def test_logits_with_a_cache_are_those_of_reading_all_tokens_anew(gpt):
-    model, theirs = load_model(str(gpt)), reference(gpt)
+    model, hf_model = load_model(str(gpt)), reference(gpt)
     network, cache = model.network, model.network.new_cache(3)
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 250, (3, 9), generator=draw)
@@ -89,7 +89,7 @@ def test_logits_with_a_cache_are_those_of_reading_all_tokens_anew(gpt):
         bos = torch.full((3, 1), model.tokenizer.first_id)
         with torch.no_grad():
             got = network.logits(Inputs(canvas, torch.ones(3), where), cache)
-            expected = theirs(torch.cat((bos, tokens[:, :position]), 1)).logits[:, -1]
+            expected = hf_model(torch.cat((bos, tokens[:, :position]), 1)).logits[:, -1]
         torch.testing.assert_close(got[:, :-1], expected + network.suppress[:-1], rtol=1e-4, atol=1e-4)
         assert bool(got[:, -1].isneginf().all())
 
@@ -167,7 +167,7 @@ def test_without_a_token_of_the_beginning_it_wants_a_prompt(tmp_path, cli_fast):
 
 
 def test_its_likelihood_is_exact(gpt, book, cli_fast):
-    model, theirs = load_model(str(gpt)), reference(gpt)
+    model, hf_model = load_model(str(gpt)), reference(gpt)
     ids = model.tokenizer.encode(TEXT)[:100]
     window = model.spec.context
     nats = 0.0
@@ -175,27 +175,27 @@ def test_its_likelihood_is_exact(gpt, book, cli_fast):
         for n, token in enumerate(ids[start : start + window]):
             before = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + n]))
             with torch.no_grad():
-                nats -= float(theirs(before[None]).logits[0, -1].log_softmax(-1)[token])
+                nats -= float(hf_model(before[None]).logits[0, -1].log_softmax(-1)[token])
     found = score(model.network, ids, model.tokenizer.lengths, draws=3)
     assert found.nats_per_token == pytest.approx(nats / len(ids), abs=1e-4)
     assert found.interval_95 == (found.nats_per_token, found.nats_per_token)
-    told = json.loads(cli_fast("eval", str(gpt), f"--data={book}", "--json", "--device=cpu").stdout)
-    assert told["interval_95"] == [told["nats_per_token"]] * 2
+    evaluation = json.loads(cli_fast("eval", str(gpt), f"--data={book}", "--json", "--device=cpu").stdout)
+    assert evaluation["interval_95"] == [evaluation["nats_per_token"]] * 2
 
 
 def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_special_token(gpt, tmp_path):
     folder = tmp_path / "ends"
     shutil.copytree(gpt, folder)
-    theirs = reference(folder)
+    hf_model = reference(folder)
     with torch.no_grad():
-        theirs.transformer.ln_f.bias.copy_(theirs.transformer.wte.weight[0] * 10)  # it likes to end a text
-    theirs.save_pretrained(folder)
+        hf_model.transformer.ln_f.bias.copy_(hf_model.transformer.wte.weight[0] * 10)  # it likes to end a text
+    hf_model.save_pretrained(folder)
     model = load_model(str(folder))
     ids = model.tokenizer.encode(TEXT)[: model.spec.context]
     read = torch.cat((torch.tensor([model.tokenizer.first_id]), ids))[None]
     with torch.no_grad():
-        loss = float(theirs(read, labels=read).loss)
-        ending = theirs(read).logits[0, :-1].softmax(-1)[:, model.tokenizer.first_id]
+        loss = float(hf_model(read, labels=read).loss)
+        ending = hf_model(read).logits[0, :-1].softmax(-1)[:, model.tokenizer.first_id]
     assert float(ending.mean()) > 0.1
     assert score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token == pytest.approx(loss, abs=1e-5)
 
@@ -213,10 +213,10 @@ def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers
     before.set_context(model.spec.context)
     after = score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token
     assert after < score(before, ids, model.tokenizer.lengths, draws=1).nats_per_token - 0.3
-    theirs = reference(run.model)
+    hf_model = reference(run.model)
     read = torch.cat((torch.tensor([[model.tokenizer.first_id]]), ids[None, :12]), 1)
     with torch.no_grad():
-        expected = theirs(read).logits[0, :-1].log_softmax(-1)
+        expected = hf_model(read).logits[0, :-1].log_softmax(-1)
         got = model.network.log_likelihood(ids[None, :12], torch.ones(1, 12, dtype=torch.bool))[0]
     torch.testing.assert_close(got, expected.gather(-1, ids[:12, None])[:, 0], rtol=1e-4, atol=1e-4)
 
@@ -236,9 +236,9 @@ def test_samples_of_a_run_are_written_from_left_to_right_by_the_newest_weights(g
     first, last = [event for event in events if event.kind == "sample"]
     header = json.loads((run.path / last.path).read_text().splitlines()[0])
     assert header["decoder"] == "autoregressive"
-    told = {k: v for k, v in header["settings"].items() if k in ("temperature", "seed")}
+    decoding = {k: v for k, v in header["settings"].items() if k in ("temperature", "seed")}
     model = load_model(str(run.path))
-    again = written(model, last.prompt, header["settings"]["length"], **told)
+    again = written(model, last.prompt, header["settings"]["length"], **decoding)
     assert model.tokenizer.decode(again) == last.text != first.text
 
 
@@ -253,8 +253,8 @@ def test_a_run_that_can_write_no_sample_goes_on_and_says_why(book, tmp_path):
 def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast):
     settings = settings_from(gpt, book, {"data": {"rows": "padded"}, "train": {"steps": 30, "lr": 3e-3}})
     run, events = train_in(tmp_path, "run", settings)
-    [told] = [event for event in events if event.kind == "eval"]
-    model, theirs = load_model(str(run.path)), reference(run.model)
+    [evaluation] = [event for event in events if event.kind == "eval"]
+    model, hf_model = load_model(str(run.path)), reference(run.model)
     _, texts = corpus.load((str(book),)).split_texts()
     nats = count = 0
     for text in texts:
@@ -262,18 +262,18 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
         for start in range(0, len(ids), model.spec.context):
             row = torch.cat((torch.tensor([model.tokenizer.first_id]), ids[start : start + model.spec.context]))
             with torch.no_grad():
-                log_p = theirs(row[None]).logits[0, :-1].log_softmax(-1)
+                log_p = hf_model(row[None]).logits[0, :-1].log_softmax(-1)
             nats, count = nats - float(log_p.gather(-1, row[1:, None]).sum()), count + len(row) - 1
-    assert told.tokens == count
-    assert told.nats_per_token == pytest.approx(nats / count, abs=1e-4)
+    assert evaluation.tokens == count
+    assert evaluation.nats_per_token == pytest.approx(nats / count, abs=1e-4)
 
 
 def test_without_a_token_of_the_beginning_the_first_place_is_neither_scored_nor_counted(tmp_path):
     model = load_model(str(make(tmp_path / "gpt", bos=False)))
-    theirs = reference(tmp_path / "gpt")
+    hf_model = reference(tmp_path / "gpt")
     ids = model.tokenizer.encode(TEXT)[:9]
     with torch.no_grad():
-        log_p = theirs(ids[None]).logits[0, :-1].log_softmax(-1)
+        log_p = hf_model(ids[None]).logits[0, :-1].log_softmax(-1)
     found = score(model.network, ids, model.tokenizer.lengths, draws=1)
     assert found.tokens == 8
     assert found.nats_per_token == pytest.approx(-float(log_p.gather(-1, ids[1:, None]).mean()), abs=1e-4)
@@ -296,12 +296,12 @@ def another(tmp_path: Path, gpt: Path, kind: str, **more) -> Path:
 
 def test_a_kind_that_cannot_go_on_from_what_it_read_writes_the_same_more_slowly(tmp_path, gpt):
     folder = another(tmp_path, gpt, "openai-gpt", n_positions=40, n_embd=16, n_layer=2, n_head=2)
-    model, theirs = load_model(str(folder)), reference(folder)
+    model, hf_model = load_model(str(folder)), reference(folder)
     ours = written(model, "the ha", 6, temperature=0.0)
     read = [model.tokenizer.first_id, *model.tokenizer.encode("the ha").tolist()]
     for _ in range(6):
         with torch.no_grad():
-            read.append(int((theirs(torch.tensor([read])).logits[0, -1] + model.network.suppress[:-1]).argmax()))
+            read.append(int((hf_model(torch.tensor([read])).logits[0, -1] + model.network.suppress[:-1]).argmax()))
     assert ours.tolist() == read[1:]
 
 
@@ -346,7 +346,7 @@ def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, say
     assert says in str(error.value)
 
 
-def test_the_time_cannot_be_told(gpt, book, tmp_path):
+def test_time_conditioning_of_a_causal_model_is_refused(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"model": {"time_conditioning": True}})
     with pytest.raises(TdiffError, match=r"model\.time_conditioning requires a masked model"):
         train_in(tmp_path, "run", settings)
@@ -359,7 +359,7 @@ def test_it_is_compared_with_a_masked_model_on_the_same_prompts(gpt, zoo, tmp_pa
         "--settings=decoder=schedule steps=4", "--device=cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    # Where there is no bar, each is told of when it is done.
+    # Without a progress bar each finished setting prints a line.
     assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["1/2", "2/2"]
     rows = json.loads(done.stdout)["outcomes"]
     assert [(row["model"], row["settings"]["decoder"]) for row in rows] == [
@@ -378,7 +378,7 @@ def test_the_command_trains_by_the_preset_for_pretrained_models(gpt, book, here,
     assert done.stdout.startswith("the")
 
 
-def test_settings_of_masks_that_it_does_not_read_are_told(gpt, book, cli_fast):
+def test_mask_settings_that_a_causal_model_does_not_read_are_reported(gpt, book, cli_fast):
     options = (f"--init={gpt}", f"--data={book}", "--steps=1", "--window=8", "--context=0", "--device=cpu")
     done = cli_fast("train", *options, "--timesteps=10", "--schedule=cosine", "--run=told")
     assert done.returncode == 0, done.stderr

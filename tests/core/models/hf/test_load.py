@@ -45,7 +45,7 @@ def test_the_output_folder_of_a_trainer_means_its_newest_checkpoint(zoo, tmp_pat
     monkeypatch.chdir(tmp_path)
     for step in (10, 200, 90):
         checkpoint(tmp_path / "results", step, zoo)
-    (tmp_path / "results" / "checkpoint-300").mkdir()  # begun
+    (tmp_path / "results" / "checkpoint-300").mkdir()  # no weights yet
     (tmp_path / "results" / "checkpoint-best").mkdir()
     (tmp_path / "results" / "runs").mkdir()
     assert lookup.find_model("results/") == Path("results/checkpoint-200")
@@ -93,9 +93,9 @@ def test_damaged_weights_are_refused(keep, folder, refusal):
     assert "model.safetensors' are damaged or not safetensors" in refusal()
 
 
-def without(folder: Path, *beginnings: str) -> None:
+def without(folder: Path, *prefixes: str) -> None:
     path = folder / "model.safetensors"
-    kept = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(beginnings)}
+    kept = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(prefixes)}
     save_file(kept, path, {"format": "pt"})
 
 
@@ -241,7 +241,7 @@ def test_a_model_whose_positions_the_special_tokens_fill_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_loading_says_nothing_and_asks_nobody(kind, zoo, capfd, monkeypatch):
+def test_loading_prints_nothing_and_opens_no_connection(kind, zoo, capfd, monkeypatch):
     asked = []
 
     def ask(*where, **how):
@@ -272,10 +272,10 @@ def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
 
 def test_the_command_generates_streams_and_tells_json(cli_fast, zoo):
     asked = ("generate", "the hare", "--model", str(zoo["roberta"]), "--length", "6", "--seed", "1")
-    plain, streamed, told = (cli_fast(*asked, *more) for more in ((), ("--stream",), ("--json",)))
-    assert [run.returncode for run in (plain, streamed, told)] == [0, 0, 0]
+    plain, streamed, as_json = (cli_fast(*asked, *more) for more in ((), ("--stream",), ("--json",)))
+    assert [run.returncode for run in (plain, streamed, as_json)] == [0, 0, 0]
     lines = [json.loads(line) for line in streamed.stdout.splitlines()]
-    assert lines[0]["model"] == "roberta" and lines[-1]["text"] == json.loads(told.stdout)["text"]
+    assert lines[0]["model"] == "roberta" and lines[-1]["text"] == json.loads(as_json.stdout)["text"]
     assert plain.stdout.startswith("the hare") and plain.stderr == "seed 1\n"
 
 

@@ -33,12 +33,12 @@ def test_logits_are_those_of_transformers_at_the_same_places(kind, zoo, loaded):
     where = tokens == model.network.spec.mask_id
     begin, end = (torch.tensor([[i]]).expand(3, 1) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id))
     with torch.no_grad():
-        theirs = network(input_ids=torch.cat((begin, tokens, end), 1)).logits[:, 1:-1][where]
+        expected = network(input_ids=torch.cat((begin, tokens, end), 1)).logits[:, 1:-1][where]
         ours = model.network(tokens, torch.full((3,), 0.4), where)
     allowed = torch.isfinite(ours)
-    assert ours.dtype == torch.float32 and ours.shape == theirs.shape
-    assert torch.allclose(ours[allowed], theirs[allowed], rtol=1e-4, atol=1e-5)
-    assert theirs.std() > 0.01  # or equality would say little
+    assert ours.dtype == torch.float32 and ours.shape == expected.shape
+    assert torch.allclose(ours[allowed], expected[allowed], rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0.01  # or equality would say little
     assert allowed.all(0).nonzero()[:, 0].tolist() == allowed.any(0).nonzero()[:, 0].tolist()
 
 
@@ -282,7 +282,7 @@ def test_weights_are_in_memory_once_and_not_in_the_file(folder):
     start = canvas(model, ["the hare"], 6)
     before = model.network(start, torch.ones(1), start == model.network.spec.mask_id)
     with (folder / "model.safetensors").open("r+b") as file:
-        file.truncate(0)  # as by somebody who writes it anew; a mapped page of it would now end the process
+        file.truncate(0)  # as another process does that rewrites it; reading a memory-mapped page would end the process
     assert torch.equal(model.network(start, torch.ones(1), start == model.network.spec.mask_id), before)
     assert not any(p.requires_grad for p in model.network.parameters()) and not model.network.model.training
 

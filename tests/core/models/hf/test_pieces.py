@@ -23,13 +23,13 @@ def tokenizer(loaded):
 def shown(tokenizer, ids: list[int], order: list[int]) -> list[list[str]]:
     """What a canvas shows after each of the places in that order is revealed."""
     pieces, texts = Pieces(tokenizer), [""] * len(ids)
-    canvas, told = [tokenizer.mask_id] * len(ids), []
+    canvas, states = [tokenizer.mask_id] * len(ids), []
     for place in order:
         canvas[place] = ids[place]
         for where, text in pieces.changed(canvas, [place]).items():
             texts[where] = text
-        told.append(list(texts))
-    return told
+        states.append(list(texts))
+    return states
 
 
 def test_the_bytes_of_a_character_are_many_tokens(tokenizer):
@@ -49,9 +49,9 @@ def test_until_then_each_part_is_shown_as_such_and_nothing_is_shown_of_masks(tok
     ids = tokenizer.encode("🙂").tolist()
     parts = [n for n, i in enumerate(ids) if i in tokenizer.parts]
     assert len(parts) == len(ids) == 4
-    told = shown(tokenizer, ids, [1, 0, 3, 2])
-    assert told[:3] == [["", "\ufffd", "", ""], ["\ufffd", "\ufffd", "", ""], ["\ufffd", "\ufffd", "", "\ufffd"]]
-    assert told[3] == ["🙂", "", "", ""]
+    states = shown(tokenizer, ids, [1, 0, 3, 2])
+    assert states[:3] == [["", "\ufffd", "", ""], ["\ufffd", "\ufffd", "", ""], ["\ufffd", "\ufffd", "", "\ufffd"]]
+    assert states[3] == ["🙂", "", "", ""]
 
 
 def test_a_character_that_loses_a_part_is_whole_no_more(tokenizer):
@@ -62,11 +62,11 @@ def test_a_character_that_loses_a_part_is_whole_no_more(tokenizer):
     assert pieces.changed(torn, [2]) == {0: "\ufffd", 1: "\ufffd", 3: "\ufffd"}
 
 
-def test_what_is_no_part_is_told_once_and_at_the_beginning_without_its_space(tokenizer):
+def test_complete_tokens_are_shown_once_and_the_first_without_its_leading_space(tokenizer):
     ids = tokenizer.encode(" over the").tolist()
     pieces = Pieces(tokenizer)
-    told = pieces.changed(ids, list(range(len(ids))))
-    assert told == {n: (tokenizer.pieces[i] if n else tokenizer.decode([i])) for n, i in enumerate(ids)}
+    texts = pieces.changed(ids, list(range(len(ids))))
+    assert texts == {n: (tokenizer.pieces[i] if n else tokenizer.decode([i])) for n, i in enumerate(ids)}
 
 
 @pytest.mark.parametrize("decoder", ["confidence", "remdm", "random"])
