@@ -135,7 +135,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         raise TdiffError("a line is an object or a string")
     for name in asked:
         if name.replace("-", "_") in _SETTINGS:
-            raise TdiffError(f"{name} is a setting of all texts: give it as an option")
+            raise TdiffError(f"{name} applies to all texts: set it with an option")
     said = {name: asked[name] for name in _FIELDS if asked.get(name) is not None}
     if not said.keys() - {"length"}:
         raise TdiffError("it has none of prompt, template, prefix and suffix")

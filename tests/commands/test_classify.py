@@ -368,7 +368,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert cli_fast("eval", "pair/good", "--device=cpu").returncode == 0
     assert "pair" in cli_fast("classify", "x").stderr
     refused = cli_fast("train", "--resume=pair", "--steps=50")
-    assert refused.returncode == 2 and "resume one of them by --resume pair/CLASS" in refused.stderr
+    assert refused.returncode == 2 and "resume one of them with --resume pair/CLASS" in refused.stderr
 
 
 def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):

@@ -143,7 +143,7 @@ REFUSED = {
     "absent-data": (["--data=nothing.txt"], "no such file or folder: 'nothing.txt'"),
     "foreign-character": (
         ["--data=foreign.txt"],
-        "character 'é' (U+00E9) at place 4 of foreign.txt (line 1, column 4)",
+        "character 'é' (U+00E9) at position 4 of foreign.txt (line 1, column 4)",
     ),
     "unknown-device": (["--device=gpu"], "unknown device 'gpu'"),
 }

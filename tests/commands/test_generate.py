@@ -262,7 +262,7 @@ def test_a_prompt_may_begin_with_a_dash_after_two_dashes(cli_fast, here):
 REFUSED = {
     "prompt-too-long": (["The hare sleeps over the hill and"], "the prompt has 33 tokens"),
     "prompt-of-a-window": (["The hare sleeps over the hill an"], "a prompt may have 31"),
-    "foreign-character": (["The café"], "character 'é' (U+00E9) at place 8 of the prompt"),
+    "foreign-character": (["The café"], "character 'é' (U+00E9) at position 8 of the prompt"),
     "hostile-prompt": (["\x1b[2J"], "character '\\x1b'"),
     "broken-unicode": (["\udcff"], "character '\\udcff'"),
     "unknown-decoder": (["--decoder=confidense"], "unknown decoder 'confidense'; did you mean confidence?"),

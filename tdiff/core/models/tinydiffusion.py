@@ -155,7 +155,7 @@ def _check(
     if name not in tensors:
         raise TdiffError(f"{what} lack {there}, which tiny-diffusion's model of that many blocks has")
     if name not in expected:
-        raise TdiffError(f"{what} hold {there}, which tiny-diffusion's model has no place for")
+        raise TdiffError(f"{what} hold {there}, which tiny-diffusion's model does not have")
     if tuple(tensors[name].shape) != expected[name]:
         raise TdiffError(
             f"{what}: {there} has shape {tuple(tensors[name].shape)}; beside its other weights it would have "

@@ -93,7 +93,7 @@ class TextTokenizer:
         line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
         near = next((c for c in (character.lower(), character.upper()) if self._knows(c)), None)
         return TdiffError(
-            f"character {character!r} (U+{ord(character):04X}) at place {place + 1} of {what} (line {line}, column "
+            f"character {character!r} (U+{ord(character):04X}) at position {place + 1} of {what} (line {line}, column "
             f"{column}) is not in the model's vocabulary of {len(self)} tokens" + (f"; {near!r} is" if near else "")
         )
 

@@ -395,7 +395,7 @@ def test_a_missing_weight_is_named(name, here, refusal):
 @pytest.mark.parametrize("name", ["output_head.bias", "blocks.1.attn.c_q.bias", "ema.weight"])
 def test_a_weight_that_has_no_place_is_named(name, here, refusal):
     torch.save(state() | {name: torch.ones(3)}, "odd.pt")
-    assert f"hold {name}, which tiny-diffusion's model has no place for" in refusal("odd.pt")
+    assert f"hold {name}, which tiny-diffusion's model does not have" in refusal("odd.pt")
 
 
 def test_a_block_that_was_left_out_is_named(here, refusal):

@@ -56,7 +56,7 @@ def test_ascii_has_no_id_for_nul_which_would_be_the_mask():
 
 
 def test_ascii_never_makes_another_character_of_what_it_does_not_know():
-    with pytest.raises(TdiffError, match=r"'é' \(U\+00E9\) at place 4"):
+    with pytest.raises(TdiffError, match=r"'é' \(U\+00E9\) at position 4"):
         learn("ascii", "", "").encode("café")
 
 
@@ -115,7 +115,7 @@ def test_an_unknown_character_is_named_with_its_place_line_and_column(kind):
     tokenizer = made(kind, "abc\n hello")
     with pytest.raises(TdiffError) as error:
         tokenizer.encode("abc\n\n heλlo", "poem.txt")
-    assert str(error.value).startswith("character 'λ' (U+03BB) at place 9 of poem.txt (line 3, column 4) is not in")
+    assert str(error.value).startswith("character 'λ' (U+03BB) at position 9 of poem.txt (line 3, column 4) is not in")
     assert f"vocabulary of {len(tokenizer)} tokens" in str(error.value)
 
 

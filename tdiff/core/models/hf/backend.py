@@ -135,11 +135,11 @@ def _check(what: str, model: Any, info: dict[str, Any], part: str) -> None:
             "something else, or saved without that part"
         )
     if missing:
-        raise TdiffError(f"{what}, and its weights lack {_some(missing)}, which config.json asks for")
+        raise TdiffError(f"{what}, and its weights lack {_some(missing)}, which config.json requires")
     if wrong:
         key, *shapes = wrong[0]
         came, asked = (tuple(shape) for shape in shapes)
-        raise TdiffError(f"{what}, and its weights do not fit: {key} has shape {came}, config.json asks for {asked}")
+        raise TdiffError(f"{what}, and its weights do not fit: {key} has shape {came}; config.json requires {asked}")
 
 
 def _some(names: Sequence[str]) -> str:

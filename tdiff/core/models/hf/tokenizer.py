@@ -84,7 +84,7 @@ class HubTokenizer:
             text.encode()
         except UnicodeEncodeError as why:
             raise TdiffError(
-                f"character {text[why.start]!r} at place {why.start + 1} of {what} is half of a character"
+                f"character {text[why.start]!r} at position {why.start + 1} of {what} is half of a character"
             ) from None
         ids = self._ids_inside(text) if inside else self._ids(text)
         for i in ids:

@@ -228,7 +228,7 @@ def test_a_vocabulary_in_which_a_special_token_is_a_word_refuses_it(tmp_path, zo
 
 
 def test_half_a_character_is_refused(loaded):
-    with pytest.raises(TdiffError, match="at place 5 of the prompt is half of a character"):
+    with pytest.raises(TdiffError, match="at position 5 of the prompt is half of a character"):
         loaded["roberta"].tokenizer.encode("the \ud83d", "the prompt")
 
 
