@@ -132,7 +132,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         raise TdiffError(f"it is not JSON ({why})") from None
     asked = {"prompt": content} if isinstance(content, str) else content
     if not isinstance(asked, Mapping):
-        raise TdiffError("a line is an object or a string")
+        raise TdiffError("a line must be a JSON object or string")
     for name in asked:
         if name.replace("-", "_") in _SETTINGS:
             raise TdiffError(f"{name} applies to all texts: set it with an option")

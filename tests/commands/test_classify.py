@@ -138,7 +138,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--explain", "--method=cloze", "--words=x y"), "which --method cloze does not compute"),
         (("a", "--method=cloze", "--words=x y x"), "--words names class 'x' twice"),
         (("--input=" + "x" * 300,), "cannot be read: File name too long"),
-        (("--input=plain.txt", "--evaluate"), "has no labels: they are fields of .jsonl and .csv rows"),
+        (("--input=plain.txt", "--evaluate"), "has no labels: labels are fields of .jsonl and .csv rows"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, here):
@@ -449,7 +449,7 @@ def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
         from_models({"a": loaded["roberta"], "b": causal}, "cpu")
-    with pytest.raises(TdiffError, match="have different tokenizers: train them with one"):
+    with pytest.raises(TdiffError, match="have different tokenizers: train them with the same one"):
         from_models({"a": loaded["roberta"], "b": ours}, "cpu")
     with pytest.raises(TdiffError, match="at least two classes"):
         from_models({"a": ours}, "cpu")

@@ -78,7 +78,7 @@ class Classifier(ABC):
         return ~torch.isin(ids, torch.tensor(self.unscored(), dtype=torch.int64))
 
     def unscored(self) -> list[int]:
-        """Ids that no model may propose, but for the mask: they count in no likelihood."""
+        """Ids other than the mask that no model may propose: they count in no likelihood."""
         return list(self.networks[0].spec.unscored)
 
     def autocast(self) -> torch.autocast:

@@ -72,7 +72,7 @@ def log_priors(priors: Sequence[float]) -> Tensor:
 
 
 def second_best(scores: Tensor, best: int) -> int:
-    """The class with the highest score but for `best`."""
+    """The class with the highest score, except `best`."""
     return int(scores.index_fill(0, torch.tensor(best), -math.inf).argmax())
 
 

@@ -87,7 +87,7 @@ def _widening(n: int) -> float:
 
 
 def _scores(case: Case, prior: Tensor) -> Tensor:
-    """(C,): the log of the posterior but for a constant."""
+    """(C,): the log of the posterior up to a constant."""
     return prior - case.nats.mean(0) / case.divisor
 
 
