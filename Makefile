@@ -35,6 +35,7 @@ check: .venv/developed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m tests.support.language
 
 bench: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)

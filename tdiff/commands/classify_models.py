@@ -36,7 +36,7 @@ class Request:
     )
     method: str | None = option(
         None,
-        "bound (masked models), ar (causal models) or cloze (predict a word; needs no training).",
+        "bound (masked models), ar (causal models) or cloze (predict a word, without training).",
         panel="Model",
         metavar="[bound|ar|cloze]",
         choices=METHODS,

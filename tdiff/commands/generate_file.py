@@ -132,10 +132,10 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
         raise TdiffError(f"it is not JSON ({why})") from None
     entry = {"prompt": content} if isinstance(content, str) else content
     if not isinstance(entry, Mapping):
-        raise TdiffError("a line is an object or a string")
+        raise TdiffError("a line must be a JSON object or string")
     for name in entry:
         if name.replace("-", "_") in _SETTINGS:
-            raise TdiffError(f"{name} is a setting of all texts: give it as an option")
+            raise TdiffError(f"{name} applies to all texts: set it with an option")
     values = {name: entry[name] for name in _FIELDS if entry.get(name) is not None}
     if not values.keys() - {"length"}:
         raise TdiffError("it has none of prompt, template, prefix and suffix")

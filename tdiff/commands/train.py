@@ -182,7 +182,7 @@ def run(request: Request) -> None:
         train_run.resume(request.resume, budget)
     elif budget:
         raise TdiffError(
-            f"{request.resume} has one model per class: resume one of them by --resume {request.resume}/CLASS"
+            f"{request.resume} has one model per class: resume one of them with --resume {request.resume}/CLASS"
         )
     else:
         train_per_class.resume(folder)

@@ -42,7 +42,9 @@ def read(source: str, text_field: str = "text", label_field: str | None = None) 
         elif source != "-" and suffix(source) == ".csv":
             rows = list(csv_rows(content, fields))
         elif label_field is not None:
-            raise TdiffError(f"{source!r} has no labels: they are fields of .jsonl and .csv rows, or folders of files")
+            raise TdiffError(
+                f"{source!r} has no labels: labels are fields of .jsonl and .csv rows, or folders of files"
+            )
         else:
             lines = enumerate(content.split("\n"), 1)
             rows = [line_row(n, line.removesuffix("\r")) for n, line in lines if line.strip()]

@@ -1,6 +1,6 @@
 """The widths of masks where a position holds more than a character: masks make room for unmasked tokens.
 
-A word is seldom as wide as the mask that hid it. To keep the surrounding text in place, masks in its row become
+A word rarely has the same width as its mask. To keep the surrounding text in place, masks in its row become
 narrower or wider, the nearest first; only the difference that they cannot absorb moves into another row. Nothing here
 draws.
 """

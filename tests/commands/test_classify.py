@@ -138,7 +138,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--explain", "--method=cloze", "--words=x y"), "which --method cloze does not compute"),
         (("a", "--method=cloze", "--words=x y x"), "--words names class 'x' twice"),
         (("--input=" + "x" * 300,), "cannot be read: File name too long"),
-        (("--input=plain.txt", "--evaluate"), "has no labels: they are fields of .jsonl and .csv rows"),
+        (("--input=plain.txt", "--evaluate"), "has no labels: labels are fields of .jsonl and .csv rows"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, here):
@@ -374,7 +374,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert cli_fast("eval", "pair/good", "--device=cpu").returncode == 0
     assert "pair" in cli_fast("classify", "x").stderr
     refused = cli_fast("train", "--resume=pair", "--steps=50")
-    assert refused.returncode == 2 and "resume one of them by --resume pair/CLASS" in refused.stderr
+    assert refused.returncode == 2 and "resume one of them with --resume pair/CLASS" in refused.stderr
 
 
 def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):
@@ -457,7 +457,7 @@ def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
         from_models({"a": loaded["roberta"], "b": causal}, "cpu")
-    with pytest.raises(TdiffError, match="have different tokenizers: train them with one"):
+    with pytest.raises(TdiffError, match="have different tokenizers: train them with the same one"):
         from_models({"a": loaded["roberta"], "b": ours}, "cpu")
     with pytest.raises(TdiffError, match="at least two classes"):
         from_models({"a": ours}, "cpu")

@@ -156,5 +156,5 @@ def test_texts_are_held_out_only_as_a_unit(tales):
 def test_too_few_texts_to_hold_some_out_are_refused(tmp_path):
     (tmp_path / "few.txt").write_text("one line of words\n")
     settings = settings_of(tmp_path / "few.txt", PADDED)
-    with pytest.raises(TdiffError, match=r"few\.txt has 1 text, too few to hold some out with data\.rows padded"):
+    with pytest.raises(TdiffError, match=r"few\.txt has too few texts \(1\) to hold some out with data\.rows padded"):
         TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources))

@@ -1,4 +1,4 @@
-"""The method `ar`: Bayes' rule on the exact likelihoods of causal models, one model of each class."""
+"""The method `ar`: Bayes' rule on the exact likelihoods of causal models, one model per class."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def from_models(
                 f"{kinds[first_model.spec.causal]}: their likelihoods cannot be compared"
             )
         if other.tokenizer.pieces != first_model.tokenizer.pieces:
-            raise TdiffError(f"the models of {first!r} and {label!r} have different tokenizers: train them with one")
+            raise TdiffError(
+                f"the models of {first!r} and {label!r} have different tokenizers: train them with the same one"
+            )
     for label, model in models.items():
         if not model.spec.pads:
             raise TdiffError(f"the model of {label!r} ignores the padding mask, so it cannot score texts in batches")

@@ -1,8 +1,8 @@
 """Decoding policies: which token to propose at a masked position, which positions to unmask, and which to remask.
 
 Each policy is a pure function of a `StepState`, and `DECODERS` is a dict of them. To add a decoder, write `commit` (and
-`remask` if it remasks), and add it to `DECODERS` and its name to `tdiff.config.decoding.DECODERS`. A policy knows
-neither the model nor the loop nor the other rows of the batch.
+`remask` if it remasks), and add it to `DECODERS` and its `Spec` to `tdiff.config.decoding.DECODERS`: `tdiff guide
+adding` has the steps. A policy knows neither the model nor the loop nor the other rows of the batch.
 """
 
 from __future__ import annotations

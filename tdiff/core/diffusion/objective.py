@@ -34,7 +34,7 @@ class Loss:
 
     nats: Tensor
     """() float32: estimate of the NELBO, nats per maskable position; differentiable. For a part of an optimizer step:
-    its contribution to the step's."""
+    what that part adds to the NELBO of the step."""
     row_nats: Tensor
     """(B,) float32: mean -log p over the masked positions of each row, unweighted; 0 if none is masked. Detached."""
     share: Tensor

@@ -60,13 +60,13 @@ def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     parameters = dict(network.named_parameters())
     for name in sorted(parameters.keys() | tensors.keys()):
         if name not in tensors:
-            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
+            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json requires")
         if name not in parameters:
-            raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json has no place for")
+            raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json does not describe")
         if parameters[name].shape != tensors[name].shape:
             raise TdiffError(
-                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}, "
-                f"config.json asks for {tuple(parameters[name].shape)}"
+                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}; "
+                f"config.json requires {tuple(parameters[name].shape)}"
             )
         if not bool(torch.isfinite(tensors[name]).all()):
             raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")

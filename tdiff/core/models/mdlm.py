@@ -283,13 +283,15 @@ def _check(tensors: dict[str, tuple[Path, Tensor]], sizes: Sizes, path: Path) ->
         shapes[_ROTARY] = tuple(frequencies.shape)
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in tensors:
-            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json asks for")
+            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json requires")
         file, tensor = tensors[name]
         if name not in shapes:
-            raise TdiffError(f"weights {str(file)!r} hold {name}, which the MDLM of config.json does not have")
+            raise TdiffError(
+                f"weights {str(file)!r} hold {name}, which the MDLM that config.json describes does not have"
+            )
         if tuple(tensor.shape) != shapes[name]:
             raise TdiffError(
-                f"weights {str(file)!r}: {name} has shape {tuple(tensor.shape)}, config.json asks for {shapes[name]}"
+                f"weights {str(file)!r}: {name} has shape {tuple(tensor.shape)}; config.json requires {shapes[name]}"
             )
         if not tensor.is_floating_point():
             raise TdiffError(

@@ -140,8 +140,8 @@ class TrainingSet:
         training, held_out = self.corpus.split_indices(self.settings.data.held_out, only)
         if not training or not held_out:
             raise TdiffError(
-                f"{self.corpus.name} has {len(training) + len(held_out):,} text, too few to hold some out with "
-                "data.rows padded: give more, or use data.rows packed"
+                f"{self.corpus.name} has too few texts ({len(training) + len(held_out):,}) to hold some out with "
+                "data.rows padded: add texts, or use data.rows packed"
             )
         return training, held_out
 

@@ -44,7 +44,7 @@ def is_pretrained(name: str) -> bool:
 
 
 def sizes(name: str) -> Layer:
-    """The settings that the model to initialize from decides: its sizes, and the length of a row."""
+    """The settings that the source model determines: its sizes, and the length of a row."""
     folder = hub.find(name)
     config = read_config(folder / "config.json")
     if config.get("model_type") == MODEL_TYPE:

@@ -119,7 +119,7 @@ class LogPane(Pane):
         self._move(rows)
 
     def action_page(self, pages: int) -> None:
-        """Scroll down by so many pages; up where negative."""
+        """Scroll down by a number of pages; a negative number scrolls up."""
         self._move(pages * max(1, self._view.size.height - 1))
 
     def action_log_first(self) -> None:

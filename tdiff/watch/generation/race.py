@@ -1,4 +1,4 @@
-"""Classification of texts shown as it happens: requests to the model's process, and its answers as rounds.
+"""Live classification: sends texts to the model's process and returns its answers as rounds of mask samples.
 
 This module knows neither the screen nor where the process runs; the caller passes the time.
 """

@@ -178,17 +178,17 @@ def change(folder: Path, **tensors: torch.Tensor | None) -> None:
 
 def test_weights_of_the_wrong_shape_are_refused_with_both_shapes(folder):
     change(folder, token_emb_weight=torch.zeros(11, 9))
-    refused("poem", "token_emb.weight has shape (11, 9), config.json asks for (11, 8)")
+    refused("poem", "token_emb.weight has shape (11, 9); config.json requires (11, 8)")
 
 
 def test_a_missing_tensor_is_named(folder):
     change(folder, output_head_weight=None)
-    refused("poem", "lack output_head.weight, which config.json asks for")
+    refused("poem", "lack output_head.weight, which config.json requires")
 
 
 def test_an_extra_tensor_is_named(folder):
     change(folder, extra_weight=torch.zeros(3))
-    refused("poem", "hold extra.weight, which config.json has no place for")
+    refused("poem", "hold extra.weight, which config.json does not describe")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -385,7 +385,7 @@ def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_p
 def test_a_scale_that_belongs_to_nothing_is_refused(folder):
     path = folder / "model.safetensors"
     save_file(load_file(path) | {"stray.scale": torch.ones(2)}, path)
-    refused("poem", "hold stray.scale, which config.json has no place for")
+    refused("poem", "hold stray.scale, which config.json does not describe")
 
 
 def test_8_bits_without_their_scales_are_refused(folder):

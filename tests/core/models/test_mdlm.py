@@ -402,7 +402,7 @@ def spoil(folder: Path, change) -> None:
 
 def test_a_missing_weight_is_named(folder, refusal):
     spoil(folder, lambda weights: weights.pop("backbone.blocks.1.attn_out.weight"))
-    assert "lack backbone.blocks.1.attn_out.weight, which config.json asks for" in refusal()
+    assert "lack backbone.blocks.1.attn_out.weight, which config.json requires" in refusal()
 
 
 def test_a_block_more_than_config_says_is_named(folder, refusal):
@@ -412,12 +412,12 @@ def test_a_block_more_than_config_says_is_named(folder, refusal):
 
 def test_a_weight_of_another_model_is_named(folder, refusal):
     spoil(folder, lambda weights: weights.update({"ema.decay": torch.ones(1)}))
-    assert "hold ema.decay, which the MDLM of config.json does not have" in refusal()
+    assert "hold ema.decay, which the MDLM that config.json describes does not have" in refusal()
 
 
 def test_a_weight_of_another_shape_is_refused_with_both(folder, refusal):
     spoil(folder, lambda weights: weights.update({"backbone.blocks.0.mlp.0.weight": torch.ones(32, WIDTH)}))
-    assert "backbone.blocks.0.mlp.0.weight has shape (32, 16), config.json asks for (64, 16)" in refusal()
+    assert "backbone.blocks.0.mlp.0.weight has shape (32, 16); config.json requires (64, 16)" in refusal()
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])

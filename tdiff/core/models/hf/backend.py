@@ -133,12 +133,12 @@ def _check(what: str, model: Any, info: dict[str, Any], part: str) -> None:
             "something else, or saved without that part"
         )
     if missing:
-        raise TdiffError(f"{what}, and its weights lack {_listed(missing)}, which config.json asks for")
+        raise TdiffError(f"{what}, and its weights lack {_listed(missing)}, which config.json requires")
     if wrong:
         key, *shapes = wrong[0]
         found_shape, expected_shape = (tuple(shape) for shape in shapes)
         raise TdiffError(
-            f"{what}, and its weights do not fit: {key} has shape {found_shape}, config.json asks for {expected_shape}"
+            f"{what}, and its weights do not fit: {key} has shape {found_shape}; config.json requires {expected_shape}"
         )
 
 

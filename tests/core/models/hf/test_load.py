@@ -131,7 +131,7 @@ def test_weights_of_another_shape_are_refused_with_both(folder, refusal):
     rewrite(folder / "config.json", intermediate_size=64)
     line = refusal()
     assert "has shape (32," in line or "has shape (16, 32)" in line
-    assert "config.json asks for (64" in line or "asks for (16, 64)" in line
+    assert "config.json requires (64" in line or "requires (16, 64)" in line
 
 
 def test_weights_that_are_not_finite_are_refused(folder, refusal):
