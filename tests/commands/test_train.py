@@ -220,7 +220,7 @@ REFUSED = {
         ["--data=short.txt"],
         "the held-out part of short.txt has 1 token; model.window is 256: give more text, or --window 1 --context 0",
     ),
-    "rows-without-field": (["--data=rows.jsonl"], "has no field 'text'"),
+    "rows-without-field": (["--data=rows.jsonl"], "no field 'text', only ['words']"),
     "no-such-config": (["--config=shakespare"], "no configuration 'shakespare'; did you mean shakespeare?"),
     "torn-config": (["--config=torn.toml"], "config 'torn.toml' cannot be read"),
     "config-of-the-wrong-shape": (["--config=flat.toml"], "train"),

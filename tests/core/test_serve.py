@@ -283,7 +283,7 @@ def test_only_a_sparing_server_rests_and_a_request_ends_its_rest(tiny_run, monke
     assert shape_of(said) == (["begin", "trace", "step", "cancelled"] if sparing else WHOLE)
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps", "tpu"])
+@pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_what_shares_a_machine_computes_on_its_cpu(cli_fast, device):
     assert "computes on the CPU only" in cli_fast("serve", "--share", f"--device={device}").refused()
 

@@ -313,7 +313,7 @@ def test_the_model_process_of_watch_downloads_the_model_and_the_view_does_not(pu
     try:
         ready = until(child, Ready)
         assert ready.model == "tiny-roberta"
-        assert [line for line in child.said if line.startswith(f"fetching {NAME} (")] == child.said
+        assert [line for line in child.messages if line.startswith(f"fetching {NAME} (")] == child.messages
         child.send(Generate(id=1, prompt="the hare", length=4))
         assert until(child, TraceEnd).text.startswith("the hare")
     finally:
@@ -328,4 +328,4 @@ def until(child: Child, kind: type, seconds: float = 60.0):
             if isinstance(answer, kind):
                 return answer
         time.sleep(0.01)
-    raise AssertionError((child.reason, child.said))
+    raise AssertionError((child.reason, child.messages))

@@ -105,11 +105,11 @@ def test_the_command_fills_templates_and_gaps_between_two_ends(cli_fast, tiny_ru
     ("arguments", "says"),
     [
         (["the", "--template", "a __"], "a prompt and --template"),
-        (["--template", "a __", "--prefix", "b"], "choose one"),
+        (["--template", "a __", "--prefix", "b"], "set only one of --template and --prefix and --suffix"),
         (["--template", "a __", "--length", "4"], "leave out --length 4"),
         (["--template", "none"], "no gap"),
         (["--template", "é __"], "'é'"),
-        (["--prefix", "the hare " * 9], "say with --length"),
+        (["--prefix", "the hare " * 9], "set the number of tokens between them with --length"),
     ],
 )
 def test_invalid_input_is_a_one_line_error(cli_fast, tiny_run, arguments, says):

@@ -248,7 +248,7 @@ def test_a_smoothed_constant_is_that_constant_from_the_first_step_on():
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan])
 def test_a_smoothing_weight_outside_0_to_1_is_an_error(weight):
-    with pytest.raises(ValueError, match="share of the past"):
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
         Series().smoothed(weight)
 
 

@@ -479,7 +479,7 @@ def test_of_several_runs_the_most_serious_alert_is_shown_and_all_states():
         )
 
     dead = run_state(run_lines(50), "a run that died")
-    dead._process = (2**22 + 1, platform.node())
+    dead.process = (2**22 + 1, platform.node())
 
     async def scene(stage: Stage) -> None:
         rows = stage.rows()

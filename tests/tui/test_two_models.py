@@ -234,7 +234,7 @@ def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
         stage.of("gpt").reason = "killed by signal 9"
         await says(stage, "mine", END)
         assert "R starts gpt-tiny again · gpt-tiny: the model's process ended: killed by signal 9" in stage.text()
-        assert "─ process gone " in stage.text()
+        assert "─ ended " in stage.text()
         stage.clock.now += 6
         await stage.settle()
         assert len(asked(stage, "mine")) == 2

@@ -14,8 +14,7 @@ from tdiff.config.settings import Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import Conditioning, protect
-from tdiff.core.models.base import Tokenizer
-from tdiff.core.models.tokenizers import UNKNOWN
+from tdiff.core.models.base import UNKNOWN_TEXT, Tokenizer
 from tdiff.core.packing import padded
 from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
@@ -160,7 +159,7 @@ class TrainingSet:
         """The prompt, with no more tokens than prompts have in training."""
         ids, most = self.tokenizer.encode(prompt, "the corpus"), self.settings.objective.context
         # The cut may fall within a character whose bytes are several tokens.
-        return prompt if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN)
+        return prompt if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN_TEXT)
 
 
 def _prompts(training: str, context: int) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
     if train.weights == "int8":
         raise TdiffError("train.weights int8 requires a model of tdiff; a pretrained one takes float32 or bfloat16")
     if train.compile == "on":
-        raise TdiffError("train.compile on is for models of tdiff: leave it out")
+        raise TdiffError("train.compile on requires a model of tdiff: leave it out")
     if loaded.spec.causal:
         _check_causal(loaded, settings)
     if train.optimizer == "muon" and any(isinstance(m, Conv1D) for m in network.modules()):
@@ -152,7 +152,7 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
         if settings.model.time_conditioning and not network.timed:
             network.add_time(torch.Generator().manual_seed(noise.mix(train.seed)))
     if settings.data.rows == "padded" and not network.spec.pads:
-        raise TdiffError(f"data.rows padded: {loaded.name} attends to padding; have its rows packed")
+        raise TdiffError(f"data.rows padded: {loaded.name} attends to padding: use data.rows packed")
     try:
         network.train_with(train.dropout, train.checkpointing)
     except ValueError as why:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tdiff.watch.formats.names import Role, meaning
-from tdiff.watch.formats.text import Fields, _flat
+from tdiff.watch.formats.text import Fields, flattened
 
 LARGEST = 64 << 20
 """Characters of a document that are held; a longer one is text."""
@@ -48,7 +48,7 @@ def _records(value: Any, around: Mapping[str, float], depth: int = 0) -> Iterato
     if isinstance(value, list):
         for item in value[:MOST_RECORDS]:
             if isinstance(item, dict):
-                yield Fields(values=dict(around) | dict(_flat(item)), structured=True)
+                yield Fields(values=dict(around) | dict(flattened(item)), structured=True)
         return
     if not isinstance(value, dict):
         return

@@ -310,7 +310,7 @@ def structured(text: str) -> tuple[str, dict[str, float]] | None:
     start = text.find("{")
     while start >= 0:
         if (pairs := _object(text[start:])) is not None:
-            return text[:start], dict(_flat(pairs))
+            return text[:start], dict(flattened(pairs))
         start = text.find("{", start + 1)
         if start > 2_000:
             return None
@@ -345,7 +345,7 @@ _DECODER = json.JSONDecoder()
 _WRAPPED = re.compile(r"\b(?:np|numpy|torch|jnp)?\.?(?:float\d*|int\d*|tensor|array)\(([-+.\dePnaif]+)[^()]*\)")
 
 
-def _flat(pairs: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+def flattened(pairs: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
     """(name, number) of nested mappings, names joined by `/`."""
     for count, (key, value) in enumerate(pairs.items()):
         if count >= MOST:
@@ -353,7 +353,7 @@ def _flat(pairs: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterato
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             if depth < 4:
-                yield from _flat(value, f"{name}/", depth + 1)
+                yield from flattened(value, f"{name}/", depth + 1)
         elif (number := decoded(value, name)) is not None:
             yield name, number
 

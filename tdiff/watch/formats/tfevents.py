@@ -7,10 +7,11 @@ with a tag (1) and a simple_value (2, float) or a tensor (8) of one number. Imag
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterator
+
+from tdiff.visible import json_line
 
 LARGEST = 1 << 26
 """Bytes of one record; a length beyond it is damage."""
@@ -117,7 +118,7 @@ class Decoder:
             row: dict[str, float | str | None] = {"step": step, "wall_time": time}
             for tag, value in values.items():
                 row[tag] = value if value is not None and math.isfinite(value) else str(value)
-            lines.append(json.dumps(row))
+            lines.append(json_line(row))
             self._row = None
 
 

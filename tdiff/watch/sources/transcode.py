@@ -195,9 +195,9 @@ class FileSplitter(LineSplitter):
             lines += super().feed(self._transcoder.feed(b""))
         return lines
 
-    def held(self) -> str:
+    def unfinished(self) -> str:
         """The unfinished line, and what waits for further bytes."""
-        return (super().held() + self._transcoder.waiting()).removesuffix("\n")
+        return (super().unfinished() + self._transcoder.waiting()).removesuffix("\n")
 
     def note(self) -> str:
         """What is wrong with the file, or was dropped."""

@@ -599,7 +599,7 @@ def test_resume_does_not_need_the_initial_model(tmp_path, tiny_run, corpus_file)
     ("layer", "says"),
     [
         ({"model": {"width": 8}}, "its width is 16, the new model's is 8; only model.layers may be larger"),
-        ({"model": {"conv": 3}}, "its conv is 0, here it is 3"),
+        ({"model": {"conv": 3}}, "its conv is 0, the new model's is 3"),
         ({"train": {"init": "nowhere"}}, "no model 'nowhere'"),
         ({"data": {"tokenizer": "bpe:64"}}, "leave out data.tokenizer 'bpe:64'"),
         ({"data": {"held_out": "tuning"}}, "was trained on the tuning part of this text"),

@@ -32,14 +32,11 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.events import TraceHeader, TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
 from tdiff.draw.layout import layout
 from tdiff.draw.render import drawn_texts, legend, row_line
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.paint import paint
-from tdiff.protocol.trace import TraceHeader, TraceStep
-from tdiff.draw.render import canvas_lines, legend
-from tdiff.tui.widgets.paint import TerminalApp, paint
 
 header = dict(version="0", model="m", decoder="topk", settings={}, seed=0, row=0, prompt="", given=[])
 canvas = Canvas.begin(TraceHeader(cells=40, **header))

@@ -57,7 +57,7 @@ def replayed(first: TraceHeader, steps: list[TraceStep], end: TraceEnd | None, k
                 place, text, token, confidence, what = cell
                 if 0 <= place < cells and place not in places:
                     if what == "commit" and isinstance(text, str):
-                        number = isinstance(confidence, (int, float)) and not math.isnan(confidence)
+                        number = isinstance(confidence, (int, float)) and confidence == confidence
                         last[place] = (place, text, token, min(1.0, max(0.0, confidence)) if number else 0.0, what)
                     elif what == "remask":
                         last[place] = (place, "", token, 0.0, what)
