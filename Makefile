@@ -117,5 +117,5 @@ clean:
 
 .venv/developed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn
+		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn tensorboardX
 	@touch $@
