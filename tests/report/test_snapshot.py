@@ -17,7 +17,7 @@ from tdiff.report import snapshot
 from tdiff.visible import visible
 from tests.support.fed import FedState
 from tests.support.paths import ROOT
-from tests.watch.test_run_state import BEGUN, HOSTILE, eval_at, mixed, resume, run_of, sample, start, train, verdicts
+from tests.watch.test_run_state import HOSTILE, STARTED, eval_at, mixed, resume, run_of, sample, start, train, verdicts
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 SHIPPED = ROOT / "checkpoints" / "shakespeare" / "events.jsonl"
@@ -26,7 +26,7 @@ GPU = {"gpu_load": 97.0, "gpu_memory": 41.25, "gpu_temperature": 63.0, "gpu_powe
 
 def a_run() -> FedState:
     return run_of(
-        start(steps=400, parameters=1_260_000, time=BEGUN),
+        start(steps=400, parameters=1_260_000, time=STARTED),
         *(train(n, 3 - n / 200, tokens=1_000_000 * n, **GPU) for n in range(1, 101)),
         *(
             eval_at(50, 2.5),
@@ -37,7 +37,7 @@ def a_run() -> FedState:
     )
 
 
-NOW = BEGUN + 1010 + 60
+NOW = STARTED + 1010 + 60
 
 
 def test_snapshot_shows_figures_curve_and_newest_sample():
@@ -123,22 +123,22 @@ def test_stall_appears_in_text_and_data_without_eta():
 
 def test_non_finite_loss_is_null_in_data_and_named_in_text():
     run = run_of(train(1, 2.5), train(2, math.nan))
-    data = snapshot.data(run, BEGUN + 21)
+    data = snapshot.data(run, STARTED + 21)
     assert data["train"]["loss"] is None
     assert data["best"]["loss"] == 2.5
-    assert "train       not finite" in snapshot.text([run], BEGUN + 21)
-    assert snapshot.data(run_of(train(1, math.nan)), BEGUN)["train"]["loss"] is None
+    assert "train       not finite" in snapshot.text([run], STARTED + 21)
+    assert snapshot.data(run_of(train(1, math.nan)), STARTED)["train"]["loss"] is None
 
 
 def test_busy_run_shows_its_operation():
-    run = run_of(train(1), Heartbeat(time=BEGUN + 11, step=1, doing="evaluating"))
-    assert snapshot.text([run], BEGUN + 12).split("\n")[0].endswith("running, evaluating · tdiff")
+    run = run_of(train(1), Heartbeat(time=STARTED + 11, step=1, doing="evaluating"))
+    assert snapshot.text([run], STARTED + 12).split("\n")[0].endswith("running, evaluating · tdiff")
 
 
 def test_notices_of_other_days_show_dates_and_older_ones_are_counted():
-    run = run_of(*(Alert(time=BEGUN + n, step=n, what="heat", text="hot") for n in range(8)), train(9))
-    shown = snapshot.text([run], BEGUN + 10 * 86400)
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(BEGUN + 7))
+    run = run_of(*(Alert(time=STARTED + n, step=n, what="heat", text="hot") for n in range(8)), train(9))
+    shown = snapshot.text([run], STARTED + 10 * 86400)
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(STARTED + 7))
     assert f"{day}  alert: heat: hot (step 7)" in shown
     assert "(4 older)" in shown  # the stall is one of the newest five
     assert "(step 2)" not in shown
@@ -146,10 +146,10 @@ def test_notices_of_other_days_show_dates_and_older_ones_are_counted():
 
 def test_other_columns_are_shown():
     run = run_of(*(json.dumps({"step": n, "loss": 2.5, "accuracy": 0.5, "eval_runtime": 9.0}) for n in (1, 2)))
-    data = snapshot.data(run, BEGUN)
+    data = snapshot.data(run, STARTED)
     assert data["metrics"] == {"accuracy": 0.5, "eval_runtime": 9}
     assert (data["eval"], data["sample"], data["last_record_age_seconds"]) == ({}, None, None)
-    shown = snapshot.text([run], BEGUN)
+    shown = snapshot.text([run], STARTED)
     assert "also        accuracy 0.5\n" in shown
     assert "best        2.5000 of training at step 1" in shown
 
@@ -159,16 +159,16 @@ def test_a_trace_shows_its_text():
         version="0", model="m", decoder="d", settings={}, seed=0, row=0, prompt="A", cells=2, given=[], steps=0
     )
     run = run_of(header, TraceEnd(text="A king", model_calls=1, forced=0, tokens=1, seconds=0.1))
-    assert snapshot.data(run, BEGUN)["sample"] == {"step": 0, "time": None, "prompt": "A", "text": "A king"}
-    assert snapshot.text([run], BEGUN).endswith("  A king")
+    assert snapshot.data(run, STARTED)["sample"] == {"step": 0, "time": None, "prompt": "A", "text": "A king"}
+    assert snapshot.text([run], STARTED).endswith("  A king")
 
 
 def test_log_shows_newest_lines_and_an_empty_source_says_so():
-    shown = snapshot.text([run_of(*(f"line {n}" for n in range(20))), FedState("empty")], BEGUN)
+    shown = snapshot.text([run_of(*(f"line {n}" for n in range(20))), FedState("empty")], STARTED)
     assert "\nline 14\nline 15\nline 16\nline 17\nline 18\nline 19\n\nempty" in shown
     assert "line 13" not in shown
     assert shown.endswith("no data yet")
-    assert snapshot.data(FedState("empty"), BEGUN)["state"] == "waiting"
+    assert snapshot.data(FedState("empty"), STARTED)["state"] == "waiting"
 
 
 def test_snapshot_of_the_shipped_run():
@@ -188,10 +188,10 @@ def test_snapshot_of_the_shipped_run():
 def test_any_run_fits_any_width_and_is_finite_data(seed, width, ascii):
     run = FedState("日本語 [/x] \x1b[2J")
     run.feed(mixed(random.Random(seed)))
-    shown = snapshot.text([run, run], BEGUN + 1e6, width, ascii=ascii)
+    shown = snapshot.text([run, run], STARTED + 1e6, width, ascii=ascii)
     assert all(cell_len(line) <= width for line in shown.split("\n"))
     assert shown == visible(shown)
-    data = snapshot.data(run, BEGUN + 1e6)
+    data = snapshot.data(run, STARTED + 1e6)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
 
 
@@ -199,17 +199,17 @@ def test_any_run_fits_any_width_and_is_finite_data(seed, width, ascii):
 def test_hostile_text_is_inert_in_a_snapshot(text):
     run = run_of(
         *(start(run=text, corpus=text, device=text), train(1), train(2), sample(2, text)),
-        *(Alert(time=BEGUN, step=2, what=text, text=text), Heartbeat(time=BEGUN + 30, step=2, doing=text)),
+        *(Alert(time=STARTED, step=2, what=text, text=text), Heartbeat(time=STARTED + 30, step=2, doing=text)),
     )
     other = run_of(json.dumps({text: 1.0, "loss": 2.0}), text, "a,b", text)
-    shown = snapshot.text([run, other], BEGUN + 40, 60)
+    shown = snapshot.text([run, other], STARTED + 40, 60)
     assert shown == visible(shown)
     assert all(cell_len(line) <= 60 for line in shown.split("\n"))
 
 
 def test_resumed_run_is_running():
-    run = run_of(train(1), resume(1, time=BEGUN + 100))
-    assert snapshot.data(run, BEGUN + 101)["state"] == "running"
+    run = run_of(train(1), resume(1, time=STARTED + 100))
+    assert snapshot.data(run, STARTED + 101)["state"] == "running"
     assert to_line(resume(1)).endswith("\n")
 
 

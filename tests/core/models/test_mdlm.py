@@ -407,7 +407,7 @@ def test_a_missing_weight_is_named(folder, refusal):
 
 def test_a_block_more_than_config_says_is_named(folder, refusal):
     rewrite(folder / "config.json", n_blocks=2)
-    assert "hold backbone.blocks.2.adaLN_modulation.bias, which the MDLM of config.json" in refusal()
+    assert "hold backbone.blocks.2.adaLN_modulation.bias, which the MDLM that config.json describes" in refusal()
 
 
 def test_a_weight_of_another_model_is_named(folder, refusal):

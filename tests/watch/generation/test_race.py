@@ -105,7 +105,7 @@ def test_new_request_ends_classification_and_invalid_text_is_refused(model, tiny
     for wrong, says in (
         (Classify(id=4, text=" "), "the text is empty"),
         (Classify(id=4, text="a Z"), "'Z'"),
-        (Classify(id=4, text="warm", confidence=0.1), "confidence must be within"),
+        (Classify(id=4, text="warm", confidence=0.1), "confidence must lie between"),
     ):
         [refused] = bench.ask(wrong)
         assert isinstance(refused, Refused) and refused.id == 4 and says in refused.text

@@ -317,8 +317,8 @@ def test_a_kind_that_looks_ahead_is_neither_causal_nor_a_judge(tmp_path, gpt, cl
 def test_a_model_of_text_and_pictures_is_refused_in_one_line(tmp_path, gpt, cli_fast):
     folder = Path(shutil.copytree(gpt, tmp_path / "gemma"))
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
-    assert "tdiff reads models of text alone" in cli_fast("generate", "the", f"--model={folder}").refused()
-    with pytest.raises(TdiffError, match="models of text alone"):
+    assert "tdiff reads models of text only" in cli_fast("generate", "the", f"--model={folder}").refused()
+    with pytest.raises(TdiffError, match="models of text only"):
         CausalJudge(str(folder))
 
 

@@ -311,7 +311,7 @@ def test_a_tokenizer_written_in_python_reads_proteins(tmp_path):
     assert model.tokenizer.encode("MKTAY").tolist() == [letters.index(c) for c in "MKTAY"]
     assert model.tokenizer.decode(model.tokenizer.encode("MKT")) == "M K T"  # so transformers writes it
     assert model.network.spec.suppressed == (0, 1, 2, 3, len(letters) - 1)
-    with pytest.raises(TdiffError, match="'<mask>', which is no text"):
+    with pytest.raises(TdiffError, match="'<mask>', which is not text"):
         model.tokenizer.encode("MK<mask>T")
 
 
