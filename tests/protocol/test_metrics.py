@@ -7,7 +7,6 @@ import pytest
 
 from tdiff.protocol.events import Eval, Train
 from tdiff.protocol.metrics import ALIASES, METRICS
-from tdiff.watch.formats import columns
 
 
 def test_every_field_is_one_of_the_records():
@@ -33,7 +32,3 @@ def test_no_two_metrics_share_an_alias():
 )
 def test_a_value_is_formatted_by_its_row(name, value, text):
     assert METRICS[name].text(value) == text
-
-
-def test_the_aliases_are_those_of_the_log_readers():
-    assert ALIASES == columns.ALIASES

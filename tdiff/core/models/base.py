@@ -6,6 +6,7 @@ row in `load.FAMILIES`. Other code reads `spec` and never asks for the class of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class Model(Protocol):
         ...
 
 
-class TorchModel(nn.Module):
+class TorchModel(nn.Module, ABC):
     """Common part of the families: a torch module with a `suppress` buffer and neither cache nor exact likelihood."""
 
     spec: ModelSpec
@@ -141,9 +142,9 @@ class TorchModel(nn.Module):
         """The device of the weights."""
         return self.suppress.device
 
+    @abstractmethod
     def logits(self, inputs: Inputs, cache: Cache | None = None) -> Tensor:
         """Return logits (N, V); see `Model.logits`."""
-        raise NotImplementedError
 
     def new_cache(self, rows: int) -> Cache | None:
         """Return None: there is no cache."""
@@ -167,11 +168,11 @@ class TrainableModel(TorchModel):
     label_bias: nn.Embedding | None
     """(C + 1, V): logits added for each class, the last row for no class; None without classes."""
 
+    @abstractmethod
     def matrices(self) -> list[nn.Parameter]:
         """Return the weights with weight decay, which Muon may train: the matrices, without tables of the
         vocabulary.
         """
-        raise NotImplementedError
 
 
 def suppression(vocab_size: int, suppressed: Iterable[int]) -> Tensor:

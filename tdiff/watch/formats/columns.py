@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
+from tdiff.protocol.metrics import ALIASES
 from tdiff.visible import visible_line
 from tdiff.watch.formats.base import MAX_STEP, Sink
 from tdiff.watch.formats.names import PART, Role, meaning
@@ -20,22 +20,6 @@ TIMES = ("time", "timestamp", "wall_time", "_timestamp")
 ELAPSED = ("elapsed", "elapsed_time", "elapsed_seconds", "time_elapsed", "total_time", "runtime", "_runtime")
 """Columns with the seconds since the start, which show how long a record takes."""
 TOKENS = ("tokens", "tokens_seen", "num_tokens", "num_input_tokens_seen")
-ALIASES = {
-    "loss": "train/loss",
-    "train_loss": "train/loss",
-    "val_loss": "eval/loss",
-    "eval_loss": "eval/loss",
-    "valid_loss": "eval/loss",
-    "validation_loss": "eval/loss",
-    "learning_rate": "train/lr",
-    "lr": "train/lr",
-    "grad_norm": "train/grad_norm",
-    "tokens_per_second": "train/tokens_per_second",
-}
-"""Column -> metric. A column that is not listed keeps its name."""
-KNOWN = {*STEPS, *TIMES, *TOKENS, *ALIASES}
-MAX_COLUMNS = 512
-"""Columns read from one row; further ones are skipped."""
 _EARLIEST, _LATEST = 1e8, 1e11
 _MAX_PLANS, _MAX_EPOCHS = 64, 10_000
 
@@ -171,16 +155,6 @@ def json_number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return None
-
-
-def date_seconds(name: str, value: Any) -> float | None:
-    """Seconds since the epoch if this is a time column with an ISO date; a date without a zone is in local time."""
-    if not isinstance(value, str) or len(value) > 40 or normalized(name) not in TIMES:
-        return None
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (ValueError, OverflowError, OSError):
         return None
 
 

@@ -57,14 +57,13 @@ def _records(value: Any, around: Mapping[str, float], depth: int = 0) -> Iterato
         yield from _columns(histories)
         return
     totals = {n: float(v) for n, v in value.items() if meaning(n).role in (Role.TOTAL, Role.EPOCHS) and _is_number(v)}
-    for name, items in value.items():
+    for items in value.values():
         if isinstance(items, list) and any(isinstance(item, dict) for item in items):
             rows = list(_records(items, totals, depth + 1))
             if any(meaning(n).role is Role.LOSS for row in rows for n in row.values):
                 yield from rows
         elif isinstance(items, dict):
             yield from _records(items, totals, depth + 1)
-        del name
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import csv
 import re
 from typing import NamedTuple
 
-from tdiff.watch.formats.names import PART, Role, meaning
+from tdiff.watch.formats.names import Role, meaning
 from tdiff.watch.formats.text import MOST, Fields, decoded, parsed, seconds
 
 BLANKS = " "
@@ -102,8 +102,3 @@ def _of_total(field: str, name: str) -> tuple[str, float | None]:
     if slash and meaning(name).role in (Role.STEP, Role.EPOCH) and (number := parsed(total)) is not None:
         return count.strip(), number
     return field.rstrip(" *%"), None
-
-
-def has_curve(head: Header) -> bool:
-    """Whether one of the columns is a loss, whole or in part."""
-    return any(meaning(name).role is Role.LOSS and meaning(name).precedence <= PART for name in head.names)
