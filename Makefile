@@ -1,23 +1,23 @@
-# On a fresh machine (python3 with venv and pip) `make demo` and `make test` do all the set-up themselves.
-# A command of a pipe that fails is a failure.
+# On a fresh machine (python3 with venv and pip) `make demo` and `make test` install everything that they need.
+# A failing command in a pipe fails the recipe.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What a machine with only a CUDA build of torch and transformers lacks; carried there as wheels.
-SMALL := "typer<0.29" rich tomli-w platformdirs
-# For transformers' own Trainer, which tdiff is measured beside; without what they ask for, torch among it, which is there.
-LONE := accelerate psutil
-# Each test has one thread of torch; a file's tests stay together, for what they set up once.
-TOGETHER := -n auto --maxprocesses 4 --dist loadfile
-# The Python of a GPU machine, which has torch and transformers, and beside them what .gpu/site holds; no virtual
-# environment, which would not see them where that Python is one itself. Corpora travel in .gpu/data.
+# What a machine that has only a CUDA build of torch and transformers lacks; it is copied there as wheels.
+GPU_PACKAGES := "typer<0.29" rich tomli-w platformdirs
+# For transformers' own Trainer, with which tdiff is compared; without their dependencies, because torch is there.
+TRAINER_PACKAGES := accelerate psutil
+# Each test uses one thread of torch. The tests of a file run in one process, because they share their set-up.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# The Python of a GPU machine, which has torch and transformers, with the packages in .gpu/site. A virtual environment
+# would not see torch if that Python is a virtual environment itself. Corpora are copied in .gpu/data.
 GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu/site TDIFF_SHAKESPEARE=$(CURDIR)/.gpu/data/tinyshakespeare.txt TDIFF_REVIEWS=.gpu/data $(PYTHON)
 DATA ?= ../shared/data
 OUT ?= .gpu/results
-# The lowest release of torch that the index has as a CPU wheel; 2.6 itself comes with gigabytes for CUDA.
+# The lowest release of torch that is available as a CPU wheel; 2.6 installs gigabytes of CUDA packages.
 LOWEST_TORCH ?= $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test test-all test-lowest check bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb clean
@@ -26,10 +26,10 @@ demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
 
 test: .venv/developed
-	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: .venv/developed
-	@$(BIN)/python -m pytest -m "slow or not slow" $(TOGETHER) $(ARGS)
+	@$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL) $(ARGS)
 
 check: .venv/developed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -41,23 +41,23 @@ bench: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.engine $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.startup
 
-# About five minutes of one core for each run, as many at once as there are cores; goes on where it was stopped.
+# About five minutes of one core for each run, as many at once as there are cores; resumes where it was stopped.
 study: .venv/developed
 	@$(BIN)/python -m tests.benchmarks.study $(ARGS)
 
-# Everything that the targets below need on a machine without network: run it where there is one, and bring the folder
-# with its .gpu along.
+# Everything that the targets below need on a machine without a network: run it where there is one, and copy the folder
+# with its .gpu.
 gpu-pack: .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu/scratch $(SMALL)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .gpu/scratch $(LONE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu/scratch $(GPU_PACKAGES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .gpu/scratch $(TRAINER_PACKAGES)
 	rm -rf .gpu/site && mv .gpu/scratch .gpu/site
 	mkdir -p .gpu/data && cp $(DATA)/tinyshakespeare.txt $(DATA)/imdb_train.jsonl.gz $(DATA)/imdb_test.jsonl.gz .gpu/data/
 
-# Whether all is right on this GPU, and how fast: a report in $(OUT), about 8 minutes. ARGS="--parts decoders,bound"
+# Checks correctness and speed on this GPU: a report in $(OUT), in about 8 minutes. ARGS="--parts decoders,bound"
 gpu-bench: .gpu/ready
 	$(GPU) -m tests.benchmarks.gpu --device cuda --out $(OUT) $(ARGS)
 
-# The full recipe on a GPU, and its tables; what is to come back is in $(OUT), no file of 16 MB.
+# The full recipe on a GPU, and its tables; the results are in $(OUT), each file below 16 MB.
 gpu: .gpu/ready .gpu/data/tinyshakespeare.txt
 	mkdir -p $(OUT)
 	$(GPU) -m tests.benchmarks.engine --device cuda | tee $(OUT)/speed.txt
@@ -66,7 +66,7 @@ gpu: .gpu/ready .gpu/data/tinyshakespeare.txt
 	$(GPU) -m tdiff eval shakespeare-10m --json | tee $(OUT)/eval.json
 	$(GPU) -m tdiff generate --model shakespeare-10m --samples 5 --seed 1 | tee $(OUT)/samples.txt
 
-# A RoBERTa-sized model fine-tuned for 500 steps, beside transformers' own Trainer on rows of the same text.
+# A RoBERTa-sized model, fine-tuned for 500 steps, compared with transformers' own Trainer on rows of the same text.
 gpu-pretrained: .gpu/ready .gpu/data/tinyshakespeare.txt
 	$(GPU) -m tests.benchmarks.pretrained head --device cuda --batch-size 32 --pairs 20
 	$(GPU) -m tests.benchmarks.pretrained trainer --device cuda --shape roberta --batch-size 32 --window 256 --steps 500
@@ -81,18 +81,18 @@ gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
 	split -C 15m imdb/verdicts.jsonl $(OUT)/verdicts.jsonl.
 	$(GPU) -m tests.benchmarks.imdb speed imdb --model imdb-gpu --limit 1000 | tee $(OUT)/imdb-speed.txt
 
-# `make gpu-pack` was run, or there is a network.
+# Requires `make gpu-pack` beforehand, or a network.
 .gpu/ready:
-	@test -d .gpu/site || $(PYTHON) -m pip install --quiet --target .gpu/site $(SMALL)
-	@$(GPU) -c 'import torch, transformers, typer, rich, tomli_w, platformdirs' || { echo "$(PYTHON) lacks what is named above; .gpu/site is made by \`make gpu-pack\`" >&2; exit 2; }
+	@test -d .gpu/site || $(PYTHON) -m pip install --quiet --target .gpu/site $(GPU_PACKAGES)
+	@$(GPU) -c 'import torch, transformers, typer, rich, tomli_w, platformdirs' || { echo "$(PYTHON) lacks the package named above; \`make gpu-pack\` makes .gpu/site" >&2; exit 2; }
 	@touch $@
 
 .gpu/data/%:
-	@echo "$@ is missing: \`make gpu-pack\` puts it there, from DATA=$(DATA)" >&2; exit 2
+	@echo "$@ is missing: \`make gpu-pack\` copies it from DATA=$(DATA)" >&2; exit 2
 
-# The lowest versions that pyproject.toml allows, in a virtual environment of their own.
+# The lowest versions that pyproject.toml allows, in a separate virtual environment.
 test-lowest: .venv-lowest/installed
-	@.venv-lowest/bin/python -m pytest $(TOGETHER) $(ARGS)
+	@.venv-lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 .venv-lowest/installed: .venv/bin/python pyproject.toml tests/support/lowest.py
 	@$(PYTHON) -m venv .venv-lowest
@@ -109,7 +109,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tdiff needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -m venv .venv
 
-# The pinned set keeps pip from choosing a torch that brings gigabytes of CUDA packages.
+# The constraints keep pip from choosing a torch that installs gigabytes of CUDA packages.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing tdiff into .venv (about a minute, 1 GB on disk, once) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
