@@ -57,8 +57,8 @@ def sizes(name: str) -> Layer:
     positions = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
     layer: Layer = {k: v for k, v in values.items() if isinstance(v, int)}
     layer["window"] = max(1, min(_WINDOW, positions - _FRAME))
-    if (folder / load.SIDECAR).is_file():
-        sidecar = read_config(folder / load.SIDECAR)
+    if (folder / hub.SIDECAR).is_file():
+        sidecar = read_config(folder / hub.SIDECAR)
         layer |= {k: sidecar[k] for k in ("window", "time_conditioning") if k in sidecar}
     return {"model": layer}
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core.models.base import Inputs
-from tdiff.core.models.transformer import Attention, Neighbours, Shape, TimeEmbedding, Transformer, norm, rotary
+from tdiff.core.models.conditioning import TimeEmbedding
+from tdiff.core.models.transformer import Attention, Neighbours, Shape, Transformer, norm, rotary
 from tdiff.core.training.optim import Muon, orthogonal
 
 torch.set_num_threads(1)
