@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd, TraceLine
 
-__all__ = ["EXAMPLES", "Request", "generate", "run"]
-
 _BATCH = 64
 """Samples per batch, without a live canvas."""
 _FRAME = 1 / 24
 """Seconds between frames, at least."""
-
 
 EXAMPLES = (
     'tdiff generate "KING RICHARD:" --decoder confidence --threshold 0.7 --seed 7',

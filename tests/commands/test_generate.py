@@ -199,8 +199,8 @@ class Pipe(io.TextIOWrapper):
 
 
 def test_every_line_of_the_stream_is_flushed_before_the_next_step(tiny_run, here, monkeypatch):
-    from tdiff.commands.generate import Request
     from tdiff.commands.generate import generate as run
+    from tdiff.commands.generate_request import Request
 
     pipe, calls = Pipe(), []
     forward = Transformer.forward
