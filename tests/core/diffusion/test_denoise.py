@@ -19,10 +19,7 @@ from tests.support.oracles import TableDenoiser
 
 torch.set_num_threads(1)
 
-ALL = (
-    "ancestral", "autoregressive", "confidence", "entropy", "entropy-bounded", "factor", "first-hitting", "klass",
-    "margin", "random", "refill", "remdm", "schedule", "topk",
-)  # fmt: skip
+ALL = tuple(DECODERS)
 EVERY = pytest.mark.parametrize("name", ALL)
 # The value that a chi-square of so many degrees of freedom passes once in 10,000 times.
 CHI_SQUARE = {4: 23.51, 5: 25.74, 6: 27.86, 7: 29.88}
