@@ -1,8 +1,8 @@
 """The command line: the commands by name, `main`, and what an error prints.
 
 stdout is data; stderr is for messages. A TdiffError is one line on stderr and exit code 2. A command's options are the
-fields of the dataclass that its `run` takes. Its module is imported when the command is used, so that help and completion
-are fast.
+fields of the dataclass that its `run` takes. Its module is imported when the command is used, so that help and
+completion are fast.
 """
 
 from __future__ import annotations

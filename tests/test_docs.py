@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from tdiff import guide
-from tests.commands.test_classify import rows_of
 from tests.core.evaluation.test_causal_judge import make as make_causal
+from tests.support.classifying import rows_of
 from tests.support.paths import ROOT
 from tests.support.runs import SET_TINY
 

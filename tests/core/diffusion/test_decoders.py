@@ -9,51 +9,18 @@ import torch
 
 from tdiff.config import decoding as config
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.blocks import in_blocks, most_steps, slide
-from tdiff.core.diffusion.decoders import DECODERS, decoder, highest, penalised, propose, repeated
+from tdiff.core.diffusion.blocks import in_blocks
+from tdiff.core.diffusion.decoders import DECODERS, decoder, highest
 from tdiff.core.diffusion.denoise import denoise
 from tdiff.errors import TdiffError
 from tests.support import oracles
+from tests.support.decoding import CHI_SQUARE, EVERY, every_place_alike, random_settings, texts
 from tests.support.models import StubModel
 from tests.support.oracles import TableDenoiser
 
 torch.set_num_threads(1)
 
-EVERY = pytest.mark.parametrize("name", sorted(DECODERS))
 FIELDS = ("tokens", "committed", "remasked", "draft", "masked", "calls", "forced")
-# The value that a chi-square of so many degrees of freedom passes once in 10,000 times.
-CHI_SQUARE = {1: 15.14, 2: 18.42, 3: 21.11, 4: 23.51, 5: 25.74, 6: 27.86, 7: 29.88}
-
-
-def random_settings(name: str, draw: random.Random) -> DecodeSettings:
-    # 0 steps is the default: 128 for ancestral, so it comes up there less often.
-    steps = 0 if draw.random() < (0.015 if name in ("ancestral", "remdm") else 0.3) else draw.randint(1, 6)
-    remask = draw.choice(config.REMASKS)
-    return DecodeSettings(
-        decoder=name,
-        threshold=draw.choice([0.0, 0.3, 0.5, 0.7, 0.9, 1.0]),
-        k=draw.randint(0, 5),
-        factor=draw.choice([0.0, 0.5, 1.0, 3.0]),
-        gamma=draw.choice([0.0, 0.1, 1.0, 5.0]),
-        rank=draw.choice(config.RANKS[:3]),  # of few tokens the top k have all the mass, and rounding would decide
-        kl=draw.choice([0.0, 0.01, 1.0, 10.0]),
-        history=draw.randint(1, 3),
-        remask=remask,
-        eta=draw.choice([0.0, 0.1, 0.5, 1.0]),
-        t_on=draw.choice([0.3, 0.55, 0.8]),
-        t_off=draw.choice([0.0, 0.05, 0.2]),
-        alpha_on=draw.choice([0.2, 0.5, 0.9]),
-        block=draw.choice([0, 0, 1, 4, 30]),
-        repetition_penalty=draw.choice([1.0, 1.0, 1.5, 4.0]),
-        repetition_span=draw.randint(1, 3),
-        steps=steps,
-        schedule=draw.choice(config.SCHEDULES),
-        temperature=draw.choice([0.0, 0.3, 1.0, 2.5]),
-        top_k=draw.choice([0, 0, 1, 2, 3, 20]),
-        top_p=draw.choice([1.0, 1.0, 0.0, 0.3, 0.9]),
-        seed=draw.randint(0, 2**40),
-    )
 
 
 def compare(denoiser, canvas, frozen, settings):
@@ -105,12 +72,6 @@ def test_decoder_agrees_with_its_oracle_where_many_places_tie(name):
         denoiser.tables = logits.expand(1, length, vocab).contiguous()
         denoiser.plain = denoiser.tables.tolist()
         compare(denoiser, [[0] * length], [[False] * length], random_settings(name, draw))
-
-
-def every_place_alike(length: int, *logits: float) -> TableDenoiser:
-    denoiser = TableDenoiser(len(logits) + 1, length, 0, seed=0, contextual=False)
-    denoiser.tables = torch.tensor([-math.inf, *logits]).expand(1, length, -1).contiguous()
-    return denoiser
 
 
 @pytest.mark.parametrize(
@@ -188,110 +149,6 @@ def test_best_takes_the_count_of_each_row_and_the_earlier_of_equals():
     score = torch.tensor([[0.1, 0.5, 0.5, 0.9], [0.2, 0.2, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0]])
     chosen = highest(score, torch.tensor([2, 1, 0]))
     assert chosen.tolist() == [[False, True, False, True], [True, False, False, False], [False] * 4]
-
-
-def tables(count: int, vocab: int, seed: int) -> torch.Tensor:
-    draw = random.Random(seed)
-    return torch.tensor([[draw.gauss(0, 2) for _ in range(vocab)] for _ in range(count)])
-
-
-def draws(count: int, seed: int) -> torch.Tensor:
-    return noise.uniform(seed, 1, 0, torch.tensor([0]), torch.arange(count))
-
-
-@pytest.mark.parametrize("top_k", [0, 1, 3, 50])
-@pytest.mark.parametrize("top_p", [1.0, 0.9, 0.4, 0.0])
-@pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0, 3.0])
-def test_propose_agrees_with_its_oracle(top_k, top_p, temperature):
-    logits, u = tables(300, 7, seed=5), draws(300, seed=6)
-    logits[::3, 2] = -math.inf
-    settings = DecodeSettings(temperature=temperature, top_k=top_k, top_p=top_p)
-    token, c = propose(logits, settings, u if temperature else None)
-    for n in range(300):
-        expected, p = oracles.propose(logits[n].tolist(), temperature, top_k, top_p, u[n].item())
-        assert token[n].item() == expected
-        assert c[n].item() == pytest.approx(p, rel=1e-4, abs=1e-7)
-
-
-def test_greedy_proposes_the_likeliest_token_and_its_probability_and_the_first_of_equals():
-    logits = torch.tensor([[0.0, 2.0, 1.0], [1.0, 3.0, 3.0], [-math.inf, 0.0, -math.inf]])
-    token, c = propose(logits, DecodeSettings(), None)
-    assert token.tolist() == [1, 1, 1]
-    assert c.tolist() == pytest.approx(
-        [math.e**2 / (1 + math.e + math.e**2), math.e**3 / (math.e + 2 * math.e**3), 1.0]
-    )
-
-
-@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 5e-324])
-def test_a_temperature_next_to_0_is_greedy(temperature):
-    logits = tables(500, 9, seed=7)
-    token, c = propose(logits, DecodeSettings(temperature=temperature), draws(500, seed=8))
-    greedy, p1 = propose(logits, DecodeSettings(), None)
-    assert token.tolist() == greedy.tolist()
-    torch.testing.assert_close(c, p1)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_drawn_tokens_are_as_frequent_as_the_model_at_that_temperature_says(temperature):
-    count, logits = 20_000, [0.3, -math.inf, 1.2, -0.7, 0.0, -1.5]
-    token, _ = propose(
-        torch.tensor(logits).expand(count, -1),
-        DecodeSettings(temperature=temperature),
-        draws(count, seed=int(10 * temperature)),
-    )
-    expected = [count * p for p in oracles.softmax([x / temperature for x in logits])]
-    counts = torch.bincount(token, minlength=6).tolist()
-    assert counts[1] == 0
-    assert sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True) if e) < CHI_SQUARE[4]
-
-
-def test_c_is_the_probability_of_the_proposed_token_before_temperature_and_truncation():
-    logits = tables(400, 6, seed=9)
-    token, c = propose(logits, DecodeSettings(temperature=2.0, top_k=3, top_p=0.8), draws(400, seed=10))
-    p = logits.double().softmax(-1)
-    torch.testing.assert_close(c.double(), p.gather(-1, token[:, None]).squeeze(-1), rtol=1e-5, atol=1e-7)
-    # Otherwise it would prove nothing: often the drawn token is not the likeliest.
-    assert (token != logits.argmax(-1)).sum() > 50
-
-
-def test_top_k_draws_all_of_the_k_likeliest_and_nothing_else():
-    logits = torch.tensor([0.5, 2.0, 1.0, 0.0, 1.5]).expand(2000, -1)
-    token, _ = propose(logits, DecodeSettings(temperature=2.0, top_k=3), draws(2000, seed=11))
-    assert set(token.tolist()) == {1, 2, 4}
-
-
-@pytest.mark.parametrize(
-    "top_p, kept", [(0.0, {2}), (0.45, {2}), (0.55, {2, 0}), (0.85, {2, 0, 3}), (1.0, {0, 1, 2, 3})]
-)
-def test_top_p_draws_the_likeliest_until_they_reach_p_and_nothing_else(top_p, kept):
-    logits = torch.tensor([0.3, 0.05, 0.5, 0.15]).log().expand(2000, -1)
-    token, _ = propose(logits, DecodeSettings(top_p=top_p), draws(2000, seed=12))
-    assert set(token.tolist()) == kept
-
-
-def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
-    # The likeliest has 0.5, but 0.9 once sharpened by temperature 1/4: alone it reaches 0.8 there.
-    logits = torch.tensor([0.5, 0.28, 0.22]).log().expand(500, -1)
-    sharp, _ = propose(logits, DecodeSettings(temperature=0.25, top_p=0.8), draws(500, seed=13))
-    plain, _ = propose(logits, DecodeSettings(top_p=0.8), draws(500, seed=13))
-    assert set(sharp.tolist()) == {0}
-    assert set(plain.tolist()) == {0, 1, 2}
-
-
-def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
-    # Token 1 has 1e-10. Both numbers are 1 in float32, but only one of them is that close to 1.
-    logits = torch.tensor([[0.0, math.log(1e-10)]] * 2)
-    token, c = propose(logits, DecodeSettings(), torch.tensor([1 - 2.0**-40, 1 - 2.0**-30], dtype=torch.float64))
-    assert token.tolist() == [1, 0]
-    assert c[0].item() == pytest.approx(1e-10, rel=1e-3)
-
-
-@pytest.mark.parametrize("u", [0.0, 1 - 2.0**-53], ids=["smallest", "largest"])
-def test_the_smallest_and_the_largest_draw_propose_a_possible_token(u):
-    logits = tables(2000, 12, seed=14)
-    logits[:, [0, 11]] = -math.inf
-    token, _ = propose(logits, DecodeSettings(), torch.full((2000,), u, dtype=torch.float64))
-    assert ((token > 0) & (token < 11)).all()
 
 
 def law(denoiser: TableDenoiser, length: int, steps: int) -> dict[tuple[int, ...], float]:
@@ -373,11 +230,6 @@ def test_ranks_order_places_each_in_its_way():
         assert [first(rank=rank, **decoder_settings) for rank in config.RANKS[:3]] == [0, 1, 2]
         assert first(rank="top-k-mass", top_k=2, **decoder_settings) == 2
     assert (first(decoder="margin", steps=3), first(decoder="entropy", steps=3)) == (1, 2)
-
-
-def texts(denoiser: TableDenoiser, settings: DecodeSettings, rows: int = 40, length: int = 12) -> list[list[int]]:
-    *_, last = in_blocks(denoiser, torch.zeros(rows, length, dtype=torch.int64), settings=settings)
-    return last.tokens.tolist()
 
 
 @pytest.mark.parametrize("remask", ["cap", "rescale", "conf"])
@@ -464,93 +316,6 @@ def test_a_moved_place_begins_to_be_calm_again():
     assert all(step.committed.sum() == 1 for step in steps)
 
 
-@EVERY
-def test_blocks_are_finished_one_after_another_from_the_left(name):
-    canvas = torch.zeros(3, 20, dtype=torch.int64)
-    canvas[:, :3] = 1
-    settings = DecodeSettings(decoder=name, steps=12, block=5, seed=2)
-    current = 0
-    for step in in_blocks(TableDenoiser(5, 20, 0, seed=1), canvas, settings=settings):
-        at = torch.where(step.committed | step.remasked)[1]
-        blocks = (at - 3) // 5
-        if len(blocks):
-            assert blocks.min() == blocks.max() >= current
-            current = int(blocks.max())
-        assert (step.masked[:, 3 + 5 * (current + 1) :]).all()
-    assert current == 3 and not step.masked.any() and step.index <= 20
-
-
-@EVERY
-def test_one_block_of_all_places_is_no_block(name):
-    denoiser = TableDenoiser(5, 12, 0, seed=3)
-    for steps in (0, 5):
-        plain = DecodeSettings(decoder=name, steps=steps, seed=1)
-        assert texts(denoiser, replace(plain, block=12), 4) == texts(denoiser, plain, 4)
-
-
-def test_the_mask_ratio_in_every_block_counts_all_maskable_positions():
-    denoiser = TableDenoiser(4, 12, 0, seed=1)
-    canvas = torch.zeros(1, 12, dtype=torch.int64)
-    canvas[0, :2] = 1
-    list(in_blocks(denoiser, canvas, settings=DecodeSettings(decoder="topk", k=1, block=4)))
-    assert [share for [share] in denoiser.shares] == pytest.approx([n / 10 for n in range(10, 0, -1)])
-
-
-@pytest.mark.parametrize("block, steps, most", [(0, 0, 0), (0, 7, 7), (4, 0, 0), (4, 7, 3 * 3), (4, 1, 3), (100, 7, 7)])
-def test_the_steps_of_all_blocks_together(block, steps, most):
-    frozen = torch.tensor([True] * 2 + [False] * 10)
-    settings = DecodeSettings(decoder="confidence", block=block, steps=steps, threshold=1.0)
-    assert most_steps(settings, frozen, 12, 3) == most
-
-
-@pytest.mark.parametrize("block", [0, 1, 3, 5, 50])
-@pytest.mark.parametrize("prompt", [0, 2, 9])
-def test_a_sliding_canvas_takes_at_most_the_planned_steps_and_blocks_continue_in_each_window(block, prompt):
-    canvas = torch.zeros(2, 29, dtype=torch.int64)
-    canvas[:, :prompt] = 1
-    canvas[:, 14] = 2
-    settings = DecodeSettings(decoder="ancestral", steps=7, block=block, seed=3)
-    steps = list(slide(TableDenoiser(5, 29, 0, seed=1), canvas, 10, 3, settings))
-    most = most_steps(settings, canvas[0] != 0, 10, 3)
-    assert len(steps) <= most <= (7 + 10) * 4 and not steps[-1].masked.any()
-    assert [step.index for step in steps] == list(range(1, len(steps) + 1))
-    assert steps[-1].calls.max() <= len(steps)
-    # What is revealed later lies further right, by the block and the window.
-    if block == 1:
-        first = [int(step.committed[0].nonzero()[0]) for step in steps if step.committed[0].any()]
-        assert first == sorted(first)
-    alone = list(slide(TableDenoiser(5, 29, 0, seed=1), canvas[:1], 10, 3, settings))
-    assert alone[-1].tokens[0].tolist() == steps[-1].tokens[0].tolist()
-
-
-def test_repetition_penalty_by_hand():
-    # Text 1 2 _ _ 1 _: what would repeat a span of two? A place after a mask has no span; after 1 it is 2.
-    tokens = torch.tensor([[1, 2, 0, 0, 1, 0]])
-    masked = tokens == 0
-    after = repeated(tokens, masked, masked, 2, 4)
-    assert after.tolist() == [[False] * 4, [False] * 4, [False, False, True, False]]
-    assert not repeated(tokens, masked, masked, 7, 4).any() and repeated(tokens, masked, masked, 7, 4).shape == (3, 4)
-    anywhere = repeated(tokens, masked, masked, 1, 4)
-    assert anywhere.tolist() == [[False, True, True, False]] * 3
-    p = torch.tensor([[0.0, 0.5, 0.3, 0.2]])
-    logits = penalised(p.log() + 7, torch.tensor([[False, True, False, False]]), 2.0)
-    torch.testing.assert_close(logits.exp(), torch.tensor([[0.0, 0.25, 0.3, 0.2]]))
-    token, c = propose(
-        p.log(), DecodeSettings(repetition_penalty=2.0), None, torch.tensor([[False, True, False, False]])
-    )
-    assert token.tolist() == [2] and c.tolist() == pytest.approx([0.3])  # c is the model's own
-
-
-def test_a_repetition_penalty_breaks_a_loop():
-    denoiser = every_place_alike(24, *(-0.1 * n for n in range(30)))
-    greedy = DecodeSettings(decoder="topk", k=1, temperature=0.0)
-    assert len(set(texts(denoiser, greedy, 1, 24)[0])) == 1
-    [text] = texts(denoiser, replace(greedy, repetition_penalty=1000.0, repetition_span=2), 1, 24)
-    pairs = Counter(itertools.pairwise(text))
-    # Places are filled from the left: each pair but the last, whose end may be given by chance, is new.
-    assert max(pairs.values()) == 1 and len(pairs) == 23
-
-
 @pytest.mark.parametrize(
     ("given", "threshold", "eta"),
     [
@@ -587,61 +352,6 @@ def test_what_the_new_settings_refuse(given, says):
     with pytest.raises(TdiffError) as error:
         DecodeSettings(**given)
     assert says in str(error.value)
-
-
-@EVERY
-@pytest.mark.parametrize("steps", [0, 8])
-def test_in_blocks_a_text_does_not_depend_on_rows_that_have_other_numbers_of_blocks(name, steps):
-    denoiser = TableDenoiser(5, 16, 0, seed=4)
-    canvas = torch.zeros(4, 16, dtype=torch.int64)
-    for row, given in enumerate((12, 2, 12, 16)):
-        canvas[row, :given] = 1
-    settings = DecodeSettings(decoder=name, steps=steps, block=3, temperature=1.0, threshold=0.6, seed=2)
-    together = list(in_blocks(denoiser, canvas, settings=settings))
-    assert not together[-1].masked.any() and [step.index for step in together] == list(range(1, len(together) + 1))
-    for row in range(3):
-        *_, alone = in_blocks(denoiser, canvas[row : row + 1], settings=settings, rows=torch.tensor([row]))
-        for field in ("tokens", "confidence", "calls", "forced"):
-            assert torch.equal(getattr(together[-1], field)[row], getattr(alone, field)[0]), (field, row)
-    committed = sum(step.committed.int() - step.remasked.int() for step in together)
-    assert torch.equal(committed == 1, canvas == 0)
-    assert torch.equal(together[-1].tokens[3], canvas[3]) and int(together[-1].calls[3]) == 0
-
-
-def test_klass_remembers_in_a_block_what_it_saw_of_it_during_the_blocks_before():
-    """Places that have been sure and calm all along need not prove it again in their block: each is one more call."""
-    logits = torch.tensor([-torch.inf, 5.0, 0.0])
-
-    class Still(StubModel):
-        mask_id, calls = 0, 0
-
-        def __call__(self, tokens, share, where):
-            self.calls += 1
-            return logits.expand(int(where.sum()), 3)
-
-    settings = DecodeSettings(decoder="klass", threshold=0.9, history=2, block=4, temperature=0.0)
-    denoiser = Still()
-    steps = list(in_blocks(denoiser, torch.zeros(2, 12, dtype=torch.int64), settings=settings))
-    # Two calls of one place each until what is there is known to be calm, and then a block a call.
-    assert [int(step.committed[0].sum()) for step in steps] == [1, 1, 2, 4, 4]
-    assert denoiser.calls == 5 and steps[-1].calls.tolist() == [5, 5]
-
-
-@EVERY
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_logits_that_are_not_finite_are_one_clear_error(name, value):
-    class Broken(StubModel):
-        mask_id = 0
-
-        def __call__(self, tokens, share, where):
-            logits = torch.zeros(int(where.sum()), 3)
-            logits[:, 0] = -torch.inf
-            logits[-1, slice(None) if value < 0 else 1] = value
-            return logits
-
-    settings = DecodeSettings(decoder=name, seed=1)
-    with pytest.raises(TdiffError, match="logits that are not finite"):
-        list(in_blocks(Broken(), torch.zeros(2, 6, dtype=torch.int64), settings=settings))
 
 
 @pytest.mark.parametrize("name", ["confidence", "schedule", "topk"])

@@ -18,8 +18,7 @@ from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Transformer
 from tdiff.errors import TdiffError
 from tests.core.models.test_transformer import network, shape
-from tests.core.training.test_loop import After
-from tests.support.runs import settings_of, train_in
+from tests.support.runs import After, settings_of, train_in
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 MASK = 6

@@ -24,10 +24,9 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
 from tdiff.runs import lookup
 from tdiff.runs.run import Run
-from tests.core.training.test_loop import After
 from tests.support.hub_zoo import KINDS, TEXT, make, reference, some_tokens
 from tests.support.models import StubModel
-from tests.support.runs import train_in
+from tests.support.runs import After, train_in
 
 QUICK = {
     "objective": {"context": 4},

@@ -22,8 +22,7 @@ from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
 from tests.core.training.test_finetune import settings_from
-from tests.core.training.test_loop import After
-from tests.support.runs import train_in
+from tests.support.runs import After, train_in
 
 
 @pytest.fixture(scope="module")
