@@ -29,7 +29,7 @@ def test_each_text_argument_gets_one_prediction(ask):
     assert " draws  " in plain.stdout
 
 
-def test_a_verdict_can_be_had_again_and_does_not_depend_on_the_others(ask):
+def test_prediction_is_reproducible_and_independent_of_other_texts(ask):
     alone = json.loads(ask("warm gold dull", "--json", "--confidence=1", "--max-draws=9").stdout)
     beside = ask("warm gold dull", "grey rain", "--json", "--confidence=1", "--max-draws=9").stdout.splitlines()[0]
     other = json.loads(ask("warm gold dull", "--json", "--seed=5", "--confidence=1", "--max-draws=9").stdout)
@@ -49,14 +49,14 @@ def test_explain_shows_the_contribution_of_each_word(ask, here):
     assert "nats" in page and "warm" in page and "<script" not in page
 
 
-def test_doubt_below_a_bound_is_no_verdict(ask):
+def test_prediction_below_abstain_below_has_no_label(ask):
     prediction = json.loads(ask("warm", "--abstain-below=1", "--json", "--max-draws=4").stdout)
     assert prediction["label"] is None
     assert prediction["likeliest"] in ("good", "bad")
     assert ask("warm", "--abstain-below=1", "--max-draws=4").stdout.startswith("abstains (")
 
 
-def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
+def test_priors_come_from_training_counts_or_the_option(ask, model):
     even = from_model(load_model(str(model)), "cpu")
     assert even.priors == (0.5, 0.5)
     slanted = json.loads(ask("warm gold sun over hill", "--json", "--priors=good=1e-12,bad=0.999999999999").stdout)
@@ -96,7 +96,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("--input=plain.txt", "--evaluate"), "has no labels: labels are fields of .jsonl and .csv rows"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, here):
+def test_invalid_options_are_refused_in_one_line_and_change_no_file(arguments, says, ask, here):
     rows_of(here / "rows.jsonl", 2)
     (here / "empty.jsonl").write_text("\n\n")
     (here / "plain.txt").write_text("one line\n")
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, he
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
 
 
-def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
+def test_missing_model_error_suggests_a_command(cli_fast, here, model):
     done = cli_fast("classify", "some text")
     assert done.returncode == 2
     assert f"train one first: {classify_models.TRAIN}" in done.stderr
@@ -119,7 +119,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
-def test_a_slot_is_filled_by_the_command(zoo, loaded, here, cli_fast):
+def test_command_classifies_by_cloze(zoo, loaded, here, cli_fast):
     pieces = (piece.strip() for piece in loaded["bert"].tokenizer.pieces if piece.startswith(" "))
     words = [piece for piece in pieces if len(piece) > 2 and piece.isalpha()][:2]
     done = cli_fast(

@@ -43,7 +43,7 @@ def test_bad_rows_are_reported_by_number_and_skipped(ask, here):
     assert json.loads(judged.stdout)["texts"] == 2
 
 
-def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
+def test_interrupted_output_resumes_to_the_same_predictions(ask, here):
     rows_of(here / "in.jsonl", 6)
     options = ("--input=in.jsonl", "--max-draws=8")
     assert ask(*options, "--output=whole.jsonl").returncode == 0
@@ -66,7 +66,7 @@ def test_an_output_is_gone_on_with_and_comes_out_the_same(ask, here):
     assert "was written from another input" in ask(*options, "--output=part.jsonl").stderr
 
 
-def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
+def test_evaluation_scores_all_rows_in_random_order_and_saves_predictions(ask, here):
     rows_of(here / "in.jsonl", 15)
     done = ask("--input=in.jsonl", "--evaluate", "--output=out.jsonl", "--html=page.html")
     assert done.returncode == 0, done.stderr
@@ -85,7 +85,7 @@ def test_the_evaluation_is_of_all_rows_in_random_order_and_is_saved(ask, here):
     assert unsure.returncode == 2 and "rejected every prediction" in unsure.stderr
 
 
-def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, here):
+def test_evaluation_excludes_texts_on_which_it_abstains(ask, here):
     rows_of(here / "in.jsonl", 10)
     all_given = [json.loads(row) for row in ask("--input=in.jsonl", "--json").stdout.splitlines()]
     middle = sorted(row["probability"] for row in all_given)[7]
@@ -99,7 +99,7 @@ def test_of_texts_that_are_in_doubt_it_abstains_and_the_others_are_judged(ask, h
     assert "abstained on 7 of 20 (35.0%)" in ask(*evaluate).stdout
 
 
-def test_verdicts_do_not_depend_on_how_many_rows_are_read_ahead(ask, here, monkeypatch):
+def test_predictions_do_not_depend_on_the_number_of_rows_read_ahead(ask, here, monkeypatch):
     rows_of(here / "in.jsonl", 6)
     (here / "in.jsonl").write_text((here / "in.jsonl").read_text() + '{"text": ""}\n')
 
@@ -116,7 +116,7 @@ def test_verdicts_do_not_depend_on_how_many_rows_are_read_ahead(ask, here, monke
     assert as_sure == pytest.approx(sure, abs=1e-6)
 
 
-def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch):
+def test_ctrl_c_saves_finished_results_and_says_how_to_resume(ask, here, monkeypatch):
     rows_of(here / "in.jsonl", 6)
 
     def stopped(name: str, *more: str):
@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
     assert json.loads(ask("--input=in.jsonl", "--output=judged.jsonl", "--evaluate", "--json").stdout)["texts"] == 12
 
 
-def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
+def test_limit_selects_random_rows_of_a_sorted_file(here):
     rows_of(here / "in.jsonl", 50)
     request = Request(model=classify_models.Request(), input="in.jsonl", evaluate=True, limit=20)
     chosen = _selected(_rows(request), request)
@@ -152,7 +152,7 @@ def test_a_limit_draws_at_random_so_that_a_sorted_head_is_not_taken(here):
     assert len(chosen) == 20 and 4 <= labels.count("good") <= 16
 
 
-def test_texts_come_from_all_kinds_of_files(here):
+def test_texts_are_read_from_csv_jsonl_gz_folders_and_lines(here):
     rows = [("good", "warm sun"), ("bad", 'grey, "cold"\nrain')]
     with (here / "a.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -179,7 +179,7 @@ def test_texts_come_from_all_kinds_of_files(here):
     ]  # fmt: skip
 
 
-def test_stdin_holds_texts_too(ask):
+def test_texts_are_read_from_stdin(ask):
     done = ask("--input=-", "--json", stdin=b"dull grey rain\n")
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["bad"]
 
@@ -198,12 +198,12 @@ def test_predictions_stored_without_labels_are_evaluated_with_the_labels_of_the_
     )
 
 
-def test_what_stands_in_a_row_beside_the_text_is_not_shown_for_it(ask, here):
+def test_only_the_text_field_of_a_row_is_shown(ask, here):
     (here / "in.jsonl").write_text(json.dumps({"id": "a0", "label": "good", "text": "warm gold"}) + "\n")
     assert ask("--input=in.jsonl").stdout.rstrip().endswith("  warm gold")
 
 
-def test_bad_files_of_a_folder_are_passed_over(here):
+def test_bad_files_of_a_folder_become_rows_with_errors(here):
     (here / "tree" / "a").mkdir(parents=True)
     (here / "tree" / "a" / "1.txt").write_text("fine")
     (here / "tree" / "a" / "2.txt.gz").write_bytes(b"no gzip")

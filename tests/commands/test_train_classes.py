@@ -19,7 +19,7 @@ from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.support.classifying import rows_of
 
 
-def test_temperature_is_found_at_the_end_of_training_and_kept(model):
+def test_temperature_is_fitted_after_training_and_saved(model):
     loaded = load_model(str(model))
     assert loaded.origin.temperature > 0
     log = [json.loads(line) for line in (model / "events.jsonl").read_text().splitlines()]
@@ -39,7 +39,7 @@ SHORT = ("--window=16", "--context=0", "--steps=12", "--eval-every=0", "--sample
 THIN = ("--set=model.layers=1", "--set=model.width=16", "--set=model.heads=2", "--set=train.lr=0.01")
 
 
-def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_fast):
+def test_per_class_models_train_resume_and_classify(here, cli_fast):
     rows_of(here / "reviews.jsonl", 40)
     done = cli_fast("train", "--per-class", "--data=reviews.jsonl", "--run=pair", *SHORT, *THIN, "--steps=40")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     assert refused.returncode == 2 and "resume one of them with --resume pair/CLASS" in refused.stderr
 
 
-def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkeypatch):
+def test_per_class_training_resumes_after_a_stop_between_classes(here, cli_fast, monkeypatch):
     import tdiff.core.training.loop as trainer
 
     rows_of(here / "reviews.jsonl", 40)
@@ -84,7 +84,7 @@ def test_what_was_stopped_between_classes_is_gone_on_with(here, cli_fast, monkey
     assert PerClassRun.read(here / "checkpoints" / "pair").texts == 8
 
 
-def test_a_causal_model_of_each_class_is_exact(here, cli_fast):
+def test_causal_models_per_class_give_exact_likelihoods(here, cli_fast):
     rows_of(here / "reviews.jsonl", 40)
     make_causal(here / "my-gpt2", bos=True)
     done = cli_fast(
@@ -125,7 +125,7 @@ def test_a_pretrained_masked_model_learns_classes(how, zoo, here, cli_fast):
     assert one["posterior"]["good"] > 0.5 > other["posterior"]["good"]
 
 
-def test_text_to_hold_out_may_be_named(here, cli_fast):
+def test_eval_data_is_the_held_out_text(here, cli_fast):
     rows_of(here / "reviews.jsonl", 20)
     rows_of(here / "later.jsonl", 5, seed=7)
     done = cli_fast(
@@ -143,7 +143,7 @@ def test_text_to_hold_out_may_be_named(here, cli_fast):
     assert refused.returncode == 2 and "unknown class in the text to hold out 'strange'" in refused.stderr
 
 
-def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fast):
+def test_bpe_classifier_skips_input_that_is_not_utf8(here, cli_fast):
     rows_of(here / "reviews.jsonl", 20)
     done = cli_fast("train", "--classes", "--data=reviews.jsonl", "--tokenizer=bpe:40", "--run=bpe", *SHORT, *THIN)
     assert done.returncode == 0, done.stderr
@@ -154,7 +154,7 @@ def test_what_is_no_text_is_refused_by_tokens_of_several_characters(here, cli_fa
         load_model("bpe").tokenizer.encode("\ud800")
 
 
-def test_a_model_of_classes_from_before_they_had_odds_of_tokens_is_what_it_was(model, tmp_path):
+def test_model_without_stored_label_bias_loads_with_zeros_and_bad_counts_are_refused(model, tmp_path):
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "old"
@@ -173,7 +173,7 @@ def test_a_model_of_classes_from_before_they_had_odds_of_tokens_is_what_it_was(m
             load_model(str(folder))
 
 
-def test_a_class_that_is_too_small_is_refused_before_the_others_are_trained(here, cli_fast):
+def test_class_with_too_few_texts_is_refused_before_any_training(here, cli_fast):
     rows_of(here / "reviews.jsonl", 20)
     with (here / "reviews.jsonl").open("a") as file:
         file.write(json.dumps({"text": "so so", "label": "neutral"}) + "\n")
@@ -182,7 +182,7 @@ def test_a_class_that_is_too_small_is_refused_before_the_others_are_trained(here
     assert not (here / "checkpoints").exists()
 
 
-def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
+def test_class_folder_names_are_distinct_and_manifests_stay_in_their_folder(tmp_path):
     assert _folder_names(("bad", "good")) == ("bad", "good")
     for labels in (("?", "class 1", "class 2"), ("a", "A"), ("1-a", "a?", "a")):
         names = _folder_names(labels)
@@ -200,7 +200,7 @@ def test_folders_of_classes_differ_and_stay_where_they_are(tmp_path):
             PerClassRun.read(tmp_path)
 
 
-def test_text_from_stdin_is_kept_without_what_is_held_out(here, cli_fast):
+def test_stored_stdin_text_excludes_held_out_text(here, cli_fast):
     (here / "held.txt").write_text("what is held out\n" * 9)
     text = ("what is there to be trained on\n" * 40).encode()
     done = cli_fast("train", "--data=-", "--eval-data=held.txt", "--run=piped", *SHORT, *THIN, stdin=text)
@@ -211,7 +211,7 @@ def test_text_from_stdin_is_kept_without_what_is_held_out(here, cli_fast):
     assert more.returncode == 0, more.stderr
 
 
-def test_what_comes_after_training_is_not_counted_as_training(model):
+def test_evaluation_time_is_not_counted_as_training_time(model):
     run = runs.Run(model)
     log = [json.loads(line) for line in (model / "events.jsonl").read_text().splitlines()]
     last = max(line["time"] for line in log if line["kind"] == "train")

@@ -9,7 +9,7 @@ from tdiff.core.classification.prediction import Effort
 from tdiff.errors import TdiffError
 
 
-def test_a_pretrained_model_fills_in_a_word(loaded):
+def test_cloze_posterior_is_that_of_the_logits_at_the_slot(loaded):
     model = loaded["bert"]
     words = [piece for piece in model.tokenizer.pieces if piece.strip().isalpha()][:3]
     found = from_words(model, {"x": words[:1], "y": words[1:3]}, "{text} {mask}", "cpu")
@@ -34,7 +34,7 @@ def test_a_pretrained_model_fills_in_a_word(loaded):
         ({"a": ["x"], "b": ["antidisestablishmentarianism"]}, "{text} {mask}", "must be one token of"),
     ],
 )
-def test_a_slot_that_cannot_be_filled_is_refused(words, pattern, says, loaded):
+def test_invalid_cloze_words_or_pattern_are_refused(words, pattern, says, loaded):
     with pytest.raises(TdiffError) as error:
         from_words(loaded["bert"], words, pattern, "cpu")
     assert says in str(error.value)

@@ -8,7 +8,7 @@ from tdiff.errors import TdiffError
 from tests.core.evaluation.test_causal_judge import make as make_causal
 
 
-def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
+def test_incompatible_models_per_class_are_refused(loaded, model, tmp_path):
     ours = load_model(str(model))
     causal = load_model(str(make_causal(tmp_path / "gpt2", bos=True)))
     with pytest.raises(TdiffError, match="their likelihoods cannot be compared"):
@@ -19,7 +19,7 @@ def test_models_that_do_not_go_together_are_refused(loaded, model, tmp_path):
         from_models({"a": ours}, "cpu")
 
 
-def test_a_text_of_one_token_has_no_likelihood_where_nothing_begins_a_text(tmp_path):
+def test_causal_model_without_begin_token_cannot_score_a_single_token(tmp_path):
     models = {name: load_model(str(make_causal(tmp_path / name, bos=False))) for name in ("a", "b")}
     classifier = from_models(models, "cpu")
     one = classifier.encode("a")[:1]

@@ -33,7 +33,7 @@ def test_blocks_are_finished_one_after_another_from_the_left(name):
 
 
 @EVERY
-def test_one_block_of_all_places_is_no_block(name):
+def test_block_of_all_positions_equals_no_block(name):
     denoiser = TableDenoiser(5, 12, 0, seed=3)
     for steps in (0, 5):
         plain = DecodeSettings(decoder=name, steps=steps, seed=1)
@@ -49,7 +49,7 @@ def test_the_mask_ratio_in_every_block_counts_all_maskable_positions():
 
 
 @pytest.mark.parametrize("block, steps, most", [(0, 0, 0), (0, 7, 7), (4, 0, 0), (4, 7, 3 * 3), (4, 1, 3), (100, 7, 7)])
-def test_the_steps_of_all_blocks_together(block, steps, most):
+def test_most_steps_sums_the_steps_of_all_blocks(block, steps, most):
     frozen = torch.tensor([True] * 2 + [False] * 10)
     settings = DecodeSettings(decoder="confidence", block=block, steps=steps, threshold=1.0)
     assert most_steps(settings, frozen, 12, 3) == most
@@ -94,7 +94,7 @@ def test_in_blocks_a_text_does_not_depend_on_rows_that_have_other_numbers_of_blo
     assert torch.equal(together[-1].tokens[3], canvas[3]) and int(together[-1].calls[3]) == 0
 
 
-def test_klass_remembers_in_a_block_what_it_saw_of_it_during_the_blocks_before():
+def test_klass_tracks_stability_of_later_blocks():
     """Places that have been sure and calm all along need not prove it again in their block: each is one more call."""
     logits = torch.tensor([-torch.inf, 5.0, 0.0])
 
@@ -115,7 +115,7 @@ def test_klass_remembers_in_a_block_what_it_saw_of_it_during_the_blocks_before()
 
 @EVERY
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_logits_that_are_not_finite_are_one_clear_error(name, value):
+def test_non_finite_logits_are_one_error(name, value):
     class Broken(StubModel):
         mask_id = 0
 

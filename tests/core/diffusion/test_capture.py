@@ -60,7 +60,7 @@ def test_noise_is_compiled_once_for_all_steps():
     assert counter.frame_count == 1
 
 
-def test_on_a_cpu_and_for_models_of_others_there_is_nothing_to_capture():
+def test_capture_has_no_effect_on_a_cpu_or_for_other_families():
     model = network()
     assert not capture(model, "cpu")
     assert not capture(StubModel(), "cuda")

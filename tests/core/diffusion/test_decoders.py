@@ -62,7 +62,7 @@ def test_decoder_agrees_with_its_oracle_on_500_random_tables(name):
 
 
 @EVERY
-def test_decoder_agrees_with_its_oracle_where_many_places_tie(name):
+def test_decoder_agrees_with_its_oracle_if_many_positions_tie(name):
     # One table for all places, its logits whole numbers: every place has the same c, and tokens tie as well.
     draw = random.Random(f"ties of {name}")
     for _ in range(25):
@@ -83,12 +83,12 @@ def test_decoder_agrees_with_its_oracle_where_many_places_tie(name):
     ],
     ids=["confidence", "topk", "schedule"],
 )
-def test_ties_go_to_the_earlier_place(settings, places):
+def test_ties_go_to_the_earlier_position(settings, places):
     step = next(denoise(every_place_alike(8, 1.0, 1.0), torch.zeros(1, 8, dtype=torch.int64), settings=settings))
     assert step.committed[0].nonzero().flatten().tolist() == places
 
 
-def test_a_token_exactly_as_sure_as_the_threshold_is_revealed():
+def test_confidence_equal_to_the_threshold_is_unmasked():
     # With one possible token c is exactly 1.
     settings = DecodeSettings(decoder="confidence", threshold=1.0)
     steps = list(denoise(every_place_alike(5, 3.0), torch.zeros(1, 5, dtype=torch.int64), settings=settings))
@@ -96,7 +96,7 @@ def test_a_token_exactly_as_sure_as_the_threshold_is_revealed():
     assert steps[0].committed.all() and steps[0].forced.item() == 0
 
 
-def test_topk_reveals_a_tenth_of_the_maskable_places_by_default():
+def test_topk_unmasks_a_tenth_of_the_maskable_positions_by_default():
     canvas = torch.zeros(1, 40, dtype=torch.int64)
     canvas[0, :10] = 1  # frozen: 30 places are left, of which a tenth is 3
     step = next(denoise(TableDenoiser(4, 40, 0, seed=1), canvas, settings=DecodeSettings(decoder="topk")))
@@ -110,14 +110,14 @@ def test_schedule_leaves_the_rounded_scheduled_number_masked_after_each_step():
     assert left == [round(24 * math.sin(math.pi / 2 * i / 6)) for i in (5, 4, 3, 2, 1, 0)]
 
 
-def test_schedule_reveals_one_place_a_step_where_less_than_one_is_due():
+def test_schedule_unmasks_at_least_one_position_per_step():
     canvas = torch.zeros(1, 5, dtype=torch.int64)
     settings = DecodeSettings(decoder="schedule", steps=40)
     steps = list(denoise(TableDenoiser(4, 5, 0, seed=1), canvas, settings=settings))
     assert [step.committed.sum().item() for step in steps] == [1] * 5
 
 
-def test_random_takes_every_place_first_equally_often():
+def test_random_selects_first_positions_uniformly():
     # One place a step; 300 rows, 6 places: which place is revealed first?
     canvas = torch.zeros(300, 6, dtype=torch.int64)
     settings = DecodeSettings(decoder="random", steps=6, seed=3)
@@ -127,7 +127,7 @@ def test_random_takes_every_place_first_equally_often():
     assert sum((n - 50) ** 2 / 50 for n in counts) < CHI_SQUARE[5]
 
 
-def test_refill_masks_the_scheduled_share_again_anywhere():
+def test_refill_remasks_the_scheduled_share_uniformly():
     canvas = torch.zeros(300, 6, dtype=torch.int64)
     settings = DecodeSettings(decoder="refill", steps=2, seed=3)
     first, second = denoise(TableDenoiser(4, 6, 0, seed=1), canvas, settings=settings)
@@ -145,7 +145,7 @@ def test_an_unknown_decoder_is_an_error_that_names_the_nearest():
         decoder("confidense")
 
 
-def test_best_takes_the_count_of_each_row_and_the_earlier_of_equals():
+def test_highest_selects_the_count_of_each_row_and_the_earlier_of_equals():
     score = torch.tensor([[0.1, 0.5, 0.5, 0.9], [0.2, 0.2, 0.2, 0.2], [0.3, 0.2, 0.1, 0.0]])
     chosen = highest(score, torch.tensor([2, 1, 0]))
     assert chosen.tolist() == [[False, True, False, True], [True, False, False, False], [False] * 4]
@@ -172,7 +172,7 @@ def law(denoiser: TableDenoiser, length: int, steps: int) -> dict[tuple[int, ...
 
 
 @pytest.mark.parametrize("name", ["ancestral", "first-hitting"])
-def test_first_hitting_on_a_grid_is_ancestral_in_law(name):
+def test_first_hitting_on_a_grid_has_the_distribution_of_ancestral(name):
     denoiser = TableDenoiser(3, 3, 0, seed=11, spread=1.0)
     exact = {text: p for text, p in law(denoiser, 3, 4).items() if p > 0}
     assert len(exact) == 8 and math.isclose(sum(exact.values()), 1)
@@ -186,7 +186,7 @@ def test_first_hitting_on_a_grid_is_ancestral_in_law(name):
     assert last.calls.max() <= 3 and last.forced.sum() == 0  # no call for a step in which nothing arrives
 
 
-def test_first_hitting_without_a_grid_reveals_one_place_a_call_anywhere():
+def test_first_hitting_without_a_grid_unmasks_one_random_position_per_call():
     canvas = torch.zeros(2000, 4, dtype=torch.int64)
     steps = list(denoise(TableDenoiser(3, 4, 0, seed=2), canvas, settings=DecodeSettings(decoder="first-hitting")))
     assert len(steps) == 4 and all((step.committed.sum(1) == 1).all() for step in steps)
@@ -205,7 +205,7 @@ def test_first_hitting_without_a_grid_reveals_one_place_a_call_anywhere():
         (DecodeSettings(decoder="entropy-bounded", gamma=1.0), [0, 1, 2]),
     ],
 )
-def test_what_a_bound_admits_by_hand(settings, places):
+def test_factor_and_entropy_bounded_select_the_positions_computed_by_hand(settings, places):
     denoiser = TableDenoiser(3, 4, 0, seed=0, contextual=False)
     p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
     denoiser.tables = torch.cat((torch.full((4, 1), -math.inf), p.log()), 1)[None]
@@ -214,7 +214,7 @@ def test_what_a_bound_admits_by_hand(settings, places):
     assert step.committed[0].nonzero().flatten().tolist() == places
 
 
-def test_ranks_order_places_each_in_its_way():
+def test_each_rank_selects_another_first_position():
     denoiser = TableDenoiser(5, 3, 0, seed=0, contextual=False)
     # The surest token, the largest lead and the least entropy are in different places.
     p = torch.tensor([[0.5, 0.45, 0.05, 1e-9], [0.46, 0.2, 0.17, 0.17], [0.48, 0.48, 0.04, 1e-9]])
@@ -233,7 +233,7 @@ def test_ranks_order_places_each_in_its_way():
 
 
 @pytest.mark.parametrize("remask", ["cap", "rescale", "conf"])
-def test_remdm_that_masks_nothing_again_is_ancestral(remask):
+def test_remdm_with_rate_0_is_ancestral(remask):
     denoiser = TableDenoiser(5, 12, 0, seed=3)
     again = DecodeSettings(decoder="remdm", remask=remask, eta=0.0, steps=8, seed=1)
     assert texts(denoiser, again) == texts(denoiser, DecodeSettings(decoder="ancestral", steps=8, seed=1))
@@ -241,7 +241,7 @@ def test_remdm_that_masks_nothing_again_is_ancestral(remask):
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("remask, eta", [("cap", 0.1), ("rescale", 0.3), ("loop", 0.1)])
-def test_remdm_masks_again_at_its_rate_and_stays_on_schedule(remask, eta, schedule):
+def test_remdm_remasks_at_its_rate_and_follows_the_schedule(remask, eta, schedule):
     rows, length, steps = 400, 64, 10
     settings = DecodeSettings(decoder="remdm", remask=remask, eta=eta, steps=steps, schedule=schedule, seed=4)
     canvas, again = torch.zeros(rows, length, dtype=torch.int64), 0
@@ -260,7 +260,7 @@ def test_remdm_masks_again_at_its_rate_and_stays_on_schedule(remask, eta, schedu
     assert again > 1000
 
 
-def test_remdm_with_conf_masks_again_what_was_least_sure():
+def test_remdm_conf_remasks_less_confident_positions_more_often():
     # c is 0.99 or 0.5, and each row masks one place again at most: those of 0.5 have e^0.49 times the share.
     denoiser = TableDenoiser(3, 40, 0, seed=0, contextual=False)
     p = torch.tensor([[0.99, 0.01]] * 20 + [[0.5, 0.5]] * 20)
@@ -295,7 +295,7 @@ def of_calls(*calls: list[list[float]]):
     return Scripted()
 
 
-def test_klass_waits_for_what_still_moves():
+def test_klass_waits_for_positions_whose_distribution_changes():
     still, moving = [0.95, 0.05], [[0.94, 0.06], [0.99, 0.01], [0.91, 0.09]]
     calls = [[still, still, [0.6, 0.4], one, [0.55, 0.45]] for one in moving]
     settings = DecodeSettings(decoder="klass", threshold=0.9, kl=0.01, history=2, temperature=0.0)
@@ -306,7 +306,7 @@ def test_klass_waits_for_what_still_moves():
     assert chosen == [[0], [3], [1]]
 
 
-def test_a_moved_place_begins_to_be_calm_again():
+def test_changed_distribution_resets_the_stable_calls():
     calls = [[[0.95, 0.05], [0.93, 0.07], [0.7, 0.3]]] * 2 + [[[0.95, 0.05], [0.99, 0.01], [0.7, 0.3]]]
     settings = DecodeSettings(decoder="klass", threshold=0.92, history=1, temperature=0.0)
     steps = denoise(of_calls(*calls), torch.zeros(1, 3, dtype=torch.int64), settings=settings)
@@ -348,7 +348,7 @@ def test_defaults_that_depend_on_the_decoder(given, threshold, eta):
         ({"threshold": -1.0}, "threshold must lie between 0 and 1"),
     ],
 )
-def test_what_the_new_settings_refuse(given, says):
+def test_invalid_decode_settings_are_refused(given, says):
     with pytest.raises(TdiffError) as error:
         DecodeSettings(**given)
     assert says in str(error.value)
@@ -356,7 +356,7 @@ def test_what_the_new_settings_refuse(given, says):
 
 @pytest.mark.parametrize("name", ["confidence", "schedule", "topk"])
 @pytest.mark.parametrize("top_k", [0, 1, 2, 5])
-def test_the_mass_of_the_top_k_ranks_as_in_the_oracle_and_is_held_against_the_threshold(name, top_k):
+def test_top_k_mass_ranks_and_thresholds_as_in_the_oracle(name, top_k):
     draw = random.Random(f"mass of {name} {top_k}")
     for table in range(25):
         length = draw.randint(2, 16)

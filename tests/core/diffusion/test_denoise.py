@@ -95,7 +95,7 @@ def test_every_decoder_ends_within_its_bound_and_leaves_no_mask(case):
 
 @given(cases())
 @examples(80)
-def test_every_step_keeps_the_frozen_places(case):
+def test_no_step_changes_frozen_positions(case):
     for step in case.run():
         assert (step.tokens == case.canvas)[case.frozen].all()
         assert (step.draft == case.canvas)[case.frozen].all()
@@ -139,7 +139,7 @@ def test_every_field_of_a_step_agrees_with_the_tokens_before_and_after(case):
 
 @given(cases(names=("confidence", "random", "schedule", "topk")))
 @examples(80)
-def test_every_step_reveals_a_place_in_every_unfinished_row_and_masks_none_again(case):
+def test_every_step_unmasks_a_position_in_every_unfinished_row_and_remasks_none(case):
     steps = case.run()
     for before, step in zip(befores(case, steps), steps, strict=True):
         unfinished = (before == case.mask).any(1)
@@ -177,7 +177,7 @@ def test_ancestral_calls_the_model_as_often_as_it_changes_a_row(case):
         assert steps[-1].calls.equal(revealing)
 
 
-def test_ancestral_with_more_steps_than_places_has_empty_steps():
+def test_ancestral_with_more_steps_than_positions_has_empty_steps():
     case = Case(5, 0, torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.bool), DecodeSettings(), 1)
     case.settings = DecodeSettings(decoder="ancestral", steps=64, seed=1)
     denoiser = case.denoiser()
@@ -290,7 +290,7 @@ def test_finished_rows_leave_the_batch():
 
 
 @pytest.mark.parametrize("name", ["confidence", "topk"])
-def test_what_is_left_at_the_cap_is_committed_and_counted_as_forced(name):
+def test_positions_masked_at_the_last_step_are_unmasked_and_counted_as_forced(name):
     canvas = torch.zeros(2, 10, dtype=torch.int64)
     canvas[1, :8] = 1  # two places: finished before the cap, nothing forced
     decode_settings = DecodeSettings(decoder=name, threshold=1.0, k=1, steps=4)
@@ -314,7 +314,7 @@ def test_without_a_cap_nothing_is_forced(case):
     assert all(not step.forced.any() for step in case.run())
 
 
-def test_a_frozen_place_that_holds_a_mask_is_an_error():
+def test_frozen_position_with_a_mask_is_an_error():
     canvas = torch.tensor([[1, 0, 2]])
     with pytest.raises(TdiffError, match="frozen position holds a mask"):
         next(denoise(TableDenoiser(4, 3, 0, seed=1), canvas, torch.tensor([[False, True, False]])))
@@ -353,7 +353,7 @@ def test_a_half_filled_canvas_with_nothing_frozen_is_decoded_to_the_end(name):
         assert (steps[-1].tokens == canvas)[canvas != 0].all()
 
 
-def test_a_fork_with_fewer_masks_than_scheduled_still_reveals_one_a_step():
+def test_canvas_with_fewer_masks_than_scheduled_unmasks_one_position_per_step():
     canvas = torch.ones(1, 20, dtype=torch.int64)
     canvas[0, :4] = 0
     free = torch.zeros_like(canvas, dtype=torch.bool)
@@ -371,14 +371,14 @@ def test_stopping_early_costs_no_further_call():
     assert len(denoiser.seen) == 3
 
 
-def test_the_canvas_that_is_given_is_left_as_it_was():
+def test_given_canvas_is_not_modified():
     canvas = torch.zeros(2, 10, dtype=torch.int64)
     list(denoise(TableDenoiser(6, 10, 0, seed=4), canvas, settings=DecodeSettings(decoder="refill")))
     assert not canvas.any()
 
 
 @pytest.mark.parametrize("curve", config.SCHEDULES)
-def test_ancestral_reveals_each_place_at_the_step_the_schedule_makes_as_likely(curve):
+def test_ancestral_unmasks_positions_with_the_probability_of_the_schedule(curve):
     # 200 rows of 30 places: a place is revealed at step n with probability hidden(t) - hidden(s), on its own.
     steps, rows, length = 6, 200, 30
     run = denoise(
@@ -393,7 +393,7 @@ def test_ancestral_reveals_each_place_at_the_step_the_schedule_makes_as_likely(c
     assert sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True)) < CHI_SQUARE[5]
 
 
-def test_the_number_that_ancestral_reveals_at_once_is_binomial():
+def test_number_of_positions_that_ancestral_unmasks_per_step_is_binomial():
     # First of two steps: each of 6 places with probability 1/2, so 1, 6, 15, 20, 15, 6, 1 of 64.
     rows = 1280
     step = next(
@@ -408,7 +408,7 @@ def test_the_number_that_ancestral_reveals_at_once_is_binomial():
     assert sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True)) < CHI_SQUARE[6]
 
 
-def test_ancestral_draws_its_tokens_from_the_model():
+def test_ancestral_samples_tokens_from_the_model():
     # All in one step, 6,000 places alike.
     denoiser = TableDenoiser(6, 30, 0, seed=1, contextual=False)
     denoiser.tables = denoiser.tables[:1, :1].expand(1, 30, 6).contiguous()
@@ -489,7 +489,7 @@ def test_sliding_gives_the_model_no_more_than_its_window_and_the_overlap_as_cont
     ]
 
 
-def test_sliding_draws_afresh_in_every_window():
+def test_sliding_canvas_has_new_noise_in_every_window():
     # The same canvas and table in each window: noise that named places by the window would repeat itself.
     denoiser = TableDenoiser(9, 12, 0, seed=4, contextual=False)
     *_, last = slide(denoiser, torch.zeros(1, 24, dtype=torch.int64), 12, 0, DecodeSettings(decoder="ancestral"))

@@ -86,7 +86,7 @@ def test_a_model_fills_a_gap_after_a_space_with_the_one_right_word(kind, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "gpt2", "char", "bpe:60"])
-def test_what_stands_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded, tmp_path):
+def test_text_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded, tmp_path):
     if kind == "gpt2":
         model = load_model(str(make_causal(tmp_path / kind, bos=True)))
     else:

@@ -178,7 +178,7 @@ def test_the_continuous_bound_of_every_schedule_is_the_exact_count_one(name, tab
 
 @EVERY
 @pytest.mark.parametrize("timesteps", [1, 10, 128])
-def test_the_discrete_bound_that_is_drawn_is_the_enumerated_one(name, timesteps):
+def test_sampled_discrete_bound_equals_the_enumerated_bound(name, timesteps):
     table = inconsistent()
     expected = float(discrete(table, name, timesteps).mean())
     assert drawn(table, name, timesteps) == pytest.approx(expected, rel=0.015)
@@ -231,7 +231,7 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
     torch.testing.assert_close(loss.row_nats[some], torch.full((int(some.sum()),), math.log(6)))
 
 
-def test_the_bound_with_one_step_is_the_mean_over_maskable_places_not_over_rows():
+def test_bound_with_one_step_is_the_mean_over_maskable_positions():
     # T = 1 masks every maskable place with weight 1, so nothing is random.
     table = inconsistent()
     tokens = TEXTS[[5, 17, 70]]
@@ -249,7 +249,7 @@ def surprise_of(table: Table, tokens: Tensor, masked: Tensor) -> Tensor:
     return -(own * masked).sum(-1)
 
 
-def test_a_row_in_which_nothing_was_masked_adds_zero_and_no_nan():
+def test_row_without_masks_adds_zero():
     network, tokens = transformer(window=2), some_tokens(400, 2)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
     loss = bound(network, tokens, maskable, schedule("polynomial"), 0, 0)
@@ -262,7 +262,7 @@ def test_a_row_in_which_nothing_was_masked_adds_zero_and_no_nan():
 
 
 @pytest.mark.parametrize("maskable", [True, False], ids=["none drawn", "none maskable"])
-def test_a_batch_in_which_nothing_was_masked_is_zero_with_a_gradient_of_zero(maskable):
+def test_batch_without_masks_has_zero_loss_and_gradient(maskable):
     network, tokens = transformer(window=1), some_tokens(1, 1)
     where = torch.full_like(tokens, maskable, dtype=torch.bool)
     for seed in range(100):
@@ -274,7 +274,7 @@ def test_a_batch_in_which_nothing_was_masked_is_zero_with_a_gradient_of_zero(mas
     assert all(float(p.grad.abs().sum()) == 0 for p in network.parameters() if p.grad is not None)
 
 
-def test_nothing_is_masked_where_it_may_not_be():
+def test_only_maskable_positions_are_masked():
     seen = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
@@ -404,7 +404,7 @@ def test_likelihood_does_not_depend_on_how_texts_are_batched():
     torch.testing.assert_close(whole.nats, parts.nats, rtol=1e-12, atol=0)
 
 
-def test_likelihood_counts_maskable_places_only():
+def test_likelihood_counts_maskable_positions_only():
     # One place may be masked: it always is, and every draw says the same.
     table, maskable = inconsistent(), torch.zeros_like(EVERYWHERE)
     maskable[:, 2] = True
@@ -414,7 +414,7 @@ def test_likelihood_counts_maskable_places_only():
     assert found.interval_95 == pytest.approx((found.nats_per_token, found.nats_per_token))
 
 
-def test_a_text_with_no_maskable_place_is_refused():
+def test_text_without_maskable_positions_is_refused():
     maskable = EVERYWHERE.clone()
     maskable[3] = False
     with pytest.raises(TdiffError, match="without a maskable position"):
@@ -429,7 +429,7 @@ def even(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
 even = stub(even, 6)
 
 
-def test_all_counts_are_drawn_equally_often():
+def test_all_mask_counts_are_equally_frequent():
     counts = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
@@ -444,7 +444,7 @@ def test_all_counts_are_drawn_equally_often():
 
 @EVERY
 @pytest.mark.parametrize("timesteps", [0, 20])
-def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the_whole_bound(name, timesteps):
+def test_clipped_mask_ratios_stay_in_range_and_two_ranges_add_up_to_the_bound(name, timesteps):
     table, _ = consistent()
     cut = 0.35
     curve = schedule(name)
@@ -472,7 +472,7 @@ def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the
 
 @EVERY
 @pytest.mark.parametrize("share", [0.0, 1e-6, 0.1, 0.5, 0.99, 1.0])
-def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
+def test_schedule_time_inverts_hidden(name, share):
     curve = schedule(name)
     at = curve.time(share)
     assert 0 <= at <= 1
@@ -481,7 +481,7 @@ def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("clip", [(0.0, 1.0), (0.0, 0.6), (0.2, 0.7)])
-def test_times_that_are_never_drawn_are_made_up_for_by_the_others(name, clip):
+def test_weights_account_for_times_that_are_never_sampled(name, clip):
     """E[weight x hidden] is all that may be hidden: a model that says the same of a place whatever else is hidden has
     just that for its bound.
     """

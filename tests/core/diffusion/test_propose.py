@@ -60,7 +60,7 @@ def test_a_temperature_next_to_0_is_greedy(temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_drawn_tokens_are_as_frequent_as_the_model_at_that_temperature_says(temperature):
+def test_sampled_tokens_have_the_frequencies_of_the_model_at_that_temperature(temperature):
     count, logits = 20_000, [0.3, -math.inf, 1.2, -0.7, 0.0, -1.5]
     token, _ = propose(
         torch.tensor(logits).expand(count, -1),
@@ -82,7 +82,7 @@ def test_c_is_the_probability_of_the_proposed_token_before_temperature_and_trunc
     assert (token != logits.argmax(-1)).sum() > 50
 
 
-def test_top_k_draws_all_of_the_k_likeliest_and_nothing_else():
+def test_top_k_samples_exactly_the_k_likeliest_tokens():
     logits = torch.tensor([0.5, 2.0, 1.0, 0.0, 1.5]).expand(2000, -1)
     token, _ = propose(logits, DecodeSettings(temperature=2.0, top_k=3), draws(2000, seed=11))
     assert set(token.tolist()) == {1, 2, 4}
@@ -91,13 +91,13 @@ def test_top_k_draws_all_of_the_k_likeliest_and_nothing_else():
 @pytest.mark.parametrize(
     "top_p, kept", [(0.0, {2}), (0.45, {2}), (0.55, {2, 0}), (0.85, {2, 0, 3}), (1.0, {0, 1, 2, 3})]
 )
-def test_top_p_draws_the_likeliest_until_they_reach_p_and_nothing_else(top_p, kept):
+def test_top_p_samples_exactly_the_likeliest_tokens_that_reach_p(top_p, kept):
     logits = torch.tensor([0.3, 0.05, 0.5, 0.15]).log().expand(2000, -1)
     token, _ = propose(logits, DecodeSettings(top_p=top_p), draws(2000, seed=12))
     assert set(token.tolist()) == kept
 
 
-def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
+def test_top_p_is_applied_after_temperature():
     # The likeliest has 0.5, but 0.9 once sharpened by temperature 1/4: alone it reaches 0.8 there.
     logits = torch.tensor([0.5, 0.28, 0.22]).log().expand(500, -1)
     sharp, _ = propose(logits, DecodeSettings(temperature=0.25, top_p=0.8), draws(500, seed=13))
@@ -106,7 +106,7 @@ def test_top_p_counts_the_mass_at_the_temperature_of_the_draw():
     assert set(plain.tolist()) == {0, 1, 2}
 
 
-def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
+def test_sampling_reaches_tail_tokens_below_float32_resolution():
     # Token 1 has 1e-10. Both numbers are 1 in float32, but only one of them is that close to 1.
     logits = torch.tensor([[0.0, math.log(1e-10)]] * 2)
     token, c = propose(logits, DecodeSettings(), torch.tensor([1 - 2.0**-40, 1 - 2.0**-30], dtype=torch.float64))
@@ -115,7 +115,7 @@ def test_a_draw_tells_the_tail_apart_that_float32_noise_cuts_off():
 
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2.0**-53], ids=["smallest", "largest"])
-def test_the_smallest_and_the_largest_draw_propose_a_possible_token(u):
+def test_extreme_random_numbers_propose_a_possible_token(u):
     logits = tables(2000, 12, seed=14)
     logits[:, [0, 11]] = -math.inf
     token, _ = propose(logits, DecodeSettings(), torch.full((2000,), u, dtype=torch.float64))

@@ -61,7 +61,7 @@ def worked(command: str) -> str:
 
 
 @pytest.mark.parametrize(("command", "steps"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
-def test_an_example_is_what_the_decoder_does(command, steps):
+def test_worked_example_of_the_guide_matches_the_decoder(command, steps):
     assert worked(command) == steps
 
 

@@ -63,7 +63,7 @@ def test_pair_logits_of_a_masked_position_depend_on_its_visible_neighbours_and_t
         torch.testing.assert_close(after - before, by_hand(pairs, canvas, real, label))
 
 
-def test_the_gradients_are_those_of_what_is_computed():
+def test_gradients_of_pairs_match_finite_differences():
     pairs, tokens = drawn(0), torch.tensor([[1, MASK, 2], [MASK, 3, MASK], [MASK, MASK, 1]])
     where, label = tokens == MASK, torch.tensor([0, 1, 1])
 
@@ -130,7 +130,7 @@ def orders(tmp_path_factory):
     return path
 
 
-def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
+def test_pairs_distinguish_classes_with_the_same_words(orders, tmp_path):
     rows = [json.loads(line) for line in orders.read_text().splitlines()]
     right = {}
     for pairs in (0, 500):
@@ -152,7 +152,7 @@ def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
     assert right[500] > right[0]
 
 
-def test_pairs_are_kept_with_the_model_and_gone_on_with(orders, tmp_path):
+def test_pairs_are_saved_and_resumed(orders, tmp_path):
     settings = settings_of(orders, PAIRED, {"train": {"steps": 6}, "objective": {"contrast": 1.0, "context": 0}})
     whole, _ = train_in(tmp_path, "whole", settings)
     parts, events = train_in(tmp_path, "parts", settings, stop=After(3))

@@ -218,7 +218,7 @@ def test_logits_do_not_depend_on_the_mask_ratio(model):
     assert torch.equal(few, many)
 
 
-def test_the_head_is_computed_at_the_asked_places_only_in_their_order(model, monkeypatch):
+def test_head_is_computed_at_the_requested_positions_in_order(model, monkeypatch):
     tokens, asked = half_masked(), torch.zeros(4, WINDOW, dtype=torch.bool)
     asked[2, 3] = asked[0, 7] = asked[0, 2] = True
     every = model.network(tokens, torch.ones(4), tokens >= 0).unflatten(0, tokens.shape)
@@ -247,7 +247,7 @@ def test_a_row_does_not_depend_on_its_batch(model):
 # As a model of tdiff.
 
 
-def test_a_folder_is_loaded_as_what_it_is(model, folder):
+def test_folder_is_loaded_by_its_family(model, folder):
     assert isinstance(model.network, MDLM)
     assert (model.name, model.path) == ("mdlm-small", folder)
     assert (model.network.spec.vocab_size, model.spec.context) == (VOCAB, WINDOW)
@@ -366,7 +366,7 @@ def test_a_mask_that_the_tokenizer_knows_is_the_mask(folder):
     assert model.network.spec.mask_id == VOCAB - 1 and model.tokenizer.pieces[-1] == "█"
 
 
-def test_no_code_that_came_with_it_is_run(folder, tmp_path):
+def test_code_in_a_model_folder_is_not_run(folder, tmp_path):
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'it-ran')!r})\nclass Evil: pass\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
     assert isinstance(load_model(str(folder)).network, MDLM)
@@ -443,7 +443,7 @@ def test_damaged_weights_are_refused(keep, folder, refusal):
     assert "model.safetensors' are damaged or not safetensors" in refusal()
 
 
-def test_pickled_weights_are_refused_and_nothing_of_them_is_run(folder, refusal, tmp_path):
+def test_pickled_weights_are_refused_without_running_code(folder, refusal, tmp_path):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(tmp_path / "it-ran")))
     assert "holds pickled weights and no model.safetensors; tdiff reads safetensors only" in refusal()

@@ -180,7 +180,7 @@ def test_an_all_true_attention_is_no_attention_mask():
     )
 
 
-def test_every_place_sees_every_other_and_where_it_stands():
+def test_every_position_attends_to_every_other_and_knows_its_position():
     model = network()
     tokens = tokens_of(model, 1)
     before = dense(model, tokens)[..., :10]
@@ -242,7 +242,7 @@ def test_a_table_of_times_answers_for_no_mask_as_for_the_fewest():
         assert torch.equal(time(torch.tensor([0.0])), time(torch.tensor([0.1])))
 
 
-def test_continuous_time_tells_shares_apart_and_is_smooth():
+def test_continuous_time_distinguishes_mask_ratios_smoothly():
     time = TimeEmbedding(4, 0)
     nn.init.normal_(time.weight, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -259,7 +259,7 @@ def test_a_model_without_time_conditioning_does_not_read_the_share():
 
 
 @pytest.mark.parametrize("conv", [0, 3])
-def test_logits_at_some_places_are_the_dense_ones_in_the_order_of_rows(conv):
+def test_logits_at_some_positions_equal_the_dense_logits_in_row_order(conv):
     model = network(conv=conv)
     tokens = tokens_of(model, 5)
     where = torch.rand(5, 24, generator=torch.Generator().manual_seed(3)) < 0.3
@@ -269,13 +269,13 @@ def test_logits_at_some_places_are_the_dense_ones_in_the_order_of_rows(conv):
     torch.testing.assert_close(found, dense(model, tokens)[where], rtol=0, atol=1e-5)
 
 
-def test_logits_at_no_place_are_an_empty_table():
+def test_logits_at_no_position_are_empty():
     model = network()
     tokens = tokens_of(model, 2)
     assert model(tokens, torch.ones(2), torch.zeros_like(tokens, dtype=torch.bool)).shape == (0, 12)
 
 
-def test_rows_shorter_than_the_window_are_read_from_the_first_place():
+def test_short_rows_start_at_the_first_position():
     model = network()
     tokens = tokens_of(model, 1)[:, :9]
     assert dense(model, tokens).shape == (1, 9, 12)
@@ -353,7 +353,7 @@ def test_an_update_of_muon_has_the_size_of_its_rate_whatever_the_gradient():
         assert float((tall.detach() * tall.grad).sum()) < 0
 
 
-def test_muon_lowers_a_small_loss_and_leaves_what_has_no_gradient():
+def test_muon_lowers_a_loss_and_skips_weights_without_gradient():
     generator = torch.Generator().manual_seed(0)
     x, truth = torch.randn(200, 8, generator=generator), torch.randn(8, 12, generator=generator)
     first, second, idle = (
@@ -443,7 +443,7 @@ def test_a_tied_head_is_the_embedding_and_no_second_matrix():
     assert float(dense(again, tokens)[..., :10].abs().max()) == 0 < float(dense(model, tokens)[..., :10].abs().max())
 
 
-def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
+def test_self_conditioning_adds_a_second_pass_with_the_first_proposals():
     model = network(self_conditioning=True)
     tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
     where = tokens == model.spec.mask_id
@@ -494,7 +494,7 @@ def test_dropout_is_for_training_only_and_leaves_out_its_share():
         assert not torch.allclose(one[..., :10], dense(model, tokens)[..., :10])
 
 
-def test_positions_take_the_place_of_the_order_of_the_tokens():
+def test_given_positions_replace_the_order_of_tokens():
     model = network()
     tokens = tokens_of(model, 2)
     where, ratio = everywhere(tokens), torch.ones(2)

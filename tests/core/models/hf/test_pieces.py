@@ -45,7 +45,7 @@ def test_in_whatever_order_they_come_the_whole_text_is_shown_at_the_end(seed, to
     assert "".join(shown(tokenizer, ids, order)[-1]) == tokenizer.decode(ids) == SENTENCE
 
 
-def test_until_then_each_part_is_shown_as_such_and_nothing_is_shown_of_masks(tokenizer):
+def test_incomplete_characters_are_shown_as_replacement_characters_and_masks_as_nothing(tokenizer):
     ids = tokenizer.encode("🙂").tolist()
     parts = [n for n, i in enumerate(ids) if i in tokenizer.parts]
     assert len(parts) == len(ids) == 4
