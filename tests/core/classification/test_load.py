@@ -6,6 +6,7 @@ from tdiff.core.classification.load import from_models
 from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
 from tests.core.evaluation.test_causal_judge import make as make_causal
+from tests.support.classifying import model as model
 
 
 def test_incompatible_models_per_class_are_refused(loaded, model, tmp_path):
