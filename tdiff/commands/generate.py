@@ -91,8 +91,8 @@ def generate(request: Request) -> None:
 def _open(path: Path) -> IO[str]:
     try:
         return path.open("w", encoding="utf-8")
-    except OSError as why:
-        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
+    except OSError as error:
+        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {error.strerror}") from None
 
 
 def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:

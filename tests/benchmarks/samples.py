@@ -14,7 +14,7 @@ from statistics import fmean
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, opening
-from tdiff.core.evaluation.likelihood import corpus_of
+from tdiff.core.evaluation.corpora import corpus_of
 from tdiff.core.evaluation.quality import Judge, words
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.load import load_model

@@ -17,7 +17,7 @@ from tdiff.core.diffusion.blocks import most_steps, slide
 from tdiff.core.diffusion.denoise import Step, plan
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.models.base import LoadedModel, ModelSpec
-from tdiff.core.models.hf.pieces import Pieces
+from tdiff.core.models.pieces import Pieces
 from tdiff.errors import TdiffError
 from tdiff.protocol.template import Template
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep

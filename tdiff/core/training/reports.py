@@ -246,8 +246,8 @@ def sample(state: TrainState) -> Iterator[events.Sample | events.Heartbeat]:
     length = state.settings.model.window - len(prompt_ids(model, prompt))
     try:
         lines = list(narrate(model, prompt, _CAUSAL_SAMPLE if causal else _SAMPLE, length=length))
-    except TdiffError as why:  # such as a model that requires a prompt where no prompts are stored
-        yield heartbeat(state, f"no sample: {why}")
+    except TdiffError as error:  # such as a model that requires a prompt where no prompts are stored
+        yield heartbeat(state, f"no sample: {error}")
         return
     path = f"samples/{state.step:08d}.jsonl"
     write_atomic(state.run.path / path, "".join(map(events.to_line, lines)).encode())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tdiff.core.diffusion import objective
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import Likelihood, draw_masks, likelihood, protect, times
+from tdiff.core.diffusion.objective import Likelihood, diffusion_times, likelihood, maskable_positions, sample_masks
 from tdiff.core.diffusion.schedules import SCHEDULES, Schedule, schedule
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
@@ -33,12 +33,12 @@ def noise_of(rows: int, seed: int) -> RowNoise:
     return RowNoise(seed, 0, range(rows), rows)
 
 
-def bound(
+def nelbo_loss(
     denoiser, tokens: Tensor, maskable: Tensor, curve: Schedule, timesteps: int, seed: int, clip=(0.0, 1.0)
 ) -> objective.Loss:
     """The bound at masks drawn from a seed."""
-    masks = draw_masks(maskable, noise_of(len(tokens), seed), curve, timesteps, clip)
-    return objective.bound(denoiser, tokens, maskable, masks)
+    masks = sample_masks(maskable, noise_of(len(tokens), seed), curve, timesteps, clip)
+    return objective.nelbo_loss(denoiser, tokens, maskable, masks)
 
 
 class Table(StubModel):
@@ -115,11 +115,11 @@ def discrete(table: Table, name: str, timesteps: int) -> Tensor:
 
 
 def drawn(table: Table, name: str, timesteps: int, copies: int = 4000) -> float:
-    """Nats a text of bound(), mean over all texts, from so many rows of each."""
+    """Nats a text of nelbo_loss(), mean over all texts, from so many rows of each."""
     order = torch.randperm(len(TEXTS) * copies, generator=torch.Generator().manual_seed(1))
     tokens = TEXTS.repeat(copies, 1)[order]
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(table, tokens, everywhere, schedule(name), timesteps, 2)
+    loss = nelbo_loss(table, tokens, everywhere, schedule(name), timesteps, 2)
     return float(loss.nats.detach()) * PLACES
 
 
@@ -225,7 +225,7 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
     network, tokens = transformer(), some_tokens(600)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     with torch.no_grad():
-        loss = bound(network, tokens, everywhere, schedule(name), timesteps, 0)
+        loss = nelbo_loss(network, tokens, everywhere, schedule(name), timesteps, 0)
     assert float(loss.nats.detach()) == pytest.approx(math.log(6), rel=0.05)
     some = loss.share > 0
     torch.testing.assert_close(loss.row_nats[some], torch.full((int(some.sum()),), math.log(6)))
@@ -236,7 +236,7 @@ def test_bound_with_one_step_is_the_mean_over_maskable_positions():
     table = inconsistent()
     tokens = TEXTS[[5, 17, 70]]
     maskable = torch.tensor([[True] * 4, [False, False, False, True], [False] * 4])
-    loss = bound(table, tokens, maskable, schedule("linear"), 1, 0)
+    loss = nelbo_loss(table, tokens, maskable, schedule("linear"), 1, 0)
     nats = surprise_of(table, tokens, maskable)
     assert float(loss.nats.detach()) == pytest.approx(float(nats.sum()) / 5)
     torch.testing.assert_close(loss.row_nats, nats / torch.tensor([4.0, 1.0, 1.0], dtype=torch.float64))
@@ -252,7 +252,7 @@ def surprise_of(table: Table, tokens: Tensor, masked: Tensor) -> Tensor:
 def test_row_without_masks_adds_zero():
     network, tokens = transformer(window=2), some_tokens(400, 2)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(network, tokens, maskable, schedule("polynomial"), 0, 0)
+    loss = nelbo_loss(network, tokens, maskable, schedule("polynomial"), 0, 0)
     empty = loss.share == 0
     assert 50 < int(empty.sum()) < 350
     assert bool((loss.row_nats[empty] == 0).all()) and bool((loss.row_nats[~empty] > 0).all())
@@ -266,7 +266,7 @@ def test_batch_without_masks_has_zero_loss_and_gradient(maskable):
     network, tokens = transformer(window=1), some_tokens(1, 1)
     where = torch.full_like(tokens, maskable, dtype=torch.bool)
     for seed in range(100):
-        loss = bound(network, tokens, where, schedule("linear"), 0, seed)
+        loss = nelbo_loss(network, tokens, where, schedule("linear"), 0, seed)
         if float(loss.share.sum()) == 0:
             break
     assert float(loss.share.sum()) == 0 and float(loss.nats.detach()) == 0
@@ -285,7 +285,7 @@ def test_only_maskable_positions_are_masked():
     tokens = some_tokens(300, 12)
     maskable = torch.rand(300, 12, generator=torch.Generator().manual_seed(1)) < 0.5
     maskable[:, 0] = True
-    bound(spy, tokens, maskable, schedule("linear"), 0, 0)
+    nelbo_loss(spy, tokens, maskable, schedule("linear"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=300)
     assert len(seen) == 2
     for canvas, where in seen:
@@ -303,7 +303,7 @@ def test_a_time_conditioned_model_gets_the_counted_mask_ratio():
     spy = stub(spy, 6)
     tokens = some_tokens(64, 12)
     maskable = torch.arange(12) >= torch.arange(64)[:, None] % 12
-    loss = bound(spy, tokens, maskable, schedule("cosine"), 0, 0)
+    loss = nelbo_loss(spy, tokens, maskable, schedule("cosine"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=64)
     for share, count in ratios:
         assert share.dtype == torch.float32
@@ -318,7 +318,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
     optimizer = torch.optim.Adam(network.parameters(), 0.03)
     nats = []
     for _ in range(30):
-        loss = bound(network, tokens, everywhere, schedule("linear"), 0, 1)
+        loss = nelbo_loss(network, tokens, everywhere, schedule("linear"), 0, 1)
         optimizer.zero_grad()
         loss.nats.backward()
         assert not loss.row_nats.requires_grad
@@ -332,7 +332,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
 def test_times_are_equally_spaced_in_0_to_1_from_a_random_start(rows):
     firsts = set()
     for seed in range(20):
-        t = times(noise_of(rows, seed))
+        t = diffusion_times(noise_of(rows, seed))
         assert t.shape == (rows,) and float(t.min()) >= 0 and float(t.max()) < 1
         strata = (t.double().sort().values * rows).floor()
         # Rounding to float32 may carry a time over the edge of its stratum, never further.
@@ -354,12 +354,12 @@ def test_low_discrepancy_times_visit_every_discrete_step_equally_often():
     spy = stub(spy, 6)
     tokens = some_tokens(40, 4000)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    bound(spy, tokens, everywhere, schedule("linear"), 10, 3)
+    nelbo_loss(spy, tokens, everywhere, schedule("linear"), 10, 3)
     assert torch.bincount((shares[0] * 10).round().long(), minlength=11).tolist() == [0, *[4] * 10]
 
 
 def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_others():
-    maskable = protect(noise_of(20_000, 0), 24, 16, "random")
+    maskable = maskable_positions(noise_of(20_000, 0), 24, 16, "random")
     n = (~maskable).sum(1)
     assert torch.equal(maskable, torch.arange(24) >= n[:, None])  # the first n, and only they
     counts = torch.bincount(n, minlength=17)
@@ -370,7 +370,7 @@ def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_
 
 @pytest.mark.parametrize(("mode", "context", "expected"), [("fixed", 5, 5), ("fixed", 0, 0), ("random", 0, 0)])
 def test_protect_with_a_fixed_or_no_context_treats_all_rows_alike(mode, context, expected):
-    maskable = protect(noise_of(50, 0), 12, context, mode)
+    maskable = maskable_positions(noise_of(50, 0), 12, context, mode)
     assert maskable.shape == (50, 12)
     assert (~maskable).sum(1).unique().tolist() == [expected]
 
@@ -454,12 +454,12 @@ def test_clipped_mask_ratios_stay_in_range_and_two_ranges_add_up_to_the_bound(na
     where = torch.ones_like(tokens, dtype=torch.bool)
     found = []
     for clip in ((0.0, cut), (cut, 1.0), (0.0, 1.0)):
-        loss = bound(table, tokens, where, curve, timesteps, 2, clip)
+        loss = nelbo_loss(table, tokens, where, curve, timesteps, 2, clip)
         found.append(float(loss.nats))
     assert found[0] + found[1] == pytest.approx(found[2], rel=0.02)
     many = some_tokens(64, 4096)
     for low, high in ((0.2, 0.6), (0.1, 1.0), (0.0, 0.5)):
-        loss = bound(
+        loss = nelbo_loss(
             even, many, torch.ones_like(many, dtype=torch.bool), curve, timesteps,
             1, (low, high),
         )  # fmt: skip
@@ -486,8 +486,8 @@ def test_weights_account_for_times_that_are_never_sampled(name, clip):
     just that for its bound.
     """
     rows, curve = 100_000, schedule(name)
-    masks = draw_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
+    masks = sample_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
     first, last = max(1e-3, curve.time(clip[0]) if clip[0] else 0.0), curve.time(clip[1]) if clip[1] < 1 else 1.0
-    t = first + (last - first) * times(noise_of(rows, 3)).double()
+    t = first + (last - first) * diffusion_times(noise_of(rows, 3)).double()
     mass = float((masks.weight.double() * curve.hidden(t)).mean())
     assert mass == pytest.approx(clip[1] - clip[0], rel=1e-4)

@@ -13,7 +13,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.config.settings import Settings
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import bound, draw_masks
+from tdiff.core.diffusion.objective import nelbo_loss, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.load import load_model
@@ -189,8 +189,8 @@ def test_rows_of_a_batch_can_share_one_mask_ratio_on_a_grid(zoo, book, tmp_path)
     tokens = job.data.tokens[: 64 * 12].view(64, 12)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
     for seed in range(6):
-        masks = draw_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
-        bound(Spy(), tokens, maskable, masks)
+        masks = sample_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
+        nelbo_loss(Spy(), tokens, maskable, masks)
     for share in seen:  # of 12 positions each: the rows differ by chance alone
         rate = float(share.mean())
         assert min(abs(rate - i / 10) for i in range(1, 11)) < 0.05

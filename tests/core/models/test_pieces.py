@@ -6,7 +6,7 @@ import pytest
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import narrate
-from tdiff.core.models.hf.pieces import Pieces
+from tdiff.core.models.pieces import Pieces
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.visible import visible
