@@ -79,8 +79,8 @@ def test_generation_fills_every_gap_and_keeps_the_text(tiny_run, template, decod
     header, *steps, end = narrate(model, template, DecodeSettings(decoder=decoder, steps=4, seed=3), template=parts)
     assert isinstance(header, TraceHeader) and isinstance(end, TraceEnd)
     assert header.cells == len(start) == len(end.text)
-    given = {place: text for place, text, _ in header.given}
-    assert all(end.text[place] == text for place, text in given.items())
+    given = {position: text for position, text, _ in header.given}
+    assert all(end.text[position] == text for position, text in given.items())
     assert end.tokens == header.cells - len(given) == sum(part for part in parts if isinstance(part, int))
     assert "█" not in end.text
     touched = {cell[0] for step in steps if isinstance(step, TraceStep) for cell in step.cells}

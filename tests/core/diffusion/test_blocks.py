@@ -67,7 +67,7 @@ def test_a_sliding_canvas_takes_at_most_the_planned_steps_and_blocks_continue_in
     assert len(steps) <= most <= (7 + 10) * 4 and not steps[-1].masked.any()
     assert [step.index for step in steps] == list(range(1, len(steps) + 1))
     assert steps[-1].calls.max() <= len(steps)
-    # What is revealed later lies further right, by the block and the window.
+    # What is unmasked later lies further right, by the block and the window.
     if block == 1:
         first = [int(step.committed[0].nonzero()[0]) for step in steps if step.committed[0].any()]
         assert first == sorted(first)
@@ -95,7 +95,7 @@ def test_in_blocks_a_text_does_not_depend_on_rows_that_have_other_numbers_of_blo
 
 
 def test_klass_tracks_stability_of_later_blocks():
-    """Places that have been sure and calm all along need not prove it again in their block: each is one more call."""
+    """Positions that were confident and stable in earlier blocks are unmasked without further calls."""
     logits = torch.tensor([-torch.inf, 5.0, 0.0])
 
     class Still(StubModel):
@@ -108,7 +108,7 @@ def test_klass_tracks_stability_of_later_blocks():
     settings = DecodeSettings(decoder="klass", threshold=0.9, history=2, block=4, temperature=0.0)
     denoiser = Still()
     steps = list(in_blocks(denoiser, torch.zeros(2, 12, dtype=torch.int64), settings=settings))
-    # Two calls of one place each until what is there is known to be calm, and then a block a call.
+    # Two calls of one position each until what is there is known to be stable, and then a block a call.
     assert [int(step.committed[0].sum()) for step in steps] == [1, 1, 2, 4, 4]
     assert denoiser.calls == 5 and steps[-1].calls.tolist() == [5, 5]
 

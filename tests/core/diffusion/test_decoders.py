@@ -63,7 +63,7 @@ def test_decoder_agrees_with_its_oracle_on_500_random_tables(name):
 
 @EVERY
 def test_decoder_agrees_with_its_oracle_if_many_positions_tie(name):
-    # One table for all places, its logits whole numbers: every place has the same c, and tokens tie as well.
+    # One table for all positions, its logits whole numbers: every position has the same c, and tokens tie as well.
     draw = random.Random(f"ties of {name}")
     for _ in range(25):
         length, vocab = draw.randint(2, 12), draw.randint(3, 6)
@@ -75,7 +75,7 @@ def test_decoder_agrees_with_its_oracle_if_many_positions_tie(name):
 
 
 @pytest.mark.parametrize(
-    "settings, places",
+    "settings, positions",
     [
         (DecodeSettings(decoder="confidence", threshold=0.9), [0]),
         (DecodeSettings(decoder="topk", k=3), [0, 1, 2]),
@@ -83,9 +83,9 @@ def test_decoder_agrees_with_its_oracle_if_many_positions_tie(name):
     ],
     ids=["confidence", "topk", "schedule"],
 )
-def test_ties_go_to_the_earlier_position(settings, places):
+def test_ties_go_to_the_earlier_position(settings, positions):
     step = next(denoise(every_place_alike(8, 1.0, 1.0), torch.zeros(1, 8, dtype=torch.int64), settings=settings))
-    assert step.committed[0].nonzero().flatten().tolist() == places
+    assert step.committed[0].nonzero().flatten().tolist() == positions
 
 
 def test_confidence_equal_to_the_threshold_is_unmasked():
@@ -98,7 +98,7 @@ def test_confidence_equal_to_the_threshold_is_unmasked():
 
 def test_topk_unmasks_a_tenth_of_the_maskable_positions_by_default():
     canvas = torch.zeros(1, 40, dtype=torch.int64)
-    canvas[0, :10] = 1  # frozen: 30 places are left, of which a tenth is 3
+    canvas[0, :10] = 1  # frozen: 30 positions are left, of which a tenth is 3
     step = next(denoise(TableDenoiser(4, 40, 0, seed=1), canvas, settings=DecodeSettings(decoder="topk")))
     assert step.committed.sum().item() == 3
 
@@ -118,7 +118,7 @@ def test_schedule_unmasks_at_least_one_position_per_step():
 
 
 def test_random_selects_first_positions_uniformly():
-    # One place a step; 300 rows, 6 places: which place is revealed first?
+    # One position a step; 300 rows, 6 positions: which position is unmasked first?
     canvas = torch.zeros(300, 6, dtype=torch.int64)
     settings = DecodeSettings(decoder="random", steps=6, seed=3)
     first = next(denoise(TableDenoiser(4, 6, 0, seed=1), canvas, settings=settings)).committed
@@ -155,13 +155,13 @@ def law(denoiser: TableDenoiser, length: int, steps: int) -> dict[tuple[int, ...
     """The texts of ancestral sampling on the linear schedule, each with its exact probability, by going all ways."""
     states = {(denoiser.mask_id,) * length: 1.0}
     for step in range(1, steps + 1):
-        reveal, after = 1 / (steps - step + 1), {}
+        unmask, after = 1 / (steps - step + 1), {}
         for state, chance in states.items():
             masked = [i for i in range(length) if state[i] == denoiser.mask_id]
             options = []
             for i in masked:
                 p = oracles.softmax(denoiser.look_up(list(state), i))
-                options.append([(denoiser.mask_id, 1 - reveal), *((v, reveal * x) for v, x in enumerate(p) if x)])
+                options.append([(denoiser.mask_id, 1 - unmask), *((v, unmask * x) for v, x in enumerate(p) if x)])
             for choice in itertools.product(*options):
                 new, weight = list(state), chance
                 for i, (token, share) in zip(masked, choice, strict=True):
@@ -195,7 +195,7 @@ def test_first_hitting_without_a_grid_unmasks_one_random_position_per_call():
 
 
 @pytest.mark.parametrize(
-    ("settings", "places"),
+    ("settings", "positions"),
     [
         (DecodeSettings(decoder="factor", factor=1.0), [0, 1]),  # .9 >= 1/2, .7 >= 2/3, .6 < 3/4
         (DecodeSettings(decoder="factor", factor=1.6), [0, 1, 2]),
@@ -205,26 +205,26 @@ def test_first_hitting_without_a_grid_unmasks_one_random_position_per_call():
         (DecodeSettings(decoder="entropy-bounded", gamma=1.0), [0, 1, 2]),
     ],
 )
-def test_factor_and_entropy_bounded_select_the_positions_computed_by_hand(settings, places):
+def test_factor_and_entropy_bounded_select_the_positions_computed_by_hand(settings, positions):
     denoiser = TableDenoiser(3, 4, 0, seed=0, contextual=False)
     p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.5, 0.5]])
     denoiser.tables = torch.cat((torch.full((4, 1), -math.inf), p.log()), 1)[None]
     greedy = replace(settings, temperature=0.0)
     step = next(denoise(denoiser, torch.zeros(1, 4, dtype=torch.int64), settings=greedy))
-    assert step.committed[0].nonzero().flatten().tolist() == places
+    assert step.committed[0].nonzero().flatten().tolist() == positions
 
 
 def test_each_rank_selects_another_first_position():
     denoiser = TableDenoiser(5, 3, 0, seed=0, contextual=False)
-    # The surest token, the largest lead and the least entropy are in different places.
+    # The surest token, the largest lead and the least entropy are in different positions.
     p = torch.tensor([[0.5, 0.45, 0.05, 1e-9], [0.46, 0.2, 0.17, 0.17], [0.48, 0.48, 0.04, 1e-9]])
     denoiser.tables = torch.cat((torch.full((3, 1), -math.inf), p.log()), 1)[None]
     canvas = torch.zeros(1, 3, dtype=torch.int64)
 
     def first(**settings) -> int:
         step = next(denoise(denoiser, canvas, settings=DecodeSettings(temperature=0.0, **settings)))
-        [place] = step.committed[0].nonzero().flatten().tolist()
-        return place
+        [position] = step.committed[0].nonzero().flatten().tolist()
+        return position
 
     for decoder_settings in ({"decoder": "topk", "k": 1}, {"decoder": "schedule", "steps": 3}, {"threshold": 0.99}):
         assert [first(rank=rank, **decoder_settings) for rank in config.RANKS[:3]] == [0, 1, 2]
@@ -245,36 +245,36 @@ def test_remdm_remasks_at_its_rate_and_follows_the_schedule(remask, eta, schedul
     rows, length, steps = 400, 64, 10
     settings = DecodeSettings(decoder="remdm", remask=remask, eta=eta, steps=steps, schedule=schedule, seed=4)
     canvas, again = torch.zeros(rows, length, dtype=torch.int64), 0
-    revealed = torch.zeros(rows, length, dtype=torch.bool)
+    unmasked = torch.zeros(rows, length, dtype=torch.bool)
     for step in denoise(TableDenoiser(4, length, 0, seed=1, contextual=False), canvas, settings=settings):
         t, s = (steps - step.index + 1) / steps, (steps - step.index) / steps
         hidden_t, hidden_s = oracles.hidden_at(t, settings), oracles.hidden_at(s, settings)
         rate = oracles.remask_rate(t, hidden_t, hidden_s, settings)
-        places = rows * length
-        # Within five standard deviations of a share of so many places.
-        assert abs(step.masked.sum().item() / places - hidden_s) < 5 * math.sqrt(0.25 / places)
-        if count := revealed.sum().item():
+        positions = rows * length
+        # Within five standard deviations of a share of so many positions.
+        assert abs(step.masked.sum().item() / positions - hidden_s) < 5 * math.sqrt(0.25 / positions)
+        if count := unmasked.sum().item():
             assert abs(step.remasked.sum().item() / count - rate) < 5 * math.sqrt(0.25 / count)
         again += step.remasked.sum().item()
-        revealed = ~step.masked
+        unmasked = ~step.masked
     assert again > 1000
 
 
 def test_remdm_conf_remasks_less_confident_positions_more_often():
-    # c is 0.99 or 0.5, and each row masks one place again at most: those of 0.5 have e^0.49 times the share.
+    # c is 0.99 or 0.5, and each row masks one position again at most: those of 0.5 have e^0.49 times the share.
     denoiser = TableDenoiser(3, 40, 0, seed=0, contextual=False)
     p = torch.tensor([[0.99, 0.01]] * 20 + [[0.5, 0.5]] * 20)
     denoiser.tables = torch.cat((torch.full((40, 1), -math.inf), p.log()), 1)[None]
     settings = DecodeSettings(decoder="remdm", remask="conf", steps=20, temperature=0.0, seed=5)
     steps = list(denoise(denoiser, torch.zeros(2000, 40, dtype=torch.int64), settings=settings))
     often = seldom = count = 0.0
-    revealed = torch.zeros(2000, 40)
+    unmasked = torch.zeros(2000, 40)
     for step in steps:
-        (sure, unsure), (kept, doubtful) = (x.float().view(-1, 2, 20).sum((0, 2)) for x in (step.remasked, revealed))
+        (sure, unsure), (kept, doubtful) = (x.float().view(-1, 2, 20).sum((0, 2)) for x in (step.remasked, unmasked))
         if kept + doubtful:  # the ratio of two rates, pooled over the steps (Mantel and Haenszel)
             often += float(unsure * kept / (kept + doubtful))
             seldom += float(sure * doubtful / (kept + doubtful))
-        revealed, count = (~step.masked).float(), count + float(sure + unsure)
+        unmasked, count = (~step.masked).float(), count + float(sure + unsure)
     assert count > 5000
     # Rows with more that is unsure have smaller shares, so that the pooled ratio is a little below.
     assert 0.85 * math.exp(0.49) < often / seldom < 1.05 * math.exp(0.49)
@@ -300,8 +300,8 @@ def test_klass_waits_for_positions_whose_distribution_changes():
     calls = [[still, still, [0.6, 0.4], one, [0.55, 0.45]] for one in moving]
     settings = DecodeSettings(decoder="klass", threshold=0.9, kl=0.01, history=2, temperature=0.0)
     steps = denoise(of_calls(*calls), torch.zeros(1, 5, dtype=torch.int64), settings=settings)
-    # No place has been calm for two calls yet: the most confident one goes, the earlier of equals. At the second call
-    # place 3 has .99. At the third what is left and has been still goes, and the others wait.
+    # No position has been stable for two calls yet: the most confident one is unmasked, the earlier of equals. At the
+    # second call position 3 has .99. At the third the stable ones are unmasked, and the others wait.
     chosen = [next(steps).committed[0].nonzero().flatten().tolist() for _ in range(3)]
     assert chosen == [[0], [3], [1]]
 

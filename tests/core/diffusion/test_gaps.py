@@ -49,13 +49,13 @@ def taught(model: LoadedModel) -> LoadedModel:
     longest = max(map(len, rows))
     real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
     tokens = torch.full(real.shape, network.spec.mask_id).masked_scatter(real, torch.cat(rows))
-    place = torch.arange(longest)
+    position = torch.arange(longest)
     starts, ends = (
         torch.tensor([[len(tokenizer.encode(" ".join(text.split()[:n]))) for text in LANGUAGE]]).T for n in (2, 3)
     )
     if not tokenizer.carries_spaces:
         starts = starts + 1
-    masked = torch.cat(((place >= starts) & (place < ends), (place >= starts) & real))
+    masked = torch.cat(((position >= starts) & (position < ends), (position >= starts) & real))
     tokens, real = tokens.repeat(2, 1), real.repeat(2, 1)
     share, optimizer = masked.sum(1) / real.sum(1), torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(400):
@@ -100,9 +100,9 @@ def test_text_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded, tmp_pa
     for before, after in (("the hare ", " over, the lake"), ("the hare runs over", ", the lake")):
         after = after.replace(",", "") if kind in ("char", "bpe:60") else after
         ids = filled(model, between(before, 1, after))[0] if kind != "gpt2" else canvas(model, [before], 1)[0]
-        place = int((ids == mask_id).nonzero())
-        ends = ids[:place], ids[place + 1 :]
-        assert ends[0].tolist() == whole[:place].tolist()
+        position = int((ids == mask_id).nonzero())
+        ends = ids[:position], ids[position + 1 :]
+        assert ends[0].tolist() == whole[:position].tolist()
         assert ends[1].tolist() == whole[len(whole) - len(ends[1]) :].tolist()
         assert model.tokenizer.decode(ends[0]) == (before.rstrip() if spaces else before)
 

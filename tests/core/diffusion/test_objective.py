@@ -1,4 +1,4 @@
-"""The bound and the likelihood against full enumeration: 4 places, 3 symbols and a mask."""
+"""The bound and the likelihood against full enumeration: 4 positions, 3 symbols and a mask."""
 
 import itertools
 import math
@@ -17,13 +17,13 @@ from tests.support.models import StubModel, stub
 
 torch.set_num_threads(1)
 
-PLACES, SYMBOLS = 4, 3
+POSITIONS, SYMBOLS = 4, 3
 MASK = SYMBOLS
 BASE = SYMBOLS + 1
-CODES = BASE ** torch.arange(PLACES - 1, -1, -1)
-TEXTS = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=PLACES)))
+CODES = BASE ** torch.arange(POSITIONS - 1, -1, -1)
+TEXTS = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=POSITIONS)))
 EVERYWHERE = torch.ones_like(TEXTS, dtype=torch.bool)
-SUBSETS = torch.tensor(list(itertools.product((False, True), repeat=PLACES)))[1:]  # of masked places, never none
+SUBSETS = torch.tensor(list(itertools.product((False, True), repeat=POSITIONS)))[1:]  # of masked positions, never none
 SIZES = SUBSETS.sum(1)
 EVERY = pytest.mark.parametrize("name", sorted(SCHEDULES))
 
@@ -42,12 +42,12 @@ def nelbo_loss(
 
 
 class Table(StubModel):
-    """A denoiser that looks its answer up: one distribution for each canvas and place."""
+    """A denoiser that looks its answer up: one distribution for each canvas and position."""
 
     mask_id = MASK
 
     def __init__(self, log_p: Tensor) -> None:
-        self.log_p = log_p  # (BASE ** PLACES, PLACES, SYMBOLS), float64
+        self.log_p = log_p  # (BASE ** POSITIONS, POSITIONS, SYMBOLS), float64
 
     def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
         logits = torch.full((*tokens.shape, BASE), -torch.inf, dtype=torch.float64)
@@ -55,7 +55,7 @@ class Table(StubModel):
         return logits[where]
 
     def surprise(self) -> Tensor:
-        """(texts, subsets): summed -log p of the masked places, for every text and every set of masked places."""
+        """(texts, subsets): summed -log p of the masked positions, for every text and every set of masked positions."""
         canvas = TEXTS[:, None].masked_fill(SUBSETS, MASK)
         log_p = self.log_p[(canvas * CODES).sum(-1)]
         own = log_p.gather(-1, TEXTS[:, None, :, None].expand(-1, len(SUBSETS), -1, 1)).squeeze(-1)
@@ -63,26 +63,26 @@ class Table(StubModel):
 
     def counted(self) -> Tensor:
         """(texts,): the expectation of the exact-count estimate, nats a text."""
-        chances = torch.tensor([1 / PLACES / math.comb(PLACES, int(size)) for size in SIZES], dtype=torch.float64)
-        return (self.surprise() * chances * PLACES / SIZES).sum(1)
+        chances = torch.tensor([1 / POSITIONS / math.comb(POSITIONS, int(size)) for size in SIZES], dtype=torch.float64)
+        return (self.surprise() * chances * POSITIONS / SIZES).sum(1)
 
     def timed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """(texts,): the mean over times of weight(t) times the expected surprise when each place is hidden(t) masked.
+        """(texts,): the mean over times of weight(t) times the expected -log p with each position masked by hidden(t).
 
         `hidden` and `weight` are (times,), equally likely.
         """
         h = hidden[:, None]
-        return self.surprise() @ (weight[:, None] * h**SIZES * (1 - h) ** (PLACES - SIZES)).mean(0)
+        return self.surprise() @ (weight[:, None] * h**SIZES * (1 - h) ** (POSITIONS - SIZES)).mean(0)
 
     def orders(self) -> Tensor:
         """(texts, orders): -log of the product of conditionals, for each order of revealing."""
         every = []
-        for order in itertools.permutations(range(PLACES)):
+        for order in itertools.permutations(range(POSITIONS)):
             canvas, total = torch.full_like(TEXTS, MASK), torch.zeros(len(TEXTS), dtype=torch.float64)
-            for place in order:
-                now = self.log_p[(canvas * CODES).sum(-1), place]
-                total -= now.gather(-1, TEXTS[:, place, None]).squeeze(-1)
-                canvas[:, place] = TEXTS[:, place]
+            for position in order:
+                now = self.log_p[(canvas * CODES).sum(-1), position]
+                total -= now.gather(-1, TEXTS[:, position, None]).squeeze(-1)
+                canvas[:, position] = TEXTS[:, position]
             every.append(total)
         return torch.stack(every, 1)
 
@@ -92,17 +92,19 @@ def consistent(seed: int = 0) -> tuple[Table, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(len(TEXTS), generator=generator, dtype=torch.float64).mul(1.5).exp()
     joint = weights / weights.sum()
-    canvases = torch.tensor(list(itertools.product(range(BASE), repeat=PLACES)))
+    canvases = torch.tensor(list(itertools.product(range(BASE), repeat=POSITIONS)))
     fits = ((canvases[:, None] == TEXTS) | (canvases[:, None] == MASK)).all(-1)  # (canvases, texts)
     mass = torch.stack([(fits * joint) @ (symbol == TEXTS).double() for symbol in range(SYMBOLS)], -1)
-    # At a revealed place one symbol has all the mass: its log is 0 and the others' is -inf; no one asks there.
+    # At an unmasked position one symbol has all the mass: its log is 0 and the others' is -inf; no one asks there.
     return Table((mass / mass.sum(-1, keepdim=True)).clamp(min=1e-300).log()), joint.log()
 
 
 def inconsistent(seed: int = 0) -> Table:
     """Random conditionals, which no joint distribution has."""
     generator = torch.Generator().manual_seed(seed)
-    return Table(torch.randn(BASE**PLACES, PLACES, SYMBOLS, generator=generator, dtype=torch.float64).log_softmax(-1))
+    return Table(
+        torch.randn(BASE**POSITIONS, POSITIONS, SYMBOLS, generator=generator, dtype=torch.float64).log_softmax(-1)
+    )
 
 
 def grid(timesteps: int) -> Tensor:
@@ -120,7 +122,7 @@ def drawn(table: Table, name: str, timesteps: int, copies: int = 4000) -> float:
     tokens = TEXTS.repeat(copies, 1)[order]
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     loss = nelbo_loss(table, tokens, everywhere, schedule(name), timesteps, 2)
-    return float(loss.nats.detach()) * PLACES
+    return float(loss.nats.detach()) * POSITIONS
 
 
 def estimate(table: Table, draws: int, seed: int = 0, tokens: Tensor = TEXTS) -> Likelihood:
@@ -138,8 +140,8 @@ def test_likelihood_agrees_with_minus_log_p_within_its_interval():
     table, log_p = consistent()
     found = estimate(table, draws=1000)
     low, high = found.interval_95
-    assert low <= float(-log_p.mean()) / PLACES <= high
-    assert found.nats_per_token == pytest.approx(float(-log_p.mean()) / PLACES, rel=0.005)
+    assert low <= float(-log_p.mean()) / POSITIONS <= high
+    assert found.nats_per_token == pytest.approx(float(-log_p.mean()) / POSITIONS, rel=0.005)
     assert 0 < high - low < 0.02
     # Text by text as well: 1000 draws of a few nats of spread.
     torch.testing.assert_close(found.nats, -log_p, rtol=0, atol=0.5)
@@ -150,7 +152,7 @@ def test_likelihood_of_inconsistent_conditionals_agrees_with_enumeration():
     table = inconsistent()
     found = estimate(table, draws=1000)
     low, high = found.interval_95
-    assert low <= float(table.counted().mean()) / PLACES <= high
+    assert low <= float(table.counted().mean()) / POSITIONS <= high
 
 
 def test_exact_counts_are_the_mean_over_orders_of_minus_log_likelihood():
@@ -232,7 +234,7 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
 
 
 def test_bound_with_one_step_is_the_mean_over_maskable_positions():
-    # T = 1 masks every maskable place with weight 1, so nothing is random.
+    # T = 1 masks every maskable position with weight 1, so nothing is random.
     table = inconsistent()
     tokens = TEXTS[[5, 17, 70]]
     maskable = torch.tensor([[True] * 4, [False, False, False, True], [False] * 4])
@@ -379,7 +381,7 @@ def test_protect_with_a_fixed_or_no_context_treats_all_rows_alike(mode, context,
 def test_the_interval_covers_the_truth_about_95_times_in_100(texts, draws):
     table = inconsistent()
     pick = torch.randperm(len(TEXTS), generator=torch.Generator().manual_seed(9))[:texts]
-    truth = float(table.counted()[pick].mean()) / PLACES
+    truth = float(table.counted()[pick].mean()) / POSITIONS
     found = [estimate(table, draws, seed, TEXTS[pick]).interval_95 for seed in range(100 if draws > 16 else 200)]
     covered = sum(low <= truth <= high for low, high in found)
     assert covered >= 0.9 * len(found)
@@ -394,7 +396,7 @@ def test_likelihood_repeats_from_its_seed_and_changes_with_it():
     first, again, other = estimate(table, 2, 7), estimate(table, 2, 7), estimate(table, 2, 8)
     assert torch.equal(first.nats, again.nats) and first.interval_95 == again.interval_95
     assert not torch.equal(first.nats, other.nats)
-    assert first.tokens == len(TEXTS) * PLACES and first.draws == 2
+    assert first.tokens == len(TEXTS) * POSITIONS and first.draws == 2
 
 
 def test_likelihood_does_not_depend_on_how_texts_are_batched():
@@ -405,7 +407,7 @@ def test_likelihood_does_not_depend_on_how_texts_are_batched():
 
 
 def test_likelihood_counts_maskable_positions_only():
-    # One place may be masked: it always is, and every draw says the same.
+    # One position may be masked: it always is, and every draw says the same.
     table, maskable = inconsistent(), torch.zeros_like(EVERYWHERE)
     maskable[:, 2] = True
     found = likelihood(table, TEXTS, maskable, draws=2)
@@ -482,9 +484,7 @@ def test_schedule_time_inverts_hidden(name, share):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("clip", [(0.0, 1.0), (0.0, 0.6), (0.2, 0.7)])
 def test_weights_account_for_times_that_are_never_sampled(name, clip):
-    """E[weight x hidden] is all that may be hidden: a model that says the same of a place whatever else is hidden has
-    just that for its bound.
-    """
+    """E[weight x hidden] is the length of the range, since a model that ignores the other positions has that bound."""
     rows, curve = 100_000, schedule(name)
     masks = sample_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
     first, last = max(1e-3, curve.time(clip[0]) if clip[0] else 0.0), curve.time(clip[1]) if clip[1] < 1 else 1.0

@@ -123,7 +123,7 @@ def test_extreme_random_numbers_propose_a_possible_token(u):
 
 
 def test_repetition_penalty_by_hand():
-    # Text 1 2 _ _ 1 _: what would repeat a span of two? A place after a mask has no span; after 1 it is 2.
+    # Text 1 2 _ _ 1 _: what would repeat a span of two? A position after a mask has no span; after 1 it is 2.
     tokens = torch.tensor([[1, 2, 0, 0, 1, 0]])
     masked = tokens == 0
     after = repeated(tokens, masked, masked, 2, 4)

@@ -92,7 +92,7 @@ def test_grid_falls_from_1_to_exactly_0_in_equal_steps_of_time(name, steps):
 @EVERY
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 def test_unmask_share_is_the_posterior_of_remdm(name, part):
-    # ReMDM speaks of alpha = 1 - hidden: a masked place is revealed with (alpha_s - (1 - r) alpha_t) / (1 - alpha_t).
+    # In ReMDM's alpha = 1 - hidden, a masked position is unmasked with (alpha_s - (1 - r) alpha_t) / (1 - alpha_t).
     grid = schedule(name).grid(12)
     for hidden_t, hidden_s in itertools.pairwise(grid):
         r = part * (1.0 if hidden_t == 1 else min(1.0, hidden_s / (1 - hidden_t)))

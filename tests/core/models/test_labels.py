@@ -33,12 +33,12 @@ def drawn(seed: int, classes: int = 2) -> Pairs:
 
 
 def by_hand(pairs: Pairs, canvas: list[list[int]], real: list[list[bool]], label: list[int]) -> torch.Tensor:
-    """What each class has for each of the places that are masked, in their order."""
+    """What each class has for each of the positions that are masked, in their order."""
     rows = []
     for r, row in enumerate(canvas):
-        for place in (p for p, token in enumerate(row) if token == MASK and real[r][p]):
+        for position in (p for p, token in enumerate(row) if token == MASK and real[r][p]):
             total = torch.zeros(7, dtype=torch.float64)
-            for side, near in ((0, place - 1), (1, place + 1)):
+            for side, near in ((0, position - 1), (1, position + 1)):
                 if 0 <= near < len(row) and row[near] != MASK and real[r][near] and label[r] < pairs.classes:
                     begin = int(pairs.begins[row[near]])
                     total += 4 * pairs.weight[label[r], side, begin : begin + 7]

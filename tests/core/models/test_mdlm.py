@@ -128,14 +128,14 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def turned(x: Tensor, direction: float = 1.0) -> Tensor:
-    """(L, D): the halves of each place's vector turned by its place."""
+    """(L, D): the halves of each position's vector turned by its position."""
     half = x.size(1) // 2
     out = torch.empty_like(x)
-    for place in range(x.size(0)):
+    for position in range(x.size(0)):
         for j in range(half):
-            angle = direction * place / 10_000 ** (j / half)
-            out[place, j] = x[place, j] * math.cos(angle) - x[place, half + j] * math.sin(angle)
-            out[place, half + j] = x[place, half + j] * math.cos(angle) + x[place, j] * math.sin(angle)
+            angle = direction * position / 10_000 ** (j / half)
+            out[position, j] = x[position, j] * math.cos(angle) - x[position, half + j] * math.sin(angle)
+            out[position, half + j] = x[position, half + j] * math.cos(angle) + x[position, j] * math.sin(angle)
     return out
 
 
@@ -231,7 +231,7 @@ def test_head_is_computed_at_the_requested_positions_in_order(model, monkeypatch
 
     monkeypatch.setattr("torch.nn.functional.linear", note)
     some = model.network(tokens, torch.ones(4), asked)
-    assert [places for size, places in products if size == VOCAB] == [3]
+    assert [positions for size, positions in products if size == VOCAB] == [3]
     expected = torch.stack((every[0, 2], every[0, 7], every[2, 3]))
     torch.testing.assert_close(some, expected, rtol=1e-5, atol=1e-5)
 

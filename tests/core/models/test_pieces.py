@@ -21,12 +21,12 @@ def tokenizer(loaded):
 
 
 def shown(tokenizer, ids: list[int], order: list[int]) -> list[list[str]]:
-    """What a canvas shows after each of the places in that order is revealed."""
+    """What a canvas shows after each of the positions in that order is unmasked."""
     pieces, texts = Pieces(tokenizer), [""] * len(ids)
     canvas, states = [tokenizer.mask_id] * len(ids), []
-    for place in order:
-        canvas[place] = ids[place]
-        for where, text in pieces.changed(canvas, [place]).items():
+    for position in order:
+        canvas[position] = ids[position]
+        for where, text in pieces.changed(canvas, [position]).items():
             texts[where] = text
         states.append(list(texts))
     return states

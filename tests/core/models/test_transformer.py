@@ -51,13 +51,13 @@ def everywhere(tokens: Tensor) -> Tensor:
 
 
 def dense(model: Transformer, tokens: Tensor, share: Tensor | None = None, **more) -> Tensor:
-    """(B, L, V) logits at every place."""
+    """(B, L, V) logits at every position."""
     share = torch.full((len(tokens),), 0.5) if share is None else share
     return model(tokens, share, everywhere(tokens), **more).unflatten(0, tokens.shape)
 
 
 def tiny_diffusion(weights: dict[str, Tensor], tokens: Tensor, t: Tensor, layers: int, heads: int) -> Tensor:
-    """Logits (B, L, V) of tiny-diffusion's model, head by head and place by place, in float64."""
+    """Logits (B, L, V) of tiny-diffusion's model, head by head and position by position, in float64."""
     w = {name: tensor.double() for name, tensor in weights.items()}
 
     def rms(x: Tensor) -> Tensor:
@@ -66,12 +66,12 @@ def tiny_diffusion(weights: dict[str, Tensor], tokens: Tensor, t: Tensor, layers
     def turn(x: Tensor) -> Tensor:  # (L, D), rotary on halves
         half = x.size(1) // 2
         out = torch.empty_like(x)
-        for place in range(x.size(0)):
+        for position in range(x.size(0)):
             for j in range(half):
-                angle = place / 10_000 ** (j / half)
-                x1, x2 = x[place, j], x[place, half + j]
-                out[place, j] = x1 * math.cos(angle) + x2 * math.sin(angle)
-                out[place, half + j] = -x1 * math.sin(angle) + x2 * math.cos(angle)
+                angle = position / 10_000 ** (j / half)
+                x1, x2 = x[position, j], x[position, half + j]
+                out[position, j] = x1 * math.cos(angle) + x2 * math.sin(angle)
+                out[position, half + j] = -x1 * math.sin(angle) + x2 * math.cos(angle)
         return out
 
     rows = []
@@ -184,12 +184,12 @@ def test_every_position_attends_to_every_other_and_knows_its_position():
     model = network()
     tokens = tokens_of(model, 1)
     before = dense(model, tokens)[..., :10]
-    for place in (0, 11, 23):
+    for position in (0, 11, 23):
         changed = tokens.clone()
-        changed[0, place] = (changed[0, place] + 1) % 10
+        changed[0, position] = (changed[0, position] + 1) % 10
         assert bool(((dense(model, changed)[..., :10] - before).abs().amax(-1) > 1e-6).all())
     same = dense(model, torch.full((1, 24), 4))[0, :, :10]
-    # All tokens alike give all places alike; with one stranger, places differ by their distance from it.
+    # All tokens alike give all positions alike; with one stranger, positions differ by their distance from it.
     torch.testing.assert_close(same, same[:1].expand_as(same), rtol=0, atol=1e-4)
     stranger = torch.full((1, 24), 4)
     stranger[0, 0] = 7

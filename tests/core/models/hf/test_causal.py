@@ -51,8 +51,8 @@ def test_causal_model_uses_the_autoregressive_decoder_by_default(gpt):
     settings = model.decode_settings({}, 1)
     assert settings.decoder == "autoregressive"
     lines = list(narrate(model, "the ", settings, length=5))
-    places = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
-    assert places == sorted(places)
+    positions = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
+    assert positions == sorted(positions)
     end = lines[-1]
     assert isinstance(end, TraceEnd)
     assert (end.model_calls, end.tokens, end.forced) == (5, 5, 0)

@@ -142,7 +142,7 @@ def test_head_that_mixes_positions_gets_all_positions(loaded, monkeypatch, zoo):
     narrow, share = loaded["bert"].network(tokens, torch.ones(2), where), torch.ones(2)
     some = torch.zeros_like(where)
     some[:, 1] = True
-    at = int(where[0, :1].sum())  # of place 1 among those of the first row
+    at = int(where[0, :1].sum())  # of position 1 among those of the first row
     assert torch.allclose(mixing(tokens, share, where)[at], mixing(tokens, share, some)[0], atol=1e-5)
     assert not torch.allclose(mixing(tokens, share, where), narrow, atol=1e-2)
 
@@ -237,11 +237,11 @@ def test_the_cells_of_a_trace_joined_are_its_text(kind, loaded):
     for prompt in ("", "the hare, twice"):
         header, *steps, end = narrate(loaded[kind], prompt, DecodeSettings(seed=3), length=9)
         assert isinstance(header, TraceHeader) and isinstance(end, TraceEnd)
-        cells = {place: text for place, text, _ in header.given}
+        cells = {position: text for position, text, _ in header.given}
         for step in steps:
             assert isinstance(step, TraceStep)
-            cells |= {place: text for place, text, *_ in step.cells}
-        joined = "".join(cells[place] for place in range(header.cells))
+            cells |= {position: text for position, text, *_ in step.cells}
+        joined = "".join(cells[position] for position in range(header.cells))
         if "\ufffd" not in joined:
             assert joined == end.text
         assert joined.startswith(prompt) and header.model == kind
@@ -303,8 +303,8 @@ def test_a_tokenizer_written_in_python_reads_proteins(tmp_path):
     letters = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWC", "<mask>"]
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ids = {"vocab_size": len(letters), "pad_token_id": 1, "mask_token_id": len(letters) - 1}
-    places = {"max_position_embeddings": 20, "position_embedding_type": "rotary"}
-    transformers.EsmForMaskedLM(transformers.EsmConfig(**size, **ids, **places)).save_pretrained(tmp_path / "esm")
+    positions = {"max_position_embeddings": 20, "position_embedding_type": "rotary"}
+    transformers.EsmForMaskedLM(transformers.EsmConfig(**size, **ids, **positions)).save_pretrained(tmp_path / "esm")
     (tmp_path / "esm" / "vocab.txt").write_text("\n".join(letters))
     model = load_model(str(tmp_path / "esm"))
     assert (model.network.begin.tolist(), model.network.end.tolist(), model.spec.context) == ([0], [2], 18)
@@ -347,8 +347,8 @@ def test_how_far_a_model_sees_is_found_by_running_one_layer_of_it(limit, layers)
             self.table, self.runs = torch.nn.Embedding(limit, 2), []
             self.layer = torch.nn.ModuleList(torch.nn.Identity() for _ in range(layers))
 
-        def forward(self, places):
-            x = self.table(torch.arange(places))
+        def forward(self, positions):
+            x = self.table(torch.arange(positions))
             for n, layer in enumerate(self.layer):
                 x = layer(x)
                 self.runs.append(n)
