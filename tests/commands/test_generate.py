@@ -345,7 +345,7 @@ HOSTILE = "\x1b\x07\x00\x08\x7f\x9b\x9d\u202e\u2066\ufeff\r\n\tab[]m;"
 
 
 def save_hostile(folder: Path, characters: str = HOSTILE) -> None:
-    """A fresh model of 16 places whose vocabulary is `characters`."""
+    """A fresh model of 16 positions whose vocabulary is `characters`."""
     tokenizer = tokenizers.learn("char", characters, characters)
     network = Transformer(
         Shape(

@@ -66,7 +66,7 @@ def test_valid_lines_get_texts_and_bad_lines_are_reported_by_number(ask, here):
     assert "skipped 12 of 17 lines" in done.stderr
 
 
-# Longer than the window of 32, with gaps in different places: blocks differ from row to row and window to window.
+# Longer than the window of 32, with gaps in different positions: blocks differ from row to row and window to window.
 GAPS = ["the " * 3 + "____" + " hare" * 8 + " _ the", "the " + "_" * 12 + " hare" * 8 + " _ the"]
 
 
@@ -157,7 +157,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
     ("arguments", "says"),
     [
         (("--input", "no.jsonl"), "the input 'no.jsonl' cannot be read: No such file or directory"),
-        (("--input", "blank.jsonl"), "the input 'blank.jsonl' holds no line"),
+        (("--input", "blank.jsonl"), "the input 'blank.jsonl' contains no lines"),
         (("--input", "in.jsonl", "--samples", "2"), "repeat a line instead of using --samples"),
         (("--input", "in.jsonl", "a prompt"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),

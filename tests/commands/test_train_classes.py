@@ -44,7 +44,7 @@ def test_per_class_models_train_resume_and_classify(here, cli_fast):
     done = cli_fast("train", "--per-class", "--data=reviews.jsonl", "--run=pair", *SHORT, *THIN, "--steps=40")
     assert done.returncode == 0, done.stderr
     assert "class bad, 1 of 2: " in done.stderr and "class good, 2 of 2: " in done.stderr
-    assert "verdicts on 8 held-out texts" in done.stdout
+    assert "classification of 8 held-out texts" in done.stdout
     each = PerClassRun.read(here / "checkpoints" / "pair")
     assert each.classes == each.runs == ("bad", "good")
     assert each.counts == (36, 36) and each.temperature > 0
