@@ -97,13 +97,13 @@ def _open(path: Path) -> IO[str]:
 
 def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
     """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
-    from tdiff.core.diffusion.generate import canvas, filled, opening
+    from tdiff.core.diffusion.generate import canvas, default_prompt, template_canvas
 
     if gaps:
-        filled(model, gaps)
+        template_canvas(model, gaps)
         return [templates.shown(gaps)] * request.samples
     prompt = request.prompt
-    prompts = [opening(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
+    prompts = [default_prompt(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
         canvas(model, [prompt], request.length)
     return prompts

@@ -124,7 +124,7 @@ def _parsed(text: str) -> Any:
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     """Parse a line. Raises TdiffError for an invalid line, or one that the model refuses."""
-    from tdiff.core.diffusion.generate import canvas, filled
+    from tdiff.core.diffusion.generate import canvas, template_canvas
 
     try:
         content = json.loads(text)
@@ -151,7 +151,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     line_request = replace(request, **overrides)
     check_input(line_request)
     gaps = gaps_of(model, line_request)
-    start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
+    start = template_canvas(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
     return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
 
 

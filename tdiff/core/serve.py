@@ -283,7 +283,7 @@ class Server:
             start_time, start_cpu = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
-        from tdiff.core.diffusion.generate import narrate, opening
+        from tdiff.core.diffusion.generate import default_prompt, narrate
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -292,7 +292,7 @@ class Server:
         if model is None:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
         settings = model.decode_settings(options, request.seed)
-        prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
+        prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
         lines = narrate(model, prompt, settings, length=request.length, row=request.row)
         header = next(lines)  # raises TdiffError if the prompt does not fit
         self._say(Begin(id=request.id))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core import serve
-from tdiff.core.diffusion.generate import narrate, opening
+from tdiff.core.diffusion.generate import default_prompt, narrate
 from tdiff.core.models.load import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.protocol import messages
@@ -99,7 +99,7 @@ def test_the_trace_is_that_of_the_same_generation_without_a_pipe(name, loaded, b
 
 
 def test_without_a_prompt_a_stored_prompt_is_selected_by_seed_and_row(loaded, bench):
-    prompts = {(seed, row): opening(loaded, seed, row) for seed in range(3) for row in range(3)}
+    prompts = {(seed, row): default_prompt(loaded, seed, row) for seed in range(3) for row in range(3)}
     assert len(set(prompts.values())) > 1
     for (seed, row), prompt in prompts.items():
         said = bench.ask(Generate(id=1, seed=seed, row=row, settings=QUICK))
