@@ -1,7 +1,8 @@
 """The command line: the commands by name, `main`, and what an error prints.
 
 stdout is data; stderr is for messages. A TdiffError is one line on stderr and exit code 2. A command's options are the
-fields of the `Request` in its module, which is imported when the command is used, so that help and completion are fast.
+fields of the dataclass that its `run` takes. Its module is imported when the command is used, so that help and
+completion are fast.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import io
 import os
 import sys
+import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -25,7 +27,7 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A module with a dataclass `Request`, a function `run` that takes one, and `EXAMPLES` for the help."""
+    """A module with a function `run`, which takes a dataclass of options, and with `EXAMPLES` for the help."""
 
     module: str
     summary: str
@@ -70,8 +72,9 @@ def load(name: str) -> TyperCommand:
     from tdiff.commands.options import build
 
     module = importlib.import_module(f"tdiff.commands.{COMMANDS[name].module}")
+    options = next(iter(typing.get_type_hints(module.run).values()))
     coloured = sys.stdout.isatty()
-    return build(name, module.Request, module.run, COMMANDS[name].summary, module.EXAMPLES, coloured=coloured)
+    return build(name, options, module.run, COMMANDS[name].summary, module.EXAMPLES, coloured=coloured)
 
 
 def _version(requested: bool) -> None:

@@ -24,7 +24,7 @@ from logging import ERROR
 from pathlib import Path
 from typing import Any
 
-from tdiff import __version__
+from tdiff import __version__, formatting
 from tdiff.errors import TdiffError
 from tdiff.files import write_atomic
 from tdiff.network import reports
@@ -46,10 +46,13 @@ _TOKENIZER = (
     "vocab.txt",
     "merges.txt",
 )
-_TDIFF_FILES = ("tdiff.json", "told.safetensors")  # what tdiff saves beside a model of another library
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _HEADERS = {"user-agent": f"tdiff/{__version__}"}  # without this, the library names Python, torch and coding agents
 
+SIDECAR = "tdiff.json"
+"""The file beside a model of transformers that holds what only tdiff knows of it."""
+CONDITIONING = "told.safetensors"
+"""The file beside a model of transformers that holds its weights for the mask ratio and for classes."""
 Progress = Callable[[int, int], None]
 """Called in the caller's thread with (bytes done, bytes in total), first with 0 done; not if nothing is downloaded."""
 
@@ -115,15 +118,7 @@ def repository(folder: Path) -> str:
 
 def announcement(name: str, total: int) -> str:
     """Return a line that announces a download of `total` bytes."""
-    return f"fetching {visible_line(name)} ({_size(total)}) ..."
-
-
-def _size(count: int) -> str:
-    """Format a number of bytes."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:,.0f} {name}" if count >= 10 * unit else f"{count / unit:.1f} {name}"
-    return f"{count} bytes"
+    return f"fetching {visible_line(name)} ({formatting.size(total)}) ..."
 
 
 # The cache.
@@ -228,7 +223,7 @@ def _model_files(repository: str, folder: Path, sizes: dict[str, int]) -> list[s
         raise _Unavailable(f"its repository on {_HUB} has no {_WEIGHTS}")
     if _CONFIG not in sizes:
         raise _Unavailable(f"its repository on {_HUB} has no {_CONFIG}, which describes the weights")
-    names = [name for name in (_CONFIG, *_TDIFF_FILES) if name in sizes]
+    names = [name for name in (_CONFIG, SIDECAR, CONDITIONING) if name in sizes]
     if _WEIGHTS in sizes:
         return [*names, _WEIGHTS]  # the weights are last: if they are in the cache, every file is
     _fetch(repository, folder, {_INDEX: sizes[_INDEX]}, None)
@@ -327,7 +322,9 @@ def _positions(repository: str, path: Path, size: int) -> Iterator[int]:
         with closing(reports(download, SILENCE, pulse=incoming)) as positions:
             for position in positions:
                 if position > size:
-                    raise _Unavailable(f"{_HUB} sent more than the {_size(size)} of its {path.name}; try again")
+                    raise _Unavailable(
+                        f"{_HUB} sent more than the {formatting.size(size)} of its {path.name}; try again"
+                    )
                 yield position
         return
     except (_Unavailable, GeneratorExit):
@@ -344,7 +341,9 @@ def _positions(repository: str, path: Path, size: int) -> Iterator[int]:
         # The library raises an OSError without a number for a file of another size.
         broken = f"the connection to {_HUB} broke ({_first_line(error)})"
         problem = f"{_HUB} stopped" if isinstance(error, OSError) else broken
-    raise _Unavailable(f"{problem} after {_size(position)} of the {_size(size)} of its {path.name}; try again")
+    raise _Unavailable(
+        f"{problem} after {formatting.size(position)} of the {formatting.size(size)} of its {path.name}; try again"
+    )
 
 
 class _Bar:

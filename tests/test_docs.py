@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from tdiff import guide
-from tests.commands.test_classify import rows_of
 from tests.core.evaluation.test_causal_judge import make as make_causal
+from tests.support.classifying import rows_of
 from tests.support.paths import ROOT
 from tests.support.runs import SET_TINY
 
@@ -82,7 +82,7 @@ def sessions(page: str) -> list[tuple[list[str], list[str]]]:
     return found
 
 
-def test_what_is_printed_below_a_command_is_what_it_prints(cli_fast):
+def test_output_shown_below_a_command_matches_the_command(cli_fast):
     found = [session for page in PAGES.values() for session in sessions(page)]
     assert found
     for arguments, lines in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from tdiff.report.comparison import LETTERS
 from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
+    from tdiff.core.evaluation.compare import Contender, Outcome, Task
+    from tdiff.core.evaluation.quality import Judge
     from tdiff.core.models.base import LoadedModel
 
 _DEFAULT_GRIDS = (
@@ -76,23 +78,13 @@ class Request:
 
 def run(request: Request) -> None:
     """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
-    as_json, html = request.as_json, request.html
-    if request.prompts < 2:
-        raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
-    if request.split not in (None, "val", "tuning"):
-        raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
-    combinations = list(parse(request.decoders, request.settings))
-    if len(combinations) * len(request.models) > len(LETTERS):
-        raise TdiffError(f"{len(combinations)} settings of {len(request.models)} models are more than {len(LETTERS)}")
-    if html is not None and not html.parent.is_dir():
-        raise TdiffError(f"the report {str(html)!r} cannot be written: {html.parent} is not a folder")
+    combinations = _combinations(request)
 
-    from tdiff.commands.progress import fetching, progress_bar
+    from tdiff.commands.progress import fetching
     from tdiff.core import devices
     from tdiff.core.evaluation.causal_judge import CausalJudge
     from tdiff.core.evaluation.compare import Contender, advise, task
-    from tdiff.core.evaluation.compare import run as generate
-    from tdiff.core.evaluation.likelihood import corpus_of
+    from tdiff.core.evaluation.corpora import corpus_of
     from tdiff.core.evaluation.quality import Judge
     from tdiff.core.models.load import load_model
 
@@ -105,47 +97,71 @@ def run(request: Request) -> None:
     parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
     training, held_out = corpus.split(parts[request.split], models[0].origin.rows, models[0].origin.only)
     if not request.data and request.split == "tuning":
-        for model in models:
-            if model.origin.held_out == "tenth":
-                print(
-                    f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
-                    "not to compare it with other models",
-                    file=sys.stderr,
-                )
+        _warn_of_training_text(models)
     causal_judge = None
     if request.judge is not None:
         with fetching(request.judge) as progress:
             causal_judge = CausalJudge(request.judge, device, progress)
     judge = Judge(training, causal_judge.nats if causal_judge else None)
     comparison_task = task(judge, held_out, request.prompts)
-    many_models = len(models) > 1
     contenders = [
         Contender(
             model,
             dataclasses.replace(settings, seed=request.seed),
-            f"{visible_line(model.name)}: {label}" if many_models else label,
+            f"{visible_line(model.name)}: {label}" if len(models) > 1 else label,
         )
         for model in models
         for label, settings in _supported(model, combinations)
     ]
-    outcomes = []
-    for n, contender in enumerate(contenders):
-        with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
-            outcomes.append(generate(contender, comparison_task, judge, bar))
-        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
-            print(
-                f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+    outcomes = _outcomes(contenders, comparison_task, judge)
     advice = advise(outcomes, comparison_task)
-    if html is not None:
-        pages.save(html, comparison.page(outcomes, comparison_task, advice))
-    if as_json:
+    if request.html is not None:
+        pages.save(request.html, comparison.page(outcomes, comparison_task, advice))
+    if request.as_json:
         print(json_line(comparison.data(outcomes, comparison_task, advice)))
         return
     print(plain([*comparison.table(outcomes, comparison_task, advice), [], *comparison.picture(outcomes, advice), []]))
     print(comparison.sentence(outcomes, advice))
+
+
+def _combinations(request: Request) -> list[tuple[str, DecodeSettings]]:
+    """The decoding settings to compare, with their labels. Raises TdiffError for an invalid option."""
+    if request.prompts < 2:
+        raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
+    if request.split not in (None, "val", "tuning"):
+        raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
+    combinations = list(parse(request.decoders, request.settings))
+    if len(combinations) * len(request.models) > len(LETTERS):
+        raise TdiffError(f"{len(combinations)} settings of {len(request.models)} models are more than {len(LETTERS)}")
+    if request.html is not None and not request.html.parent.is_dir():
+        raise TdiffError(f"the report {str(request.html)!r} cannot be written: {request.html.parent} is not a folder")
+    return combinations
+
+
+def _warn_of_training_text(models: Iterable[LoadedModel]) -> None:
+    """Print a line for each model that was trained on the tuning part."""
+    for model in models:
+        if model.origin.held_out == "tenth":
+            print(
+                f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
+                "not to compare it with other models",
+                file=sys.stderr,
+            )
+
+
+def _outcomes(contenders: Sequence[Contender], comparison_task: Task, judge: Judge) -> list[Outcome]:
+    """The texts and the cost of each contender."""
+    from tdiff.commands.progress import progress_bar
+    from tdiff.core.evaluation.compare import run as generate
+
+    outcomes = []
+    for n, contender in enumerate(contenders, 1):
+        with progress_bar(f"{n}/{len(contenders)} {contender.label}") as bar:
+            outcomes.append(generate(contender, comparison_task, judge, bar))
+        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
+            line = f"{n}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s"
+            print(line, file=sys.stderr, flush=True)
+    return outcomes
 
 
 def _supported(model: LoadedModel, combinations: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:

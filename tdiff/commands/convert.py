@@ -52,8 +52,8 @@ def convert(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
     network, tokenizer, origin = tinydiffusion.read(file, tinydiffusion.HEADS if heads is None else heads)
     try:
         out.mkdir(parents=True)
-    except OSError as why:
-        raise TdiffError(f"the folder {str(out)!r} cannot be made: {why.strerror}") from None
+    except OSError as error:
+        raise TdiffError(f"the folder {str(out)!r} cannot be made: {error.strerror}") from None
     try:
         save_model(out, network, tokenizer, origin)
     except BaseException:

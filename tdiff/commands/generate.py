@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd, TraceLine
 
-__all__ = ["EXAMPLES", "Request", "generate", "run"]
-
 _BATCH = 64
 """Samples per batch, without a live canvas."""
 _FRAME = 1 / 24
 """Seconds between frames, at least."""
-
 
 EXAMPLES = (
     'tdiff generate "KING RICHARD:" --decoder confidence --threshold 0.7 --seed 7',
@@ -94,19 +91,19 @@ def generate(request: Request) -> None:
 def _open(path: Path) -> IO[str]:
     try:
         return path.open("w", encoding="utf-8")
-    except OSError as why:
-        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
+    except OSError as error:
+        raise TdiffError(f"the trace file {str(path)!r} cannot be written: {error.strerror}") from None
 
 
 def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
     """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
-    from tdiff.core.diffusion.generate import canvas, filled, opening
+    from tdiff.core.diffusion.generate import canvas, default_prompt, template_canvas
 
     if gaps:
-        filled(model, gaps)
+        template_canvas(model, gaps)
         return [templates.shown(gaps)] * request.samples
     prompt = request.prompt
-    prompts = [opening(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
+    prompts = [default_prompt(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
         canvas(model, [prompt], request.length)
     return prompts

@@ -92,8 +92,8 @@ def generate(request: Request, source: str, output: Path | None) -> None:
             for number, text in chunk:
                 try:
                     good.append(_line(model, request, number, text))
-                except TdiffError as why:
-                    skipped.report(number, str(why))
+                except TdiffError as error:
+                    skipped.report(number, str(error))
             for record in _texts(model, settings, good):
                 write(record)
             finished += len(chunk)
@@ -106,11 +106,11 @@ def _read(source: str) -> list[tuple[int, str]]:
     """The lines that are not blank, with their numbers."""
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as why:
-        raise TdiffError(f"the input {source!r} cannot be read: {why.strerror}") from None
+    except OSError as error:
+        raise TdiffError(f"the input {source!r} cannot be read: {error.strerror}") from None
     lines = [(n, line) for n, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1) if line.strip()]
     if not lines:
-        raise TdiffError(f"the input {source!r} holds no line")
+        raise TdiffError(f"the input {source!r} contains no lines")
     return lines
 
 
@@ -124,12 +124,12 @@ def _parsed(text: str) -> Any:
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     """Parse a line. Raises TdiffError for an invalid line, or one that the model refuses."""
-    from tdiff.core.diffusion.generate import canvas, filled
+    from tdiff.core.diffusion.generate import canvas, template_canvas
 
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as why:
-        raise TdiffError(f"it is not JSON ({why})") from None
+    except (ValueError, RecursionError) as error:
+        raise TdiffError(f"it is not JSON ({error})") from None
     entry = {"prompt": content} if isinstance(content, str) else content
     if not isinstance(entry, Mapping):
         raise TdiffError("a line must be a JSON object or string")
@@ -151,7 +151,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     line_request = replace(request, **overrides)
     check_input(line_request)
     gaps = gaps_of(model, line_request)
-    start = filled(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
+    start = template_canvas(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
     return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
 
 

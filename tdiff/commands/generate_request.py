@@ -122,10 +122,10 @@ def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
         return templates.parse(request.template)
     if request.prefix is None and request.suffix is None:
         return ()
-    from tdiff.core.diffusion.generate import filled
+    from tdiff.core.diffusion.generate import template_canvas
 
     ends = [request.prefix or "", request.suffix or ""]
-    used = filled(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
+    used = template_canvas(model, templates.between(ends[0], 1, ends[1])).size(1) - 1
     window = model.spec.context
     if not request.length and used >= window:
         raise TdiffError(

@@ -37,8 +37,8 @@ class Saved:
             data = output.read_bytes() if output is not None else b""
         except FileNotFoundError:
             return cls()
-        except OSError as why:
-            raise TdiffError(f"the output {str(output)!r} cannot be read: {why.strerror}") from None
+        except OSError as error:
+            raise TdiffError(f"the output {str(output)!r} cannot be read: {error.strerror}") from None
         size = data.rfind(b"\n") + 1
         torn = data[size:]
         try:
@@ -66,8 +66,8 @@ class Saved:
             file = output.open("r+" if output.exists() else "w", encoding="utf-8", newline="\n")
             file.truncate(self.size)
             file.seek(self.size)
-        except OSError as why:
-            raise TdiffError(f"the output {str(output)!r} cannot be written: {why.strerror}") from None
+        except OSError as error:
+            raise TdiffError(f"the output {str(output)!r} cannot be written: {error.strerror}") from None
         with file:
             if done:
                 print(f"{output} has {done:,} of {total:,} {what}: resuming", file=sys.stderr, flush=True)
@@ -101,10 +101,10 @@ class Skipped:
     def __init__(self, source: str) -> None:
         self.source, self.count, self.last = source, 0, ""
 
-    def report(self, number: int, why: str) -> None:
+    def report(self, number: int, error: str) -> None:
         """Report the row of that number."""
-        self.count, self.last = self.count + 1, why
-        line = f"{visible_line(self.source)}:{number}: {visible_line(why)}; skipped"
+        self.count, self.last = self.count + 1, error
+        line = f"{visible_line(self.source)}:{number}: {visible_line(error)}; skipped"
         print(visible(line), file=sys.stderr, flush=True)
 
     def exit(self, total: int, what: str) -> None:

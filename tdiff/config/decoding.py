@@ -104,7 +104,8 @@ DECODERS: dict[str, Spec] = {
 }
 LEFT_TO_RIGHT = next(name for name, spec in DECODERS.items() if spec.causal)
 """The decoder of causal models."""
-_OF_DECODER: Any = None  # a default that depends on the decoder; after __post_init__ no field is None
+_BY_DECODER: Any = None
+"""The default of a field whose default depends on the decoder; no DecodeSettings contains it."""
 
 
 def _setting(default: Any, help: str, panel: str = "Decoding", *, flag: bool = False) -> Any:
@@ -113,12 +114,12 @@ def _setting(default: Any, help: str, panel: str = "Decoding", *, flag: bool = F
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeSettings:
-    """How a text is generated."""
+class _Fields:
+    """The fields of DecodeSettings and their rules."""
 
     decoder: str = _setting("confidence", "", flag=True)
     """One of DECODERS."""
-    threshold: float = _setting(_OF_DECODER, "Unmask positions with at least this confidence.", flag=True)
+    threshold: float = _setting(_BY_DECODER, "Unmask positions with at least this confidence.", flag=True)
     """confidence, klass: unmask every position whose proposed token has at least (klass: more than) this probability.
     Default 0.7; klass: 0.9."""
     k: int = _setting(0, "Positions unmasked per step. [a tenth of the length]", flag=True)
@@ -143,7 +144,7 @@ class DecodeSettings:
     )
     """remdm: the remasking rate. cap: at most eta; rescale: eta times the highest possible rate; conf: higher for less
     confident positions; loop: at most eta, only between t_on and t_off, where no net unmasking happens."""
-    eta: float = _setting(_OF_DECODER, "Remasking rate per step. [by --remask]")
+    eta: float = _setting(_BY_DECODER, "Remasking rate per step. [by --remask]")
     """remdm: remasking rate per step. Default by `remask`: cap 0.008, rescale 0.015, conf 1, loop 0.02."""
     t_on: float = _setting(0.55, "loop: time at which remasking starts.")
     """remdm, loop: the time at which the share alpha_on is unmasked and remasking starts."""
@@ -168,8 +169,8 @@ class DecodeSettings:
     """Sample from the likeliest tokens that together reach this probability (nucleus)."""
     repetition_penalty: float = _setting(1.0, "Raise the probability of a repeating token to this power.", "Sampling")
     """Raise the probability of a token that would repeat a span to this power; 1: no penalty."""
-    repetition_span: int = _setting(1, "Tokens of a span that counts as a repetition.", "Sampling")
-    """Tokens of such a span; 1: any token that is already in the text, which is usual with subwords."""
+    repetition_span: int = _setting(1, "Length in tokens of a span that counts as a repetition.", "Sampling")
+    """Length of such a span in tokens; 1: any token that is already in the text, which is usual with subwords."""
     seed: int = 0
     """Noise is keyed by (seed, row, step, position)."""
 
@@ -178,11 +179,6 @@ class DecodeSettings:
             raise unknown("decoder", self.decoder, DECODERS)
         if self.remask not in REMASKS:
             raise unknown("remask", self.remask, REMASKS)
-        for name in ("threshold", "eta"):
-            if getattr(self, name) is _OF_DECODER:
-                object.__setattr__(self, name, self._default(name))
-        if DECODERS[self.decoder].causal:  # a block is one position, so that the model is asked for that one alone
-            object.__setattr__(self, "block", 1)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         within(0, 1, "threshold", self.threshold)
@@ -210,11 +206,30 @@ class DecodeSettings:
             at_least(least, name.replace("_", "-"), getattr(self, name))
             at_most(MOST, name.replace("_", "-"), getattr(self, name))
 
-    def _default(self, name: str) -> float:
-        """The decoder's default; where it does not read the option, that of the first decoder that does."""
-        spec = DECODERS[self.decoder]
+
+class DecodeSettings(_Fields):
+    """How a text is generated. A field that is not given has the decoder's default, else the one that it declares."""
+
+    __slots__ = ()
+
+    def __init__(self, **given: Any) -> None:
+        """Raises TdiffError for a value that is not valid."""
+        super().__init__(**given | _defaults_by_decoder(given))
+
+
+def _defaults_by_decoder(given: dict[str, Any]) -> Layer:
+    """The fields that depend on the decoder and are not `given`; none for an unknown decoder.
+
+    If a decoder does not read such a field, its default is that of the first decoder that does.
+    """
+    options: Layer = {f.name: f.default for f in dataclasses.fields(_Fields)} | given
+    if (spec := DECODERS.get(options["decoder"])) is None:
+        return {}
+    values: Layer = {"block": 1} if spec.causal else {}  # one position, so that the model is asked for that one alone
+    for name in (name for name, value in options.items() if value is _BY_DECODER):
         default = spec.defaults.get(name, next(s.defaults[name] for s in DECODERS.values() if name in s.defaults))
-        return default.values[getattr(self, default.option)] if isinstance(default, By) else default
+        values[name] = default.values.get(options[default.option]) if isinstance(default, By) else default
+    return values
 
 
 FIELDS = tuple(f for f in dataclasses.fields(DecodeSettings) if f.name != "seed")

@@ -177,10 +177,10 @@ class Server:
     def _refusing(self, generation: int | None) -> Iterator[None]:
         try:
             yield
-        except Exception as why:
-            if not isinstance(why, (TdiffError, MemoryError)) and not _is_out_of_memory(why):
+        except Exception as error:
+            if not isinstance(error, (TdiffError, MemoryError)) and not _is_out_of_memory(error):
                 raise
-            text = str(why).partition("\n")[0] or "out of memory"
+            text = str(error).partition("\n")[0] or "out of memory"
             self._say(Refused(id=generation, text=text))
 
     def _load(self, name: str) -> None:
@@ -283,7 +283,7 @@ class Server:
             start_time, start_cpu = time.perf_counter(), time.thread_time()
 
     def _generate(self, request: Generate) -> None:
-        from tdiff.core.diffusion.generate import narrate, opening
+        from tdiff.core.diffusion.generate import default_prompt, narrate
 
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -292,7 +292,7 @@ class Server:
         if model is None:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
         settings = model.decode_settings(options, request.seed)
-        prompt = opening(model, request.seed, request.row) if request.prompt is None else request.prompt
+        prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
         lines = narrate(model, prompt, settings, length=request.length, row=request.row)
         header = next(lines)  # raises TdiffError if the prompt does not fit
         self._say(Begin(id=request.id))
@@ -311,13 +311,13 @@ class Server:
                 return
 
 
-def _is_out_of_memory(why: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Whether torch ran out of memory. The error's class is compared by name, so that torch is not imported; on MPS and
     on a CPU it is a plain RuntimeError.
     """
-    message = str(why).partition("\n")[0].lower()
-    return isinstance(why, RuntimeError) and (
-        type(why).__name__ == "OutOfMemoryError" or "out of memory" in message or "can't allocate memory" in message
+    message = str(error).partition("\n")[0].lower()
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "out of memory" in message or "can't allocate memory" in message
     )
 
 

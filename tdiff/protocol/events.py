@@ -2,7 +2,7 @@
 
 An event kind is one class: its `kind` is the name on the line, its fields are the line's fields, and their types are
 what a reader accepts. To add a kind, write the class and add it to `Event`; each `match` over events ends in
-`assert_never`, so that mypy names every place that has to handle it.
+`assert_never`, so that mypy reports every one that does not handle it.
 
 Readers ignore kinds and fields that they do not know, so that newer writers do not break them.
 """

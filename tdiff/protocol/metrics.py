@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from tdiff.formatting import NOT_FINITE
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -31,7 +33,7 @@ class Metric:
 
     def text(self, value: float | None) -> str:
         """A value as text, without its unit. None and NaN stand for a number that was not finite."""
-        return "not finite" if value is None or not math.isfinite(value) else f"{value:{self.format}}"
+        return NOT_FINITE if value is None or not math.isfinite(value) else f"{value:{self.format}}"
 
 
 METRICS: dict[str, Metric] = {

@@ -13,8 +13,8 @@ from collections import Counter, deque
 from statistics import fmean
 
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.diffusion.generate import generate, opening
-from tdiff.core.evaluation.likelihood import corpus_of
+from tdiff.core.diffusion.generate import default_prompt, generate
+from tdiff.core.evaluation.corpora import corpus_of
 from tdiff.core.evaluation.quality import Judge, words
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.load import load_model
@@ -24,7 +24,7 @@ LONG = 2000
 
 def write(model: LoadedModel, settings: DecodeSettings, row: int, length: int = 0) -> tuple[str, str, float]:
     """Write one text in a batch of its own. Returns its prompt, the text, and the model calls per character."""
-    prompt = opening(model, settings.seed, row)
+    prompt = default_prompt(model, settings.seed, row)
     step = deque(generate(model, [prompt], settings, length=length, rows=[row]), maxlen=1).pop()
     text = model.tokenizer.decode(step.tokens[0])
     return prompt, text, int(step.calls[0]) / (len(text) - len(prompt))

@@ -62,7 +62,7 @@ def test_a_difference_inside_the_spread_of_seeds_is_none():
     assert "2.010 (2.000, 2.020) | 2.900 | 1,000 |" in lines["about base"]
 
 
-def test_a_noisy_row_hides_only_what_it_is_compared_with():
+def test_noisy_row_affects_only_its_own_comparisons():
     results = [
         result("base", 2.00, 2.002),
         result("better", 1.95, 1.952),

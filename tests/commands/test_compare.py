@@ -40,7 +40,7 @@ def outcome(calls: float, name: str = "x", **quality: float) -> Outcome:
 # Settings
 
 
-def test_a_grid_is_every_combination_and_what_is_twice_is_once():
+def test_grid_has_every_combination_once():
     found = list(compare.parse("", ["decoder=topk k=4,8 temperature=0.7,1", "decoder=topk k=8 top-k=0"]))
     assert [label for label, _ in found] == [
         "topk k 4 temperature 0.7",
@@ -51,7 +51,7 @@ def test_a_grid_is_every_combination_and_what_is_twice_is_once():
     assert found[0][1] == DecodeSettings(decoder="topk", k=4, temperature=0.7)
 
 
-def test_a_label_tells_what_is_not_as_usual():
+def test_label_names_settings_that_are_not_defaults():
     grid = "decoder=remdm remask=cap,rescale,loop eta=0.015 steps=0,64"
     assert [label for label, _ in compare.parse("klass", [grid])] == [
         "klass",
@@ -86,7 +86,7 @@ def test_decoders_by_name_have_their_usual_settings_and_without_any_some_usual_o
         ("", ["k=2.5"], "takes a whole number"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(decoders, settings, says):
+def test_invalid_comparison_is_refused(decoders, settings, says):
     with pytest.raises(TdiffError, match=says.replace("'", "'")):
         list(compare.parse(decoders, settings))
 
@@ -100,7 +100,7 @@ def judged(tiny_run):
     return load_model(str(tiny_run.path)), judge, task(judge, words(2000, seed=9), 5)
 
 
-def test_prompts_are_different_ones_of_the_held_out_text_with_what_follows_them():
+def test_prompts_are_distinct_spans_of_the_held_out_text_with_their_continuations():
     text = words(800, seed=4)
     asked = task(Judge(words(500)), text, 6)
     assert len(set(asked.prompts)) == 6 and all(len(prompt) == 16 for prompt in asked.prompts)
@@ -146,7 +146,7 @@ def test_advice_names_the_cheapest_setting_of_equal_quality_and_the_pareto_front
     assert "Take quick and as good: 60 model calls a text" in comparison.sentence(many, replace(advice, best=0))
 
 
-def test_where_nothing_cheaper_is_as_good_the_best_is_advised():
+def test_best_contender_is_advised_if_no_cheaper_one_is_equal():
     many = [outcome(230, "best"), outcome(60, "looping", distinct=0.5), outcome(50, "flat", nats=2.4)]
     advice = advise(many, TASK)
     assert advice.taken == advice.best == 0 and advice.equal == [0]
@@ -169,7 +169,7 @@ def test_the_table_and_the_picture_are_these():
     assert drawn[-1].strip().startswith("└20 ") and drawn[-1].endswith("230 model calls a text")
 
 
-def test_the_report_shows_texts_side_by_side_and_nothing_in_it_is_markup_of_a_model():
+def test_report_shows_texts_side_by_side_and_escapes_markup():
     evil = replace(outcome(9, "<b>x</b>"), texts=["p<script>alert(1)</script>\x1b[31m"] * 100)
     page = comparison.page([evil, outcome(20, "y")], TASK, advise([evil, outcome(20, "y")], TASK))
     assert "<script>" not in page and "&lt;script&gt;" in page and "\x1b" not in page and "<b>x</b>" not in page

@@ -56,7 +56,7 @@ def complete(program: Path, *words: str, **env: str) -> list[str]:
     ],
     ids=" ".join,
 )
-def test_a_tab_offers_what_fits(words, offered, program, here):
+def test_completion_offers_matching_names(words, offered, program, here):
     assert complete(program, *words) == offered
 
 

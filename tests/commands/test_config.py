@@ -35,7 +35,7 @@ def test_a_valid_file_is_checked_with_exit_code_0(cli_fast, here):
     assert (done.returncode, done.stdout) == (0, "mine.toml is valid\n")
 
 
-def test_what_is_wrong_with_a_file_is_one_line_and_exit_code_2(cli_fast, here):
+def test_invalid_config_file_is_one_line_and_exit_code_2(cli_fast, here):
     for text, says in {
         "[train]\nlearning = 1": "unknown setting 'train.learning'",
         "[train]\nlr = 'fast'": "setting 'train.lr' takes a number; got 'fast'",

@@ -40,7 +40,7 @@ def tale(here) -> str:
     return "other.txt"
 
 
-def test_the_keys_are_these_and_say_one_thing_in_three_units(score, tale):
+def test_json_has_these_keys_and_consistent_units(score, tale):
     result = score(f"--data={tale}")
     assert list(result) == KEYS
     assert result["nats_per_token"] == pytest.approx(result["nats_per_char"])  # a token is a character
@@ -59,7 +59,7 @@ def test_a_text_given_is_taken_whole_and_its_tail_shorter_than_a_window_is_count
     assert score(f"--data={tale}", "--split=val")["tokens"] == 34
 
 
-def test_a_number_of_draws_that_was_asked_for_is_kept_however_short_the_text(score, tale, tiny_run, monkeypatch):
+def test_requested_draws_apply_to_short_texts_too(score, tale, tiny_run, monkeypatch):
     drawn = []
     monkeypatch.setattr(evaluate, "likelihood", lambda *a, **k: drawn.append(k["draws"]) or likelihood(*a, **k))
     for draws in (1, 4, 64):
@@ -89,7 +89,7 @@ def test_without_data_the_last_tenth_of_the_models_own_corpus_is_taken(score, co
     assert own["nats_per_token"] == pytest.approx(trained.nats_per_token, rel=0.05)  # with other masks
 
 
-def test_the_seed_repeats_the_masks_and_more_draws_narrow_the_interval(score, tale):
+def test_same_seed_repeats_the_masks_and_more_draws_narrow_the_interval(score, tale):
     first, again, other, more = (
         score(f"--data={tale}", *options) for options in ([], [], ["--seed=1"], ["--draws=64"])
     )
@@ -150,7 +150,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_done_is_one_line(arguments, text, cli_fast, tiny_run, here):
+def test_invalid_request_is_one_line(arguments, text, cli_fast, tiny_run, here):
     (here / "foreign.txt").write_text("theé", "utf-8")
     assert text in cli_fast("eval", str(tiny_run.path), *arguments).refused()
 

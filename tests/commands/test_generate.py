@@ -135,7 +135,7 @@ def test_json_has_its_keys_and_no_others_and_the_text_of_plain_output(ask):
     assert again == DecodeSettings(decoder="topk", k=5, temperature=0.5, seed=3)
 
 
-def test_several_samples_are_that_many_texts_and_each_is_the_one_it_would_be_alone(ask):
+def test_each_of_several_samples_equals_the_sample_alone(ask):
     options = ["--seed=3", "--samples=3", "--decoder=ancestral", "--steps=8"]
     lines = [json.loads(line) for line in ask(*options, "--json").stdout.splitlines()]
     assert len(lines) == 3
@@ -199,8 +199,8 @@ class Pipe(io.TextIOWrapper):
 
 
 def test_every_line_of_the_stream_is_flushed_before_the_next_step(tiny_run, here, monkeypatch):
-    from tdiff.commands.generate import Request
     from tdiff.commands.generate import generate as run
+    from tdiff.commands.generate_request import Request
 
     pipe, calls = Pipe(), []
     forward = Transformer.forward
@@ -231,18 +231,18 @@ def test_a_text_longer_than_the_window_has_the_length_that_was_asked_for(ask):
         assert len(ask("The ", f"--length={length}", "--seed=1").stdout) == 4 + length + 1
 
 
-def test_without_a_prompt_a_text_begins_with_an_opening_of_the_models_own(ask, tiny):
+def test_without_a_prompt_a_text_begins_with_a_stored_prompt(ask, tiny):
     line = json.loads(ask("--seed=5", "--json").stdout)
     assert line["prompt"] in tiny.origin.openings
     assert line["text"].startswith(line["prompt"])
 
 
-def test_an_empty_prompt_begins_from_nothing(ask):
+def test_empty_prompt_generates_without_a_prompt(ask):
     line = json.loads(ask("", "--seed=5", "--json").stdout)
     assert (line["prompt"], line["tokens"], len(line["text"])) == ("", 32, 32)
 
 
-def test_a_model_that_never_began_from_nothing_refuses_to(cli_fast, tiny, here):
+def test_model_with_fixed_context_requires_a_prompt(cli_fast, tiny, here):
     origin = dataclasses.replace(tiny.origin, context_mode="fixed")
     save_model(here / "fixed", tiny.network, tiny.tokenizer, origin)
     assert "cannot start without one" in cli_fast("generate", "", "--model=fixed", "--trace=t").refused()
@@ -252,7 +252,7 @@ def test_a_model_that_never_began_from_nothing_refuses_to(cli_fast, tiny, here):
     assert not (here / "t").exists()
 
 
-def test_a_prompt_may_begin_with_a_dash_after_two_dashes(cli_fast, here):
+def test_prompt_after_double_dash_may_begin_with_a_dash(cli_fast, here):
     save_hostile(here / "m", "-abc ")
     done = cli_fast("generate", "--model=m", "--seed=1", "--", "--ab")
     assert done.returncode == 0, done.stderr
@@ -285,7 +285,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_done_is_one_line_and_an_old_trace_stays(arguments, text, ask_wrongly, here):
+def test_invalid_request_is_one_line_and_leaves_an_existing_trace(arguments, text, ask_wrongly, here):
     (here / "old.jsonl").write_text("kept")
     trace = [] if any(a.startswith("--trace") for a in arguments) else ["--trace=old.jsonl"]
     assert text in ask_wrongly(*trace, *arguments)
@@ -345,7 +345,7 @@ HOSTILE = "\x1b\x07\x00\x08\x7f\x9b\x9d\u202e\u2066\ufeff\r\n\tab[]m;"
 
 
 def save_hostile(folder: Path, characters: str = HOSTILE) -> None:
-    """A fresh model of 16 places whose vocabulary is `characters`."""
+    """A fresh model of 16 positions whose vocabulary is `characters`."""
     tokenizer = tokenizers.learn("char", characters, characters)
     network = Transformer(
         Shape(
@@ -476,7 +476,7 @@ def test_with_no_color_a_terminal_gets_no_colour_but_still_the_canvas(tiny_run, 
     assert Screen(written).text == shown("seed 3\n" + ask(*options).stdout)
 
 
-def test_a_reader_that_leaves_early_ends_it_quietly_and_each_line_goes_out_whole(tiny_run, here):
+def test_closed_pipe_ends_generation_silently_after_complete_lines(tiny_run, here):
     child = subprocess.Popen(
         [*COMMAND, "generate", "", f"--model={tiny_run.path}", "--decoder=topk", "--k=1", "--length=3000", "--stream"],
         cwd=here,

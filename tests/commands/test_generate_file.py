@@ -48,7 +48,7 @@ def timeless(text: str) -> list[dict]:
     return [{k: v for k, v in one.items() if "second" not in k} for one in records(text)]
 
 
-def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
+def test_valid_lines_get_texts_and_bad_lines_are_reported_by_number(ask, here):
     done = ask("--output", "out.jsonl", "--seed", "5")
     assert done.returncode == 1 and done.stdout == ""
     found = records((here / "out.jsonl").read_text())
@@ -66,7 +66,7 @@ def test_each_good_line_has_its_text_and_each_bad_one_its_number(ask, here):
     assert "skipped 12 of 17 lines" in done.stderr
 
 
-# Longer than the window of 32, with gaps in different places: blocks differ from row to row and window to window.
+# Longer than the window of 32, with gaps in different positions: blocks differ from row to row and window to window.
 GAPS = ["the " * 3 + "____" + " hare" * 8 + " _ the", "the " + "_" * 12 + " hare" * 8 + " _ the"]
 
 
@@ -102,7 +102,7 @@ def test_a_bad_line_is_reported_on_each_run_and_written_after_it_is_fixed(ask, h
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 5])
 @pytest.mark.parametrize("torn", ["", '{"line": 4, "inp'])
-def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
+def test_interrupted_output_is_resumed(ask, here, kept, torn):
     ask("--output", "out.jsonl", "--seed", "5")
     whole = (here / "out.jsonl").read_text()
     lines = whole.splitlines(keepends=True)
@@ -113,7 +113,7 @@ def test_what_was_cut_short_is_gone_on_with(ask, here, kept, torn):
     assert (f"has {kept} of 17 texts: resuming" in again.stderr) == (kept > 0)
 
 
-def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch):
+def test_ctrl_c_saves_finished_results_and_says_how_to_resume(ask, here, monkeypatch):
     def until_stopped(model, settings, good):
         yield next(texts(model, settings, good))
         raise KeyboardInterrupt
@@ -157,7 +157,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
     ("arguments", "says"),
     [
         (("--input", "no.jsonl"), "the input 'no.jsonl' cannot be read: No such file or directory"),
-        (("--input", "blank.jsonl"), "the input 'blank.jsonl' holds no line"),
+        (("--input", "blank.jsonl"), "the input 'blank.jsonl' contains no lines"),
         (("--input", "in.jsonl", "--samples", "2"), "repeat a line instead of using --samples"),
         (("--input", "in.jsonl", "a prompt"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),
@@ -182,7 +182,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
         (("--input", "blank2.jsonl", "--output", "begun.jsonl"), "was written from another input: its line 1 "),
     ],
 )
-def test_what_is_refused_leaves_everything_as_it_was(ask, cli_fast, tiny_run, here, arguments, says):
+def test_refused_request_changes_no_file(ask, cli_fast, tiny_run, here, arguments, says):
     ask("--output", "begun.jsonl", "--seed", "5")
     before = (here / "begun.jsonl").read_bytes()
     (here / "other.txt").write_text("not this\n")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tdiff.cli import COMMANDS, load
-from tdiff.commands import generate
+from tdiff.commands import generate_request
 from tdiff.commands.options import build
 from tdiff.config.decoding import DECODERS, FIELDS, DecodeSettings
 from tests.support.ptys import Pty
@@ -55,10 +55,10 @@ def test_nine_decoding_options_are_listed_and_all_work(cli_fast):
         assert list(asked.options) == [name], name
 
 
-def requested(*arguments: str) -> generate.Request:
+def requested(*arguments: str) -> generate_request.Request:
     """The request that a command line makes."""
     requests = []
-    command = build("generate", generate.Request, requests.append, "", (), coloured=False)
+    command = build("generate", generate_request.Request, requests.append, "", (), coloured=False)
     command.main(args=list(arguments), standalone_mode=False)
     return requests[0]
 

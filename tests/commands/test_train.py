@@ -130,7 +130,7 @@ def test_set_reaches_every_setting(trained, here):
         assert (layer[table] if table else layer)[key] == value, name
 
 
-def test_the_resolved_settings_begin_the_same_run_again(trained, here, cli_fast, corpus_file):
+def test_resolved_settings_reproduce_the_run(trained, here, cli_fast, corpus_file):
     trained("--lr=0.01")
     done = cli_fast("train", "--config=checkpoints/r/config.toml", "--run=again")
     assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ def test_the_resolved_settings_begin_the_same_run_again(trained, here, cli_fast,
     assert (one / weights).read_bytes() == (other / weights).read_bytes()
 
 
-def test_the_first_line_says_what_is_trained_on_what_for_how_long_and_where(cli_fast, corpus_file):
+def test_first_line_reports_model_corpus_budget_and_device(cli_fast, corpus_file):
     options = [*SET_TINY, "--device=cpu", f"--data={corpus_file}", "--sample-every=0"]
     done = cli_fast("train", *options, "--minutes=0.01", "--run=r")
     assert done.returncode == 0, done.stderr
@@ -156,7 +156,9 @@ def test_the_first_line_says_what_is_trained_on_what_for_how_long_and_where(cli_
     assert "held-out bound, whole" in lines[-1]
 
 
-def test_a_name_that_is_taken_is_passed_over_and_one_that_is_asked_for_refused(trained, cli_fast, here, corpus_file):
+def test_default_name_avoids_existing_runs_and_a_requested_existing_name_is_refused(
+    trained, cli_fast, here, corpus_file
+):
     trained()
     before = sorted((here / "checkpoints").rglob("*"))
     assert "exists already" in cli_fast("train", *QUICK, f"--data={corpus_file}").refused()
@@ -239,7 +241,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "text"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_done_is_one_line_and_leaves_no_folder(arguments, text, here, cli_fast, corpus_file):
+def test_invalid_request_is_one_line_and_leaves_no_folder(arguments, text, here, cli_fast, corpus_file):
     write(here / "blank.txt", " \n\n")
     write(here / "short.txt", "0123456789")
     write(here / "rows.jsonl", '{"words": "x"}\n')
@@ -256,7 +258,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_folder(arguments, text, h
 
 
 @pytest.mark.parametrize("size", [2, 11, 150, 171])
-def test_the_options_that_the_refusal_of_a_short_text_names_are_all_it_takes(size, here, cli_fast):
+def test_options_in_the_error_for_a_short_text_suffice(size, here, cli_fast):
     write(here / "a.txt", words(100)[:size])
     common = ["train", "--data=a.txt", "--device=cpu", "--steps=1", "--run=r"]
     advice = cli_fast(*common).refused().partition("give more text, or ")[2]
@@ -274,7 +276,7 @@ def test_a_command_line_that_cannot_be_parsed_exits_with_2_and_says_how_to_get_h
     assert not list(here.iterdir())
 
 
-def test_hostile_names_are_made_visible_in_what_is_said(here, cli_fast, corpus_file):
+def test_hostile_names_are_made_visible_in_messages(here, cli_fast, corpus_file):
     for arguments in (["--preset=\x1b[2J\n"], ["--data=\x1b[2J\nx"], ["--run=\x1b]0;x\x07/"], ["--set=\x1b[2Jx=1\n"]):
         refusal = cli_fast("train", f"--data={corpus_file}", *arguments).refused()
         assert "\x1b" not in refusal
@@ -328,7 +330,7 @@ def test_a_new_end_that_is_already_passed_is_refused(end, trained, cli_fast):
     assert (lookup.find_run("r").path / "config.toml").read_text() == before
 
 
-def test_a_state_that_is_damaged_is_refused_and_left_as_it_is(trained, cli_fast, here):
+def test_damaged_state_is_refused_and_unchanged(trained, cli_fast, here):
     trained()
     run = lookup.find_run("r")
     kept = [line for line in run.events.read_text().splitlines(keepends=True) if '"kind":"end"' not in line]
@@ -350,7 +352,7 @@ def test_a_run_whose_reader_leaves_is_saved(here, corpus_file):
     assert "tdiff train --resume long" in err
 
 
-def test_what_came_through_stdin_is_kept_for_a_resume(cli_fast, here):
+def test_text_from_stdin_is_stored_for_a_resume(cli_fast, here):
     text = words(700).encode()
     options = ["--data=-", *SET_TINY, "--device=cpu", "--run=piped"]
     assert cli_fast("train", *options, "--steps=4", stdin=text).returncode == 0
@@ -371,9 +373,7 @@ def no_shakespeare(monkeypatch):
     monkeypatch.setattr(named, "shakespeare", absent)
 
 
-def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_remembers_it(
-    cli_fast, here, no_shakespeare
-):
+def test_python_corpus_replaces_unavailable_shakespeare_and_is_recorded(cli_fast, here, no_shakespeare):
     options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=0"]
     done = cli_fast("train", *options, "--steps=2")
     assert done.returncode == 0, done.stderr
@@ -402,7 +402,7 @@ def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_rem
     ],
     ids=" ".join,
 )
-def test_shakespeare_that_was_named_is_never_replaced(arguments, cli_fast, here, no_shakespeare):
+def test_explicitly_named_shakespeare_is_never_replaced(arguments, cli_fast, here, no_shakespeare):
     write(here / "mine.toml", '[data]\nsources = ["shakespeare"]\n')
     write(here / "a", "text")
     before = sorted(here.rglob("*"))
@@ -467,7 +467,7 @@ BAR = r"━+[╸╺]?━* +"
 FIGURES = r"loss \d+\.\d{4} · bound \d+\.\d{3} · [\d,]+ tok/s · ETA [^·]*?s"
 
 
-def test_on_a_terminal_a_bar_tells_step_loss_bound_speed_and_time_to_go_and_keeps_the_last_of_them(here, corpus_file):
+def test_terminal_bar_shows_step_loss_bound_speed_and_remaining_time(here, corpus_file):
     options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=5", "--sample-every=10"]
     # By steps and not by minutes: how many steps a minute has depends on what else the machine does. The bar is drawn
     # anew with every line above it, so that what is looked for here does not depend on the clock either.
@@ -523,6 +523,6 @@ def test_a_run_may_say_how_its_model_writes_best(trained, cli_fast, here):
     assert json.loads(done.stdout)["model_calls"] == 4
 
 
-def test_a_way_of_writing_that_cannot_be_is_refused_before_training(here, cli_fast, corpus_file):
+def test_invalid_train_decoding_is_refused_before_training(here, cli_fast, corpus_file):
     file = write(here / "mine.toml", '[train]\ndecoding = ["k=4"]\n')
     assert "must name a decoder" in cli_fast("train", f"--data={corpus_file}", f"--config={file}").refused()

@@ -20,6 +20,7 @@ from tdiff.config.decoding import (
 )
 from tdiff.core.diffusion import decoders
 from tdiff.errors import TdiffError
+from tests.support.paths import ROOT
 
 
 def test_each_decoder_has_one_policy_and_one_spec():
@@ -119,6 +120,12 @@ def table() -> list[str]:
             options.append(f"`{option.replace('_', '-')}` {shown}")
         rows.append(f"| `{name}` | {spec.summary} | {'; '.join(options)} |")
     return rows
+
+
+def test_the_readme_names_every_decoder_once():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [listed] = re.findall(r"^Decoders: (.*?), each also in blocks", readme, re.M | re.S)
+    assert sorted(re.findall(r"`([^`]+)`", listed)) == sorted(DECODERS)
 
 
 def test_the_table_of_the_guide_is_that_of_the_specs():

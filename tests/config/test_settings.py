@@ -167,11 +167,11 @@ def test_a_value_of_the_wrong_type_is_an_error_with_the_right_type(text, takes):
 
 @pytest.mark.parametrize("layer", [{"train": 5}, {"train": "fast"}, {"train": [1]}, {"model": None}])
 @pytest.mark.parametrize("later", [{}, {"train": {"steps": 4}}, {"model": {"width": 64}}])
-def test_a_value_in_place_of_a_table_is_an_error(layer, later):
+def test_value_instead_of_a_table_is_an_error(layer, later):
     assert next(iter(layer)) in error_of([layer, later])
 
 
-def test_a_table_in_place_of_a_value_is_an_error():
+def test_table_instead_of_a_value_is_an_error():
     assert "model.width" in error_of([parse_assignment("model.width.more=3")])
 
 

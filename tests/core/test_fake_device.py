@@ -94,7 +94,7 @@ def test_a_device_without_float64_decodes_and_evaluates():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ("whole_runs", "weighed"))
-def test_nothing_is_mixed_in(name):
+def test_device_tensors_are_not_mixed_with_host_tensors(name):
     assert results(name)[name]
 
 

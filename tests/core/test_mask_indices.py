@@ -23,7 +23,7 @@ def test_a_mask_is_counted_once():
     assert indices_of(mask) is indices_of(mask)
 
 
-def test_on_the_cpu_nothing_is_sent():
+def test_send_returns_the_same_tensor_on_the_cpu():
     x = torch.ones(3)
     assert send(x, "cpu") is x
 

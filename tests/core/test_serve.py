@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.core import serve
-from tdiff.core.diffusion.generate import narrate, opening
+from tdiff.core.diffusion.generate import default_prompt, narrate
 from tdiff.core.models.load import load_model, save_model
 from tdiff.core.serve import Inbox, Server, pause
 from tdiff.protocol import messages
@@ -74,7 +74,7 @@ def shape_of(answers) -> list[str]:
     return [kind for before, kind in zip([None, *kinds], kinds, strict=False) if (before, kind) != ("step", "step")]
 
 
-def test_a_model_that_is_loaded_says_what_it_is(tiny_run, loaded, bench):
+def test_loaded_model_is_described_by_ready(tiny_run, loaded, bench):
     assert bench.said == [
         Ready(
             model="tiny",
@@ -98,8 +98,8 @@ def test_the_trace_is_that_of_the_same_generation_without_a_pipe(name, loaded, b
     assert timeless(said[1:]) == timeless(alone)
 
 
-def test_without_a_prompt_it_goes_on_from_an_opening_by_seed_and_row(loaded, bench):
-    prompts = {(seed, row): opening(loaded, seed, row) for seed in range(3) for row in range(3)}
+def test_without_a_prompt_a_stored_prompt_is_selected_by_seed_and_row(loaded, bench):
+    prompts = {(seed, row): default_prompt(loaded, seed, row) for seed in range(3) for row in range(3)}
     assert len(set(prompts.values())) > 1
     for (seed, row), prompt in prompts.items():
         said = bench.ask(Generate(id=1, seed=seed, row=row, settings=QUICK))
@@ -127,7 +127,7 @@ def test_without_a_prompt_it_goes_on_from_an_opening_by_seed_and_row(loaded, ben
     ],
     ids=str,
 )
-def test_what_cannot_be_met_is_refused_by_name_before_it_begins_and_the_server_goes_on(bench, wrong, says):
+def test_invalid_request_is_refused_by_id_and_the_server_continues(bench, wrong, says):
     (refusal,) = bench.ask(Generate(id=5, **wrong))
     assert isinstance(refusal, Refused) and refusal.id == 5
     assert says in refusal.text and "\n" not in refusal.text
@@ -151,7 +151,7 @@ def test_a_model_that_is_not_there_is_refused_and_so_is_a_text_until_one_is_load
 WHOLE = ["begin", "trace", "step", "text"]
 
 
-def test_what_cannot_be_loaded_leaves_the_old_model_in_use(tmp_path, bench):
+def test_failed_load_leaves_the_old_model_in_use(tmp_path, bench):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{}")
     before = bench.ask(Generate(id=1, settings=QUICK))
@@ -189,19 +189,19 @@ def test_memory_that_runs_out_is_a_refusal(bench, monkeypatch):
         assert said[-1].id == 8 and "out of memory" in said[-1].text and "\n" not in said[-1].text
 
 
-def test_a_cancellation_ends_it_at_the_next_step(bench):
+def test_cancellation_ends_a_generation_at_the_next_step(bench):
     bench.then[len(bench.said) + 4] = [Cancel(id=1)]  # with the second step
     said = bench.ask(Generate(id=1, settings=QUICK))
     assert [answer.kind for answer in said] == ["begin", "trace", "step", "step", "cancelled"]
     assert said[-1] == Cancelled(id=1)
 
 
-def test_the_cancellation_of_another_ends_nothing(bench):
+def test_cancellation_of_another_id_has_no_effect(bench):
     bench.then[len(bench.said) + 4] = [Cancel(id=2)]
     assert shape_of(bench.ask(Cancel(id=1), Generate(id=1, settings=QUICK), Cancel(id=3))) == WHOLE
 
 
-def test_a_new_generation_takes_the_place_of_the_old_and_of_those_that_wait(bench):
+def test_new_generation_cancels_the_current_and_waiting_ones(bench):
     bench.then[len(bench.said) + 3] = [Generate(id=2), Generate(id=3), Generate(id=4, settings=QUICK)]
     said = bench.ask(Generate(id=1, settings=QUICK))
     assert [answer for answer in said if isinstance(answer, Begin | Cancelled)] == [
@@ -284,7 +284,7 @@ def test_only_a_sparing_server_rests_and_a_request_ends_its_rest(tiny_run, monke
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_what_shares_a_machine_computes_on_its_cpu(cli_fast, device):
+def test_share_computes_on_the_cpu(cli_fast, device):
     assert "computes on the CPU only" in cli_fast("serve", "--share", f"--device={device}").refused()
 
 
@@ -318,7 +318,7 @@ def gone(child: Child, seconds: float = 20.0) -> str:
 LONG = {"length": 3000, "settings": {"decoder": "schedule"}}
 
 
-def test_a_live_process_generates_cancels_replaces_refuses_loads_and_tells_of_its_death(tiny_run, loaded, monkeypatch):
+def test_real_process_generates_cancels_replaces_refuses_and_loads(tiny_run, loaded, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     child = Child(command("nowhere", "cpu"))
     assert "no model 'nowhere'" in until(child, Refused)[-1].text
@@ -369,7 +369,7 @@ serve(sys.argv[1], share=True)
 """
 
 
-def test_noise_stays_out_of_the_answers_a_courteous_process_stands_back_and_the_end_of_stdin_ends_it(tiny_run):
+def test_prints_stay_out_of_the_answers_and_the_end_of_stdin_ends_the_process(tiny_run):
     process = subprocess.Popen(
         [sys.executable, "-c", NOISY, str(tiny_run.path)],
         env=environment(CUDA_VISIBLE_DEVICES="0", OMP_NUM_THREADS="7"),
@@ -403,7 +403,7 @@ def test_noise_stays_out_of_the_answers_a_courteous_process_stands_back_and_the_
 
 
 @pytest.mark.parametrize("end", ["stdin", "stdout"])
-def test_before_there_is_a_model_the_end_of_either_pipe_ends_it_without_a_word(end, here):
+def test_closed_pipe_during_the_load_ends_the_process_silently(end, here):
     process = subprocess.Popen(
         [sys.executable, "-m", "tdiff", "serve", "--model=nowhere"],
         env=environment(),
@@ -418,7 +418,7 @@ def test_before_there_is_a_model_the_end_of_either_pipe_ends_it_without_a_word(e
         pipe.close()
 
 
-def test_a_line_that_is_no_request_is_refused_and_nothing_else_happens():
+def test_invalid_line_is_refused():
     inbox = Inbox()
     read, write = os.pipe()
     os.write(write, b'{"kind":"gen')

@@ -28,7 +28,7 @@ def seen(program: str, **environ: str) -> list[str]:
         "import tdiff.core",
     ],
 )
-def test_it_is_set_in_every_process_that_computes(program):
+def test_spin_limits_are_set_in_every_process_that_computes(program):
     assert seen(program) == [SPINS, MILLISECONDS]
 
 
@@ -37,7 +37,7 @@ def test_a_setting_of_the_user_wins():
     assert seen("import tdiff.core", GOMP_SPINCOUNT="7") == ["7", ""]
 
 
-def test_where_torch_is_there_already_nothing_is_promised():
+def test_spin_limits_are_not_set_after_torch_is_imported():
     environ: dict[str, str] = {}
     assert "torch" in sys.modules
     set_defaults(environ)

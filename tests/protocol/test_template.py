@@ -8,7 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.diffusion.generate import filled, narrate
+from tdiff.core.diffusion.generate import narrate, template_canvas
 from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
 from tdiff.protocol.template import between, parse
@@ -75,12 +75,12 @@ def test_between_joins_a_gap_and_its_two_ends():
 )
 def test_generation_fills_every_gap_and_keeps_the_text(tiny_run, template, decoder):
     model, parts = load_model(str(tiny_run.path)), parse(template)
-    start = filled(model, parts)[0].tolist()
+    start = template_canvas(model, parts)[0].tolist()
     header, *steps, end = narrate(model, template, DecodeSettings(decoder=decoder, steps=4, seed=3), template=parts)
     assert isinstance(header, TraceHeader) and isinstance(end, TraceEnd)
     assert header.cells == len(start) == len(end.text)
-    given = {place: text for place, text, _ in header.given}
-    assert all(end.text[place] == text for place, text in given.items())
+    given = {position: text for position, text, _ in header.given}
+    assert all(end.text[position] == text for position, text in given.items())
     assert end.tokens == header.cells - len(given) == sum(part for part in parts if isinstance(part, int))
     assert "█" not in end.text
     touched = {cell[0] for step in steps if isinstance(step, TraceStep) for cell in step.cells}

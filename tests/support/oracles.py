@@ -50,9 +50,9 @@ class TableDenoiser(StubModel):
             key = (key * 31 + token + 1) % 1_000_003
         return key % len(self.plain) if self.contextual else 0
 
-    def look_up(self, row: list[int], place: int) -> list[float]:
+    def look_up(self, row: list[int], position: int) -> list[float]:
         """The logits at one position of one row, for the oracles; this does not count as a call."""
-        return self.plain[self.page(row)][place]
+        return self.plain[self.page(row)][position]
 
     def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
         rows = tokens.tolist()
@@ -104,15 +104,15 @@ def kl(p: list[float], q: list[float]) -> float:
     return sum(x * math.log(x / y) for x, y in zip(p, q, strict=True) if x > 0)
 
 
-def repeats(tokens: list[int], mask: int, place: int, span: int) -> set[int]:
+def repeats(tokens: list[int], mask: int, position: int, span: int) -> set[int]:
     """The tokens that would complete, at that position, a span of `span` tokens that the row already contains."""
-    before = tokens[place - span + 1 : place] if place >= span - 1 else [mask]
+    before = tokens[position - span + 1 : position] if position >= span - 1 else [mask]
     if mask in before:
         return set()
     return {
         tokens[j]
         for j in range(span - 1, len(tokens))
-        if tokens[j] != mask and tokens[j - span + 1 : j] == before and j != place
+        if tokens[j] != mask and tokens[j - span + 1 : j] == before and j != position
     }
 
 
@@ -159,8 +159,8 @@ def propose(
     return likeliest_first[0], p[likeliest_first[0]]
 
 
-def most(places: list[int], score: dict[int, float], count: int) -> list[int]:
-    return sorted(places, key=lambda i: (-score[i], i))[:count]
+def most(positions: list[int], score: dict[int, float], count: int) -> list[int]:
+    return sorted(positions, key=lambda i: (-score[i], i))[:count]
 
 
 def decode(
@@ -169,20 +169,20 @@ def decode(
     frozen: list[bool],
     settings: DecodeSettings,
     row: int = 0,
-    first_place: int = 0,
+    first_position: int = 0,
     steps: int | None = None,
     block: range | None = None,
     seen: tuple[dict[int, list[float]], dict[int, int]] | None = None,
 ) -> list[Moment]:
     """All steps of the decoder of `settings` for one row, or for a block of it in that many steps."""
-    name, mask, places = settings.decoder, denoiser.mask_id, range(len(canvas))
-    block = places if block is None else block
+    name, mask, positions = settings.decoder, denoiser.mask_id, range(len(canvas))
+    block = positions if block is None else block
     if steps is None:
         steps = settings.steps or DEFAULT_STEPS.get(name, 0)
     temperature = settings.temperature
     frozen = [f or i not in block for i, f in enumerate(frozen)]
     total = sum(not f for f in frozen)
-    last_p, calm = ({}, {}) if seen is None else seen  # passed from block to block
+    last_p, stable = ({}, {}) if seen is None else seen  # passed from block to block
     tokens, confidence = list(canvas), [0.0 if token == mask else 1.0 for token in canvas]
     calls = forced = 0
     last_given: list[int] | None = None
@@ -198,7 +198,7 @@ def decode(
             last_given = before
 
         def numbers(stream: int, step: int = step) -> list[float]:
-            names = torch.tensor([row]), torch.arange(first_place, first_place + len(canvas))
+            names = torch.tensor([row]), torch.arange(first_position, first_position + len(canvas))
             return noise.uniform(settings.seed, step, stream, *names).tolist()
 
         draw = numbers(0) if temperature else [0.0] * len(canvas)
@@ -211,11 +211,11 @@ def decode(
             penalty = settings.repetition_penalty
             again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
             proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i], again, penalty)
-        for i in places:
+        for i in positions:
             if before[i] != mask:
                 continue
             now = softmax(denoiser.look_up(before, i))
-            calm[i] = calm[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
+            stable[i] = stable[i] + 1 if i in last_p and kl(now, last_p[i]) < settings.kl else 0
             last_p[i] = now
 
         # The order of the positions.
@@ -259,7 +259,7 @@ def decode(
         elif name == "autoregressive":
             commit = masked[:1]
         elif name == "klass":
-            commit = [i for i in masked if c[i] > settings.threshold and calm[i] >= settings.history]
+            commit = [i for i in masked if c[i] > settings.threshold and stable[i] >= settings.history]
             commit = commit or most(masked, c, 1)
         elif name == "remdm":
             # With remasking at rate r: how many more must be unmasked to follow the schedule.
@@ -282,26 +282,26 @@ def decode(
         # The positions that it remasks.
         if name == "remdm":
             dice = numbers(2)
-            revealed = [i for i in places if not frozen[i] and before[i] != mask]
-            unsure = {i: math.exp(-confidence[i]) for i in revealed}
-            for i in revealed:
+            unmasked = [i for i in positions if not frozen[i] and before[i] != mask]
+            unsure = {i: math.exp(-confidence[i]) for i in unmasked}
+            for i in unmasked:
                 own = rate * unsure[i] / sum(unsure.values()) if settings.remask == "conf" else rate
                 if dice[i] < own:
                     tokens[i], confidence[i] = mask, 0.0
         if name == "refill":
             again = dict(enumerate(numbers(2)))
-            for i in most([i for i in places if not frozen[i]], again, nearest(total * hidden_s)):
+            for i in most([i for i in positions if not frozen[i]], again, nearest(total * hidden_s)):
                 tokens[i], confidence[i] = mask, 0.0
 
         moments.append(
             Moment(
                 tokens=list(tokens),
                 confidence=list(confidence),
-                committed=[before[i] == mask and tokens[i] != mask for i in places],
-                remasked=[before[i] != mask and tokens[i] == mask for i in places],
+                committed=[before[i] == mask and tokens[i] != mask for i in positions],
+                remasked=[before[i] != mask and tokens[i] == mask for i in positions],
                 draft=[
                     tokens[i] if tokens[i] != mask else proposal.get(i, mask) if before[i] == mask else before[i]
-                    for i in places
+                    for i in positions
                 ],
                 masked=[token == mask for token in tokens],
                 calls=calls,
@@ -347,7 +347,7 @@ def in_blocks(
     frozen: list[bool],
     settings: DecodeSettings,
     row: int = 0,
-    first_place: int = 0,
+    first_position: int = 0,
 ) -> list[Moment]:
     """Like `decode`, one block after the other; the steps are divided among the blocks."""
     own = blocks(frozen, settings.block)
@@ -358,7 +358,7 @@ def in_blocks(
     moments: list[Moment] = []
     seen: tuple[dict[int, list[float]], dict[int, int]] = {}, {}
     for block in own:
-        for moment in decode(denoiser, tokens, frozen, settings, row, first_place, each, block, seen):
+        for moment in decode(denoiser, tokens, frozen, settings, row, first_position, each, block, seen):
             moment.confidence = [c if i in block else confidence[i] for i, c in enumerate(moment.confidence)]
             moment.calls, moment.forced = moment.calls + calls, moment.forced + forced
             moments.append(moment)
@@ -376,7 +376,7 @@ def slide(
     while done < len(tokens):
         end = min(start + window, len(tokens))
         held = [frozen[i] or i < done for i in range(start, end)]
-        moments = decode(denoiser, tokens[start:end], held, settings, first_place=start)
+        moments = decode(denoiser, tokens[start:end], held, settings, first_position=start)
         if moments:
             tokens[start:end] = moments[-1].tokens
         steps += len(moments)

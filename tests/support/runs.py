@@ -5,7 +5,11 @@ import random
 import sys
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
 from tdiff.config.settings import Settings
+from tdiff.core.models.load import load_model
 from tdiff.core.training.loop import train
 from tdiff.corpus import corpus as data
 from tdiff.runs import run as runs
@@ -80,3 +84,29 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 COMMAND = [sys.executable, "-m", "tdiff"]
+
+
+class After:
+    """A `stop` that is true once it has been called `steps` times."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def kinds(events) -> list[str]:
+    return [event.kind for event in events]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def good(run: Run) -> int:
+    """The step of the weights on disk, which load and are finite, like the resume state."""
+    model = load_model(str(run.path))
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(run.state).values())
+    return model.origin.steps

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_classify import model as model
+from tests.support.classifying import model as model
 from tests.support.ptys import Pty, attributes, clean, colour_codes, screen, soon, tmux
 
 WATCH = [sys.executable, "-m", "tdiff", "watch"]

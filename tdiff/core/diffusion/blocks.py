@@ -40,19 +40,47 @@ def in_blocks(
         yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=first_position)
         return
     check_frozen(masked, frozen)
-    rule, planned = plan(settings)
     block, counts = _blocks(frozen, settings.block)
-    latest = _start(canvas, masked)
-    if planned and bool((counts != counts[:1]).any()):
-        names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
-        groups = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
-        parts = [
-            in_blocks(model, canvas[group], frozen[group], settings, rows=names[group], first_position=first_position)
-            for group in groups
-        ]
-        yield from _side_by_side(latest, list(zip(groups, parts, strict=True)))
-        return
-    count = int(counts.max()) if len(counts) else 0
+    if plan(settings)[1] and bool((counts != counts[:1]).any()):
+        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, counts)
+    else:
+        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, block, counts)
+
+
+def _by_block_count(
+    model: Model,
+    canvas: Tensor,
+    frozen: Tensor,
+    settings: DecodeSettings,
+    rows: Tensor | None,
+    first_position: int,
+    counts: Tensor,
+) -> Iterator[Step]:
+    """As `in_blocks`, with a batch for each number of blocks that rows have, by their `counts` (B,)."""
+    names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
+    groups = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
+    parts = [
+        in_blocks(model, canvas[group], frozen[group], settings, rows=names[group], first_position=first_position)
+        for group in groups
+    ]
+    start = _start(canvas, canvas == model.spec.mask_id)
+    yield from _side_by_side(start, list(zip(groups, parts, strict=True)))
+
+
+def _block_by_block(
+    model: Model,
+    canvas: Tensor,
+    frozen: Tensor,
+    settings: DecodeSettings,
+    rows: Tensor | None,
+    first_position: int,
+    block: Tensor,
+    counts: Tensor,
+) -> Iterator[Step]:
+    """As `in_blocks`, with one batch; `block` (B, L) and `counts` (B,) come from `_blocks`."""
+    masked = canvas == model.spec.mask_id
+    rule, planned = plan(settings)
+    count, latest = int(counts.max()) if len(counts) else 0, _start(canvas, masked)
     steps = _steps_per_block(planned, count)
     stability = StabilityTracker(masked, settings.kl) if rule.tracks_stability else None
     cache = model.new_cache(len(canvas))

@@ -81,123 +81,196 @@ def denoise(
     Raises TdiffError for a frozen position that holds a mask, and for logits that are not finite.
     """
     settings = settings or DecodeSettings()
-    rule, planned = plan(settings)
-    steps = planned if steps is None else steps
-    scheduled = rule.steps or (rule.follows_steps and steps)
-    hidden = rule.grid(schedule(settings.schedule), steps, settings) if scheduled else None
-    tokens, masked = canvas, canvas == model.spec.mask_id
-    frozen = ~masked if frozen is None else frozen
-    wrong = (masked & frozen).any(1)
-    maskable, outside = (~frozen).sum(1), torch.zeros_like(masked)
-    if within is not None:
-        masked, outside, frozen = masked & within, masked & ~within, frozen | ~within
-    waiting = outside.sum(1)
-    rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
-    columns = torch.arange(first_position, first_position + canvas.size(1), device=canvas.device)
-    left, total = masked.sum(1), (~frozen).sum(1)
-    confidence = (~masked).float()
-    calls, forced = torch.zeros_like(left), torch.zeros_like(left)
-    logits, left_then, changed = torch.empty(0), left, left > 0
-    cache = model.new_cache(len(canvas)) if cache is None else cache
-    stability = stability or (StabilityTracker(masked | outside, settings.kl) if rule.tracks_stability else None)
-    broken = torch.zeros_like(left)
-    remaining: list[int] = []
-    later: list[int] = []  # masked positions of each row outside the block, if the decoder tracks them
+    run = _Run(model, canvas, frozen, settings, rows, first_position, within, steps, stability, cache)
     for index in itertools.count(1):
-        # The only wait for the device in a step: how much is left in each row, and which rows have changed.
-        if index == 1:
-            remaining, fresh_counts, refused, later = torch.stack(
-                (left, left, wrong, waiting * (stability is not None))
-            ).tolist()
-            if any(refused):
-                raise _frozen_mask()
-        elif rule.one_per_step:  # the counts are known
-            fresh_counts = remaining = [max(0, count - 1) if index - 1 != steps else 0 for count in remaining]
-        else:
-            remaining, fresh_counts, refused = torch.stack((left, left * changed, broken)).tolist()
-            if any(refused):
-                raise not_finite()
-        if not any(remaining):
-            if rule.one_per_step and not more_blocks and bool(broken.any()):
+        run.read_counts(index)
+        if not any(run.remaining):
+            if run.rule.one_per_step and not more_blocks and bool(run.broken.any()):
                 raise not_finite()
             return
-        at = indices_of(masked, sum(remaining))
-        seen, fresh = changed & (left > 0), logits[:0]
-        if any(fresh_counts):
-            mask_ratio = (left + waiting) / maskable
-            wide = masked | outside if stability else masked  # stability is tracked in later blocks too
-            asked = [
-                count + extra if new else 0 for new, count, extra in zip(fresh_counts, remaining, later, strict=True)
-            ]
-            inputs = Inputs(tokens, mask_ratio, wide)
-            if not all(fresh_counts):
-                picked = indices_of(seen, sum(map(bool, fresh_counts)))
-                inputs = Inputs(tokens[picked], mask_ratio[picked], wide[picked])
-            indices_of(inputs.where, sum(asked))
-            fresh, calls = model.logits(inputs, cache), calls + seen
-            if stability:
-                stability.update(fresh, wide, seen, asked)
-                inside = masked if all(fresh_counts) else masked[indices_of(seen)]
-                fresh = fresh.index_select(0, indices_of(select(inside, inputs.where), sum(fresh_counts)))
-        all_fresh = fresh_counts == remaining
-        logits = fresh if all_fresh else _merge(logits, left_then, fresh, seen, left, at, sum(fresh_counts))
-        left_then = left
+        run.update_logits()
+        yield run.take_step(index)
 
-        def uniform(stream: int, index: int = index) -> Tensor:
-            return noise.uniform(settings.seed, index, stream, rows, columns)
 
+class _Run:
+    """The state of `denoise` between two steps. Its tensors have B rows of L positions."""
+
+    def __init__(
+        self,
+        model: Model,
+        canvas: Tensor,
+        frozen: Tensor | None,
+        settings: DecodeSettings,
+        rows: Tensor | None,
+        first_position: int,
+        within: Tensor | None,
+        steps: int | None,
+        stability: StabilityTracker | None,
+        cache: Cache | None,
+    ) -> None:
+        """The arguments are those of `denoise`."""
+        self.model, self.settings = model, settings
+        self.rule, planned = plan(settings)
+        self.steps = planned if steps is None else steps
+        scheduled = self.rule.steps or (self.rule.follows_steps and self.steps)
+        self.hidden = self.rule.grid(schedule(settings.schedule), self.steps, settings) if scheduled else None
+        """hidden(t) at the times of the steps; None without a schedule."""
+        masked = canvas == model.spec.mask_id
+        frozen = ~masked if frozen is None else frozen
+        self.frozen_masks = (masked & frozen).any(1)
+        """(B,) bool: rows with a frozen position that holds a mask, which `read_counts` refuses."""
+        self.maskable_counts, self.outside = (~frozen).sum(1), torch.zeros_like(masked)
+        if within is not None:
+            masked, self.outside, frozen = masked & within, masked & ~within, frozen | ~within
+        self.tokens, self.masked, self.frozen = canvas, masked, frozen
+        self.outside_counts = self.outside.sum(1)
+        """(B,) int64: masked positions outside the block, whose positions are `outside` (B, L)."""
+        self.rows = (torch.arange(len(canvas), device=canvas.device) if rows is None else rows)[:, None]
+        self.columns = torch.arange(first_position, first_position + canvas.size(1), device=canvas.device)
+        self.left, self.total = masked.sum(1), (~frozen).sum(1)
+        self.confidence = (~masked).float()
+        self.calls, self.forced = torch.zeros_like(self.left), torch.zeros_like(self.left)
+        self.logits, self.left_at_call = torch.empty(0), self.left
+        """The logits (N, V) at the N masked positions, and how many each row had when they were computed."""
+        self.changed = self.left > 0
+        """(B,) bool: rows that the last step changed, for which the model must be called again."""
+        self.cache = model.new_cache(len(canvas)) if cache is None else cache
+        if stability is None and self.rule.tracks_stability:
+            stability = StabilityTracker(masked | self.outside, settings.kl)
+        self.stability = stability
+        self.broken = torch.zeros_like(self.left)
+        """(B,): not 0 after logits that were not finite."""
+        self.remaining: list[int] = []
+        """Masked positions of each row, on the host."""
+        self.fresh_counts: list[int] = []
+        """The same for rows that changed, else 0."""
+        self.tracked_outside: list[int] = []
+        """Masked positions of each row outside the block, if their stability is tracked, else 0."""
+
+    def read_counts(self, index: int) -> None:
+        """Copy the counts of step `index` to the host. This is the only wait for the device in a step.
+
+        Raises TdiffError for a frozen position that holds a mask, and for logits that are not finite.
+        """
+        if index == 1:
+            tracked = self.outside_counts * (self.stability is not None)
+            counts = torch.stack((self.left, self.left, self.frozen_masks, tracked))
+            self.remaining, self.fresh_counts, refused, self.tracked_outside = counts.tolist()
+            if any(refused):
+                raise _frozen_mask()
+        elif self.rule.one_per_step:  # the counts are known
+            ended = index - 1 == self.steps
+            self.fresh_counts = self.remaining = [0 if ended else max(0, count - 1) for count in self.remaining]
+        else:
+            counts = torch.stack((self.left, self.left * self.changed, self.broken))
+            self.remaining, self.fresh_counts, refused = counts.tolist()
+            if any(refused):
+                raise not_finite()
+
+    def update_logits(self) -> None:
+        """Set `logits` to those of the positions that are masked now; the model is called for changed rows only."""
+        at = indices_of(self.masked, sum(self.remaining))
+        seen = self.changed & (self.left > 0)
+        fresh = self._call_model(seen) if any(self.fresh_counts) else self.logits[:0]
+        if self.fresh_counts == self.remaining:
+            self.logits = fresh
+        else:
+            count = sum(self.fresh_counts)
+            self.logits = _merge(self.logits, self.left_at_call, fresh, seen, self.left, at, count)
+        self.left_at_call = self.left
+
+    def _call_model(self, seen: Tensor) -> Tensor:
+        """Return the logits (n, V) at the n masked positions of the rows `seen` (B,) bool."""
+        mask_ratio = (self.left + self.outside_counts) / self.maskable_counts
+        # Stability is tracked in later blocks too.
+        where = self.masked | self.outside if self.stability else self.masked
+        per_row = zip(self.fresh_counts, self.remaining, self.tracked_outside, strict=True)
+        asked = [count + extra if fresh else 0 for fresh, count, extra in per_row]
+        all_rows = all(self.fresh_counts)
+        inputs = Inputs(self.tokens, mask_ratio, where)
+        if not all_rows:
+            picked = indices_of(seen, sum(map(bool, self.fresh_counts)))
+            inputs = Inputs(self.tokens[picked], mask_ratio[picked], where[picked])
+        indices_of(inputs.where, sum(asked))
+        logits, self.calls = self.model.logits(inputs, self.cache), self.calls + seen
+        if self.stability:
+            self.stability.update(logits, where, seen, asked)
+            inside = self.masked if all_rows else self.masked[indices_of(seen)]
+            logits = logits.index_select(0, indices_of(select(inside, inputs.where), sum(self.fresh_counts)))
+        return logits
+
+    def take_step(self, index: int) -> Step:
+        """Unmask and remask what the decoder selects in step `index`."""
+
+        def uniform(stream: int, step: int = index) -> Tensor:
+            return noise.uniform(self.settings.seed, step, stream, self.rows, self.columns)
+
+        masked = self.masked
+        draft, score = self._propose(uniform)
+        state = self._state(index, score, uniform)
+        commit = self.rule.commit(state, self.settings)
+        if index == self.steps:
+            self.forced = self.forced + (masked & ~commit).sum(1)
+            commit = masked
+        still = masked & ~commit
+        if self.rule.remask:
+            still = still | (state.maskable & self.rule.remask(state, self.settings))
+        committed, remasked = masked & ~still, still & ~masked
+        before = self.tokens
+        self.tokens = torch.where(masked & commit, draft, before).masked_fill(still, self.model.spec.mask_id)
+        self.confidence = torch.where(committed, score, self.confidence).masked_fill(still, 0.0)
+        self.changed = (self.tokens != before).any(1)
+        self.masked, self.left = still, still.sum(1)
+        return Step(
+            index=index,
+            tokens=self.tokens,
+            confidence=self.confidence,
+            committed=committed,
+            remasked=remasked,
+            draft=draft,
+            masked=still | self.outside,
+            calls=self.calls,
+            forced=self.forced,
+        )
+
+    def _propose(self, uniform: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the canvas with a proposed token at each masked position, and c there, -1 elsewhere; both (B, L)."""
+        settings, masked = self.settings, self.masked
         repeats = None
         if settings.repetition_penalty > 1:
-            repeats = repeated(tokens, masked, masked | outside, settings.repetition_span, logits.size(-1))
+            every = masked | self.outside
+            repeats = repeated(self.tokens, masked, every, settings.repetition_span, self.logits.size(-1))
         random = select(uniform(noise.PROPOSAL), masked) if settings.temperature else None
-        token, c = propose(logits, settings, random, repeats)
-        broken = broken | ~c.isfinite().all()
-        if broken.device.type == "cpu" and bool(broken.any()):  # on another device this would wait; it is read above
+        token, c = propose(self.logits, settings, random, repeats)
+        self.broken = self.broken | ~c.isfinite().all()
+        # On another device this would wait; there `read_counts` reads it.
+        if self.broken.device.type == "cpu" and bool(self.broken.any()):
             raise not_finite()
-        draft = tokens.masked_scatter(masked, token)
-        score = torch.full_like(confidence, -1.0).masked_scatter(masked, c)
+        score = torch.full_like(self.confidence, -1.0).masked_scatter(masked, c)
+        return self.tokens.masked_scatter(masked, token), score
 
-        def spread(of: Callable[[Tensor], Tensor], logits: Tensor = logits, masked: Tensor = masked) -> Tensor:
-            values = of(logits.float().softmax(-1))
+    def _state(self, index: int, score: Tensor, uniform: Callable[..., Tensor]) -> StepState:
+        """Return what the decoder may depend on in step `index`; `score` (B, L) is c of the proposed tokens."""
+        logits, masked, hidden = self.logits, self.masked, self.hidden
+
+        def spread(function: Callable[[Tensor], Tensor]) -> Tensor:
+            values = function(logits.float().softmax(-1))
             return torch.full(masked.shape, -torch.inf, device=masked.device).masked_scatter(masked, values)
 
         hidden_t, hidden_s = hidden[index - 1 : index + 1] if hidden else (0.0, 0.0)
-        state = StepState(
+        return StepState(
             masked=masked,
-            maskable=~frozen & (left > 0)[:, None],
+            maskable=~self.frozen & (self.left > 0)[:, None],
             score=score,
-            confidence=confidence,
-            stable_calls=stability.calls if stability else _no_stability(masked),
-            left=left,
-            total=total,
-            time=1 - (index - 1) / steps if hidden else 0.0,
+            confidence=self.confidence,
+            stable_calls=self.stability.calls if self.stability else _no_stability(masked),
+            left=self.left,
+            total=self.total,
+            time=1 - (index - 1) / self.steps if hidden else 0.0,
             hidden_t=hidden_t,
             hidden_s=hidden_s,
             noise=uniform,
             spread=spread,
-        )
-        commit = rule.commit(state, settings)
-        if index == steps:
-            forced = forced + (masked & ~commit).sum(1)
-            commit = masked
-        still = masked & ~commit
-        if rule.remask:
-            still = still | (state.maskable & rule.remask(state, settings))
-        committed, remasked = masked & ~still, still & ~masked
-        before, tokens = tokens, torch.where(masked & commit, draft, tokens).masked_fill(still, model.spec.mask_id)
-        confidence = torch.where(committed, score, confidence).masked_fill(still, 0.0)
-        changed = (tokens != before).any(1)
-        masked, left = still, still.sum(1)
-        yield Step(
-            index=index,
-            tokens=tokens,
-            confidence=confidence,
-            committed=committed,
-            remasked=remasked,
-            draft=draft,
-            masked=masked | outside,
-            calls=calls,
-            forced=forced,
         )
 
 

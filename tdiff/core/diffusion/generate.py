@@ -17,16 +17,16 @@ from tdiff.core.diffusion.blocks import most_steps, slide
 from tdiff.core.diffusion.denoise import Step, plan
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.models.base import LoadedModel, ModelSpec
-from tdiff.core.models.hf.pieces import Pieces
+from tdiff.core.models.pieces import Pieces
 from tdiff.errors import TdiffError
 from tdiff.protocol.template import Template
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 
 
-def opening(model: LoadedModel, seed: int, row: int) -> str:
+def default_prompt(model: LoadedModel, seed: int, row: int) -> str:
     """Return a default prompt stored with the model, chosen by the seed; empty if it has none."""
     openings = model.origin.openings
-    return openings[noise.mix(seed, row, noise.OPENING) % len(openings)] if openings else ""
+    return openings[noise.mix(seed, row, noise.PROMPT) % len(openings)] if openings else ""
 
 
 def before_gap(model: LoadedModel, text: str) -> str:
@@ -67,7 +67,7 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
     return start
 
 
-def filled(model: LoadedModel, template: Template) -> Tensor:
+def template_canvas(model: LoadedModel, template: Template) -> Tensor:
     """Return (1, L) int64: the text of a template, with a mask for each token of its gaps.
 
     A text before a gap is encoded by `before_gap`. Raises TdiffError for a character that has no token, and if the
@@ -131,7 +131,7 @@ def generate(
     With a `template` each row fills its gaps, and only the number of prompts counts. `rows` are the row numbers for the
     noise: a text depends on its row number and prompt, not on the other texts. See `overlap` for the sliding canvas.
     """
-    start = filled(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
+    start = template_canvas(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
     yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
 
 
@@ -153,7 +153,7 @@ def narrate(
 ) -> Iterator[TraceLine]:
     """Yield the trace of one generation while it runs: a header, a line for each step, the text."""
     start_time = time.perf_counter()
-    canvas_ids = (filled(model, template) if template else canvas(model, [prompt], length))[0]
+    canvas_ids = (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
     start, frozen = canvas_ids.tolist(), canvas_ids != model.spec.mask_id
     pieces = Pieces(model.tokenizer)
     piece_texts = pieces.changed(start, [position for position, i in enumerate(start) if i != model.spec.mask_id])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # The uses of a number: the streams of one key (seed, step, row, position).
-PROPOSAL, ORDER, REMASK, EVALUATION, OPENING = range(5)
+PROPOSAL, ORDER, REMASK, EVALUATION, PROMPT = range(5)
 # The streams of training: the text of a row, its protected context, its time, its mask, whether its label is dropped,
 # the label it is contrasted with, and torch's generator.
 DATA, CONTEXT, TIME, MASK, LABEL, CONTRAST, DROPOUT = range(5, 12)

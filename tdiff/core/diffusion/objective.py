@@ -39,11 +39,11 @@ class Loss:
     """(B,) float32: mean -log p over the masked positions of each row, unweighted; 0 if none is masked. Detached."""
     share: Tensor
     """(B,) float32: mask ratio of each row."""
-    telling: Tensor | None = None
+    contrastive: Tensor | None = None
     """() float32: contrastive loss of the class, nats per row; differentiable. None if not asked for."""
 
 
-def times(row_noise: RowNoise, together: bool = False) -> Tensor:
+def diffusion_times(row_noise: RowNoise, together: bool = False) -> Tensor:
     """Return (B,) float32 in [0, 1): low-discrepancy times, u = (u0 + i / total) mod 1 (Kingma et al. 2021).
 
     i is the number of the row in its step and u0 one number for the step: the rows of a step are evenly spaced, and a
@@ -55,7 +55,7 @@ def times(row_noise: RowNoise, together: bool = False) -> Tensor:
     return (start + numbers / row_noise.total) % 1.0
 
 
-def protect(row_noise: RowNoise, window: int, context: int, mode: str) -> Tensor:
+def maskable_positions(row_noise: RowNoise, window: int, context: int, mode: str) -> Tensor:
     """Return (B, window) bool, true at the maskable positions: all but the first n of each row.
 
     n = 0 with probability one half, otherwise uniform in 1..context, so that the model also learns to generate without
@@ -83,7 +83,7 @@ class Masks:
         return Masks(self.masked[rows, :length], self.weight[rows])
 
 
-def draw_masks(
+def sample_masks(
     maskable: Tensor,
     row_noise: RowNoise,
     schedule: Schedule,
@@ -97,7 +97,7 @@ def draw_masks(
     `masked_share` (on a grid without such a time, at the next one above); unless that is 0..1, the weights are those of
     this part of the NELBO.
     """
-    u = times(row_noise, together)
+    u = diffusion_times(row_noise, together)
     least, most = masked_share
     first, last = schedule.time(least) if least > 0 else 0.0, schedule.time(most) if most < 1 else 1.0
     if timesteps:
@@ -123,7 +123,7 @@ def other_labels(label: Tensor, classes: int, row_noise: RowNoise) -> Tensor:
     return other.masked_fill(label >= classes, -1)
 
 
-def bound(
+def nelbo_loss(
     model: Model,
     tokens: Tensor,
     maskable: Tensor,
@@ -141,10 +141,10 @@ def bound(
     row as it was sampled, and on `conditioning`.
 
     With `other` (B,) labels (see `other_labels`) each row that has one is scored once more, under that label, with the
-    same mask: `telling` is the mean -log of the posterior probability of the right one of the two. The NELBO trains the
-    model to describe texts, and this to classify them (a hybrid of both: Raina et al. 2003). The nats of the n masked
-    tokens are divided by the root of n, as for a prediction (`prediction.divisor`): without that, a text that single
-    words classify has no gradient left, and the few texts that these words misclassify are memorised.
+    same mask: `contrastive` is the mean -log of the posterior probability of the right one of the two. The NELBO trains
+    the model to describe texts, and this to classify them (a hybrid of both: Raina et al. 2003). The nats of the n
+    masked tokens are divided by the root of n, as for a prediction (`prediction.divisor`): without that, a text that
+    single words classify has no gradient left, and the few texts that these words misclassify are memorised.
 
     Tokens and masks are on one device. If the model is on another `device`, that is the CPU, which then sends the
     inputs and never waits. With `even` all rows are scored twice, so that the number of rows is constant; those without
@@ -170,20 +170,20 @@ def bound(
     sums = _by_row(F.cross_entropy(logits, target, reduction="none"), where)
     count, total, share, weight = (send(value, device) for value in (count, total, share, weight))
     row_sum = sums[: len(tokens)]
-    telling = None
+    contrastive = None
     if other is not None and len(again):
         again = send(again, device)
         losses = F.softplus((row_sum[again] - sums[len(tokens) :]) / count[again].clamp(min=1).sqrt())
-        telling = (losses * send(labelled, device)).sum() / max(1, int(labelled.sum())) if even else losses.mean()
+        contrastive = (losses * send(labelled, device)).sum() / max(1, int(labelled.sum())) if even else losses.mean()
     return Loss(
         nats=(weight * row_sum).sum() / total.sum().clamp(min=1),
         row_nats=(row_sum / count.clamp(min=1)).detach(),
         share=share,
-        telling=telling,
+        contrastive=contrastive,
     )
 
 
-def autoregressive(nats: Tensor, scored: Tensor) -> Loss:
+def exact_loss(nats: Tensor, scored: Tensor) -> Loss:
     """Return the loss of a causal model from the nats (B, L) of each token given those before it, 0 where not `scored`.
 
     It is the exact likelihood, not a bound. Every position is predicted, so the mask ratio is reported as 1.

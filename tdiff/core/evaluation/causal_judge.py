@@ -32,7 +32,7 @@ class CausalJudge:
         backend.weights(name, folder)
         self._tokenizer: Any = backend.tokenizer(folder, settings)
         if not self._tokenizer.is_fast:
-            raise TdiffError(f"the tokenizer of {name!r} does not report the positions of its tokens in a text")
+            raise TdiffError(f"--judge requires a tokenizer that reports token positions; that of {name!r} does not")
         known = backend.vocabulary(what, settings)
         if len(self._tokenizer) > known:
             raise TdiffError(f"{what} and has {known:,} tokens, but its tokenizer has {len(self._tokenizer):,}")

@@ -6,18 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tdiff.core.diffusion.objective import Likelihood, likelihood
+from tdiff.core.evaluation.corpora import PARTS, corpus_of, part_ids, part_labels
 from tdiff.core.models.base import LoadedModel, Model
 from tdiff.core.packing import PaddedRows, padded
-from tdiff.corpus import corpus as data
-from tdiff.corpus.named import Absent
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError
 
-PARTS = ("all", "train", "tuning", "val")
 Progress = Callable[[int, int], None]
 _DRAWS = 4  # mask samples of each window, by default
 LEAST_DRAWS = 64
@@ -65,8 +64,8 @@ def evaluate(
     part = part or ("all" if sources else {"tenth": "val", "tuning": "tuning"}[model.origin.held_out])
     begin = time.perf_counter()
     corpus = corpus_of(model, sources, text_field, f" --split {part}")
-    ids = _ids(model, corpus, part)
-    labels = _labels(model, corpus, part)
+    ids = part_ids(model, corpus, part)
+    labels = part_labels(model, corpus, part)
     samples, least = (_DRAWS, LEAST_DRAWS) if draws is None else (draws, 1)
     result = score(
         model.network,
@@ -79,63 +78,6 @@ def evaluate(
         labels=labels,
     )
     return replace(result, seconds=time.perf_counter() - begin)
-
-
-def _ids(model: LoadedModel, corpus: data.Corpus, part: str) -> Tensor | list[Tensor]:
-    """The tokens of a part of the corpus, or of each text in it if the model was trained on one text a row."""
-    if model.origin.rows == "padded":
-        only = model.origin.only
-        training, held_out = corpus.split_texts(only=only)
-        tuning = corpus.split_texts("tuning", only)[1]
-        of_class = [text for text, label in zip(corpus.texts, corpus.labels, strict=False) if only == label]
-        texts = {"all": of_class or corpus.texts, "train": training, "tuning": tuning, "val": held_out}
-        return [model.tokenizer.encode(text, corpus.name) for text in texts[part]]
-    before, after = corpus.split()
-    parts = {"all": corpus.text, "train": before, "tuning": corpus.split("tuning")[1], "val": after}
-    return model.tokenizer.encode(parts[part], corpus.name)
-
-
-def _labels(model: LoadedModel, corpus: data.Corpus, part: str) -> list[int] | None:
-    """The classes of the texts of a part, as the model numbers them; None if the model has no classes."""
-    if not model.origin.classes:
-        return None
-    training, held_out = corpus.split_indices()
-    parts = {"train": training, "tuning": corpus.split_indices("tuning")[1], "val": held_out}
-    indices = parts.get(part, range(len(corpus.texts)))
-    return [number_of(model.origin.classes, corpus.labels[n]) for n in indices]
-
-
-def number_of(classes: Sequence[str], label: str) -> int:
-    """The number of a class. Raises TdiffError for an unknown class, and names the nearest one."""
-    if label not in classes:
-        raise unknown("class", label, classes)
-    return classes.index(label)
-
-
-def corpus_of(model: LoadedModel, sources: Sequence[str], text_field: str | None, options: str = "") -> data.Corpus:
-    """The text of `sources`, or the unchanged corpus that the model was trained on.
-
-    Raises TdiffError if it is not available; the message suggests --data with these options.
-    """
-    if not sources and not model.origin.sources:
-        raise TdiffError(f"{model.name} does not record its training text: name a text with --data FILE{options}")
-    try:
-        # The labels of `sources` matter to a model with classes; those of its corpus also to a model of one class.
-        labelled = model.origin.classes or (model.origin.only and not sources)
-        corpus = data.load(
-            tuple(sources) or model.origin.sources,
-            text_field or model.origin.text_field,
-            label_field=model.origin.label_field if labelled else None,
-            evaluation=() if sources else model.origin.evaluation,
-        )
-    except Absent as absent:
-        raise TdiffError(f"{absent}, or name it with --data FILE{options}") from None
-    if not sources and model.origin.corpus_sha256 not in ("", corpus.sha256()):
-        raise TdiffError(
-            f"{corpus.name} has changed since {model.name} was trained on it, so its last tenth may contain training "
-            "text; name a text with --data"
-        )
-    return corpus
 
 
 def score(
@@ -157,38 +99,27 @@ def score(
     make fewer than `least` for all full windows (or for the last, shorter one), more masks are sampled.
     """
     begin = time.perf_counter()
-    window, device = network.spec.context, network.device
-    special = torch.tensor(network.spec.unscored, dtype=torch.int64)
-    parts = []
-    for rows, real, text in _windows(ids, window, network.spec.mask_id):
-        maskable = network.spec.scorable(~torch.isin(rows, special) & real)
-        scored = maskable.any(1)
-        if bool(scored.any()):
-            repeat = 1 if network.spec.causal else max(draws, math.ceil(least / int(scored.sum())))
-            conditioning = {} if isinstance(ids, Tensor) else {"attention": real[scored].to(device)}
-            if labels is not None:
-                conditioning["label"] = torch.tensor(labels)[text[scored]].to(device)
-            parts.append((rows[scored], maskable[scored], conditioning, repeat))
+    parts = list(_parts(network, ids, draws, least, labels))
     if not parts:
         raise TdiffError("the text has no token that the model can score")
     nats, tokens, chars, variance, done = 0.0, 0, 0, 0.0, 0
-    total = sum(len(rows) * repeat for rows, _, _, repeat in parts)
-    for rows, maskable, conditioning, repeat in parts:
+    total = sum(len(part.rows) * part.draws for part in parts)
+    for part in parts:
 
         def report(masked: int, before: int = done) -> None:
             if progress:
                 progress(before + masked, total)
 
+        rows, maskable = part.rows.to(network.device), part.maskable.to(network.device)
         if network.spec.causal:
-            part = exactly(network, rows.to(device), maskable.to(device), progress=report)
+            result = exactly(network, rows, maskable, progress=report)
         else:
-            rows, maskable = rows.to(device), maskable.to(device)
-            part = likelihood(
-                network, rows, maskable, draws=repeat, seed=seed, progress=report, conditioning=conditioning
+            result = likelihood(
+                network, rows, maskable, draws=part.draws, seed=seed, progress=report, conditioning=part.conditioning
             )
-        nats, tokens, done = nats + float(part.nats.sum()), tokens + part.tokens, done + len(rows) * repeat
-        chars += int(lengths[rows[maskable].cpu()].sum())
-        variance += ((part.interval_95[1] - part.nats_per_token) * part.tokens) ** 2
+        nats, tokens, done = nats + float(result.nats.sum()), tokens + result.tokens, done + len(rows) * part.draws
+        chars += int(lengths[part.rows[part.maskable]].sum())
+        variance += ((result.interval_95[1] - result.nats_per_token) * result.tokens) ** 2
     mean, half = nats / tokens, math.sqrt(variance) / tokens
     return Score(
         nats_per_token=mean,
@@ -196,9 +127,38 @@ def score(
         bits_per_char=nats / chars / math.log(2),
         interval_95=(mean - half, mean + half),
         tokens=tokens,
-        draws=parts[0][3],
+        draws=parts[0].draws,
         seconds=time.perf_counter() - begin,
     )
+
+
+class _Part(NamedTuple):
+    """Windows of one length that are scored together, each with a maskable position."""
+
+    rows: Tensor
+    """(n, L) int64, on the CPU."""
+    maskable: Tensor
+    """(n, L) bool, on the CPU."""
+    conditioning: dict[str, Tensor]
+    """See `Conditioning`; on the device of the network."""
+    draws: int
+    """Mask samples of each window."""
+
+
+def _parts(
+    network: Model, ids: Tensor | Sequence[Tensor], draws: int, least: int, labels: Sequence[int] | None
+) -> Iterator[_Part]:
+    """The windows of `ids` to score; the arguments are those of `score`."""
+    special, device = torch.tensor(network.spec.unscored, dtype=torch.int64), network.device
+    for rows, real, text in _windows(ids, network.spec.context, network.spec.mask_id):
+        maskable = network.spec.scorable(~torch.isin(rows, special) & real)
+        scored = maskable.any(1)
+        if bool(scored.any()):
+            repeat = 1 if network.spec.causal else max(draws, math.ceil(least / int(scored.sum())))
+            conditioning = {} if isinstance(ids, Tensor) else {"attention": real[scored].to(device)}
+            if labels is not None:
+                conditioning["label"] = torch.tensor(labels)[text[scored]].to(device)
+            yield _Part(rows[scored], maskable[scored], conditioning, repeat)
 
 
 def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterator[PaddedRows]:

@@ -1,7 +1,7 @@
 """The model contract: what decoding, training, evaluation and classification may ask of any model and its tokenizer.
 
 A family of models implements `Model` (most by `TorchModel`, those that can be trained by `TrainableModel`) and has one
-row in `load.FAMILIES`. Other code reads `spec` and never asks for the class of a model.
+row in `load.FAMILIES`. Other code depends on `spec` and never on the class of a model.
 """
 
 from __future__ import annotations

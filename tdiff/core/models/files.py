@@ -20,8 +20,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file. Raises TdiffError if the file cannot be read or holds no table."""
     try:
         config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as why:
-        raise TdiffError(f"model config {str(path)!r} cannot be read: {why}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TdiffError(f"model config {str(path)!r} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise TdiffError(f"model config {str(path)!r} is not a table of settings")
     return config
@@ -44,9 +44,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise TdiffError(f"weights {str(path)!r} do not exist") from None
-    except (SafetensorError, OSError, ValueError) as why:
+    except (SafetensorError, OSError, ValueError) as error:
         raise TdiffError(
-            f"weights {str(path)!r} are damaged or not safetensors ({str(why).splitlines()[0]}); "
+            f"weights {str(path)!r} are damaged or not safetensors ({str(error).splitlines()[0]}); "
             "get or train the model again"
         ) from None
 

@@ -16,6 +16,7 @@ from tdiff import hub
 from tdiff.core.models import tokenizers
 from tdiff.core.models.base import LoadedModel, Model, Tokenizer
 from tdiff.core.models.files import build_table, put_weights, read_tensors
+from tdiff.core.models.labels import add_missing_bias
 from tdiff.core.models.origin import Origin, read_origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
@@ -45,8 +46,7 @@ def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> Loa
     network = Transformer(shape)
     weights = folder / "model.safetensors"
     tensors = _dequantized(read_tensors(weights), weights)
-    if network.label_bias is not None:  # the first models with classes did not have it
-        tensors.setdefault("label_bias.weight", torch.zeros_like(network.label_bias.weight))
+    add_missing_bias(tensors, network.label_bias)
     put_weights(network, tensors, weights)
     network.requires_grad_(False).eval().to(device)
     label = folder.parent.name if folder.name == "model" else hub.repository(folder) or folder.name

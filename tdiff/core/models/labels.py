@@ -34,6 +34,15 @@ def with_bias(logits: Tensor, bias: Tensor, label: Tensor | None, where: Tensor)
         return torch.addmm(logits, one_hot, bias)
 
 
+def add_missing_bias(tensors: dict[str, Tensor], bias: nn.Embedding | None) -> None:
+    """Add a zero class bias to the `tensors` of a model folder that lacks it: the first models with classes had none.
+
+    `bias` is that of the network, or None if the network has none.
+    """
+    if bias is not None:
+        tensors.setdefault("label_bias.weight", torch.zeros_like(bias.weight))
+
+
 def _rows(where: Tensor) -> Tensor:
     """(N,): the row of each position."""
     return indices_of(where).div(where.size(1), rounding_mode="floor")

@@ -258,10 +258,10 @@ def _tokenizer(name: str, folder: Path, vocab_size: int) -> HubTokenizer:
     if not has_tokenizer:
         try:
             folder = hub.tokenizer_of("gpt2")
-        except TdiffError as why:
+        except TdiffError as error:
             raise TdiffError(
                 f"model {name!r} has no tokenizer, as MDLM's repository has none: put GPT-2's tokenizer.json beside "
-                f"its config.json ({why})"
+                f"its config.json ({error})"
             ) from None
     # This folder's config.json names a type that transformers does not know, and code; so GPT-2's settings are used.
     hub_tokenizer = backend.tokenizer(folder, backend.library().GPT2Config())

@@ -60,8 +60,8 @@ def read_origin(config: Mapping[str, Any], path: Path) -> Origin:
     origin: Origin = build_table(Origin, config.get("origin", {}), path)
     try:
         parse_decoding(origin.decoding)
-    except TdiffError as why:
-        raise TdiffError(f"model config {str(path)!r}: {why}") from None
+    except TdiffError as error:
+        raise TdiffError(f"model config {str(path)!r}: {error}") from None
     counted = len(origin.counts) == len(origin.classes) and all(count >= 0 for count in origin.counts)
     if not counted or len(set(origin.classes)) != len(origin.classes) or (origin.classes and not sum(origin.counts)):
         raise TdiffError(f"model config {str(path)!r}: classes and counts do not go together")

@@ -84,8 +84,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise TdiffError(f"{what} do not exist") from None
     except IsADirectoryError:
         raise TdiffError(f"{what} are a folder; a file such as diffusion_model.pt is read") from None
-    except OSError as why:
-        raise TdiffError(f"{what} cannot be read: {why.strerror or why}") from None
+    except OSError as error:
+        raise TdiffError(f"{what} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise
     except Exception:  # of many classes; torch's message advises to unpickle the file anyway

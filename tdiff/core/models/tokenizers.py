@@ -133,8 +133,8 @@ def load(path: Path) -> TextTokenizer:
         tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
     except FileNotFoundError:
         raise TdiffError(f"tokenizer {str(path)!r} does not exist") from None
-    except Exception as why:  # tokenizers raises bare Exception
-        raise TdiffError(f"tokenizer {str(path)!r} is damaged: {str(why).splitlines()[0]}") from None
+    except Exception as error:  # tokenizers raises bare Exception
+        raise TdiffError(f"tokenizer {str(path)!r} is damaged: {str(error).splitlines()[0]}") from None
     return TextTokenizer(tokenizer)
 
 

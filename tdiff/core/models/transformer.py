@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, ModelSpec, TrainableModel, suppression
+from tdiff.core.models.conditioning import TimeEmbedding, conditioning_vectors
 from tdiff.core.models.labels import Pairs, with_bias
 
 
@@ -153,35 +154,6 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-class TimeEmbedding(nn.Module):
-    """The mask ratio as a vector that is added at every position. Zero at the start.
-
-    With `timesteps` T > 0 it is row ceil(T r) - 1 of a table for the mask ratio r, as in tiny-diffusion; otherwise a
-    linear map of cosines of r, for continuous time.
-    """
-
-    def __init__(self, width: int, timesteps: int) -> None:
-        super().__init__()
-        self.timesteps = timesteps
-        self.weight = nn.Parameter(torch.zeros(timesteps or _COSINES, width))
-
-    def forward(self, mask_ratio: Tensor) -> Tensor:
-        """Map `mask_ratio` (B,) in [0, 1] to (B, 1, width)."""
-        if self.timesteps:
-            row = (mask_ratio * self.timesteps - _ROUNDING).ceil().long().clamp(1, self.timesteps) - 1
-            return self.weight[row][:, None]
-        return (ratio_waves(mask_ratio, _COSINES).to(self.weight.dtype) @ self.weight)[:, None]
-
-
-def ratio_waves(mask_ratio: Tensor, count: int) -> Tensor:
-    """Return (B, count) float32: cos(pi n r) for n = 0 .. count - 1 of each mask ratio r of `mask_ratio` (B,)."""
-    return torch.cos(math.pi * mask_ratio[:, None] * torch.arange(count, device=mask_ratio.device))
-
-
-_COSINES = 32
-_ROUNDING = 1e-4  # a float32 ratio of, say, 3/128 times 128 can come out just above 3, and ceil() would jump a row
-
-
 class Transformer(TrainableModel):
     """The model. Logits of suppressed tokens are -inf, so a fresh model is uniform over the other tokens."""
 
@@ -263,11 +235,8 @@ class Transformer(TrainableModel):
         x = self.token_emb(tokens)
         if guess is not None:
             x = x + guess
-        if self.time_emb is not None:
-            x = x + self.time_emb(mask_ratio)
-        if self.label_emb is not None:
-            none = torch.full((len(tokens),), self.shape.classes, device=tokens.device)
-            x = x + self.label_emb(none if label is None else label)[:, None]
+        for vector in conditioning_vectors(self.time_emb, self.label_emb, mask_ratio, label, len(tokens)):
+            x = x + vector
         if self.place_emb is not None:
             x = x + (self.place_emb.weight[:length] if positions is None else self.place_emb(positions))
         x = norm(x)

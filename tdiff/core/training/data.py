@@ -13,7 +13,7 @@ from torch import Tensor
 from tdiff.config.settings import Settings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import Conditioning, protect
+from tdiff.core.diffusion.objective import Conditioning, maskable_positions
 from tdiff.core.models.base import UNKNOWN_TEXT, Tokenizer
 from tdiff.core.packing import padded
 from tdiff.corpus.corpus import Corpus, check_length
@@ -116,7 +116,9 @@ class TrainingSet:
             if self.labels is not None:
                 dropped = row_noise.uniform(noise.LABEL)[:, 0] < settings.train.label_dropout
                 conditioning["label"] = self.labels[picked].masked_fill(dropped, len(self.corpus.classes))
-        maskable = protect(row_noise, tokens.size(1), settings.objective.context, settings.objective.context_mode)
+        maskable = maskable_positions(
+            row_noise, tokens.size(1), settings.objective.context, settings.objective.context_mode
+        )
         if len(self._unmaskable):
             maskable &= ~torch.isin(tokens, self._unmaskable)
         if conditioning:

@@ -57,8 +57,8 @@ def sizes(name: str) -> Layer:
     positions = next((config[k] for k in _POSITIONS if isinstance(config.get(k), int)), _WINDOW + _FRAME)
     layer: Layer = {k: v for k, v in values.items() if isinstance(v, int)}
     layer["window"] = max(1, min(_WINDOW, positions - _FRAME))
-    if (folder / load.SIDECAR).is_file():
-        sidecar = read_config(folder / load.SIDECAR)
+    if (folder / hub.SIDECAR).is_file():
+        sidecar = read_config(folder / hub.SIDECAR)
         layer |= {k: sidecar[k] for k in ("window", "time_conditioning") if k in sidecar}
     return {"model": layer}
 
@@ -78,7 +78,7 @@ def unread_settings(settings: Settings) -> list[str]:
     return [f"objective.{name}" for name in changed]
 
 
-def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[TrainableModel, Tokenizer]:
+def initial_model(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[TrainableModel, Tokenizer]:
     """The network and the tokenizer of a run, on the CPU, ready to be trained.
 
     A saved run has both from its folder; its state is loaded later. Raises TdiffError where the model to initialize
@@ -90,11 +90,11 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
         return _pretrained(settings, name, saved is None, corpus)
     if settings.train.checkpointing:
         raise TdiffError("train.checkpointing requires a pretrained model: leave it out")
-    before = _init(settings, corpus, name) if name and saved is None else None
-    tokenizer: Any = before.tokenizer if before else None
+    source = _source_model(settings, corpus, name) if name and saved is None else None
+    tokenizer: Any = source.tokenizer if source else None
     if saved:
         tokenizer = tokenizers.load(saved / "tokenizer.json")
-    elif before is None:
+    elif source is None:
         data = settings.data
         tokenizer = tokenizers.learn(data.tokenizer, corpus.text, training, data.unknown == "token")
     model, objective = settings.model, settings.objective
@@ -110,8 +110,8 @@ def begin(settings: Settings, run: Run, corpus: Corpus, training: str) -> tuple[
         settings.train.dropout,
     )
     network.initialise(torch.Generator().manual_seed(noise.mix(settings.train.seed)))
-    if before is not None:
-        copy_weights(before, network)
+    if source is not None:
+        copy_weights(source, network)
     return network, tokenizer
 
 
@@ -146,8 +146,8 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
                 )
         try:
             network.set_context(settings.model.window)
-        except ValueError as why:
-            raise TdiffError(f"model.window is too large for {loaded.name}: {why}") from None
+        except ValueError as error:
+            raise TdiffError(f"model.window is too large for {loaded.name}: {error}") from None
         network.add_classes(len(corpus.classes) if settings.data.classes else 0)
         if settings.model.time_conditioning and not network.timed:
             network.add_time(torch.Generator().manual_seed(noise.mix(train.seed)))
@@ -155,8 +155,8 @@ def _pretrained(settings: Settings, name: str, fresh: bool, corpus: Corpus) -> t
         raise TdiffError(f"data.rows padded: {loaded.name} attends to padding: use data.rows packed")
     try:
         network.train_with(train.dropout, train.checkpointing)
-    except ValueError as why:
-        raise TdiffError(f"train.checkpointing is not available for {loaded.name}: {why}") from None
+    except ValueError as error:
+        raise TdiffError(f"train.checkpointing is not available for {loaded.name}: {error}") from None
     return network, tokenizer
 
 
@@ -173,7 +173,7 @@ def _check_causal(model: LoadedModel, settings: Settings) -> None:
         raise TdiffError(f"train.decoding: {model.name} is causal and takes decoder={LEFT_TO_RIGHT}; got {options[0]}")
 
 
-def _init(settings: Settings, corpus: Corpus, name: str) -> LoadedModel:
+def _source_model(settings: Settings, corpus: Corpus, name: str) -> LoadedModel:
     """The model of tdiff that a run is initialized from."""
     model = load_model(name)
     _check_text(model, settings, corpus)

@@ -18,7 +18,7 @@ from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.classification.classifier import Calibration, calibrate
 from tdiff.core.classification.load import from_model
-from tdiff.core.diffusion.generate import narrate, opening, prompt_ids
+from tdiff.core.diffusion.generate import default_prompt, narrate, prompt_ids
 from tdiff.core.evaluation.likelihood import LEAST_DRAWS, score
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.training.state import STREAM, TrainState
@@ -242,12 +242,12 @@ def sample(state: TrainState) -> Iterator[events.Sample | events.Heartbeat]:
         return
     causal = state.average.spec.causal
     model = LoadedModel(state.run.name, state.run.model, state.average, state.tokenizer, state.origin())
-    prompt = opening(model, state.settings.train.seed, state.step)
+    prompt = default_prompt(model, state.settings.train.seed, state.step)
     length = state.settings.model.window - len(prompt_ids(model, prompt))
     try:
         lines = list(narrate(model, prompt, _CAUSAL_SAMPLE if causal else _SAMPLE, length=length))
-    except TdiffError as why:  # such as a model that requires a prompt where no prompts are stored
-        yield heartbeat(state, f"no sample: {why}")
+    except TdiffError as error:  # such as a model that requires a prompt where no prompts are stored
+        yield heartbeat(state, f"no sample: {error}")
         return
     path = f"samples/{state.step:08d}.jsonl"
     write_atomic(state.run.path / path, "".join(map(events.to_line, lines)).encode())

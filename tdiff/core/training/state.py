@@ -19,7 +19,7 @@ from torch import Tensor
 from tdiff.config.settings import Settings
 from tdiff.core import devices
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.objective import Loss, autoregressive, bound, draw_masks, other_labels
+from tdiff.core.diffusion.objective import Loss, exact_loss, nelbo_loss, other_labels, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import send
 from tdiff.core.models.files import put_weights, read_tensors
@@ -56,7 +56,7 @@ class TrainState:
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
         self.stream = STREAM
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
-        self.network, self.tokenizer = initialize.begin(settings, run, corpus, training)
+        self.network, self.tokenizer = initialize.initial_model(settings, run, corpus, training)
         self.data = TrainingSet(settings, corpus, self.tokenizer)
         self.corpus_sha256 = corpus.sha256()
         self._start_as_naive_bayes()
@@ -125,10 +125,10 @@ class TrainState:
                 for seed in seeds:
                     torch.manual_seed(seed)
                     self.backward(seed)
-        except Exception as why:  # of any kind: no C++ compiler, an unsupported operation, an error in the compiler
+        except Exception as error:  # of any kind: no C++ compiler, an unsupported operation, an error in the compiler
             self.network.wrap_trunk(None)
             self.compiled = False
-            return visible_line(f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")[:_REASON]
+            return visible_line(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")[:_REASON]
         finally:
             self.network.zero_grad(set_to_none=True)
         return ""
@@ -170,7 +170,7 @@ class TrainState:
             maskable, masks = self.network.spec.scorable(maskable), None
         else:
             together = objective.mask_rate_per == "batch"
-            masks = draw_masks(maskable, batch.row_noise, self.schedule, objective.timesteps, clip, together)
+            masks = sample_masks(maskable, batch.row_noise, self.schedule, objective.timesteps, clip, together)
         shares = self._shares(maskable, accumulate)
         classes = len(self.corpus.classes)
         other = other_labels(conditioning["label"], classes, batch.row_noise) if contrast else None
@@ -184,9 +184,9 @@ class TrainState:
                     scored = send(may, self.device)
                     log_p = self.network.log_likelihood(send(part, self.device), scored)
                     assert log_p is not None, "a causal model has an exact likelihood"
-                    loss = autoregressive(-log_p, scored)
+                    loss = exact_loss(-log_p, scored)
                 else:
-                    loss = bound(
+                    loss = nelbo_loss(
                         self.network,
                         part,
                         may,
@@ -200,7 +200,7 @@ class TrainState:
                         even=self.compiled,
                     )
             loss = replace(loss, nats=loss.nats * shares[n])
-            combined = loss.nats if loss.telling is None else loss.nats + contrast * labelled[n] * loss.telling
+            combined = loss.nats if loss.contrastive is None else loss.nats + contrast * labelled[n] * loss.contrastive
             torch.autograd.backward(combined)
             losses.append(loss)
         return losses

@@ -13,15 +13,15 @@ from tdiff.core.diffusion.objective import likelihood
 from tdiff.errors import TdiffError
 from tests.support.models import StubModel
 
-SYMBOLS, PLACES = 3, 4
+SYMBOLS, POSITIONS = 3, 4
 MASK = SYMBOLS
 
 
 def joints(classes: int, seed: int) -> torch.Tensor:
-    """(C, 3, 3, 3, 3): a distribution over all texts of four places for each class."""
+    """(C, 3, 3, 3, 3): a distribution over all texts of four positions for each class."""
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(classes, *[SYMBOLS] * PLACES, generator=draw).mul(1.2).flatten(1).softmax(1).view(
-        classes, *[SYMBOLS] * PLACES
+    return torch.randn(classes, *[SYMBOLS] * POSITIONS, generator=draw).mul(1.2).flatten(1).softmax(1).view(
+        classes, *[SYMBOLS] * POSITIONS
     )  # fmt: skip
 
 
@@ -39,21 +39,23 @@ class Exact:
         return torch.stack([self.conditionals(kind, *row) for kind, row in rows])[where]
 
     def conditionals(self, kind: int, *row: int) -> torch.Tensor:
-        """(places, symbols and the mask): log p of each place given what is seen of the row, asked for many times."""
+        """(positions, symbols and the mask): log p of each position given the visible part of the row."""
         if (kind, *row) not in self.known:
             table = self.joint[kind]
-            for place, symbol in enumerate(row):
+            for position, symbol in enumerate(row):
                 if symbol != MASK:
                     keep = torch.zeros(SYMBOLS).index_fill_(0, torch.tensor(symbol), 1.0)
-                    table = table * keep.view([-1 if n == place else 1 for n in range(PLACES)])
-            p = torch.stack([table.sum([n for n in range(PLACES) if n != place]) for place in range(PLACES)])
-            never = torch.full((PLACES, 1), -math.inf)
+                    table = table * keep.view([-1 if n == position else 1 for n in range(POSITIONS)])
+            p = torch.stack(
+                [table.sum([n for n in range(POSITIONS) if n != position]) for position in range(POSITIONS)]
+            )
+            never = torch.full((POSITIONS, 1), -math.inf)
             self.known[kind, *row] = torch.cat(((p / p.sum(1, keepdim=True)).log(), never), 1)
         return self.known[kind, *row]
 
 
 def scorer(ask, classes: int, unmaskable=()) -> Scorer:
-    return Scorer(ask, classes=classes, window=PLACES, mask_id=MASK, vocabulary=1, unmaskable=unmaskable)
+    return Scorer(ask, classes=classes, window=POSITIONS, mask_id=MASK, vocabulary=1, unmaskable=unmaskable)
 
 
 def predictions(
@@ -81,7 +83,7 @@ def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
 
 def test_posterior_matches_bayes_within_its_interval():
     joint, priors = joints(3, seed=1), [0.5, 0.3, 0.2]
-    texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))
+    texts = list(itertools.product(range(SYMBOLS), repeat=POSITIONS))
     results = predictions(joint, texts, priors, confidence=1.0, draws=240)
     inside = 0
     for text, prediction in zip(texts, results, strict=True):
@@ -104,7 +106,7 @@ def test_nats_of_a_class_estimate_its_negative_log_likelihood():
 
 def test_priors_shift_predictions_and_zero_excludes_a_class():
     joint = joints(2, seed=5)
-    texts = list(itertools.product(range(SYMBOLS), repeat=PLACES))[:20]
+    texts = list(itertools.product(range(SYMBOLS), repeat=POSITIONS))[:20]
     even = predictions(joint, texts)
     slanted = predictions(joint, texts, [0.999, 0.001])
     never = predictions(joint, texts, [0.0, 1.0])
@@ -124,7 +126,7 @@ def test_paired_masks_reduce_variance_at_least_fivefold():
     """Compared with as many independent masks for each class, as `tdiff eval` samples them."""
     base = joints(1, seed=9)[0]
     joint = torch.stack((base, (base * 0.9 + 0.1 * joints(1, seed=10)[0])))
-    text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, PLACES, dtype=torch.bool)
+    text, everywhere = torch.tensor([[0, 1, 2, 1]]), torch.ones(1, POSITIONS, dtype=torch.bool)
 
     class Alone(Exact, StubModel):
         mask_id = MASK
@@ -147,7 +149,7 @@ def test_paired_masks_reduce_variance_at_least_fivefold():
 
 
 def test_a_clear_text_needs_few_samples_and_an_ambiguous_one_all():
-    sharp = torch.full((2, *[SYMBOLS] * PLACES), 1e-4)
+    sharp = torch.full((2, *[SYMBOLS] * POSITIONS), 1e-4)
     sharp[0, 0, 0, 0, 0], sharp[1, 1, 1, 1, 1] = 1.0, 1.0
     sharp = sharp / sharp.flatten(1).sum(1).view(2, 1, 1, 1, 1)
     plain, doubtful = predictions(sharp, [(0, 0, 0, 0), (2, 2, 2, 2)], draws=32)
@@ -209,8 +211,8 @@ def test_contributions_add_up_to_the_log_odds():
     joint = joints(3, seed=13)
     for prediction in predictions(joint, [(0, 1, 2, 0), (1, 1, 0, 2)], explain=True, draws=16, temperature=2.0):
         rest = sorted((n for k, n in enumerate(prediction.nats) if k != prediction.label))
-        assert prediction.contributions is not None and len(prediction.contributions) == PLACES
-        odds = (rest[0] - prediction.nats[prediction.label]) / (2 * math.sqrt(PLACES))
+        assert prediction.contributions is not None and len(prediction.contributions) == POSITIONS
+        odds = (rest[0] - prediction.nats[prediction.label]) / (2 * math.sqrt(POSITIONS))
         assert float(prediction.contributions.sum()) == pytest.approx(odds)
 
 

@@ -45,10 +45,10 @@ def test_texts_are_the_same_and_the_trunk_is_compiled_once_though_rows_are_finis
 
 @pytest.mark.slow
 def test_noise_that_inductor_compiles_is_the_same_to_the_bit():
-    rows, places = torch.arange(5)[:, None], torch.arange(300)
-    plain = [noise.uniform(7, step, noise.PROPOSAL, rows, places) for step in range(4)]
+    rows, positions = torch.arange(5)[:, None], torch.arange(300)
+    plain = [noise.uniform(7, step, noise.PROPOSAL, rows, positions) for step in range(4)]
     noise.compile_uniform(lambda function: torch.compile(function, dynamic=True))
-    compiled = [noise.uniform(7, step, noise.PROPOSAL, rows, places) for step in range(4)]
+    compiled = [noise.uniform(7, step, noise.PROPOSAL, rows, positions) for step in range(4)]
     assert all(torch.equal(a, b) for a, b in zip(plain, compiled, strict=True))
 
 
@@ -60,7 +60,7 @@ def test_noise_is_compiled_once_for_all_steps():
     assert counter.frame_count == 1
 
 
-def test_on_a_cpu_and_for_models_of_others_there_is_nothing_to_capture():
+def test_capture_has_no_effect_on_a_cpu_or_for_other_families():
     model = network()
     assert not capture(model, "cpu")
     assert not capture(StubModel(), "cuda")

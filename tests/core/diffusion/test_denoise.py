@@ -19,10 +19,7 @@ from tests.support.oracles import TableDenoiser
 
 torch.set_num_threads(1)
 
-ALL = (
-    "ancestral", "autoregressive", "confidence", "entropy", "entropy-bounded", "factor", "first-hitting", "klass",
-    "margin", "random", "refill", "remdm", "schedule", "topk",
-)  # fmt: skip
+ALL = tuple(DECODERS)
 EVERY = pytest.mark.parametrize("name", ALL)
 # The value that a chi-square of so many degrees of freedom passes once in 10,000 times.
 CHI_SQUARE = {4: 23.51, 5: 25.74, 6: 27.86, 7: 29.88}
@@ -87,7 +84,7 @@ def test_every_decoder_ends_within_its_bound_and_leaves_no_mask(case):
     most = int((case.canvas == case.mask).sum(1).max())
     name, cap = case.settings.decoder, case.settings.steps or oracles.DEFAULT_STEPS.get(case.settings.decoder, 0)
     steps = case.run()
-    # Only ancestral and remdm may have steps that reveal nothing, and only refill and remdm take places back.
+    # Only ancestral and remdm may have steps that unmask nothing, and only refill and remdm take positions back.
     longest = cap if name in ("ancestral", "refill", "remdm") else min(most, cap or most)
     assert len(steps) <= longest
     assert [step.index for step in steps] == list(range(1, len(steps) + 1))
@@ -98,7 +95,7 @@ def test_every_decoder_ends_within_its_bound_and_leaves_no_mask(case):
 
 @given(cases())
 @examples(80)
-def test_every_step_keeps_the_frozen_places(case):
+def test_no_step_changes_frozen_positions(case):
     for step in case.run():
         assert (step.tokens == case.canvas)[case.frozen].all()
         assert (step.draft == case.canvas)[case.frozen].all()
@@ -142,7 +139,7 @@ def test_every_field_of_a_step_agrees_with_the_tokens_before_and_after(case):
 
 @given(cases(names=("confidence", "random", "schedule", "topk")))
 @examples(80)
-def test_every_step_reveals_a_place_in_every_unfinished_row_and_masks_none_again(case):
+def test_every_step_unmasks_a_position_in_every_unfinished_row_and_remasks_none(case):
     steps = case.run()
     for before, step in zip(befores(case, steps), steps, strict=True):
         unfinished = (before == case.mask).any(1)
@@ -173,14 +170,14 @@ def test_the_model_is_given_just_the_rows_that_are_unfinished_and_changed(case):
 @given(cases(names=("ancestral",)))
 @examples(60)
 def test_ancestral_calls_the_model_as_often_as_it_changes_a_row(case):
-    # A step that reveals nothing costs nothing: the logits that were there serve again.
+    # A step that unmasks nothing costs nothing: the logits that were there serve again.
     steps = case.run()
     revealing = sum(step.committed.any(1).long() for step in steps)
     if steps:
         assert steps[-1].calls.equal(revealing)
 
 
-def test_ancestral_with_more_steps_than_places_has_empty_steps():
+def test_ancestral_with_more_steps_than_positions_has_empty_steps():
     case = Case(5, 0, torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.bool), DecodeSettings(), 1)
     case.settings = DecodeSettings(decoder="ancestral", steps=64, seed=1)
     denoiser = case.denoiser()
@@ -282,7 +279,7 @@ def test_a_transformer_is_decoded_to_the_end_without_suppressed_tokens(name):
 
 
 def test_finished_rows_leave_the_batch():
-    # Rows with 1, 3 and 6 masks, one place a step: the batch has to shrink from 3 rows to 1.
+    # Rows with 1, 3 and 6 masks, one position a step: the batch has to shrink from 3 rows to 1.
     canvas = torch.ones(3, 6, dtype=torch.int64)
     for row, masks in enumerate((1, 3, 6)):
         canvas[row, :masks] = 0
@@ -293,9 +290,9 @@ def test_finished_rows_leave_the_batch():
 
 
 @pytest.mark.parametrize("name", ["confidence", "topk"])
-def test_what_is_left_at_the_cap_is_committed_and_counted_as_forced(name):
+def test_positions_masked_at_the_last_step_are_unmasked_and_counted_as_forced(name):
     canvas = torch.zeros(2, 10, dtype=torch.int64)
-    canvas[1, :8] = 1  # two places: finished before the cap, nothing forced
+    canvas[1, :8] = 1  # two positions: finished before the cap, nothing forced
     decode_settings = DecodeSettings(decoder=name, threshold=1.0, k=1, steps=4)
     steps = list(denoise(TableDenoiser(6, 10, 0, seed=3), canvas, settings=decode_settings))
     assert len(steps) == 4
@@ -317,7 +314,7 @@ def test_without_a_cap_nothing_is_forced(case):
     assert all(not step.forced.any() for step in case.run())
 
 
-def test_a_frozen_place_that_holds_a_mask_is_an_error():
+def test_frozen_position_with_a_mask_is_an_error():
     canvas = torch.tensor([[1, 0, 2]])
     with pytest.raises(TdiffError, match="frozen position holds a mask"):
         next(denoise(TableDenoiser(4, 3, 0, seed=1), canvas, torch.tensor([[False, True, False]])))
@@ -341,7 +338,7 @@ def test_a_canvas_without_masks_takes_no_step_and_no_call(name):
 
 @EVERY
 def test_a_half_filled_canvas_with_nothing_frozen_is_decoded_to_the_end(name):
-    # A fork: what an earlier run had revealed is there, but is not sacred.
+    # A fork: what an earlier run had unmasked is there, but is not sacred.
     canvas = torch.zeros(4, 20, dtype=torch.int64)
     canvas[:, ::2] = 1
     free = torch.zeros_like(canvas, dtype=torch.bool)
@@ -349,14 +346,14 @@ def test_a_half_filled_canvas_with_nothing_frozen_is_decoded_to_the_end(name):
     steps = list(denoise(TableDenoiser(6, 20, 0, seed=4), canvas, free, decode_settings))
     assert (steps[-1].tokens != 0).all()
     if name == "refill":
-        # Of 20 maskable places 16 are masked after the first of 5 steps: more than the 10 that were.
+        # Of 20 maskable positions 16 are masked after the first of 5 steps: more than the 10 that were.
         assert steps[0].masked.sum(1).tolist() == [16] * 4
         assert steps[0].remasked.any(1).all()
     else:
         assert (steps[-1].tokens == canvas)[canvas != 0].all()
 
 
-def test_a_fork_with_fewer_masks_than_scheduled_still_reveals_one_a_step():
+def test_canvas_with_fewer_masks_than_scheduled_unmasks_one_position_per_step():
     canvas = torch.ones(1, 20, dtype=torch.int64)
     canvas[0, :4] = 0
     free = torch.zeros_like(canvas, dtype=torch.bool)
@@ -374,15 +371,15 @@ def test_stopping_early_costs_no_further_call():
     assert len(denoiser.seen) == 3
 
 
-def test_the_canvas_that_is_given_is_left_as_it_was():
+def test_given_canvas_is_not_modified():
     canvas = torch.zeros(2, 10, dtype=torch.int64)
     list(denoise(TableDenoiser(6, 10, 0, seed=4), canvas, settings=DecodeSettings(decoder="refill")))
     assert not canvas.any()
 
 
 @pytest.mark.parametrize("curve", config.SCHEDULES)
-def test_ancestral_reveals_each_place_at_the_step_the_schedule_makes_as_likely(curve):
-    # 200 rows of 30 places: a place is revealed at step n with probability hidden(t) - hidden(s), on its own.
+def test_ancestral_unmasks_positions_with_the_probability_of_the_schedule(curve):
+    # 200 rows of 30 positions: a position is unmasked at step n with probability hidden(t) - hidden(s), on its own.
     steps, rows, length = 6, 200, 30
     run = denoise(
         TableDenoiser(3, length, 0, seed=1, contextual=False),
@@ -396,8 +393,8 @@ def test_ancestral_reveals_each_place_at_the_step_the_schedule_makes_as_likely(c
     assert sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True)) < CHI_SQUARE[5]
 
 
-def test_the_number_that_ancestral_reveals_at_once_is_binomial():
-    # First of two steps: each of 6 places with probability 1/2, so 1, 6, 15, 20, 15, 6, 1 of 64.
+def test_number_of_positions_that_ancestral_unmasks_per_step_is_binomial():
+    # First of two steps: each of 6 positions with probability 1/2, so 1, 6, 15, 20, 15, 6, 1 of 64.
     rows = 1280
     step = next(
         denoise(
@@ -411,8 +408,8 @@ def test_the_number_that_ancestral_reveals_at_once_is_binomial():
     assert sum((n - e) ** 2 / e for n, e in zip(counts, expected, strict=True)) < CHI_SQUARE[6]
 
 
-def test_ancestral_draws_its_tokens_from_the_model():
-    # All in one step, 6,000 places alike.
+def test_ancestral_samples_tokens_from_the_model():
+    # All in one step, 6,000 positions alike.
     denoiser = TableDenoiser(6, 30, 0, seed=1, contextual=False)
     denoiser.tables = denoiser.tables[:1, :1].expand(1, 30, 6).contiguous()
     canvas = torch.zeros(200, 30, dtype=torch.int64)
@@ -465,7 +462,7 @@ def test_sliding_agrees_with_its_oracle(long_case):
     assert (steps[-1].tokens if steps else case.canvas)[0].tolist() == text
 
 
-@given(cases(names=[name for name in ALL if name != "autoregressive"]))  # whose blocks are places
+@given(cases(names=[name for name in ALL if name != "autoregressive"]))  # whose blocks are positions
 @examples(30)
 def test_sliding_in_one_window_is_denoising(case):
     length = case.canvas.size(1)
@@ -483,7 +480,7 @@ def test_sliding_gives_the_model_no_more_than_its_window_and_the_overlap_as_cont
     canvas = torch.zeros(1, 20, dtype=torch.int64)
     *_, last = slide(denoiser, canvas, 8, 3, DecodeSettings(decoder="topk", k=8))
     text = last.tokens[0].tolist()
-    # One call each: places 0-7, then 5-12 of which 5-7 are known, then 10-17, then 15-19.
+    # One call each: positions 0-7, then 5-12 of which 5-7 are known, then 10-17, then 15-19.
     assert [call[0] for call in denoiser.seen] == [
         [0] * 8,
         text[5:8] + [0] * 5,
@@ -492,8 +489,8 @@ def test_sliding_gives_the_model_no_more_than_its_window_and_the_overlap_as_cont
     ]
 
 
-def test_sliding_draws_afresh_in_every_window():
-    # The same canvas and table in each window: noise that named places by the window would repeat itself.
+def test_sliding_canvas_has_new_noise_in_every_window():
+    # The same canvas and table in each window: noise that named positions by the window would repeat itself.
     denoiser = TableDenoiser(9, 12, 0, seed=4, contextual=False)
     *_, last = slide(denoiser, torch.zeros(1, 24, dtype=torch.int64), 12, 0, DecodeSettings(decoder="ancestral"))
     assert not last.tokens[0, :12].equal(last.tokens[0, 12:])

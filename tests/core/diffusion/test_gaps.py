@@ -5,7 +5,7 @@ import torch
 
 from tdiff.commands.generate_request import Request, gaps_of
 from tdiff.config.decoding import DecodeSettings
-from tdiff.core.diffusion.generate import canvas, filled, generate, prompt_ids
+from tdiff.core.diffusion.generate import canvas, generate, prompt_ids, template_canvas
 from tdiff.core.models import tokenizers
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.hf.masked import MaskedLM
@@ -49,13 +49,13 @@ def taught(model: LoadedModel) -> LoadedModel:
     longest = max(map(len, rows))
     real = torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
     tokens = torch.full(real.shape, network.spec.mask_id).masked_scatter(real, torch.cat(rows))
-    place = torch.arange(longest)
+    position = torch.arange(longest)
     starts, ends = (
         torch.tensor([[len(tokenizer.encode(" ".join(text.split()[:n]))) for text in LANGUAGE]]).T for n in (2, 3)
     )
     if not tokenizer.carries_spaces:
         starts = starts + 1
-    masked = torch.cat(((place >= starts) & (place < ends), (place >= starts) & real))
+    masked = torch.cat(((position >= starts) & (position < ends), (position >= starts) & real))
     tokens, real = tokens.repeat(2, 1), real.repeat(2, 1)
     share, optimizer = masked.sum(1) / real.sum(1), torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(400):
@@ -77,7 +77,7 @@ def test_a_model_fills_a_gap_after_a_space_with_the_one_right_word(kind, tmp_pat
     for text in LANGUAGE:
         who, does = text.split()[1:3]
         before, after = f"the {who} ", text.split(does)[1]
-        size = len(model.tokenizer.encode(text)) - filled(model, between(before, 1, after)).size(1) + 1
+        size = len(model.tokenizer.encode(text)) - template_canvas(model, between(before, 1, after)).size(1) + 1
         *_, last = generate(model, [""], greedy, template=between(before, size, after))
         assert model.tokenizer.decode(last.tokens[0]) == text
         rest = len(model.tokenizer.encode(text)) - len(prompt_ids(model, before))
@@ -86,7 +86,7 @@ def test_a_model_fills_a_gap_after_a_space_with_the_one_right_word(kind, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "gpt2", "char", "bpe:60"])
-def test_what_stands_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded, tmp_path):
+def test_text_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded, tmp_path):
     if kind == "gpt2":
         model = load_model(str(make_causal(tmp_path / kind, bos=True)))
     else:
@@ -99,10 +99,10 @@ def test_what_stands_around_a_gap_has_the_tokens_of_the_whole_text(kind, loaded,
     spaces = kind != "char"  # which has the space for a token of its own
     for before, after in (("the hare ", " over, the lake"), ("the hare runs over", ", the lake")):
         after = after.replace(",", "") if kind in ("char", "bpe:60") else after
-        ids = filled(model, between(before, 1, after))[0] if kind != "gpt2" else canvas(model, [before], 1)[0]
-        place = int((ids == mask_id).nonzero())
-        ends = ids[:place], ids[place + 1 :]
-        assert ends[0].tolist() == whole[:place].tolist()
+        ids = template_canvas(model, between(before, 1, after))[0] if kind != "gpt2" else canvas(model, [before], 1)[0]
+        position = int((ids == mask_id).nonzero())
+        ends = ids[:position], ids[position + 1 :]
+        assert ends[0].tolist() == whole[:position].tolist()
         assert ends[1].tolist() == whole[len(whole) - len(ends[1]) :].tolist()
         assert model.tokenizer.decode(ends[0]) == (before.rstrip() if spaces else before)
 
@@ -118,4 +118,4 @@ def test_the_window_is_full_where_a_prefix_ends_in_a_space(loaded):
     asked = Request(
         prompt=None, model="", device="cpu", samples=1, length=0, seed=0, options={}, prefix="the ", suffix=" hill"
     )
-    assert filled(model, gaps_of(model, asked)).size(1) == model.spec.context
+    assert template_canvas(model, gaps_of(model, asked)).size(1) == model.spec.context

@@ -1,4 +1,4 @@
-"""The bound and the likelihood against full enumeration: 4 places, 3 symbols and a mask."""
+"""The bound and the likelihood against full enumeration: 4 positions, 3 symbols and a mask."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tdiff.core.diffusion import objective
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import Likelihood, draw_masks, likelihood, protect, times
+from tdiff.core.diffusion.objective import Likelihood, diffusion_times, likelihood, maskable_positions, sample_masks
 from tdiff.core.diffusion.schedules import SCHEDULES, Schedule, schedule
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
@@ -17,13 +17,13 @@ from tests.support.models import StubModel, stub
 
 torch.set_num_threads(1)
 
-PLACES, SYMBOLS = 4, 3
+POSITIONS, SYMBOLS = 4, 3
 MASK = SYMBOLS
 BASE = SYMBOLS + 1
-CODES = BASE ** torch.arange(PLACES - 1, -1, -1)
-TEXTS = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=PLACES)))
+CODES = BASE ** torch.arange(POSITIONS - 1, -1, -1)
+TEXTS = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=POSITIONS)))
 EVERYWHERE = torch.ones_like(TEXTS, dtype=torch.bool)
-SUBSETS = torch.tensor(list(itertools.product((False, True), repeat=PLACES)))[1:]  # of masked places, never none
+SUBSETS = torch.tensor(list(itertools.product((False, True), repeat=POSITIONS)))[1:]  # of masked positions, never none
 SIZES = SUBSETS.sum(1)
 EVERY = pytest.mark.parametrize("name", sorted(SCHEDULES))
 
@@ -33,21 +33,21 @@ def noise_of(rows: int, seed: int) -> RowNoise:
     return RowNoise(seed, 0, range(rows), rows)
 
 
-def bound(
+def nelbo_loss(
     denoiser, tokens: Tensor, maskable: Tensor, curve: Schedule, timesteps: int, seed: int, clip=(0.0, 1.0)
 ) -> objective.Loss:
     """The bound at masks drawn from a seed."""
-    masks = draw_masks(maskable, noise_of(len(tokens), seed), curve, timesteps, clip)
-    return objective.bound(denoiser, tokens, maskable, masks)
+    masks = sample_masks(maskable, noise_of(len(tokens), seed), curve, timesteps, clip)
+    return objective.nelbo_loss(denoiser, tokens, maskable, masks)
 
 
 class Table(StubModel):
-    """A denoiser that looks its answer up: one distribution for each canvas and place."""
+    """A denoiser that looks its answer up: one distribution for each canvas and position."""
 
     mask_id = MASK
 
     def __init__(self, log_p: Tensor) -> None:
-        self.log_p = log_p  # (BASE ** PLACES, PLACES, SYMBOLS), float64
+        self.log_p = log_p  # (BASE ** POSITIONS, POSITIONS, SYMBOLS), float64
 
     def __call__(self, tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
         logits = torch.full((*tokens.shape, BASE), -torch.inf, dtype=torch.float64)
@@ -55,7 +55,7 @@ class Table(StubModel):
         return logits[where]
 
     def surprise(self) -> Tensor:
-        """(texts, subsets): summed -log p of the masked places, for every text and every set of masked places."""
+        """(texts, subsets): summed -log p of the masked positions, for every text and every set of masked positions."""
         canvas = TEXTS[:, None].masked_fill(SUBSETS, MASK)
         log_p = self.log_p[(canvas * CODES).sum(-1)]
         own = log_p.gather(-1, TEXTS[:, None, :, None].expand(-1, len(SUBSETS), -1, 1)).squeeze(-1)
@@ -63,26 +63,26 @@ class Table(StubModel):
 
     def counted(self) -> Tensor:
         """(texts,): the expectation of the exact-count estimate, nats a text."""
-        chances = torch.tensor([1 / PLACES / math.comb(PLACES, int(size)) for size in SIZES], dtype=torch.float64)
-        return (self.surprise() * chances * PLACES / SIZES).sum(1)
+        chances = torch.tensor([1 / POSITIONS / math.comb(POSITIONS, int(size)) for size in SIZES], dtype=torch.float64)
+        return (self.surprise() * chances * POSITIONS / SIZES).sum(1)
 
     def timed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        """(texts,): the mean over times of weight(t) times the expected surprise when each place is hidden(t) masked.
+        """(texts,): the mean over times of weight(t) times the expected -log p with each position masked by hidden(t).
 
         `hidden` and `weight` are (times,), equally likely.
         """
         h = hidden[:, None]
-        return self.surprise() @ (weight[:, None] * h**SIZES * (1 - h) ** (PLACES - SIZES)).mean(0)
+        return self.surprise() @ (weight[:, None] * h**SIZES * (1 - h) ** (POSITIONS - SIZES)).mean(0)
 
     def orders(self) -> Tensor:
         """(texts, orders): -log of the product of conditionals, for each order of revealing."""
         every = []
-        for order in itertools.permutations(range(PLACES)):
+        for order in itertools.permutations(range(POSITIONS)):
             canvas, total = torch.full_like(TEXTS, MASK), torch.zeros(len(TEXTS), dtype=torch.float64)
-            for place in order:
-                now = self.log_p[(canvas * CODES).sum(-1), place]
-                total -= now.gather(-1, TEXTS[:, place, None]).squeeze(-1)
-                canvas[:, place] = TEXTS[:, place]
+            for position in order:
+                now = self.log_p[(canvas * CODES).sum(-1), position]
+                total -= now.gather(-1, TEXTS[:, position, None]).squeeze(-1)
+                canvas[:, position] = TEXTS[:, position]
             every.append(total)
         return torch.stack(every, 1)
 
@@ -92,17 +92,19 @@ def consistent(seed: int = 0) -> tuple[Table, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(len(TEXTS), generator=generator, dtype=torch.float64).mul(1.5).exp()
     joint = weights / weights.sum()
-    canvases = torch.tensor(list(itertools.product(range(BASE), repeat=PLACES)))
+    canvases = torch.tensor(list(itertools.product(range(BASE), repeat=POSITIONS)))
     fits = ((canvases[:, None] == TEXTS) | (canvases[:, None] == MASK)).all(-1)  # (canvases, texts)
     mass = torch.stack([(fits * joint) @ (symbol == TEXTS).double() for symbol in range(SYMBOLS)], -1)
-    # At a revealed place one symbol has all the mass: its log is 0 and the others' is -inf; no one asks there.
+    # At an unmasked position one symbol has all the mass: its log is 0 and the others' is -inf; no one asks there.
     return Table((mass / mass.sum(-1, keepdim=True)).clamp(min=1e-300).log()), joint.log()
 
 
 def inconsistent(seed: int = 0) -> Table:
     """Random conditionals, which no joint distribution has."""
     generator = torch.Generator().manual_seed(seed)
-    return Table(torch.randn(BASE**PLACES, PLACES, SYMBOLS, generator=generator, dtype=torch.float64).log_softmax(-1))
+    return Table(
+        torch.randn(BASE**POSITIONS, POSITIONS, SYMBOLS, generator=generator, dtype=torch.float64).log_softmax(-1)
+    )
 
 
 def grid(timesteps: int) -> Tensor:
@@ -115,12 +117,12 @@ def discrete(table: Table, name: str, timesteps: int) -> Tensor:
 
 
 def drawn(table: Table, name: str, timesteps: int, copies: int = 4000) -> float:
-    """Nats a text of bound(), mean over all texts, from so many rows of each."""
+    """Nats a text of nelbo_loss(), mean over all texts, from so many rows of each."""
     order = torch.randperm(len(TEXTS) * copies, generator=torch.Generator().manual_seed(1))
     tokens = TEXTS.repeat(copies, 1)[order]
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(table, tokens, everywhere, schedule(name), timesteps, 2)
-    return float(loss.nats.detach()) * PLACES
+    loss = nelbo_loss(table, tokens, everywhere, schedule(name), timesteps, 2)
+    return float(loss.nats.detach()) * POSITIONS
 
 
 def estimate(table: Table, draws: int, seed: int = 0, tokens: Tensor = TEXTS) -> Likelihood:
@@ -138,8 +140,8 @@ def test_likelihood_agrees_with_minus_log_p_within_its_interval():
     table, log_p = consistent()
     found = estimate(table, draws=1000)
     low, high = found.interval_95
-    assert low <= float(-log_p.mean()) / PLACES <= high
-    assert found.nats_per_token == pytest.approx(float(-log_p.mean()) / PLACES, rel=0.005)
+    assert low <= float(-log_p.mean()) / POSITIONS <= high
+    assert found.nats_per_token == pytest.approx(float(-log_p.mean()) / POSITIONS, rel=0.005)
     assert 0 < high - low < 0.02
     # Text by text as well: 1000 draws of a few nats of spread.
     torch.testing.assert_close(found.nats, -log_p, rtol=0, atol=0.5)
@@ -150,7 +152,7 @@ def test_likelihood_of_inconsistent_conditionals_agrees_with_enumeration():
     table = inconsistent()
     found = estimate(table, draws=1000)
     low, high = found.interval_95
-    assert low <= float(table.counted().mean()) / PLACES <= high
+    assert low <= float(table.counted().mean()) / POSITIONS <= high
 
 
 def test_exact_counts_are_the_mean_over_orders_of_minus_log_likelihood():
@@ -178,7 +180,7 @@ def test_the_continuous_bound_of_every_schedule_is_the_exact_count_one(name, tab
 
 @EVERY
 @pytest.mark.parametrize("timesteps", [1, 10, 128])
-def test_the_discrete_bound_that_is_drawn_is_the_enumerated_one(name, timesteps):
+def test_sampled_discrete_bound_equals_the_enumerated_bound(name, timesteps):
     table = inconsistent()
     expected = float(discrete(table, name, timesteps).mean())
     assert drawn(table, name, timesteps) == pytest.approx(expected, rel=0.015)
@@ -225,18 +227,18 @@ def test_an_untrained_model_has_the_bound_of_the_uniform_distribution_in_expecta
     network, tokens = transformer(), some_tokens(600)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     with torch.no_grad():
-        loss = bound(network, tokens, everywhere, schedule(name), timesteps, 0)
+        loss = nelbo_loss(network, tokens, everywhere, schedule(name), timesteps, 0)
     assert float(loss.nats.detach()) == pytest.approx(math.log(6), rel=0.05)
     some = loss.share > 0
     torch.testing.assert_close(loss.row_nats[some], torch.full((int(some.sum()),), math.log(6)))
 
 
-def test_the_bound_with_one_step_is_the_mean_over_maskable_places_not_over_rows():
-    # T = 1 masks every maskable place with weight 1, so nothing is random.
+def test_bound_with_one_step_is_the_mean_over_maskable_positions():
+    # T = 1 masks every maskable position with weight 1, so nothing is random.
     table = inconsistent()
     tokens = TEXTS[[5, 17, 70]]
     maskable = torch.tensor([[True] * 4, [False, False, False, True], [False] * 4])
-    loss = bound(table, tokens, maskable, schedule("linear"), 1, 0)
+    loss = nelbo_loss(table, tokens, maskable, schedule("linear"), 1, 0)
     nats = surprise_of(table, tokens, maskable)
     assert float(loss.nats.detach()) == pytest.approx(float(nats.sum()) / 5)
     torch.testing.assert_close(loss.row_nats, nats / torch.tensor([4.0, 1.0, 1.0], dtype=torch.float64))
@@ -249,10 +251,10 @@ def surprise_of(table: Table, tokens: Tensor, masked: Tensor) -> Tensor:
     return -(own * masked).sum(-1)
 
 
-def test_a_row_in_which_nothing_was_masked_adds_zero_and_no_nan():
+def test_row_without_masks_adds_zero():
     network, tokens = transformer(window=2), some_tokens(400, 2)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
-    loss = bound(network, tokens, maskable, schedule("polynomial"), 0, 0)
+    loss = nelbo_loss(network, tokens, maskable, schedule("polynomial"), 0, 0)
     empty = loss.share == 0
     assert 50 < int(empty.sum()) < 350
     assert bool((loss.row_nats[empty] == 0).all()) and bool((loss.row_nats[~empty] > 0).all())
@@ -262,11 +264,11 @@ def test_a_row_in_which_nothing_was_masked_adds_zero_and_no_nan():
 
 
 @pytest.mark.parametrize("maskable", [True, False], ids=["none drawn", "none maskable"])
-def test_a_batch_in_which_nothing_was_masked_is_zero_with_a_gradient_of_zero(maskable):
+def test_batch_without_masks_has_zero_loss_and_gradient(maskable):
     network, tokens = transformer(window=1), some_tokens(1, 1)
     where = torch.full_like(tokens, maskable, dtype=torch.bool)
     for seed in range(100):
-        loss = bound(network, tokens, where, schedule("linear"), 0, seed)
+        loss = nelbo_loss(network, tokens, where, schedule("linear"), 0, seed)
         if float(loss.share.sum()) == 0:
             break
     assert float(loss.share.sum()) == 0 and float(loss.nats.detach()) == 0
@@ -274,7 +276,7 @@ def test_a_batch_in_which_nothing_was_masked_is_zero_with_a_gradient_of_zero(mas
     assert all(float(p.grad.abs().sum()) == 0 for p in network.parameters() if p.grad is not None)
 
 
-def test_nothing_is_masked_where_it_may_not_be():
+def test_only_maskable_positions_are_masked():
     seen = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
@@ -285,7 +287,7 @@ def test_nothing_is_masked_where_it_may_not_be():
     tokens = some_tokens(300, 12)
     maskable = torch.rand(300, 12, generator=torch.Generator().manual_seed(1)) < 0.5
     maskable[:, 0] = True
-    bound(spy, tokens, maskable, schedule("linear"), 0, 0)
+    nelbo_loss(spy, tokens, maskable, schedule("linear"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=300)
     assert len(seen) == 2
     for canvas, where in seen:
@@ -303,7 +305,7 @@ def test_a_time_conditioned_model_gets_the_counted_mask_ratio():
     spy = stub(spy, 6)
     tokens = some_tokens(64, 12)
     maskable = torch.arange(12) >= torch.arange(64)[:, None] % 12
-    loss = bound(spy, tokens, maskable, schedule("cosine"), 0, 0)
+    loss = nelbo_loss(spy, tokens, maskable, schedule("cosine"), 0, 0)
     likelihood(spy, tokens, maskable, draws=1, batch_size=64)
     for share, count in ratios:
         assert share.dtype == torch.float32
@@ -318,7 +320,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
     optimizer = torch.optim.Adam(network.parameters(), 0.03)
     nats = []
     for _ in range(30):
-        loss = bound(network, tokens, everywhere, schedule("linear"), 0, 1)
+        loss = nelbo_loss(network, tokens, everywhere, schedule("linear"), 0, 1)
         optimizer.zero_grad()
         loss.nats.backward()
         assert not loss.row_nats.requires_grad
@@ -332,7 +334,7 @@ def test_the_gradient_of_the_bound_reaches_the_weights_and_lowers_it():
 def test_times_are_equally_spaced_in_0_to_1_from_a_random_start(rows):
     firsts = set()
     for seed in range(20):
-        t = times(noise_of(rows, seed))
+        t = diffusion_times(noise_of(rows, seed))
         assert t.shape == (rows,) and float(t.min()) >= 0 and float(t.max()) < 1
         strata = (t.double().sort().values * rows).floor()
         # Rounding to float32 may carry a time over the edge of its stratum, never further.
@@ -354,12 +356,12 @@ def test_low_discrepancy_times_visit_every_discrete_step_equally_often():
     spy = stub(spy, 6)
     tokens = some_tokens(40, 4000)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    bound(spy, tokens, everywhere, schedule("linear"), 10, 3)
+    nelbo_loss(spy, tokens, everywhere, schedule("linear"), 10, 3)
     assert torch.bincount((shares[0] * 10).round().long(), minlength=11).tolist() == [0, *[4] * 10]
 
 
 def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_others():
-    maskable = protect(noise_of(20_000, 0), 24, 16, "random")
+    maskable = maskable_positions(noise_of(20_000, 0), 24, 16, "random")
     n = (~maskable).sum(1)
     assert torch.equal(maskable, torch.arange(24) >= n[:, None])  # the first n, and only they
     counts = torch.bincount(n, minlength=17)
@@ -370,7 +372,7 @@ def test_protect_leaves_half_of_the_rows_whole_and_protects_1_to_context_of_the_
 
 @pytest.mark.parametrize(("mode", "context", "expected"), [("fixed", 5, 5), ("fixed", 0, 0), ("random", 0, 0)])
 def test_protect_with_a_fixed_or_no_context_treats_all_rows_alike(mode, context, expected):
-    maskable = protect(noise_of(50, 0), 12, context, mode)
+    maskable = maskable_positions(noise_of(50, 0), 12, context, mode)
     assert maskable.shape == (50, 12)
     assert (~maskable).sum(1).unique().tolist() == [expected]
 
@@ -379,7 +381,7 @@ def test_protect_with_a_fixed_or_no_context_treats_all_rows_alike(mode, context,
 def test_the_interval_covers_the_truth_about_95_times_in_100(texts, draws):
     table = inconsistent()
     pick = torch.randperm(len(TEXTS), generator=torch.Generator().manual_seed(9))[:texts]
-    truth = float(table.counted()[pick].mean()) / PLACES
+    truth = float(table.counted()[pick].mean()) / POSITIONS
     found = [estimate(table, draws, seed, TEXTS[pick]).interval_95 for seed in range(100 if draws > 16 else 200)]
     covered = sum(low <= truth <= high for low, high in found)
     assert covered >= 0.9 * len(found)
@@ -394,7 +396,7 @@ def test_likelihood_repeats_from_its_seed_and_changes_with_it():
     first, again, other = estimate(table, 2, 7), estimate(table, 2, 7), estimate(table, 2, 8)
     assert torch.equal(first.nats, again.nats) and first.interval_95 == again.interval_95
     assert not torch.equal(first.nats, other.nats)
-    assert first.tokens == len(TEXTS) * PLACES and first.draws == 2
+    assert first.tokens == len(TEXTS) * POSITIONS and first.draws == 2
 
 
 def test_likelihood_does_not_depend_on_how_texts_are_batched():
@@ -404,8 +406,8 @@ def test_likelihood_does_not_depend_on_how_texts_are_batched():
     torch.testing.assert_close(whole.nats, parts.nats, rtol=1e-12, atol=0)
 
 
-def test_likelihood_counts_maskable_places_only():
-    # One place may be masked: it always is, and every draw says the same.
+def test_likelihood_counts_maskable_positions_only():
+    # One position may be masked: it always is, and every draw says the same.
     table, maskable = inconsistent(), torch.zeros_like(EVERYWHERE)
     maskable[:, 2] = True
     found = likelihood(table, TEXTS, maskable, draws=2)
@@ -414,7 +416,7 @@ def test_likelihood_counts_maskable_places_only():
     assert found.interval_95 == pytest.approx((found.nats_per_token, found.nats_per_token))
 
 
-def test_a_text_with_no_maskable_place_is_refused():
+def test_text_without_maskable_positions_is_refused():
     maskable = EVERYWHERE.clone()
     maskable[3] = False
     with pytest.raises(TdiffError, match="without a maskable position"):
@@ -429,7 +431,7 @@ def even(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
 even = stub(even, 6)
 
 
-def test_all_counts_are_drawn_equally_often():
+def test_all_mask_counts_are_equally_frequent():
     counts = []
 
     def spy(tokens: Tensor, share: Tensor, where: Tensor) -> Tensor:
@@ -444,7 +446,7 @@ def test_all_counts_are_drawn_equally_often():
 
 @EVERY
 @pytest.mark.parametrize("timesteps", [0, 20])
-def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the_whole_bound(name, timesteps):
+def test_clipped_mask_ratios_stay_in_range_and_two_ranges_add_up_to_the_bound(name, timesteps):
     table, _ = consistent()
     cut = 0.35
     curve = schedule(name)
@@ -454,12 +456,12 @@ def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the
     where = torch.ones_like(tokens, dtype=torch.bool)
     found = []
     for clip in ((0.0, cut), (cut, 1.0), (0.0, 1.0)):
-        loss = bound(table, tokens, where, curve, timesteps, 2, clip)
+        loss = nelbo_loss(table, tokens, where, curve, timesteps, 2, clip)
         found.append(float(loss.nats))
     assert found[0] + found[1] == pytest.approx(found[2], rel=0.02)
     many = some_tokens(64, 4096)
     for low, high in ((0.2, 0.6), (0.1, 1.0), (0.0, 0.5)):
-        loss = bound(
+        loss = nelbo_loss(
             even, many, torch.ones_like(many, dtype=torch.bool), curve, timesteps,
             1, (low, high),
         )  # fmt: skip
@@ -472,7 +474,7 @@ def test_clipped_mask_rates_are_the_only_ones_drawn_and_two_ranges_add_up_to_the
 
 @EVERY
 @pytest.mark.parametrize("share", [0.0, 1e-6, 0.1, 0.5, 0.99, 1.0])
-def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
+def test_schedule_time_inverts_hidden(name, share):
     curve = schedule(name)
     at = curve.time(share)
     assert 0 <= at <= 1
@@ -481,13 +483,11 @@ def test_the_time_of_a_share_is_when_it_is_hidden(name, share):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("clip", [(0.0, 1.0), (0.0, 0.6), (0.2, 0.7)])
-def test_times_that_are_never_drawn_are_made_up_for_by_the_others(name, clip):
-    """E[weight x hidden] is all that may be hidden: a model that says the same of a place whatever else is hidden has
-    just that for its bound.
-    """
+def test_weights_account_for_times_that_are_never_sampled(name, clip):
+    """E[weight x hidden] is the length of the range, since a model that ignores the other positions has that bound."""
     rows, curve = 100_000, schedule(name)
-    masks = draw_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
+    masks = sample_masks(torch.ones(rows, 1, dtype=torch.bool), noise_of(rows, 3), curve, 0, clip)
     first, last = max(1e-3, curve.time(clip[0]) if clip[0] else 0.0), curve.time(clip[1]) if clip[1] < 1 else 1.0
-    t = first + (last - first) * times(noise_of(rows, 3)).double()
+    t = first + (last - first) * diffusion_times(noise_of(rows, 3)).double()
     mass = float((masks.weight.double() * curve.hidden(t)).mean())
     assert mass == pytest.approx(clip[1] - clip[0], rel=1e-4)

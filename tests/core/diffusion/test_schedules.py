@@ -22,7 +22,7 @@ def test_settings_know_the_schedules_that_exist():
 
 
 @EVERY
-def test_hidden_is_the_function_its_name_stands_for(name):
+def test_hidden_has_the_formula_of_its_name(name):
     t = torch.linspace(0, 1, 101, dtype=torch.float64)
     expected = [oracles.hidden(name, x) for x in t.tolist()]
     torch.testing.assert_close(schedule(name).hidden(t), times(*expected), rtol=1e-12, atol=1e-12)
@@ -92,7 +92,7 @@ def test_grid_falls_from_1_to_exactly_0_in_equal_steps_of_time(name, steps):
 @EVERY
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 def test_unmask_share_is_the_posterior_of_remdm(name, part):
-    # ReMDM speaks of alpha = 1 - hidden: a masked place is revealed with (alpha_s - (1 - r) alpha_t) / (1 - alpha_t).
+    # In ReMDM's alpha = 1 - hidden, a masked position is unmasked with (alpha_s - (1 - r) alpha_t) / (1 - alpha_t).
     grid = schedule(name).grid(12)
     for hidden_t, hidden_s in itertools.pairwise(grid):
         r = part * (1.0 if hidden_t == 1 else min(1.0, hidden_s / (1 - hidden_t)))
@@ -104,7 +104,7 @@ def test_unmask_share_is_the_posterior_of_remdm(name, part):
 
 @EVERY
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
-def test_revealing_and_masking_again_together_leave_hidden_s(name, part):
+def test_unmasking_and_remasking_leave_hidden_s(name, part):
     grid = schedule(name).grid(12)
     for hidden_t, hidden_s in itertools.pairwise(grid):
         r = part * (1.0 if hidden_t == 1 else min(1.0, hidden_s / (1 - hidden_t)))

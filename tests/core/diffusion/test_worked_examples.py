@@ -54,14 +54,14 @@ def worked(command: str) -> str:
     settings = DecodeSettings(decoder=name, temperature=0.0, seed=1, **options)
     changes = []
     for step in in_blocks(Page(), torch.full((1, 8), TOKENS), settings=settings):
-        places = [f"{i + 1}" for i in step.committed[0].nonzero()[:, 0].tolist()]
-        places += [f"-{i + 1}" for i in step.remasked[0].nonzero()[:, 0].tolist()]
-        changes.append(" ".join(places) or ".")
+        positions = [f"{i + 1}" for i in step.committed[0].nonzero()[:, 0].tolist()]
+        positions += [f"-{i + 1}" for i in step.remasked[0].nonzero()[:, 0].tolist()]
+        changes.append(" ".join(positions) or ".")
     return " | ".join(changes)
 
 
 @pytest.mark.parametrize(("command", "steps"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
-def test_an_example_is_what_the_decoder_does(command, steps):
+def test_worked_example_of_the_guide_matches_the_decoder(command, steps):
     assert worked(command) == steps
 
 

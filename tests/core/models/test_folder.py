@@ -302,7 +302,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.bin"])
-def test_a_folder_of_pickled_weights_is_refused_and_nothing_of_it_is_run(name, tmp_path):
+def test_folder_of_pickled_weights_is_refused_without_running_code(name, tmp_path):
     evil, trace = tmp_path / "evil", tmp_path / "it-ran"
     evil.mkdir()
     (evil / name).write_bytes(pickle.dumps(Hostile(trace)))
@@ -322,7 +322,7 @@ def test_a_pickle_beside_a_sound_config_is_never_run(folder, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.safetensors"])
-def test_a_file_in_place_of_a_folder_is_refused(name, tmp_path):
+def test_file_instead_of_a_folder_is_refused(name, tmp_path):
     trace = tmp_path / "it-ran"
     (tmp_path / name).write_bytes(pickle.dumps(Hostile(trace)))
     refused(name, "is a file; tdiff reads a folder")
@@ -382,7 +382,7 @@ def test_large_matrices_may_be_written_in_8_bits_with_a_scale_for_each_row(tmp_p
     assert all(torch.equal(again[name], stored[name]) for name in stored if stored[name].dtype == torch.int8)
 
 
-def test_a_scale_that_belongs_to_nothing_is_refused(folder):
+def test_scale_without_its_matrix_is_refused(folder):
     path = folder / "model.safetensors"
     save_file(load_file(path) | {"stray.scale": torch.ones(2)}, path)
     refused("poem", "hold stray.scale, which config.json does not describe")
@@ -407,22 +407,22 @@ def decisive(folder):
     return folder
 
 
-def test_a_model_says_how_it_writes_best_and_what_is_given_goes_over_it(decisive):
+def test_options_override_the_decoding_settings_of_the_model(decisive):
     model = load_model(str(decisive))
     assert model.decode_settings({}, 5) == DecodeSettings(decoder="topk", k=3, temperature=0.5, seed=5)
     assert model.decode_settings({"k": 7}, 5) == DecodeSettings(decoder="topk", k=7, temperature=0.5, seed=5)
 
 
-def test_where_a_decoder_is_named_nothing_is_left_of_the_models_own_settings(decisive):
+def test_named_decoder_replaces_all_decoding_settings_of_the_model(decisive):
     model = load_model(str(decisive))
     assert model.decode_settings({"decoder": "topk"}, 5) == DecodeSettings(decoder="topk", seed=5)
 
 
-def test_a_model_that_says_nothing_is_decoded_by_the_defaults(folder):
+def test_model_without_decoding_settings_uses_the_defaults(folder):
     assert load_model(str(folder)).decode_settings({"steps": 3}, 5) == DecodeSettings(steps=3, seed=5)
 
 
-def test_how_it_writes_best_is_saved_with_it(decisive, tmp_path):
+def test_decoding_settings_are_saved_with_the_model(decisive, tmp_path):
     model = load_model(str(decisive))
     save_model(tmp_path / "again", model.network, model.tokenizer, model.origin)
     assert load_model(str(tmp_path / "again")).origin.decoding == OWN
@@ -439,7 +439,7 @@ def test_how_it_writes_best_is_saved_with_it(decisive, tmp_path):
         (["decoder=topk", "seed=3"], "unknown setting"),
     ],
 )
-def test_a_config_whose_way_of_writing_cannot_be_is_refused(own, says, folder):
+def test_config_with_invalid_decoding_settings_is_refused(own, says, folder):
     origin = json.loads((folder / "config.json").read_text())["origin"]
     rewrite(folder, origin=origin | {"decoding": own})
     with pytest.raises(TdiffError, match=says) as why:

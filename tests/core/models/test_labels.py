@@ -18,8 +18,7 @@ from tdiff.core.models.load import load_model
 from tdiff.core.models.transformer import Transformer
 from tdiff.errors import TdiffError
 from tests.core.models.test_transformer import network, shape
-from tests.core.training.test_loop import After
-from tests.support.runs import settings_of, train_in
+from tests.support.runs import After, settings_of, train_in
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 MASK = 6
@@ -34,12 +33,12 @@ def drawn(seed: int, classes: int = 2) -> Pairs:
 
 
 def by_hand(pairs: Pairs, canvas: list[list[int]], real: list[list[bool]], label: list[int]) -> torch.Tensor:
-    """What each class has for each of the places that are masked, in their order."""
+    """What each class has for each of the positions that are masked, in their order."""
     rows = []
     for r, row in enumerate(canvas):
-        for place in (p for p, token in enumerate(row) if token == MASK and real[r][p]):
+        for position in (p for p, token in enumerate(row) if token == MASK and real[r][p]):
             total = torch.zeros(7, dtype=torch.float64)
-            for side, near in ((0, place - 1), (1, place + 1)):
+            for side, near in ((0, position - 1), (1, position + 1)):
                 if 0 <= near < len(row) and row[near] != MASK and real[r][near] and label[r] < pairs.classes:
                     begin = int(pairs.begins[row[near]])
                     total += 4 * pairs.weight[label[r], side, begin : begin + 7]
@@ -64,7 +63,7 @@ def test_pair_logits_of_a_masked_position_depend_on_its_visible_neighbours_and_t
         torch.testing.assert_close(after - before, by_hand(pairs, canvas, real, label))
 
 
-def test_the_gradients_are_those_of_what_is_computed():
+def test_gradients_of_pairs_match_finite_differences():
     pairs, tokens = drawn(0), torch.tensor([[1, MASK, 2], [MASK, 3, MASK], [MASK, MASK, 1]])
     where, label = tokens == MASK, torch.tensor([0, 1, 1])
 
@@ -131,7 +130,7 @@ def orders(tmp_path_factory):
     return path
 
 
-def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
+def test_pairs_distinguish_classes_with_the_same_words(orders, tmp_path):
     rows = [json.loads(line) for line in orders.read_text().splitlines()]
     right = {}
     for pairs in (0, 500):
@@ -153,7 +152,7 @@ def test_pairs_tell_classes_apart_that_have_the_same_words(orders, tmp_path):
     assert right[500] > right[0]
 
 
-def test_pairs_are_kept_with_the_model_and_gone_on_with(orders, tmp_path):
+def test_pairs_are_saved_and_resumed(orders, tmp_path):
     settings = settings_of(orders, PAIRED, {"train": {"steps": 6}, "objective": {"contrast": 1.0, "context": 0}})
     whole, _ = train_in(tmp_path, "whole", settings)
     parts, events = train_in(tmp_path, "parts", settings, stop=After(3))

@@ -128,14 +128,14 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def turned(x: Tensor, direction: float = 1.0) -> Tensor:
-    """(L, D): the halves of each place's vector turned by its place."""
+    """(L, D): the halves of each position's vector turned by its position."""
     half = x.size(1) // 2
     out = torch.empty_like(x)
-    for place in range(x.size(0)):
+    for position in range(x.size(0)):
         for j in range(half):
-            angle = direction * place / 10_000 ** (j / half)
-            out[place, j] = x[place, j] * math.cos(angle) - x[place, half + j] * math.sin(angle)
-            out[place, half + j] = x[place, half + j] * math.cos(angle) + x[place, j] * math.sin(angle)
+            angle = direction * position / 10_000 ** (j / half)
+            out[position, j] = x[position, j] * math.cos(angle) - x[position, half + j] * math.sin(angle)
+            out[position, half + j] = x[position, half + j] * math.cos(angle) + x[position, j] * math.sin(angle)
     return out
 
 
@@ -218,7 +218,7 @@ def test_logits_do_not_depend_on_the_mask_ratio(model):
     assert torch.equal(few, many)
 
 
-def test_the_head_is_computed_at_the_asked_places_only_in_their_order(model, monkeypatch):
+def test_head_is_computed_at_the_requested_positions_in_order(model, monkeypatch):
     tokens, asked = half_masked(), torch.zeros(4, WINDOW, dtype=torch.bool)
     asked[2, 3] = asked[0, 7] = asked[0, 2] = True
     every = model.network(tokens, torch.ones(4), tokens >= 0).unflatten(0, tokens.shape)
@@ -231,7 +231,7 @@ def test_the_head_is_computed_at_the_asked_places_only_in_their_order(model, mon
 
     monkeypatch.setattr("torch.nn.functional.linear", note)
     some = model.network(tokens, torch.ones(4), asked)
-    assert [places for size, places in products if size == VOCAB] == [3]
+    assert [positions for size, positions in products if size == VOCAB] == [3]
     expected = torch.stack((every[0, 2], every[0, 7], every[2, 3]))
     torch.testing.assert_close(some, expected, rtol=1e-5, atol=1e-5)
 
@@ -247,7 +247,7 @@ def test_a_row_does_not_depend_on_its_batch(model):
 # As a model of tdiff.
 
 
-def test_a_folder_is_loaded_as_what_it_is(model, folder):
+def test_folder_is_loaded_by_its_family(model, folder):
     assert isinstance(model.network, MDLM)
     assert (model.name, model.path) == ("mdlm-small", folder)
     assert (model.network.spec.vocab_size, model.spec.context) == (VOCAB, WINDOW)
@@ -366,7 +366,7 @@ def test_a_mask_that_the_tokenizer_knows_is_the_mask(folder):
     assert model.network.spec.mask_id == VOCAB - 1 and model.tokenizer.pieces[-1] == "█"
 
 
-def test_no_code_that_came_with_it_is_run(folder, tmp_path):
+def test_code_in_a_model_folder_is_not_run(folder, tmp_path):
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'it-ran')!r})\nclass Evil: pass\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
     assert isinstance(load_model(str(folder)).network, MDLM)
@@ -443,7 +443,7 @@ def test_damaged_weights_are_refused(keep, folder, refusal):
     assert "model.safetensors' are damaged or not safetensors" in refusal()
 
 
-def test_pickled_weights_are_refused_and_nothing_of_them_is_run(folder, refusal, tmp_path):
+def test_pickled_weights_are_refused_without_running_code(folder, refusal, tmp_path):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(tmp_path / "it-ran")))
     assert "holds pickled weights and no model.safetensors; tdiff reads safetensors only" in refusal()

@@ -186,7 +186,7 @@ def test_the_number_of_heads_matters(model, cli_fast):
     ],
     ids=["model", "model_state_dict", "state_dict", "compiled", "both", "half", "parameters"],
 )
-def test_a_state_dict_is_found_where_it_is_commonly_kept(wrap, here, cli_fast):
+def test_nested_state_dict_is_found(wrap, here, cli_fast):
     torch.save(wrap(state()), "kept.pt")
     done = cli_fast("import", "tiny-diffusion", "kept.pt", "kept", "--heads", "3")
     assert done.returncode == 0, done.stderr
@@ -236,7 +236,7 @@ def test_the_newer_layout_is_read_with_its_own_characters_and_no_time(here, cli_
     assert written.returncode == 0 and len(written.stdout) == 21 and "_" not in written.stdout
 
 
-def test_the_newer_layout_of_other_characters_is_refused_with_what_it_has(here, cli_fast):
+def test_newer_layout_with_another_vocabulary_is_refused_with_its_size(here, cli_fast):
     weights = newer()
     weights["token_emb.weight"] = weights["token_emb.weight"][:60]
     torch.save(weights, "odd.pt")
@@ -253,7 +253,7 @@ def test_the_newer_layout_of_other_characters_is_refused_with_what_it_has(here, 
 
 
 @pytest.mark.parametrize("out", ["checkpoints/mine", "plain", "deep/er/folder", "with space"])
-def test_what_was_imported_goes_on_from_a_prompt(out, file, cli_fast):
+def test_imported_model_continues_a_prompt(out, file, cli_fast):
     done = cli_fast("import", "tiny-diffusion", str(file), out, "--heads", "3")
     assert done.returncode == 0 and done.stderr.startswith("read 0.0M parameters; try: tdiff generate 'To be")
     assert done.stderr.count("\n") == 1 and "█" not in done.stderr
@@ -268,7 +268,7 @@ def test_a_run_of_that_name_is_found_without_its_path(file, cli_fast):
     assert cli_fast("generate", PROMPT, "--model", "mine", "--length", "9", "--seed", "1").returncode == 0
 
 
-def test_it_refuses_to_begin_from_nothing_as_it_was_trained(model, cli_fast):
+def test_imported_model_requires_a_prompt(model, cli_fast):
     line = cli_fast("generate", "--model", "tiny", "--seed", "1").refused()
     assert "tiny was trained with prompts of 16 tokens only and cannot start without one" in line
 
@@ -358,7 +358,7 @@ def test_a_text_is_no_weights(here, refusal):
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}, {3: torch.ones(3)}, "text", {"model": {}}])
-def test_what_is_no_table_of_named_tensors_is_refused(content, here, refusal):
+def test_pickle_without_named_tensors_is_refused(content, here, refusal):
     torch.save(content, "odd.pt")
     assert "odd.pt' are not a dict of named tensors" in refusal("odd.pt")
 
@@ -366,7 +366,7 @@ def test_what_is_no_table_of_named_tensors_is_refused(content, here, refusal):
 @pytest.mark.parametrize(
     "value", [3, "text", torch.ones(128, WIDTH).long(), torch.ones(128, WIDTH).to_sparse()], ids=str
 )
-def test_what_is_no_tensor_of_numbers_is_named(value, here, refusal):
+def test_value_that_is_not_a_float_tensor_is_named(value, here, refusal):
     torch.save(state() | {"time_emb.weight": value}, "odd.pt")
     assert "time_emb.weight is not a floating-point tensor" in refusal("odd.pt")
 
@@ -393,7 +393,7 @@ def test_a_missing_weight_is_named(name, here, refusal):
 
 
 @pytest.mark.parametrize("name", ["output_head.bias", "blocks.1.attn.c_q.bias", "ema.weight"])
-def test_a_weight_that_has_no_place_is_named(name, here, refusal):
+def test_unexpected_weight_is_named(name, here, refusal):
     torch.save(state() | {name: torch.ones(3)}, "odd.pt")
     assert f"hold {name}, which tiny-diffusion's model does not have" in refusal("odd.pt")
 
@@ -463,7 +463,7 @@ def test_a_folder_that_could_not_be_filled_is_taken_away(file, cli_fast, monkeyp
     assert not Path("out").exists()
 
 
-def test_what_is_refused_before_the_file_is_read_needs_no_engine():
+def test_errors_before_the_file_is_read_do_not_import_torch():
     code = (
         "import sys\n"
         "from pathlib import Path\n"

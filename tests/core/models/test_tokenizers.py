@@ -55,7 +55,7 @@ def test_ascii_has_no_id_for_nul_which_would_be_the_mask():
         learn("ascii", "", "").encode("a\0b")
 
 
-def test_ascii_never_makes_another_character_of_what_it_does_not_know():
+def test_ascii_refuses_unknown_characters():
     with pytest.raises(TdiffError, match=r"'é' \(U\+00E9\) at position 4"):
         learn("ascii", "", "").encode("café")
 
@@ -111,7 +111,7 @@ def test_a_mask_is_shown_as_a_block_and_the_unknown_token_as_the_replacement_cha
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_unknown_character_is_named_with_its_place_line_and_column(kind):
+def test_unknown_character_is_named_with_its_position_line_and_column(kind):
     tokenizer = made(kind, "abc\n hello")
     with pytest.raises(TdiffError) as error:
         tokenizer.encode("abc\n\n heλlo", "poem.txt")

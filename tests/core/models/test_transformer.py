@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core.models.base import Inputs
-from tdiff.core.models.transformer import Attention, Neighbours, Shape, TimeEmbedding, Transformer, norm, rotary
+from tdiff.core.models.conditioning import TimeEmbedding
+from tdiff.core.models.transformer import Attention, Neighbours, Shape, Transformer, norm, rotary
 from tdiff.core.training.optim import Muon, orthogonal
 
 torch.set_num_threads(1)
@@ -50,13 +51,13 @@ def everywhere(tokens: Tensor) -> Tensor:
 
 
 def dense(model: Transformer, tokens: Tensor, share: Tensor | None = None, **more) -> Tensor:
-    """(B, L, V) logits at every place."""
+    """(B, L, V) logits at every position."""
     share = torch.full((len(tokens),), 0.5) if share is None else share
     return model(tokens, share, everywhere(tokens), **more).unflatten(0, tokens.shape)
 
 
 def tiny_diffusion(weights: dict[str, Tensor], tokens: Tensor, t: Tensor, layers: int, heads: int) -> Tensor:
-    """Logits (B, L, V) of tiny-diffusion's model, head by head and place by place, in float64."""
+    """Logits (B, L, V) of tiny-diffusion's model, head by head and position by position, in float64."""
     w = {name: tensor.double() for name, tensor in weights.items()}
 
     def rms(x: Tensor) -> Tensor:
@@ -65,12 +66,12 @@ def tiny_diffusion(weights: dict[str, Tensor], tokens: Tensor, t: Tensor, layers
     def turn(x: Tensor) -> Tensor:  # (L, D), rotary on halves
         half = x.size(1) // 2
         out = torch.empty_like(x)
-        for place in range(x.size(0)):
+        for position in range(x.size(0)):
             for j in range(half):
-                angle = place / 10_000 ** (j / half)
-                x1, x2 = x[place, j], x[place, half + j]
-                out[place, j] = x1 * math.cos(angle) + x2 * math.sin(angle)
-                out[place, half + j] = -x1 * math.sin(angle) + x2 * math.cos(angle)
+                angle = position / 10_000 ** (j / half)
+                x1, x2 = x[position, j], x[position, half + j]
+                out[position, j] = x1 * math.cos(angle) + x2 * math.sin(angle)
+                out[position, half + j] = -x1 * math.sin(angle) + x2 * math.cos(angle)
         return out
 
     rows = []
@@ -179,16 +180,16 @@ def test_an_all_true_attention_is_no_attention_mask():
     )
 
 
-def test_every_place_sees_every_other_and_where_it_stands():
+def test_every_position_attends_to_every_other_and_knows_its_position():
     model = network()
     tokens = tokens_of(model, 1)
     before = dense(model, tokens)[..., :10]
-    for place in (0, 11, 23):
+    for position in (0, 11, 23):
         changed = tokens.clone()
-        changed[0, place] = (changed[0, place] + 1) % 10
+        changed[0, position] = (changed[0, position] + 1) % 10
         assert bool(((dense(model, changed)[..., :10] - before).abs().amax(-1) > 1e-6).all())
     same = dense(model, torch.full((1, 24), 4))[0, :, :10]
-    # All tokens alike give all places alike; with one stranger, places differ by their distance from it.
+    # All tokens alike give all positions alike; with one stranger, positions differ by their distance from it.
     torch.testing.assert_close(same, same[:1].expand_as(same), rtol=0, atol=1e-4)
     stranger = torch.full((1, 24), 4)
     stranger[0, 0] = 7
@@ -241,7 +242,7 @@ def test_a_table_of_times_answers_for_no_mask_as_for_the_fewest():
         assert torch.equal(time(torch.tensor([0.0])), time(torch.tensor([0.1])))
 
 
-def test_continuous_time_tells_shares_apart_and_is_smooth():
+def test_continuous_time_distinguishes_mask_ratios_smoothly():
     time = TimeEmbedding(4, 0)
     nn.init.normal_(time.weight, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -258,7 +259,7 @@ def test_a_model_without_time_conditioning_does_not_read_the_share():
 
 
 @pytest.mark.parametrize("conv", [0, 3])
-def test_logits_at_some_places_are_the_dense_ones_in_the_order_of_rows(conv):
+def test_logits_at_some_positions_equal_the_dense_logits_in_row_order(conv):
     model = network(conv=conv)
     tokens = tokens_of(model, 5)
     where = torch.rand(5, 24, generator=torch.Generator().manual_seed(3)) < 0.3
@@ -268,13 +269,13 @@ def test_logits_at_some_places_are_the_dense_ones_in_the_order_of_rows(conv):
     torch.testing.assert_close(found, dense(model, tokens)[where], rtol=0, atol=1e-5)
 
 
-def test_logits_at_no_place_are_an_empty_table():
+def test_logits_at_no_position_are_empty():
     model = network()
     tokens = tokens_of(model, 2)
     assert model(tokens, torch.ones(2), torch.zeros_like(tokens, dtype=torch.bool)).shape == (0, 12)
 
 
-def test_rows_shorter_than_the_window_are_read_from_the_first_place():
+def test_short_rows_start_at_the_first_position():
     model = network()
     tokens = tokens_of(model, 1)[:, :9]
     assert dense(model, tokens).shape == (1, 9, 12)
@@ -352,7 +353,7 @@ def test_an_update_of_muon_has_the_size_of_its_rate_whatever_the_gradient():
         assert float((tall.detach() * tall.grad).sum()) < 0
 
 
-def test_muon_lowers_a_small_loss_and_leaves_what_has_no_gradient():
+def test_muon_lowers_a_loss_and_skips_weights_without_gradient():
     generator = torch.Generator().manual_seed(0)
     x, truth = torch.randn(200, 8, generator=generator), torch.randn(8, 12, generator=generator)
     first, second, idle = (
@@ -442,7 +443,7 @@ def test_a_tied_head_is_the_embedding_and_no_second_matrix():
     assert float(dense(again, tokens)[..., :10].abs().max()) == 0 < float(dense(model, tokens)[..., :10].abs().max())
 
 
-def test_self_conditioning_is_a_second_pass_that_sees_what_the_first_proposed():
+def test_self_conditioning_adds_a_second_pass_with_the_first_proposals():
     model = network(self_conditioning=True)
     tokens, share = tokens_of(model, 2), torch.full((2,), 0.5)
     where = tokens == model.spec.mask_id
@@ -493,7 +494,7 @@ def test_dropout_is_for_training_only_and_leaves_out_its_share():
         assert not torch.allclose(one[..., :10], dense(model, tokens)[..., :10])
 
 
-def test_positions_take_the_place_of_the_order_of_the_tokens():
+def test_given_positions_replace_the_order_of_tokens():
     model = network()
     tokens = tokens_of(model, 2)
     where, ratio = everywhere(tokens), torch.ones(2)

@@ -12,7 +12,7 @@ import torch
 
 from tdiff.core.diffusion.guidance import guided
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import bound, draw_masks, other_labels
+from tdiff.core.diffusion.objective import nelbo_loss, other_labels, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import evaluate, score
 from tdiff.core.models.base import Inputs
@@ -176,12 +176,12 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
     job = TrainState(base, Run(tmp_path / "none"), corpus)
     batch = job.data.batch(1, range(32))
     tokens, maskable, conditioning = batch.tokens, batch.maskable, batch.conditioning
-    masks = draw_masks(maskable, batch.row_noise, job.schedule, 0)
+    masks = sample_masks(maskable, batch.row_noise, job.schedule, 0)
     other = other_labels(conditioning["label"], 2, batch.row_noise)
     assert torch.equal(other >= 0, conditioning["label"] < 2)
-    plain = bound(job.network, tokens, maskable, masks, conditioning)
-    contrasted = bound(job.network, tokens, maskable, masks, conditioning, other)
-    assert plain.telling is None
+    plain = nelbo_loss(job.network, tokens, maskable, masks, conditioning)
+    contrasted = nelbo_loss(job.network, tokens, maskable, masks, conditioning, other)
+    assert plain.contrastive is None
     sizes = []
 
     def noting(tokens, *given, **extra):
@@ -189,15 +189,15 @@ def test_contrast_adds_a_class_loss_and_leaves_the_bound_unchanged(reviews, tmp_
         return network(tokens, *given, **extra)
 
     network, noting = job.network, stub(noting, job.network.spec.mask_id)
-    even = bound(noting, tokens, maskable, masks, conditioning, other, even=True)
+    even = nelbo_loss(noting, tokens, maskable, masks, conditioning, other, even=True)
     assert sizes == [64]  # whatever the labels are
-    torch.testing.assert_close(even.telling, contrasted.telling)
+    torch.testing.assert_close(even.contrastive, contrasted.contrastive)
     torch.testing.assert_close(even.nats, contrasted.nats)
     torch.testing.assert_close(contrasted.nats, plain.nats)
     torch.testing.assert_close(contrasted.row_nats, plain.row_nats)
-    assert 0 < float(contrasted.telling.detach()) < math.log(2)  # it begins as naive Bayes
+    assert 0 < float(contrasted.contrastive.detach()) < math.log(2)  # it begins as naive Bayes
     with_it = settings_of(reviews, CLASSES, {"objective": {"contrast": 1.0}})
-    assert TrainState(with_it, Run(tmp_path / "none"), corpus).backward(0)[0].telling is not None
+    assert TrainState(with_it, Run(tmp_path / "none"), corpus).backward(0)[0].contrastive is not None
     for wrong, says in (({"contrast": -1.0}, "at least 0"), ({"contrast": 1.0}, "requires data.classes")):
         with pytest.raises(TdiffError, match=says):
             settings_of(reviews, {"objective": wrong})
@@ -217,12 +217,12 @@ def test_contrast_is_bayes_between_the_right_class_and_another():
     seen = set()
     for seed in range(20):
         row_noise, label = RowNoise(seed, 0, range(1), 1), torch.tensor([0])
-        masks = draw_masks(may, row_noise, schedule("linear"), 1)
-        loss = bound(Knows(), tokens, may, masks, {"label": label}, other_labels(label, 3, row_noise))
+        masks = sample_masks(may, row_noise, schedule("linear"), 1)
+        loss = nelbo_loss(Knows(), tokens, may, masks, {"label": label}, other_labels(label, 3, row_noise))
         nats = [-float(row.log_softmax(0).sum()) for row in logits]
         expected = {c: math.log1p(math.exp((nats[0] - nats[c]) / math.sqrt(2))) for c in (1, 2)}
-        seen.add(min(expected, key=lambda c: abs(expected[c] - float(loss.telling))))
-        assert min(abs(value - float(loss.telling)) for value in expected.values()) < 1e-5
+        seen.add(min(expected, key=lambda c: abs(expected[c] - float(loss.contrastive))))
+        assert min(abs(value - float(loss.contrastive)) for value in expected.values()) < 1e-5
     assert seen == {1, 2}
 
 

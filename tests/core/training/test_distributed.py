@@ -9,7 +9,7 @@ import torch
 
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import draw_masks, other_labels, times
+from tdiff.core.diffusion.objective import diffusion_times, other_labels, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.training import reports
 from tdiff.core.training.data import Batch
@@ -85,11 +85,11 @@ def test_keyed_integers_stay_below_their_bound_and_reach_every_value():
 
 
 def test_every_step_has_other_times_and_a_part_of_its_rows_has_the_same_ones():
-    step_times = times(RowNoise(0, 4, range(64), 64))
-    parts = [times(RowNoise(0, 4, range(start, start + 16), 64)) for start in range(0, 64, 16)]
+    step_times = diffusion_times(RowNoise(0, 4, range(64), 64))
+    parts = [diffusion_times(RowNoise(0, 4, range(start, start + 16), 64)) for start in range(0, 64, 16)]
     assert torch.equal(torch.cat(parts), step_times)
-    assert not torch.equal(times(RowNoise(0, 5, range(64), 64)), step_times)
-    assert len(times(RowNoise(0, 4, range(64), 64), together=True).unique()) == 1
+    assert not torch.equal(diffusion_times(RowNoise(0, 5, range(64), 64)), step_times)
+    assert len(diffusion_times(RowNoise(0, 4, range(64), 64), together=True).unique()) == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -102,7 +102,7 @@ def test_parts_of_a_batch_are_the_rows_of_the_undivided_batch(way, parts, tales,
     def masks_of(batch: Batch):
         clip, together = (objective.least_masked, objective.most_masked), objective.mask_rate_per == "batch"
         curve = schedule(objective.schedule)
-        return draw_masks(batch.maskable, batch.row_noise, curve, objective.timesteps, clip, together)
+        return sample_masks(batch.maskable, batch.row_noise, curve, objective.timesteps, clip, together)
 
     def drawn(batch: Batch, width: int) -> list[torch.Tensor]:
         masks = masks_of(batch)

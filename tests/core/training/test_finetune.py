@@ -13,7 +13,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.config.settings import Settings
 from tdiff.core.diffusion.generate import generate
 from tdiff.core.diffusion.noise import RowNoise
-from tdiff.core.diffusion.objective import bound, draw_masks
+from tdiff.core.diffusion.objective import nelbo_loss, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.load import load_model
@@ -24,10 +24,9 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.events import Eval
 from tdiff.runs import lookup
 from tdiff.runs.run import Run
-from tests.core.training.test_loop import After
 from tests.support.hub_zoo import KINDS, TEXT, make, reference, some_tokens
 from tests.support.models import StubModel
-from tests.support.runs import train_in
+from tests.support.runs import After, train_in
 
 QUICK = {
     "objective": {"context": 4},
@@ -190,8 +189,8 @@ def test_rows_of_a_batch_can_share_one_mask_ratio_on_a_grid(zoo, book, tmp_path)
     tokens = job.data.tokens[: 64 * 12].view(64, 12)
     maskable = torch.ones_like(tokens, dtype=torch.bool)
     for seed in range(6):
-        masks = draw_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
-        bound(Spy(), tokens, maskable, masks)
+        masks = sample_masks(maskable, RowNoise(seed, 0, range(64), 64), schedule("linear"), 10, together=True)
+        nelbo_loss(Spy(), tokens, maskable, masks)
     for share in seen:  # of 12 positions each: the rows differ by chance alone
         rate = float(share.mean())
         assert min(abs(rate - i / 10) for i in range(1, 11)) < 0.05

@@ -25,8 +25,8 @@ from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.terminal import detect
 from tdiff.tui.race_app import RaceApp
 from tdiff.watch.generation.race import Race
-from tests.commands.test_classify import model as model
 from tests.core.test_serve import Bench
+from tests.support.classifying import model as model
 from tests.support.stage import golden
 
 HOSTILE = "\x1b[2Jred \u202eevil [bold]"

@@ -37,8 +37,8 @@ def one_line(what: str) -> Iterator[None]:
         yield
     except (TdiffError, MemoryError):
         raise
-    except Exception as why:  # of any class: OSError, ValueError, KeyError, ImportError, bare Exception ...
-        message = visible_line((str(why).strip() or type(why).__name__).splitlines()[0])
+    except Exception as error:  # of any class: OSError, ValueError, KeyError, ImportError, bare Exception ...
+        message = visible_line((str(error).strip() or type(error).__name__).splitlines()[0])
         message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
         raise TdiffError(f"{what}: {message}") from None
 

@@ -28,13 +28,11 @@ from tdiff.core.models.hf.base import HFBackbone
 from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.models.hf.masked import MaskedLM
 from tdiff.core.models.hf.tokenizer import HubTokenizer
+from tdiff.core.models.labels import add_missing_bias
 from tdiff.core.models.origin import Origin, origin_unknown, read_origin
 from tdiff.errors import TdiffError
+from tdiff.hub import CONDITIONING, SIDECAR
 
-SIDECAR = "tdiff.json"
-"""File of what tdiff stores about such a model and transformers does not."""
-_CONDITIONING = "told.safetensors"
-"""File of the weights for time and classes."""
 _SCRATCH = ".model."
 _DEFAULT_POSITIONS = 1024
 """Positions of a causal model whose config does not give their number."""
@@ -76,10 +74,9 @@ def load_masked(name: str, folder: Path, config: Mapping[str, Any], device: str)
     with backend.one_line(f"{what} and cannot be asked for the tokens of a text"):
         network = MaskedLM(model, tokenizer, extra.context, extra.timed, classes).to(device)
     if conditioning := network.conditioning():
-        tensors = read_tensors(folder / _CONDITIONING)
-        if network.label_bias is not None:  # the first models with classes did not have it
-            tensors.setdefault("label_bias.weight", torch.zeros_like(network.label_bias.weight))
-        put_weights(conditioning, tensors, folder / _CONDITIONING)
+        tensors = read_tensors(folder / CONDITIONING)
+        add_missing_bias(tensors, network.label_bias)
+        put_weights(conditioning, tensors, folder / CONDITIONING)
         conditioning.requires_grad_(False)
     origin = extra.origin or origin_unknown(_OVERLAP, _step(folder))
     return LoadedModel(_label(folder, extra), folder, network, tokenizer, origin)
@@ -144,7 +141,7 @@ def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, dty
         tokenizer.save(written)
         if conditioning := network.conditioning():
             tensors = {name: p.detach().cpu().contiguous() for name, p in conditioning.named_parameters()}
-            (written / _CONDITIONING).write_bytes(to_bytes(tensors, {"format": "pt"}))
+            (written / CONDITIONING).write_bytes(to_bytes(tensors, {"format": "pt"}))
         sidecar = {
             "origin": dataclasses.asdict(origin),
             "window": network.spec.context,

@@ -6,7 +6,6 @@ conditioning, which such models do not have after pretraining, is a small networ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,39 +17,15 @@ from torch import Tensor, nn
 
 from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, ModelSpec, suppression
+from tdiff.core.models.conditioning import TimeNetwork, conditioning_vectors
+from tdiff.core.models.hf import backend
 from tdiff.core.models.hf.base import HFBackbone, longest_that_works
 from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.core.models.labels import with_bias
-from tdiff.core.models.transformer import ratio_waves
 
 _DEFAULT_POSITIONS = 512
 """Positions of a model whose config does not give their number."""
-_WAVES = 32
 _FAILURES = (RuntimeError, IndexError, TypeError, ValueError)
-
-
-class TimeNetwork(nn.Module):
-    """The mask ratio as a vector that is added to the embedding at every position.
-
-    Cosines of the ratio, a hidden layer, and a last layer that starts at zero, so that a pretrained model to which it
-    is added at first gives the same logits.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(_WAVES, width), nn.Linear(width, width)
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw fresh weights."""
-        nn.init.normal_(self.hidden.weight, std=1 / math.sqrt(_WAVES), generator=generator)
-        for zero in (self.hidden.bias, self.out.weight, self.out.bias):
-            nn.init.zeros_(zero)
-
-    def forward(self, mask_ratio: Tensor) -> Tensor:
-        """Map `mask_ratio` (B,) in [0, 1] to (B, 1, width)."""
-        waves = ratio_waves(mask_ratio, _WAVES)
-        vector: Tensor = self.out(F.silu(self.hidden(waves.to(self.hidden.weight.dtype))))
-        return vector[:, None]
 
 
 class MaskedLM(HFBackbone):
@@ -103,8 +78,8 @@ class MaskedLM(HFBackbone):
                 self.narrow = torch.allclose(self._logits(tokens, where), logits, rtol=1e-3, atol=1e-3)
             except _FAILURES:
                 self.narrow = False
-        longest = min(room, default=_positions_of(model.config)) - len(self.begin) - len(self.end)
-        longest = longest_that_works(model, self._run_masks, longest)
+        positions = min(room, default=backend.positions(model.config) or _DEFAULT_POSITIONS)
+        longest = longest_that_works(model, self._run_masks, positions - len(self.begin) - len(self.end))
         if longest < 1:
             raise ValueError(f"its special tokens leave {longest} positions for a text")
         self.longest = longest
@@ -198,9 +173,9 @@ class MaskedLM(HFBackbone):
             arguments["attention_mask"] = attention.long()
         with ExitStack() as hooks:
             # For this call alone: a hook that stayed would, in a copy of this model, refer to the original.
-            shift = self._shift(len(tokens), mask_ratio, label)
-            if shift is not None:
-                table = self.model.get_input_embeddings()
+            vectors = conditioning_vectors(self.time, self.labels, mask_ratio, label, len(tokens))
+            if vectors:
+                shift, table = sum(vectors[1:], vectors[0]), self.model.get_input_embeddings()
                 hooks.callback(table.register_forward_hook(lambda _module, _inputs, output: output + shift).remove)
             if not self.narrow:
                 logits: Tensor = select(self.model(**arguments, return_dict=True).logits, framed_where)
@@ -213,17 +188,6 @@ class MaskedLM(HFBackbone):
             # The head, much of the work for a large vocabulary, runs on those positions only, as one row.
             hooks.callback(self.model.base_model.register_forward_hook(keep_asked).remove)
             return self.model(**arguments, return_dict=True).logits[0]  # type: ignore[no-any-return]
-
-    def _shift(self, rows: int, mask_ratio: Tensor | None, label: Tensor | None) -> Tensor | None:
-        """Return what is added to the embedding at every position, (B, 1, width); None for nothing."""
-        shift: Tensor | None = None
-        if self.time is not None and mask_ratio is not None:
-            shift = self.time(mask_ratio)
-        if self.labels is not None:
-            none = torch.full((rows,), self.labels.num_embeddings - 1, device=self.labels.weight.device)
-            of_class: Tensor = self.labels(none if label is None else label)
-            shift = of_class[:, None] if shift is None else shift + of_class[:, None]
-        return shift
 
     def _framed(self, tokens: Tensor, where: Tensor, attention: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return tokens, asked positions and padding mask with the special tokens around each text.
@@ -263,8 +227,3 @@ def _positions(model: nn.Module, length: int) -> Iterator[list[int]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _positions_of(config: Any) -> int:
-    """Return the positions that the config of a model without a position table gives."""
-    return int(getattr(config, "max_position_embeddings", None) or _DEFAULT_POSITIONS)

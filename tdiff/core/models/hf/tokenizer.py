@@ -82,9 +82,9 @@ class HubTokenizer:
         """
         try:
             text.encode()
-        except UnicodeEncodeError as why:
+        except UnicodeEncodeError as error:
             raise TdiffError(
-                f"character {text[why.start]!r} at position {why.start + 1} of {what} is half of a character"
+                f"character {text[error.start]!r} at position {error.start + 1} of {what} is half of a character"
             ) from None
         ids = self._ids_inside(text) if inside else self._ids(text)
         for i in ids:

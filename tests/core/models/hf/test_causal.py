@@ -22,8 +22,7 @@ from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
 from tests.core.training.test_finetune import settings_from
-from tests.core.training.test_loop import After
-from tests.support.runs import train_in
+from tests.support.runs import After, train_in
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +46,19 @@ def written(model, prompt: str, length: int, **settings) -> torch.Tensor:
     return last.tokens[0]
 
 
-def test_a_causal_model_writes_from_left_to_right_when_nothing_is_said(gpt):
+def test_causal_model_uses_the_autoregressive_decoder_by_default(gpt):
     model = load_model(str(gpt))
     settings = model.decode_settings({}, 1)
     assert settings.decoder == "autoregressive"
     lines = list(narrate(model, "the ", settings, length=5))
-    places = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
-    assert places == sorted(places)
+    positions = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
+    assert positions == sorted(positions)
     end = lines[-1]
     assert isinstance(end, TraceEnd)
     assert (end.model_calls, end.tokens, end.forced) == (5, 5, 0)
 
 
-def test_greedy_it_writes_what_transformers_writes(gpt):
+def test_greedy_text_equals_that_of_transformers(gpt):
     model, hf_model = load_model(str(gpt)), reference(gpt)
     prompt = model.tokenizer.encode("the ha")
     ours = written(model, "the ha", 20, temperature=0.0)
@@ -127,7 +126,7 @@ def test_a_run_in_blocks_keeps_its_cache_from_block_to_block(gpt):
     assert lengths == [1 + len(model.tokenizer.encode("the ha"))] + [1] * 11
 
 
-def test_nothing_of_a_call_stays_in_the_model(gpt):
+def test_model_stores_nothing_between_calls(gpt):
     network = load_model(str(gpt)).network
     before = set(vars(network))
     canvas = torch.tensor([[5, network.spec.mask_id]])
@@ -135,7 +134,7 @@ def test_nothing_of_a_call_stays_in_the_model(gpt):
     assert torch.equal(first, again) and set(vars(network)) == before
 
 
-def test_rows_may_be_at_different_places(gpt):
+def test_rows_may_be_at_different_positions(gpt):
     model = load_model(str(gpt))
     network = model.network
     tokens = torch.randint(1, 250, (2, 6), generator=torch.Generator().manual_seed(1))
@@ -154,12 +153,12 @@ def test_another_decoder_is_refused(name, gpt, cli_fast):
     assert f"gpt is autoregressive and requires --decoder autoregressive; got {name}" in done.refused()
 
 
-def test_a_gap_with_text_behind_it_is_refused(gpt, cli_fast):
+def test_gap_followed_by_text_is_refused(gpt, cli_fast):
     done = cli_fast("generate", f"--model={gpt}", "--template", "the ____ sings")
     assert "cannot see what follows a gap" in done.refused()
 
 
-def test_without_a_token_of_the_beginning_it_wants_a_prompt(tmp_path, cli_fast):
+def test_model_without_begin_token_requires_a_prompt(tmp_path, cli_fast):
     folder = make(tmp_path / "gpt", bos=False)
     assert "give it a prompt" in cli_fast("generate", f"--model={folder}", "--length=4").refused()
     done = cli_fast("generate", "the", f"--model={folder}", "--length=4", "--seed=1")
@@ -183,7 +182,7 @@ def test_its_likelihood_is_exact(gpt, book, cli_fast):
     assert evaluation["interval_95"] == [evaluation["nats_per_token"]] * 2
 
 
-def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_special_token(gpt, tmp_path):
+def test_likelihood_equals_the_loss_of_transformers_including_special_tokens(gpt, tmp_path):
     folder = tmp_path / "ends"
     shutil.copytree(gpt, folder)
     hf_model = reference(folder)
@@ -200,7 +199,7 @@ def test_its_likelihood_is_the_loss_of_transformers_however_much_it_likes_a_spec
     assert score(model.network, ids, model.tokenizer.lengths, draws=1).nats_per_token == pytest.approx(loss, abs=1e-5)
 
 
-def test_the_same_command_trains_it_and_what_is_saved_is_a_model_of_transformers(gpt, book, tmp_path):
+def test_trained_causal_model_is_loaded_by_transformers(gpt, book, tmp_path):
     settings = settings_from(gpt, book, {"train": {"steps": 40, "lr": 3e-3}})
     run, events = train_in(tmp_path, "mine", settings)
     assert events[-1].reason == "finished"
@@ -268,7 +267,7 @@ def test_padded_rows_are_trained_on_and_evaluated(gpt, book, tmp_path, cli_fast)
     assert evaluation.nats_per_token == pytest.approx(nats / count, abs=1e-4)
 
 
-def test_without_a_token_of_the_beginning_the_first_place_is_neither_scored_nor_counted(tmp_path):
+def test_without_begin_token_the_first_position_is_not_scored(tmp_path):
     model = load_model(str(make(tmp_path / "gpt", bos=False)))
     hf_model = reference(tmp_path / "gpt")
     ids = model.tokenizer.encode(TEXT)[:9]
@@ -294,7 +293,7 @@ def another(tmp_path: Path, gpt: Path, kind: str, **more) -> Path:
     return folder
 
 
-def test_a_kind_that_cannot_go_on_from_what_it_read_writes_the_same_more_slowly(tmp_path, gpt):
+def test_architecture_without_a_working_cache_generates_the_same_text(tmp_path, gpt):
     folder = another(tmp_path, gpt, "openai-gpt", n_positions=40, n_embd=16, n_layer=2, n_head=2)
     model, hf_model = load_model(str(folder)), reference(folder)
     ours = written(model, "the ha", 6, temperature=0.0)
@@ -305,7 +304,7 @@ def test_a_kind_that_cannot_go_on_from_what_it_read_writes_the_same_more_slowly(
     assert ours.tolist() == read[1:]
 
 
-def test_a_kind_that_looks_ahead_is_neither_causal_nor_a_judge(tmp_path, gpt, cli_fast):
+def test_architecture_that_attends_to_later_tokens_is_refused(tmp_path, gpt, cli_fast):
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     folder = another(tmp_path, gpt, "bert-generation", max_position_embeddings=40, **size)
     asked = cli_fast("generate", "the", f"--model={folder}", "--length=3")
@@ -340,7 +339,7 @@ def test_longer_texts_slide_by_half_a_window_before_and_after_training(gpt, book
         ({"train": {"optimizer": "muon"}}, "train.optimizer muon does not support gpt"),
     ],
 )
-def test_what_a_causal_model_does_not_take_is_refused_before_training(layer, says, gpt, book, tmp_path):
+def test_invalid_settings_for_a_causal_model_are_refused_before_training(layer, says, gpt, book, tmp_path):
     with pytest.raises(TdiffError) as error:
         train_in(tmp_path, "run", settings_from(gpt, book, layer))
     assert says in str(error.value)
@@ -352,7 +351,7 @@ def test_time_conditioning_of_a_causal_model_is_refused(gpt, book, tmp_path):
         train_in(tmp_path, "run", settings)
 
 
-def test_it_is_compared_with_a_masked_model_on_the_same_prompts(gpt, zoo, tmp_path, cli_fast):
+def test_causal_and_masked_models_are_compared_on_the_same_prompts(gpt, zoo, tmp_path, cli_fast):
     (tmp_path / "long.txt").write_text(TEXT * 10, "utf-8")
     done = cli_fast(
         "compare", str(zoo["roberta"]), str(gpt), f"--data={tmp_path / 'long.txt'}", "--prompts=2", "--json",

@@ -113,7 +113,7 @@ def test_a_trunk_saved_alone_or_trained_to_classify_is_refused(folder, refusal):
         assert "masked-LM head was not in the checkpoint" in refusal()
 
 
-def test_an_electra_that_tells_true_from_false_tokens_is_refused(tmp_path, zoo):
+def test_electra_discriminator_is_refused(tmp_path, zoo):
     import transformers
 
     folder = Path(shutil.copytree(zoo["electra"], tmp_path / "discriminator"))
@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_are_refused(folder, refusal):
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt"])
-def test_pickled_weights_are_refused_and_nothing_of_them_is_run(name, folder, refusal, tmp_path):
+def test_pickled_weights_are_refused_without_running_code(name, folder, refusal, tmp_path):
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(pickle.dumps(Hostile(tmp_path / "it-ran")))
     assert "holds pickled weights and no model.safetensors; tdiff reads safetensors only" in refusal()
@@ -170,7 +170,7 @@ def test_an_index_cannot_lead_to_a_pickle_or_out_of_the_folder(shard, folder, re
 @pytest.mark.parametrize(
     "more", [{"transformers_weights": "pytorch_model.bin"}, {"auto_map": {"AutoModelForMaskedLM": "evil.Evil"}}]
 )
-def test_what_a_config_says_of_files_and_code_is_not_followed(more, folder, tmp_path):
+def test_files_and_code_named_in_a_config_are_ignored(more, folder, tmp_path):
     rewrite(folder / "config.json", **more)
     rewrite(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'it-ran')!r})\nclass Evil: pass\n")
@@ -270,7 +270,7 @@ def test_a_model_of_our_own_does_not_import_transformers(tiny_run):
     assert (done.stdout, done.stderr) == ("True False False\n", "")
 
 
-def test_the_command_generates_streams_and_tells_json(cli_fast, zoo):
+def test_command_generates_text_streams_and_json(cli_fast, zoo):
     asked = ("generate", "the hare", "--model", str(zoo["roberta"]), "--length", "6", "--seed", "1")
     plain, streamed, as_json = (cli_fast(*asked, *more) for more in ((), ("--stream",), ("--json",)))
     assert [run.returncode for run in (plain, streamed, as_json)] == [0, 0, 0]
@@ -298,7 +298,7 @@ REACTIONS = [
 ]
 
 
-def test_a_real_model_fills_in_what_is_masked_of_reactions(real):
+def test_real_chemistry_model_fills_masked_reactions(real):
     """It was trained to: a guess would find one in six hundred, or one in three where all were the commonest token."""
     right = masked = 0
     draw = torch.Generator().manual_seed(0)

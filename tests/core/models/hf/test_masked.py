@@ -27,7 +27,7 @@ def folder(zoo, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_logits_are_those_of_transformers_at_the_same_places(kind, zoo, loaded):
+def test_logits_equal_those_of_transformers_at_the_same_positions(kind, zoo, loaded):
     model, (network, tokenizer) = loaded[kind], reference(zoo[kind])
     tokens = some_tokens(model, 3, 11)
     where = tokens == model.network.spec.mask_id
@@ -64,7 +64,7 @@ def test_texts_are_generated_by_any_decoder_and_hold_no_special_token(kind, deco
     assert len({model.tokenizer.decode(row) for row in step.tokens}) == 4
 
 
-def test_a_head_that_wants_nothing_but_special_tokens_does_not_get_them(folder):
+def test_logits_of_special_tokens_are_suppressed(folder):
     weights = load_file(folder / "model.safetensors")
     special = list(range(5))
     weights["cls.predictions.bias"][special] = 1e4
@@ -75,7 +75,7 @@ def test_a_head_that_wants_nothing_but_special_tokens_does_not_get_them(folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_window_is_what_is_left_of_the_positions_beside_the_special_tokens(kind, loaded):
+def test_context_is_the_number_of_positions_without_special_tokens(kind, loaded):
     model = loaded[kind]
     window = model.spec.context
     assert window == 16
@@ -114,7 +114,7 @@ def test_a_text_does_not_depend_on_its_batch(kind, loaded):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_head_sees_only_the_places_that_are_asked_for(kind, loaded):
+def test_head_runs_only_at_the_requested_positions(kind, loaded):
     network = loaded[kind].network
     seen = []
     head = network.model.get_output_embeddings()
@@ -126,7 +126,7 @@ def test_the_head_sees_only_the_places_that_are_asked_for(kind, loaded):
     assert seen == [int(where.sum())] and seen[0] < tokens.numel()
 
 
-def test_a_head_that_mixes_places_is_given_all_of_them(loaded, monkeypatch, zoo):
+def test_head_that_mixes_positions_gets_all_positions(loaded, monkeypatch, zoo):
     """As no known head does: what is left out must not change what is computed."""
     import transformers
 
@@ -142,13 +142,13 @@ def test_a_head_that_mixes_places_is_given_all_of_them(loaded, monkeypatch, zoo)
     narrow, share = loaded["bert"].network(tokens, torch.ones(2), where), torch.ones(2)
     some = torch.zeros_like(where)
     some[:, 1] = True
-    at = int(where[0, :1].sum())  # of place 1 among those of the first row
+    at = int(where[0, :1].sum())  # of position 1 among those of the first row
     assert torch.allclose(mixing(tokens, share, where)[at], mixing(tokens, share, some)[0], atol=1e-5)
     assert not torch.allclose(mixing(tokens, share, where), narrow, atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_of_a_text_joined_are_the_text_and_what_transformers_decodes(kind, zoo, loaded):
+def test_joined_pieces_equal_the_text_and_the_decoding_of_transformers(kind, zoo, loaded):
     vocabulary, (_, tokenizer) = loaded[kind].tokenizer, reference(zoo[kind])
     text = "The hare runs, twice. (a) over the lake"
     ids = vocabulary.encode(text).tolist()
@@ -180,7 +180,7 @@ def test_pieces_of_a_text_joined_are_the_text_and_what_transformers_decodes(kind
         ("roberta", "ġ", "␡"),
     ],
 )
-def test_a_piece_is_what_stands_in_a_text(kind, token, piece, loaded):
+def test_piece_is_the_text_of_a_token_inside_a_text(kind, token, piece, loaded):
     model = loaded[kind]
     ids = model.tokenizer._tokenizer.get_vocab()
     assert model.tokenizer.pieces[ids[token]] == piece
@@ -216,7 +216,7 @@ def test_a_special_token_that_is_typed_is_text(loaded):
         )
 
 
-def test_a_vocabulary_in_which_a_special_token_is_a_word_refuses_it(tmp_path, zoo):
+def test_text_with_a_special_token_is_refused(tmp_path, zoo):
     folder = Path(shutil.copytree(zoo["bert"], tmp_path / "split"))
     settings = json.loads((folder / "tokenizer.json").read_text())
     settings["pre_tokenizer"] = {"type": "WhitespaceSplit"}
@@ -237,17 +237,17 @@ def test_the_cells_of_a_trace_joined_are_its_text(kind, loaded):
     for prompt in ("", "the hare, twice"):
         header, *steps, end = narrate(loaded[kind], prompt, DecodeSettings(seed=3), length=9)
         assert isinstance(header, TraceHeader) and isinstance(end, TraceEnd)
-        cells = {place: text for place, text, _ in header.given}
+        cells = {position: text for position, text, _ in header.given}
         for step in steps:
             assert isinstance(step, TraceStep)
-            cells |= {place: text for place, text, *_ in step.cells}
-        joined = "".join(cells[place] for place in range(header.cells))
+            cells |= {position: text for position, text, *_ in step.cells}
+        joined = "".join(cells[position] for position in range(header.cells))
         if "\ufffd" not in joined:
             assert joined == end.text
         assert joined.startswith(prompt) and header.model == kind
 
 
-def test_what_is_not_known_of_its_training_is_empty(loaded):
+def test_origin_of_a_pretrained_model_is_empty(loaded):
     origin = loaded["bert"].origin
     assert (origin.sources, origin.openings, origin.context, origin.steps) == ((), (), 16, 0)
     assert canvas(loaded["bert"], [""], 3).tolist() == [[loaded["bert"].network.spec.mask_id] * 3]
@@ -303,8 +303,8 @@ def test_a_tokenizer_written_in_python_reads_proteins(tmp_path):
     letters = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWC", "<mask>"]
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ids = {"vocab_size": len(letters), "pad_token_id": 1, "mask_token_id": len(letters) - 1}
-    places = {"max_position_embeddings": 20, "position_embedding_type": "rotary"}
-    transformers.EsmForMaskedLM(transformers.EsmConfig(**size, **ids, **places)).save_pretrained(tmp_path / "esm")
+    positions = {"max_position_embeddings": 20, "position_embedding_type": "rotary"}
+    transformers.EsmForMaskedLM(transformers.EsmConfig(**size, **ids, **positions)).save_pretrained(tmp_path / "esm")
     (tmp_path / "esm" / "vocab.txt").write_text("\n".join(letters))
     model = load_model(str(tmp_path / "esm"))
     assert (model.network.begin.tolist(), model.network.end.tolist(), model.spec.context) == ([0], [2], 18)
@@ -324,7 +324,7 @@ def test_a_tokenizer_that_cuts_texts_does_not_cut_a_prompt(folder):
 
 
 @pytest.mark.parametrize(("kind", "more"), [("longformer", {"attention_window": 4}), ("ibert", {})])
-def test_a_model_with_fewer_positions_than_it_says_sees_as_many_as_work(kind, more, tmp_path):
+def test_context_is_limited_to_the_positions_that_work(kind, more, tmp_path):
     model = load_model(str(make(kind, tmp_path / kind, **more)))
     window = model.spec.context
     assert window == 15  # of 18, less the row that is the padding's and two special tokens
@@ -347,8 +347,8 @@ def test_how_far_a_model_sees_is_found_by_running_one_layer_of_it(limit, layers)
             self.table, self.runs = torch.nn.Embedding(limit, 2), []
             self.layer = torch.nn.ModuleList(torch.nn.Identity() for _ in range(layers))
 
-        def forward(self, places):
-            x = self.table(torch.arange(places))
+        def forward(self, positions):
+            x = self.table(torch.arange(positions))
             for n, layer in enumerate(self.layer):
                 x = layer(x)
                 self.runs.append(n)

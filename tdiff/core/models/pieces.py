@@ -50,7 +50,7 @@ class Pieces:
         return texts
 
     def _runs(self, ids: Sequence[int], positions: Iterable[int]) -> list[range]:
-        """The runs of partial characters that contain a position of `near`."""
+        """The runs of partial characters that contain one of `positions`."""
         runs: dict[int, range] = {}
         for position in positions:
             if ids[position] not in self._parts:

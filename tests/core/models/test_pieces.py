@@ -6,7 +6,7 @@ import pytest
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import narrate
-from tdiff.core.models.hf.pieces import Pieces
+from tdiff.core.models.pieces import Pieces
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.visible import visible
@@ -21,12 +21,12 @@ def tokenizer(loaded):
 
 
 def shown(tokenizer, ids: list[int], order: list[int]) -> list[list[str]]:
-    """What a canvas shows after each of the places in that order is revealed."""
+    """What a canvas shows after each of the positions in that order is unmasked."""
     pieces, texts = Pieces(tokenizer), [""] * len(ids)
     canvas, states = [tokenizer.mask_id] * len(ids), []
-    for place in order:
-        canvas[place] = ids[place]
-        for where, text in pieces.changed(canvas, [place]).items():
+    for position in order:
+        canvas[position] = ids[position]
+        for where, text in pieces.changed(canvas, [position]).items():
             texts[where] = text
         states.append(list(texts))
     return states
@@ -45,7 +45,7 @@ def test_in_whatever_order_they_come_the_whole_text_is_shown_at_the_end(seed, to
     assert "".join(shown(tokenizer, ids, order)[-1]) == tokenizer.decode(ids) == SENTENCE
 
 
-def test_until_then_each_part_is_shown_as_such_and_nothing_is_shown_of_masks(tokenizer):
+def test_incomplete_characters_are_shown_as_replacement_characters_and_masks_as_nothing(tokenizer):
     ids = tokenizer.encode("🙂").tolist()
     parts = [n for n, i in enumerate(ids) if i in tokenizer.parts]
     assert len(parts) == len(ids) == 4
