@@ -11,8 +11,8 @@ from textual import events
 from tdiff.draw.render import Line
 from tdiff.terminal.clipboard import copied
 from tdiff.tui.controller import CanvasController
-from tdiff.tui.keymap import Key, bindings
-from tdiff.tui.keys import APP_KEYS
+from tdiff.tui.key import Key, bindings
+from tdiff.tui.key_table import APP_KEYS
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.panes.generation import GenerationPane

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tdiff.tui.keymap import Key, names_of
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import Key, names_of
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.widgets.ask import Question
 from tdiff.watch.generation.session import Live
 

@@ -21,7 +21,7 @@ from tdiff.runs.index import state_folder
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
-from tdiff.tui.keys import remapped
+from tdiff.tui.key_table import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched

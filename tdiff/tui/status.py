@@ -10,8 +10,8 @@ from tdiff.draw.render import Line
 from tdiff.formatting import duration
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
-from tdiff.tui.keymap import first_name
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import first_name
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.layout import LOWEST, NARROWEST
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped

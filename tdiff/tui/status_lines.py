@@ -9,8 +9,8 @@ from tdiff.terminal.detect import Terminal
 from tdiff.tui import status
 from tdiff.tui.arranger import Arranger
 from tdiff.tui.canvases import Canvases
-from tdiff.tui.keymap import first_name
-from tdiff.tui.keys import RESTART
+from tdiff.tui.key import first_name
+from tdiff.tui.key_table import RESTART
 from tdiff.tui.layout import Arrangement
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.widgets.ask import Ask

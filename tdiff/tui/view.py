@@ -22,7 +22,7 @@ from tdiff.tui.absence import AWAY, Absence
 from tdiff.tui.arranger import Arranger
 from tdiff.tui.canvases import Canvases
 from tdiff.tui.controller import CanvasController
-from tdiff.tui.keymap import Key, shown
+from tdiff.tui.key import Key, shown
 from tdiff.tui.layout import Arrangement
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.panes.base import Scene

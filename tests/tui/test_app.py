@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Generate
-from tdiff.tui.keys import remapped
+from tdiff.tui.key_table import remapped
 from tdiff.tui.widgets.lines import shortened
 from tests.support.stage import (
     NOW,
@@ -210,12 +210,12 @@ def test_draw_anew_forgets_what_every_widget_has_written():
 @pytest.mark.parametrize(
     ("keys", "why"),
     [
-        ({"pause": "ctrl+a"}, "keys.pause: 'ctrl\\+a' cannot be bound"),
-        ({"pause": ""}, "keys.pause: 'an empty key' cannot be bound"),
+        ({"pause": "ctrl+a"}, "keys.pause: 'ctrl\\+a' cannot be used"),
+        ({"pause": ""}, "keys.pause: an empty name cannot be used"),
         ({"pauze": "p"}, "unknown key id 'pauze'; did you mean pause"),
         ({"pause": "nonsensekey"}, "unknown key of keys.pause 'nonsensekey'"),
-        ({"pause": "q"}, "'q' is that of quit already"),
-        ({"pause": "left"}, "'left' is that of"),
+        ({"pause": "q"}, "'q' already belongs to quit"),
+        ({"pause": "left"}, "'left' already belongs to"),
     ],
 )
 def test_invalid_keys_are_refused_before_the_screen_opens(keys, why):

@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import Key
+from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
 from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends

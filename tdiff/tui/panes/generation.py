@@ -12,7 +12,7 @@ from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width

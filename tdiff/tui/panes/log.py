@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines

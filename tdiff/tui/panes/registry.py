@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tdiff.draw.palettes import Theme
-from tdiff.tui.keymap import Key
+from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import DetailsPane
 from tdiff.tui.panes.generation import GenerationPane

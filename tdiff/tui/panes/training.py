@@ -16,7 +16,7 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, fold

@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import shown
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import shown
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.panes.registry import PANES
 from tdiff.tui.widgets.lines import Lines, fold, line_width
 

@@ -13,8 +13,8 @@ from textual.widgets import Input
 
 from tdiff.draw.render import Line
 from tdiff.tui.command_search import ranked
-from tdiff.tui.keymap import Key
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import Key
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 
 _MOST = 14
