@@ -20,8 +20,8 @@ from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
 from tdiff.tui.widgets.ask import Ask, Question
+from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import help_lines
-from tdiff.tui.widgets.palette import Palette
 from tdiff.watch.generation.recording import free_path, save
 
 
@@ -91,7 +91,7 @@ class WatchApp(WatchView):
         pane = self.arranger.current
         self.palette.open(pane.where if pane is not None else "")
 
-    def on_palette_chosen(self, message: Palette.Chosen) -> None:
+    def on_command_palette_chosen(self, message: CommandPalette.Chosen) -> None:
         """Return to the pane, where the command acts."""
         self.arranger.focus_back()
         if message.key is not None:

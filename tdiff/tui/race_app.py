@@ -29,7 +29,7 @@ _HINTS = "n next text  p previous text  r other masks  up/down scroll  R restart
 class RaceApp(TerminalApp):
     """The view."""
 
-    BINDINGS = [  # noqa: RUF012 - as textual has it
+    BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("q,ctrl+q,ctrl+c", "quit", "quit", show=False),
         Binding("n,right,l", "next_text(1)", "the next text", show=False),
         Binding("p,left,h", "next_text(-1)", "the text before", show=False),

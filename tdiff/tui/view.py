@@ -31,9 +31,9 @@ from tdiff.tui.panes.sides import Panes
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.status_lines import StatusLines
 from tdiff.tui.terminal_app import TerminalApp
+from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
-from tdiff.tui.widgets.palette import Palette
 from tdiff.watch import summary
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
@@ -89,7 +89,7 @@ class WatchView(TerminalApp):
         self.lines = StatusLines(
             watched, terminal, preferences.keys, self.arranger, self.canvases, self.training, clock
         )
-        self.palette = Palette(self._names_of)
+        self.palette = CommandPalette(self._names_of)
         self._page = Page()
         self._pacer = Pacer(self)
 
