@@ -188,7 +188,7 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     from rich.text import Text
 
     from tdiff.draw import render
-    from tdiff.draw.layout import layout
+    from tdiff.draw.canvas_layout import lay_out
     from tdiff.protocol.canvas import MASKED, Canvas
     from tdiff.protocol.trace import TraceEnd, TraceHeader
     from tdiff.terminal import detect
@@ -209,11 +209,11 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
 
     def frame() -> Group:
         width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
-        laid = layout(render.drawn_texts(canvas, theme), width)
+        layout = lay_out(render.drawn_texts(canvas, theme), width)
         # If not all rows fit, follow the first masked position.
-        first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
-        start = max(0, min(first - room // 2, len(laid.rows) - room))
-        shown = [render.row_line(canvas, row, theme) for row in laid.rows[start : start + room]]
+        first = layout.row[canvas.confidence.index(MASKED)] if canvas.left else 0
+        start = max(0, min(first - room // 2, len(layout.rows) - room))
+        shown = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
         counters = render.status(canvas, rule, cap, time.perf_counter() - start_time)
         notes: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
         rows = [*shown, [("", "")], *notes, render.legend(theme, width)]

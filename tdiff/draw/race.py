@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.dots import Dots
-from tdiff.draw.layout import layout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.predictions import shaded
 from tdiff.draw.render import Line
@@ -104,8 +104,8 @@ def status(now: PredictionRound | None, most: int, seconds: float, ascii: bool) 
 def text(parts: Sequence[Contribution], width: int, look: Theme) -> list[Line]:
     """The text in lines of `width` cells, its words coloured by their contributions."""
     line = shaded(parts, look)
-    laid = layout([run for run, _ in line], max(1, width))
-    return [[(piece, line[n][1]) for n, piece in row] for row in laid.rows]
+    layout = lay_out([run for run, _ in line], max(1, width))
+    return [[(piece, line[n][1]) for n, piece in row] for row in layout.rows]
 
 
 def view(

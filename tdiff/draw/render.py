@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.layout import Piece
+from tdiff.draw.canvas_layout import Piece
 from tdiff.draw.palettes import Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
@@ -31,7 +31,7 @@ def style_of(confidence: float, look: Theme = PLAIN_LOOK, fresh: bool = False) -
 
 
 def drawn_texts(canvas: Canvas, look: Theme = PLAIN_LOOK) -> list[str]:
-    """The text to draw at each position, for `layout`: its token, or the glyph of a mask."""
+    """The text to draw at each position, for `lay_out`: its token, or the glyph of a mask."""
     mask, remask = styles(look).mask[0], styles(look).remask[0]
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)

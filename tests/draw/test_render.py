@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
 from tdiff.draw.render import drawn_texts, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
@@ -298,7 +298,7 @@ PIECES = st.lists(
 @example(texts=["abc", "\t"], width=3)
 @FEW
 def test_layout_keeps_every_character_and_the_start_of_each_position(texts, width):
-    laid = layout(texts, width)
+    laid = lay_out(texts, width)
     assert len(laid.row) == len(laid.column) == len(texts)
     for place, text in enumerate(texts):
         parts = [(n, part) for n, row in enumerate(laid.rows) for p, part in row if p == place]
@@ -326,7 +326,7 @@ def test_rows_that_are_not_stale_are_unchanged(texts, width, data):
     after.apply(step(1, *((n, text, 0.5) for n, text in enumerate(texts))))
     changed = data.draw(st.sets(st.integers(0, cells - 1)))
     after.apply(step(2, *((n, data.draw(st.sampled_from(["x", "wider", "日", "\n"])), 0.9) for n in changed)))
-    old, new = (layout(drawn_texts(c), width) for c in (before, after))
+    old, new = (lay_out(drawn_texts(c), width) for c in (before, after))
     stale = new.stale(old, before.fresh | after.fresh)
     lines, kept = canvas_lines(after, width, laid=new), canvas_lines(before, width, laid=old)
     for n in set(range(max(len(lines), len(kept)))) - stale:
@@ -336,9 +336,9 @@ def test_rows_that_are_not_stale_are_unchanged(texts, width, data):
 
 def test_only_rows_that_changed_are_stale():
     drawn = canvas("aaaa" * 10)
-    before = layout(drawn_texts(drawn), 4)
+    before = lay_out(drawn_texts(drawn), 4)
     drawn.apply(step(3, (13, "b", 0.5)))
-    after = layout(drawn_texts(drawn), 4)
+    after = lay_out(drawn_texts(drawn), 4)
     assert after.stale(before, drawn.fresh) == {3}
     assert row_line(drawn, after.rows[3])[1][0] == "b"
 

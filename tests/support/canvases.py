@@ -1,6 +1,6 @@
 """A canvas drawn in one call, as the tests compare it."""
 
-from tdiff.draw.layout import CanvasLayout, layout
+from tdiff.draw.canvas_layout import CanvasLayout, lay_out
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import PLAIN_LOOK, Line, drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
@@ -8,5 +8,5 @@ from tdiff.protocol.canvas import Canvas
 
 def canvas_lines(canvas: Canvas, width: int, look: Theme = PLAIN_LOOK, laid: CanvasLayout | None = None) -> list[Line]:
     """The canvas, broken at line feeds and at `width` cells; `laid` is its layout if the caller has it."""
-    laid = laid or layout(drawn_texts(canvas, look), width)
+    laid = laid or lay_out(drawn_texts(canvas, look), width)
     return [row_line(canvas, row, look) for row in laid.rows]

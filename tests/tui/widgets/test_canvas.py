@@ -13,12 +13,12 @@ from textual.events import MouseScrollDown
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.tui.line_filters import NoColours
-from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
+from tdiff.tui.widgets.canvas import lay_out_from, replace_in_place, typical_width
 from tdiff.watch.generation.recording import Recording
 from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
 from tests.support.canvases import canvas_lines
@@ -176,14 +176,14 @@ TEXTS = st.lists(st.sampled_from([*PIECES, None]), max_size=40)
 @FEW
 def test_an_updated_layout_equals_a_new_layout(texts, width, more):
     now = ["█" if text is None else text for text in texts]
-    laid = layout(now, width)
+    laid = lay_out(now, width)
     for place, text in more:
         if place >= len(now):
             continue
         before, now[place] = now[place], text
-        if not replaced(laid, place, before, text):
-            laid = relaid(laid, now, place)
-        assert laid == layout(now, width)
+        if not replace_in_place(laid, place, before, text):
+            laid = lay_out_from(laid, now, place)
+        assert laid == lay_out(now, width)
 
 
 @pytest.mark.parametrize("width", range(1, 14))

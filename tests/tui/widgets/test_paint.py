@@ -33,7 +33,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.trace import TraceHeader, TraceStep
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.render import drawn_texts, legend, row_line
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.paint import paint
@@ -49,7 +49,7 @@ class Field(Widget):
     def render_line(self, y):
         look, width = self.app.terminal.look, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        rows = layout(drawn_texts(canvas, look), width).rows
+        rows = lay_out(drawn_texts(canvas, look), width).rows
         lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
