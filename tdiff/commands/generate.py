@@ -194,7 +194,7 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
     from tdiff.terminal import detect
 
     terminal = detect.this_terminal(ask=False)
-    theme, without_colour = terminal.look, terminal.colour == "none"
+    theme, without_colour = terminal.theme, terminal.colour == "none"
     system = detect.COLOUR_SYSTEMS[terminal.colour]
     console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
     header = next(lines)

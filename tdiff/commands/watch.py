@@ -63,7 +63,7 @@ def run(options: Options) -> None:
     if not targets and (newest := places.newest_run()):
         targets = [places.locate(str(newest.path))]
     if options.once or options.as_json:
-        _once(targets, options.as_json, ascii=terminal.look.ascii)
+        _once(targets, options.as_json, ascii=terminal.theme.ascii)
         return
     if not (sys.stderr.isatty() and _keyboard(targets)):
         raise TdiffError(

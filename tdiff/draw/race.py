@@ -24,7 +24,7 @@ _LEAST = 0.001
 """The lowest probability in the log-odds chart; the highest is 1 minus it."""
 
 
-def bars(classes: Sequence[str], now: PredictionRound | None, width: int, look: Theme) -> list[Line]:
+def bars(classes: Sequence[str], now: PredictionRound | None, width: int, theme: Theme) -> list[Line]:
     """A bar for each class; its length is the probability."""
     names = min(_NAME, max(cell_len(name) for name in classes))
     room = max(4, width - names - 28)
@@ -32,12 +32,12 @@ def bars(classes: Sequence[str], now: PredictionRound | None, width: int, look: 
     lines: list[Line] = []
     for n, name in enumerate(classes):
         p = now.posterior[n] if now else 0.0
-        style = "" if look.colour == "none" else "cyan" if look.colour == "16" else _COLOURS[n % len(_COLOURS)]
+        style = "" if theme.colour == "none" else "cyan" if theme.colour == "16" else _COLOURS[n % len(_COLOURS)]
         percent = f" {p:6.1%}" if now else "      …"
         interval = f"  ({now.interval[0]:.1%}..{now.interval[1]:.1%})" if now and n == best else ""
         shown = set_cell_size(name, names)
         lines.append(
-            [(f" {shown} ", "bold" if n == best else ""), (bar(p, room, look.ascii), style), (percent + interval, "")]
+            [(f" {shown} ", "bold" if n == best else ""), (bar(p, room, theme.ascii), style), (percent + interval, "")]
         )
     return lines
 
@@ -53,20 +53,20 @@ def bar(share: float, width: int, ascii: bool) -> str:
 
 
 def course(
-    rounds: Sequence[PredictionRound], classes: Sequence[str], most: int, width: int, height: int, look: Theme
+    rounds: Sequence[PredictionRound], classes: Sequence[str], most: int, width: int, height: int, theme: Theme
 ) -> list[Line]:
     """A chart of all rounds: the log odds of each class against all others, by mask samples; [] without room for it."""
     if height < _LOW or width < 20 or not rounds:
         return []
     left = 7
-    dots = Dots(width - left, height, ascii=look.ascii)
+    dots = Dots(width - left, height, ascii=theme.ascii)
     across, down = (width - left) * dots.across, height * dots.down
     reach = max(1.0, *(abs(_log_odds(p)) for update in rounds for p in update.posterior))
     last = max(most, rounds[-1].draws)
     middle = (down - 1) // 2
     dots.strokes([middle] * across, [middle] * across, dots.pen("dim", "-", behind=True))
     for n in range(len(classes)):
-        style = "" if look.colour == "none" else "cyan" if look.colour == "16" else _COLOURS[n % len(_COLOURS)]
+        style = "" if theme.colour == "none" else "cyan" if theme.colour == "16" else _COLOURS[n % len(_COLOURS)]
         tops, bottoms = [1] * across, [0] * across
         points = [
             (min(across - 1, round(update.draws / last * (across - 1))), _row(update.posterior[n], reach, down))
@@ -78,7 +78,7 @@ def course(
                 tops[x], bottoms[x] = y, y
         dots.strokes(tops, bottoms, dots.pen(style, classes[n][:1] or "*"))
     labels = {0: f"{reach:+.1f}", middle // dots.down: "0", height - 1: f"{-reach:+.1f}"}
-    edge, tick = ("|", "+") if look.ascii else ("│", "┤")
+    edge, tick = ("|", "+") if theme.ascii else ("│", "┤")
     heads = [labels.get(n, "").rjust(left - 1) + (tick if n in labels else edge) for n in range(height)]
     return [[(head, ""), *dots.line(n)] for n, head in enumerate(heads)]
 
@@ -101,9 +101,9 @@ def status(now: PredictionRound | None, most: int, seconds: float, ascii: bool) 
     return f"{now.draws} of {most} draws at most {dot} {state} {dot} {seconds:.1f} s"
 
 
-def text(parts: Sequence[Contribution], width: int, look: Theme) -> list[Line]:
+def text(parts: Sequence[Contribution], width: int, theme: Theme) -> list[Line]:
     """The text in lines of `width` cells, its words coloured by their contributions."""
-    line = shaded(parts, look)
+    line = shaded(parts, theme)
     layout = lay_out([run for run, _ in line], max(1, width))
     return [[(piece, line[n][1]) for n, piece in row] for row in layout.rows]
 
@@ -117,20 +117,20 @@ def view(
     seconds: float,
     size: tuple[int, int],
     top: int,
-    look: Theme,
+    theme: Theme,
 ) -> list[Line]:
     """The complete view for a window of `size` (columns, rows); the text is shown from its row `top` on."""
     width, height = size
     now = rounds[-1] if rounds else None
-    lines = bars(classes, now, width, look) if classes else []
+    lines = bars(classes, now, width, theme) if classes else []
     lines = lines[: max(1, height - 3)]
-    lines.append([(f" {status(now, most, seconds, look.ascii)}", "dim")])
+    lines.append([(f" {status(now, most, seconds, theme.ascii)}", "dim")])
     room = height - len(lines)
-    chart = course(rounds, classes, most, width, min(_HIGH, room // 3), look) if classes else []
+    chart = course(rounds, classes, most, width, min(_HIGH, room // 3), theme) if classes else []
     if chart:
         lines += [*chart, [(" log odds, by draws", "dim")]]
     lines.append([])
-    rows = text(parts, width - 2, look)
+    rows = text(parts, width - 2, theme)
     top = max(0, min(top, len(rows) - (height - len(lines))))
     lines += [[(" ", ""), *row] for row in rows[top : top + max(0, height - len(lines))]]
     return lines[:height]

@@ -53,8 +53,8 @@ def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json:
     if as_json:
         print(json_line(dataclasses.asdict(assessment) | details), flush=True)
     else:
-        look = detect.this_terminal(ask=False).look
-        drawn = (in_ascii(line, look) for line in report(assessment, details, ascii=look.ascii))
+        theme = detect.this_terminal(ask=False).theme
+        drawn = (in_ascii(line, theme) for line in report(assessment, details, ascii=theme.ascii))
         print(visible(plain(drawn)), flush=True)
     if html is not None:
         pages.save(html, page(assessment, details))

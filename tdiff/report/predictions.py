@@ -38,7 +38,7 @@ def show(line: Mapping[str, Any]) -> None:
     terminal = detect.this_terminal(ask=False)
     system = detect.COLOUR_SYSTEMS[terminal.colour]
     console = Console(highlight=False, color_system=system, no_color=terminal.colour == "none")  # type: ignore[arg-type]
-    for runs in (shaded(parts, terminal.look), *reasons(parts), []):
+    for runs in (shaded(parts, terminal.theme), *reasons(parts), []):
         console.print(Text.assemble(*runs))
 
 

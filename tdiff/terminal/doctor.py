@@ -18,8 +18,8 @@ def doctor(terminal: Terminal, *, styled: bool | None = None, width: int = 80) -
     None: styled where standard output is a terminal.
     """
     styled = sys.stdout.isatty() if styled is None else styled
-    look = terminal.look
-    lines = [in_ascii(line, look) for line in (*_settings(terminal, width), [], *_samples(terminal))]
+    theme = terminal.theme
+    lines = [in_ascii(line, theme) for line in (*_settings(terminal, width), [], *_samples(terminal))]
     if terminal.utf8:
         lines += _GLYPHS
     if not styled or not terminal.interactive:
@@ -55,7 +55,7 @@ def _settings(terminal: Terminal, width: int) -> list[Line]:
         ("colours", terminal.colour, reasons["colour"]),
         ("glyphs", terminal.glyphs, reasons["glyphs"]),
         ("width of a block", wide, "the terminal's answer" if terminal.wide_block is not None else ""),
-        ("background", terminal.ground, reasons["ground"]),
+        ("background", terminal.background, reasons["background"]),
         ("palette", terminal.palette, reasons["palette"]),
         ("mouse", "on" if terminal.mouse else "off", reasons["mouse"]),
         ("synchronized", "on" if terminal.synchronized else "off", reasons["synchronized"]),
@@ -70,9 +70,9 @@ def _settings(terminal: Terminal, width: int) -> list[Line]:
 
 
 def _samples(terminal: Terminal) -> list[Line]:
-    look = terminal.look
-    marks = styles(look)
-    colourless = replace(look, colour="none")
+    theme = terminal.theme
+    marks = styles(theme)
+    colourless = replace(theme, colour="none")
     levels: Line = [("  ", "")]
     for n, shade in enumerate(styles(colourless).shades):
         levels += [(f"{n / 5:.1f} to {(n + 1) / 5:.1f}", shade), ("   ", "")]
@@ -82,11 +82,11 @@ def _samples(terminal: Terminal) -> list[Line]:
         ("  remasked ", ""),
         (marks.remask[0] * 6, marks.remask[1]),
         ("  new this step ", ""),
-        ("bold", style_of(0.9, look, fresh=True)),
+        ("bold", style_of(0.9, theme, fresh=True)),
     ]
     return [
         [("confidence", "bold")],
-        [("  ", ""), *legend(look, 78)],
+        [("  ", ""), *legend(theme, 78)],
         masks,
         [("confidence without colour", "bold")],
         levels,

@@ -118,9 +118,9 @@ class WatchApp(WatchView):
         self.arranger.toggle(name)
         self.draw_all()
 
-    def on_generation_pane_looked(self, message: GenerationPane.Looked) -> None:
+    def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
         """Use the palette everywhere."""
-        self.panes.set_look(message.look)
+        self.panes.set_theme(message.theme)
 
     # Samples
 

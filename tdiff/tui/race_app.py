@@ -99,7 +99,7 @@ class RaceApp(TerminalApp):
         self._hints.show([[(f" {_HINTS}", "dim")]])
         plain = [Contribution(visible(race.texts[race.index]), 0.0)]
         parts = words(race.words) if race.words else plain
-        self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
+        self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.theme)) - 1))
         self._body.show(
             view(
                 [visible_line(name) for name in race.classes],
@@ -109,7 +109,7 @@ class RaceApp(TerminalApp):
                 seconds=race.seconds,
                 size=(width, max(1, height - 2)),
                 top=self._row,
-                look=self.terminal.look,
+                theme=self.terminal.theme,
             )
         )
 

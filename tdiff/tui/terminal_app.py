@@ -27,7 +27,7 @@ class TerminalApp(App[None]):
         """The internal error that ended the view."""
         super().__init__(**options)
         # The terminal's own colours and background unless the user sets a theme: as in the shell, and in fewer bytes.
-        self.theme = f"ansi-{terminal.ground}"
+        self.theme = f"ansi-{terminal.background}"
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The filters for this terminal, in place of textual's."""

@@ -80,7 +80,7 @@ class WatchView(TerminalApp):
         self._left: tuple[str, ...] | None = None  # what the screen says while no client is attached
         self._undrawn = True  # whether the runs have changed since they were drawn
         self._window = Size(0, 0)  # textual's own is still the old one while it reports a new size
-        self.panes = Panes(terminal.look, two=len(models.lives) > 1)
+        self.panes = Panes(terminal.theme, two=len(models.lives) > 1)
         self.arranger = Arranger(self.panes, self._situation, self._arranged)
         self.canvases = Canvases(self.panes.canvases, models)
         training = self.panes.by_name["training"]

@@ -28,8 +28,8 @@ class DetailsView(Lines):
 class DetailsPane(Pane):
     """Details of the first run."""
 
-    def __init__(self, look: Theme, *, id: str = "details") -> None:
-        super().__init__(look, id=id)
+    def __init__(self, theme: Theme, *, id: str = "details") -> None:
+        super().__init__(theme, id=id)
         self._view = DetailsView(id="details-lines")
         self._story: RunState | None = None
         self._sample: int | None = None

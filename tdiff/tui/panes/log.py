@@ -36,8 +36,8 @@ class LogPane(Pane):
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
-    def __init__(self, look: Theme, *, id: str = "log") -> None:
-        super().__init__(look, id=id)
+    def __init__(self, theme: Theme, *, id: str = "log") -> None:
+        super().__init__(theme, id=id)
         self._log: list[str] = []
         self._first = 0  # the number of the oldest line that is stored
         self._top: int | None = None  # the uppermost line in view; None: the newest are followed

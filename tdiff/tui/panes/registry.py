@@ -52,7 +52,7 @@ class PaneClass(Protocol):
     def KEYS(self) -> tuple[Key, ...]:
         """The keys that act in the pane."""
 
-    def __call__(self, look: Theme, *, id: str) -> Pane:
+    def __call__(self, theme: Theme, *, id: str) -> Pane:
         """Make the pane."""
 
 

@@ -30,9 +30,9 @@ class CanvasView(Sparse):
 
     DEFAULT_CSS = "CanvasView { width: 1fr; height: 1fr; }"
 
-    def __init__(self, look: Theme, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, theme: Theme, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._look = look
+        self._theme = theme
         self._canvas: Canvas | None = None
         self._texts: list[str] = []  # what is drawn at each position
         self._marks: set[int] = set()  # positions that are drawn as new, or as remasked
@@ -81,13 +81,13 @@ class CanvasView(Sparse):
         self._begin()
 
     @property
-    def look(self) -> Theme:
+    def theme(self) -> Theme:
         """The theme."""
-        return self._look
+        return self._theme
 
-    @look.setter
-    def look(self, look: Theme) -> None:
-        self._look = look
+    @theme.setter
+    def theme(self, theme: Theme) -> None:
+        self._theme = theme
         self._begin()
 
     # Scrolling
@@ -146,7 +146,7 @@ class CanvasView(Sparse):
     def _line(self, row: int) -> Line:
         if self._canvas is None or row >= len(self._canvas_layout.rows):
             return []
-        return row_line(self._canvas, self._canvas_layout.rows[row], self._look)
+        return row_line(self._canvas, self._canvas_layout.rows[row], self._theme)
 
     def on_resize(self) -> None:
         """Compute the layout for the new size."""
@@ -165,7 +165,7 @@ class CanvasView(Sparse):
         self.refresh_rows(range(self.size.height))
 
     def _drawn_texts(self, canvas: Canvas) -> list[str]:
-        texts = drawn_texts(canvas, self._look)
+        texts = drawn_texts(canvas, self._theme)
         for position, width in self._masks.items():
             texts[position] *= width
         return texts
@@ -220,7 +220,7 @@ class CanvasView(Sparse):
             cells = self._drawn.get(row)
             if cells is None or not text:
                 continue
-            for run in row_line(canvas, [(position, text)], self._look):
+            for run in row_line(canvas, [(position, text)], self._theme):
                 _, new_cells = self.learn(run)  # a row with combining marks is not cached
                 cells[at : at + len(new_cells)] = new_cells
                 at += len(new_cells)

@@ -20,7 +20,7 @@ from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.tui.line_filters import NoColours
 from tdiff.tui.widgets.canvas import lay_out_from, replace_in_place, typical_width
 from tdiff.watch.generation.recording import Recording
-from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
+from tests.support.canvas_stage import THEME, Alone, Grid, canvas, differences, header, letters, settle, step, watching
 from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
@@ -67,9 +67,9 @@ def shown_rows(app: Alone) -> list[str]:
 
 @pytest.mark.parametrize("glyphs", ["block", "space", "ascii"])
 def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
-    look = Theme(glyphs=glyphs)
+    theme = Theme(glyphs=glyphs)
 
-    @watching((8, 1), look)
+    @watching((8, 1), theme)
     async def test(app, pilot):
         shown = letters("ab██")
         app.view.show(shown)
@@ -77,7 +77,7 @@ def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
         again.apply(step(3, 1))
         app.view.show(again, {1})
         await settle(pilot)
-        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
+        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, theme)).ljust(8)
         assert app.view.full_row(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
 
 
@@ -347,7 +347,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
     elif what == 5:
         app.view.styles.margin = draw.choice([0, (1, 2), (0, 0, 0, 3)])
     else:
-        app.view.look = Theme(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
+        app.view.theme = Theme(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -472,7 +472,7 @@ def test_many_resizes_leave_the_rows_of_the_last_size():
         app.view.show(recording.canvas(20))
         await settle(pilot)
         top, room, rows = app.view.rows
-        expected = plain(canvas_lines(recording.canvas(20), app.size.width, LOOK)).split("\n")
+        expected = plain(canvas_lines(recording.canvas(20), app.size.width, THEME)).split("\n")
         assert room == app.size.height and rows == len(expected)
         assert app.rows() == [row.rstrip() for row in expected[top : top + room]] + [""] * (room - rows)
         assert all(app.view.full_row(y).cell_length == app.size.width for y in range(room))

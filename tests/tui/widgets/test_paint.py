@@ -47,10 +47,10 @@ canvas.apply(TraceStep(index=2, t=0.5, calls=2, cells=[(33, " new", 1, 0.5, "com
 class Field(Widget):
     DEFAULT_CSS = "Field { height: 6; border: round $primary; }"
     def render_line(self, y):
-        look, width = self.app.terminal.look, self.size.width
+        theme, width = self.app.terminal.theme, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        rows = lay_out(drawn_texts(canvas, look), width).rows
-        lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
+        rows = lay_out(drawn_texts(canvas, theme), width).rows
+        lines = [legend(theme, width), *(row_line(canvas, row, theme) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
 class Ask(ModalScreen):

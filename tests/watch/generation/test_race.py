@@ -167,23 +167,23 @@ PARTS = [
 ]
 
 
-LOOKS = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
+THEMES = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
 
 
-@pytest.mark.parametrize(("name", "look"), LOOKS.items())
-def test_a_race_is_drawn_at_all_sizes(name, look):
+@pytest.mark.parametrize(("name", "theme"), THEMES.items())
+def test_a_race_is_drawn_at_all_sizes(name, theme):
     drawn = []
     for size in ((80, 22), (60, 13), (40, 6)):
-        lines = drawing.view(["good", "bad"], ROUNDS, PARTS, most=64, seconds=1.25, size=size, top=0, look=look)
+        lines = drawing.view(["good", "bad"], ROUNDS, PARTS, most=64, seconds=1.25, size=size, top=0, theme=theme)
         assert len(lines) <= size[1]
         drawn.append(plain(lines))
         assert name == "utf8" or drawn[-1].isascii()
     golden(f"race_{name}", "\n----\n".join(drawn))
-    assert drawing.view([], [], PARTS, most=64, seconds=0.0, size=(40, 6), top=0, look=look)
+    assert drawing.view([], [], PARTS, most=64, seconds=0.0, size=(40, 6), top=0, theme=theme)
     for width in range(1, 90, 7):
         for height in range(1, 30):
             lines = drawing.view(
-                ["good", "bad"], ROUNDS, PARTS, most=64, seconds=0, size=(width, height), top=9, look=look
+                ["good", "bad"], ROUNDS, PARTS, most=64, seconds=0, size=(width, height), top=9, theme=theme
             )
             assert len(lines) <= height
 
