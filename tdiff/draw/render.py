@@ -71,7 +71,7 @@ def _add(line: Line, text: str, style: str) -> None:
 
 
 def legend(theme: Theme = DEFAULT_THEME, width: int = 80) -> Line:
-    """The meaning of colours and marks in at most `width` cells, from 17 on; the longest form has 75 cells."""
+    """The meaning of colours and marks, in the longest form that fits into `width` cells: 17 to 71 cells."""
     chosen = styles(theme)
     shades = chosen.shades
     glyph, style = chosen.remask
@@ -90,11 +90,11 @@ def legend(theme: Theme = DEFAULT_THEME, width: int = 80) -> Line:
 # From the longest to the shortest: the words for low, for high, for new and for remasked positions; and whether levels
 # are named by their confidence or by a number.
 _WORDS = (
-    ("confidence low", " high", "new this step", "masked again", True),
-    ("low", " high", "new this step", "masked again", True),
-    ("low", " high", "new", "again", True),
-    ("low ", " high", "new", "again", False),
-    ("", "", "new", "again", False),
+    ("confidence low", " high", "new this step", "remasked", True),
+    ("low", " high", "new this step", "remasked", True),
+    ("low", " high", "new", "remasked", True),
+    ("low ", " high", "new", "remasked", False),
+    ("", "", "new", "remasked", False),
     ("", "", "new", "", False),
 )
 

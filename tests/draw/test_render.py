@@ -43,7 +43,7 @@ def header(cells: int, given: str = "") -> TraceHeader:
 
 
 def step(index: int, *cells, calls: int | None = None) -> TraceStep:
-    """A step from (place, text, confidence), or a place that is masked again."""
+    """A step from (place, text, confidence), or a place that is remasked."""
     full = [(c, "", 0, 0.0, "remask") if isinstance(c, int) else (c[0], c[1], 7, c[2], "commit") for c in cells]
     return TraceStep(index=index, t=0.5, calls=index if calls is None else calls, cells=full)
 
@@ -271,7 +271,7 @@ def test_prompt_confidence_has_no_style():
 def test_legend_names_both_ends_and_shows_each_level(theme):
     line = legend(theme)
     text = plain([line])
-    assert text.startswith("confidence low") and "high" in text and "new this step" in text and "masked again" in text
+    assert text.startswith("confidence low") and "high" in text and "new this step" in text and "remasked" in text
     ramp = [(label, style) for label, style in line if label.strip().startswith(".")]
     assert [float(label) for label, _ in ramp] == sorted({float(label) for label, _ in ramp})
     assert len({style for _, style in ramp}) == len(ramp) == len(styles(theme).shades)

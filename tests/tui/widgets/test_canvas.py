@@ -306,7 +306,7 @@ class Over(ModalScreen):
 
 
 def take_random_step(recording: Recording, draw: random.Random, pieces: list[str]) -> None:
-    """Places that are revealed, masked again, or that stay and are now more or less sure."""
+    """Places that are revealed, remasked, or that stay and are now more or less sure."""
     newest = recording.canvas(recording.steps)
     cells: list[tuple[int, str, float] | int] = []
     for place in draw.sample(range(5, 60), draw.choice([1, 1, 4, 20])):
