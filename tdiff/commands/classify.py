@@ -153,8 +153,8 @@ def _check(request: Request) -> None:
         raise TdiffError(f"--limit must be at least 1, or 0 for all; got {request.limit}")
     if request.output is not None and request.input is not None:
         check_names(request.input, request.output)
-    if request.html is not None and (request.html.is_dir() or not request.html.parent.is_dir()):
-        raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in an existing folder")
+    if request.html is not None:
+        html.check_file(request.html)
 
 
 def _rows(request: Request) -> list[Row]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.progress import fetching
+from tdiff.commands.progress import load_model
 from tdiff.config.options import DEVICES, option
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import lookup
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.base import LoadedModel
 
 _TWO = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -86,14 +85,16 @@ def load(request: Request) -> Classifier:
     if cloze:
         if models or folder:
             raise TdiffError("--method cloze requires one model: --model NAME")
-        model = _load(request.models[0], device)
+        model = load_model(request.models[0], device)
         result: Classifier = slots.from_words(model, labels, request.pattern or slots.PATTERN, device, bfloat16)
     elif folder:
-        result = loading.from_folder(folder, lambda name: _load(name, device), device, bfloat16)
+        result = loading.from_folder(folder, lambda name: load_model(name, device), device, bfloat16)
     elif models:
-        result = loading.from_models({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
+        result = loading.from_models(
+            {label: load_model(name, device) for label, name in models.items()}, device, bfloat16
+        )
     else:
-        result = loading.from_model(_load(request.models[0], device), device, bfloat16)
+        result = loading.from_model(load_model(request.models[0], device), device, bfloat16)
     if request.method not in (None, result.method):
         kind = {"bound": "masked", "ar": "causal"}[result.method]
         raise TdiffError(f"--method {request.method}: {result.name} is {kind}, whose method is {result.method}")
@@ -105,13 +106,6 @@ def asked(request: Request, method: str) -> dict[str, Any]:
     from tdiff.core.classification.cloze import PATTERN
 
     return {"words": request.words, "pattern": request.pattern or PATTERN} if method == "cloze" else {}
-
-
-def _load(name: str, device: str) -> LoadedModel:
-    from tdiff.core.models.load import load_model
-
-    with fetching(name) as progress:
-        return load_model(name, device, progress)
 
 
 def _models(words: Sequence[str]) -> dict[str, str]:

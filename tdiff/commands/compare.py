@@ -19,6 +19,8 @@ from tdiff.report.comparison import LETTERS
 from tdiff.visible import json_line, visible_line
 
 if TYPE_CHECKING:
+    from tdiff.core.evaluation.compare import Contender, Outcome, Task
+    from tdiff.core.evaluation.quality import Judge
     from tdiff.core.models.base import LoadedModel
 
 _DEFAULT_GRIDS = (
@@ -76,34 +78,53 @@ class Request:
 
 def run(request: Request) -> None:
     """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
-    as_json, html = request.as_json, request.html
+    combinations = list(parse(request.decoders, request.settings))
+    _check(request, len(combinations))
+
+    from tdiff.commands.progress import load_model
+    from tdiff.core import devices
+    from tdiff.core.evaluation.compare import advise
+
+    device = devices.choose(request.device)
+    models = [load_model(name, device) for name in request.models]
+    task, judge = _task(request, models, device)
+    contenders = _contenders(models, combinations, request.seed)
+    outcomes = _generate(contenders, task, judge)
+    advice = advise(outcomes, task)
+    if request.html is not None:
+        pages.save(request.html, comparison.page(outcomes, task, advice))
+    if request.as_json:
+        print(json_line(comparison.data(outcomes, task, advice)))
+        return
+    print(plain([*comparison.table(outcomes, task, advice), [], *comparison.plot(outcomes, advice), []]))
+    print(comparison.recommendation(outcomes, advice))
+
+
+def _check(request: Request, settings: int) -> None:
+    """Raise TdiffError for invalid options, before a model is loaded; `settings` is the number of combinations."""
     if request.prompts < 2:
         raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
     if request.split not in (None, "val", "tuning"):
         raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
-    combinations = list(parse(request.decoders, request.settings))
-    if len(combinations) * len(request.models) > len(LETTERS):
-        raise TdiffError(f"{len(combinations)} settings of {len(request.models)} models are more than {len(LETTERS)}")
-    if html is not None and not html.parent.is_dir():
-        raise TdiffError(f"the report {str(html)!r} cannot be written: {html.parent} is not a folder")
+    if settings * len(request.models) > len(LETTERS):
+        count = f"{settings} settings x {len(request.models)} models = {settings * len(request.models)}"
+        raise TdiffError(f"at most {len(LETTERS)} combinations of settings and models can be compared; got {count}")
+    if request.html is not None:
+        pages.check_file(request.html)
 
-    from tdiff.commands.progress import fetching, progress_bar
-    from tdiff.core import devices
+
+def _task(request: Request, models: Sequence[LoadedModel], device: str) -> tuple[Task, Judge]:
+    """The prompts from held-out text, and what measures the quality of the texts."""
+    from tdiff.commands.progress import download_progress
     from tdiff.core.evaluation.causal_judge import CausalJudge
-    from tdiff.core.evaluation.compare import Contender, advise, task
-    from tdiff.core.evaluation.compare import run as generate
+    from tdiff.core.evaluation.compare import task
     from tdiff.core.evaluation.likelihood import corpus_of
     from tdiff.core.evaluation.quality import Judge
-    from tdiff.core.models.load import load_model
 
-    device = devices.choose(request.device)
-    models = []
-    for name in request.models:
-        with fetching(name) as progress:
-            models.append(load_model(name, device, progress))
+    origin = models[0].origin
     corpus = corpus_of(models[0], request.data, request.text_field)
-    parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
-    training, held_out = corpus.split(parts[request.split], models[0].origin.rows, models[0].origin.only)
+    part = {"val": "tenth", "tuning": "tuning", None: origin.held_out}[request.split]
+    training, held_out = corpus.split(part, origin.rows, origin.only)
     if not request.data and request.split == "tuning":
         for model in models:
             if model.origin.held_out == "tenth":
@@ -114,41 +135,47 @@ def run(request: Request) -> None:
                 )
     causal_judge = None
     if request.judge is not None:
-        with fetching(request.judge) as progress:
+        with download_progress(request.judge) as progress:
             causal_judge = CausalJudge(request.judge, device, progress)
     judge = Judge(training, causal_judge.nats if causal_judge else None)
-    comparison_task = task(judge, held_out, request.prompts)
-    many_models = len(models) > 1
-    contenders = [
+    return task(judge, held_out, request.prompts), judge
+
+
+def _contenders(
+    models: Sequence[LoadedModel], combinations: Sequence[tuple[str, DecodeSettings]], seed: int
+) -> list[Contender]:
+    """Each model with each setting that it supports; labels name the model where there are several."""
+    from tdiff.core.evaluation.compare import Contender
+
+    return [
         Contender(
             model,
-            dataclasses.replace(settings, seed=request.seed),
-            f"{visible_line(model.name)}: {label}" if many_models else label,
+            dataclasses.replace(settings, seed=seed),
+            f"{visible_line(model.name)}: {name}" if len(models) > 1 else name,
         )
         for model in models
-        for label, settings in _supported(model, combinations)
+        for name, settings in _supported(model, combinations)
     ]
-    outcomes = []
-    for n, contender in enumerate(contenders):
-        with progress_bar(f"{n + 1}/{len(contenders)} {contender.label}") as bar:
-            outcomes.append(generate(contender, comparison_task, judge, bar))
-        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
-            print(
-                f"{n + 1}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    advice = advise(outcomes, comparison_task)
-    if html is not None:
-        pages.save(html, comparison.page(outcomes, comparison_task, advice))
-    if as_json:
-        print(json_line(comparison.data(outcomes, comparison_task, advice)))
-        return
-    print(plain([*comparison.table(outcomes, comparison_task, advice), [], *comparison.picture(outcomes, advice), []]))
-    print(comparison.sentence(outcomes, advice))
 
 
-def _supported(model: LoadedModel, combinations: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
+def _generate(contenders: Sequence[Contender], task: Task, judge: Judge) -> list[Outcome]:
+    """The texts of every contender, with a progress bar, or a line each where stderr is not a terminal."""
+    from tdiff.commands.progress import progress_bar
+    from tdiff.core.evaluation.compare import run as generate
+
+    outcomes: list[Outcome] = []
+    for n, contender in enumerate(contenders, 1):
+        heading = f"{n}/{len(contenders)} {contender.label}"
+        with progress_bar(heading) as bar:
+            outcomes.append(generate(contender, task, judge, bar))
+        if not sys.stderr.isatty():  # the comparison may take an hour
+            print(f"{heading}: {outcomes[-1].seconds:.0f} s", file=sys.stderr, flush=True)
+    return outcomes
+
+
+def _supported(
+    model: LoadedModel, combinations: Sequence[tuple[str, DecodeSettings]]
+) -> Sequence[tuple[str, DecodeSettings]]:
     """The settings that a model supports: for a causal model the causal ones, or its default settings."""
     if not model.spec.causal:
         return combinations

@@ -40,15 +40,13 @@ class Request:
 
 def run(request: Request) -> None:
     """Evaluate and print the result; a progress bar goes to stderr."""
-    from tdiff.commands.progress import fetching, progress_bar
+    from tdiff.commands.progress import load_model, progress_bar
     from tdiff.core import devices
     from tdiff.core.evaluation.likelihood import evaluate
-    from tdiff.core.models.load import load_model
     from tdiff.visible import json_line
 
     device = devices.choose(request.device)
-    with fetching(request.model) as progress:
-        model = load_model(request.model, device, progress)
+    model = load_model(request.model, device)
     devices.lower_precision(model.network, request.precision, device)
     with progress_bar("masking windows") as bar:
         result = evaluate(

@@ -19,6 +19,9 @@ from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
+    from tdiff.draw.palettes import Theme
+    from tdiff.draw.render import Line
+    from tdiff.protocol.canvas import Canvas
     from tdiff.protocol.trace import TraceEnd, TraceLine
 
 __all__ = ["EXAMPLES", "Request", "generate", "run"]
@@ -183,44 +186,32 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
 
     `fills`: no length was requested and the text fills the model's context, which may take long; a note says so.
     """
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
     from tdiff.draw import render
-    from tdiff.draw.canvas_layout import lay_out
-    from tdiff.protocol.canvas import MASKED, Canvas
+    from tdiff.protocol.canvas import Canvas
     from tdiff.protocol.trace import TraceEnd, TraceHeader
     from tdiff.terminal import detect
+    from tdiff.terminal.console import console
 
     terminal = detect.this_terminal(ask=False)
-    theme, without_colour = terminal.theme, terminal.colour == "none"
-    system = detect.COLOUR_SYSTEMS[terminal.colour]
-    console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
+    output = console(terminal)
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
-    canvas, cap, rule = (
-        Canvas.begin(header),
-        header.steps,
-        visible_line(label(settings.decoder, dataclasses.asdict(settings))),
-    )
+    canvas = Canvas.begin(header)
+    decoder = visible_line(label(settings.decoder, dataclasses.asdict(settings)))
+    note = f"up to the context length: {canvas.maskable:,} tokens; --length N generates N" if fills else ""
     start_time = drawn = time.perf_counter()
-    note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
     def frame() -> Group:
-        width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
-        layout = lay_out(render.drawn_texts(canvas, theme), width)
-        # If not all rows fit, follow the first masked position.
-        first = layout.row[canvas.confidence.index(MASKED)] if canvas.left else 0
-        start = max(0, min(first - room // 2, len(layout.rows) - room))
-        shown = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
-        counters = render.status(canvas, rule, cap, time.perf_counter() - start_time)
-        notes: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
-        rows = [*shown, [("", "")], *notes, render.legend(theme, width)]
-        in_ascii = (render.in_ascii(row, theme) for row in rows)
-        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
+        status = render.status(canvas, decoder, header.steps, time.perf_counter() - start_time)
+        notes = [text for text in (status, note) if text]
+        rows = _frame_lines(canvas, terminal.theme, notes, max(1, output.width - 1), output.height)
+        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in rows))
 
-    with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
+    with Live(frame(), console=output, transient=True, auto_refresh=False) as live:
         live.refresh()
         for line in lines:
             if isinstance(line, TraceEnd):
@@ -231,3 +222,19 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
                 live.update(frame(), refresh=True)
                 drawn = now
     raise AssertionError("a trace ends with its text")
+
+
+def _frame_lines(canvas: Canvas, theme: Theme, notes: Sequence[str], width: int, height: int) -> list[Line]:
+    """The rows of a canvas that fit into a window, the notes and the legend."""
+    from tdiff.draw import render
+    from tdiff.draw.canvas_layout import lay_out
+    from tdiff.protocol.canvas import MASKED
+
+    room = max(1, height - 3 - len(notes))
+    layout = lay_out(render.drawn_texts(canvas, theme), width)
+    # If not all rows fit, follow the first masked position.
+    first = layout.row[canvas.confidence.index(MASKED)] if canvas.left else 0
+    start = max(0, min(first - room // 2, len(layout.rows) - room))
+    shown = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
+    dim: list[Line] = [[(note, "dim")] for note in notes]
+    return [render.in_ascii(row, theme) for row in (*shown, [("", "")], *dim, render.legend(theme, width))]

@@ -93,14 +93,12 @@ def load(request: Request) -> LoadedModel:
     """The requested model, conditioned on the requested class."""
     if request.kind is None and request.guidance is not None:
         raise TdiffError("--guidance requires --class")
-    from tdiff.commands.progress import fetching
+    from tdiff.commands.progress import load_model
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
-    from tdiff.core.models.load import load_model
 
     device = devices.choose(request.device)
-    with fetching(request.model) as progress:
-        model = load_model(request.model, device, progress)
+    model = load_model(request.model, device)
     devices.lower_precision(model.network, request.precision, device)
     if request.compile:
         from tdiff.core.diffusion.capture import capture

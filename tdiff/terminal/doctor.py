@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from tdiff.draw.palettes import styles
 from tdiff.draw.render import Line, in_ascii, legend, plain, style_of
-from tdiff.terminal.detect import COLOUR_SYSTEMS, Terminal
+from tdiff.terminal.console import console
+from tdiff.terminal.detect import Terminal
 from tdiff.visible import visible_line
 
 
@@ -24,22 +25,12 @@ def doctor(terminal: Terminal, *, styled: bool | None = None, width: int = 80) -
         lines += _GLYPHS
     if not styled or not terminal.interactive:
         return plain(lines) + "\n"
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(
-        file=io.StringIO(),
-        color_system=COLOUR_SYSTEMS[terminal.colour],  # type: ignore[arg-type]
-        no_color=terminal.colour == "none",
-        force_terminal=True,
-        highlight=False,
-        width=width,
-        _environ={},
-    )
+    output = io.StringIO()
+    styled_console = console(terminal, file=output, force_terminal=True, width=width, _environ={})
     for line in lines:
-        console.print(Text.assemble(*line, no_wrap=True, overflow="crop"), soft_wrap=True)
-    output = console.file
-    assert isinstance(output, io.StringIO)
+        styled_console.print(Text.assemble(*line, no_wrap=True, overflow="crop"), soft_wrap=True)
     return output.getvalue()
 
 
