@@ -45,11 +45,16 @@ class Request:
     texts: Sequence[str] = argument((), "Texts to classify.", metavar="[TEXT]...")
     model: classify_models.Request = nested()
     input: str | None = option(
-        None, "Read texts from FILE: .jsonl, .csv, lines, a folder of files, or -.", panel="Input", metavar="FILE"
+        None,
+        "Read texts from FILE: .jsonl, .csv, a text per line, a folder of files, or -.",
+        panel="Input",
+        metavar="FILE",
     )
-    text_field: str = option("text", "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    text_field: str = option(
+        "text", "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME"
+    )
     label_field: str | None = option(
-        None, "Field that holds the label, for --evaluate.", panel="Input", shown="default: label"
+        None, "Field that holds the label, for --evaluate.", panel="Input", metavar="NAME", shown="default: label"
     )
     limit: int = option(0, "Score a random subset of this many inputs.", panel="Input", shown="default: all")
     output: Path | None = option(
@@ -65,15 +70,17 @@ class Request:
     as_json: bool = option(
         False, "Print one JSON object per text, or for the evaluation.", flag="--json", panel="Output"
     )
-    html: Path | None = option(None, "Save what --explain or --evaluate shows.", panel="Output", metavar="FILE")
+    html: Path | None = option(
+        None, "Save an HTML page of what --explain or --evaluate shows.", panel="Output", metavar="FILE"
+    )
     confidence: float = option(
         0.99, "Stop sampling masks at this confidence level; 1 always uses --max-draws.", panel="Scoring"
     )
-    max_draws: int = option(32, "Most mask samples per text.", panel="Scoring")
+    max_draws: int = option(32, "Maximum number of mask samples per text.", panel="Scoring")
     abstain_below: float = option(
         0.0, "Abstain when the predicted probability is below this threshold.", panel="Scoring", shown="default: never"
     )
-    seed: int = option(0, "Seed of the masks and of --limit.", panel="Scoring")
+    seed: int = option(0, "Seed of the masks and of --limit.", panel="Scoring", shown="default: 0")
 
 
 def run(request: Request) -> None:

@@ -35,18 +35,24 @@ class Request:
     )
     method: str | None = option(
         None,
-        "bound (masked models), ar (causal models) or cloze (predict a word, without training).",
+        "bound for masked models, ar for causal models, cloze to predict a word without training.",
         panel="Model",
         metavar="[bound|ar|cloze]",
         choices=METHODS,
         shown="default: by model",
     )
     priors: str | None = option(
-        None, "Class frequencies: equal, or CLASS=SHARE,...", panel="Model", shown="default: as in training"
+        None,
+        "Class frequencies: equal, or CLASS=SHARE,...",
+        panel="Model",
+        metavar="PRIORS",
+        shown="default: as in training",
     )
-    words: str | None = option(None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model")
+    words: str | None = option(
+        None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model", metavar="WORDS"
+    )
     pattern: str | None = option(
-        None, "cloze: where the word stands.", panel="Model", shown="default: {text} All in all, it was {mask}."
+        None, "cloze: the text around the word.", panel="Model", shown="default: {text} All in all, it was {mask}."
     )
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(

@@ -43,7 +43,10 @@ class Request:
 
     models: Sequence[str] = argument(help="Models by folder or name.", metavar="MODEL...", complete="models")
     decoders: str = option(
-        "", "Decoders with their default settings, separated by commas.", panel="Settings to compare"
+        "",
+        "Decoders with their default settings, separated by commas.",
+        panel="Settings to compare",
+        metavar="NAME,...",
     )
     settings: Sequence[str] = option(
         (),
@@ -56,9 +59,12 @@ class Request:
         (),
         "Text whose held-out part gives the prompts.",
         panel="Input",
+        metavar="SOURCE",
         shown="default: the first model's corpus",
     )
-    text_field: str | None = option(None, "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    text_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME", shown="default: text"
+    )
     split: str | None = option(
         None,
         "Part of the text that gives the prompts.",
@@ -67,13 +73,16 @@ class Request:
         shown="default: what the first model held out",
     )
     judge: str | None = option(
-        None, "A causal model, such as gpt2, that scores the texts beside the n-gram model.", metavar="MODEL"
+        None,
+        "A causal model, such as gpt2, that scores the texts beside the n-gram model.",
+        panel="Scoring",
+        metavar="MODEL",
     )
-    prompts: int = option(64, "Number of prompts; each has 16 characters and gets 240 more.", panel="Input")
-    seed: int = option(0, "Seed of all texts.")
+    prompts: int = option(64, "Number of prompts of 16 characters; 240 are generated after each.", panel="Input")
+    seed: int = option(0, "Seed of all texts.", panel="Settings to compare", shown="default: 0")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
-    as_json: bool = option(False, "Print one JSON object, with all texts.", flag="--json", panel="Output")
-    html: Path | None = option(None, "Save a report.", panel="Output", metavar="FILE")
+    as_json: bool = option(False, "Print one JSON object that includes all texts.", flag="--json", panel="Output")
+    html: Path | None = option(None, "Save an HTML report with the texts side by side.", panel="Output", metavar="FILE")
 
 
 def run(request: Request) -> None:

@@ -18,19 +18,27 @@ class Request:
     """The options of the command."""
 
     model: str = argument(help="Model: a folder, a run, or a name on the Hugging Face hub.", complete="models")
-    data: Sequence[str] = option((), "Text to evaluate on, as in train; repeatable.", panel="Input")
+    data: Sequence[str] = option(
+        (),
+        "Text to evaluate on: files, folders, globs or -; repeatable.",
+        panel="Input",
+        metavar="SOURCE",
+        shown="default: the model's corpus",
+    )
     split: str | None = option(
         None,
-        "Part of the text: all, train, tuning or val.",
+        "Part of the text.",
         panel="Input",
-        shown="all of --data, or the model's held-out text",
+        shown="default: all of --data, or the model's held-out text",
         metavar="[all|train|tuning|val]",
     )
-    text_field: str | None = option(None, "Field of .jsonl and .csv rows that holds the text.", panel="Input")
-    draws: int | None = option(
-        None, "Mask samples per window.", shown="default: 4; more for a text of under 16 windows"
+    text_field: str | None = option(
+        None, "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME", shown="default: text"
     )
-    seed: int = option(0, "Seed of the masks.")
+    draws: int | None = option(
+        None, "Mask samples per window.", panel="Scoring", shown="default: 4; more for a text of under 16 windows"
+    )
+    seed: int = option(0, "Seed of the masks.", panel="Scoring", shown="default: 0")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
         "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"

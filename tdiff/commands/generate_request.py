@@ -35,21 +35,28 @@ class Request:
         shown="default: up to the context length",
     )
     template: str | None = option(
-        None, 'Text with gaps to fill: underscores, or a length: "To be, or ____ {12}".', panel="Input"
+        None, "Text with gaps to fill: ____ (a token per underscore) or {12} (12 tokens).", panel="Input"
     )
     prefix: str | None = option(None, "Text before a gap of --length tokens.", panel="Input")
-    suffix: str | None = option(None, "Text after that gap.", panel="Input")
+    suffix: str | None = option(None, "Text after a gap of --length tokens.", panel="Input")
     input: str | None = option(
-        None, "Read prompts and templates from FILE (JSON Lines): one text per line.", panel="Input", metavar="FILE"
+        None,
+        "Read prompts or templates from FILE (JSON Lines), and generate a text for each line.",
+        panel="Input",
+        metavar="FILE",
     )
     kind: str | None = option(
-        None, "Generate a text of this class, with a class-conditional model.", flag="--class", panel="Input"
+        None,
+        "Generate a text of this class, with a class-conditional model.",
+        flag="--class",
+        panel="Input",
+        metavar="CLASS",
     )
     guidance: float | None = option(
-        None, "Classifier-free guidance scale (1: no guidance).", panel="Input", shown="default: 1"
+        None, "Scale of classifier-free guidance for --class; 1: no guidance.", panel="Input", shown="default: 1"
     )
     samples: int = option(1, "Number of texts.", panel="Input")
-    seed: int | None = option(None, "Seed, which reproduces a text.", panel="Input", shown="default: random")
+    seed: int | None = option(None, "Seed; the same seed gives the same text.", panel="Input", shown="default: random")
     options: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
     output: Path | None = option(
@@ -57,7 +64,7 @@ class Request:
     )
     as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
     stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
-    trace: Path | None = option(None, "Save the trace.", panel="Output", metavar="FILE")
+    trace: Path | None = option(None, "Save the trace, the JSON lines of --stream.", panel="Output", metavar="FILE")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
         "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"

@@ -17,8 +17,10 @@ from tdiff.commands import completion
 from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, By, parse_decoder, readers
 from tdiff.errors import TdiffError, unknown
 
-_MOST_NAMED = 3
-"""Decoders named in front of the help of an option that only they read."""
+_MAX_NAMED = 3
+"""Maximum number of decoders that the help of an option names as those that read it."""
+_METAVARS = {"models": "MODEL", "runs": "RUN", "configs": "CONFIG"}
+"""What the help shows for a value that the shell completes with these names."""
 
 
 class GroupedCommand(TyperCommand):
@@ -121,8 +123,8 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
     kind: Any = list[str] if repeats else hint
     default: Any = None if repeats else f.default
     common: dict[str, Any] = {"help": _escaped(_help(f), coloured), "show_default": False}
-    if data.get("metavar"):
-        common["metavar"] = data["metavar"]
+    if metavar := data.get("metavar") or _metavar(hint, data.get("complete", "")):
+        common["metavar"] = metavar
     if choices := data.get("choices", ()):
         common |= {"parser": _one_of(f.name, choices), "metavar": data.get("metavar") or f"[{'|'.join(choices)}]"}
         common["autocompletion"] = completion.of(choices)
@@ -130,7 +132,7 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
         common["autocompletion"] = getattr(completion, data["complete"])
     if data.get("argument"):
         name = f.name.upper()
-        common.setdefault("metavar", name if required else f"[{name}]")
+        common["metavar"] = data["metavar"] or (name if required else f"[{name}]")
         info: Any = typer.Argument(**common)
     else:
         flag = data["flag"] or f"--{f.name.rstrip('_').replace('_', '-')}"
@@ -142,6 +144,15 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[typed, info],
     )
+
+
+def _metavar(hint: Any, complete: str = "") -> str:
+    """What the help shows for the value of an option of this type; "" for a flag, which has no value."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if bool in kinds:
+        return ""
+    names = {int: "N", float: "NUMBER"}
+    return _METAVARS.get(complete) or next((names[kind] for kind in kinds if kind in names), "TEXT")
 
 
 def _repeats(hint: Any) -> bool:
@@ -199,6 +210,7 @@ def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Pa
     else:
         text = _decoding_help(f)
         choices = SCHEDULES if f.name == "schedule" else typing.get_args(hint)
+        common = {"metavar": _metavar(kind)}
         if choices:
             common = {"metavar": f"[{'|'.join(choices)}]", "autocompletion": completion.of(choices)}
     flag = f"--{f.name.replace('_', '-')}"
@@ -217,7 +229,7 @@ def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Pa
 
 def _decoding_help(f: dataclasses.Field[Any]) -> str:
     names = readers(f.name)
-    of = f"{', '.join(names)}: " if len(names) <= _MOST_NAMED else ""
+    of = f"{', '.join(names)}: " if len(names) <= _MAX_NAMED else ""
     defaults = [
         f"{name} {default:g}"
         for name in names

@@ -44,7 +44,7 @@ def run(options: Options) -> None:
         color=options.color or liked.color or "auto",
         glyphs=options.glyphs or liked.glyphs or "auto",
         palette=options.palette or liked.palette or "auto",
-        mouse=False if not options.mouse else liked.mouse,
+        mouse=False if options.no_mouse else liked.mouse,
         ask=not (options.once or options.as_json),
     )
     if theme := options.theme or liked.theme:
