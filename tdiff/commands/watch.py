@@ -57,7 +57,7 @@ def run(options: Options) -> None:
         print(doctor(terminal))
         return
     if options.classify:
-        _race(options, terminal)
+        _classify(options, terminal)
         return
     targets = [places.locate(word) for word in options.targets]
     if not targets and (newest := places.newest_run()):
@@ -77,13 +77,13 @@ def run(options: Options) -> None:
     session.run(targets, options, terminal, liked)
 
 
-def _race(options: Options, terminal: Terminal) -> None:
+def _classify(options: Options, terminal: Terminal) -> None:
     """Show predictions for texts while mask samples arrive."""
     from tdiff.commands.classify_models import without
     from tdiff.terminal import detect
-    from tdiff.watch.generation import race
+    from tdiff.watch.generation import live_prediction
 
-    race.check(options.classify)
+    live_prediction.check(options.classify)
     if options.targets or options.once or options.as_json or options.others:
         raise TdiffError("--classify takes one --model and no other targets, --once or --json")
     if options.model is None:
@@ -95,9 +95,9 @@ def _race(options: Options, terminal: Terminal) -> None:
     _check_cursor(terminal, "tdiff classify prints predictions")
     detect.prepare(terminal, os.environ)
 
-    from tdiff.tui import race_app
+    from tdiff.tui import classify_app
 
-    race_app.run(options, terminal)
+    classify_app.run(options, terminal)
 
 
 def _check_cursor(terminal: Terminal, instead: str) -> None:
