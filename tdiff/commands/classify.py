@@ -151,7 +151,7 @@ def _check(request: Request) -> None:
     if request.explain and request.evaluate:
         raise TdiffError("set only one of --explain (single texts) and --evaluate (all texts)")
     if not 0.5 <= request.confidence <= 1:
-        raise TdiffError(f"--confidence must be within 0.5..1 (1: all draws); got {request.confidence:g}")
+        raise TdiffError(f"--confidence must be within 0.5..1 (1: all mask samples); got {request.confidence:g}")
     if not 1 <= request.max_draws <= 1 << 16:
         raise TdiffError(f"--max-draws must be within 1..65,536; got {request.max_draws}")
     if not 0 <= request.abstain_below <= 1:

@@ -71,11 +71,12 @@ def run(request: Request) -> None:
         print(json_line({name: value if name == "tokens" else _rounded(value) for name, value in data.items()}))
         return
     low, high = result.interval_95
-    interval = f"95% interval {low:.4f} to {high:.4f}" if high < math.inf else "too few draws to tell an interval"
+    interval = f"95% interval {low:.4f} to {high:.4f}" if high < math.inf else "too few mask samples for an interval"
+    samples = f"{result.draws} mask sample{'s' * (result.draws != 1)} a window"
     print(
         f"{result.nats_per_char:.4f} nats a character, {result.bits_per_char:.4f} bits a character\n"
         f"{result.nats_per_token:.4f} nats a token ({interval})\n"
-        f"{result.tokens:,} tokens, {result.draws} draws, {result.seconds:.1f} s"
+        f"{result.tokens:,} tokens, {samples}, {result.seconds:.1f} s"
     )
 
 

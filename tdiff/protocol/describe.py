@@ -41,8 +41,9 @@ def describe(record: Event) -> str | None:
         case Verdicts():
             low, high = record.interval_95
             return (
-                f"step {record.step:,}  verdicts on {record.texts:,} held-out texts: {record.accuracy:.1%} right "
-                f"({low:.1%}..{high:.1%}), calibration error {record.ece:.3f}, temperature {record.temperature:.3g}"
+                f"step {record.step:,}  classification of {record.texts:,} held-out texts: accuracy "
+                f"{record.accuracy:.1%} ({low:.1%}..{high:.1%}), calibration error {record.ece:.3f}, temperature "
+                f"{record.temperature:.3g}"
             )
         case Sample():
             return f"step {record.step:,}  sample:\n" + "\n".join(f"  | {line}" for line in record.text.splitlines())

@@ -71,7 +71,7 @@ def test_each_text_argument_gets_one_prediction(ask):
     assert one["draws"] <= 32
     plain = ask("warm gold sun over hill")
     assert plain.stdout.startswith("good  0.")
-    assert " draws  " in plain.stdout
+    assert " mask samples  " in plain.stdout
 
 
 def test_a_verdict_can_be_had_again_and_does_not_depend_on_the_others(ask):
@@ -116,7 +116,7 @@ def test_priors_are_those_of_training_or_those_that_are_said(ask, model):
         (("a", "--input=x.jsonl"), "set only one of TEXT and --input FILE"),
         (("a", "--evaluate"), "--output, --evaluate and --limit require --input FILE"),
         (("a", "--html=x.html"), "--html requires --explain or --evaluate"),
-        (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all draws); got 0.2"),
+        (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all mask samples); got 0.2"),
         (("a", "--max-draws=0"), "--max-draws must be within 1..65,536; got 0"),
         (("a", "--abstain-below=2"), "--abstain-below must be within 0..1; got 2"),
         (("a", "--priors=good=0.5,bad=0.6"), "--priors must be at least 0 and sum to 1; got a sum of 1.1"),
@@ -357,7 +357,7 @@ def test_a_model_of_each_class_is_trained_gone_on_with_and_classifies(here, cli_
     done = cli_fast("train", "--per-class", "--data=reviews.jsonl", "--run=pair", *SHORT, *THIN, "--steps=40")
     assert done.returncode == 0, done.stderr
     assert "class bad, 1 of 2: " in done.stderr and "class good, 2 of 2: " in done.stderr
-    assert "verdicts on 8 held-out texts" in done.stdout
+    assert "classification of 8 held-out texts" in done.stdout
     each = PerClassRun.read(here / "checkpoints" / "pair")
     assert each.classes == each.runs == ("bad", "good")
     assert each.counts == (36, 36) and each.temperature > 0

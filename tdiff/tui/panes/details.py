@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.report.snapshot import verdict_parts
+from tdiff.report.snapshot import classification_parts
 from tdiff.tui.figures import number
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
@@ -59,7 +59,7 @@ class DetailsPane(Pane):
         if width <= 0 or height <= 0:
             return
         story = self._story
-        heat = verdict_lines(story) + mask_lines(story, width)
+        heat = classification_lines(story) + mask_lines(story, width)
         alerts = alert_lines(story, 3)
         room = max(0, height - len(heat) - (len(alerts) + 1 if alerts else 0) - 1)
         samples = sample_lines(story, self._sample, room)
@@ -70,11 +70,11 @@ class DetailsPane(Pane):
         self.frame([("details", "")], [], [], [])
 
 
-def verdict_lines(story: RunState) -> list[Line]:
+def classification_lines(story: RunState) -> list[Line]:
     """How well the run classifies held-out texts; no line where it was not measured."""
     if story.verdicts is None:
         return []
-    return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
+    return [[("classifier ", "bold"), (" · ".join(filter(None, classification_parts(story.verdicts))), "")]]
 
 
 def mask_lines(story: RunState, width: int) -> list[Line]:

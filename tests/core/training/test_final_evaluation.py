@@ -128,4 +128,4 @@ def test_terminal_shows_a_bar_after_training_and_a_stop_can_be_resumed(tmp_path,
     assert b"stopped at step" in pty.written
     again = Pty([*PYTHON, "train", "--resume", "r"])
     assert again.end() == 0
-    assert b"verdicts on" in again.written or b"held-out texts" in again.written
+    assert b"classification of" in again.written or b"held-out texts" in again.written
