@@ -200,7 +200,7 @@ def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
         "explain": request.explain,
         "bfloat16": classifier.bfloat16,
         **(drawn if classifier.method == "bound" else {}),
-        **classify_models.asked(request.model, classifier.method),
+        **classify_models.method_settings(request.model, classifier.method),
     }
 
 

@@ -15,7 +15,6 @@ from tdiff.runs import lookup
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
 
-_TWO = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
 METHODS = ("bound", "ar", "cloze")
 TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run reviews"
@@ -71,7 +70,7 @@ def load(request: Request) -> Classifier:
     if request.precision not in PRECISIONS:
         raise unknown("precision", request.precision, PRECISIONS)
     if not request.models:
-        raise TdiffError(without())
+        raise TdiffError(no_model_error())
     cloze = request.method == "cloze"
     if not cloze and (request.words or request.pattern):
         raise TdiffError("--words and --pattern are for --method cloze")
@@ -107,8 +106,8 @@ def load(request: Request) -> Classifier:
     return result if request.priors is None else with_priors(result, priors)
 
 
-def asked(request: Request, method: str) -> dict[str, Any]:
-    """The other options that the predictions of a method depend on."""
+def method_settings(request: Request, method: str) -> dict[str, Any]:
+    """The options of this method that predictions depend on."""
     from tdiff.core.classification.cloze import PATTERN
 
     return {"words": request.words, "pattern": request.pattern or PATTERN} if method == "cloze" else {}
@@ -153,15 +152,15 @@ def words(text: str | None) -> dict[str, tuple[str, ...]]:
         classes[name] = tuple(filter(None, (synonyms or name).split(",")))
         if not name or not classes[name]:
             raise TdiffError(f"--words takes a word for each class, or CLASS=WORD,WORD; got {part!r}")
-    if len(classes) < _TWO:
+    if len(classes) < 2:
         raise TdiffError("--method cloze takes --words of two classes at least, as in 'good=great,fine bad=awful'")
     return classes
 
 
-def without() -> str:
-    """The error where no model is named, with the ones that can classify."""
+def no_model_error() -> str:
+    """The error message where no model is named; it names models that can classify."""
     names = lookup.classifier_names()
     if not names:
-        return f"no model to classify with; train one first: {TRAIN}"
+        return f"no model to classify with: train one first with {TRAIN}"
     others = f" (or {', '.join(names[1:4])})" if names[1:] else ""
-    return f"no model to classify with; say which: --model {names[0]}{others}"
+    return f"no model to classify with: name one, such as --model {names[0]}{others}"

@@ -78,7 +78,7 @@ class WatchApp(WatchView):
 
     def action_alerts(self) -> None:
         """Show all alerts."""
-        lines = [line for run in self.runs for line in alert_lines(run, of=len(self.runs) > 1)]
+        lines = [line for run in self.runs for line in alert_lines(run, with_name=len(self.runs) > 1)]
         self._open_page("alerts", lines or [[("nothing yet", "dim")]])
 
     def _open_page(self, title: str, lines: Sequence[Line]) -> None:

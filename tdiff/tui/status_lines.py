@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tdiff.draw.render import Line
 from tdiff.terminal.detect import Terminal
-from tdiff.tui import status
+from tdiff.tui import status_text
 from tdiff.tui.arranger import Arranger
 from tdiff.tui.canvases import Canvases
 from tdiff.tui.key import first_name
@@ -63,15 +63,15 @@ class StatusLines:
         size = self._arranger.situation
         width, ascii = size.width, self._terminal.glyphs == "ascii"
         runs = [run.run_state for run in self._watched]
-        above = status.above(self._watched, self._terminal, now, width, aged=aged)
+        above = status_text.above(self._watched, self._terminal, now, width, aged=aged)
         fits = bool(self._arranger.displayed)
-        self.top.show([above if fits else status.too_small(width, size.height, above)])
-        message, overflow = status.below(self._message(), runs, width)
+        self.top.show([above if fits else status_text.too_small(width, size.height, above)])
+        message, overflow = status_text.below(self._message(), runs, width)
         self.bottom.show([message])
         self.aside.show([self._in_a_line(now, width)])
         # What does not fit into the line above replaces the hints.
         pane = self._arranger.focused
-        hints = status.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
+        hints = status_text.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
         self.hints.show([overflow or hints])
         self._canvases.describe(now, runs)
 
@@ -88,7 +88,7 @@ class StatusLines:
             if not (situation.only_traces and self._canvases.pane.display):
                 parts = (part for controller in hidden for part in controller.in_a_line(len(hidden) == 1))
                 return [(" not shown:", "dim"), *parts]
-        return status.training_in_a_line(runs[0], self._training.smoothing, now, width) if runs else []
+        return status_text.training_in_a_line(runs[0], self._training.smoothing, now, width) if runs else []
 
     def _message(self) -> Line:
         """What precedes the newest alert: a question, a notice, a process that has ended, the news."""
