@@ -130,6 +130,8 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
         common["autocompletion"] = completion.of(choices)
     elif data.get("complete"):
         common["autocompletion"] = getattr(completion, data["complete"])
+    elif not repeats and (number := _number_type(hint)):
+        common["parser"] = _number(f.name, number)
     if data.get("argument"):
         name = f.name.upper()
         common["metavar"] = data["metavar"] or (name if required else f"[{name}]")
@@ -148,11 +150,19 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
 
 def _metavar(hint: Any, complete: str = "") -> str:
     """What the help shows for the value of an option of this type; "" for a flag, which has no value."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if bool in kinds:
+    if bool in _kinds(hint):
         return ""
-    names = {int: "N", float: "NUMBER"}
-    return _METAVARS.get(complete) or next((names[kind] for kind in kinds if kind in names), "TEXT")
+    return _METAVARS.get(complete) or {int: "N", float: "NUMBER", None: "TEXT"}[_number_type(hint)]
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _number_type(hint: Any) -> type[int] | type[float] | None:
+    """The type of numbers among the values of a type: int, float, or None."""
+    return next((kind for kind in (int, float) if kind in _kinds(hint)), None)
 
 
 def _repeats(hint: Any) -> bool:
@@ -191,6 +201,19 @@ def _one_of(name: str, choices: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
+def _number(name: str, kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    """A parser that takes a number."""
+
+    def parse(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            flag, what = name.replace("_", "-"), "a whole number" if kind is int else "a number"
+            raise TdiffError(f"--{flag} takes {what}; got {text!r}") from None
+
+    return parse
+
+
 def _escaped(text: str, coloured: bool) -> str:
     """The text for Rich, where it is to print it: brackets are no markup."""
     return re.sub(r"\[", r"\\[", text) if coloured else text
@@ -211,6 +234,8 @@ def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Pa
         text = _decoding_help(f)
         choices = SCHEDULES if f.name == "schedule" else typing.get_args(hint)
         common = {"metavar": _metavar(kind)}
+        if number := _number_type(kind):
+            common["parser"] = _number(f.name, number)
         if choices:
             common = {"metavar": f"[{'|'.join(choices)}]", "autocompletion": completion.of(choices)}
     flag = f"--{f.name.replace('_', '-')}"

@@ -118,7 +118,7 @@ def _check(options: Options) -> None:
     from tdiff.watch.generation import pair
 
     if len(options.targets) > MAX_TARGETS:
-        raise TdiffError(f"tdiff watch shows up to {MAX_TARGETS} runs at once; got {len(options.targets)}")
+        raise TdiffError(f"watch shows up to {MAX_TARGETS} runs at once; got {len(options.targets)}")
     if options.targets.count("-") > 1:
         raise TdiffError("standard input (-) can be watched once")
     if not 0 <= options.every < MOST:
@@ -128,7 +128,7 @@ def _check(options: Options) -> None:
     DecodeSettings(**options.decoding)
     models = [options.model, *options.others] if options.model is not None else []
     if len(models) > pair.MAX_MODELS:
-        raise TdiffError(f"tdiff watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
+        raise TdiffError(f"watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 

@@ -128,7 +128,7 @@ def detect(
         background=background,
         palette=palette,
         wide_block=wide,
-        remedy=_remedy(program, interactive, utf8, glyphs, wide, tty),
+        remedy=_remedy(program, interactive, utf8, shown, wide, tty),
         typed=answers.typed,
         reasons=why,
     )
@@ -245,7 +245,7 @@ def _remedy(program: str, interactive: bool, utf8: bool, glyphs: str, wide: bool
         restart = {"screen": ", then start `screen -U`", "tmux": ", then start `tmux -u`"}
         return f"ASCII only: set a UTF-8 locale (LANG=C.UTF-8){restart.get(program, '')}"
     if wide and glyphs != "ascii":
-        return "wide blocks: set the terminal's ambiguous width to narrow, or use --glyphs ascii"
+        return "wide blocks: set the ambiguous width to narrow, or use --glyphs ascii"
     return ""
 
 
