@@ -95,12 +95,36 @@ def run(request: Request) -> None:
     used = settings(request, classifier)
     if saved.lines and request.output is not None:
         check_settings(saved.lines[-1]["settings"], used, request.output)
-    # The truth is that of the input: the output may have been started without labels.
+    # The label comes from the input: the output may have been started without labels.
     truths = {row.number: row.label for row in selected if not request.evaluate or row.label in classifier.classes}
     lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
-    todo = [row for row in selected if row.number not in saved.numbers]
-    stopped = False
     skipped = Skipped(request.input or "text")
+    stopped = _score(request, classifier, selected, used, saved, lines, skipped)
+    if request.evaluate:
+        if not lines:
+            raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
+        evaluation.show(lines, classifier.classes, as_json=request.as_json, html=request.html)
+    elif request.html is not None:
+        html.save(request.html, predictions.page(lines))
+    if stopped:
+        sys.exit(_INTERRUPTED)
+    skipped.exit(len(selected), "texts")
+
+
+def _score(
+    request: Request,
+    classifier: Classifier,
+    selected: Sequence[Row],
+    used: dict[str, Any],
+    saved: Saved,
+    lines: list[dict[str, Any]],
+    skipped: Skipped,
+) -> bool:
+    """Score the rows that are not `saved`: add the records to `lines`, and print them or write them to the output.
+
+    Returns whether Ctrl-C stopped it; only an evaluation continues after that, with the texts that were scored.
+    """
+    todo = [row for row in selected if row.number not in saved.numbers]
     with ExitStack() as stack:
         write = None
         if request.output is not None:
@@ -120,19 +144,11 @@ def run(request: Request) -> None:
         except KeyboardInterrupt:
             if not (request.evaluate and lines):
                 raise
-            stopped = True
-    if stopped:
-        how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
-        print(f"stopped at {len(lines):,} of {len(selected):,} texts, scored in random order{how}", file=sys.stderr)
-    if request.evaluate:
-        if not lines:
-            raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
-        evaluation.show(lines, classifier.classes, as_json=request.as_json, html=request.html)
-    elif request.html is not None:
-        html.save(request.html, predictions.page(lines))
-    if stopped:
-        sys.exit(_INTERRUPTED)
-    skipped.exit(len(selected), "texts")
+        else:
+            return False
+    how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
+    print(f"stopped at {len(lines):,} of {len(selected):,} texts, scored in random order{how}", file=sys.stderr)
+    return True
 
 
 def _check(request: Request) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -137,20 +137,7 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
         yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
     if evaluation:
-        interval = evaluation.get("interval_95")
-        bounds = f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else ""
-        chars = evaluation.get("nats_per_char")
-        same = chars is None or chars == evaluation["loss"]
-        unit = "nats a token" if run.format == "tdiff" else ""
-        yield (
-            "validation",
-            [
-                formatting.loss(evaluation["loss"]),
-                unit,
-                bounds,
-                "" if same else f"{formatting.loss(chars)} a character",
-            ],
-        )
+        yield "validation", _validation_parts(run, evaluation)
     if (event := run.verdicts) is not None:
         yield "classifier", classification_parts(event)
     if best:
@@ -172,6 +159,16 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     yield "also", [*others[:_MAX_OTHERS], f"{len(others) - _MAX_OTHERS} more" if len(others) > _MAX_OTHERS else ""]
     if not run.format:
         yield "", ["no data yet"]
+
+
+def _validation_parts(run: RunState, evaluation: Mapping[str, Any]) -> list[str]:
+    interval, chars = evaluation.get("interval_95"), evaluation.get("nats_per_char")
+    return [
+        formatting.loss(evaluation["loss"]),
+        "nats a token" if run.format == "tdiff" else "",
+        f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else "",
+        f"{formatting.loss(chars)} a character" if chars is not None and chars != evaluation["loss"] else "",
+    ]
 
 
 def _curve(run: RunState, width: int, ascii: bool) -> Iterator[str]:
