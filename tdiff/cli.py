@@ -141,10 +141,9 @@ def _usage_error(error: Exception) -> str | None:
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         return None
-    similar = getattr(error, "possibilities", False)
-    if similar is not False:
-        option = error.option_name  # type: ignore[attr-defined]  # has both attributes or none
-        nearest = difflib.get_close_matches(option, similar or (), n=1)
+    if hasattr(error, "possibilities"):
+        option, similar = getattr(error, "option_name", ""), error.possibilities or ()
+        nearest = difflib.get_close_matches(option, similar, n=1)
         message = f"unknown option {option!r}" + (f"; did you mean {nearest[0]}?" if nearest else "")
     else:
         message = format_message().rstrip(".")

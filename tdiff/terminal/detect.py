@@ -299,7 +299,7 @@ def prepare(terminal: Terminal, environ: MutableMapping[str, str]) -> None:
         environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
 
 
-def leaving(terminal: Terminal) -> str:
+def leave_sequence(terminal: Terminal) -> str:
     """The last output, before the alternate screen is left.
 
     An alternate screen is discarded; without one, as in GNU screen by default, the last frame would otherwise stay
@@ -308,7 +308,7 @@ def leaving(terminal: Terminal) -> str:
     return "\x1b[0m\x1b[H\x1b[2J" if terminal.interactive else ""
 
 
-def clipboard(terminal: Terminal, text: str) -> str:
+def clipboard_sequence(terminal: Terminal, text: str) -> str:
     """The sequence that puts `text` on the clipboard of the user's terminal (OSC 52), through screen and tmux."""
     code = base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
     bare = f"\x1b]52;c;{code}\x07"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from textual import events
 
 from tdiff.draw.render import Line
-from tdiff.terminal.clipboard import copied
+from tdiff.terminal.clipboard import copy_text
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.key_table import APP_KEYS
@@ -225,10 +225,10 @@ class WatchApp(WatchView):
         self.run_worker(self._copy(text), group="copy", exclusive=True)  # tmux and screen may take their time
 
     async def _copy(self, text: str) -> None:
-        result = await asyncio.to_thread(copied, self.terminal, text, os.environ)
+        result = await asyncio.to_thread(copy_text, self.terminal, text, os.environ)
         if not result.sent:
             self.copy_to_clipboard(text)
-        self.say(result.words(len(text), sent=not result.sent))
+        self.say(result.notice(len(text), sent=not result.sent))
 
     def action_export(self) -> None:
         """Save the trace that is shown to a file in the working directory."""

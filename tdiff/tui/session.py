@@ -36,7 +36,7 @@ from tdiff.watch.targets import Target, locate, newest_run
 def run(targets: Sequence[Target], options: Options, terminal: Terminal, preferences: Preferences) -> None:
     """Watch until the user quits; then print a summary."""
     preferences = replace(preferences, keys=remapped(preferences.keys))
-    watched = [Watched(target, source=keys_apart(target)) for target in targets]
+    watched = [Watched(target, source=pipe_source(target)) for target in targets]
 
     def trains_here() -> bool:
         now = time.time()
@@ -88,8 +88,10 @@ def keep_traceback(error: BaseException) -> Path:
     return path
 
 
-def keys_apart(target: Target) -> PipeSource | None:
-    """Where standard input is watched: it under another file descriptor, and the terminal's keys in its place.
+def pipe_source(target: Target) -> PipeSource | None:
+    """The watched standard input, moved to another file descriptor: the keys of the terminal take its place.
+
+    None where standard input is not watched.
 
     Raises TdiffError where no terminal exists to read keys from.
     """

@@ -39,7 +39,7 @@ class StatusLines:
         self._watched, self._terminal, self._changed_keys = watched, terminal, changed_keys
         self._arranger, self._canvases, self._training, self._clock = arranger, canvases, training, clock
         self.top, self.bottom, self.hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
-        self.aside = Lines(id="aside")
+        self.summary = Lines(id="summary")
         self.ask = Ask(id="ask")
         self._note, self._noted = "", 0.0
         self.news: Sequence[str] = ()
@@ -55,7 +55,7 @@ class StatusLines:
 
     def arrange(self, arrangement: Arrangement) -> None:
         """Display the lines that have room."""
-        self.aside.display, self.bottom.display = arrangement.aside, arrangement.bottom
+        self.summary.display, self.bottom.display = arrangement.summary, arrangement.bottom
         self.hints.display = arrangement.hints
 
     def draw(self, now: float, *, aged: bool = True) -> None:
@@ -68,7 +68,7 @@ class StatusLines:
         self.top.show([above if fits else status_text.too_small(width, size.height, above)])
         message, overflow = status_text.below(self._message(), runs, width)
         self.bottom.show([message])
-        self.aside.show([self._in_a_line(now, width)])
+        self.summary.show([self._in_a_line(now, width)])
         # What does not fit into the line above replaces the hints.
         pane = self._arranger.focused
         hints = status_text.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)

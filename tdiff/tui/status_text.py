@@ -12,7 +12,7 @@ from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.key import first_name
 from tdiff.tui.key_table import KEYS
-from tdiff.tui.layout import LOWEST, NARROWEST
+from tdiff.tui.layout import MIN_COLUMNS, MIN_ROWS
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
@@ -53,12 +53,12 @@ def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int
 
 def too_small(width: int, height: int, above: Line) -> Line:
     """What size a window needs to show a pane, followed by the usual first line where there is room."""
-    lacking = [f"{NARROWEST} columns"] * (width < NARROWEST) + [f"{LOWEST} rows"] * (height < LOWEST)
-    size = f"{NARROWEST}x{LOWEST}"
+    lacking = [f"{MIN_COLUMNS} columns"] * (width < MIN_COLUMNS) + [f"{MIN_ROWS} rows"] * (height < MIN_ROWS)
+    size = f"{MIN_COLUMNS}x{MIN_ROWS}"
     words = (f" tdiff needs {' and '.join(lacking)} ", f"needs {size}", size)
     need = next((text for text in words if len(text) <= width), size)
     rest = clip(above, width - len(need))
-    return [(need, "reverse"), *(rest if width >= NARROWEST else [])]
+    return [(need, "reverse"), *(rest if width >= MIN_COLUMNS else [])]
 
 
 def _run(watched: Watched, now: float, aged: bool) -> Line:

@@ -100,7 +100,7 @@ class WatchView(TerminalApp):
         yield self.lines.top
         yield self.panes
         yield self.lines.ask
-        yield self.lines.aside
+        yield self.lines.summary
         yield self.lines.bottom
         yield self.lines.hints
         yield self.palette
@@ -133,7 +133,7 @@ class WatchView(TerminalApp):
         elif render := getattr(getattr(self.screen, "_compositor", None), "render_update", None):
             self._display(self.screen, render(full=True))
         else:
-            self.draw_anew()
+            self.redraw_screen()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Write a frame, unless it is an incomplete one before the first."""
@@ -206,7 +206,7 @@ class WatchView(TerminalApp):
             if news:
                 self.lines.news = [f"while you were away ({duration(now - since)}): {news[0]}", *news[1:]]
             self._last_input = now
-            self.draw_anew()
+            self.redraw_screen()
         return attached
 
     def _draw_detached(self, now: float) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
 from tdiff.errors import TdiffError
 from tdiff.terminal import attached
-from tdiff.terminal.detect import clipboard, detect, leaving, locale_encoding, prepare, this_terminal
+from tdiff.terminal.detect import clipboard_sequence, detect, leave_sequence, locale_encoding, prepare, this_terminal
 from tdiff.terminal.doctor import doctor
 from tdiff.terminal.probe import Answers
 from tests.support.ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
@@ -305,21 +305,21 @@ def test_detection_imports_neither_textual_nor_rich_nor_torch():
 
 
 def test_leaving_clears_where_anything_was_drawn():
-    assert leaving(detect(SCREEN)) == "\x1b[0m\x1b[H\x1b[2J"
-    assert leaving(detect(XTERM, tty=False)) == ""
+    assert leave_sequence(detect(SCREEN)) == "\x1b[0m\x1b[H\x1b[2J"
+    assert leave_sequence(detect(XTERM, tty=False)) == ""
 
 
 @given(text=st.text(max_size=2000))
 @FEW
 def test_the_clipboard_gets_the_text_through_screen_and_tmux(text):
-    bare = clipboard(detect(XTERM), text)
+    bare = clipboard_sequence(detect(XTERM), text)
     code = re.fullmatch(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07", bare)[1]
     assert base64.b64decode(code).decode("utf-8", "surrogateescape") == text
-    wrapped = clipboard(detect(SCREEN), text)
+    wrapped = clipboard_sequence(detect(SCREEN), text)
     pieces = re.findall(r"\x1bP(.*?)\x1b\\", wrapped, re.S)
     assert "".join(pieces) == bare and max(map(len, pieces)) < 768
     assert "".join(f"\x1bP{piece}\x1b\\" for piece in pieces) == wrapped
-    both = clipboard(detect(TMUX), text)
+    both = clipboard_sequence(detect(TMUX), text)
     assert both.startswith(bare) and both.endswith("\x1b\\")
     assert both.removeprefix(bare + "\x1bPtmux;").removesuffix("\x1b\\").replace("\x1b\x1b", "\x1b") == bare
 

@@ -194,14 +194,14 @@ def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
     assert seen[0] == seen[1]
 
 
-def test_draw_anew_forgets_what_every_widget_has_written():
+def test_redraw_forgets_what_every_widget_has_written():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         lines = [widget for widget in stage.app.screen.walk_children() if hasattr(widget, "lose")]
         assert len(lines) > 9
         for widget in lines:
             widget._shown = {0: [("x", None)]}
-        stage.app.draw_anew()
+        stage.app.redraw_screen()
         assert not any(widget._shown for widget in lines)
 
     play(scene, run_state(run_lines()))

@@ -14,7 +14,7 @@ from rich.style import Style
 from textual.color import Color
 
 from tdiff.draw.palettes import DEPTHS
-from tdiff.terminal.detect import clipboard, detect, leaving
+from tdiff.terminal.detect import clipboard_sequence, detect, leave_sequence
 from tdiff.tui.line_filters import AsciiOnly, Depth, NoColours, filters
 from tdiff.tui.widgets.paint import paint
 from tests.support.ptys import Pty, attributes, colour_codes, screen, soon, tmux
@@ -139,13 +139,13 @@ def test_screen_gets_no_mouse_and_no_synchronized_frames(written):
 
 def test_the_last_frame_is_cleared_before_the_alternate_screen_is_left(written):
     for text in written.values():
-        last, _, after = text.rpartition(leaving(detect({"TERM": "xterm"})).encode())
+        last, _, after = text.rpartition(leave_sequence(detect({"TERM": "xterm"})).encode())
         assert b"Quit" in last and b"\x1b[?1049l" in after and b"Quit" not in after and b"after" in after
 
 
 def test_what_is_copied_is_wrapped_for_screen(written):
     for name, environ in (("256", {"TERM": "xterm"}), ("screen", {"TERM": "screen", "STY": "1.x"})):
-        assert clipboard(detect(environ), "copied").encode() in written[name]
+        assert clipboard_sequence(detect(environ), "copied").encode() in written[name]
 
 
 def test_in_real_screen_nothing_is_left_of_the_last_frame():
