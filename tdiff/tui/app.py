@@ -19,9 +19,9 @@ from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
-from tdiff.tui.widgets.ask import Ask, Question
 from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import help_lines
+from tdiff.tui.widgets.question_line import Question, QuestionLine
 from tdiff.watch.generation.recording import free_path, save
 
 
@@ -210,7 +210,7 @@ class WatchApp(WatchView):
             self.models.set_prompt(text.replace("\\n", "\n") or None)
             self._follow()
 
-    def on_ask_refused(self, message: Ask.Refused) -> None:
+    def on_question_line_refused(self, message: QuestionLine.Refused) -> None:
         """Say why an answer is not accepted."""
         self.say(message.why)
 

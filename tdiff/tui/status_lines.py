@@ -13,8 +13,8 @@ from tdiff.tui.key import first_name
 from tdiff.tui.key_table import RESTART
 from tdiff.tui.layout import Arrangement
 from tdiff.tui.panes.training import TrainingPane
-from tdiff.tui.widgets.ask import Ask
 from tdiff.tui.widgets.lines import Lines
+from tdiff.tui.widgets.question_line import QuestionLine
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 
@@ -40,7 +40,7 @@ class StatusLines:
         self._arranger, self._canvases, self._training, self._clock = arranger, canvases, training, clock
         self.top, self.bottom, self.hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self.summary = Lines(id="summary")
-        self.ask = Ask(id="ask")
+        self.ask = QuestionLine(id="ask")
         self._note, self._noted = "", 0.0
         self.news: Sequence[str] = ()
         """What happened while the user was away."""

@@ -16,8 +16,8 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.run_state import RunState
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}

@@ -10,8 +10,8 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines
+from tdiff.tui.widgets.question_line import Question
 
 
 class LogView(Lines):

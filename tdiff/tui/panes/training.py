@@ -18,8 +18,8 @@ from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, fold
+from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.run_state import RunState
 
 LOSS = "train/loss"
