@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff.commands import classify_models
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import RESUMES, Saved, Skipped, check_names, check_settings
-from tdiff.config.options import argument, nested, option
+from tdiff.config.options import TEXT_FIELD_HELP, argument, nested, option
 from tdiff.corpus.readers import Row
 from tdiff.corpus.rows import read, rows_of
 from tdiff.errors import TdiffError
@@ -50,9 +50,7 @@ class Request:
         panel="Input",
         metavar="FILE",
     )
-    text_field: str = option(
-        "text", "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME"
-    )
+    text_field: str = option("text", TEXT_FIELD_HELP, panel="Input", metavar="NAME")
     label_field: str | None = option(
         None, "Field that holds the label, for --evaluate.", panel="Input", metavar="NAME", shown="default: label"
     )

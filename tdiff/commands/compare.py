@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings, assignments, decode_value
-from tdiff.config.options import DEVICES, argument, option
+from tdiff.config.options import DEVICES, TEXT_FIELD_HELP, argument, option
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError
 from tdiff.report import comparison
@@ -62,9 +62,7 @@ class Request:
         metavar="SOURCE",
         shown="default: the first model's corpus",
     )
-    text_field: str | None = option(
-        None, "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME", shown="default: text"
-    )
+    text_field: str | None = option(None, TEXT_FIELD_HELP, panel="Input", metavar="NAME", shown="default: text")
     split: str | None = option(
         None,
         "Part of the text that gives the prompts.",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdiff.config.decoding import PRODUCTS
-from tdiff.config.options import DEVICES, argument, option
+from tdiff.config.options import DEVICES, MODEL_HELP, TEXT_FIELD_HELP, argument, option
 
 EXAMPLES = ("tdiff eval shakespeare --draws 1", "tdiff eval mine --data novel.txt --json")
 
@@ -17,7 +17,7 @@ EXAMPLES = ("tdiff eval shakespeare --draws 1", "tdiff eval mine --data novel.tx
 class Request:
     """The options of the command."""
 
-    model: str = argument(help="Model: a folder, a run, or a name on the Hugging Face hub.", complete="models")
+    model: str = argument(help=MODEL_HELP, complete="models")
     data: Sequence[str] = option(
         (),
         "Text to evaluate on: files, folders, globs or -; repeatable.",
@@ -32,9 +32,7 @@ class Request:
         shown="default: all of --data, or the model's held-out text",
         metavar="[all|train|tuning|val]",
     )
-    text_field: str | None = option(
-        None, "Field of .jsonl and .csv rows that holds the text.", panel="Input", metavar="NAME", shown="default: text"
-    )
+    text_field: str | None = option(None, TEXT_FIELD_HELP, panel="Input", metavar="NAME", shown="default: text")
     draws: int | None = option(
         None, "Mask samples per window.", panel="Scoring", shown="default: 4; more for a text of under 16 windows"
     )

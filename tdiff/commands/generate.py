@@ -11,7 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff.commands.generate_request import Request, as_data, check_input, check_sizes, gaps_of, load, print_notes
+from tdiff.commands.generate_request import (
+    Request,
+    as_data,
+    check_input,
+    check_sizes,
+    load,
+    print_notes,
+    requested_template,
+    text_end,
+)
 from tdiff.config.decoding import DecodeSettings, label
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
@@ -75,14 +84,14 @@ def generate(request: Request) -> None:
 
     model = load(request)
     settings = model.decode_settings(request.options, seed)
-    gaps = gaps_of(model, request)
-    prompts = _prompts(model, request, seed, gaps)
+    template = requested_template(model, request)
+    prompts = _prompts(model, request, seed, template)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
         print_notes(settings, request.options)
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
-                lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
+                lines = narrate(model, prompt, settings, length=request.length, row=row, template=template)
                 recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 fills = not request.length and request.template is None
@@ -91,7 +100,7 @@ def generate(request: Request) -> None:
                     metadata = generation_metadata(model, settings, end.tokens, row)
                     _print(end, prompt, metadata, as_json, end.seconds, end.tokens)
         else:
-            _batches(model, prompts, request.length, settings, as_json, gaps)
+            _batches(model, prompts, request.length, settings, as_json, template)
 
 
 def _open(path: Path) -> IO[str]:
@@ -101,13 +110,13 @@ def _open(path: Path) -> IO[str]:
         raise TdiffError(f"the trace file {str(path)!r} cannot be written: {why.strerror}") from None
 
 
-def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
+def _prompts(model: LoadedModel, request: Request, seed: int, template: templates.Template) -> list[str]:
     """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, filled, opening
 
-    if gaps:
-        filled(model, gaps)
-        return [templates.shown(gaps)] * request.samples
+    if template:
+        filled(model, template)
+        return [templates.shown(template)] * request.samples
     prompt = request.prompt
     prompts = [opening(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
@@ -121,14 +130,13 @@ def _batches(
     length: int,
     settings: DecodeSettings,
     as_json: bool,
-    gaps: templates.Template,
+    template: templates.Template,
 ) -> None:
     """Print all samples; those whose prompts have the same number of tokens are one batch."""
     from tdiff.core.diffusion.generate import generate as steps_of
     from tdiff.core.diffusion.generate import generation_metadata, prompt_ids
-    from tdiff.protocol.trace import TraceEnd
 
-    sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
+    sizes = [0 if template else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
     groups: dict[int, list[int]] = {}
@@ -137,29 +145,28 @@ def _batches(
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         start_time = time.perf_counter()
-        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=template)
         step = deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - start_time
-        written = sum(part for part in gaps if isinstance(part, int))
+        written = sum(part for part in template if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
-            text = model.tokenizer.decode(step.tokens[i])
-            calls, forced = int(step.calls[i]), int(step.forced[i])
-            end = TraceEnd(text=text, model_calls=calls, forced=forced, tokens=tokens, seconds=round(seconds, 4))
-            ends[row] = end, seconds, tokens * len(rows)
+            ends[row] = text_end(model, step, i, tokens, seconds), seconds, tokens * len(rows)
         while printed in ends:
-            end, seconds, together = ends.pop(printed)
+            end, seconds, batch_tokens = ends.pop(printed)
             metadata = generation_metadata(model, settings, end.tokens, printed)
-            _print(end, prompts[printed], metadata, as_json, seconds, together)
+            _print(end, prompts[printed], metadata, as_json, seconds, batch_tokens)
             printed += 1
 
 
-def _print(end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
-    """Print one text; `together` tokens were generated in `seconds`, with the other texts of its batch."""
+def _print(
+    end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, batch_tokens: int
+) -> None:
+    """Print one text; its batch of `batch_tokens` generated tokens took `seconds`."""
     if not as_json:
         print(("\n" if metadata["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_line(as_data(end, prompt, metadata, seconds, together)), flush=True)
+    print(json_line(as_data(end, prompt, metadata, seconds, batch_tokens)), flush=True)
 
 
 def _recorded(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import PRODUCTS, DecodeSettings, no_effect
-from tdiff.config.options import DEVICES, argument, decoding, option
+from tdiff.config.options import DEVICES, MODEL_HELP, argument, decoding, option
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
 from tdiff.schema import MOST
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
+    from tdiff.core.diffusion.denoise import Step
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd
 
@@ -25,9 +26,7 @@ class Request:
     """The options of the command."""
 
     prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
-    model: str = option(
-        "shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", panel="Input", complete="models"
-    )
+    model: str = option("shakespeare", MODEL_HELP, panel="Input", complete="models")
     length: int = option(
         0,
         "Tokens to generate (characters, for a character model).",
@@ -118,8 +117,8 @@ def load(request: Request) -> LoadedModel:
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
 
 
-def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
-    """The requested text with gaps; empty for a prompt.
+def requested_template(model: LoadedModel, request: Request) -> templates.Template:
+    """The requested template; empty for a prompt.
 
     The gap between prefix and suffix has the requested length, else the rest of the context length.
     """
@@ -148,8 +147,21 @@ def print_notes(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
     sys.stderr.flush()
 
 
-def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
-    """A text with its metadata; `together` tokens were generated in `seconds`."""
+def text_end(model: LoadedModel, step: Step, n: int, tokens: int, seconds: float) -> TraceEnd:
+    """The text of row `n` of a batch after its last step; `tokens` of it were generated, in `seconds`."""
+    from tdiff.protocol.trace import TraceEnd
+
+    return TraceEnd(
+        text=model.tokenizer.decode(step.tokens[n]),
+        model_calls=int(step.calls[n]),
+        forced=int(step.forced[n]),
+        tokens=tokens,
+        seconds=round(seconds, 4),
+    )
+
+
+def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, batch_tokens: int) -> dict[str, Any]:
+    """A text with its metadata, as --json prints it; its batch of `batch_tokens` took `seconds`."""
     return {
         "text": end.text,
         "prompt": prompt,
@@ -160,5 +172,5 @@ def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float
         "forced": end.forced,
         "tokens": end.tokens,
         "seconds": round(seconds, 4),
-        "tokens_per_second": round(together / seconds, 1) if seconds else None,
+        "tokens_per_second": round(batch_tokens / seconds, 1) if seconds else None,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from tdiff.config.decoding import SCHEDULES
-from tdiff.config.options import option
+from tdiff.config.options import TEXT_FIELD_HELP, option
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import BUDGETS, parse_assignment
 from tdiff.errors import TdiffError
@@ -66,7 +66,7 @@ class Request:
     )
     text_field: str | None = option(
         None,
-        "Field of .jsonl and .csv rows that holds the text.",
+        TEXT_FIELD_HELP,
         panel="Data",
         metavar="NAME",
         setting="data.text_field",
