@@ -97,7 +97,9 @@ def run(request: Request) -> None:
     truths = {row.number: row.label for row in selected if not request.evaluate or row.label in classifier.classes}
     lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
     skipped = Skipped(request.input or "text")
-    stopped = _score(request, classifier, selected, used, saved, lines, skipped)
+    todo = [row for row in selected if row.number not in saved.numbers]
+    records = _Scorer(classifier, request, used, skipped).records(todo)
+    stopped = _collect(records, lines, request, saved, len(selected), skipped)
     if request.evaluate:
         if not lines:
             raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
@@ -109,27 +111,25 @@ def run(request: Request) -> None:
     skipped.exit(len(selected), "texts")
 
 
-def _score(
-    request: Request,
-    classifier: Classifier,
-    selected: Sequence[Row],
-    used: dict[str, Any],
-    saved: Saved,
+def _collect(
+    records: Iterator[dict[str, Any]],
     lines: list[dict[str, Any]],
+    request: Request,
+    saved: Saved,
+    total: int,
     skipped: Skipped,
 ) -> bool:
-    """Score the rows that are not `saved`: add the records to `lines`, and print them or write them to the output.
+    """Add the records to `lines`, and print them or write them to the output.
 
     Returns whether Ctrl-C stopped it; only an evaluation continues after that, with the texts that were scored.
     """
-    todo = [row for row in selected if row.number not in saved.numbers]
     with ExitStack() as stack:
         write = None
         if request.output is not None:
-            write = stack.enter_context(saved.opened(request.output, len(lines), len(selected), "predictions"))
+            write = stack.enter_context(saved.opened(request.output, len(lines), total, "predictions"))
         bar = stack.enter_context(progress_bar("scoring"))
         try:
-            for line in _lines(classifier, todo, request, used, skipped):
+            for line in records:
                 lines.append(line)
                 if write is not None:
                     write(line)
@@ -138,14 +138,14 @@ def _score(
                 elif not request.evaluate:
                     predictions.show(line)
                 if bar:
-                    bar(len(lines) + skipped.count, len(selected))
+                    bar(len(lines) + skipped.count, total)
         except KeyboardInterrupt:
             if not (request.evaluate and lines):
                 raise
         else:
             return False
     how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
-    print(f"stopped at {len(lines):,} of {len(selected):,} texts, scored in random order{how}", file=sys.stderr)
+    print(f"stopped at {len(lines):,} of {total:,} texts, scored in random order{how}", file=sys.stderr)
     return True
 
 
@@ -225,73 +225,71 @@ def _is_record(line: Any) -> bool:
     return False
 
 
-def _lines(
-    classifier: Classifier, rows: list[Row], request: Request, used: dict[str, Any], skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    """A record for each row that can be scored, in the order of the rows."""
-    for start in range(0, len(rows), _AHEAD):
-        yield from _chunk_lines(classifier, rows[start : start + _AHEAD], request, used, skipped)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scorer:
+    """Scores rows and makes their records."""
 
+    classifier: Classifier
+    request: Request
+    settings: dict[str, Any]
+    """Everything that predictions depend on besides the text, for the records."""
+    skipped: Skipped
 
-def _chunk_lines(
-    classifier: Classifier, rows: list[Row], request: Request, used: dict[str, Any], skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    good: list[tuple[Row, Tensor]] = []
-    for row in rows:
-        why = row.error
+    def records(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """A record for each row that can be scored, in the order of the rows."""
+        for start in range(0, len(rows), _AHEAD):
+            yield from self._chunk(rows[start : start + _AHEAD])
+
+    def _chunk(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        good = [(row, ids) for row in rows if (ids := self._encode(row)) is not None]
+        texts, numbers = [ids for _, ids in good], [row.number for row, _ in good]
+        ready: dict[int, dict[str, Any]] = {}
+        due = 0
+        for update in self.classifier.predict(texts, effort(self.request), numbers):
+            if not update.final:
+                continue
+            ready[update.text] = self._record(*good[update.text], update.prediction, update.seconds)
+            while due in ready:
+                yield ready.pop(due)
+                due += 1
+
+    def _encode(self, row: Row) -> Tensor | None:
+        """The tokens of a row; None, after a report, for one that cannot be scored."""
+        classifier, why = self.classifier, row.error
         if not why and row.label is not None and row.label not in classifier.classes:
             why = f"its class {row.label!r} is not one of the model's classes: {', '.join(classifier.classes)}"
-        try:
-            ids = None if why else classifier.encode(row.text)
-        except TdiffError as error:
-            why, ids = str(error), None
-        if ids is not None and not classifier.can_score(ids):
-            why, ids = "it has no token that the model can predict", None
-        if ids is None:
-            skipped.report(row.number, why)
-        else:
-            good.append((row, ids))
-    ready: dict[int, dict[str, Any]] = {}
-    due = 0
-    updates = classifier.predict([ids for _, ids in good], effort(request), [row.number for row, _ in good])
-    for update in updates:
-        if not update.final:
-            continue
-        row, ids = good[update.text]
-        ready[update.text] = _line(classifier, row, ids, update.prediction, update.seconds, request, used)
-        while due in ready:
-            yield ready.pop(due)
-            due += 1
+        if not why:
+            try:
+                ids = classifier.encode(row.text)
+            except TdiffError as error:
+                why = str(error)
+            else:
+                if classifier.can_score(ids):
+                    return ids
+                why = "it has no token that the model can predict"
+        self.skipped.report(row.number, why)
+        return None
 
-
-def _line(
-    classifier: Classifier,
-    row: Row,
-    ids: Tensor,
-    prediction: Prediction,
-    seconds: float,
-    request: Request,
-    used: dict[str, Any],
-) -> dict[str, Any]:
-    p, name = prediction.posterior[prediction.label], classifier.classes[prediction.label]
-    abstains = p < request.abstain_below
-    line = {
-        "line": row.number,
-        "input": row.value,
-        **({"truth": row.label} if row.label is not None else {}),
-        "label": None if abstains else name,
-        "likeliest": name,
-        "probability": p,
-        "interval": list(prediction.interval),
-        "posterior": dict(zip(classifier.classes, prediction.posterior, strict=True)),
-        "draws": prediction.draws,
-        "sure": prediction.sure,
-        "milliseconds": round(1000 * seconds, 1),
-        "settings": used,
-    }
-    if prediction.contributions is not None:
-        pieces = classifier.pieces(ids)
-        line["contributions"] = [
-            [piece, round(nats, 4)] for piece, nats in zip(pieces, prediction.contributions.tolist(), strict=True)
-        ]
-    return line
+    def _record(self, row: Row, ids: Tensor, prediction: Prediction, seconds: float) -> dict[str, Any]:
+        classifier = self.classifier
+        p, name = prediction.posterior[prediction.label], classifier.classes[prediction.label]
+        record = {
+            "line": row.number,
+            "input": row.value,
+            **({"truth": row.label} if row.label is not None else {}),
+            "label": None if p < self.request.abstain_below else name,
+            "likeliest": name,
+            "probability": p,
+            "interval": list(prediction.interval),
+            "posterior": dict(zip(classifier.classes, prediction.posterior, strict=True)),
+            "draws": prediction.draws,
+            "sure": prediction.sure,
+            "milliseconds": round(1000 * seconds, 1),
+            "settings": self.settings,
+        }
+        if prediction.contributions is not None:
+            pieces = classifier.pieces(ids)
+            record["contributions"] = [
+                [piece, round(nats, 4)] for piece, nats in zip(pieces, prediction.contributions.tolist(), strict=True)
+            ]
+        return record
