@@ -118,7 +118,7 @@ def _read(source: str) -> list[tuple[int, str]]:
         raise TdiffError(f"the input {source!r} cannot be read: {why.strerror}") from None
     lines = [(n, line) for n, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1) if line.strip()]
     if not lines:
-        raise TdiffError(f"the input {source!r} holds no line")
+        raise TdiffError(f"the input {source!r} has no lines")
     return lines
 
 

@@ -142,7 +142,7 @@ def _default_corpus(settings: Settings) -> tuple[Settings, Corpus]:
         settings = _with_source(settings, "python")
         corpus = corpus_of(settings)
         say(
-            f"{absent.reason}; python, the language reference, stands in "
+            f"{absent.reason}; the corpus is python, the language reference "
             "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
         )
         return settings, corpus

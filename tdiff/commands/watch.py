@@ -169,9 +169,9 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
             why = followed.status().text
             # An empty local file is reported in its own snapshot.
             if followed.target.address is not None and not followed.run_state.format:
-                empty.append(f"{followed.target.label}: {why or 'nothing came'}")
+                empty.append(f"{followed.target.label}: {why or 'nothing was received'}")
             elif not complete:
-                print(f"tdiff: {followed.target.label}: {why or 'not all of it came'}", file=sys.stderr)
+                print(f"tdiff: {followed.target.label}: {why or 'it was not received completely'}", file=sys.stderr)
         if len(empty) == len(watched):
             raise TdiffError("; ".join(empty))
         for line in empty:

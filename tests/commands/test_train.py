@@ -378,7 +378,7 @@ def test_where_no_text_is_named_python_stands_in_for_shakespeare_and_the_run_rem
     done = cli_fast("train", *options, "--steps=2")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == (
-        "it could not be fetched; python, the language reference, stands in "
+        "it could not be fetched; the corpus is python, the language reference "
         "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
     )
     run = Run(here / "checkpoints/r")
