@@ -157,7 +157,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(arguments, says, ask, he
 def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     done = cli_fast("classify", "some text")
     assert done.returncode == 2
-    assert f"train one first: {classify_models.TRAIN}" in done.stderr
+    assert f"train one first with {classify_models.TRAIN}" in done.stderr
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
     assert "say which: --model mine" in cli_fast("classify", "some text").stderr
@@ -277,9 +277,9 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_go_on(ask, here, monkeypatch
                 raise KeyboardInterrupt
             return line(*given)
 
-        line = classifying._line
+        line = classifying._Scorer._record
         with monkeypatch.context() as patched:
-            patched.setattr(classifying, "_line", until_stopped)
+            patched.setattr(classifying._Scorer, "_record", until_stopped)
             done = ask("--input=in.jsonl", f"--output={name}", *more)
         assert done.returncode == 130
         assert done.stderr.endswith(f"{name} has all finished results: the same command resumes it\n")
