@@ -160,7 +160,7 @@ def test_without_a_model_it_says_what_to_type(cli_fast, here, model):
     assert f"train one first with {classify_models.TRAIN}" in done.stderr
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
-    assert "say which: --model mine" in cli_fast("classify", "some text").stderr
+    assert "name one, such as --model mine" in cli_fast("classify", "some text").stderr
     assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 
