@@ -7,6 +7,7 @@ completion are fast.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -18,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, unknown
 
 BAD_INPUT = 2
 _FAILED = 1
@@ -62,7 +63,9 @@ class _Commands(TyperGroup):
         return TyperCommand(cmd_name, help=command.summary, hidden=command.hidden, rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command with its options."""
+        """The command with its options. Raises TdiffError for an unknown name."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise unknown("command", args[0], [name for name, command in COMMANDS.items() if not command.hidden])
         name, command, rest = super().resolve_command(ctx, args)
         return name, load(name) if command is not None and name is not None else None, rest
 
@@ -127,12 +130,29 @@ def main() -> NoReturn:
         _say(f"tdiff: {error}")
         sys.exit(_FAILED)
     except Exception as error:
-        # A usage error, of a class whose module differs between versions of Typer, which prints it in four lines.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        if (text := _usage_error(error)) is None:
             raise
-        _say(f"tdiff: {message()} (tdiff --help, or tdiff COMMAND --help)")
+        _say(f"tdiff: {text}")
         sys.exit(BAD_INPUT)
+
+
+def _usage_error(error: Exception) -> str | None:
+    """The message for a usage error of Typer, which would print four lines; None for another error.
+
+    The module of its class differs between versions of Typer, so it is recognized by its attributes.
+    """
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    if hasattr(error, "possibilities"):
+        option, similar = getattr(error, "option_name", ""), error.possibilities or ()
+        nearest = difflib.get_close_matches(option, similar, n=1)
+        message = f"unknown option {option!r}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    else:
+        message = format_message().rstrip(".")
+        message = message[:1].lower() + message[1:]
+    command = getattr(getattr(error, "ctx", None), "command_path", "tdiff")
+    return f"{message} ({command} --help)"
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff.commands import classify_models
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import RESUMES, Saved, Skipped, check_names, check_settings
-from tdiff.config.options import argument, nested, option
+from tdiff.config.options import TEXT_FIELD_HELP, argument, nested, option
 from tdiff.corpus.readers import Row
 from tdiff.corpus.rows import read, rows_of
 from tdiff.errors import TdiffError
@@ -45,11 +45,14 @@ class Request:
     texts: Sequence[str] = argument((), "Texts to classify.", metavar="[TEXT]...")
     model: classify_models.Request = nested()
     input: str | None = option(
-        None, "Read texts from FILE: .jsonl, .csv, lines, a folder of files, or -.", panel="Input", metavar="FILE"
+        None,
+        "Read texts from FILE: .jsonl, .csv, a text per line, a folder of files, or -.",
+        panel="Input",
+        metavar="FILE",
     )
-    text_field: str = option("text", "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    text_field: str = option("text", TEXT_FIELD_HELP, panel="Input", metavar="NAME")
     label_field: str | None = option(
-        None, "Field that holds the label, for --evaluate.", panel="Input", shown="default: label"
+        None, "Field that holds the label, for --evaluate.", panel="Input", metavar="NAME", shown="default: label"
     )
     limit: int = option(0, "Score a random subset of this many inputs.", panel="Input", shown="default: all")
     output: Path | None = option(
@@ -65,15 +68,17 @@ class Request:
     as_json: bool = option(
         False, "Print one JSON object per text, or for the evaluation.", flag="--json", panel="Output"
     )
-    html: Path | None = option(None, "Save what --explain or --evaluate shows.", panel="Output", metavar="FILE")
+    html: Path | None = option(
+        None, "Save an HTML page of what --explain or --evaluate shows.", panel="Output", metavar="FILE"
+    )
     confidence: float = option(
         0.99, "Stop sampling masks at this confidence level; 1 always uses --max-draws.", panel="Scoring"
     )
-    max_draws: int = option(32, "Most mask samples per text.", panel="Scoring")
+    max_draws: int = option(32, "Maximum number of mask samples per text.", panel="Scoring")
     abstain_below: float = option(
         0.0, "Abstain when the predicted probability is below this threshold.", panel="Scoring", shown="default: never"
     )
-    seed: int = option(0, "Seed of the masks and of --limit.", panel="Scoring")
+    seed: int = option(0, "Seed of the masks and of --limit.", panel="Scoring", shown="default: 0")
 
 
 def run(request: Request) -> None:
@@ -88,35 +93,13 @@ def run(request: Request) -> None:
     used = settings(request, classifier)
     if saved.lines and request.output is not None:
         check_settings(saved.lines[-1]["settings"], used, request.output)
-    # The truth is that of the input: the output may have been started without labels.
+    # The label comes from the input: the output may have been started without labels.
     truths = {row.number: row.label for row in selected if not request.evaluate or row.label in classifier.classes}
     lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
-    todo = [row for row in selected if row.number not in saved.numbers]
-    stopped = False
     skipped = Skipped(request.input or "text")
-    with ExitStack() as stack:
-        write = None
-        if request.output is not None:
-            write = stack.enter_context(saved.opened(request.output, len(lines), len(selected), "predictions"))
-        bar = stack.enter_context(progress_bar("scoring"))
-        try:
-            for line in _lines(classifier, todo, request, used, skipped):
-                lines.append(line)
-                if write is not None:
-                    write(line)
-                elif not request.evaluate and request.as_json:
-                    print(json_line(line), flush=True)
-                elif not request.evaluate:
-                    predictions.show(line)
-                if bar:
-                    bar(len(lines) + skipped.count, len(selected))
-        except KeyboardInterrupt:
-            if not (request.evaluate and lines):
-                raise
-            stopped = True
-    if stopped:
-        how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
-        print(f"stopped at {len(lines):,} of {len(selected):,} texts, scored in random order{how}", file=sys.stderr)
+    todo = [row for row in selected if row.number not in saved.numbers]
+    records = _Scorer(classifier, request, used, skipped).records(todo)
+    stopped = _collect(records, lines, request, saved, len(selected), skipped)
     if request.evaluate:
         if not lines:
             raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
@@ -126,6 +109,44 @@ def run(request: Request) -> None:
     if stopped:
         sys.exit(_INTERRUPTED)
     skipped.exit(len(selected), "texts")
+
+
+def _collect(
+    records: Iterator[dict[str, Any]],
+    lines: list[dict[str, Any]],
+    request: Request,
+    saved: Saved,
+    total: int,
+    skipped: Skipped,
+) -> bool:
+    """Add the records to `lines`, and print them or write them to the output.
+
+    Returns whether Ctrl-C stopped it; only an evaluation continues after that, with the texts that were scored.
+    """
+    with ExitStack() as stack:
+        write = None
+        if request.output is not None:
+            write = stack.enter_context(saved.opened(request.output, len(lines), total, "predictions"))
+        bar = stack.enter_context(progress_bar("scoring"))
+        try:
+            for line in records:
+                lines.append(line)
+                if write is not None:
+                    write(line)
+                elif not request.evaluate and request.as_json:
+                    print(json_line(line), flush=True)
+                elif not request.evaluate:
+                    predictions.show(line)
+                if bar:
+                    bar(len(lines) + skipped.count, total)
+        except KeyboardInterrupt:
+            if not (request.evaluate and lines):
+                raise
+        else:
+            return False
+    how = f"; {visible_line(str(request.output))} {RESUMES}" if request.output is not None else ""
+    print(f"stopped at {len(lines):,} of {total:,} texts, scored in random order{how}", file=sys.stderr)
+    return True
 
 
 def _check(request: Request) -> None:
@@ -144,7 +165,7 @@ def _check(request: Request) -> None:
     if request.explain and request.evaluate:
         raise TdiffError("set only one of --explain (single texts) and --evaluate (all texts)")
     if not 0.5 <= request.confidence <= 1:
-        raise TdiffError(f"--confidence must be within 0.5..1 (1: all draws); got {request.confidence:g}")
+        raise TdiffError(f"--confidence must be within 0.5..1 (1: all mask samples); got {request.confidence:g}")
     if not 1 <= request.max_draws <= 1 << 16:
         raise TdiffError(f"--max-draws must be within 1..65,536; got {request.max_draws}")
     if not 0 <= request.abstain_below <= 1:
@@ -153,8 +174,8 @@ def _check(request: Request) -> None:
         raise TdiffError(f"--limit must be at least 1, or 0 for all; got {request.limit}")
     if request.output is not None and request.input is not None:
         check_names(request.input, request.output)
-    if request.html is not None and (request.html.is_dir() or not request.html.parent.is_dir()):
-        raise TdiffError(f"the page {str(request.html)!r} cannot be written: name a file in an existing folder")
+    if request.html is not None:
+        html.check_file(request.html)
 
 
 def _rows(request: Request) -> list[Row]:
@@ -193,7 +214,7 @@ def settings(request: Request, classifier: Classifier) -> dict[str, Any]:
         "explain": request.explain,
         "bfloat16": classifier.bfloat16,
         **(drawn if classifier.method == "bound" else {}),
-        **classify_models.asked(request.model, classifier.method),
+        **classify_models.method_settings(request.model, classifier.method),
     }
 
 
@@ -204,73 +225,71 @@ def _is_record(line: Any) -> bool:
     return False
 
 
-def _lines(
-    classifier: Classifier, rows: list[Row], request: Request, used: dict[str, Any], skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    """A record for each row that can be scored, in the order of the rows."""
-    for start in range(0, len(rows), _AHEAD):
-        yield from _chunk_lines(classifier, rows[start : start + _AHEAD], request, used, skipped)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scorer:
+    """Scores rows and makes their records."""
 
+    classifier: Classifier
+    request: Request
+    settings: dict[str, Any]
+    """Everything that predictions depend on besides the text, for the records."""
+    skipped: Skipped
 
-def _chunk_lines(
-    classifier: Classifier, rows: list[Row], request: Request, used: dict[str, Any], skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    good: list[tuple[Row, Tensor]] = []
-    for row in rows:
-        why = row.error
+    def records(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        """A record for each row that can be scored, in the order of the rows."""
+        for start in range(0, len(rows), _AHEAD):
+            yield from self._chunk(rows[start : start + _AHEAD])
+
+    def _chunk(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        good = [(row, ids) for row in rows if (ids := self._encode(row)) is not None]
+        texts, numbers = [ids for _, ids in good], [row.number for row, _ in good]
+        ready: dict[int, dict[str, Any]] = {}
+        due = 0
+        for update in self.classifier.predict(texts, effort(self.request), numbers):
+            if not update.final:
+                continue
+            ready[update.text] = self._record(*good[update.text], update.prediction, update.seconds)
+            while due in ready:
+                yield ready.pop(due)
+                due += 1
+
+    def _encode(self, row: Row) -> Tensor | None:
+        """The tokens of a row; None, after a report, for one that cannot be scored."""
+        classifier, why = self.classifier, row.error
         if not why and row.label is not None and row.label not in classifier.classes:
             why = f"its class {row.label!r} is not one of the model's classes: {', '.join(classifier.classes)}"
-        try:
-            ids = None if why else classifier.encode(row.text)
-        except TdiffError as error:
-            why, ids = str(error), None
-        if ids is not None and not classifier.can_score(ids):
-            why, ids = "it has no token that the model can predict", None
-        if ids is None:
-            skipped.report(row.number, why)
-        else:
-            good.append((row, ids))
-    ready: dict[int, dict[str, Any]] = {}
-    due = 0
-    updates = classifier.predict([ids for _, ids in good], effort(request), [row.number for row, _ in good])
-    for update in updates:
-        if not update.final:
-            continue
-        row, ids = good[update.text]
-        ready[update.text] = _line(classifier, row, ids, update.prediction, update.seconds, request, used)
-        while due in ready:
-            yield ready.pop(due)
-            due += 1
+        if not why:
+            try:
+                ids = classifier.encode(row.text)
+            except TdiffError as error:
+                why = str(error)
+            else:
+                if classifier.can_score(ids):
+                    return ids
+                why = "it has no token that the model can predict"
+        self.skipped.report(row.number, why)
+        return None
 
-
-def _line(
-    classifier: Classifier,
-    row: Row,
-    ids: Tensor,
-    prediction: Prediction,
-    seconds: float,
-    request: Request,
-    used: dict[str, Any],
-) -> dict[str, Any]:
-    p, name = prediction.posterior[prediction.label], classifier.classes[prediction.label]
-    abstains = p < request.abstain_below
-    line = {
-        "line": row.number,
-        "input": row.value,
-        **({"truth": row.label} if row.label is not None else {}),
-        "label": None if abstains else name,
-        "likeliest": name,
-        "probability": p,
-        "interval": list(prediction.interval),
-        "posterior": dict(zip(classifier.classes, prediction.posterior, strict=True)),
-        "draws": prediction.draws,
-        "sure": prediction.sure,
-        "milliseconds": round(1000 * seconds, 1),
-        "settings": used,
-    }
-    if prediction.contributions is not None:
-        pieces = classifier.pieces(ids)
-        line["contributions"] = [
-            [piece, round(nats, 4)] for piece, nats in zip(pieces, prediction.contributions.tolist(), strict=True)
-        ]
-    return line
+    def _record(self, row: Row, ids: Tensor, prediction: Prediction, seconds: float) -> dict[str, Any]:
+        classifier = self.classifier
+        p, name = prediction.posterior[prediction.label], classifier.classes[prediction.label]
+        record = {
+            "line": row.number,
+            "input": row.value,
+            **({"truth": row.label} if row.label is not None else {}),
+            "label": None if p < self.request.abstain_below else name,
+            "likeliest": name,
+            "probability": p,
+            "interval": list(prediction.interval),
+            "posterior": dict(zip(classifier.classes, prediction.posterior, strict=True)),
+            "draws": prediction.draws,
+            "sure": prediction.sure,
+            "milliseconds": round(1000 * seconds, 1),
+            "settings": self.settings,
+        }
+        if prediction.contributions is not None:
+            pieces = classifier.pieces(ids)
+            record["contributions"] = [
+                [piece, round(nats, 4)] for piece, nats in zip(pieces, prediction.contributions.tolist(), strict=True)
+            ]
+        return record

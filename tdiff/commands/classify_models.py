@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.progress import fetching
+from tdiff.commands.progress import load_model
 from tdiff.config.options import DEVICES, option
 from tdiff.errors import TdiffError, unknown
 from tdiff.runs import lookup
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.models.base import LoadedModel
 
-_TWO = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
 METHODS = ("bound", "ar", "cloze")
 TRAIN = "tdiff train --classes --data reviews.jsonl --label-field label --run reviews"
@@ -36,18 +34,24 @@ class Request:
     )
     method: str | None = option(
         None,
-        "bound (masked models), ar (causal models) or cloze (predict a word, without training).",
+        "bound for masked models, ar for causal models, cloze to predict a word without training.",
         panel="Model",
         metavar="[bound|ar|cloze]",
         choices=METHODS,
         shown="default: by model",
     )
     priors: str | None = option(
-        None, "Class frequencies: equal, or CLASS=SHARE,...", panel="Model", shown="default: as in training"
+        None,
+        "Class frequencies: equal, or CLASS=SHARE,...",
+        panel="Model",
+        metavar="PRIORS",
+        shown="default: as in training",
     )
-    words: str | None = option(None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model")
+    words: str | None = option(
+        None, 'cloze: words of each class: "good=great,fine bad=awful".', panel="Model", metavar="WORDS"
+    )
     pattern: str | None = option(
-        None, "cloze: where the word stands.", panel="Model", shown="default: {text} All in all, it was {mask}."
+        None, "cloze: the text around the word.", panel="Model", shown="default: {text} All in all, it was {mask}."
     )
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
@@ -66,7 +70,7 @@ def load(request: Request) -> Classifier:
     if request.precision not in PRECISIONS:
         raise unknown("precision", request.precision, PRECISIONS)
     if not request.models:
-        raise TdiffError(without())
+        raise TdiffError(no_model_error())
     cloze = request.method == "cloze"
     if not cloze and (request.words or request.pattern):
         raise TdiffError("--words and --pattern are for --method cloze")
@@ -86,32 +90,27 @@ def load(request: Request) -> Classifier:
     if cloze:
         if models or folder:
             raise TdiffError("--method cloze requires one model: --model NAME")
-        model = _load(request.models[0], device)
+        model = load_model(request.models[0], device)
         result: Classifier = slots.from_words(model, labels, request.pattern or slots.PATTERN, device, bfloat16)
     elif folder:
-        result = loading.from_folder(folder, lambda name: _load(name, device), device, bfloat16)
+        result = loading.from_folder(folder, lambda name: load_model(name, device), device, bfloat16)
     elif models:
-        result = loading.from_models({label: _load(name, device) for label, name in models.items()}, device, bfloat16)
+        result = loading.from_models(
+            {label: load_model(name, device) for label, name in models.items()}, device, bfloat16
+        )
     else:
-        result = loading.from_model(_load(request.models[0], device), device, bfloat16)
+        result = loading.from_model(load_model(request.models[0], device), device, bfloat16)
     if request.method not in (None, result.method):
         kind = {"bound": "masked", "ar": "causal"}[result.method]
         raise TdiffError(f"--method {request.method}: {result.name} is {kind}, whose method is {result.method}")
     return result if request.priors is None else with_priors(result, priors)
 
 
-def asked(request: Request, method: str) -> dict[str, Any]:
-    """The other options that the predictions of a method depend on."""
+def method_settings(request: Request, method: str) -> dict[str, Any]:
+    """The options of this method that predictions depend on."""
     from tdiff.core.classification.cloze import PATTERN
 
     return {"words": request.words, "pattern": request.pattern or PATTERN} if method == "cloze" else {}
-
-
-def _load(name: str, device: str) -> LoadedModel:
-    from tdiff.core.models.load import load_model
-
-    with fetching(name) as progress:
-        return load_model(name, device, progress)
 
 
 def _models(words: Sequence[str]) -> dict[str, str]:
@@ -153,15 +152,15 @@ def words(text: str | None) -> dict[str, tuple[str, ...]]:
         classes[name] = tuple(filter(None, (synonyms or name).split(",")))
         if not name or not classes[name]:
             raise TdiffError(f"--words takes a word for each class, or CLASS=WORD,WORD; got {part!r}")
-    if len(classes) < _TWO:
+    if len(classes) < 2:
         raise TdiffError("--method cloze takes --words of two classes at least, as in 'good=great,fine bad=awful'")
     return classes
 
 
-def without() -> str:
-    """The error where no model is named, with the ones that can classify."""
+def no_model_error() -> str:
+    """The error message where no model is named; it names models that can classify."""
     names = lookup.classifier_names()
     if not names:
-        return f"no model to classify with; train one first: {TRAIN}"
+        return f"no model to classify with: train one first with {TRAIN}"
     others = f" (or {', '.join(names[1:4])})" if names[1:] else ""
-    return f"no model to classify with; say which: --model {names[0]}{others}"
+    return f"no model to classify with: name one, such as --model {names[0]}{others}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings, assignments, decode_value
-from tdiff.config.options import DEVICES, argument, option
+from tdiff.config.options import DEVICES, TEXT_FIELD_HELP, argument, option
 from tdiff.draw.render import plain
 from tdiff.errors import TdiffError
 from tdiff.report import comparison
@@ -43,7 +43,10 @@ class Request:
 
     models: Sequence[str] = argument(help="Models by folder or name.", metavar="MODEL...", complete="models")
     decoders: str = option(
-        "", "Decoders with their default settings, separated by commas.", panel="Settings to compare"
+        "",
+        "Decoders with their default settings, separated by commas.",
+        panel="Settings to compare",
+        metavar="NAME,...",
     )
     settings: Sequence[str] = option(
         (),
@@ -56,9 +59,10 @@ class Request:
         (),
         "Text whose held-out part gives the prompts.",
         panel="Input",
+        metavar="SOURCE",
         shown="default: the first model's corpus",
     )
-    text_field: str | None = option(None, "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    text_field: str | None = option(None, TEXT_FIELD_HELP, panel="Input", metavar="NAME", shown="default: text")
     split: str | None = option(
         None,
         "Part of the text that gives the prompts.",
@@ -67,104 +71,118 @@ class Request:
         shown="default: what the first model held out",
     )
     judge: str | None = option(
-        None, "A causal model, such as gpt2, that scores the texts beside the n-gram model.", metavar="MODEL"
+        None,
+        "A causal model, such as gpt2, that scores the texts beside the n-gram model.",
+        panel="Scoring",
+        metavar="MODEL",
     )
-    prompts: int = option(64, "Number of prompts; each has 16 characters and gets 240 more.", panel="Input")
-    seed: int = option(0, "Seed of all texts.")
+    prompts: int = option(64, "Number of prompts of 16 characters; 240 are generated after each.", panel="Input")
+    seed: int = option(0, "Seed of all texts.", panel="Settings to compare", shown="default: 0")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
-    as_json: bool = option(False, "Print one JSON object, with all texts.", flag="--json", panel="Output")
-    html: Path | None = option(None, "Save a report.", panel="Output", metavar="FILE")
+    as_json: bool = option(False, "Print one JSON object that includes all texts.", flag="--json", panel="Output")
+    html: Path | None = option(None, "Save an HTML report with the texts side by side.", panel="Output", metavar="FILE")
 
 
 def run(request: Request) -> None:
     """Generate with all settings and print the comparison; progress bars and messages go to stderr."""
-    combinations = _combinations(request)
+    combinations = list(parse(request.decoders, request.settings))
+    _check(request, len(combinations))
 
-    from tdiff.commands.progress import fetching
+    from tdiff.commands.progress import load_model
     from tdiff.core import devices
-    from tdiff.core.evaluation.causal_judge import CausalJudge
-    from tdiff.core.evaluation.compare import Contender, advise, task
-    from tdiff.core.evaluation.corpora import corpus_of
-    from tdiff.core.evaluation.quality import Judge
-    from tdiff.core.models.load import load_model
+    from tdiff.core.evaluation.compare import advise
 
     device = devices.choose(request.device)
-    models = []
-    for name in request.models:
-        with fetching(name) as progress:
-            models.append(load_model(name, device, progress))
-    corpus = corpus_of(models[0], request.data, request.text_field)
-    parts = {"val": "tenth", "tuning": "tuning", None: models[0].origin.held_out}
-    training, held_out = corpus.split(parts[request.split], models[0].origin.rows, models[0].origin.only)
-    if not request.data and request.split == "tuning":
-        _warn_of_training_text(models)
-    causal_judge = None
-    if request.judge is not None:
-        with fetching(request.judge) as progress:
-            causal_judge = CausalJudge(request.judge, device, progress)
-    judge = Judge(training, causal_judge.nats if causal_judge else None)
-    comparison_task = task(judge, held_out, request.prompts)
-    contenders = [
-        Contender(
-            model,
-            dataclasses.replace(settings, seed=request.seed),
-            f"{visible_line(model.name)}: {label}" if len(models) > 1 else label,
-        )
-        for model in models
-        for label, settings in _supported(model, combinations)
-    ]
-    outcomes = _outcomes(contenders, comparison_task, judge)
-    advice = advise(outcomes, comparison_task)
+    models = [load_model(name, device) for name in request.models]
+    task, judge = _task(request, models, device)
+    contenders = _contenders(models, combinations, request.seed)
+    outcomes = _generate(contenders, task, judge)
+    advice = advise(outcomes, task)
     if request.html is not None:
-        pages.save(request.html, comparison.page(outcomes, comparison_task, advice))
+        pages.save(request.html, comparison.page(outcomes, task, advice))
     if request.as_json:
-        print(json_line(comparison.data(outcomes, comparison_task, advice)))
+        print(json_line(comparison.data(outcomes, task, advice)))
         return
-    print(plain([*comparison.table(outcomes, comparison_task, advice), [], *comparison.picture(outcomes, advice), []]))
-    print(comparison.sentence(outcomes, advice))
+    print(plain([*comparison.table(outcomes, task, advice), [], *comparison.plot(outcomes, advice), []]))
+    print(comparison.recommendation(outcomes, advice))
 
 
-def _combinations(request: Request) -> list[tuple[str, DecodeSettings]]:
-    """The decoding settings to compare, with their labels. Raises TdiffError for an invalid option."""
+def _check(request: Request, settings: int) -> None:
+    """Raise TdiffError for invalid options, before a model is loaded; `settings` is the number of combinations."""
     if request.prompts < 2:
         raise TdiffError(f"--prompts must be at least 2, since a comparison needs two texts; got {request.prompts}")
     if request.split not in (None, "val", "tuning"):
         raise TdiffError(f"--split takes val or tuning; got {request.split!r}")
-    combinations = list(parse(request.decoders, request.settings))
-    if len(combinations) * len(request.models) > len(LETTERS):
-        raise TdiffError(f"{len(combinations)} settings of {len(request.models)} models are more than {len(LETTERS)}")
-    if request.html is not None and not request.html.parent.is_dir():
-        raise TdiffError(f"the report {str(request.html)!r} cannot be written: {request.html.parent} is not a folder")
-    return combinations
+    if settings * len(request.models) > len(LETTERS):
+        count = f"{settings} settings x {len(request.models)} models = {settings * len(request.models)}"
+        raise TdiffError(f"at most {len(LETTERS)} combinations of settings and models can be compared; got {count}")
+    if request.html is not None:
+        pages.check_file(request.html)
 
 
-def _warn_of_training_text(models: Iterable[LoadedModel]) -> None:
-    """Print a line for each model that was trained on the tuning part."""
-    for model in models:
-        if model.origin.held_out == "tenth":
-            print(
-                f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
-                "not to compare it with other models",
-                file=sys.stderr,
-            )
+def _task(request: Request, models: Sequence[LoadedModel], device: str) -> tuple[Task, Judge]:
+    """The prompts from held-out text, and what measures the quality of the texts."""
+    from tdiff.commands.progress import download_progress
+    from tdiff.core.evaluation.causal_judge import CausalJudge
+    from tdiff.core.evaluation.compare import task
+    from tdiff.core.evaluation.corpora import corpus_of
+    from tdiff.core.evaluation.quality import Judge
+
+    origin = models[0].origin
+    corpus = corpus_of(models[0], request.data, request.text_field)
+    part = {"val": "tenth", "tuning": "tuning", None: origin.held_out}[request.split]
+    training, held_out = corpus.split(part, origin.rows, origin.only)
+    if not request.data and request.split == "tuning":
+        for model in models:
+            if model.origin.held_out == "tenth":
+                print(
+                    f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
+                    "not to compare it with other models",
+                    file=sys.stderr,
+                )
+    causal_judge = None
+    if request.judge is not None:
+        with download_progress(request.judge) as progress:
+            causal_judge = CausalJudge(request.judge, device, progress)
+    judge = Judge(training, causal_judge.nats if causal_judge else None)
+    return task(judge, held_out, request.prompts), judge
 
 
-def _outcomes(contenders: Sequence[Contender], comparison_task: Task, judge: Judge) -> list[Outcome]:
-    """The texts and the cost of each contender."""
+def _contenders(
+    models: Sequence[LoadedModel], combinations: Sequence[tuple[str, DecodeSettings]], seed: int
+) -> list[Contender]:
+    """Each model with each setting that it supports; labels name the model where there are several."""
+    from tdiff.core.evaluation.compare import Contender
+
+    return [
+        Contender(
+            model,
+            dataclasses.replace(settings, seed=seed),
+            f"{visible_line(model.name)}: {name}" if len(models) > 1 else name,
+        )
+        for model in models
+        for name, settings in _supported(model, combinations)
+    ]
+
+
+def _generate(contenders: Sequence[Contender], task: Task, judge: Judge) -> list[Outcome]:
+    """The texts of every contender, with a progress bar, or a line each where stderr is not a terminal."""
     from tdiff.commands.progress import progress_bar
     from tdiff.core.evaluation.compare import run as generate
 
-    outcomes = []
+    outcomes: list[Outcome] = []
     for n, contender in enumerate(contenders, 1):
-        with progress_bar(f"{n}/{len(contenders)} {contender.label}") as bar:
-            outcomes.append(generate(contender, comparison_task, judge, bar))
-        if not sys.stderr.isatty():  # without a progress bar; the comparison may take an hour
-            line = f"{n}/{len(contenders)} {contender.label}: {outcomes[-1].seconds:.0f} s"
-            print(line, file=sys.stderr, flush=True)
+        heading = f"{n}/{len(contenders)} {contender.label}"
+        with progress_bar(heading) as bar:
+            outcomes.append(generate(contender, task, judge, bar))
+        if not sys.stderr.isatty():  # the comparison may take an hour
+            print(f"{heading}: {outcomes[-1].seconds:.0f} s", file=sys.stderr, flush=True)
     return outcomes
 
 
-def _supported(model: LoadedModel, combinations: list[tuple[str, DecodeSettings]]) -> list[tuple[str, DecodeSettings]]:
+def _supported(
+    model: LoadedModel, combinations: Sequence[tuple[str, DecodeSettings]]
+) -> Sequence[tuple[str, DecodeSettings]]:
     """The settings that a model supports: for a causal model the causal ones, or its default settings."""
     if not model.spec.causal:
         return combinations

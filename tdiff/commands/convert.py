@@ -42,7 +42,7 @@ def convert(kind: str, file: Path, out: Path, heads: int | None = None) -> None:
     Raises TdiffError for an unknown kind, a file of another kind, or an existing `out`; nothing is written then.
     """
     if kind not in KINDS:
-        raise unknown("kind of weights to import", kind, KINDS)
+        raise unknown("project", kind, KINDS)
     if os.path.lexists(out):
         raise TdiffError(f"{str(out)!r} exists and is not overwritten; name a new folder")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdiff.config.decoding import PRODUCTS
-from tdiff.config.options import DEVICES, argument, option
+from tdiff.config.options import DEVICES, MODEL_HELP, TEXT_FIELD_HELP, argument, option
 
 EXAMPLES = ("tdiff eval shakespeare --draws 1", "tdiff eval mine --data novel.txt --json")
 
@@ -17,20 +17,26 @@ EXAMPLES = ("tdiff eval shakespeare --draws 1", "tdiff eval mine --data novel.tx
 class Request:
     """The options of the command."""
 
-    model: str = argument(help="Model: a folder, a run, or a name on the Hugging Face hub.", complete="models")
-    data: Sequence[str] = option((), "Text to evaluate on, as in train; repeatable.", panel="Input")
+    model: str = argument(help=MODEL_HELP, complete="models")
+    data: Sequence[str] = option(
+        (),
+        "Text to evaluate on: files, folders, globs or -; repeatable.",
+        panel="Input",
+        metavar="SOURCE",
+        shown="default: the model's corpus",
+    )
     split: str | None = option(
         None,
-        "Part of the text: all, train, tuning or val.",
+        "Part of the text.",
         panel="Input",
-        shown="all of --data, or the model's held-out text",
+        shown="default: all of --data, or the model's held-out text",
         metavar="[all|train|tuning|val]",
     )
-    text_field: str | None = option(None, "Field of .jsonl and .csv rows that holds the text.", panel="Input")
+    text_field: str | None = option(None, TEXT_FIELD_HELP, panel="Input", metavar="NAME", shown="default: text")
     draws: int | None = option(
-        None, "Mask samples per window.", shown="default: 4; more for a text of under 16 windows"
+        None, "Mask samples per window.", panel="Scoring", shown="default: 4; more for a text of under 16 windows"
     )
-    seed: int = option(0, "Seed of the masks.")
+    seed: int = option(0, "Seed of the masks.", panel="Scoring", shown="default: 0")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
         "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"
@@ -40,15 +46,13 @@ class Request:
 
 def run(request: Request) -> None:
     """Evaluate and print the result; a progress bar goes to stderr."""
-    from tdiff.commands.progress import fetching, progress_bar
+    from tdiff.commands.progress import load_model, progress_bar
     from tdiff.core import devices
     from tdiff.core.evaluation.likelihood import evaluate
-    from tdiff.core.models.load import load_model
     from tdiff.visible import json_line
 
     device = devices.choose(request.device)
-    with fetching(request.model) as progress:
-        model = load_model(request.model, device, progress)
+    model = load_model(request.model, device)
     devices.lower_precision(model.network, request.precision, device)
     with progress_bar("masking windows") as bar:
         result = evaluate(
@@ -66,10 +70,11 @@ def run(request: Request) -> None:
         return
     low, high = result.interval_95
     interval = f"95% interval {low:.4f} to {high:.4f}" if high < math.inf else "too few mask samples for an interval"
+    samples = f"{result.draws} mask sample{'s' * (result.draws != 1)} a window"
     print(
         f"{result.nats_per_char:.4f} nats a character, {result.bits_per_char:.4f} bits a character\n"
         f"{result.nats_per_token:.4f} nats a token ({interval})\n"
-        f"{result.tokens:,} tokens, {result.draws} draws, {result.seconds:.1f} s"
+        f"{result.tokens:,} tokens, {samples}, {result.seconds:.1f} s"
     )
 
 

@@ -11,7 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tdiff.commands.generate_request import Request, as_data, check_input, check_sizes, gaps_of, load, print_notes
+from tdiff.commands.generate_request import (
+    Request,
+    as_data,
+    check_input,
+    check_sizes,
+    load,
+    print_notes,
+    requested_template,
+    text_end,
+)
 from tdiff.config.decoding import DecodeSettings, label
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
@@ -19,6 +28,9 @@ from tdiff.visible import json_line, visible, visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.models.base import LoadedModel
+    from tdiff.draw.palettes import Theme
+    from tdiff.draw.render import Line
+    from tdiff.protocol.canvas import Canvas
     from tdiff.protocol.trace import TraceEnd, TraceLine
 
 _BATCH = 64
@@ -69,14 +81,14 @@ def generate(request: Request) -> None:
 
     model = load(request)
     settings = model.decode_settings(request.options, seed)
-    gaps = gaps_of(model, request)
-    prompts = _prompts(model, request, seed, gaps)
+    template = requested_template(model, request)
+    prompts = _prompts(model, request, seed, template)
     with ExitStack() as stack:
         file = stack.enter_context(_open(trace)) if trace else None
         print_notes(settings, request.options)
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
-                lines = narrate(model, prompt, settings, length=request.length, row=row, template=gaps)
+                lines = narrate(model, prompt, settings, length=request.length, row=row, template=template)
                 recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 fills = not request.length and request.template is None
@@ -85,7 +97,7 @@ def generate(request: Request) -> None:
                     metadata = generation_metadata(model, settings, end.tokens, row)
                     _print(end, prompt, metadata, as_json, end.seconds, end.tokens)
         else:
-            _batches(model, prompts, request.length, settings, as_json, gaps)
+            _batches(model, prompts, request.length, settings, as_json, template)
 
 
 def _open(path: Path) -> IO[str]:
@@ -95,13 +107,13 @@ def _open(path: Path) -> IO[str]:
         raise TdiffError(f"the trace file {str(path)!r} cannot be written: {error.strerror}") from None
 
 
-def _prompts(model: LoadedModel, request: Request, seed: int, gaps: templates.Template) -> list[str]:
+def _prompts(model: LoadedModel, request: Request, seed: int, template: templates.Template) -> list[str]:
     """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
     from tdiff.core.diffusion.generate import canvas, default_prompt, template_canvas
 
-    if gaps:
-        template_canvas(model, gaps)
-        return [templates.shown(gaps)] * request.samples
+    if template:
+        template_canvas(model, template)
+        return [templates.shown(template)] * request.samples
     prompt = request.prompt
     prompts = [default_prompt(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
     for prompt in dict.fromkeys(prompts):
@@ -115,14 +127,13 @@ def _batches(
     length: int,
     settings: DecodeSettings,
     as_json: bool,
-    gaps: templates.Template,
+    template: templates.Template,
 ) -> None:
     """Print all samples; those whose prompts have the same number of tokens are one batch."""
     from tdiff.core.diffusion.generate import generate as steps_of
     from tdiff.core.diffusion.generate import generation_metadata, prompt_ids
-    from tdiff.protocol.trace import TraceEnd
 
-    sizes = [0 if gaps else len(prompt_ids(model, prompt)) for prompt in prompts]
+    sizes = [0 if template else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
     groups: dict[int, list[int]] = {}
@@ -131,29 +142,28 @@ def _batches(
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         start_time = time.perf_counter()
-        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=gaps)
+        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=template)
         step = deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - start_time
-        written = sum(part for part in gaps if isinstance(part, int))
+        written = sum(part for part in template if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
-            text = model.tokenizer.decode(step.tokens[i])
-            calls, forced = int(step.calls[i]), int(step.forced[i])
-            end = TraceEnd(text=text, model_calls=calls, forced=forced, tokens=tokens, seconds=round(seconds, 4))
-            ends[row] = end, seconds, tokens * len(rows)
+            ends[row] = text_end(model, step, i, tokens, seconds), seconds, tokens * len(rows)
         while printed in ends:
-            end, seconds, together = ends.pop(printed)
+            end, seconds, batch_tokens = ends.pop(printed)
             metadata = generation_metadata(model, settings, end.tokens, printed)
-            _print(end, prompts[printed], metadata, as_json, seconds, together)
+            _print(end, prompts[printed], metadata, as_json, seconds, batch_tokens)
             printed += 1
 
 
-def _print(end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, together: int) -> None:
-    """Print one text; `together` tokens were generated in `seconds`, with the other texts of its batch."""
+def _print(
+    end: TraceEnd, prompt: str, metadata: dict[str, Any], as_json: bool, seconds: float, batch_tokens: int
+) -> None:
+    """Print one text; its batch of `batch_tokens` generated tokens took `seconds`."""
     if not as_json:
         print(("\n" if metadata["row"] else "") + visible(end.text), flush=True)
         return
-    print(json_line(as_data(end, prompt, metadata, seconds, together)), flush=True)
+    print(json_line(as_data(end, prompt, metadata, seconds, batch_tokens)), flush=True)
 
 
 def _recorded(lines: Iterator[TraceLine], files: Sequence[IO[str]]) -> Iterator[TraceLine]:
@@ -180,44 +190,32 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
 
     `fills`: no length was requested and the text fills the model's context, which may take long; a note says so.
     """
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
     from tdiff.draw import render
-    from tdiff.draw.layout import layout
-    from tdiff.protocol.canvas import MASKED, Canvas
+    from tdiff.protocol.canvas import Canvas
     from tdiff.protocol.trace import TraceEnd, TraceHeader
     from tdiff.terminal import detect
+    from tdiff.terminal.console import console
 
     terminal = detect.this_terminal(ask=False)
-    theme, without_colour = terminal.look, terminal.colour == "none"
-    system = detect.COLOUR_SYSTEMS[terminal.colour]
-    console = Console(highlight=False, color_system=system, no_color=without_colour)  # type: ignore[arg-type]
+    output = console(terminal)
     header = next(lines)
     assert isinstance(header, TraceHeader), "a trace begins with its header"
-    canvas, cap, rule = (
-        Canvas.begin(header),
-        header.steps,
-        visible_line(label(settings.decoder, dataclasses.asdict(settings))),
-    )
+    canvas = Canvas.begin(header)
+    decoder = visible_line(label(settings.decoder, dataclasses.asdict(settings)))
+    note = f"up to the context length: {canvas.maskable:,} tokens; --length N generates N" if fills else ""
     start_time = drawn = time.perf_counter()
-    note = f"up to the context length: {canvas.maskable:,} tokens; --length N writes N" if fills else ""
 
     def frame() -> Group:
-        width, room = max(1, console.width - 1), max(1, console.height - 4 - bool(note))
-        laid = layout(render.drawn_texts(canvas, theme), width)
-        # If not all rows fit, follow the first masked position.
-        first = laid.row[canvas.confidence.index(MASKED)] if canvas.left else 0
-        start = max(0, min(first - room // 2, len(laid.rows) - room))
-        shown = [render.row_line(canvas, row, theme) for row in laid.rows[start : start + room]]
-        counters = render.status(canvas, rule, cap, time.perf_counter() - start_time)
-        notes: list[render.Line] = [[(text, "dim")] for text in (counters, note) if text]
-        rows = [*shown, [("", "")], *notes, render.legend(theme, width)]
-        in_ascii = (render.in_ascii(row, theme) for row in rows)
-        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in in_ascii))
+        status = render.status(canvas, decoder, header.steps, time.perf_counter() - start_time)
+        notes = [text for text in (status, note) if text]
+        rows = _frame_lines(canvas, terminal.theme, notes, max(1, output.width - 1), output.height)
+        return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in rows))
 
-    with Live(frame(), console=console, transient=True, auto_refresh=False) as live:
+    with Live(frame(), console=output, transient=True, auto_refresh=False) as live:
         live.refresh()
         for line in lines:
             if isinstance(line, TraceEnd):
@@ -228,3 +226,19 @@ def _watch(lines: Iterator[TraceLine], settings: DecodeSettings, *, fills: bool)
                 live.update(frame(), refresh=True)
                 drawn = now
     raise AssertionError("a trace ends with its text")
+
+
+def _frame_lines(canvas: Canvas, theme: Theme, notes: Sequence[str], width: int, height: int) -> list[Line]:
+    """The rows of a canvas that fit into a window, the notes and the legend."""
+    from tdiff.draw import render
+    from tdiff.draw.canvas_layout import lay_out
+    from tdiff.protocol.canvas import MASKED
+
+    room = max(1, height - 3 - len(notes))
+    layout = lay_out(render.drawn_texts(canvas, theme), width)
+    # If not all rows fit, follow the first masked position.
+    first = layout.row[canvas.confidence.index(MASKED)] if canvas.left else 0
+    start = max(0, min(first - room // 2, len(layout.rows) - room))
+    shown = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
+    dim: list[Line] = [[(note, "dim")] for note in notes]
+    return [render.in_ascii(row, theme) for row in (*shown, [("", "")], *dim, render.legend(theme, width))]

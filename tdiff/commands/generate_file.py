@@ -18,13 +18,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands.generate_request import Request, as_data, check_input, check_sizes, gaps_of, load, print_notes
+from tdiff.commands.generate_request import (
+    Request,
+    as_data,
+    check_input,
+    check_sizes,
+    load,
+    print_notes,
+    requested_template,
+    text_end,
+)
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol import template
-from tdiff.protocol.trace import TraceEnd
+from tdiff.protocol import template as templates
 from tdiff.schema import MOST
 
 if TYPE_CHECKING:
@@ -110,7 +118,7 @@ def _read(source: str) -> list[tuple[int, str]]:
         raise TdiffError(f"the input {source!r} cannot be read: {error.strerror}") from None
     lines = [(n, line) for n, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1) if line.strip()]
     if not lines:
-        raise TdiffError(f"the input {source!r} contains no lines")
+        raise TdiffError(f"the input {source!r} has no lines")
     return lines
 
 
@@ -150,9 +158,10 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
     line_request = replace(request, **overrides)
     check_input(line_request)
-    gaps = gaps_of(model, line_request)
-    start = template_canvas(model, gaps) if gaps else canvas(model, [line_request.prompt or ""], line_request.length)
-    return Line(number, content, template.shown(gaps) if gaps else line_request.prompt or "", start[0])
+    template = requested_template(model, line_request)
+    prompt = line_request.prompt or ""
+    start = template_canvas(model, template) if template else canvas(model, [prompt], line_request.length)
+    return Line(number, content, templates.shown(template) if template else prompt, start[0])
 
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
@@ -174,13 +183,7 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
             seconds = time.perf_counter() - start_time
             written = (canvases == model.spec.mask_id).sum(1).tolist()
             for n, line in enumerate(part):
-                end = TraceEnd(
-                    text=model.tokenizer.decode(step.tokens[n]),
-                    model_calls=int(step.calls[n]),
-                    forced=int(step.forced[n]),
-                    tokens=written[n],
-                    seconds=round(seconds, 4),
-                )
+                end = text_end(model, step, n, written[n], seconds)
                 metadata = generation_metadata(model, settings, written[n], line.number - 1)
                 record = as_data(end, line.shown, metadata, seconds, sum(written))
                 records[line.number] = {"line": line.number, "input": line.content} | record

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import PRODUCTS, DecodeSettings, no_effect
-from tdiff.config.options import DEVICES, argument, decoding, option
+from tdiff.config.options import DEVICES, MODEL_HELP, argument, decoding, option
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
 from tdiff.schema import MOST
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
+    from tdiff.core.diffusion.denoise import Step
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd
 
@@ -25,9 +26,7 @@ class Request:
     """The options of the command."""
 
     prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
-    model: str = option(
-        "shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", panel="Input", complete="models"
-    )
+    model: str = option("shakespeare", MODEL_HELP, panel="Input", complete="models")
     length: int = option(
         0,
         "Tokens to generate (characters, for a character model).",
@@ -35,21 +34,28 @@ class Request:
         shown="default: up to the context length",
     )
     template: str | None = option(
-        None, 'Text with gaps to fill: underscores, or a length: "To be, or ____ {12}".', panel="Input"
+        None, "Text with gaps to fill: ____ (a token per underscore) or {12} (12 tokens).", panel="Input"
     )
     prefix: str | None = option(None, "Text before a gap of --length tokens.", panel="Input")
-    suffix: str | None = option(None, "Text after that gap.", panel="Input")
+    suffix: str | None = option(None, "Text after a gap of --length tokens.", panel="Input")
     input: str | None = option(
-        None, "Read prompts and templates from FILE (JSON Lines): one text per line.", panel="Input", metavar="FILE"
+        None,
+        "Read prompts or templates from FILE (JSON Lines), and generate a text for each line.",
+        panel="Input",
+        metavar="FILE",
     )
     kind: str | None = option(
-        None, "Generate a text of this class, with a class-conditional model.", flag="--class", panel="Input"
+        None,
+        "Generate a text of this class, with a class-conditional model.",
+        flag="--class",
+        panel="Input",
+        metavar="CLASS",
     )
     guidance: float | None = option(
-        None, "Classifier-free guidance scale (1: no guidance).", panel="Input", shown="default: 1"
+        None, "Scale of classifier-free guidance for --class; 1: no guidance.", panel="Input", shown="default: 1"
     )
     samples: int = option(1, "Number of texts.", panel="Input")
-    seed: int | None = option(None, "Seed, which reproduces a text.", panel="Input", shown="default: random")
+    seed: int | None = option(None, "Seed; the same seed gives the same text.", panel="Input", shown="default: random")
     options: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
     output: Path | None = option(
@@ -57,7 +63,7 @@ class Request:
     )
     as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
     stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
-    trace: Path | None = option(None, "Save the trace.", panel="Output", metavar="FILE")
+    trace: Path | None = option(None, "Save the trace, the JSON lines of --stream.", panel="Output", metavar="FILE")
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
         "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"
@@ -93,14 +99,12 @@ def load(request: Request) -> LoadedModel:
     """The requested model, conditioned on the requested class."""
     if request.kind is None and request.guidance is not None:
         raise TdiffError("--guidance requires --class")
-    from tdiff.commands.progress import fetching
+    from tdiff.commands.progress import load_model
     from tdiff.core import devices
     from tdiff.core.diffusion.guidance import guided
-    from tdiff.core.models.load import load_model
 
     device = devices.choose(request.device)
-    with fetching(request.model) as progress:
-        model = load_model(request.model, device, progress)
+    model = load_model(request.model, device)
     devices.lower_precision(model.network, request.precision, device)
     if request.compile:
         from tdiff.core.diffusion.capture import capture
@@ -113,8 +117,8 @@ def load(request: Request) -> LoadedModel:
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
 
 
-def gaps_of(model: LoadedModel, request: Request) -> templates.Template:
-    """The requested text with gaps; empty for a prompt.
+def requested_template(model: LoadedModel, request: Request) -> templates.Template:
+    """The requested template; empty for a prompt.
 
     The gap between prefix and suffix has the requested length, else the rest of the context length.
     """
@@ -143,8 +147,21 @@ def print_notes(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
     sys.stderr.flush()
 
 
-def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, together: int) -> dict[str, Any]:
-    """A text with its metadata; `together` tokens were generated in `seconds`."""
+def text_end(model: LoadedModel, step: Step, n: int, tokens: int, seconds: float) -> TraceEnd:
+    """The text of row `n` of a batch after its last step; `tokens` of it were generated, in `seconds`."""
+    from tdiff.protocol.trace import TraceEnd
+
+    return TraceEnd(
+        text=model.tokenizer.decode(step.tokens[n]),
+        model_calls=int(step.calls[n]),
+        forced=int(step.forced[n]),
+        tokens=tokens,
+        seconds=round(seconds, 4),
+    )
+
+
+def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float, batch_tokens: int) -> dict[str, Any]:
+    """A text with its metadata, as --json prints it; its batch of `batch_tokens` took `seconds`."""
     return {
         "text": end.text,
         "prompt": prompt,
@@ -155,5 +172,5 @@ def as_data(end: TraceEnd, prompt: str, metadata: dict[str, Any], seconds: float
         "forced": end.forced,
         "tokens": end.tokens,
         "seconds": round(seconds, 4),
-        "tokens_per_second": round(together / seconds, 1) if seconds else None,
+        "tokens_per_second": round(batch_tokens / seconds, 1) if seconds else None,
     }

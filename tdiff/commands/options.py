@@ -17,8 +17,10 @@ from tdiff.commands import completion
 from tdiff.config.decoding import DECODERS, FIELDS, HINTS, SCHEDULES, By, parse_decoder, readers
 from tdiff.errors import TdiffError, unknown
 
-_MOST_NAMED = 3
-"""Decoders named in front of the help of an option that only they read."""
+_MAX_NAMED = 3
+"""Maximum number of decoders that the help of an option names as those that read it."""
+_METAVARS = {"models": "MODEL", "runs": "RUN", "configs": "CONFIG"}
+"""What the help shows for a value that the shell completes with these names."""
 
 
 class GroupedCommand(TyperCommand):
@@ -121,16 +123,18 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
     kind: Any = list[str] if repeats else hint
     default: Any = None if repeats else f.default
     common: dict[str, Any] = {"help": _escaped(_help(f), coloured), "show_default": False}
-    if data.get("metavar"):
-        common["metavar"] = data["metavar"]
+    if metavar := data.get("metavar") or _metavar(hint, data.get("complete", "")):
+        common["metavar"] = metavar
     if choices := data.get("choices", ()):
         common |= {"parser": _one_of(f.name, choices), "metavar": data.get("metavar") or f"[{'|'.join(choices)}]"}
         common["autocompletion"] = completion.of(choices)
     elif data.get("complete"):
         common["autocompletion"] = getattr(completion, data["complete"])
+    elif not repeats and (number := _number_type(hint)):
+        common["parser"] = _number(f.name, number)
     if data.get("argument"):
         name = f.name.upper()
-        common.setdefault("metavar", name if required else f"[{name}]")
+        common["metavar"] = data["metavar"] or (name if required else f"[{name}]")
         info: Any = typer.Argument(**common)
     else:
         flag = data["flag"] or f"--{f.name.rstrip('_').replace('_', '-')}"
@@ -142,6 +146,23 @@ def _parameter(f: dataclasses.Field[Any], hint: Any, coloured: bool) -> inspect.
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[typed, info],
     )
+
+
+def _metavar(hint: Any, complete: str = "") -> str:
+    """What the help shows for the value of an option of this type; "" for a flag, which has no value."""
+    if bool in _kinds(hint):
+        return ""
+    return _METAVARS.get(complete) or {int: "N", float: "NUMBER", None: "TEXT"}[_number_type(hint)]
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the type itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _number_type(hint: Any) -> type[int] | type[float] | None:
+    """The type of numbers among the values of a type: int, float, or None."""
+    return next((kind for kind in (int, float) if kind in _kinds(hint)), None)
 
 
 def _repeats(hint: Any) -> bool:
@@ -180,6 +201,19 @@ def _one_of(name: str, choices: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
+def _number(name: str, kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    """A parser that takes a number."""
+
+    def parse(text: str) -> int | float:
+        try:
+            return kind(text)
+        except ValueError:
+            flag, what = name.replace("_", "-"), "a whole number" if kind is int else "a number"
+            raise TdiffError(f"--{flag} takes {what}; got {text!r}") from None
+
+    return parse
+
+
 def _escaped(text: str, coloured: bool) -> str:
     """The text for Rich, where it is to print it: brackets are no markup."""
     return re.sub(r"\[", r"\\[", text) if coloured else text
@@ -199,6 +233,9 @@ def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Pa
     else:
         text = _decoding_help(f)
         choices = SCHEDULES if f.name == "schedule" else typing.get_args(hint)
+        common = {"metavar": _metavar(kind)}
+        if number := _number_type(kind):
+            common["parser"] = _number(f.name, number)
         if choices:
             common = {"metavar": f"[{'|'.join(choices)}]", "autocompletion": completion.of(choices)}
     flag = f"--{f.name.replace('_', '-')}"
@@ -217,7 +254,7 @@ def _decoding_parameter(f: dataclasses.Field[Any], coloured: bool) -> inspect.Pa
 
 def _decoding_help(f: dataclasses.Field[Any]) -> str:
     names = readers(f.name)
-    of = f"{', '.join(names)}: " if len(names) <= _MOST_NAMED else ""
+    of = f"{', '.join(names)}: " if len(names) <= _MAX_NAMED else ""
     defaults = [
         f"{name} {default:g}"
         for name in names

@@ -1,12 +1,16 @@
-"""A progress bar on stderr, where stderr is a terminal."""
+"""Progress on stderr: a bar where stderr is a terminal, and a model whose download is reported."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from tdiff.visible import visible_line
+
+if TYPE_CHECKING:
+    from tdiff.core.models.base import LoadedModel
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def progress_bar(what: str, *, of_bytes: bool = False) -> Iterator[Callable[[int
 
 
 @contextmanager
-def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
+def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A function of (bytes done, bytes in all) for a download; nothing is printed before its first call.
 
     It draws a bar, or prints one line where stderr is not a terminal.
@@ -47,3 +51,14 @@ def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
 
     with ExitStack() as stack:
         yield report
+
+
+def load_model(name: str, device: str) -> LoadedModel:
+    """Load a model by folder or name onto a device of torch, with the progress of its download.
+
+    Raises TdiffError where it cannot be loaded.
+    """
+    from tdiff.core.models import load
+
+    with download_progress(name) as progress:
+        return load.load_model(name, device, progress)

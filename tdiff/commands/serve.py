@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tdiff.config.options import DEVICES, option
+from tdiff.config.options import DEVICES, MODEL_HELP, option
 
 EXAMPLES = ()
 
@@ -13,7 +13,7 @@ EXAMPLES = ()
 class Request:
     """The options of the command."""
 
-    model: str = option("shakespeare", "Model: a folder, a run, or a name on the Hugging Face hub.", complete="models")
+    model: str = option("shakespeare", MODEL_HELP, complete="models")
     device: str = option("auto", "Device.", choices=DEVICES)
     share: bool = option(
         False, "Give way to a run on this machine: use the CPU only, and only when it is idle.", flag="--share"

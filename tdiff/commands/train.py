@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from tdiff.config.decoding import SCHEDULES
-from tdiff.config.options import option
+from tdiff.config.options import TEXT_FIELD_HELP, option
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import BUDGETS, parse_assignment
 from tdiff.errors import TdiffError
@@ -25,16 +25,22 @@ class Request:
     """The options of the command."""
 
     config: str | None = option(
-        None, "TOML file of settings, or the name of one in configs/.", panel="Run", complete="configs"
+        None, "TOML file of settings, or the name of one in configs/.", panel="Run", metavar="FILE", complete="configs"
     )
     preset: str | None = option(
         None,
-        "Preset of settings.",
+        "Preset of settings, which changes the defaults below.",
         panel="Run",
         choices=tuple(PRESETS),
         shown="default: by device and --init",
     )
-    run: str | None = option(None, "Name of the run's folder under checkpoints/.", panel="Run")
+    run: str | None = option(
+        None,
+        "Name of the run's folder under checkpoints/.",
+        panel="Run",
+        metavar="NAME",
+        shown="default: by data and preset",
+    )
     resume: str | None = option(
         None,
         "Resume a stopped run, or, with --steps, train past its end.",
@@ -54,30 +60,46 @@ class Request:
         (),
         "Files, folders, globs, - for stdin, shakespeare or python; repeatable.",
         panel="Data",
+        metavar="SOURCE",
         setting="data.sources",
         shown="default: shakespeare",
     )
     text_field: str | None = option(
-        None, "Field of .jsonl and .csv rows that holds the text.", panel="Data", setting="data.text_field"
+        None,
+        TEXT_FIELD_HELP,
+        panel="Data",
+        metavar="NAME",
+        setting="data.text_field",
     )
     eval_data: Sequence[str] = option(
         (),
         "Held-out text; repeatable.",
         panel="Data",
+        metavar="SOURCE",
         setting="data.evaluation",
         shown="default: the last tenth of the data",
     )
     tokenizer: str | None = option(
-        None, "char, bpe:SIZE, ascii, or a tokenizer.json.", panel="Data", setting="data.tokenizer"
+        None, "char, bpe:SIZE, ascii, or a tokenizer.json.", panel="Data", metavar="TOKENIZER", setting="data.tokenizer"
     )
     classes: bool = option(False, "Condition the model on the class of each text.", flag="--classes", panel="Data")
     label_field: str | None = option(
-        None, "Field of .jsonl and .csv rows that holds the class.", panel="Data", setting="data.label_field"
+        None,
+        "Field of .jsonl and .csv rows that holds the class.",
+        panel="Data",
+        metavar="NAME",
+        setting="data.label_field",
     )
     per_class: bool = option(False, "Train one model per class, one after another.", flag="--per-class", panel="Data")
-    steps: int | None = option(None, "Optimizer steps.", panel="Training", setting="train.steps")
+    steps: int | None = option(
+        None, "Optimizer steps.", panel="Training", setting="train.steps", shown="default: by preset"
+    )
     minutes: float | None = option(
-        None, "Minutes of training, instead of --steps.", panel="Training", setting="train.minutes"
+        None,
+        "Minutes of training, instead of --steps.",
+        panel="Training",
+        setting="train.minutes",
+        shown="default: by preset",
     )
     epochs: float | None = option(
         None, "Passes over the data, instead of --steps.", panel="Training", setting="train.epochs"
@@ -87,7 +109,9 @@ class Request:
     optimizer: str | None = option(
         None, "Optimizer.", panel="Training", setting="train.optimizer", metavar="[adamw|muon]"
     )
-    seed: int | None = option(None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed")
+    seed: int | None = option(
+        None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed", shown="default: 0"
+    )
     device: str | None = option(
         None, "Device.", panel="Training", setting="train.device", metavar="[auto|cuda|mps|cpu]"
     )
@@ -108,6 +132,7 @@ class Request:
     timesteps: int | None = option(
         None,
         "Time steps of the objective; 0: continuous time.",
+        shown="default: 0",
         panel="Model and objective",
         setting="objective.timesteps",
     )

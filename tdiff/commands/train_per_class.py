@@ -24,31 +24,31 @@ from tdiff.visible import visible_line
 if TYPE_CHECKING:
     from tdiff.corpus.corpus import Corpus
 
-_ANY = "?"
-"""In place of a class while the labels are read; each run has its class."""
+_NO_CLASS = "?"
+"""Stands for the class of a run while the labels of all texts are read."""
 
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Train a model of each class of the corpus."""
-    settings, called, named = train_run.settled(config, preset, layers)
-    if not named or "-" in settings.data.sources:
+    settings, preset_label, has_source = train_run.resolve_settings(config, preset, layers)
+    if not has_source or "-" in settings.data.sources:
         raise TdiffError("--per-class requires files of texts with classes: --data FILE")
     if run is not None:
         runs.check_free(run)
-    settings = replace(settings, data=replace(settings.data, only=_ANY))
+    settings = replace(settings, data=replace(settings.data, only=_NO_CLASS))
     corpus = train_run.corpus_of(settings)
-    before, after = corpus.split_indices(settings.data.held_out)
+    training, held_out = corpus.split_indices(settings.data.held_out)
     for label in corpus.classes:
-        if not all(any(corpus.labels[n] == label for n in part) for part in (before, after)):
+        if not all(any(corpus.labels[n] == label for n in part) for part in (training, held_out)):
             raise TdiffError(f"class {label!r} has too few texts for a training and a held-out part: add texts")
     per_class = PerClassRun(
         classes=corpus.classes,
         runs=_folder_names(corpus.classes),
-        counts=tuple(sum(corpus.labels[n] == label for n in before) for label in corpus.classes),
+        counts=tuple(sum(corpus.labels[n] == label for n in training) for label in corpus.classes),
         settings=settings.as_layer(),
     )
-    name = run or runs.free_name(train_run.stem(corpus.name, settings.preset))
-    _train_classes(runs.ROOT / name, per_class, corpus, called)
+    name = run or runs.free_name(train_run.folder_name(corpus.name, settings.preset))
+    _train_classes(runs.ROOT / name, per_class, corpus, preset_label)
 
 
 def resume(folder: Path) -> None:
@@ -63,7 +63,7 @@ def resume(folder: Path) -> None:
     _train_classes(folder, per_class, corpus, per_class.settings.get("preset", ""))
 
 
-def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, called: str) -> None:
+def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, preset_label: str) -> None:
     common, trained = Settings.of([per_class.settings]), False
     for n, (label, name) in enumerate(zip(per_class.classes, per_class.runs, strict=True), 1):
         run = Run(folder / name)
@@ -71,13 +71,13 @@ def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, called:
         last = next((r for r in reversed(run.history()) if isinstance(r, End)), None)
         if last is not None and last.reason == "finished":
             continue
-        of = f"class {visible_line(label)}, {n} of {len(per_class.classes)}: {called}"
-        again = run.state.exists()
-        if again:
+        position = f"class {visible_line(label)}, {n} of {len(per_class.classes)}: {preset_label}"
+        resumed = run.state.exists()
+        if resumed:
             settings = run.settings()
-        title = f"{of} {train_run.title(settings, corpus)} -> {run.path}"
-        end = train_run.follow(
-            run, settings, corpus, title, again=again, started=True, made=lambda: per_class.write(folder)
+        heading = f"{position} {train_run.describe_run(settings, corpus)} -> {run.path}"
+        end = train_run.train_and_report(
+            run, settings, corpus, heading, resumed=resumed, may_exist=True, on_created=lambda: per_class.write(folder)
         )
         trained = True
         if end.reason != "finished":
@@ -99,9 +99,9 @@ def _calibrated(folder: Path, per_class: PerClassRun, corpus: Corpus) -> PerClas
         return per_class
     train_run.say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
-    _, after = corpus.split_indices(settings.data.held_out)
-    texts = [classifier.encode(corpus.texts[n]) for n in after]
-    labels = [per_class.classes.index(corpus.labels[n]) for n in after]
+    _, held_out = corpus.split_indices(settings.data.held_out)
+    texts = [classifier.encode(corpus.texts[n]) for n in held_out]
+    labels = [per_class.classes.index(corpus.labels[n]) for n in held_out]
     options = settings.train
     seconds = 60.0 * options.minutes * options.final_share * len(per_class.classes) or None
     with progress_bar("scoring") as bar:
@@ -110,10 +110,8 @@ def _calibrated(folder: Path, per_class: PerClassRun, corpus: Corpus) -> PerClas
         )
     if calibration is None:
         return per_class
-    _, _, line = (describe(calibration_record(calibration, 0)) or "").partition(
-        "  "
-    )  # without the step, since each run has another
-    print(line, flush=True)
+    line = describe(calibration_record(calibration, 0)) or ""
+    print(line.partition("  ")[2], flush=True)  # without the step, since each run has another
     per_class = replace(per_class, temperature=calibration.temperature, texts=calibration.assessment.texts)
     per_class.write(folder)
     return per_class

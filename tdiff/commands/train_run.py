@@ -35,41 +35,42 @@ _FAILED = 1
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Start a run with the settings of preset, file and options, each over the one before."""
-    settings, called, named = settled(config, preset, layers)
+    settings, preset_label, has_source = resolve_settings(config, preset, layers)
     if run is not None:
         runs.check_free(run)
-    settings, corpus = _or_another(settings) if not named else (settings, corpus_of(settings))
-    folder = Run(runs.ROOT / (run or runs.free_name(stem(corpus.name, settings.preset))))
+    settings, corpus = (settings, corpus_of(settings)) if has_source else _default_corpus(settings)
+    folder = Run(runs.ROOT / (run or runs.free_name(folder_name(corpus.name, settings.preset))))
     if "-" in settings.data.sources:  # stdin cannot be read again, so the text is saved
-        settings = _reading(settings, str(folder.corpus))
-    follow(folder, settings, corpus, f"{called} {title(settings, corpus)} -> {folder.path}", again=False)
+        settings = _with_source(settings, str(folder.corpus))
+    heading = f"{preset_label} {describe_run(settings, corpus)} -> {folder.path}"
+    train_and_report(folder, settings, corpus, heading, resumed=False)
 
 
-def settled(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
-    """The resolved settings, the name of their preset, and whether they name a text."""
+def resolve_settings(config: str | None, preset: str | None, layers: list[Layer]) -> tuple[Settings, str, bool]:
+    """The resolved settings, a label for their preset, and whether the user has set the source of the text."""
     file = read_layer(lookup.find_config(config)) if config else {}
     initial_model, sizes = _initial_model(file, layers), {}
     preset_name = preset or next((layer["preset"] for layer in (*reversed(layers), file) if layer.get("preset")), None)
     if initial_model:
         from tdiff import hub
-        from tdiff.commands.progress import fetching
+        from tdiff.commands.progress import download_progress
         from tdiff.core.training import initialize
 
-        with fetching(initial_model) as progress:
-            folder_name = str(hub.find(initial_model, progress))
-        sizes = initialize.sizes(folder_name)
-        if not preset_name and initialize.is_pretrained(folder_name):
+        with download_progress(initial_model) as progress:
+            model_folder = str(hub.find(initial_model, progress))
+        sizes = initialize.sizes(model_folder)
+        if not preset_name and initialize.is_pretrained(model_folder):
             preset_name = "finetune"
     name = str(preset_name or _default_preset(file, layers))
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     settings = Settings.of([PRESETS[name], sizes, file, *layers, {"preset": name}])
-    named = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
-    return settings, name if preset_name else f"{name} (the default here)", named
+    has_source = any("sources" in table for layer in (file, *layers) if isinstance(table := layer.get("data"), dict))
+    return settings, name if preset_name else f"{name} (the default here)", has_source
 
 
-def title(settings: Settings, corpus: Corpus) -> str:
-    """The corpus and the budget of a run, on one line."""
+def describe_run(settings: Settings, corpus: Corpus) -> str:
+    """The corpus and the budget of a run, in a line."""
     rows = settings.data.rows != "packed" or settings.preset == "finetune"
     return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
 
@@ -90,7 +91,7 @@ def resume(name: str, budget: dict[str, float] | None = None) -> None:
         )
     corpus = corpus_of(settings)
     heading = f"resuming {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
-    follow(folder, settings, corpus, heading, again=True)
+    train_and_report(folder, settings, corpus, heading, resumed=True)
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -120,28 +121,28 @@ def _budget(settings: Settings) -> str:
     return f"{amount}, ETA after the first steps"
 
 
-def stem(corpus: str, preset: str) -> str:
-    """A folder name from corpus and preset."""
+def folder_name(corpus: str, preset: str) -> str:
+    """The default name of a run's folder, from the names of corpus and preset."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in corpus.rsplit("/", 1)[-1].split(".")[0])
     return f"{safe.strip('-')[:40] or 'text'}-{preset}"
 
 
-def _reading(settings: Settings, source: str) -> Settings:
+def _with_source(settings: Settings, source: str) -> Settings:
     """The settings with another text source."""
     return replace(settings, data=replace(settings.data, sources=(source,)))
 
 
-def _or_another(settings: Settings) -> tuple[Settings, Corpus]:
+def _default_corpus(settings: Settings) -> tuple[Settings, Corpus]:
     """The default corpus, or a substitute where it is not available, and settings that name it."""
     from tdiff.corpus.named import Absent
 
     try:
         return settings, corpus_of(settings)
     except Absent as absent:
-        settings = _reading(settings, "python")
+        settings = _with_source(settings, "python")
         corpus = corpus_of(settings)
         say(
-            f"{absent.reason}; python, the language reference, stands in "
+            f"{absent.reason}; the corpus is python, the language reference "
             "(TDIFF_SHAKESPEARE=FILE names a copy of shakespeare)"
         )
         return settings, corpus
@@ -161,19 +162,19 @@ def corpus_of(settings: Settings) -> Corpus:
     return corpus
 
 
-def follow(
+def train_and_report(
     folder: Run,
     settings: Settings,
     corpus: Corpus,
-    title: str,
+    heading: str,
     *,
-    again: bool,
-    started: bool = False,
-    made: Callable[[], None] = lambda: None,
+    resumed: bool,
+    may_exist: bool = False,
+    on_created: Callable[[], None] = lambda: None,
 ) -> End:
     """Train with progress on the terminal, and return the last event.
 
-    `made` is called after the folder of a new run was made, which may exist where the run was `started` before.
+    The folder of a run that is not `resumed` is created, unless it exists and `may_exist`; then `on_created` is called.
     """
     from tdiff.core.training import initialize
     from tdiff.core.training.loop import train
@@ -181,33 +182,34 @@ def follow(
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        if again:
+        if resumed:
             stack.enter_context(folder.locked())
-        after = _After()
-        records = train(settings, folder, corpus, resume=again, stop=stop.is_set, progress=after)
-        if again and settings != folder.settings():
+        final_evaluation = _FinalEvaluation()
+        records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
+        if resumed and settings != folder.settings():
             folder.keep(settings)
             stack.enter_context(folder.locked())  # the locked file has been replaced
-        if not again:  # only now, so that a refused run leaves no folder
-            if not (started and folder.path.exists()):
+        if not resumed:  # only now, so that a refused run leaves no folder
+            if not (may_exist and folder.path.exists()):
                 remember(runs.create(folder.name, settings, folder.path.parent))
-            made()
+            on_created()
             stack.enter_context(folder.locked())
             if str(folder.corpus) in settings.data.sources:
-                read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
-                write_atomic(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
-        say(title)
-        if moot := initialize.unread_settings(settings) if not again else []:
-            say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(moot)}")
+                # Without the text of --eval-data, which the corpus holds after two line feeds.
+                text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
+                write_atomic(folder.corpus, text.encode())
+        say(heading)
+        if unread := initialize.unread_settings(settings) if not resumed else []:
+            say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
         events = folder.recorded(records)
-        end = _bar(events, folder, after) if on_terminal else _lines(events, stop)
+        end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     if end.reason == "stopped":
         say(f"stopped at step {end.step:,}; everything is saved. Resume with: tdiff train --resume {folder.called}")
     else:
-        asks = f"classify --model {folder.called} 'some text'"
-        say(f"done. Try it: tdiff {asks if settings.data.classes else f'generate --model {folder.called}'}")
+        command = f"classify --model {folder.called} 'some text'" if settings.data.classes else ""
+        say(f"done. Try it: tdiff {command or f'generate --model {folder.called}'}")
     return end
 
 
@@ -217,20 +219,20 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
 
     `clear` is written before the message, which may come in the middle of a bar.
     """
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def ask(number: int, _frame: object) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+    def request_stop(number: int, _frame: object) -> None:
+        if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
         # The signal may arrive within a print, which is not reentrant.
         with suppress(OSError):
             os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to quit at once)\n")
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, ask) for number in numbers}
+    before = {number: signal.signal(number, request_stop) for number in numbers}
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -257,8 +259,8 @@ def _lines(events: Iterator[Event], stop: threading.Event) -> End:
     raise AssertionError("the last event of a run is End")
 
 
-class _After:
-    """Progress of the evaluation after training, drawn where there is a bar."""
+class _FinalEvaluation:
+    """Progress of the evaluation after training; it is drawn where there is a bar."""
 
     def __init__(self) -> None:
         self.draw: Callable[[int, int], None] = lambda done, total: None
@@ -267,7 +269,37 @@ class _After:
         self.draw(done, total)
 
 
-def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
+class _Figures:
+    """The newest figures of a run, for the end of its progress bar."""
+
+    def __init__(self) -> None:
+        self._newest = {"bound": "no bound yet"}
+
+    def update(self, record: Event) -> str:
+        """The text of the figures after this event."""
+        newest = self._newest
+        match record:
+            case Train():
+                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
+                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
+            case Eval():
+                newest["bound"] = f"bound {record.nats_per_char:.3f}"
+            case Heartbeat():
+                return f"{record.doing} ..."
+            case Verdicts():
+                newest["accuracy"] = f"accuracy {record.accuracy:.1%}"
+            case Resume() | Start():
+                newest["pace"] = "ETA after the first steps"
+            case End():
+                newest["pace"] = ""
+            case Sample() | Checkpoint() | Alert():
+                pass
+            case _:
+                assert_never(record)
+        return " · ".join(newest[name] for name in ("loss", "bound", "accuracy", "pace") if newest.get(name))
+
+
+def _bar(events: Iterator[Event], folder: Run, final_evaluation: _FinalEvaluation) -> End:
     """A progress bar on stderr, with samples, bounds and alerts printed above it; it stays at the end.
 
     The bar of a resumed run starts with the figures of its log.
@@ -283,38 +315,16 @@ def _bar(events: Iterator[Event], folder: Run, after: _After) -> End:
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    newest: dict[str, str] = {"bound": "no bound yet"}
-
-    def figures(record: Event) -> str:
-        match record:
-            case Train():
-                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
-            case Eval():
-                newest["bound"] = f"bound {record.nats_per_char:.3f}"
-            case Heartbeat():
-                return f"{record.doing} ..."
-            case Verdicts():
-                newest["verdicts"] = f"{record.accuracy:.1%} right"
-            case Resume() | Start():
-                newest["pace"] = "ETA after the first steps"
-            case End():
-                newest["pace"] = ""
-            case Sample() | Checkpoint() | Alert():
-                pass
-            case _:
-                assert_never(record)
-        return " · ".join(newest[name] for name in ("loss", "bound", "verdicts", "pace") if newest.get(name))
-
+    figures = _Figures()
     with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
         task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
         final = bar.add_task("", total=1.0, step="after training", figures="", visible=False)
-        after.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
+        final_evaluation.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
         for record in events:
             for earlier in folder.history() if isinstance(record, Resume) else []:
-                figures(earlier)
+                figures.update(earlier)
                 bar.update(task, completed=getattr(earlier, "progress", None))
-            bar.update(task, figures=figures(record))
+            bar.update(task, figures=figures.update(record))
             if not isinstance(record, Start):
                 bar.update(task, step=f"step {record.step:,}")
             if isinstance(record, Train):

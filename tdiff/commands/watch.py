@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tdiff.terminal.detect import Terminal
     from tdiff.watch.targets import Target
 
-MOST_TARGETS = 4
+MAX_TARGETS = 4
 """Maximum number of runs watched at once."""
 Request = Options
 EXAMPLES = (
@@ -28,7 +28,7 @@ EXAMPLES = (
     "tdiff watch --model mine --model shakespeare",
     "tdiff watch --once",
 )
-_PATIENCE = 15.0
+_REMOTE_TIMEOUT = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
 
@@ -36,18 +36,18 @@ def run(options: Options) -> None:
     """Show the live view or print a snapshot. Raises TdiffError for targets that cannot be watched."""
     from tdiff.terminal import detect
     from tdiff.watch import preferences
-    from tdiff.watch import targets as places
+    from tdiff.watch.targets import locate, newest_run
 
     _check(options)
-    liked = preferences.load()
+    saved = preferences.load()
     terminal = detect.this_terminal(
-        color=options.color or liked.color or "auto",
-        glyphs=options.glyphs or liked.glyphs or "auto",
-        palette=options.palette or liked.palette or "auto",
-        mouse=False if not options.mouse else liked.mouse,
+        color=options.color or saved.color or "auto",
+        glyphs=options.glyphs or saved.glyphs or "auto",
+        palette=options.palette or saved.palette or "auto",
+        mouse=False if options.no_mouse else saved.mouse,
         ask=not (options.once or options.as_json),
     )
-    if theme := options.theme or liked.theme:
+    if theme := options.theme or saved.theme:
         if not (options.doctor or options.once or options.as_json):
             detect.prepare(terminal, os.environ)  # before textual is imported: it reads the environment then
         _check_theme(theme)
@@ -57,15 +57,15 @@ def run(options: Options) -> None:
         print(doctor(terminal))
         return
     if options.classify:
-        _race(options, terminal)
+        _classify(options, terminal)
         return
-    targets = [places.locate(word) for word in options.targets]
-    if not targets and (newest := places.newest_run()):
-        targets = [places.locate(str(newest.path))]
+    targets = [locate(target) for target in options.targets]
+    if not targets and (newest := newest_run()):
+        targets = [locate(str(newest.path))]
     if options.once or options.as_json:
-        _once(targets, options.as_json, ascii=terminal.look.ascii)
+        _once(targets, options.as_json, ascii=terminal.theme.ascii)
         return
-    if not (sys.stderr.isatty() and _keyboard(targets)):
+    if not (sys.stderr.isatty() and _has_keyboard(targets)):
         raise TdiffError(
             "tdiff watch draws on a terminal, and this is not a terminal; --once prints a snapshot instead"
         )
@@ -74,20 +74,20 @@ def run(options: Options) -> None:
 
     from tdiff.tui import session
 
-    session.run(targets, options, terminal, liked)
+    session.run(targets, options, terminal, saved)
 
 
-def _race(options: Options, terminal: Terminal) -> None:
+def _classify(options: Options, terminal: Terminal) -> None:
     """Show predictions for texts while mask samples arrive."""
-    from tdiff.commands.classify_models import without
+    from tdiff.commands.classify_models import no_model_error
     from tdiff.terminal import detect
-    from tdiff.watch.generation import race
+    from tdiff.watch.generation import live_prediction
 
-    race.check(options.classify)
+    live_prediction.check(options.classify)
     if options.targets or options.once or options.as_json or options.others:
         raise TdiffError("--classify takes one --model and no other targets, --once or --json")
     if options.model is None:
-        raise TdiffError(without())
+        raise TdiffError(no_model_error())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise TdiffError(
             "tdiff watch draws on a terminal, and this is not a terminal; tdiff classify prints predictions"
@@ -95,9 +95,9 @@ def _race(options: Options, terminal: Terminal) -> None:
     _check_cursor(terminal, "tdiff classify prints predictions")
     detect.prepare(terminal, os.environ)
 
-    from tdiff.tui import race_app
+    from tdiff.tui import classify_app
 
-    race_app.run(options, terminal)
+    classify_app.run(options, terminal)
 
 
 def _check_cursor(terminal: Terminal, instead: str) -> None:
@@ -117,8 +117,8 @@ def _check_theme(name: str) -> None:
 def _check(options: Options) -> None:
     from tdiff.watch.generation import pair
 
-    if len(options.targets) > MOST_TARGETS:
-        raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
+    if len(options.targets) > MAX_TARGETS:
+        raise TdiffError(f"watch shows up to {MAX_TARGETS} runs at once; got {len(options.targets)}")
     if options.targets.count("-") > 1:
         raise TdiffError("standard input (-) can be watched once")
     if not 0 <= options.every < MOST:
@@ -128,7 +128,7 @@ def _check(options: Options) -> None:
     DecodeSettings(**options.decoding)
     models = [options.model, *options.others] if options.model is not None else []
     if len(models) > pair.MAX_MODELS:
-        raise TdiffError(f"tdiff watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
+        raise TdiffError(f"watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 
@@ -148,7 +148,7 @@ def _check_model(model: str) -> None:
             raise
 
 
-def _keyboard(targets: Sequence[Any]) -> bool:
+def _has_keyboard(targets: Sequence[Any]) -> bool:
     """Whether keys can be read; if standard input is watched, they come from the terminal itself."""
     return sys.stdin.isatty() or any(target.kind == "pipe" and target.path is None for target in targets)
 
@@ -165,13 +165,13 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
     try:
         empty = []
         for followed in watched:
-            complete = followed.finish(_PATIENCE)
+            complete = followed.finish(_REMOTE_TIMEOUT)
             why = followed.status().text
             # An empty local file is reported in its own snapshot.
             if followed.target.address is not None and not followed.run_state.format:
-                empty.append(f"{followed.target.label}: {why or 'nothing came'}")
+                empty.append(f"{followed.target.label}: {why or 'nothing was received'}")
             elif not complete:
-                print(f"tdiff: {followed.target.label}: {why or 'not all of it came'}", file=sys.stderr)
+                print(f"tdiff: {followed.target.label}: {why or 'it was not received completely'}", file=sys.stderr)
         if len(empty) == len(watched):
             raise TdiffError("; ".join(empty))
         for line in empty:

@@ -122,7 +122,7 @@ class _Fields:
     threshold: float = _setting(_BY_DECODER, "Unmask positions with at least this confidence.", flag=True)
     """confidence, klass: unmask every position whose proposed token has at least (klass: more than) this probability.
     Default 0.7; klass: 0.9."""
-    k: int = _setting(0, "Positions unmasked per step. [a tenth of the length]", flag=True)
+    k: int = _setting(0, "Positions unmasked per step. [default: a tenth of the length]", flag=True)
     """topk: positions unmasked per step; 0: a tenth of the length, or of a block's."""
     factor: float = _setting(1.0, "Fast-dLLM factor f: unmask n tokens while confidence >= 1 - f / (n + 1).")
     """factor: unmask n positions together while each has a probability of at least 1 - factor / (n + 1)."""
@@ -144,7 +144,7 @@ class _Fields:
     )
     """remdm: the remasking rate. cap: at most eta; rescale: eta times the highest possible rate; conf: higher for less
     confident positions; loop: at most eta, only between t_on and t_off, where no net unmasking happens."""
-    eta: float = _setting(_BY_DECODER, "Remasking rate per step. [by --remask]")
+    eta: float = _setting(_BY_DECODER, "Remasking rate per step. [default: by --remask]")
     """remdm: remasking rate per step. Default by `remask`: cap 0.008, rescale 0.015, conf 1, loop 0.02."""
     t_on: float = _setting(0.55, "loop: time at which remasking starts.")
     """remdm, loop: the time at which the share alpha_on is unmasked and remasking starts."""
@@ -152,19 +152,26 @@ class _Fields:
     """remdm, loop: the time at which remasking ends."""
     alpha_on: float = _setting(0.9, "loop: share of positions unmasked while remasking.")
     """remdm, loop: share of positions that are unmasked while remasking."""
-    block: int = _setting(0, "Decode in blocks of this many positions, from left to right. [one block]", flag=True)
+    block: int = _setting(
+        0, "Decode in blocks of this many positions, from left to right. [default: one block]", flag=True
+    )
     """Decode blocks of this many positions one after another, from left to right, with any decoder; 0: one block."""
-    steps: int = _setting(0, "Steps of a scheduled decoder; an upper limit for the others. [by decoder]", flag=True)
+    steps: int = _setting(
+        0, "Steps of a scheduled decoder; an upper limit for the others. [default: by decoder]", flag=True
+    )
     """Steps of a scheduled decoder, an upper limit for the others; 0: the decoder's default. first-hitting: a grid of
     times. Each block has its share of the steps, rounded up."""
-    schedule: str = _setting("linear", "Masking schedule of the scheduled decoders. [linear]", flag=True)
+    schedule: str = _setting("linear", "Masking schedule of the scheduled decoders. [default: linear]", flag=True)
     """Masking schedule, hidden(t), of the scheduled decoders."""
-    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy. [1]", "Sampling", flag=True)
+    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy. [default: 1]", "Sampling", flag=True)
     """Sampling temperature; 0: always the likeliest token."""
-    top_k: int = _setting(0, "Sample from the k likeliest tokens. [all]", "Sampling", flag=True)
+    top_k: int = _setting(0, "Sample from the k likeliest tokens. [default: all]", "Sampling", flag=True)
     """Sample from the k likeliest tokens; 0: from all."""
     top_p: float = _setting(
-        1.0, "Sample from the likeliest tokens with this total probability (nucleus). [1]", "Sampling", flag=True
+        1.0,
+        "Sample from the likeliest tokens with this total probability (nucleus). [default: 1]",
+        "Sampling",
+        flag=True,
     )
     """Sample from the likeliest tokens that together reach this probability (nucleus)."""
     repetition_penalty: float = _setting(1.0, "Raise the probability of a repeating token to this power.", "Sampling")

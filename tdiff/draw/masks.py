@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 
 from rich.cells import cell_len
 
-from tdiff.draw.layout import CanvasLayout
+from tdiff.draw.canvas_layout import CanvasLayout
 
 WIDEST = 8
 """Cells of a mask at first."""
@@ -20,26 +20,26 @@ _STRETCHED = 2 * WIDEST
 """Cells of a mask, at most."""
 
 
-def make_room(
-    laid: CanvasLayout, texts: Sequence[str], masks: MutableMapping[int, int], changed: Collection[int]
+def adjust_mask_widths(
+    layout: CanvasLayout, texts: Sequence[str], masks: MutableMapping[int, int], changed: Collection[int]
 ) -> None:
-    """Change the widths of masks so that the rows of `laid` keep their positions.
+    """Change the widths of masks so that the rows of `layout` keep their positions.
 
-    `texts` are the new texts of all positions, and `masks` the cells of each masked one; `laid` is the layout that was
-    drawn before, from which only the positions in `changed` differ.
+    `texts` are the new texts of all positions, and `masks` the cells of each masked one; `layout` is the layout that
+    was drawn before, from which only the positions in `changed` differ.
     """
     if not changed or not masks:
         return
     near = sorted(changed)
-    rows, width, last = laid.rows, laid.width, laid.row[near[-1]]
+    rows, width, last = layout.rows, layout.width, layout.row[near[-1]]
     spill = 0  # positions that come from the row above; below 0: that moved there
-    for row in range(laid.row[near[0]], len(rows)):
+    for row in range(layout.row[near[0]], len(rows)):
         if row > last and not spill:
             return
-        begin, stop = bisect_left(laid.row, row), bisect_left(laid.row, row + 1)
+        begin, stop = bisect_left(layout.row, row), bisect_left(layout.row, row + 1)
         positions = range(begin - spill, stop)
         used = _cells(texts, masks, positions)
-        used += _give_way(masks, positions, sum(cell_len(text) for _, text in rows[row]) - used, [*near, begin])
+        used += _widen(masks, positions, sum(cell_len(text) for _, text in rows[row]) - used, [*near, begin])
         spill = 0
         if any(position not in masks and not texts[position].isprintable() for position in positions):
             continue  # a line feed: the text after it begins a new row
@@ -57,7 +57,7 @@ def _cells(texts: Sequence[str], masks: Mapping[int, int], positions: Collection
     return sum(masks.get(position) or cell_len(texts[position]) for position in positions)
 
 
-def _give_way(masks: MutableMapping[int, int], positions: Collection[int], change: int, near: Sequence[int]) -> int:
+def _widen(masks: MutableMapping[int, int], positions: Collection[int], change: int, near: Sequence[int]) -> int:
     """Widen or narrow the masks among `positions` by `change` cells in total; returns how many cells were possible."""
     left = change
     masked = filter(masks.__contains__, positions)

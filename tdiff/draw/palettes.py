@@ -15,7 +15,7 @@ DEPTHS = ("truecolor", "256", "16", "none")
 """The numbers of colours that a terminal may support."""
 GLYPHS = ("block", "space", "ascii")
 """The glyph of a mask: █, a space on a coloured background, or # where only ASCII can be shown."""
-GROUNDS = ("dark", "light")
+BACKGROUNDS = ("dark", "light")
 PALETTES = ("dark", "light", "traffic")
 
 BLOCK = "█"
@@ -40,7 +40,7 @@ class Theme:
 
     palette: str = "dark"
     """The colours of confidence: one of PALETTES."""
-    ground: str = "dark"
+    background: str = "dark"
     """The background of the text: dark or light."""
     colour: str = "256"
     """One of DEPTHS."""
@@ -70,28 +70,28 @@ class Styles:
     remask: tuple[str, str]
     """(text, style) of a position that this step remasked."""
     bare: frozenset[str]
-    """Shades that do not apply to blanks: a reversed blank would look like a mask, an underlined one like a gap."""
+    """Shades that do not apply to blanks: a reversed blank would resemble a mask, an underlined one like a gap."""
 
 
 @lru_cache(maxsize=64)
-def styles(look: Theme) -> Styles:
+def styles(theme: Theme) -> Styles:
     """The styles of a theme.
 
     New positions are bold. Where bold could be mistaken for a level of confidence (without colour it is one, and
     consoles with 16 colours brighten bold text), they are underlined too.
     """
-    if look.colour == "none":
+    if theme.colour == "none":
         new = "bold underline"
         fresh: tuple[str, ...] = (f"{new} dim", new, new, new, f"{new} reverse")
-        masks = _mask_without_colour(look.glyphs), _remask_without_colour(look.glyphs)
+        masks = _mask_without_colour(theme.glyphs), _remask_without_colour(theme.glyphs)
         return Styles(_ATTRIBUTES, fresh, new, *masks, frozenset({"underline", "reverse", *fresh}))
-    ground = look.ground if look.palette == "traffic" else look.palette
-    depth = 1 if look.colour == "16" else 0
+    background = theme.background if theme.palette == "traffic" else theme.palette
+    depth = 1 if theme.colour == "16" else 0
     new = "bold underline" if depth else "bold"
-    shades = tuple(f"color({n})" for n in _SHADES[look.palette, ground][depth])
+    shades = tuple(f"color({n})" for n in _SHADES[theme.palette, background][depth])
     fresh = tuple(f"{new} {shade}" for shade in shades)
-    mask, remask = (_MASKS_OF_ASCII if look.ascii else _MASKS)[ground][depth]
-    masks = _mask(look.glyphs, mask), _remask(look.glyphs, remask)
+    mask, remask = (_MASKS_OF_ASCII if theme.ascii else _MASKS)[background][depth]
+    masks = _mask(theme.glyphs, mask), _remask(theme.glyphs, remask)
     return Styles(shades, fresh, new, *masks, frozenset(fresh if depth else ()))
 
 

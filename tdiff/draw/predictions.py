@@ -35,10 +35,10 @@ def words(pieces: Sequence[Contribution]) -> list[Contribution]:
     return joined
 
 
-def shaded(parts: Sequence[Contribution], look: Theme) -> Line:
+def shaded(parts: Sequence[Contribution], theme: Theme) -> Line:
     """The parts as a line, coloured by their contributions."""
     largest = max((abs(part.nats) for part in parts), default=0.0)
-    sides = {"none": _PLAIN, "16": _SIXTEEN}.get(look.colour, _SHADES[look.ground])
+    sides = {"none": _PLAIN, "16": _SIXTEEN}.get(theme.colour, _SHADES[theme.background])
     line: Line = []
     for part in parts:
         level = sum(abs(part.nats) >= share * largest for share in _LEVELS) if largest else 0

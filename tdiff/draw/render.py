@@ -11,28 +11,28 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
-from tdiff.draw.layout import Piece
+from tdiff.draw.canvas_layout import Piece
 from tdiff.draw.palettes import Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
 Run = tuple[str, str]
 Line = list[Run]
 
-PLAIN_LOOK = Theme()
+DEFAULT_THEME = Theme()
 """256 colours on a dark background."""
 
 
-def style_of(confidence: float, look: Theme = PLAIN_LOOK, fresh: bool = False) -> str:
+def style_of(confidence: float, theme: Theme = DEFAULT_THEME, fresh: bool = False) -> str:
     """The style of an unmasked position; a `fresh` one, unmasked in this step, is emphasized as in `legend`."""
     if confidence >= GIVEN:
         return ""
-    shades = styles(look).fresh if fresh else styles(look).shades
+    shades = styles(theme).fresh if fresh else styles(theme).shades
     return shades[min(int(confidence * len(shades)), len(shades) - 1)]
 
 
-def drawn_texts(canvas: Canvas, look: Theme = PLAIN_LOOK) -> list[str]:
-    """The text to draw at each position, for `layout`: its token, or the glyph of a mask."""
-    mask, remask = styles(look).mask[0], styles(look).remask[0]
+def drawn_texts(canvas: Canvas, theme: Theme = DEFAULT_THEME) -> list[str]:
+    """The text to draw at each position, for `lay_out`: its token, or the glyph of a mask."""
+    mask, remask = styles(theme).mask[0], styles(theme).remask[0]
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
@@ -41,10 +41,10 @@ def drawn_texts(canvas: Canvas, look: Theme = PLAIN_LOOK) -> list[str]:
     return texts
 
 
-def row_line(canvas: Canvas, row: Sequence[Piece], look: Theme = PLAIN_LOOK) -> Line:
+def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME) -> Line:
     """One row of a layout with styles; neighbours with the same style are one run."""
-    theme = styles(look)
-    shades, new, bare, mask, remask = theme.shades, theme.fresh, theme.bare, theme.mask[1], theme.remask[1]
+    chosen = styles(theme)
+    shades, new, bare, mask, remask = chosen.shades, chosen.fresh, chosen.bare, chosen.mask[1], chosen.remask[1]
     last = len(shades) - 1
     line: Line = []
     for position, text in row:
@@ -70,11 +70,11 @@ def _add(line: Line, text: str, style: str) -> None:
         line.append((text, style))
 
 
-def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:
-    """The meaning of colours and marks in at most `width` cells, from 17 on; the longest form has 75 cells."""
-    theme = styles(look)
-    shades = theme.shades
-    glyph, style = theme.remask
+def legend(theme: Theme = DEFAULT_THEME, width: int = 80) -> Line:
+    """The meaning of colours and marks, in the longest form that fits into `width` cells: 17 to 71 cells."""
+    chosen = styles(theme)
+    shades = chosen.shades
+    glyph, style = chosen.remask
     lines = []
     for low, high, new, remasked, as_share in _WORDS:
         labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
@@ -82,7 +82,7 @@ def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:
             (f" {label[1:]}" if as_share else str(n + 1), shade)
             for n, (label, shade) in enumerate(zip(labels, shades, strict=True))
         ]
-        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", theme.new)]
+        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", chosen.new)]
         lines.append([*line, (f"  {remasked}: ", "dim"), (glyph, style)] if remasked else line)
     return next((line for line in lines if cell_len(plain([line])) <= width), lines[-1])
 
@@ -90,11 +90,11 @@ def legend(look: Theme = PLAIN_LOOK, width: int = 80) -> Line:
 # From the longest to the shortest: the words for low, for high, for new and for remasked positions; and whether levels
 # are named by their confidence or by a number.
 _WORDS = (
-    ("confidence low", " high", "new this step", "masked again", True),
-    ("low", " high", "new this step", "masked again", True),
-    ("low", " high", "new", "again", True),
-    ("low ", " high", "new", "again", False),
-    ("", "", "new", "again", False),
+    ("confidence low", " high", "new this step", "remasked", True),
+    ("low", " high", "new this step", "remasked", True),
+    ("low", " high", "new", "remasked", True),
+    ("low ", " high", "new", "remasked", False),
+    ("", "", "new", "remasked", False),
     ("", "", "new", "", False),
 )
 
@@ -115,6 +115,6 @@ def plain(lines: Iterable[Line]) -> str:
     return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
-def in_ascii(line: Line, look: Theme) -> Line:
+def in_ascii(line: Line, theme: Theme) -> Line:
     """The line as a terminal with this theme can show it: unchanged, or in ASCII."""
-    return [(ascii_text(text, not look.utf8), style) for text, style in line] if look.ascii else line
+    return [(ascii_text(text, not theme.utf8), style) for text, style in line] if theme.ascii else line

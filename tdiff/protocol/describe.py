@@ -41,9 +41,9 @@ def describe(record: Event) -> str | None:
         case Verdicts():
             low, high = record.interval_95
             return (
-                f"step {record.step:,}  classification of {record.texts:,} held-out texts: {record.accuracy:.1%} "
-                f"correct ({low:.1%}..{high:.1%}), calibration error {record.ece:.3f}, "
-                f"temperature {record.temperature:.3g}"
+                f"step {record.step:,}  classification of {record.texts:,} held-out texts: accuracy "
+                f"{record.accuracy:.1%} ({low:.1%}..{high:.1%}), calibration error {record.ece:.3f}, temperature "
+                f"{record.temperature:.3g}"
             )
         case Sample():
             return f"step {record.step:,}  sample:\n" + "\n".join(f"  | {line}" for line in record.text.splitlines())

@@ -1,4 +1,4 @@
-"""`tdiff compare`: results as a table, a picture of quality against model calls, JSON, and an HTML page."""
+"""`tdiff compare`: results as a table, a plot of quality against model calls, JSON, and an HTML page."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from tdiff.core.evaluation.quality import Summary
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-"""The letter of each contender, in the table and in the picture."""
-_SHOWN = 12
-"""Prompts of which the page shows the texts."""
+"""The letter of each contender, in the table and in the plot."""
+_PROMPTS_SHOWN = 12
+"""Number of prompts of which the page shows the texts."""
 _STYLE = """\
 body { font-size: 15px; margin: 2rem; max-width: 100rem; }
 td:nth-child(2) { text-align: left; }
-.taken { font-weight: bold; background: #8f82; } .equal { background: #8f81; }
+.recommended { font-weight: bold; background: #8f82; } .equal { background: #8f81; }
 .texts { display: flex; gap: 1rem; overflow-x: auto; } .texts div { flex: 0 0 22rem; }
 pre { white-space: pre-wrap; font-size: 13px; } h3 { font-size: 13px; margin: 1rem 0 0; }
 """
 
 
 def table(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> list[Line]:
-    """A row for each contender, real text first; * marks those as good as the best, > the recommended one."""
+    """A row for real text, then one for each contender: > marks the recommended one, * others as good as the best."""
     rows = _rows(outcomes, task)
     numbers = range(-2, len(outcomes))  # the header and the real text are before the first contender
-    marks = [">" if n == advice.taken else "*" if n in advice.equal else " " for n in numbers]
+    marks = [">" if n == advice.recommended else "*" if n in advice.equal else " " for n in numbers]
     marked = [(f"{mark} {letter:<1}", *cells) for mark, (letter, *cells) in zip(marks, rows, strict=True)]
     return tables.table(marked, 2, ["bold" if mark == ">" else "" for mark in marks])
 
 
-def picture(outcomes: Sequence[Outcome], advice: Advice, width: int = 72, height: int = 14) -> list[Line]:
-    """Shortfall (upwards) against model calls (to the right): lower left is better. The Pareto front is in brackets."""
+def plot(outcomes: Sequence[Outcome], advice: Advice, width: int = 72, height: int = 14) -> list[Line]:
+    """The shortfall against model calls: lower left is better. Letters of the Pareto front are in brackets."""
     calls, shortfalls = [outcome.calls for outcome in outcomes], advice.shortfalls
     x, y = scale(min(calls), max(calls), True), scale(0.0, max(shortfalls), False)
     cells = [[" "] * width for _ in range(height)]
@@ -55,26 +55,26 @@ def picture(outcomes: Sequence[Outcome], advice: Advice, width: int = 72, height
     values = ticks(y, 0.3)
     labels = {height - 1 - position(y, v, height): text for v, text in zip(values, tick_labels(y, values), strict=True)}
     left = max(map(len, labels.values()), default=0)
-    lines: list[Line] = [[("shortfall from real text (0: as good); [ ]: no other is both better and cheaper", "")]]
+    lines: list[Line] = [
+        [("shortfall from real text (0: as good as real text); [ ]: no other setting is both better and cheaper", "")]
+    ]
     for row, characters in enumerate(cells):
         axis = f"{labels.get(row, ''):>{left}}{'┤' if row in labels else '│'}"
         lines.append([((axis + "".join(characters)).rstrip(), "")])
-    low, high = f"{min(calls):.0f}", f"{max(calls):.0f} model calls a text"
+    low, high = f"{min(calls):.0f}", f"{max(calls):.0f} model calls per text"
     lines.append([(" " * left + "└" + f"{low} {'─' * max(1, width - len(low) - len(high) - 2)} {high}", "")])
     return lines
 
 
-def sentence(outcomes: Sequence[Outcome], advice: Advice) -> str:
-    """The recommendation in one sentence."""
-    best, taken = outcomes[advice.best], outcomes[advice.taken]
-    if advice.taken == advice.best:
-        return (
-            f"Take {taken.contender.label}: it is nearest to real text, and no cheaper one is shown to be as good "
-            f"({taken.calls:.0f} model calls a text)."
-        )
+def recommendation(outcomes: Sequence[Outcome], advice: Advice) -> str:
+    """The recommendation, for people."""
+    best, recommended = outcomes[advice.best], outcomes[advice.recommended]
+    choice = f"Recommended: {recommended.contender.label} ({recommended.calls:.0f} model calls per text)."
+    if advice.recommended == advice.best:
+        return f"{choice} Its texts are the closest to real text, and no cheaper setting was measured to be as good."
     return (
-        f"Take {taken.contender.label}: {taken.calls:.0f} model calls a text, as good as "
-        f"{best.contender.label}, which takes {best.calls:.0f}."
+        f"{choice} Its texts are as good as those of {best.contender.label}, the closest to real text, which takes "
+        f"{best.calls:.0f} calls."
     )
 
 
@@ -112,16 +112,19 @@ def data(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> dict[str, A
         "real": _measures(task.summary, task.copied) | {"texts": task.real},
         "outcomes": rows,
         "best": advice.best,
-        "taken": advice.taken,
-        "advice": sentence(outcomes, advice),
+        "taken": advice.recommended,
+        "advice": recommendation(outcomes, advice),
     }
 
 
 def page(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> str:
     """The same as an HTML page, with the texts of the first prompts side by side."""
-    classes = ["taken" if n == advice.taken else "equal" if n in advice.equal else "" for n in range(-1, len(outcomes))]
+    classes = [
+        "recommended" if n == advice.recommended else "equal" if n in advice.equal else ""
+        for n in range(-1, len(outcomes))
+    ]
     texts = ""
-    for n, prompt in enumerate(task.prompts[:_SHOWN]):
+    for n, prompt in enumerate(task.prompts[:_PROMPTS_SHOWN]):
         columns = [("real text", task.real[n]), *((outcome.contender.label, outcome.texts[n]) for outcome in outcomes)]
         cells = "".join(
             f"<div><h3>{html.text(label)}</h3><pre><b>{html.text(prompt)}</b>"
@@ -130,19 +133,19 @@ def page(outcomes: Sequence[Outcome], task: Task, advice: Advice) -> str:
         )
         texts += f'<section class="texts">{cells}</section>\n'
     body = f"""<h1>Generation settings compared</h1>
-<p>{html.text(sentence(outcomes, advice))}</p>
+<p>{html.text(recommendation(outcomes, advice))}</p>
 {html.table(_rows(outcomes, task), classes)}
-<pre>{html.text(plain(picture(outcomes, advice)))}</pre>
-<h2>Texts after the same prompts</h2>
+<pre>{html.text(plain(plot(outcomes, advice)))}</pre>
+<h2>Texts from the same prompts</h2>
 {texts}"""
     return html.page("tdiff compare", body, _STYLE)
 
 
 def _rows(outcomes: Sequence[Outcome], task: Task) -> list[tuple[str, ...]]:
     """The cells of the table: the header, real text, and each contender."""
-    second = ("2nd judge",) if task.summary.second is not None else ()
+    second = ("judge nats",) if task.summary.second is not None else ()
     rows: list[tuple[str, ...]] = [
-        ("", "", "calls", "tok/call", "tok/s", "judge", *second, "distinct", "words", "copied"),
+        ("", "", "calls", "tok/call", "tok/s", "n-gram nats", *second, "distinct", "words", "copied"),
         ("", "real text", "", "", "", *_figures(task.summary, task.copied)),
     ]
     for letter, outcome in zip(LETTERS, outcomes, strict=False):

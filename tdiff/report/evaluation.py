@@ -53,8 +53,8 @@ def show(lines: Sequence[Mapping[str, Any]], classes: Sequence[str], *, as_json:
     if as_json:
         print(json_line(dataclasses.asdict(assessment) | details), flush=True)
     else:
-        look = detect.this_terminal(ask=False).look
-        drawn = (in_ascii(line, look) for line in report(assessment, details, ascii=look.ascii))
+        theme = detect.this_terminal(ask=False).theme
+        drawn = (in_ascii(line, theme) for line in report(assessment, details, ascii=theme.ascii))
         print(visible(plain(drawn)), flush=True)
     if html is not None:
         pages.save(html, page(assessment, details))
@@ -71,7 +71,7 @@ def report(assessment: Assessment, details: Mapping[str, Any], *, ascii: bool = 
     if details["abstained"]:
         total = assessment.texts + details["abstained"]
         lines.append([(f"abstained on {details['abstained']:,} of {total:,} ({details['abstained'] / total:.1%})", "")])
-    pace = f"{details['texts_per_second']:,.1f} texts a second, {details['draws']:.1f} draws a text"
+    pace = f"{details['texts_per_second']:,.1f} texts a second, {details['draws']:.1f} mask samples a text"
     lines.append([(f"{pace}, {details['sure']:.0%} decided early", "")])
     lines += [blank, *table(_classes(assessment)), blank, [(_CONFUSION, "")], *table(_confusion(assessment)), blank]
     lines.append([(_calibration(assessment), "")])
@@ -85,7 +85,7 @@ def page(assessment: Assessment, details: Mapping[str, Any]) -> str:
     settings = details["settings"]
     body = f"""<h1>{assessment.accuracy:.1%} accuracy</h1>
 <p>On {assessment.texts:,} texts; 95% interval {low:.1%} to {high:.1%}. {details["abstained"]:,} abstained.
-{details["texts_per_second"]:,.1f} texts a second, {details["draws"]:.1f} draws a text.
+{details["texts_per_second"]:,.1f} texts a second, {details["draws"]:.1f} mask samples a text.
 Model {pages.text(str(settings["model"]))}, method {pages.text(str(settings["method"]))}.</p>
 <h2>Classes</h2>
 {pages.table(_classes(assessment))}

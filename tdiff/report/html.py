@@ -45,6 +45,12 @@ def table(rows: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> str:
     return f"<table><tr>{head}</tr>\n{lines}</table>"
 
 
+def check_file(path: Path) -> None:
+    """Raise TdiffError if a page cannot be saved as `path`, before hours of work for it."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise TdiffError(f"the page {str(path)!r} cannot be written: name a file in an existing folder")
+
+
 def save(path: Path, content: str) -> None:
     """Save a page and report it on stderr. Raises TdiffError if the file cannot be written."""
     try:

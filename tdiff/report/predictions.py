@@ -11,6 +11,7 @@ from tdiff.draw.render import Line, plain
 from tdiff.protocol.prediction import Contribution
 from tdiff.report import html
 from tdiff.terminal import detect
+from tdiff.terminal.console import console
 from tdiff.visible import visible, visible_line
 
 _SNIPPET = 60
@@ -32,14 +33,12 @@ def show(line: Mapping[str, Any]) -> None:
     if not sys.stdout.isatty():
         print(plain(reasons(parts)), flush=True)
         return
-    from rich.console import Console
     from rich.text import Text
 
     terminal = detect.this_terminal(ask=False)
-    system = detect.COLOUR_SYSTEMS[terminal.colour]
-    console = Console(highlight=False, color_system=system, no_color=terminal.colour == "none")  # type: ignore[arg-type]
-    for runs in (shaded(parts, terminal.look), *reasons(parts), []):
-        console.print(Text.assemble(*runs))
+    output = console(terminal)
+    for runs in (shaded(parts, terminal.theme), *reasons(parts), []):
+        output.print(Text.assemble(*runs))
 
 
 def head(line: Mapping[str, Any]) -> str:
@@ -53,10 +52,10 @@ def head(line: Mapping[str, Any]) -> str:
         name = f"abstains ({name})"
     low, high = line["interval"]
     interval = f" ({low:.3f}..{high:.3f})" if line["draws"] > 1 else ""
-    draws = f"{line['draws']} draws" if line["draws"] > 1 else ""
+    mask_samples = f"{line['draws']} mask samples" if line["draws"] > 1 else ""
     elapsed = f"{line['milliseconds']:.0f} ms"
     probability = f"{line['probability']:.3f}{interval}"
-    return "  ".join(filter(None, (name, probability, draws, elapsed, visible_line(snippet))))
+    return "  ".join(filter(None, (name, probability, mask_samples, elapsed, visible_line(snippet))))
 
 
 def reasons(parts: Sequence[Contribution]) -> list[Line]:

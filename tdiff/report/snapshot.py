@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,7 +31,7 @@ _LABEL_WIDTH = 12
 _HIDDEN_SUFFIXES = ("_runtime", "_per_second")
 """Suffixes of metrics that the text omits."""
 _SHOWN = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
-_VERDICT_METRICS = ("eval/accuracy", "eval/calibration_error")
+_CLASSIFICATION_METRICS = ("eval/accuracy", "eval/calibration_error")
 _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
@@ -53,7 +53,7 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "eta_seconds": run.left(now),
         "train": _train(run),
         "eval": _eval(run),
-        "verdicts": _verdicts(run),
+        "verdicts": _classification(run),
         "best": _best(run),
         "gpu": {name.removeprefix("gpu/"): _last(run, name) for name in run.metrics if name.startswith("gpu/")},
         "metrics": {name: _last(run, name) for name in _others(run)},
@@ -137,22 +137,9 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
         yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
     if evaluation:
-        interval = evaluation.get("interval_95")
-        bounds = f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else ""
-        chars = evaluation.get("nats_per_char")
-        same = chars is None or chars == evaluation["loss"]
-        unit = "nats a token" if run.format == "tdiff" else ""
-        yield (
-            "validation",
-            [
-                formatting.loss(evaluation["loss"]),
-                unit,
-                bounds,
-                "" if same else f"{formatting.loss(chars)} a character",
-            ],
-        )
+        yield "validation", _validation_parts(run, evaluation)
     if (event := run.verdicts) is not None:
-        yield "verdicts", verdict_parts(event)
+        yield "classifier", classification_parts(event)
     if best:
         split = " of training" if best["metric"] != "eval/loss" else ""
         yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]
@@ -172,6 +159,16 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     yield "also", [*others[:_MAX_OTHERS], f"{len(others) - _MAX_OTHERS} more" if len(others) > _MAX_OTHERS else ""]
     if not run.format:
         yield "", ["no data yet"]
+
+
+def _validation_parts(run: RunState, evaluation: Mapping[str, Any]) -> list[str]:
+    interval, chars = evaluation.get("interval_95"), evaluation.get("nats_per_char")
+    return [
+        formatting.loss(evaluation["loss"]),
+        "nats a token" if run.format == "tdiff" else "",
+        f"95%: {formatting.loss(interval[0])} to {formatting.loss(interval[1])}" if interval else "",
+        f"{formatting.loss(chars)} a character" if chars is not None and chars != evaluation["loss"] else "",
+    ]
 
 
 def _curve(run: RunState, width: int, ascii: bool) -> Iterator[str]:
@@ -222,8 +219,8 @@ def _eval(run: RunState) -> dict[str, Any]:
     return values
 
 
-def _verdicts(run: RunState) -> dict[str, Any] | None:
-    """The newest record of verdicts; None if there is none."""
+def _classification(run: RunState) -> dict[str, Any] | None:
+    """The newest evaluation of the classifier; None if there is none."""
     event = run.verdicts
     if event is None:
         return None
@@ -231,11 +228,11 @@ def _verdicts(run: RunState) -> dict[str, Any] | None:
     return values | {"interval_95": _interval(event.interval_95)}
 
 
-def verdict_parts(event: Verdicts) -> list[str]:
+def classification_parts(event: Verdicts) -> list[str]:
     """How well the model classified held-out texts, in short parts."""
     interval = _interval(event.interval_95)
     return [
-        f"{formatting.percent(event.accuracy)} right of {event.texts:,} texts",
+        f"accuracy {formatting.percent(event.accuracy)} on {event.texts:,} texts",
         f"95%: {interval[0]:.1%} to {interval[1]:.1%}" if interval else "",
         f"calibration error {formatting.short(event.ece)}",
         f"temperature {formatting.short(event.temperature)}",
@@ -270,7 +267,7 @@ def _sample(run: RunState) -> dict[str, Any] | None:
 
 def _others(run: RunState) -> list[str]:
     """Metrics that no other line shows."""
-    shown = _SHOWN if run.verdicts is None else (*_SHOWN, *_VERDICT_METRICS)
+    shown = _SHOWN if run.verdicts is None else (*_SHOWN, *_CLASSIFICATION_METRICS)
     return [name for name in run.metrics if name not in shown and not name.startswith(("gpu/", "mask/"))]
 
 

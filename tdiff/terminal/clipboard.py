@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tdiff.terminal.detect import Terminal
 
-_PATIENCE = 2.0
+_TIMEOUT = 2.0
 """Time limit in seconds for a command of tmux or screen."""
 _READ = 0.5
 """Seconds after which GNU screen has read a file by its name."""
@@ -30,8 +30,8 @@ class Copied:
     sent: bool = False
     """Whether tmux has sent it on to the terminal's clipboard."""
 
-    def words(self, count: int, *, sent: bool) -> str:
-        """A notice for the user; `sent` says that the app has sent the text to the terminal's clipboard itself."""
+    def notice(self, count: int, *, sent: bool) -> str:
+        """What the user is shown; `sent` says that the app has sent the text to the terminal's clipboard itself."""
         size = f"{count:,} character{'s' * (count != 1)}"
         if not self.buffer:
             return f"sent {size} to the terminal, which does not confirm it"
@@ -40,7 +40,7 @@ class Copied:
         return f"copied {size} to {self.buffer}" + ("; sent to the terminal too" if sent else "")
 
 
-def copied(terminal: Terminal, text: str, environ: Mapping[str, str]) -> Copied:
+def copy_text(terminal: Terminal, text: str, environ: Mapping[str, str]) -> Copied:
     """Put text into the buffer of the tmux or GNU screen session that the view runs in. This may take seconds.
 
     A session on the other end of ssh cannot be reached: then nothing is done.
@@ -79,7 +79,7 @@ def _screen(text: bytes, environ: Mapping[str, str]) -> Copied:
 def _output(command: list[str], environ: Mapping[str, str], text: bytes = b"") -> bytes | None:
     """The output of a command; None where it failed."""
     try:
-        done = subprocess.run(command, input=text, capture_output=True, timeout=_PATIENCE, env=dict(environ))
+        done = subprocess.run(command, input=text, capture_output=True, timeout=_TIMEOUT, env=dict(environ))
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None

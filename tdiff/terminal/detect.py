@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from tdiff.draw.palettes import DEPTHS, GLYPHS, GROUNDS, PALETTES, Theme
+from tdiff.draw.palettes import BACKGROUNDS, DEPTHS, GLYPHS, PALETTES, Theme
 from tdiff.errors import unknown
 from tdiff.terminal.probe import Answers, tmux_version
 from tdiff.terminal.probe import ask as ask_terminal
@@ -26,6 +26,7 @@ COLOUR_SYSTEMS = {"truecolor": "truecolor", "256": "256", "16": "standard", "non
 _TRUECOLOUR_TERMS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm", "contour")
 _TERMS_OF_256 = ("xterm", "rxvt", "putty", "konsole", "gnome", "vte", "st", "mintty", "screen", "tmux")
 _MONOCHROME_TERMS = ("vt52", "vt100", "vt102", "vt200", "vt220", "vt320", "xterm-mono")
+_SET_BY_USER = "set by the user"
 _BROKEN_SYNCHRONIZED = re.compile(r"(next-)?3\.7[abc]$")
 
 
@@ -49,7 +50,7 @@ class Terminal:
     mouse: bool
     synchronized: bool
     """Whether a frame may be sent as one synchronized update where the terminal reports that it can."""
-    ground: str
+    background: str
     """dark or light."""
     palette: str
     """One of palettes.PALETTES."""
@@ -63,9 +64,11 @@ class Terminal:
     """Name of a setting -> its reason."""
 
     @property
-    def look(self) -> Theme:
+    def theme(self) -> Theme:
         """The theme that drawing functions use."""
-        return Theme(palette=self.palette, ground=self.ground, colour=self.colour, glyphs=self.glyphs, utf8=self.utf8)
+        return Theme(
+            palette=self.palette, background=self.background, colour=self.colour, glyphs=self.glyphs, utf8=self.utf8
+        )
 
 
 def detect(
@@ -91,8 +94,8 @@ def detect(
     why: dict[str, str] = {}
     term = environ.get("TERM", "")
     interactive, why["interactive"] = _interactive(term, tty)
-    program, why["program"] = _program(environ)
     console = term.startswith("linux")
+    program, why["program"] = _program(environ)
     answers = Answers()
     if probe and interactive:
         # Old consoles print queries that they do not understand, and screen does not know its background.
@@ -100,17 +103,16 @@ def detect(
     if answers.program and answers.program != program:
         identity = f"it is {answers.program}" if answers.program != "plain" else "it is neither screen nor tmux"
         program, why["program"] = answers.program, f"the terminal reports that {identity}"
-    if program != "tmux":
-        version = answers.version
-    elif not version and environ.get("TERM_PROGRAM") == "tmux":
-        version = environ.get("TERM_PROGRAM_VERSION", "")
-
+    version = _version(environ, program, version, answers)
     utf8, why["utf8"] = _utf8(encoding, answers)
-    colour, why["colour"] = (color, "set by the user") if color != "auto" else _colour(environ, program, interactive)
+    colour, why["colour"] = (color, _SET_BY_USER) if color != "auto" else _colour(environ, program, interactive)
     wide = None if answers.block is None or not utf8 else answers.block > 1
-    shown, why["glyphs"] = (glyphs, "set by the user") if glyphs != "auto" else _glyphs(utf8, console, wide)
-    ground, why["ground"] = _ground(environ, palette, answers)
-    palette, why["palette"] = (ground, f"a {ground} background") if palette == "auto" else (palette, "set by the user")
+    shown, why["glyphs"] = (glyphs, _SET_BY_USER) if glyphs != "auto" else _glyphs(utf8, console, wide)
+    background, why["background"] = _background(environ, palette, answers)
+    if palette == "auto":
+        palette, why["palette"] = background, f"a {background} background"
+    else:
+        why["palette"] = _SET_BY_USER
     pointer, why["mouse"] = _mouse(mouse, program, console, interactive)
     synchronized, why["synchronized"] = _synchronized(program, version)
     return Terminal(
@@ -123,10 +125,10 @@ def detect(
         utf8=utf8,
         mouse=pointer,
         synchronized=synchronized,
-        ground=ground,
+        background=background,
         palette=palette,
         wide_block=wide,
-        remedy=_remedy(program, interactive, utf8, glyphs, wide, tty),
+        remedy=_remedy(program, interactive, utf8, shown, wide, tty),
         typed=answers.typed,
         reasons=why,
     )
@@ -151,6 +153,15 @@ def _program(environ: Mapping[str, str]) -> tuple[str, str]:
     if term.startswith("screen"):
         return "screen", f"TERM={term}, from the other end of ssh: screen or tmux, and screen can do less"
     return "plain", "neither $STY nor $TMUX is set"
+
+
+def _version(environ: Mapping[str, str], program: str, tmux: str, answers: Answers) -> str:
+    """The version of the program; `tmux` is the version of tmux where the caller knows it."""
+    if program != "tmux":
+        return answers.version
+    if not tmux and environ.get("TERM_PROGRAM") == "tmux":
+        return environ.get("TERM_PROGRAM_VERSION", "")
+    return tmux
 
 
 def _utf8(encoding: str, answers: Answers) -> tuple[bool, str]:
@@ -197,11 +208,11 @@ def _glyphs(utf8: bool, console: bool, wide: bool | None) -> tuple[str, str]:
     return "block", "a block is one cell wide" if wide is False else "the default"
 
 
-def _ground(environ: Mapping[str, str], palette: str, answers: Answers) -> tuple[str, str]:
-    if palette in GROUNDS:
-        return palette, "set by the user"
-    if answers.ground:
-        return answers.ground, "the terminal's answer"
+def _background(environ: Mapping[str, str], palette: str, answers: Answers) -> tuple[str, str]:
+    if palette in BACKGROUNDS:
+        return palette, _SET_BY_USER
+    if answers.background:
+        return answers.background, "the terminal's answer"
     _, _, last = environ.get("COLORFGBG", "").rpartition(";")
     if last.isdecimal():
         return "light" if int(last) in (7, 15) else "dark", f"COLORFGBG={environ['COLORFGBG']}"
@@ -210,7 +221,7 @@ def _ground(environ: Mapping[str, str], palette: str, answers: Answers) -> tuple
 
 def _mouse(mouse: bool | None, program: str, console: bool, interactive: bool) -> tuple[bool, str]:
     if mouse is not None:
-        return mouse, "set by the user"
+        return mouse, _SET_BY_USER
     if not interactive or console:
         return False, "not available here"
     if program == "screen":
@@ -234,7 +245,7 @@ def _remedy(program: str, interactive: bool, utf8: bool, glyphs: str, wide: bool
         restart = {"screen": ", then start `screen -U`", "tmux": ", then start `tmux -u`"}
         return f"ASCII only: set a UTF-8 locale (LANG=C.UTF-8){restart.get(program, '')}"
     if wide and glyphs != "ascii":
-        return "wide blocks: set the terminal's ambiguous width to narrow, or use --glyphs ascii"
+        return "wide blocks: set the ambiguous width to narrow, or use --glyphs ascii"
     return ""
 
 
@@ -288,7 +299,7 @@ def prepare(terminal: Terminal, environ: MutableMapping[str, str]) -> None:
         environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
 
 
-def leaving(terminal: Terminal) -> str:
+def leave_sequence(terminal: Terminal) -> str:
     """The last output, before the alternate screen is left.
 
     An alternate screen is discarded; without one, as in GNU screen by default, the last frame would otherwise stay
@@ -297,7 +308,7 @@ def leaving(terminal: Terminal) -> str:
     return "\x1b[0m\x1b[H\x1b[2J" if terminal.interactive else ""
 
 
-def clipboard(terminal: Terminal, text: str) -> str:
+def clipboard_sequence(terminal: Terminal, text: str) -> str:
     """The sequence that puts `text` on the clipboard of the user's terminal (OSC 52), through screen and tmux."""
     code = base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
     bare = f"\x1b]52;c;{code}\x07"

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from tdiff.draw.palettes import styles
 from tdiff.draw.render import Line, in_ascii, legend, plain, style_of
-from tdiff.terminal.detect import COLOUR_SYSTEMS, Terminal
+from tdiff.terminal.console import console
+from tdiff.terminal.detect import Terminal
 from tdiff.visible import visible_line
 
 
@@ -18,28 +19,18 @@ def doctor(terminal: Terminal, *, styled: bool | None = None, width: int = 80) -
     None: styled where standard output is a terminal.
     """
     styled = sys.stdout.isatty() if styled is None else styled
-    look = terminal.look
-    lines = [in_ascii(line, look) for line in (*_settings(terminal, width), [], *_samples(terminal))]
+    theme = terminal.theme
+    lines = [in_ascii(line, theme) for line in (*_settings(terminal, width), [], *_samples(terminal))]
     if terminal.utf8:
         lines += _GLYPHS
     if not styled or not terminal.interactive:
         return plain(lines) + "\n"
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(
-        file=io.StringIO(),
-        color_system=COLOUR_SYSTEMS[terminal.colour],  # type: ignore[arg-type]
-        no_color=terminal.colour == "none",
-        force_terminal=True,
-        highlight=False,
-        width=width,
-        _environ={},
-    )
+    output = io.StringIO()
+    styled_console = console(terminal, file=output, force_terminal=True, width=width, _environ={})
     for line in lines:
-        console.print(Text.assemble(*line, no_wrap=True, overflow="crop"), soft_wrap=True)
-    output = console.file
-    assert isinstance(output, io.StringIO)
+        styled_console.print(Text.assemble(*line, no_wrap=True, overflow="crop"), soft_wrap=True)
     return output.getvalue()
 
 
@@ -55,7 +46,7 @@ def _settings(terminal: Terminal, width: int) -> list[Line]:
         ("colours", terminal.colour, reasons["colour"]),
         ("glyphs", terminal.glyphs, reasons["glyphs"]),
         ("width of a block", wide, "the terminal's answer" if terminal.wide_block is not None else ""),
-        ("background", terminal.ground, reasons["ground"]),
+        ("background", terminal.background, reasons["background"]),
         ("palette", terminal.palette, reasons["palette"]),
         ("mouse", "on" if terminal.mouse else "off", reasons["mouse"]),
         ("synchronized", "on" if terminal.synchronized else "off", reasons["synchronized"]),
@@ -70,9 +61,9 @@ def _settings(terminal: Terminal, width: int) -> list[Line]:
 
 
 def _samples(terminal: Terminal) -> list[Line]:
-    look = terminal.look
-    marks = styles(look)
-    colourless = replace(look, colour="none")
+    theme = terminal.theme
+    marks = styles(theme)
+    colourless = replace(theme, colour="none")
     levels: Line = [("  ", "")]
     for n, shade in enumerate(styles(colourless).shades):
         levels += [(f"{n / 5:.1f} to {(n + 1) / 5:.1f}", shade), ("   ", "")]
@@ -82,11 +73,11 @@ def _samples(terminal: Terminal) -> list[Line]:
         ("  remasked ", ""),
         (marks.remask[0] * 6, marks.remask[1]),
         ("  new this step ", ""),
-        ("bold", style_of(0.9, look, fresh=True)),
+        ("bold", style_of(0.9, theme, fresh=True)),
     ]
     return [
         [("confidence", "bold")],
-        [("  ", ""), *legend(look, 78)],
+        [("  ", ""), *legend(theme, 78)],
         masks,
         [("confidence without colour", "bold")],
         levels,

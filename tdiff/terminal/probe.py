@@ -36,7 +36,7 @@ class Answers:
     """Width of a full block in cells."""
     braille: int | None = None
     """Width of a braille character in cells: more than 2 where its bytes are read as characters."""
-    ground: str = ""
+    background: str = ""
     """dark or light."""
     program: str = ""
     """screen, tmux, or plain (neither of the two)."""
@@ -46,11 +46,13 @@ class Answers:
     """The other input: keys that were typed meanwhile."""
 
 
-def ask(who: bool = True, ground: bool = True, *, path: str = "/dev/tty", limit: float = LIMIT) -> Answers:
+def ask(
+    query_program: bool = True, query_background: bool = True, *, path: str = "/dev/tty", limit: float = LIMIT
+) -> Answers:
     """Query the terminal. Answers are empty where it is silent for `limit` seconds, or for a background job.
 
-    Widths are always queried; the program (`who`) and the background (`ground`) only where the query itself is
-    harmless. All answers are read, and the terminal's settings are restored.
+    Widths are always queried; the program and the background only where the query itself is harmless, which the caller
+    knows. All answers are read, and the terminal's settings are restored.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -67,7 +69,8 @@ def ask(who: bool = True, ground: bool = True, *, path: str = "/dev/tty", limit:
                 return Answers(typed=_IS_ANSWER.sub(b"", widths))
             # A late answer would be read as keys: wait as long as this round trip may take.
             patience = limit + 4 * (time.monotonic() - start)
-            identity = _exchange(fd, (_BACKGROUND if ground else "") + _IDENTITY, 1, patience) if who else b""
+            query = (_BACKGROUND if query_background else "") + _IDENTITY
+            identity = _exchange(fd, query, 1, patience) if query_program else b""
     finally:
         os.close(fd)
     block, braille = _width(positions[0], positions[1]), _width(positions[1], positions[2])
@@ -75,7 +78,7 @@ def ask(who: bool = True, ground: bool = True, *, path: str = "/dev/tty", limit:
     return Answers(
         block=block,
         braille=braille,
-        ground=_ground(identity),
+        background=_background(identity),
         program=program,
         version=version,
         typed=_IS_ANSWER.sub(b"", widths + identity),
@@ -126,7 +129,7 @@ def _width(before: tuple[bytes, bytes], after: tuple[bytes, bytes]) -> int | Non
     return width if before[0] == after[0] and width > 0 else None
 
 
-def _ground(answer: bytes) -> str:
+def _background(answer: bytes) -> str:
     match = _IS_BACKGROUND.search(answer)
     if not match:
         return ""

@@ -1,1 +1,1 @@
-"""The live view. It knows the records and no torch."""
+"""The live view of `tdiff watch`: textual, and no torch. CONTRIBUTING.md says what is where."""

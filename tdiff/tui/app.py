@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from textual import events
 
 from tdiff.draw.render import Line
-from tdiff.terminal.clipboard import copied
+from tdiff.terminal.clipboard import copy_text
 from tdiff.tui.controller import CanvasController
-from tdiff.tui.keymap import Key, bindings
-from tdiff.tui.keys import APP_KEYS
+from tdiff.tui.key import Key, bindings
+from tdiff.tui.key_table import APP_KEYS
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
-from tdiff.tui.widgets.ask import Ask, Question
+from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import help_lines
-from tdiff.tui.widgets.palette import Palette
+from tdiff.tui.widgets.question_line import Question, QuestionLine
 from tdiff.watch.generation.recording import free_path, save
 
 
@@ -78,7 +78,7 @@ class WatchApp(WatchView):
 
     def action_alerts(self) -> None:
         """Show all alerts."""
-        lines = [line for run in self.runs for line in alert_lines(run, of=len(self.runs) > 1)]
+        lines = [line for run in self.runs for line in alert_lines(run, with_name=len(self.runs) > 1)]
         self._open_page("alerts", lines or [[("nothing yet", "dim")]])
 
     def _open_page(self, title: str, lines: Sequence[Line]) -> None:
@@ -91,7 +91,7 @@ class WatchApp(WatchView):
         pane = self.arranger.current
         self.palette.open(pane.where if pane is not None else "")
 
-    def on_palette_chosen(self, message: Palette.Chosen) -> None:
+    def on_command_palette_chosen(self, message: CommandPalette.Chosen) -> None:
         """Return to the pane, where the command acts."""
         self.arranger.focus_back()
         if message.key is not None:
@@ -118,9 +118,9 @@ class WatchApp(WatchView):
         self.arranger.toggle(name)
         self.draw_all()
 
-    def on_generation_pane_looked(self, message: GenerationPane.Looked) -> None:
+    def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
         """Use the palette everywhere."""
-        self.panes.set_look(message.look)
+        self.panes.set_theme(message.theme)
 
     # Samples
 
@@ -210,7 +210,7 @@ class WatchApp(WatchView):
             self.models.set_prompt(text.replace("\\n", "\n") or None)
             self._follow()
 
-    def on_ask_refused(self, message: Ask.Refused) -> None:
+    def on_question_line_refused(self, message: QuestionLine.Refused) -> None:
         """Say why an answer is not accepted."""
         self.say(message.why)
 
@@ -225,10 +225,10 @@ class WatchApp(WatchView):
         self.run_worker(self._copy(text), group="copy", exclusive=True)  # tmux and screen may take their time
 
     async def _copy(self, text: str) -> None:
-        result = await asyncio.to_thread(copied, self.terminal, text, os.environ)
+        result = await asyncio.to_thread(copy_text, self.terminal, text, os.environ)
         if not result.sent:
             self.copy_to_clipboard(text)
-        self.say(result.words(len(text), sent=not result.sent))
+        self.say(result.notice(len(text), sent=not result.sent))
 
     def action_export(self) -> None:
         """Save the trace that is shown to a file in the working directory."""

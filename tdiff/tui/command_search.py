@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from tdiff.tui.keymap import Key
+from tdiff.tui.key import Key
 
 _WHOLE, _BEGINS, _OF_ID, _WITHIN = 8, 6, 3, 1
 """Score of a typed word that is a word of the command, starts one, starts one of its id, or is inside one."""

@@ -46,16 +46,16 @@ class CanvasController:
 
     def _run_of(self, live: Live) -> RunState | None:
         """The watched run that wrote the weights of the model."""
-        runs = [story for story in self._runs if story.start is not None]
-        return next((story for story in runs if live.ready is not None and live.ready.model == story.name), None)
+        runs = [run for run in self._runs if run.start is not None]
+        return next((run for run in runs if live.ready is not None and live.ready.model == run.name), None)
 
     @property
     def _behind(self) -> str:
         """How many steps ago the run saved the weights of the model; "" where they are the newest."""
-        story = self._run_of(self.live) if self.live is not None else None
-        if story is None or self.live is None or self.live.ready is None:
+        run = self._run_of(self.live) if self.live is not None else None
+        if run is None or self.live is None or self.live.ready is None:
             return ""
-        steps = int(story.step) - self.live.ready.step
+        steps = int(run.step) - self.live.ready.step
         return f"{steps:,} step{'s' * (steps != 1)} ago" if steps > 0 else ""
 
     @property

@@ -31,7 +31,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
-from tdiff.terminal.detect import Terminal, leaving
+from tdiff.terminal.detect import Terminal, leave_sequence
 from tdiff.terminal.input import Piece, Splitter
 from tdiff.tui.watchdog import Watchdog
 from tdiff.watch.generation.processes import kill_all
@@ -82,7 +82,7 @@ class Host(Protocol):
     def hang_up(self) -> None:
         """Leave at once."""
 
-    def draw_anew(self) -> None:
+    def redraw_screen(self) -> None:
         """Draw every cell."""
 
     def call_later(self, callback: Callable[[], None]) -> object:
@@ -131,10 +131,10 @@ class ViewDriver(LinuxDriver):
         elif self._started:  # SIGSTOP cannot be caught: only the terminal's state is lost
             self.write("\x1b[<u")  # the keyboard flags are a stack: pop the old ones, else they pile up
             self._enter()
-            self._host.call_later(self._host.draw_anew)
+            self._host.call_later(self._host.redraw_screen)
         else:
             self.resume_application_mode()
-            self._host.call_later(self._host.draw_anew)
+            self._host.call_later(self._host.redraw_screen)
 
     def _in_foreground(self) -> bool:
         try:
@@ -200,7 +200,7 @@ class ViewDriver(LinuxDriver):
         if not self._started:
             return
         self._started = False
-        self.write(leaving(self._host.terminal))
+        self.write(leave_sequence(self._host.terminal))
         super().stop_application_mode()
 
     def close(self) -> None:

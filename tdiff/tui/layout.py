@@ -22,20 +22,20 @@ COLUMNS_OF_TWO = tuple(pane.name for pane in PANES[1:] if pane.column)
 """Panes that have a column of their own below two canvases."""
 _IN_A_LINE = frozenset((*CANVASES[1:], *(pane.name for pane in PANES if pane.in_a_line)))
 """Panes that a line sums up when they have no room."""
-NARROWEST, LOWEST = 20, 6
-"""Columns and rows from which a pane is shown."""
-_STACKED = 40
+MIN_COLUMNS, MIN_ROWS = 20, 6
+"""The minimum size of the window: below it, only the first line is shown."""
+_STACKED_COLUMNS = 40
 """Columns below which one pane at a time is shown."""
-_SIDE_BY_SIDE = 100
+_SIDE_BY_SIDE_COLUMNS = 100
 """Columns from which the two sides, or two canvases, are side by side."""
-_ALONE = 16
+_STACKED_ROWS = 16
 """Rows below which one pane at a time is shown."""
-_ALL_STACKED = 22
+_THREE_STACKED_ROWS = 22
 """Rows below which two stacked canvases leave no room for another pane."""
-_PANE = 6
-"""Rows of a stacked pane, at least."""
-_AROUND = 4
-"""Rows above and below all panes, at most."""
+_PANE_ROWS = 6
+"""Minimum number of rows of a stacked pane."""
+_OTHER_ROWS = 4
+"""Maximum number of rows above and below all panes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Arrangement:
     panes: frozenset[str]
     side_by_side: bool
     """Whether the sides, or two canvases and the panes below them, are side by side; else they are stacked."""
-    aside: bool
+    summary: bool
     """Whether a line sums up the panes that are not shown."""
     bottom: bool
     """Whether the line of messages is shown."""
@@ -74,15 +74,15 @@ def arrange(
     width: int, height: int, shown: Sequence[str], focused: str, zoomed: bool, two: bool = False
 ) -> Arrangement:
     """Arrange the panes of `shown`, at least one, in a window; `focused` is the pane that is shown where one is."""
-    tiny = width < NARROWEST or height < LOWEST
-    alone = zoomed or height < _ALONE or width < _STACKED
+    tiny = width < MIN_COLUMNS or height < MIN_ROWS
+    alone = zoomed or height < _STACKED_ROWS or width < _STACKED_COLUMNS
     focused = focused if focused in shown else shown[0]
     panes = {focused} if alone else _fitting(width, height, shown, focused, two)
     hidden = set(shown) - panes
     return Arrangement(
         panes=frozenset() if tiny else frozenset(panes),
-        side_by_side=width >= _SIDE_BY_SIDE,
-        aside=(alone or not hidden.isdisjoint(_IN_A_LINE)) and not zoomed and height >= 8 and not tiny,
+        side_by_side=width >= _SIDE_BY_SIDE_COLUMNS,
+        summary=(alone or not hidden.isdisjoint(_IN_A_LINE)) and not zoomed and height >= 8 and not tiny,
         bottom=not tiny and height >= 9,
         hints=not tiny and height >= 7,
     )
@@ -90,20 +90,20 @@ def arrange(
 
 def _fitting(width: int, height: int, shown: Sequence[str], focused: str, two: bool) -> set[str]:
     """Those of `shown` that fit on the screen together with enough rows each, `focused` among them."""
-    rows = height - _AROUND
+    rows = height - _OTHER_ROWS
     if two:
         canvases, others = ([name for name in shown if (name in CANVASES) is upper] for upper in (True, False))
-        if width < _SIDE_BY_SIDE and height < _ALL_STACKED and canvases and others:
+        if width < _SIDE_BY_SIDE_COLUMNS and height < _THREE_STACKED_ROWS and canvases and others:
             return set(canvases if focused in CANVASES else _first(others, focused, 1))
-        below = rows // (2 if width >= _SIDE_BY_SIDE else 3) if canvases else rows
-        if width >= _SIDE_BY_SIDE:
+        below = rows // (2 if width >= _SIDE_BY_SIDE_COLUMNS else 3) if canvases else rows
+        if width >= _SIDE_BY_SIDE_COLUMNS:
             stacked = [name for name in others if name not in COLUMNS_OF_TWO]
-            return {*canvases, *set(others).difference(stacked), *_first(stacked, focused, below // _PANE)}
-        return {*canvases, *_first(others, focused, below // _PANE)}
-    if width < _SIDE_BY_SIDE:
-        return set(_first(shown, focused, rows // _PANE))
+            return {*canvases, *set(others).difference(stacked), *_first(stacked, focused, below // _PANE_ROWS)}
+        return {*canvases, *_first(others, focused, below // _PANE_ROWS)}
+    if width < _SIDE_BY_SIDE_COLUMNS:
+        return set(_first(shown, focused, rows // _PANE_ROWS))
     sides = ([name for name in shown if name in side] for side in SIDES.values())
-    return {name for side in sides for name in _first(side, focused, rows // _PANE)}
+    return {name for side in sides for name in _first(side, focused, rows // _PANE_ROWS)}
 
 
 def _first(names: Sequence[str], focused: str, count: int) -> list[str]:

@@ -44,10 +44,10 @@ class Depth(LineFilter):
             return None
         if len(self._known) > 4096:
             self._known.clear()
-        face, ground = self._at_depth(style.color), self._at_depth(style.bgcolor)
-        if face and ground and face == ground and _apart(style.color, style.bgcolor):  # the text would be invisible
-            face = _DARK if sum(ground.get_truecolor()) > 3 * 127 else _LIGHT
-        self._known[style] = shown = style + Style.from_color(face, ground)
+        foreground, background = self._at_depth(style.color), self._at_depth(style.bgcolor)
+        if foreground and foreground == background and _apart(style.color, style.bgcolor):  # invisible text
+            foreground = _DARK if sum(foreground.get_truecolor()) > 3 * 127 else _LIGHT
+        self._known[style] = shown = style + Style.from_color(foreground, background)
         return shown
 
     def _at_depth(self, colour: RichColor | None) -> RichColor | None:
@@ -58,11 +58,11 @@ class Depth(LineFilter):
         return RichColor.from_ansi(reduced.number)  # without a name, so that equal colours compare equal
 
 
-def _apart(face: RichColor | None, ground: RichColor | None) -> bool:
+def _apart(foreground: RichColor | None, background: RichColor | None) -> bool:
     """Whether the original colours differ enough for text to be readable."""
-    if face is None or ground is None or face.is_default or ground.is_default:
+    if foreground is None or background is None or foreground.is_default or background.is_default:
         return False
-    pairs = zip(face.get_truecolor(), ground.get_truecolor(), strict=True)
+    pairs = zip(foreground.get_truecolor(), background.get_truecolor(), strict=True)
     return sum(abs(first - second) for first, second in pairs) > 3 * 40
 
 

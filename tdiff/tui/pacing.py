@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-MOST = 30.0
+MAX_RATE = 30.0
 """Frames a second."""
-LEAST = 2.0
+MIN_RATE = 2.0
 """Frames a second on the slowest link."""
 _SLOWER, _FASTER = 0.7, 1.05
 _EARLY = 0.25
@@ -28,20 +28,20 @@ class Pacer:
         self,
         app: Any,
         *,
-        most: float = MOST,
+        max_rate: float = MAX_RATE,
         clock: Callable[[], float] = time.monotonic,
         computed: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`app` is a textual app, `most` the frames a second on a fast link; `clock` and `computed` give seconds."""
+        """`app` is a textual app, `max_rate` the frames a second on a fast link; both clocks give seconds."""
         self.share = 1.0
         """Share of a core that drawing may take: while a model computes on the same machine, each frame delays it."""
         self._computed = computed
         self._cpu_at_frame, self._time_of_frame = 0.0, -math.inf  # of the last frame
         self.paused = False
         """True while no client is attached: no frame is ready."""
-        self.rate = most
-        """The current target in frames a second: fewer than `most` on a slow link."""
-        self._app, self._most, self._clock = app, most, clock
+        self.rate = max_rate
+        """The current target in frames a second: less than `max_rate` on a slow link."""
+        self._app, self._max_rate, self._clock = app, max_rate, clock
         self._due = clock()
         self._slowed = False  # since the last frame
         self._timed: Any = None  # the driver whose writing is timed
@@ -50,20 +50,20 @@ class Pacer:
     def ready(self) -> bool:
         """Whether a frame may be drawn now; a True counts as drawing it."""
         now = self._clock()
-        if self._spent > 1 / self._most:  # as much time for the keys as for the screen
+        if self._spent > 1 / self._max_rate:  # as much time for the keys as for the screen
             self._due = max(self._due, now + self._spent)
             self._slow_down()
         self._spent = 0.0
-        if self.paused or now < self._due - _EARLY / self._most:
+        if self.paused or now < self._due - _EARLY / self._max_rate:
             return False
-        if now < self._time_of_frame + min((self._computed() - self._cpu_at_frame) / self.share, 1 / LEAST):
+        if now < self._time_of_frame + min((self._computed() - self._cpu_at_frame) / self.share, 1 / MIN_RATE):
             return False
         if self._behind():
-            self._due = now + 1 / self._most
+            self._due = now + 1 / self._max_rate
             self._slow_down()
             return False
         if not self._slowed:
-            self.rate = min(self._most, self.rate * _FASTER)
+            self.rate = min(self._max_rate, self.rate * _FASTER)
         self._slowed = False
         self._due = max(self._due, now - 1 / self.rate) + 1 / self.rate
         self._time_of_frame, self._cpu_at_frame = now, self._computed()
@@ -72,7 +72,7 @@ class Pacer:
     def _slow_down(self) -> None:
         """Reduce the rate, at most once per frame."""
         if not self._slowed:
-            self._slowed, self.rate = True, max(LEAST, self.rate * _SLOWER)
+            self._slowed, self.rate = True, max(MIN_RATE, self.rate * _SLOWER)
 
     def _behind(self) -> bool:
         """Whether more than the last frame is waiting to be written."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tdiff.tui.keymap import Key, names_of
-from tdiff.tui.keys import KEYS
-from tdiff.tui.widgets.ask import Question
+from tdiff.tui.key import Key, names_of
+from tdiff.tui.key_table import KEYS
+from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.generation.session import Live
 
 
@@ -25,4 +25,4 @@ def prompt_question(live: Live, two: bool, answer: Callable[[str], None]) -> Que
     """Ask for the prompt of the next text; `two` models get the same one."""
     prompt, owner = ("prompt of both", "the first model's") if two else ("prompt", "the model's")
     value = (live.prompt or "").replace("\n", "\\n")
-    return Question(f"{prompt} (\\n is a new line; empty: {owner} own openings)", answer, value)
+    return Question(f"{prompt} (\\n is a new line; empty: {owner} default prompts)", answer, value)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tdiff.draw.render import Line
 from tdiff.terminal.detect import Terminal
-from tdiff.tui import status
+from tdiff.tui import status_text
 from tdiff.tui.arranger import Arranger
 from tdiff.tui.canvases import Canvases
-from tdiff.tui.keymap import first_name
-from tdiff.tui.keys import RESTART
+from tdiff.tui.key import first_name
+from tdiff.tui.key_table import RESTART
 from tdiff.tui.layout import Arrangement
 from tdiff.tui.panes.training import TrainingPane
-from tdiff.tui.widgets.ask import Ask
 from tdiff.tui.widgets.lines import Lines
+from tdiff.tui.widgets.question_line import QuestionLine
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 
@@ -39,8 +39,8 @@ class StatusLines:
         self._watched, self._terminal, self._changed_keys = watched, terminal, changed_keys
         self._arranger, self._canvases, self._training, self._clock = arranger, canvases, training, clock
         self.top, self.bottom, self.hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
-        self.aside = Lines(id="aside")
-        self.ask = Ask(id="ask")
+        self.summary = Lines(id="summary")
+        self.ask = QuestionLine(id="ask")
         self._note, self._noted = "", 0.0
         self.news: Sequence[str] = ()
         """What happened while the user was away."""
@@ -55,7 +55,7 @@ class StatusLines:
 
     def arrange(self, arrangement: Arrangement) -> None:
         """Display the lines that have room."""
-        self.aside.display, self.bottom.display = arrangement.aside, arrangement.bottom
+        self.summary.display, self.bottom.display = arrangement.summary, arrangement.bottom
         self.hints.display = arrangement.hints
 
     def draw(self, now: float, *, aged: bool = True) -> None:
@@ -63,15 +63,15 @@ class StatusLines:
         size = self._arranger.situation
         width, ascii = size.width, self._terminal.glyphs == "ascii"
         runs = [run.run_state for run in self._watched]
-        above = status.above(self._watched, self._terminal, now, width, aged=aged)
+        above = status_text.above(self._watched, self._terminal, now, width, aged=aged)
         fits = bool(self._arranger.displayed)
-        self.top.show([above if fits else status.too_small(width, size.height, above)])
-        message, overflow = status.below(self._message(), runs, width)
+        self.top.show([above if fits else status_text.too_small(width, size.height, above)])
+        message, overflow = status_text.below(self._message(), runs, width)
         self.bottom.show([message])
-        self.aside.show([self._in_a_line(now, width)])
+        self.summary.show([self._in_a_line(now, width)])
         # What does not fit into the line above replaces the hints.
         pane = self._arranger.focused
-        hints = status.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
+        hints = status_text.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
         self.hints.show([overflow or hints])
         self._canvases.describe(now, runs)
 
@@ -88,7 +88,7 @@ class StatusLines:
             if not (situation.only_traces and self._canvases.pane.display):
                 parts = (part for controller in hidden for part in controller.in_a_line(len(hidden) == 1))
                 return [(" not shown:", "dim"), *parts]
-        return status.training_in_a_line(runs[0], self._training.smoothing, now, width) if runs else []
+        return status_text.training_in_a_line(runs[0], self._training.smoothing, now, width) if runs else []
 
     def _message(self) -> Line:
         """What precedes the newest alert: a question, a notice, a process that has ended, the news."""

@@ -11,7 +11,7 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.messages import TerminalSupportsSynchronizedOutput
 
-from tdiff.terminal.detect import Terminal, clipboard
+from tdiff.terminal.detect import Terminal, clipboard_sequence
 from tdiff.tui.line_filters import filters
 
 WINDOWS = sys.platform == "win32"
@@ -27,7 +27,7 @@ class TerminalApp(App[None]):
         """The internal error that ended the view."""
         super().__init__(**options)
         # The terminal's own colours and background unless the user sets a theme: as in the shell, and in fewer bytes.
-        self.theme = f"ansi-{terminal.ground}"
+        self.theme = f"ansi-{terminal.background}"
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The filters for this terminal, in place of textual's."""
@@ -83,7 +83,7 @@ class TerminalApp(App[None]):
         self.crash = self.crash or error
         self._close_messages_no_wait()
 
-    def draw_anew(self) -> None:
+    def redraw_screen(self) -> None:
         """Draw every cell, as on an empty screen."""
         for widget in self.screen.walk_children():
             if lose := getattr(widget, "lose", None):
@@ -95,4 +95,4 @@ class TerminalApp(App[None]):
         """Put text on the clipboard of the user's terminal, also through screen and tmux."""
         self._clipboard = text
         if self._driver is not None:
-            self._driver.write(clipboard(self.terminal, text))
+            self._driver.write(clipboard_sequence(self.terminal, text))

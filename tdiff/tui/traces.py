@@ -15,7 +15,7 @@ from tdiff.watch.run_state import RunState
 class _Taken:
     """How far the trace of a run state has been read."""
 
-    story: RunState
+    run: RunState
     resets: int
     lines: int = 0
     recording: Recording | None = None
@@ -29,25 +29,25 @@ class Traces:
         self.newest: Recording | None = None
         """The recording that started last."""
 
-    def follow(self, stories: Sequence[RunState]) -> bool:
+    def follow(self, runs: Sequence[RunState]) -> bool:
         """Read what is new; whether another recording has started."""
         before = self.newest
         # The first state of a big file is replaced by that of the complete file: the old one is dropped.
-        self._taken = {id(story): self._of(story) for story in stories if story.format == "trace"}
+        self._taken = {id(run): self._of(run) for run in runs if run.format == "trace"}
         for taken in self._taken.values():
             self._follow(taken)
         return self.newest is not before
 
-    def _of(self, story: RunState) -> _Taken:
-        known = self._taken.get(id(story))
-        return known if known is not None and known.resets == story.resets else _Taken(story, story.resets)
+    def _of(self, run: RunState) -> _Taken:
+        known = self._taken.get(id(run))
+        return known if known is not None and known.resets == run.resets else _Taken(run, run.resets)
 
     def _follow(self, taken: _Taken) -> None:
-        story = taken.story
-        new = min(story.traced_lines - taken.lines, len(story.trace))
-        for line in islice(story.trace, len(story.trace) - new, None):
+        run = taken.run
+        new = min(run.traced_lines - taken.lines, len(run.trace))
+        for line in islice(run.trace, len(run.trace) - new, None):
             if isinstance(line, TraceHeader):
                 self.newest = taken.recording = Recording(line)
             elif taken.recording is not None:
                 taken.recording.take(line)
-        taken.lines = story.traced_lines
+        taken.lines = run.traced_lines

@@ -22,7 +22,7 @@ from tdiff.tui.absence import AWAY, Absence
 from tdiff.tui.arranger import Arranger
 from tdiff.tui.canvases import Canvases
 from tdiff.tui.controller import CanvasController
-from tdiff.tui.keymap import Key, shown
+from tdiff.tui.key import Key, shown
 from tdiff.tui.layout import Arrangement
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.panes.base import Scene
@@ -31,9 +31,9 @@ from tdiff.tui.panes.sides import Panes
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.status_lines import StatusLines
 from tdiff.tui.terminal_app import TerminalApp
+from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
-from tdiff.tui.widgets.palette import Palette
 from tdiff.watch import summary
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
@@ -80,7 +80,7 @@ class WatchView(TerminalApp):
         self._left: tuple[str, ...] | None = None  # what the screen says while no client is attached
         self._undrawn = True  # whether the runs have changed since they were drawn
         self._window = Size(0, 0)  # textual's own is still the old one while it reports a new size
-        self.panes = Panes(terminal.look, two=len(models.lives) > 1)
+        self.panes = Panes(terminal.theme, two=len(models.lives) > 1)
         self.arranger = Arranger(self.panes, self._situation, self._arranged)
         self.canvases = Canvases(self.panes.canvases, models)
         training = self.panes.by_name["training"]
@@ -89,7 +89,7 @@ class WatchView(TerminalApp):
         self.lines = StatusLines(
             watched, terminal, preferences.keys, self.arranger, self.canvases, self.training, clock
         )
-        self.palette = Palette(self._names_of)
+        self.palette = CommandPalette(self._names_of)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -100,7 +100,7 @@ class WatchView(TerminalApp):
         yield self.lines.top
         yield self.panes
         yield self.lines.ask
-        yield self.lines.aside
+        yield self.lines.summary
         yield self.lines.bottom
         yield self.lines.hints
         yield self.palette
@@ -133,7 +133,7 @@ class WatchView(TerminalApp):
         elif render := getattr(getattr(self.screen, "_compositor", None), "render_update", None):
             self._display(self.screen, render(full=True))
         else:
-            self.draw_anew()
+            self.redraw_screen()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Write a frame, unless it is an incomplete one before the first."""
@@ -206,7 +206,7 @@ class WatchView(TerminalApp):
             if news:
                 self.lines.news = [f"while you were away ({duration(now - since)}): {news[0]}", *news[1:]]
             self._last_input = now
-            self.draw_anew()
+            self.redraw_screen()
         return attached
 
     def _draw_detached(self, now: float) -> None:

@@ -16,7 +16,7 @@ class Options:
     targets: Sequence[str] = argument(
         (),
         "Up to four: a run's folder or name, a log, a table, a trace, - or ssh://host/path; default: the newest run.",
-        metavar="[WHAT]...",
+        metavar="[TARGET]...",
         complete="runs",
     )
     model: str | None = option(
@@ -29,23 +29,45 @@ class Options:
     )
     others: Sequence[str] = ()
     """Models that generate beside it."""
-    prompt: str | None = option(None, "Text to continue.", panel="Input", shown="default: default prompts of the model")
+    prompt: str | None = option(None, "Text to continue.", panel="Input", shown="default: the model's default prompts")
     classify: Sequence[str] = option(
-        (), "Show the classes of this text as mask samples arrive; repeatable.", panel="Input", metavar="TEXT"
+        (),
+        "Show the prediction for this text as mask samples arrive; requires --model; repeatable.",
+        panel="Input",
+        metavar="TEXT",
     )
     length: int = option(0, "Tokens to generate.", panel="Input", shown="default: up to the context length")
-    seed: int | None = option(None, "Seed of the first text; later texts have the next rows.", panel="Input")
+    seed: int | None = option(None, "Seed of the texts.", shown="default: random", panel="Input")
     decoding: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
-    every: float = option(5.0, "Seconds between the end of a text and the next.", panel="Input")
+    every: float = option(5.0, "Seconds between the end of a text and the start of the next.", panel="Input")
     once: bool = option(False, "Print a snapshot as plain text and exit.", flag="--once", panel="Output")
     as_json: bool = option(False, "Print the snapshot as JSON, one line per run.", flag="--json", panel="Output")
     doctor: bool = option(
-        False, "Print what was detected about this terminal, and what was chosen.", flag="--doctor", panel="Output"
+        False,
+        "Print the properties of this terminal that were detected, and the resulting settings.",
+        flag="--doctor",
+        panel="Output",
     )
-    mouse: bool = option(True, "Leave the mouse to the terminal.", flag=" /--no-mouse", panel="Screen")
-    color: str = option("", "auto, truecolor, 256, 16 or none.", panel="Screen")
-    glyphs: str = option("", "auto, block, space or ascii.", panel="Screen")
-    palette: str = option("", "Colours of confidence: auto, dark, light or traffic.", panel="Screen")
-    theme: str = option("", "A theme of Textual, such as nord or textual-light.", panel="Screen")
+    no_mouse: bool = option(False, "Leave the mouse to the terminal.", flag="--no-mouse", panel="Screen")
+    color: str = option(
+        "", "Number of colours.", panel="Screen", metavar="[auto|truecolor|256|16|none]", shown="default: auto"
+    )
+    glyphs: str = option(
+        "",
+        "Glyph of a mask; ascii: ASCII only.",
+        panel="Screen",
+        metavar="[auto|block|space|ascii]",
+        shown="default: auto",
+    )
+    palette: str = option(
+        "", "Colours of confidence.", panel="Screen", metavar="[auto|dark|light|traffic]", shown="default: auto"
+    )
+    theme: str = option(
+        "",
+        "A theme of Textual, such as nord or textual-light.",
+        panel="Screen",
+        metavar="NAME",
+        shown="default: the terminal's colours",
+    )
     device: str = option("auto", "Device of the model.", choices=DEVICES, panel="Advanced")

@@ -87,7 +87,7 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
         frame, started, spent = 0, 0.0, 0.0
 
         def compose(self) -> Iterator[CanvasView]:
-            self.view = CanvasView(detected.look)
+            self.view = CanvasView(detected.theme)
             yield self.view
 
         def on_mount(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from textual.color import Color
 
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.palettes import DEPTHS
 from tdiff.draw.render import drawn_texts, row_line
 from tdiff.protocol.canvas import Canvas
@@ -53,7 +53,7 @@ def half_unmasked(kind: str, seed: int = 1) -> tuple[Canvas, Canvas]:
 def table(kind: str) -> None:
     """Print the time of each stage for one canvas; a frame is the first four stages and the filter of its depth."""
     before, after = half_unmasked(kind)
-    old, new = layout(drawn_texts(before), WIDTH), layout(drawn_texts(after), WIDTH)
+    old, new = lay_out(drawn_texts(before), WIDTH), lay_out(drawn_texts(after), WIDTH)
     stale = sorted(new.stale(old, after.fresh))[:48]  # the rows that fit a screen
     lines = [row_line(after, new.rows[n]) for n in stale]
     strips = [paint(line, WIDTH) for line in lines]
@@ -65,7 +65,7 @@ def table(kind: str) -> None:
         ]
 
     print(f"{CELLS} {kind}, {NEW} of them new, in {len(new.rows)} rows of {WIDTH}; {len(stale)} stale rows in sight")
-    print(best(lambda: layout(drawn_texts(after), WIDTH)), "layout")
+    print(best(lambda: lay_out(drawn_texts(after), WIDTH)), "layout")
     print(best(lambda: new.stale(old, after.fresh)), "finding the stale rows")
     print(best(lambda: [row_line(after, new.rows[n]) for n in stale]), "their lines")
     print(best(lambda: [paint(line, WIDTH) for line in lines]), "their strips")

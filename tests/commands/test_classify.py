@@ -26,7 +26,7 @@ def test_each_text_argument_gets_one_prediction(ask):
     assert one["draws"] <= 32
     plain = ask("warm gold sun over hill")
     assert plain.stdout.startswith("good  0.")
-    assert " draws  " in plain.stdout
+    assert " mask samples  " in plain.stdout
 
 
 def test_prediction_is_reproducible_and_independent_of_other_texts(ask):
@@ -71,7 +71,7 @@ def test_priors_come_from_training_counts_or_the_option(ask, model):
         (("a", "--input=x.jsonl"), "set only one of TEXT and --input FILE"),
         (("a", "--evaluate"), "--output, --evaluate and --limit require --input FILE"),
         (("a", "--html=x.html"), "--html requires --explain or --evaluate"),
-        (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all draws); got 0.2"),
+        (("a", "--confidence=0.2"), "--confidence must be within 0.5..1 (1: all mask samples); got 0.2"),
         (("a", "--max-draws=0"), "--max-draws must be within 1..65,536; got 0"),
         (("a", "--abstain-below=2"), "--abstain-below must be within 0..1; got 2"),
         (("a", "--priors=good=0.5,bad=0.6"), "--priors must be at least 0 and sum to 1; got a sum of 1.1"),
@@ -112,10 +112,10 @@ def test_invalid_options_are_refused_in_one_line_and_change_no_file(arguments, s
 def test_missing_model_error_suggests_a_command(cli_fast, here, model):
     done = cli_fast("classify", "some text")
     assert done.returncode == 2
-    assert f"train one first: {classify_models.TRAIN}" in done.stderr
+    assert f"train one first with {classify_models.TRAIN}" in done.stderr
     (here / "checkpoints").mkdir()
     (here / "checkpoints" / "mine").symlink_to(model)
-    assert "say which: --model mine" in cli_fast("classify", "some text").stderr
+    assert "name one, such as --model mine" in cli_fast("classify", "some text").stderr
     assert "has no classes: train a model with classes by" in cli_fast("classify", "x", "--model=shakespeare").stderr
 
 

@@ -127,9 +127,9 @@ def test_ctrl_c_saves_finished_results_and_says_how_to_resume(ask, here, monkeyp
                 raise KeyboardInterrupt
             return line(*given)
 
-        line = classifying._line
+        line = classifying._Scorer._record
         with monkeypatch.context() as patched:
-            patched.setattr(classifying, "_line", until_stopped)
+            patched.setattr(classifying._Scorer, "_record", until_stopped)
             done = ask("--input=in.jsonl", f"--output={name}", *more)
         assert done.returncode == 130
         assert done.stderr.endswith(f"{name} has all finished results: the same command resumes it\n")

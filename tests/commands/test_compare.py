@@ -141,16 +141,18 @@ def test_advice_names_the_cheapest_setting_of_equal_quality_and_the_pareto_front
         outcome(20, "bad", share=0.7),
     ]
     advice = advise(many, TASK)
-    assert advice.taken == 1 and set(advice.equal) == {0, 1, 2} and advice.front == [3, 1]
+    assert advice.recommended == 1 and set(advice.equal) == {0, 1, 2} and advice.front == [3, 1]
     assert shortfall(many[3], TASK) > 10 > shortfall(many[1], TASK)
-    assert "Take quick and as good: 60 model calls a text" in comparison.sentence(many, replace(advice, best=0))
+    assert "Recommended: quick and as good (60 model calls per text)." in comparison.recommendation(
+        many, replace(advice, best=0)
+    )
 
 
 def test_best_contender_is_advised_if_no_cheaper_one_is_equal():
     many = [outcome(230, "best"), outcome(60, "looping", distinct=0.5), outcome(50, "flat", nats=2.4)]
     advice = advise(many, TASK)
-    assert advice.taken == advice.best == 0 and advice.equal == [0]
-    assert "no cheaper one is shown to be as good" in comparison.sentence(many, advice)
+    assert advice.recommended == advice.best == 0 and advice.equal == [0]
+    assert "no cheaper setting was measured to be as good" in comparison.recommendation(many, advice)
 
 
 def test_the_table_and_the_picture_are_these():
@@ -164,9 +166,9 @@ def test_the_table_and_the_picture_are_these():
     assert lines[1].split()[:2] == ["real", "text"]
     assert lines[3].startswith("> B  ancestral steps 64") and " 60.0 " in lines[3] and " 2,400 " in lines[3]
     assert [line[0] for line in lines[2:]] == ["*", ">", " "]
-    drawn = plain(comparison.picture(many, advice, width=40, height=8)).split("\n")
+    drawn = plain(comparison.plot(many, advice, width=40, height=8)).split("\n")
     assert "[C]" in drawn[1] and any("[B]" in line and "A" in line for line in drawn[-3:])
-    assert drawn[-1].strip().startswith("└20 ") and drawn[-1].endswith("230 model calls a text")
+    assert drawn[-1].strip().startswith("└20 ") and drawn[-1].endswith("230 model calls per text")
 
 
 def test_report_shows_texts_side_by_side_and_escapes_markup():
@@ -190,7 +192,9 @@ def test_the_command_prints_a_table_a_picture_and_advice_or_json_and_saves_a_rep
     ]
     done = cli_fast(*arguments, "--html=report.html")
     assert (
-        done.returncode == 0 and "real text" in done.stdout and done.stdout.strip().split("\n")[-1].startswith("Take ")
+        done.returncode == 0
+        and "real text" in done.stdout
+        and done.stdout.strip().split("\n")[-1].startswith("Recommended: ")
     )
     assert "saved report.html" in done.stderr and (here / "report.html").read_text().startswith("<!doctype html>")
     report = json.loads(cli_fast(*arguments, "--json").stdout)
@@ -198,7 +202,7 @@ def test_the_command_prints_a_table_a_picture_and_advice_or_json_and_saves_a_rep
     few, many = (one["calls"] for one in report["outcomes"])
     assert many == 2 * few  # of each of the windows
     assert len(report["prompts"]) == len(report["outcomes"][0]["texts"]) == 3
-    assert report["taken"] in (0, 1) and report["advice"].startswith("Take ")
+    assert report["taken"] in (0, 1) and report["advice"].startswith("Recommended: ")
 
 
 def test_the_prompts_are_of_the_part_that_is_asked_for_or_that_the_model_held_out(cli_fast, here, corpus_file):
@@ -217,9 +221,9 @@ def test_the_prompts_are_of_the_part_that_is_asked_for_or_that_the_model_held_ou
     [
         (["--split=train"], "--split takes val or tuning; got 'train'"),
         (["--prompts=1"], "--prompts must be at least 2"),
-        (["--html=nowhere/report.html"], "is not a folder"),
+        (["--html=nowhere/report.html"], "cannot be written: name a file in an existing folder"),
         (["--decoders=topkk"], "did you mean topk"),
-        (["--settings=k=" + ",".join(map(str, range(1, 60)))], "more than 52"),
+        (["--settings=k=" + ",".join(map(str, range(1, 60)))], "at most 52 combinations"),
         (["--data=tale.txt"], "too few"),
     ],
 )

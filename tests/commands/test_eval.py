@@ -128,7 +128,7 @@ def test_without_json_the_same_numbers_are_read_by_a_person(cli_fast, tiny_run, 
     shown = [float(number) for number in (*a_character.groups(), *a_token.groups())]
     expected = [result["nats_per_char"], result["bits_per_char"], result["nats_per_token"], low, high]
     assert shown == pytest.approx(expected, abs=0.51e-4)
-    assert lines[2].startswith("333 tokens, 7 draws, ")
+    assert lines[2].startswith("333 tokens, 7 mask samples a window, ")
     assert len(lines) == 3
 
 

@@ -157,7 +157,7 @@ def test_every_decoder_setting_is_passed_on(ask, block):
     ("arguments", "says"),
     [
         (("--input", "no.jsonl"), "the input 'no.jsonl' cannot be read: No such file or directory"),
-        (("--input", "blank.jsonl"), "the input 'blank.jsonl' contains no lines"),
+        (("--input", "blank.jsonl"), "the input 'blank.jsonl' has no lines"),
         (("--input", "in.jsonl", "--samples", "2"), "repeat a line instead of using --samples"),
         (("--input", "in.jsonl", "a prompt"), "leave out the one on the command line"),
         (("--input", "in.jsonl", "--prefix", "a"), "leave out the one on the command line"),

@@ -23,7 +23,7 @@ def test_help_has_sections_defaults_choices_and_examples(cli_fast):
     assert sections(text) == ["Arguments", "Input", "Decoding", "Sampling", "Output", "Advanced", "Options", "Examples"]
     assert "[linear|cosine|cosine-seed|exponential|polynomial]" in text
     assert re.search(
-        r"--threshold <float>\s+confidence, klass: .*\[default:\s+confidence\s+0.7,\s+klass\s+0.9\]", text, re.S
+        r"--threshold NUMBER\s+confidence, klass: .*\[default:\s+confidence\s+0.7,\s+klass\s+0.9\]", text, re.S
     )
     assert all(name in text for name in DECODERS)
     assert "  tdiff generate --input prompts.jsonl --output texts.jsonl\n" in text

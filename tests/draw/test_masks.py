@@ -7,8 +7,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tdiff.draw.layout import layout
-from tdiff.draw.masks import WIDEST, make_room
+from tdiff.draw.canvas_layout import lay_out
+from tdiff.draw.masks import WIDEST, adjust_mask_widths
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
 WORDS = [
@@ -35,11 +35,11 @@ def drawn(texts: list[str | None], masks: dict[int, int]) -> list[str]:
 
 def reveal(texts: list[str | None], masks: dict[int, int], width: int, place: int, text: str):
     """The layouts before and after a place is revealed."""
-    before = layout(drawn(texts, masks), width)
+    before = lay_out(drawn(texts, masks), width)
     texts[place] = text
     del masks[place]
-    make_room(before, ["" if t is None else t for t in texts], masks, {place})
-    return before, layout(drawn(texts, masks), width)
+    adjust_mask_widths(before, ["" if t is None else t for t in texts], masks, {place})
+    return before, lay_out(drawn(texts, masks), width)
 
 
 def test_the_nearest_mask_absorbs_the_width_of_a_word():
@@ -106,12 +106,12 @@ def test_few_positions_move_while_words_are_unmasked():
         texts: list[str | None] = [None] * 400
         masks = dict.fromkeys(range(400), 4)
         for place in random.Random(6).sample(range(400), 400):
-            before = layout(drawn(texts, masks), 80)
+            before = lay_out(drawn(texts, masks), 80)
             texts[place] = words[place]
             del masks[place]
             if giving:
-                make_room(before, ["" if t is None else t for t in texts], masks, {place})
-            after = layout(drawn(texts, masks), 80)
+                adjust_mask_widths(before, ["" if t is None else t for t in texts], masks, {place})
+            after = lay_out(drawn(texts, masks), 80)
             moved[giving] += sum(
                 a != b for one in zip(cells(before), cells(after), strict=False) for a, b in zip(*one, strict=True)
             )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.palettes import DEPTHS, GLYPHS, Theme, styles
 from tdiff.draw.render import drawn_texts, in_ascii, legend, plain, row_line, status, style_of
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
@@ -16,14 +16,14 @@ from tdiff.visible import visible
 from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=100, database=None)
-LOOKS = [
-    Theme(palette=palette, ground=ground, colour=colour, glyphs=glyphs)
-    for palette, ground in (("dark", "dark"), ("light", "light"), ("traffic", "dark"), ("traffic", "light"))
+THEMES = [
+    Theme(palette=palette, background=background, colour=colour, glyphs=glyphs)
+    for palette, background in (("dark", "dark"), ("light", "light"), ("traffic", "dark"), ("traffic", "light"))
     for colour in DEPTHS
     for glyphs in (GLYPHS if palette == "dark" else GLYPHS[:1])
 ]
 EACH_LOOK = pytest.mark.parametrize(
-    "look", LOOKS, ids=lambda look: f"{look.palette}-on-{look.ground}-{look.colour}-{look.glyphs}"
+    "theme", THEMES, ids=lambda theme: f"{theme.palette}-on-{theme.background}-{theme.colour}-{theme.glyphs}"
 )
 COLOURLESS = Theme(colour="none")
 
@@ -43,7 +43,7 @@ def header(cells: int, given: str = "") -> TraceHeader:
 
 
 def step(index: int, *cells, calls: int | None = None) -> TraceStep:
-    """A step from (place, text, confidence), or a place that is masked again."""
+    """A step from (place, text, confidence), or a place that is remasked."""
     full = [(c, "", 0, 0.0, "remask") if isinstance(c, int) else (c[0], c[1], 7, c[2], "commit") for c in cells]
     return TraceStep(index=index, t=0.5, calls=index if calls is None else calls, cells=full)
 
@@ -178,63 +178,63 @@ def test_no_line_is_wider_than_the_screen_and_no_character_is_lost(text, width, 
 
 
 @EACH_LOOK
-def test_masks_differ_in_style_and_equal_styles_are_one_run(look):
-    glyph, style = styles(look).mask
-    [line] = canvas_lines(canvas("ab██cd"), 80, look)
-    if look.colour != "none":
-        assert line == [("ab", style_of(0.5, look)), (glyph * 2, style), ("cd", style_of(0.5, look))]
+def test_masks_differ_in_style_and_equal_styles_are_one_run(theme):
+    glyph, style = styles(theme).mask
+    [line] = canvas_lines(canvas("ab██cd"), 80, theme)
+    if theme.colour != "none":
+        assert line == [("ab", style_of(0.5, theme)), (glyph * 2, style), ("cd", style_of(0.5, theme))]
     assert plain([line]) == f"ab{glyph * 2}cd"
 
 
 @EACH_LOOK
-def test_fresh_positions_are_drawn_as_in_the_legend(look):
+def test_fresh_positions_are_drawn_as_in_the_legend(theme):
     drawn = Canvas.begin(header(2))
     for level in range(6):
         drawn.apply(step(1, (0, "a", level / 6 + 0.01)))
         drawn.apply(step(2, (1, "b", level / 6 + 0.01)))
-        [(old, old_style), (new, new_style)] = canvas_lines(drawn, 80, look)[0]
+        [(old, old_style), (new, new_style)] = canvas_lines(drawn, 80, theme)[0]
         assert (old, new) == ("a", "b")
-        mark = next(style for text, style in legend(look) if text == "bold")
+        mark = next(style for text, style in legend(theme) if text == "bold")
         assert set(mark.split()) <= set(new_style.split()) and not set(mark.split()) <= set(old_style.split())
 
 
 @EACH_LOOK
-def test_a_remasked_position_differs_from_a_mask_for_one_step(look):
+def test_a_remasked_position_differs_from_a_mask_for_one_step(theme):
     drawn = canvas("abc")
     drawn.apply(step(3, 1))
-    mask, again = styles(look).mask, styles(look).remask
-    assert mask != again and (again[0] != mask[0] or look.glyphs == "space")  # a copied screen has no colours
-    assert again in canvas_lines(drawn, 80, look)[0]
-    assert legend(look)[-1] == again
+    mask, again = styles(theme).mask, styles(theme).remask
+    assert mask != again and (again[0] != mask[0] or theme.glyphs == "space")  # a copied screen has no colours
+    assert again in canvas_lines(drawn, 80, theme)[0]
+    assert legend(theme)[-1] == again
     drawn.apply(step(4, (0, "x", 0.5)))
-    assert again not in canvas_lines(drawn, 80, look)[0] and mask in canvas_lines(drawn, 80, look)[0]
+    assert again not in canvas_lines(drawn, 80, theme)[0] and mask in canvas_lines(drawn, 80, theme)[0]
 
 
 @EACH_LOOK
-def test_the_prompt_has_no_style(look):
+def test_the_prompt_has_no_style(theme):
     drawn = Canvas.begin(header(3, "a b"))
-    assert canvas_lines(drawn, 80, look) == [[("a b", "")]]
+    assert canvas_lines(drawn, 80, theme) == [[("a b", "")]]
 
 
 @EACH_LOOK
-def test_confidence_levels_are_equal_steps_including_both_ends(look):
-    levels = 5 if look.colour == "none" else 6
-    found = [style_of(n / levels + 1e-9, look) for n in range(levels)]
+def test_confidence_levels_are_equal_steps_including_both_ends(theme):
+    levels = 5 if theme.colour == "none" else 6
+    found = [style_of(n / levels + 1e-9, theme) for n in range(levels)]
     assert len(set(found)) == levels
     for n in range(levels):
-        assert style_of((n + 1) / levels - 1e-9, look) == found[n]
-    assert style_of(0.0, look) == found[0]
-    assert style_of(1.0, look) == found[-1]
+        assert style_of((n + 1) / levels - 1e-9, theme) == found[n]
+    assert style_of(0.0, theme) == found[0]
+    assert style_of(1.0, theme) == found[-1]
 
 
 @EACH_LOOK
-def test_styles_are_valid_and_within_the_colour_depth(look):
-    chosen = styles(look)
+def test_styles_are_valid_and_within_the_colour_depth(theme):
+    chosen = styles(theme)
     read = [Style.parse(style) for style in (*chosen.shades, *chosen.fresh, chosen.mask[1], chosen.remask[1])]
     colours = [colour for style in read for colour in (style.color, style.bgcolor) if colour]
-    most = {"none": 0, "16": 16, "256": 256, "truecolor": 256}[look.colour]
+    most = {"none": 0, "16": 16, "256": 256, "truecolor": 256}[theme.colour]
     assert all(colour.number is not None and colour.number < most for colour in colours)
-    assert bool(colours) == (look.colour != "none")
+    assert bool(colours) == (theme.colour != "none")
 
 
 def test_palette_entries():
@@ -268,24 +268,24 @@ def test_prompt_confidence_has_no_style():
 
 
 @EACH_LOOK
-def test_legend_names_both_ends_and_shows_each_level(look):
-    line = legend(look)
+def test_legend_names_both_ends_and_shows_each_level(theme):
+    line = legend(theme)
     text = plain([line])
-    assert text.startswith("confidence low") and "high" in text and "new this step" in text and "masked again" in text
+    assert text.startswith("confidence low") and "high" in text and "new this step" in text and "remasked" in text
     ramp = [(label, style) for label, style in line if label.strip().startswith(".")]
     assert [float(label) for label, _ in ramp] == sorted({float(label) for label, _ in ramp})
-    assert len({style for _, style in ramp}) == len(ramp) == len(styles(look).shades)
+    assert len({style for _, style in ramp}) == len(ramp) == len(styles(theme).shades)
     for label, style in ramp:
-        assert style == style_of(float(label), look)
+        assert style == style_of(float(label), theme)
 
 
 @EACH_LOOK
-def test_a_narrow_legend_keeps_all_levels_and_fits(look):
+def test_a_narrow_legend_keeps_all_levels_and_fits(theme):
     for width in range(17, 100):
-        line = legend(look, width)
+        line = legend(theme, width)
         assert cell_len(plain([line])) <= width
-        assert {*styles(look).shades, styles(look).new} <= {style for _, style in line}
-    assert cell_len(plain([legend(look)])) <= 76  # within a frame of 80
+        assert {*styles(theme).shades, styles(theme).new} <= {style for _, style in line}
+    assert cell_len(plain([legend(theme)])) <= 76  # within a frame of 80
 
 
 PIECES = st.lists(
@@ -298,7 +298,7 @@ PIECES = st.lists(
 @example(texts=["abc", "\t"], width=3)
 @FEW
 def test_layout_keeps_every_character_and_the_start_of_each_position(texts, width):
-    laid = layout(texts, width)
+    laid = lay_out(texts, width)
     assert len(laid.row) == len(laid.column) == len(texts)
     for place, text in enumerate(texts):
         parts = [(n, part) for n, row in enumerate(laid.rows) for p, part in row if p == place]
@@ -326,7 +326,7 @@ def test_rows_that_are_not_stale_are_unchanged(texts, width, data):
     after.apply(step(1, *((n, text, 0.5) for n, text in enumerate(texts))))
     changed = data.draw(st.sets(st.integers(0, cells - 1)))
     after.apply(step(2, *((n, data.draw(st.sampled_from(["x", "wider", "日", "\n"])), 0.9) for n in changed)))
-    old, new = (layout(drawn_texts(c), width) for c in (before, after))
+    old, new = (lay_out(drawn_texts(c), width) for c in (before, after))
     stale = new.stale(old, before.fresh | after.fresh)
     lines, kept = canvas_lines(after, width, laid=new), canvas_lines(before, width, laid=old)
     for n in set(range(max(len(lines), len(kept)))) - stale:
@@ -336,17 +336,17 @@ def test_rows_that_are_not_stale_are_unchanged(texts, width, data):
 
 def test_only_rows_that_changed_are_stale():
     drawn = canvas("aaaa" * 10)
-    before = layout(drawn_texts(drawn), 4)
+    before = lay_out(drawn_texts(drawn), 4)
     drawn.apply(step(3, (13, "b", 0.5)))
-    after = layout(drawn_texts(drawn), 4)
+    after = lay_out(drawn_texts(drawn), 4)
     assert after.stale(before, drawn.fresh) == {3}
     assert row_line(drawn, after.rows[3])[1][0] == "b"
 
 
 @EACH_LOOK
-def test_ascii_text_keeps_its_width(look):
-    shown = [("╭─ ███ ▁▂▃ ⣀⡠ → · … ─╮", "bold"), *legend(look)]
-    line = in_ascii(shown, Theme(colour=look.colour, glyphs="ascii", utf8=False))
+def test_ascii_text_keeps_its_width(theme):
+    shown = [("╭─ ███ ▁▂▃ ⣀⡠ → · … ─╮", "bold"), *legend(theme)]
+    line = in_ascii(shown, Theme(colour=theme.colour, glyphs="ascii", utf8=False))
     assert plain([line]).isascii() and cell_len(plain([line])) == cell_len(plain([shown]))
     assert [style for _, style in line] == [style for _, style in shown]
     assert in_ascii(shown, Theme(glyphs="block")) == shown

@@ -59,15 +59,15 @@ def test_snapshot_shows_figures_curve_and_newest_sample():
 def test_verdicts_appear_as_text_and_data():
     run = run_of(start(), train(5), verdicts(5))
     shown = snapshot.text([run], NOW)
-    assert "verdicts    85.0% right of 200 texts · 95%: 80.0% to 90.0%\n" in shown
+    assert "classifier  accuracy 85.0% on 200 texts · 95%: 80.0% to 90.0%\n" in shown
     assert " calibration error 0.03 · temperature 1.5\n" in shown
-    assert "accuracy" not in shown, "and nowhere else"
+    assert shown.count("accuracy") == 1
     figures = {"texts": 200, "accuracy": 0.85, "interval_95": [0.8, 0.9], "ece": 0.03, "temperature": 1.5}
     assert snapshot.data(run, NOW)["verdicts"] == {"step": 5, **figures}
     assert snapshot.data(run_of(start(), train(5)), NOW)["verdicts"] is None
     pairs = {"kind": "verdicts", "time": 1.7e9, "step": 1, "texts": 2, "ece": 1, "temperature": 1}
     odd = json.dumps({**pairs, "accuracy": None, "interval_95": [None, None]})
-    assert "not finite right of 2 texts" in snapshot.text([run_of(odd)], NOW)
+    assert "accuracy not finite on 2 texts" in snapshot.text([run_of(odd)], NOW)
 
 
 def test_ascii_snapshot_is_ascii():

@@ -16,7 +16,7 @@ from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.canvas import CanvasView
 
 TERMINAL = detect({"TERM": "xterm-256color"}, encoding="utf-8")
-LOOK = TERMINAL.look
+THEME = TERMINAL.theme
 
 
 def header(cells: int, given: list[str] | None = None) -> TraceHeader:
@@ -53,9 +53,9 @@ class Alone(TerminalApp):
     """
     is_headless = False  # so that what would be written is made
 
-    def __init__(self, look: Theme = LOOK) -> None:
+    def __init__(self, theme: Theme = THEME) -> None:
         super().__init__(TERMINAL)
-        self.view = CanvasView(look)
+        self.view = CanvasView(theme)
         self.written: list[str] = []
         self.lines: list[int] = []
         self.drawn: list[int] = []
@@ -90,12 +90,12 @@ async def settle(pilot) -> None:
         pilot.app.screen._on_timer_update()
 
 
-def watching(size: tuple[int, int], look: Theme = LOOK):
+def watching(size: tuple[int, int], theme: Theme = THEME):
     """Run a test in the app: `async def test(app, pilot)`."""
 
     def run(test) -> None:
         async def alone() -> None:
-            app = Alone(look)
+            app = Alone(theme)
             async with app.run_test(size=size) as pilot:
                 await settle(pilot)
                 await test(app, pilot)

@@ -110,7 +110,7 @@ def steps(count: int, text: str = TEXT) -> list[TraceStep]:
     return trace_steps
 
 
-def look(colour: str = "256", **options) -> detect.Terminal:
+def terminal_with(colour: str = "256", **options) -> detect.Terminal:
     return detect.detect({"TERM": "xterm-256color"}, color=colour, **options)
 
 
@@ -143,7 +143,7 @@ class Stage:
             lives.append(Live(self._start, second_model, seed=7, every=5.0))
         preferences = options.pop("preferences", Preferences())
         models = ModelPair(*lives)
-        self.app = WatchApp(self.watched, models, look(colour), preferences, clock=self.clock, **options)
+        self.app = WatchApp(self.watched, models, terminal_with(colour), preferences, clock=self.clock, **options)
         self.app._pacer.ready = lambda: not self.app._pacer.paused  # with the fake clock no frame is too early
 
     def _start(self, model: str) -> Process:

@@ -6,7 +6,7 @@ import pytest
 
 from tdiff.protocol.events import to_line
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
-from tdiff.terminal.clipboard import Copied, copied
+from tdiff.terminal.clipboard import Copied, copy_text
 from tdiff.terminal.detect import detect
 from tests.support.ptys import clean, screen, soon, tmux
 from tests.tui.test_terminals import WATCH, place  # noqa: F401  (a fixture)
@@ -60,11 +60,11 @@ def test_in_gnu_screen_a_copy_is_in_its_buffer(trace):
 
 
 def test_an_unconfirmed_copy_is_not_claimed():
-    plain = copied(detect({"TERM": "xterm-256color"}), "x", {})
+    plain = copy_text(detect({"TERM": "xterm-256color"}), "x", {})
     assert plain == Copied()
-    assert plain.words(1, sent=True).startswith("sent 1 character to the terminal, which does not confirm")
+    assert plain.notice(1, sent=True).startswith("sent 1 character to the terminal, which does not confirm")
     far = detect({"TERM": "tmux-256color"})  # on this side of ssh there is no tmux to ask
-    assert far.program == "tmux" and copied(far, "x", {}) == Copied()
+    assert far.program == "tmux" and copy_text(far, "x", {}) == Copied()
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,6 @@ def test_an_old_tmux_still_copies_and_a_missing_one_does_not(tmp_path, accepts, 
     program.write_text("#!/bin/sh\n" + {"-": old, "nothing": "exit 1"}.get(accepts, new) + "\n")
     program.chmod(0o755)
     environ = clean(TMUX="x", TERM="tmux-256color", PATH=f"{tmp_path}:/usr/bin:/bin", HELD=str(tmp_path / "held"))
-    assert copied(detect(environ), TEXT, environ) == expected
+    assert copy_text(detect(environ), TEXT, environ) == expected
     if expected.buffer:
         assert (tmp_path / "held").read_text("utf-8") == TEXT

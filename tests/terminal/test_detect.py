@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tdiff.draw.palettes import DEPTHS, GLYPHS, PALETTES
 from tdiff.errors import TdiffError
 from tdiff.terminal import attached
-from tdiff.terminal.detect import clipboard, detect, leaving, locale_encoding, prepare, this_terminal
+from tdiff.terminal.detect import clipboard_sequence, detect, leave_sequence, locale_encoding, prepare, this_terminal
 from tdiff.terminal.doctor import doctor
 from tdiff.terminal.probe import Answers
 from tests.support.ptys import Pty, attributes, clean, colour_codes, screen, short_folder, soon, tmux
@@ -27,7 +27,7 @@ TMUX = {"TERM": "tmux-256color", "TMUX": "/tmp/t,1,0", "TMUX_PANE": "%0"}
 
 def said(**answers):
     """A probe that answers so."""
-    return lambda who, ground: Answers(**answers)
+    return lambda query_program, query_background: Answers(**answers)
 
 
 # What is chosen
@@ -136,7 +136,7 @@ def test_the_linux_console_gets_ascii_and_no_mouse():
 
 
 @pytest.mark.parametrize(
-    ("environ", "answer", "ground"),
+    ("environ", "answer", "background"),
     [
         (XTERM, "", "dark"),
         (XTERM | {"COLORFGBG": "15;0"}, "", "dark"),
@@ -147,22 +147,22 @@ def test_the_linux_console_gets_ascii_and_no_mouse():
         (XTERM, "dark", "dark"),
     ],
 )
-def test_the_palette_follows_the_background(environ, answer, ground):
-    found = detect(environ, probe=said(ground=answer))
-    assert (found.ground, found.palette, found.look.palette) == (ground, ground, ground)
-    chosen = detect(environ, probe=said(ground=answer), palette="traffic")
-    assert (chosen.ground, chosen.palette) == (ground, "traffic")
+def test_the_palette_follows_the_background(environ, answer, background):
+    found = detect(environ, probe=said(background=answer))
+    assert (found.background, found.palette, found.theme.palette) == (background, background, background)
+    chosen = detect(environ, probe=said(background=answer), palette="traffic")
+    assert (chosen.background, chosen.palette) == (background, "traffic")
 
 
 def test_a_palette_set_by_the_user_implies_the_background():
-    assert [detect(XTERM, palette=name).ground for name in ("dark", "light")] == ["dark", "light"]
+    assert [detect(XTERM, palette=name).background for name in ("dark", "light")] == ["dark", "light"]
 
 
 def test_the_probe_runs_once_with_harmless_queries_only():
     asked = []
 
-    def probe(who, ground):
-        asked.append((who, ground))
+    def probe(query_program, query_background):
+        asked.append((query_program, query_background))
         return Answers()
 
     for environ in (XTERM, SCREEN, {"TERM": "linux"}):
@@ -213,7 +213,7 @@ ANSWERS = st.builds(
     Answers,
     block=st.none() | st.integers(1, 3),
     braille=st.none() | st.integers(1, 3),
-    ground=st.sampled_from(["", "dark", "light"]),
+    background=st.sampled_from(["", "dark", "light"]),
     program=st.sampled_from(["", "screen", "tmux", "plain"]),
 )
 
@@ -221,9 +221,9 @@ ANSWERS = st.builds(
 @given(environ=ENVIRON, answers=ANSWERS, tty=st.booleans(), encoding=st.sampled_from(["utf-8", "ascii", ""]))
 @FEW
 def test_every_environment_gives_known_settings_with_reasons(environ, answers, tty, encoding):
-    found = detect(environ, probe=lambda who, ground: answers, tty=tty, encoding=encoding)
+    found = detect(environ, probe=lambda query_program, query_background: answers, tty=tty, encoding=encoding)
     assert found.colour in DEPTHS and found.glyphs in GLYPHS and found.palette in PALETTES
-    assert found.program in ("screen", "tmux", "plain") and found.ground in ("dark", "light")
+    assert found.program in ("screen", "tmux", "plain") and found.background in ("dark", "light")
     assert all(found.reasons.values()) and "\n" not in found.remedy and len(found.remedy) <= 76
     if found.program == "screen":
         assert found.colour in ("256", "none") and not found.mouse
@@ -305,21 +305,21 @@ def test_detection_imports_neither_textual_nor_rich_nor_torch():
 
 
 def test_leaving_clears_where_anything_was_drawn():
-    assert leaving(detect(SCREEN)) == "\x1b[0m\x1b[H\x1b[2J"
-    assert leaving(detect(XTERM, tty=False)) == ""
+    assert leave_sequence(detect(SCREEN)) == "\x1b[0m\x1b[H\x1b[2J"
+    assert leave_sequence(detect(XTERM, tty=False)) == ""
 
 
 @given(text=st.text(max_size=2000))
 @FEW
 def test_the_clipboard_gets_the_text_through_screen_and_tmux(text):
-    bare = clipboard(detect(XTERM), text)
+    bare = clipboard_sequence(detect(XTERM), text)
     code = re.fullmatch(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07", bare)[1]
     assert base64.b64decode(code).decode("utf-8", "surrogateescape") == text
-    wrapped = clipboard(detect(SCREEN), text)
+    wrapped = clipboard_sequence(detect(SCREEN), text)
     pieces = re.findall(r"\x1bP(.*?)\x1b\\", wrapped, re.S)
     assert "".join(pieces) == bare and max(map(len, pieces)) < 768
     assert "".join(f"\x1bP{piece}\x1b\\" for piece in pieces) == wrapped
-    both = clipboard(detect(TMUX), text)
+    both = clipboard_sequence(detect(TMUX), text)
     assert both.startswith(bare) and both.endswith("\x1b\\")
     assert both.removeprefix(bare + "\x1bPtmux;").removesuffix("\x1b\\").replace("\x1b\x1b", "\x1b") == bare
 
@@ -373,11 +373,11 @@ def asked(replies: dict[bytes, bytes], how: str = "limit=20") -> tuple[str, byte
 
 
 def test_the_probe_queries_widths_background_and_program():
-    ground = b"\x1b]11;rgb:ffff/ffff/eeee\x1b\\"
+    background = b"\x1b]11;rgb:ffff/ffff/eeee\x1b\\"
     text, written = asked(
-        {b"\x1b[K": b"\x1b[7;1R\x1b[7;3R\x1b[7;4R", b"\x1b[>c\x1b[6n": ground + b"\x1b[>0;95;0c\x1b[7;1R"}
+        {b"\x1b[K": b"\x1b[7;1R\x1b[7;3R\x1b[7;4R", b"\x1b[>c\x1b[6n": background + b"\x1b[>0;95;0c\x1b[7;1R"}
     )
-    assert "block=2, braille=1, ground='light', program='plain'" in text
+    assert "block=2, braille=1, background='light', program='plain'" in text
     assert b"R" not in written  # nothing was echoed
     assert written.index(b"\x1b7") < written.index("█".encode()) < written.index(b"\x1b8\x1b[K")  # and it is wiped out
 
@@ -385,7 +385,7 @@ def test_the_probe_queries_widths_background_and_program():
 def test_screen_and_tmux_report_their_identity():
     places = b"\x1b[1;1R\x1b[1;2R\x1b[1;3R"
     text, written = asked(
-        {b"\x1b[K": places, b"\x1b[>c\x1b[6n": b"\x1b[>83;40900;0c\x1b[1;1R"}, "ground=False, limit=20"
+        {b"\x1b[K": places, b"\x1b[>c\x1b[6n": b"\x1b[>83;40900;0c\x1b[1;1R"}, "query_background=False, limit=20"
     )
     assert "program='screen', version='4.09.00'" in text and b"]11" not in written
     text, _ = asked({b"\x1b[K": places, WHO: b"\x1b[>84;0;0c\x1b[1;1R"})
@@ -394,7 +394,7 @@ def test_screen_and_tmux_report_their_identity():
 
 def test_a_silent_terminal_does_not_block():
     text, written = asked({b"\x1b[K": b""}, "limit=0.05")
-    assert "block=None, braille=None, ground='', program=''" in text and "quick True" in text
+    assert "block=None, braille=None, background='', program=''" in text and "quick True" in text
     assert b"[>c" not in written  # an answer to this that comes late would be taken for keys
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Generate
-from tdiff.tui.keys import remapped
+from tdiff.tui.key_table import remapped
 from tdiff.tui.widgets.lines import shortened
 from tests.support.stage import (
     NOW,
@@ -194,14 +194,14 @@ def test_after_one_resize_the_screen_is_that_of_its_size(first, last):
     assert seen[0] == seen[1]
 
 
-def test_draw_anew_forgets_what_every_widget_has_written():
+def test_redraw_forgets_what_every_widget_has_written():
     async def scene(stage: Stage) -> None:
         await stage.begin()
         lines = [widget for widget in stage.app.screen.walk_children() if hasattr(widget, "lose")]
         assert len(lines) > 9
         for widget in lines:
             widget._shown = {0: [("x", None)]}
-        stage.app.draw_anew()
+        stage.app.redraw_screen()
         assert not any(widget._shown for widget in lines)
 
     play(scene, run_state(run_lines()))
@@ -210,12 +210,12 @@ def test_draw_anew_forgets_what_every_widget_has_written():
 @pytest.mark.parametrize(
     ("keys", "why"),
     [
-        ({"pause": "ctrl+a"}, "keys.pause: 'ctrl\\+a' cannot be bound"),
-        ({"pause": ""}, "keys.pause: 'an empty key' cannot be bound"),
+        ({"pause": "ctrl+a"}, "keys.pause: 'ctrl\\+a' cannot be used"),
+        ({"pause": ""}, "keys.pause: an empty name cannot be used"),
         ({"pauze": "p"}, "unknown key id 'pauze'; did you mean pause"),
         ({"pause": "nonsensekey"}, "unknown key of keys.pause 'nonsensekey'"),
-        ({"pause": "q"}, "'q' is that of quit already"),
-        ({"pause": "left"}, "'left' is that of"),
+        ({"pause": "q"}, "'q' already belongs to quit"),
+        ({"pause": "left"}, "'left' already belongs to"),
     ],
 )
 def test_invalid_keys_are_refused_before_the_screen_opens(keys, why):

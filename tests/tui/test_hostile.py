@@ -14,7 +14,7 @@ from tdiff.protocol.messages import Begin, Generate, Refused, parse_answer, to_l
 from tdiff.protocol.trace import TraceStep
 from tdiff.tui.app import WatchApp
 from tests.support.fed import FedState
-from tests.support.stage import NOW, Stage, header, in_utc, look, play, run_lines, run_state  # noqa: F401
+from tests.support.stage import NOW, Stage, header, in_utc, play, run_lines, run_state, terminal_with  # noqa: F401
 from tests.watch.generation.test_session import END, ready
 
 PIECES = [

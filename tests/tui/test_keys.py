@@ -8,7 +8,7 @@ import platform
 import pytest
 
 from tdiff.protocol.messages import Cancel
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key_table import KEYS
 from tdiff.watch.preferences import Preferences
 from tests.support.stage import NOW, TEXT, Stage, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 
@@ -59,7 +59,7 @@ def test_time_alone_draws_nothing_while_a_text_is_written():
 
 
 def test_no_key_is_reserved_by_screen_tmux_or_terminals():
-    from tdiff.tui.keymap import NEVER
+    from tdiff.tui.key import NEVER
 
     for key in KEYS:
         # ctrl+z does what it does everywhere.

@@ -10,7 +10,7 @@ BOTH = ["generation", "training"]
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "panes", "side_by_side", "aside", "bottom", "hints"),
+    ("width", "height", "panes", "side_by_side", "summary", "bottom", "hints"),
     [
         (160, 48, BOTH, True, False, True, True),
         (80, 24, BOTH, False, False, True, True),
@@ -24,10 +24,10 @@ BOTH = ["generation", "training"]
         (19, 24, [], False, False, False, False),
     ],
 )
-def test_panes_and_lines_at_each_size(width, height, panes, side_by_side, aside, bottom, hints):
+def test_panes_and_lines_at_each_size(width, height, panes, side_by_side, summary, bottom, hints):
     how = arrange(width, height, BOTH, "training", zoomed=False)
     assert how.panes == set(panes) and how.tiny == (not panes)
-    assert (how.side_by_side, how.aside, how.bottom, how.hints) == (side_by_side, aside, bottom, hints)
+    assert (how.side_by_side, how.summary, how.bottom, how.hints) == (side_by_side, summary, bottom, hints)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ TWO = ["generation", "second", "training"]
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "focused", "panes", "side_by_side", "aside"),
+    ("width", "height", "focused", "panes", "side_by_side", "summary"),
     [
         (160, 48, "training", TWO, True, False),
         (100, 16, "training", TWO, True, False),
@@ -101,10 +101,10 @@ TWO = ["generation", "second", "training"]
         (19, 24, "second", [], False, False),
     ],
 )
-def test_panes_and_lines_at_each_size_with_two_models(width, height, focused, panes, side_by_side, aside):
+def test_panes_and_lines_at_each_size_with_two_models(width, height, focused, panes, side_by_side, summary):
     how = arrange(width, height, TWO, focused, zoomed=False, two=True)
     assert how.panes == set(panes)
-    assert (how.side_by_side, how.aside) == (side_by_side, aside)
+    assert (how.side_by_side, how.summary) == (side_by_side, summary)
 
 
 def test_the_canvases_of_two_models_are_shown_and_hidden_together():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tdiff.tui.pacing import LEAST, MOST, Pacer
+from tdiff.tui.pacing import MAX_RATE, MIN_RATE, Pacer
 
 
 class Clock:
@@ -51,7 +51,7 @@ def test_a_timer_of_the_same_rate_that_is_a_little_early_or_late_loses_no_frame(
     clock = Clock()
     pacer = Pacer(app_with(Queue()), clock=clock)
     for n in range(90):
-        clock.now += 1 / MOST + (0.004 if n % 2 else -0.004)
+        clock.now += 1 / MAX_RATE + (0.004 if n % 2 else -0.004)
         assert pacer.ready()
 
 
@@ -87,7 +87,7 @@ def test_on_a_link_that_takes_five_frames_a_second_two_wait_at_most_and_five_are
         if queue.size and clock.now - sent >= 0.2:
             queue.size, sent = queue.size - 1, clock.now
         most = max(most, queue.size)
-    assert most <= 2 and 40 <= frames <= 52 and pacer.rate < MOST
+    assert most <= 2 and 40 <= frames <= 52 and pacer.rate < MAX_RATE
 
 
 def test_the_rate_recovers_after_a_slow_phase():
@@ -98,9 +98,9 @@ def test_the_rate_recovers_after_a_slow_phase():
         assert drawn(pacer, clock, 1.0) == 0
         queue.size = 0
         drawn(pacer, clock, 0.1)
-    assert LEAST <= pacer.rate < 5
+    assert MIN_RATE <= pacer.rate < 5
     drawn(pacer, clock, 20.0)
-    assert pacer.rate == MOST and drawn(pacer, clock, 1.0) >= 29
+    assert pacer.rate == MAX_RATE and drawn(pacer, clock, 1.0) >= 29
 
 
 def test_without_a_queue_writes_are_timed_and_keys_get_as_much_time():

@@ -9,7 +9,7 @@ import pytest
 from tdiff.draw.render import plain
 from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.figures import figures, number
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.panes.generation import scrub_line
 from tdiff.tui.widgets.lines import fold, line_width
 from tests.support.stage import Stage, header, in_utc, play, run_lines, run_state, steps, train_line  # noqa: F401

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes import registry
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.lines import Lines

@@ -169,26 +169,26 @@ def test_two_models_generate_stacked_in_screen(place):
         assert not [code for code in colour_codes(client.written) if ";2;" in code]
 
 
-def test_the_classes_of_a_text_race_in_tmux(place, model):
+def test_live_classification_is_drawn_in_tmux(place, model):
     with tmux() as server:
-        race = ["--classify", "'warm gold sun and dull stone'", f"--model={model}"]
-        server("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", " ".join([*WATCH, *race, "; sleep 60"]))
+        classify = ["--classify", "'warm gold sun and dull stone'", f"--model={model}"]
+        server("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", " ".join([*WATCH, *classify, "; sleep 60"]))
         client = server.attach()
 
         def shown() -> str:
             client.read()
             return server("capture-pane", "-p")
 
-        assert soon(lambda: "% " in shown() and "draws at most" in shown(), 60), shown()
+        assert soon(lambda: "% " in shown() and "of at most" in shown(), 60), shown()
         models = children(int(server("display-message", "-p", "#{pane_pid}")))
         server("send-keys", "q")
-        assert soon(lambda: " mask samples" in shown() and "draws at most" not in shown()), shown()
+        assert soon(lambda: " mask samples" in shown() and "of at most" not in shown()), shown()
         assert soon(lambda: not any(map(alive, models)))
         client.send(b"\x02d")
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
-@pytest.mark.parametrize("more", [[], ["--classify", "a text", "--model", "shakespeare"]], ids=["watch", "race"])
+@pytest.mark.parametrize("more", [[], ["--classify", "a text", "--model", "shakespeare"]], ids=["watch", "classify"])
 def test_a_terminal_that_cannot_move_its_cursor_is_refused_before_anything_is_drawn(place, term, more):
     pty = Pty([*WATCH, *more], TERM=term)
     assert pty.end() == 2

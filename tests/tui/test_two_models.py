@@ -250,7 +250,7 @@ def test_the_palette_applies_to_both():
         await begin(stage)
         await stage.press("tab", "o")
         one, other = (writing.pane for writing in stage.app.canvases.controllers)
-        assert one.look == other.look and one.look.palette == "light"
+        assert one.theme == other.theme and one.theme.palette == "light"
 
     of_two(scene, run_state(run_lines()))
 

@@ -257,7 +257,7 @@ def test_every_event_kind_reaches_the_log_or_the_state():
 def test_verdicts_reach_log_and_state_and_a_resume_drops_them():
     run = run_of(start(), train(5), verdicts(5), train(6), verdicts(6, 0.9))
     assert run.verdicts == parse(to_line(verdicts(6, 0.9)))
-    assert [line for line in run.log if "verdicts" in line and "85.0% right" in line]
+    assert [line for line in run.log if "classification of" in line and "accuracy 85.0%" in line]
     accuracy = run.metrics["eval/accuracy"]
     assert (list(accuracy.steps), list(accuracy.mean)) == ([5, 6], pytest.approx([0.85, 0.9]))
     run.feed([to_line(resume(5)).rstrip()])

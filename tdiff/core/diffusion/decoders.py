@@ -353,7 +353,7 @@ def _remask_rate(state: StepState, settings: DecodeSettings) -> float:
 
 
 def _remdm(state: StepState, settings: DecodeSettings) -> Tensor:
-    """Ancestral, and as many more as make up for those masked again (Wang et al. 2025, arXiv:2503.00307)."""
+    """Ancestral, and as many more as make up for those remasked (Wang et al. 2025, arXiv:2503.00307)."""
     rate = 0.0 if settings.remask == "conf" else _remask_rate(state, settings)
     return state.masked & (state.noise(noise.ORDER) < unmask_share(state.hidden_t, state.hidden_s, rate))
 

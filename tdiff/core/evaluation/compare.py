@@ -159,8 +159,8 @@ class Advice:
     """The Pareto front: no other contender is both nearer to real text and cheaper in calls; the cheapest first."""
 
     @property
-    def taken(self) -> int:
-        """The cheapest of those as good as the best: the recommended contender."""
+    def recommended(self) -> int:
+        """The cheapest contender whose texts are as good as those of the best."""
         return self.equal[0]
 
 

@@ -81,8 +81,8 @@ class _Table:
         self.length, self._size = length, size
         # Sorting first is many times faster than `unique`, which hashes.
         keys = _keys(symbols, length, size).sort().values
-        self._keys, self._counts = keys.unique_consecutive(return_counts=True)
-        self._contexts, self._distinct = (self._keys // size).unique_consecutive(return_counts=True)
+        self._keys, self._counts = torch.unique_consecutive(keys, return_counts=True)
+        self._contexts, self._distinct = torch.unique_consecutive(self._keys // size, return_counts=True)
         self._ends = self._distinct.cumsum(0)
         self._totals = self._counts.cumsum(0)
         before = torch.cat([self._totals.new_zeros(1), self._totals[self._ends[:-1] - 1]])

@@ -14,10 +14,10 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import Key
+from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.run_state import RunState
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
@@ -93,10 +93,10 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
     Pane:focus > #body { border-left: round $foreground; border-right: round $foreground; }
     """
 
-    def __init__(self, look: Theme, *, id: str, where: str = "") -> None:
+    def __init__(self, theme: Theme, *, id: str, where: str = "") -> None:
         """`where` is the pane's name in the table of keys, `id` unless it says otherwise."""
         super().__init__(id=id)
-        self.look = look
+        self.theme = theme
         self.where = where or id
         self._upper, self._lower = Edge(True), Edge(False)
         self._titles: tuple[Line, Line, Line, Line] = ([], [], [], [])
@@ -111,9 +111,9 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
     def show_sample(self, scene: Scene) -> None:
         """Show the scene after another sample was selected."""
 
-    def set_look(self, look: Theme) -> None:
+    def set_theme(self, theme: Theme) -> None:
         """Draw with another theme from now on."""
-        self.look = look
+        self.theme = theme
 
     def question(self, key_id: str) -> Question | None:
         """What a key asks the user; None where it asks nothing."""

@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.report.snapshot import verdict_parts
+from tdiff.report.snapshot import classification_parts
 from tdiff.tui.figures import number
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
@@ -28,10 +28,10 @@ class DetailsView(Lines):
 class DetailsPane(Pane):
     """Details of the first run."""
 
-    def __init__(self, look: Theme, *, id: str = "details") -> None:
-        super().__init__(look, id=id)
+    def __init__(self, theme: Theme, *, id: str = "details") -> None:
+        super().__init__(theme, id=id)
         self._view = DetailsView(id="details-lines")
-        self._story: RunState | None = None
+        self._run: RunState | None = None
         self._sample: int | None = None
 
     def body(self) -> list[Widget]:
@@ -41,7 +41,7 @@ class DetailsPane(Pane):
     def show_scene(self, scene: Scene) -> None:
         """Show the first run."""
         if scene.runs and self.display:
-            self._story, self._sample = scene.runs[0], scene.sample
+            self._run, self._sample = scene.runs[0], scene.sample
             self._draw()
 
     def show_sample(self, scene: Scene) -> None:
@@ -53,33 +53,33 @@ class DetailsPane(Pane):
         self._draw()
 
     def _draw(self) -> None:
-        if not self.is_mounted or self._story is None:
+        if not self.is_mounted or self._run is None:
             return
         width, height = self._view.size
         if width <= 0 or height <= 0:
             return
-        story = self._story
-        heat = verdict_lines(story) + mask_lines(story, width)
-        alerts = alert_lines(story, 3)
-        room = max(0, height - len(heat) - (len(alerts) + 1 if alerts else 0) - 1)
-        samples = sample_lines(story, self._sample, room)
-        lines = heat + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
+        run = self._run
+        first_lines = classification_lines(run) + mask_lines(run, width)
+        alerts = alert_lines(run, 3)
+        room = max(0, height - len(first_lines) - (len(alerts) + 1 if alerts else 0) - 1)
+        samples = sample_lines(run, self._sample, room)
+        lines = first_lines + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
         if alerts:
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
         self._view.show([clip(line, width) for line in lines[:height]])
         self.frame([("details", "")], [], [], [])
 
 
-def verdict_lines(story: RunState) -> list[Line]:
+def classification_lines(run: RunState) -> list[Line]:
     """How well the run classifies held-out texts; no line where it was not measured."""
-    if story.verdicts is None:
+    if run.verdicts is None:
         return []
-    return [[("verdicts ", "bold"), (" · ".join(filter(None, verdict_parts(story.verdicts))), "")]]
+    return [[("classifier ", "bold"), (" · ".join(filter(None, classification_parts(run.verdicts))), "")]]
 
 
-def mask_lines(story: RunState, width: int) -> list[Line]:
+def mask_lines(run: RunState, width: int) -> list[Line]:
     """Loss by mask ratio: a row for each tenth, from the highest, columns over the steps, darker for a higher loss."""
-    rows = [(name, story.metrics[name]) for name in sorted(story.metrics, reverse=True) if name.startswith("mask/")]
+    rows = [(name, run.metrics[name]) for name in sorted(run.metrics, reverse=True) if name.startswith("mask/")]
     rows = [(name, series) for name, series in rows if len(series.steps)]
     if not rows:
         return []
@@ -121,9 +121,9 @@ def _shade(value: float | None, low: float, high: float) -> str:
     return _SHADES[1:][min(3, int(share * 4))]
 
 
-def sample_lines(story: RunState, selected: int | None, rows: int) -> list[Line]:
+def sample_lines(run: RunState, selected: int | None, rows: int) -> list[Line]:
     """The samples of the run, the newest last; the selected one stays in view."""
-    samples = list(enumerate(story.samples))
+    samples = list(enumerate(run.samples))
     if not samples or rows <= 0:
         return []
     end = len(samples) if selected is None else min(len(samples), max(rows, selected + 1 + rows // 2))
@@ -140,13 +140,13 @@ def sample_lines(story: RunState, selected: int | None, rows: int) -> list[Line]
     return lines
 
 
-def alert_lines(story: RunState, rows: int | None = None, *, of: bool = False) -> list[Line]:
-    """The alerts, the newest first; with the name of their run where `of`."""
-    notices = list(reversed(story.alerts))[:rows]
+def alert_lines(run: RunState, rows: int | None = None, *, with_name: bool = False) -> list[Line]:
+    """The alerts, the newest first; with the name of their run where `with_name`."""
+    notices = list(reversed(run.alerts))[:rows]
     return [
         [
             (f" {_time_of_day(notice.time)} ", "dim"),
-            (f"{story.name} " if of else "", ""),
+            (f"{run.name} " if with_name else "", ""),
             (f"{notice.what:<6} ", "bold"),
             (f"{notice.text} {_at(notice)}", ""),
         ]

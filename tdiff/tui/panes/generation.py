@@ -12,7 +12,7 @@ from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.protocol.canvas import Canvas
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width
@@ -70,16 +70,16 @@ class GenerationPane(Pane):
             super().__init__()
             self.pane, self.what = pane, what
 
-    class Looked(Message):
+    class ThemeChanged(Message):
         """The user has selected another palette."""
 
-        def __init__(self, look: Theme) -> None:
+        def __init__(self, theme: Theme) -> None:
             super().__init__()
-            self.look = look
+            self.theme = theme
 
-    def __init__(self, look: Theme, *, id: str = "generation", of_two: bool = False) -> None:
+    def __init__(self, theme: Theme, *, id: str = "generation", of_two: bool = False) -> None:
         """`of_two`: beside another canvas, the title names the model, and the legend is outside."""
-        super().__init__(look, id=id, where="generation")
+        super().__init__(theme, id=id, where="generation")
         self._of_two = of_two
         self.recording: Recording | None = None
         self.at = 0
@@ -91,7 +91,7 @@ class GenerationPane(Pane):
         self._live = False  # whether the recording is of the live model
         self._caption, self._called, self._seconds = "", "", 0.0
         self._message, self._short = "", ""
-        self._canvas_view = CanvasView(look)
+        self._canvas_view = CanvasView(theme)
         self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
 
     def body(self) -> list[Widget]:
@@ -261,7 +261,7 @@ class GenerationPane(Pane):
 
     def _draw_legend(self) -> None:
         if not self._of_two:
-            self._legend.show([[(" ", ""), *legend(self.look, max(1, self.size.width - 4))]])
+            self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4))]])
 
     # Keys
 
@@ -312,13 +312,13 @@ class GenerationPane(Pane):
     def action_palette_next(self) -> None:
         """Use the next palette."""
         names = list(PALETTES)
-        name = names[(names.index(self.look.palette) + 1) % len(names)]
-        self.set_look(replace(self.look, palette=name))
-        self.post_message(self.Looked(self.look))
+        name = names[(names.index(self.theme.palette) + 1) % len(names)]
+        self.set_theme(replace(self.theme, palette=name))
+        self.post_message(self.ThemeChanged(self.theme))
 
-    def set_look(self, look: Theme) -> None:
+    def set_theme(self, theme: Theme) -> None:
         """Draw with another theme."""
-        self.look = self._canvas_view.look = look
+        self.theme = self._canvas_view.theme = theme
         self._drawn = (None, 0, 0)
         self._draw_legend()
         self.draw()

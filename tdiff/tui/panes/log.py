@@ -8,10 +8,10 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines
+from tdiff.tui.widgets.question_line import Question
 
 
 class LogView(Lines):
@@ -36,8 +36,8 @@ class LogPane(Pane):
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
-    def __init__(self, look: Theme, *, id: str = "log") -> None:
-        super().__init__(look, id=id)
+    def __init__(self, theme: Theme, *, id: str = "log") -> None:
+        super().__init__(theme, id=id)
         self._log: list[str] = []
         self._first = 0  # the number of the oldest line that is stored
         self._top: int | None = None  # the uppermost line in view; None: the newest are followed

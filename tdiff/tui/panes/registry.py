@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tdiff.draw.palettes import Theme
-from tdiff.tui.keymap import Key
+from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import DetailsPane
 from tdiff.tui.panes.generation import GenerationPane
@@ -52,7 +52,7 @@ class PaneClass(Protocol):
     def KEYS(self) -> tuple[Key, ...]:
         """The keys that act in the pane."""
 
-    def __call__(self, look: Theme, *, id: str) -> Pane:
+    def __call__(self, theme: Theme, *, id: str) -> Pane:
         """Make the pane."""
 
 

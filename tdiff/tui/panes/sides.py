@@ -22,15 +22,15 @@ from tdiff.tui.widgets.lines import Lines
 class Panes(Container):
     """All panes; those that an arrangement names are displayed."""
 
-    def __init__(self, look: Theme, *, two: bool) -> None:
+    def __init__(self, theme: Theme, *, two: bool) -> None:
         super().__init__(id="panes")
         self.two = two
         """Whether two models generate."""
-        self.canvases = [GenerationPane(look, id=name, of_two=two) for name in CANVASES[: 1 + two]]
-        others = {pane.name: pane.pane_class(look, id=pane.name) for pane in PANES[1:]}
+        self.canvases = [GenerationPane(theme, id=name, of_two=two) for name in CANVASES[: 1 + two]]
+        others = {pane.name: pane.pane_class(theme, id=pane.name) for pane in PANES[1:]}
         self.by_name: dict[str, Pane] = {str(canvas.id): canvas for canvas in self.canvases} | others
         """The panes by name, in the order in which Tab goes through them."""
-        self._look, self._legend = look, Lines(id="legend-of-two")
+        self._theme, self._legend = theme, Lines(id="legend-of-two")
         self._sides = SIDES_OF_TWO if two else SIDES
         self._stacked = [name for name in SIDES_OF_TWO["right"] if name not in COLUMNS_OF_TWO]
 
@@ -74,12 +74,12 @@ class Panes(Container):
             part = part.parent
         return pane
 
-    def set_look(self, look: Theme) -> None:
+    def set_theme(self, theme: Theme) -> None:
         """Draw all panes, and the legend of two canvases, with another theme."""
-        self._look = look
+        self._theme = theme
         for pane in self.by_name.values():
-            if pane.look is not look:
-                pane.set_look(look)
+            if pane.theme is not theme:
+                pane.set_theme(theme)
         self._draw_legend()
 
     def on_mount(self) -> None:
@@ -91,4 +91,4 @@ class Panes(Container):
         self._draw_legend()
 
     def _draw_legend(self) -> None:
-        self._legend.show([[("  ", ""), *legend(self._look, max(1, self.size.width - 4))]])
+        self._legend.show([[("  ", ""), *legend(self._theme, max(1, self.size.width - 4))]])

@@ -16,10 +16,10 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
-from tdiff.tui.keymap import Key, bindings
+from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
-from tdiff.tui.widgets.ask import Question
 from tdiff.tui.widgets.lines import Lines, fold
+from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.run_state import RunState
 
 LOSS = "train/loss"
@@ -105,8 +105,8 @@ class TrainingPane(Pane):
             super().__init__()
             self.step = step
 
-    def __init__(self, look: Theme, *, id: str = "training") -> None:
-        super().__init__(look, id=id)
+    def __init__(self, theme: Theme, *, id: str = "training") -> None:
+        super().__init__(theme, id=id)
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
         self._view = _FOLLOWING
@@ -182,7 +182,7 @@ class TrainingPane(Pane):
     def _curves_of(self) -> list[tuple[RunState, Curve]]:
         curves = []
         several = len(self._runs) > 1
-        depth = "16" if self.look.colour == "16" else self.look.ground
+        depth = "16" if self.theme.colour == "16" else self.theme.background
         companion = _COMPANIONS.get(self._metric, "")
         for n, story in reversed(list(enumerate(self._runs))):
             clock = {"time": story.clock, "tokens": story.tokens}.get(self._view.axis)
@@ -198,7 +198,7 @@ class TrainingPane(Pane):
 
     def _marked(self) -> View:
         """The view, with a mark for each alert of a run that has a curve."""
-        style = "bold color(203)" if self.look.colour != "16" else "bold color(9)"
+        style = "bold color(203)" if self.theme.colour != "16" else "bold color(9)"
         of = {id(story): (story, curve) for story, curve in self._curves_of()}
         marks = tuple(
             (curve.x(notice.step), style)
@@ -214,8 +214,8 @@ class TrainingPane(Pane):
             hint = [[(" waiting for the first record ...", "dim")]] if self._runs else _no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
-        look = self.look
-        return chart.draw(curves, view, width, height, ascii=look.ascii, colour=look.colour != "none")
+        theme = self.theme
+        return chart.draw(curves, view, width, height, ascii=theme.ascii, colour=theme.colour != "none")
 
     def _draw_figures(self) -> None:
         view, width = self._view, max(1, self.size.width - 2)
@@ -289,8 +289,8 @@ class TrainingPane(Pane):
 
     def _layout(self, curves: Sequence[Curve]) -> ChartLayout:
         width, height = self._curves_view.size
-        look = self.look
-        return layout(curves, self._view, width, height, ascii=look.ascii, colour=look.colour != "none")
+        theme = self.theme
+        return layout(curves, self._view, width, height, ascii=theme.ascii, colour=theme.colour != "none")
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor where the mouse is."""

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from textual import events
 from textual.geometry import Size
 
-from tdiff.draw.layout import CanvasLayout, layout
-from tdiff.draw.masks import WIDEST, make_room
+from tdiff.draw.canvas_layout import CanvasLayout, lay_out
+from tdiff.draw.masks import WIDEST, adjust_mask_widths
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line, drawn_texts, row_line
 from tdiff.protocol.canvas import MASKED, Canvas
@@ -30,13 +30,13 @@ class CanvasView(Sparse):
 
     DEFAULT_CSS = "CanvasView { width: 1fr; height: 1fr; }"
 
-    def __init__(self, look: Theme, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, theme: Theme, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._look = look
+        self._theme = theme
         self._canvas: Canvas | None = None
         self._texts: list[str] = []  # what is drawn at each position
         self._marks: set[int] = set()  # positions that are drawn as new, or as remasked
-        self._laid = layout([], 1)
+        self._canvas_layout = lay_out([], 1)
         self._drawn: dict[int, list[Cell]] = {}  # cells of rows of the layout
         self._mask_width = 1  # glyphs of each mask at first
         self._masks: dict[int, int] = {}  # glyphs of each masked position, where more than one
@@ -62,14 +62,14 @@ class CanvasView(Sparse):
         marks = canvas.fresh | canvas.remasked
         positions = {position for position in changed if 0 <= position < len(canvas.texts)} | self._marks | marks
         if self._masks:
-            self._give_way(canvas, positions)
+            self._adjust_masks(canvas, positions)
         old, self._texts = self._texts, self._drawn_texts(canvas)
         if old != self._texts:
             positions.update(n for n, (was, text) in enumerate(zip(old, self._texts, strict=True)) if was != text)
         self._marks = marks
-        laid = self._laid
-        rows = self._lay_again(old, positions)
-        if self._laid is laid:
+        layout = self._canvas_layout
+        rows = self._update_layout(old, positions)
+        if self._canvas_layout is layout:
             self._redraw(positions)
         else:
             self._drop(rows)
@@ -81,13 +81,13 @@ class CanvasView(Sparse):
         self._begin()
 
     @property
-    def look(self) -> Theme:
+    def theme(self) -> Theme:
         """The theme."""
-        return self._look
+        return self._theme
 
-    @look.setter
-    def look(self, look: Theme) -> None:
-        self._look = look
+    @theme.setter
+    def theme(self, theme: Theme) -> None:
+        self._theme = theme
         self._begin()
 
     # Scrolling
@@ -95,7 +95,7 @@ class CanvasView(Sparse):
     @property
     def rows(self) -> tuple[int, int, int]:
         """The first row in view, the rows in view, and all rows."""
-        return self._top, self._fitted.height, len(self._laid.rows)
+        return self._top, self._fitted.height, len(self._canvas_layout.rows)
 
     def scroll_rows(self, rows: int) -> None:
         """Scroll down by so many rows; up where negative. Following pauses while the followed row is out of view."""
@@ -144,9 +144,9 @@ class CanvasView(Sparse):
         self._drawn.clear()
 
     def _line(self, row: int) -> Line:
-        if self._canvas is None or row >= len(self._laid.rows):
+        if self._canvas is None or row >= len(self._canvas_layout.rows):
             return []
-        return row_line(self._canvas, self._laid.rows[row], self._look)
+        return row_line(self._canvas, self._canvas_layout.rows[row], self._theme)
 
     def on_resize(self) -> None:
         """Compute the layout for the new size."""
@@ -159,18 +159,18 @@ class CanvasView(Sparse):
         self._masks = {position: self._mask_width for position, confidence in enumerate(wide) if confidence == MASKED}
         self._texts = self._drawn_texts(canvas) if canvas else []
         self._marks = canvas.fresh | canvas.remasked if canvas else set()
-        self._laid = layout([], 1)
+        self._canvas_layout = lay_out([], 1)
         self._drawn.clear()
         self._fit()
         self.refresh_rows(range(self.size.height))
 
     def _drawn_texts(self, canvas: Canvas) -> list[str]:
-        texts = drawn_texts(canvas, self._look)
+        texts = drawn_texts(canvas, self._theme)
         for position, width in self._masks.items():
             texts[position] *= width
         return texts
 
-    def _give_way(self, canvas: Canvas, positions: set[int]) -> None:
+    def _adjust_masks(self, canvas: Canvas, positions: set[int]) -> None:
         """Make masks wider and narrower, so that unmasked text moves little."""
         masks, changed = self._masks, set()
         for position in positions:
@@ -182,43 +182,45 @@ class CanvasView(Sparse):
             elif masked:
                 continue
             changed.add(position)
-        make_room(self._laid, canvas.texts, masks, changed)
+        adjust_mask_widths(self._canvas_layout, canvas.texts, masks, changed)
 
     def _fit(self) -> None:
         self._fitted = self.size
         width = max(1, self.size.width)
-        if self._laid.width != width or len(self._laid.row) != len(self._texts):
-            self._laid = layout(self._texts, width)
+        if self._canvas_layout.width != width or len(self._canvas_layout.row) != len(self._texts):
+            self._canvas_layout = lay_out(self._texts, width)
             self._drawn.clear()
         self._go_to(self._top)
         self._follow()
 
-    def _lay_again(self, old: Sequence[str], positions: set[int]) -> set[int]:
+    def _update_layout(self, old: Sequence[str], positions: set[int]) -> set[int]:
         """Update the layout; the rows that must be drawn again."""
-        laid, texts = self._laid, self._texts
+        layout, texts = self._canvas_layout, self._texts
         first: int | None = None
         for position in sorted(positions):
-            if old[position] != texts[position] and not replaced(laid, position, old[position], texts[position]):
+            if old[position] != texts[position] and not replace_in_place(
+                layout, position, old[position], texts[position]
+            ):
                 first = position
                 break
         if first is None:
-            return laid.stale(laid, positions)
-        self._laid = relaid(laid, texts, first)
-        return self._laid.stale(laid, positions)
+            return layout.stale(layout, positions)
+        self._canvas_layout = lay_out_from(layout, texts, first)
+        return self._canvas_layout.stale(layout, positions)
 
     def _redraw(self, positions: set[int]) -> None:
         """Draw these positions into the cells of their rows; the layout has not changed."""
-        canvas, laid = self._canvas, self._laid
+        canvas, layout = self._canvas, self._canvas_layout
         assert canvas is not None
         for position in positions:
-            row, at, text = laid.row[position], laid.column[position], self._texts[position]
-            if not text.isprintable() or at + cell_len(text) > laid.width:
-                self._drop(laid.stale(laid, (position,)))  # it is drawn with other characters, or wraps
+            row, at, text = layout.row[position], layout.column[position], self._texts[position]
+            if not text.isprintable() or at + cell_len(text) > layout.width:
+                self._drop(layout.stale(layout, (position,)))  # it is drawn with other characters, or wraps
                 continue
             cells = self._drawn.get(row)
             if cells is None or not text:
                 continue
-            for run in row_line(canvas, [(position, text)], self._look):
+            for run in row_line(canvas, [(position, text)], self._theme):
                 _, new_cells = self.learn(run)  # a row with combining marks is not cached
                 cells[at : at + len(new_cells)] = new_cells
                 at += len(new_cells)
@@ -236,9 +238,9 @@ class CanvasView(Sparse):
 
     def _target(self) -> int | None:
         """The row of the first masked position."""
-        if self._canvas is None or MASKED not in self._canvas.confidence or not self._laid.row:
+        if self._canvas is None or MASKED not in self._canvas.confidence or not self._canvas_layout.row:
             return None
-        return self._laid.row[self._canvas.confidence.index(MASKED)]
+        return self._canvas_layout.row[self._canvas.confidence.index(MASKED)]
 
     def _follow(self) -> None:
         """Bring the first masked position into the upper two thirds, if there is one."""
@@ -247,7 +249,7 @@ class CanvasView(Sparse):
             self._go_to(target - self._fitted.height // 3)
 
     def _go_to(self, top: int) -> None:
-        top = max(0, min(top, len(self._laid.rows) - self._fitted.height))
+        top = max(0, min(top, len(self._canvas_layout.rows) - self._fitted.height))
         if top != self._top:
             self._top = top
             self.refresh_rows(range(self._fitted.height))
@@ -263,30 +265,30 @@ def typical_width(canvas: Canvas) -> int:
     return min(WIDEST, round(sum(widths) / len(widths))) if len(widths) >= _ENOUGH else 0
 
 
-def replaced(laid: CanvasLayout, position: int, old: str, new: str) -> bool:
+def replace_in_place(layout: CanvasLayout, position: int, old: str, new: str) -> bool:
     """Put the new text of a position into the layout if it takes the same cells of one row; whether it does."""
-    row = laid.rows[laid.row[position]]
+    row = layout.rows[layout.row[position]]
     at = bisect_left(row, (position, ""))
     if at == len(row) or row[at] != (position, old):
         return False
-    if not new or cell_len(new) != cell_len(old) or cell_len(new) > laid.width or "\n" in new or "\t" in new:
+    if not new or cell_len(new) != cell_len(old) or cell_len(new) > layout.width or "\n" in new or "\t" in new:
         return False
     row[at] = (position, new)
     return True
 
 
-def relaid(before: CanvasLayout, texts: Sequence[str], first: int) -> CanvasLayout:
+def lay_out_from(before: CanvasLayout, texts: Sequence[str], first: int) -> CanvasLayout:
     """The layout of texts that differ from those of `before` from position `first` on: the rows above it stay."""
     for row in range(before.row[first] - 1, 0, -1):
         position = bisect_left(before.row, row)
         # Where an unchanged position starts a row, the rest can be laid out alone.
         alone = not before.rows[row] or before.rows[row][0][0] >= position
         if before.row[position] == row and before.column[position] == 0 and alone:
-            rest = layout(texts[position:], before.width)
+            rest = lay_out(texts[position:], before.width)
             return CanvasLayout(
                 before.width,
                 before.rows[:row] + [[(n + position, text) for n, text in pieces] for pieces in rest.rows],
                 before.row[:position] + [n + row for n in rest.row],
                 before.column[:position] + rest.column,
             )
-    return layout(texts, before.width)
+    return lay_out(texts, before.width)

@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
-from tdiff.tui.keymap import shown
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import shown
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.panes.registry import PANES
 from tdiff.tui.widgets.lines import Lines, fold, line_width
 
@@ -63,7 +63,7 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) ->
 class Page(ModalScreen[None]):
     """A page of lines over the view. There is one for all titles, since textual caches the drawing of every screen."""
 
-    BINDINGS = [  # noqa: RUF012 - textual's own way
+    BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
         Binding("down,j", "scroll(1)", show=False),
         Binding("up,k", "scroll(-1)", show=False),

@@ -23,7 +23,7 @@ def paint(line: Line, width: int, base: Style = _NULL) -> Strip:
     return strip if size == width else strip.adjust_cell_length(width, base)
 
 
-def ground(widget: Widget) -> Style:
+def base_style(widget: Widget) -> Style:
     """The style under the lines of a widget: the theme's background, or the terminal's."""
     if widget.app.native_ansi_color:
         return _NULL

@@ -39,7 +39,7 @@ from textual.widget import Widget
 
 from tdiff.draw.render import Line
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
-from tdiff.tui.widgets.paint import ground, paint
+from tdiff.tui.widgets.paint import base_style, paint
 
 Cell = tuple[str, Style | None]
 """The text of a cell ("" in the second cell of a wide character) and its style."""
@@ -80,7 +80,7 @@ class Sparse(Widget, metaclass=AbstractWidgetMeta):
 
     def render_line(self, y: int) -> Strip:
         """A complete row."""
-        return paint(self.line(y), self.size.width, ground(self))
+        return paint(self.line(y), self.size.width, base_style(self))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Rows that render themselves when they are written."""
@@ -174,7 +174,7 @@ class Sparse(Widget, metaclass=AbstractWidgetMeta):
         return [*self._sides[0], *self.cells(y - top), *self._sides[1]]
 
     def _learn(self, text: str, style: str) -> tuple[str, list[Cell]]:
-        strip = paint([(text, style)], cell_len(text), ground(self))
+        strip = paint([(text, style)], cell_len(text), base_style(self))
         background = self.background_colors[1]
         for line_filter in self.get_line_filters():
             strip = strip.apply_filter(line_filter, background)

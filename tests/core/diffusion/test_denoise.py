@@ -125,7 +125,7 @@ def test_every_field_of_a_step_agrees_with_the_tokens_before_and_after(case):
         assert step.masked.equal(now)
         assert step.committed.equal(was & ~now)
         assert step.remasked.equal(~was & now)
-        # What was neither committed nor masked again is as it was, token and confidence.
+        # What was neither committed nor remasked is as it was, token and confidence.
         same = ~step.committed & ~step.remasked
         assert step.tokens[same].equal(before[same])
         assert step.confidence[same].equal(confidence[same])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tdiff.commands.generate_request import Request, gaps_of
+from tdiff.commands.generate_request import Request, requested_template
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import canvas, generate, prompt_ids, template_canvas
 from tdiff.core.models import tokenizers
@@ -118,4 +118,4 @@ def test_the_window_is_full_where_a_prefix_ends_in_a_space(loaded):
     asked = Request(
         prompt=None, model="", device="cpu", samples=1, length=0, seed=0, options={}, prefix="the ", suffix=" hill"
     )
-    assert template_canvas(model, gaps_of(model, asked)).size(1) == model.spec.context
+    assert template_canvas(model, requested_template(model, asked)).size(1) == model.spec.context

@@ -300,7 +300,7 @@ def refusal(cli_fast):
 def test_an_unknown_kind_lists_the_known_and_names_the_nearest(file, cli_fast):
     for kind in ("mdlm", "tiny-difusion"):
         line = cli_fast("import", kind, str(file), "out").refused()
-        assert f"unknown kind of weights to import {kind!r};" in line and "known: tiny-diffusion" in line
+        assert f"unknown project {kind!r};" in line and "known: tiny-diffusion" in line
     assert "did you mean tiny-diffusion?" in line
     assert not Path("out").exists()
 
@@ -477,7 +477,7 @@ def test_errors_before_the_file_is_read_do_not_import_torch():
         "print('torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
-    lines = ["unknown kind of weights to import 'tiny'", "'.' exists and is not overwritten", "False"]
+    lines = ["unknown project 'tiny'", "'.' exists and is not overwritten", "False"]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")
 
 

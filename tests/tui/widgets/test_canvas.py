@@ -13,14 +13,14 @@ from textual.events import MouseScrollDown
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import plain
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.tui.line_filters import NoColours
-from tdiff.tui.widgets.canvas import relaid, replaced, typical_width
+from tdiff.tui.widgets.canvas import lay_out_from, replace_in_place, typical_width
 from tdiff.watch.generation.recording import Recording
-from tests.support.canvas_stage import LOOK, Alone, Grid, canvas, differences, header, letters, settle, step, watching
+from tests.support.canvas_stage import THEME, Alone, Grid, canvas, differences, header, letters, settle, step, watching
 from tests.support.canvases import canvas_lines
 
 FEW = examples(derandomize=True, deadline=None, max_examples=200, database=None)
@@ -67,9 +67,9 @@ def shown_rows(app: Alone) -> list[str]:
 
 @pytest.mark.parametrize("glyphs", ["block", "space", "ascii"])
 def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
-    look = Theme(glyphs=glyphs)
+    theme = Theme(glyphs=glyphs)
 
-    @watching((8, 1), look)
+    @watching((8, 1), theme)
     async def test(app, pilot):
         shown = letters("ab██")
         app.view.show(shown)
@@ -77,7 +77,7 @@ def test_masks_and_remasked_positions_have_the_glyphs_of_the_theme(glyphs):
         again.apply(step(3, 1))
         app.view.show(again, {1})
         await settle(pilot)
-        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, look)).ljust(8)
+        assert app.view.full_row(0).text == plain(canvas_lines(again, 8, theme)).ljust(8)
         assert app.view.full_row(0).text.rstrip() == {"block": "a▒██", "space": "a", "ascii": "a%##"}[glyphs]
 
 
@@ -176,14 +176,14 @@ TEXTS = st.lists(st.sampled_from([*PIECES, None]), max_size=40)
 @FEW
 def test_an_updated_layout_equals_a_new_layout(texts, width, more):
     now = ["█" if text is None else text for text in texts]
-    laid = layout(now, width)
+    laid = lay_out(now, width)
     for place, text in more:
         if place >= len(now):
             continue
         before, now[place] = now[place], text
-        if not replaced(laid, place, before, text):
-            laid = relaid(laid, now, place)
-        assert laid == layout(now, width)
+        if not replace_in_place(laid, place, before, text):
+            laid = lay_out_from(laid, now, place)
+        assert laid == lay_out(now, width)
 
 
 @pytest.mark.parametrize("width", range(1, 14))
@@ -306,7 +306,7 @@ class Over(ModalScreen):
 
 
 def take_random_step(recording: Recording, draw: random.Random, pieces: list[str]) -> None:
-    """Places that are revealed, masked again, or that stay and are now more or less sure."""
+    """Places that are revealed, remasked, or that stay and are now more or less sure."""
     newest = recording.canvas(recording.steps)
     cells: list[tuple[int, str, float] | int] = []
     for place in draw.sample(range(5, 60), draw.choice([1, 1, 4, 20])):
@@ -347,7 +347,7 @@ async def disturb(app: Alone, pilot, draw: random.Random) -> None:
     elif what == 5:
         app.view.styles.margin = draw.choice([0, (1, 2), (0, 0, 0, 3)])
     else:
-        app.view.look = Theme(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
+        app.view.theme = Theme(palette=draw.choice(["dark", "traffic"]), glyphs=draw.choice(["block", "ascii"]))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -472,7 +472,7 @@ def test_many_resizes_leave_the_rows_of_the_last_size():
         app.view.show(recording.canvas(20))
         await settle(pilot)
         top, room, rows = app.view.rows
-        expected = plain(canvas_lines(recording.canvas(20), app.size.width, LOOK)).split("\n")
+        expected = plain(canvas_lines(recording.canvas(20), app.size.width, THEME)).split("\n")
         assert room == app.size.height and rows == len(expected)
         assert app.rows() == [row.rstrip() for row in expected[top : top + room]] + [""] * (room - rows)
         assert all(app.view.full_row(y).cell_length == app.size.width for y in range(room))

@@ -14,7 +14,7 @@ from rich.style import Style
 from textual.color import Color
 
 from tdiff.draw.palettes import DEPTHS
-from tdiff.terminal.detect import clipboard, detect, leaving
+from tdiff.terminal.detect import clipboard_sequence, detect, leave_sequence
 from tdiff.tui.line_filters import AsciiOnly, Depth, NoColours, filters
 from tdiff.tui.widgets.paint import paint
 from tests.support.ptys import Pty, attributes, colour_codes, screen, soon, tmux
@@ -33,7 +33,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Input, Label, OptionList
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.trace import TraceHeader, TraceStep
-from tdiff.draw.layout import layout
+from tdiff.draw.canvas_layout import lay_out
 from tdiff.draw.render import drawn_texts, legend, row_line
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.paint import paint
@@ -47,10 +47,10 @@ canvas.apply(TraceStep(index=2, t=0.5, calls=2, cells=[(33, " new", 1, 0.5, "com
 class Field(Widget):
     DEFAULT_CSS = "Field { height: 6; border: round $primary; }"
     def render_line(self, y):
-        look, width = self.app.terminal.look, self.size.width
+        theme, width = self.app.terminal.theme, self.size.width
         words = [("dim red", "dim red"), ("24 bits", "#fedcba on #123456")]
-        rows = layout(drawn_texts(canvas, look), width).rows
-        lines = [legend(look, width), *(row_line(canvas, row, look) for row in rows), words]
+        rows = lay_out(drawn_texts(canvas, theme), width).rows
+        lines = [legend(theme, width), *(row_line(canvas, row, theme) for row in rows), words]
         return paint(lines[y] if y < len(lines) else [], width)
 
 class Ask(ModalScreen):
@@ -139,13 +139,13 @@ def test_screen_gets_no_mouse_and_no_synchronized_frames(written):
 
 def test_the_last_frame_is_cleared_before_the_alternate_screen_is_left(written):
     for text in written.values():
-        last, _, after = text.rpartition(leaving(detect({"TERM": "xterm"})).encode())
+        last, _, after = text.rpartition(leave_sequence(detect({"TERM": "xterm"})).encode())
         assert b"Quit" in last and b"\x1b[?1049l" in after and b"Quit" not in after and b"after" in after
 
 
 def test_what_is_copied_is_wrapped_for_screen(written):
     for name, environ in (("256", {"TERM": "xterm"}), ("screen", {"TERM": "screen", "STY": "1.x"})):
-        assert clipboard(detect(environ), "copied").encode() in written[name]
+        assert clipboard_sequence(detect(environ), "copied").encode() in written[name]
 
 
 def test_in_real_screen_nothing_is_left_of_the_last_frame():

@@ -103,7 +103,7 @@ def test_third_model_and_missing_second_model_are_refused(cli_fast, here, tiny_r
     words = ["watch", "log", "--once", "--model", "shakespeare", "--model"]
     assert cli_fast(*words, str(tiny_run.path)).returncode == 0
     why = cli_fast(*words, "shakespeare", "--model", "shakespeare").refused()
-    assert why == "tdiff watch shows up to 2 models side by side; got 3 of --model"
+    assert why == "watch shows up to 2 models side by side; got 3 of --model"
     assert "did you mean shakespeare" in cli_fast(*words, "shakespare").refused()
 
 

@@ -26,7 +26,7 @@ def header(cells: int, given=()) -> TraceHeader:
 
 
 def step(index: int, *cells) -> TraceStep:
-    """A step from (place, text, confidence), a place that is masked again, or a cell as it stands in a trace."""
+    """A step from (place, text, confidence), a place that is remasked, or a cell as it stands in a trace."""
     full = [
         (c, "", 0, 0.0, "remask") if isinstance(c, int) else (c[0], c[1], 7, c[2], "commit") if len(c) == 3 else c
         for c in cells
@@ -117,7 +117,7 @@ def test_changed_positions_are_listed_once():
         header(5, [(0, "p", 1)]), step(1, (1, "a", 0.5), (2, "b", 0.5)), step(4, 1, 3, (0, "x", 1.0)), step(5)
     )
     assert [recording.changed(k) for k in range(-1, 5)] == [(), (), (1, 2), (1,), (), ()]
-    assert recording.ignored == 2  # a mask that was masked again, and a given place
+    assert recording.ignored == 2  # a mask that was remasked, and a given place
 
 
 def test_canvas_is_a_copy():

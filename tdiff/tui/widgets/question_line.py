@@ -26,7 +26,7 @@ class Question:
     """What the line contains at first."""
 
 
-class Ask(Input):
+class QuestionLine(Input):
     """A line of text that replaces the panes' keys. It is displayed only while a question is open."""
 
     BINDINGS = [Binding("escape,ctrl+g,ctrl+c", "leave", "cancel", show=False)]  # noqa: RUF012

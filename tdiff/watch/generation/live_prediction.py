@@ -16,8 +16,8 @@ from tdiff.visible import visible
 from tdiff.watch.generation.model_process import ModelProcess
 
 
-class Race:
-    """Texts, one of which is being classified."""
+class LivePrediction:
+    """Predictions for several texts, one of which is being classified."""
 
     def __init__(
         self,
@@ -26,11 +26,11 @@ class Race:
         *,
         seed: int = 0,
         confidence: float = 0.99,
-        draws: int = 32,
+        max_draws: int = 32,
     ) -> None:
         """`start` starts the process that holds the model."""
         self._start, self.texts = start, tuple(texts)
-        self._seed, self._confidence, self.draws = seed, confidence, draws
+        self._seed, self._confidence, self.max_draws = seed, confidence, max_draws
         self.index = 0
         """The index of the current text."""
         self.rounds: list[PredictionRound] = []
@@ -48,7 +48,7 @@ class Race:
 
     @property
     def state(self) -> str:
-        """Off, loading, weighing, done, refused, or dead."""
+        """Off, loading, scoring, done, refused, or dead."""
         if self._process is None:
             return "off"
         if not self._process.alive:
@@ -57,7 +57,7 @@ class Race:
             return "refused"
         if self.ready is None:
             return "loading"
-        return "done" if self.rounds and self.rounds[-1].final else "weighing"
+        return "done" if self.rounds and self.rounds[-1].final else "scoring"
 
     def start(self) -> None:
         """Start the process, or restart it. Raises TdiffError if it cannot be started."""
@@ -78,7 +78,7 @@ class Race:
             self._process.close()
 
     def move(self, offset: int) -> None:
-        """Classify the text `offset` places further on."""
+        """Classify the text `offset` positions further on."""
         self.index = (self.index + offset) % len(self.texts)
         self._reset()
 
@@ -102,7 +102,7 @@ class Race:
             self._take(answer, now)
         if not self._process.alive and not self.message:
             self.message = f"the model's process ended: {self._process.reason}"
-        if self.state == "weighing":
+        if self.state == "scoring":
             if not self._requested:
                 self._id, self._requested, self._began = self._id + 1, True, now
                 self._process.send(
@@ -111,7 +111,7 @@ class Race:
                         text=self.texts[self.index],
                         seed=self._seed,
                         confidence=self._confidence,
-                        draws=self.draws,
+                        draws=self.max_draws,
                     )
                 )
             self.seconds = now - self._began

@@ -1,7 +1,7 @@
-"""One key of the view: its id, the keys that do it, what it does; and its names for textual and for a person.
+"""`Key`: an entry of the table of keys, with its names for textual and for a person. The table is `key_table`.
 
-Never used: ctrl+a (screen), ctrl+b (tmux), ctrl+h, ctrl+i, ctrl+j, ctrl+m, ctrl+s, ctrl+z and ctrl+[, which terminals
-keep or cannot tell apart; and Esc is never the only way out of anything.
+Screen, tmux and terminals keep some keys for themselves or cannot tell them apart; `NEVER` lists them. Esc is never the
+only way out of anything.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from textual.binding import Binding
 
 NEVER = frozenset(f"ctrl+{key}" for key in ("a", "b", "h", "i", "j", "m", "s", "z", "[", "left_square_bracket"))
+"""Keys that an entry cannot have: ctrl+a is screen's, ctrl+b is tmux's, and terminals keep or rename the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one or more keys do."""
+    """A command of the view, and the keys that run it."""
 
     id: str
     """Names the command in a user's configuration."""

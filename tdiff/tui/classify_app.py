@@ -8,8 +8,8 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.binding import Binding
 
+from tdiff.draw.classification import text_lines, view
 from tdiff.draw.predictions import words
-from tdiff.draw.race import text, view
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.protocol.prediction import Contribution
@@ -18,18 +18,18 @@ from tdiff.tui.session import run_view
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.lines import Lines, two_ends
 from tdiff.visible import visible, visible_line
+from tdiff.watch.generation.live_prediction import LivePrediction
 from tdiff.watch.generation.process import Child, command
-from tdiff.watch.generation.race import Race
 from tdiff.watch.options import Options
 
 _FRAME = 1 / 15
 _HINTS = "n next text  p previous text  r other masks  up/down scroll  R restart  q quit"
 
 
-class RaceApp(TerminalApp):
-    """The view."""
+class ClassifyApp(TerminalApp):
+    """The view of a live classification."""
 
-    BINDINGS = [  # noqa: RUF012 - as textual has it
+    BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("q,ctrl+q,ctrl+c", "quit", "quit", show=False),
         Binding("n,right,l", "next_text(1)", "the next text", show=False),
         Binding("p,left,h", "next_text(-1)", "the text before", show=False),
@@ -41,14 +41,16 @@ class RaceApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "tdiff watch"
 
-    def __init__(self, race: Race, terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, prediction: LivePrediction, terminal: Terminal, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(terminal)
-        self.race, self._clock = race, clock
+        self.prediction, self._clock = prediction, clock
         self._row = 0
-        self._top, self._body, self._hints = Lines(id="top"), Lines(id="race"), Lines(id="hints")
+        self._top, self._body, self._hints = Lines(id="top"), Lines(id="prediction"), Lines(id="hints")
 
     def compose(self) -> ComposeResult:
-        """A line above, the race, and a line below."""
+        """A line above, the classification, and a line below."""
         yield self._top
         yield self._body
         yield self._hints
@@ -62,16 +64,16 @@ class RaceApp(TerminalApp):
 
     def suspending(self) -> None:
         """The model's process stops too, and resumes with the next update."""
-        self.race.halt()
+        self.prediction.halt()
 
     def hang_up(self) -> None:
         """Leave, and end the model's process first."""
-        self.race.close()
+        self.prediction.close()
         self.exit()
 
     def on_unmount(self) -> None:
         """End the model's process."""
-        self.race.close()
+        self.prediction.close()
 
     def on_resize(self) -> None:
         """Draw for another size."""
@@ -79,49 +81,49 @@ class RaceApp(TerminalApp):
 
     def _start(self) -> None:
         try:
-            self.race.start()
+            self.prediction.start()
         except TdiffError as why:
-            self.race.message = str(why)
+            self.prediction.message = str(why)
         self._draw()
 
     def _update(self) -> None:
-        if self.screen_stack and (self.race.poll(self._clock()) or self.race.state == "weighing"):
+        if self.screen_stack and (self.prediction.poll(self._clock()) or self.prediction.state == "scoring"):
             self._draw()
 
     def _draw(self) -> None:
-        race, (width, height) = self.race, (self.size.width, self.size.height)
+        prediction, (width, height) = self.prediction, (self.size.width, self.size.height)
         if not width or not height:
             return
-        name = visible_line(race.ready.model) if race.ready else "tdiff"
-        state = race.message or race.state
-        left: Line = [(f" {name} ", "bold"), (f" text {race.index + 1} of {len(race.texts)}", "")]
-        self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if race.message else "")], width)])
+        name = visible_line(prediction.ready.model) if prediction.ready else "tdiff"
+        state = prediction.message or prediction.state
+        left: Line = [(f" {name} ", "bold"), (f" text {prediction.index + 1} of {len(prediction.texts)}", "")]
+        self._top.show([two_ends(left, [(f"{visible_line(state)} ", "bold" if prediction.message else "")], width)])
         self._hints.show([[(f" {_HINTS}", "dim")]])
-        plain = [Contribution(visible(race.texts[race.index]), 0.0)]
-        parts = words(race.words) if race.words else plain
-        self._row = min(self._row, max(0, len(text(parts, width - 2, self.terminal.look)) - 1))
+        plain = [Contribution(visible(prediction.texts[prediction.index]), 0.0)]
+        parts = words(prediction.words) if prediction.words else plain
+        self._row = min(self._row, max(0, len(text_lines(parts, width - 2, self.terminal.theme)) - 1))
         self._body.show(
             view(
-                [visible_line(name) for name in race.classes],
-                race.rounds,
+                [visible_line(name) for name in prediction.classes],
+                prediction.rounds,
                 parts,
-                most=race.draws,
-                seconds=race.seconds,
+                max_draws=prediction.max_draws,
+                seconds=prediction.seconds,
                 size=(width, max(1, height - 2)),
                 top=self._row,
-                look=self.terminal.look,
+                theme=self.terminal.theme,
             )
         )
 
     def action_next_text(self, count: int) -> None:
         """Show the text that is `count` further."""
         self._row = 0
-        self.race.move(count)
+        self.prediction.move(count)
         self._draw()
 
     def action_reseed(self) -> None:
         """Classify the same text with other masks."""
-        self.race.next_seed()
+        self.prediction.next_seed()
         self._draw()
 
     def action_restart(self) -> None:
@@ -135,19 +137,19 @@ class RaceApp(TerminalApp):
 
 
 def run(options: Options, terminal: Terminal) -> None:
-    """Watch until the user quits; then print the prediction."""
+    """Show the view until the user quits; then print the prediction."""
     assert options.model is not None, "the command requires a model"
     model = options.model
-    race = Race(
+    prediction = LivePrediction(
         lambda: Child(command(model, options.device)),
         options.classify,
         seed=options.seed or 0,
     )
-    app = RaceApp(race, terminal)
+    app = ClassifyApp(prediction, terminal)
     if options.theme:
         app.theme = options.theme
     run_view(app)
-    if race.rounds:
-        last = race.rounds[-1]
-        best = max(range(len(race.classes)), key=lambda n: last.posterior[n])
-        print(f"{visible_line(race.classes[best])} {last.posterior[best]:.3f} after {last.draws} mask samples")
+    if prediction.rounds:
+        last = prediction.rounds[-1]
+        best = max(range(len(prediction.classes)), key=lambda n: last.posterior[n])
+        print(f"{visible_line(prediction.classes[best])} {last.posterior[best]:.3f} after {last.draws} mask samples")

@@ -1,7 +1,8 @@
-"""The one table of keys: bindings, help screen, footer and palette are all made from it.
+"""The table of all keys: the bindings, the help screen, the line of hints and the command palette read it.
 
-A key belongs to the app or to a pane, which declares its own in its class; a pane's keys act while it has the focus.
-Each has an id, by which a user's configuration gives it other keys.
+To add a key that acts everywhere, add a row to `APP_KEYS` and an `action_...` method to `WatchApp`. A key of a pane is
+a row of `KEYS` in the class of the pane, and acts while the pane has the focus. The id of a key is its name in
+watch.toml, where a user can give it other keys.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from textual.keys import Keys
 
 from tdiff.errors import TdiffError, unknown
-from tdiff.tui.keymap import FOCUS_KEYS, NEVER, Key, names_of
+from tdiff.tui.key import FOCUS_KEYS, NEVER, Key, names_of
 from tdiff.tui.panes.registry import PANES
 
 APP_KEYS = (
@@ -44,7 +45,7 @@ _NAMED = {str(key.value) for key in Keys} | {key for entry in KEYS for key in en
 def remapped(changes: Mapping[str, str]) -> dict[str, str]:
     """`changes` (id -> keys) of a user's configuration, checked; ctrl+c always leaves.
 
-    Raises TdiffError for an id that there is not, a key that cannot be, or one that would do two things.
+    Raises TdiffError for an unknown id, a key that cannot be bound, or a key that would do two things.
     """
     known = {entry.id: entry for entry in KEYS}
     for name, keys in changes.items():
@@ -62,13 +63,16 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
             if entry.where != "app":
                 other = taken.get(("app", key), other)
             if other != entry.id and (entry.id in changes or other in changes):
-                raise TdiffError(f"keys.{entry.id}: {key!r} is that of {other} already; give one of them another")
+                raise TdiffError(
+                    f"keys.{entry.id}: {key!r} already belongs to {other}; choose another key for one of them"
+                )
     return all_keys
 
 
 def _check(name: str, key: str) -> None:
     if not key or key.lower() in NEVER:
-        raise TdiffError(f"keys.{name}: {key or 'an empty key'!r} cannot be bound: terminals, screen or tmux keep it")
+        what = repr(key) if key else "an empty name"
+        raise TdiffError(f"keys.{name}: {what} cannot be used: screen, tmux or the terminal takes it")
     bare = key.removeprefix("alt+").removeprefix("ctrl+").removeprefix("shift+")
     if len(bare) != 1 and key not in _NAMED and bare not in _NAMED:
         raise unknown(f"key of keys.{name}", key, _NAMED)

@@ -13,27 +13,27 @@ from textual.widgets import Input
 
 from tdiff.draw.render import Line
 from tdiff.tui.command_search import ranked
-from tdiff.tui.keymap import Key
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key import Key
+from tdiff.tui.key_table import KEYS
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 
-_MOST = 14
-"""Commands that are shown at once, at most."""
-_AROUND = 3
+_MAX_ROWS = 14
+"""Maximum number of commands that are shown at once."""
+_OTHER_ROWS = 3
 """Rows of the box besides its commands: its edges and the line of text."""
 
 
-class Palette(Vertical):
+class CommandPalette(Vertical):
     """A box over the panes. It always exists, and is displayed while the user looks for a command."""
 
-    BINDINGS = [  # noqa: RUF012 - textual's own way
+    BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("down,ctrl+n", "move(1)", show=False),
         Binding("up,ctrl+p", "move(-1)", show=False),
-        Binding("pagedown", f"move({_MOST})", show=False),
-        Binding("pageup", f"move({-_MOST})", show=False),
+        Binding("pagedown", f"move({_MAX_ROWS})", show=False),
+        Binding("pageup", f"move({-_MAX_ROWS})", show=False),
     ]
     DEFAULT_CSS = """
-    Palette { layer: above; dock: top; width: 84; max-width: 100%; height: auto; border: round $foreground;
+    CommandPalette { layer: above; dock: top; width: 84; max-width: 100%; height: auto; border: round $foreground;
         background: $background; padding: 0 1; }
     """
 
@@ -57,7 +57,7 @@ class Palette(Vertical):
         self._selected = 0
 
     def compose(self) -> ComposeResult:
-        """The line above the list."""
+        """The line of text above the list."""
         yield self._line
         yield self._list
 
@@ -66,7 +66,7 @@ class Palette(Vertical):
         self._where = where
         self._line.value = ""
         self._look_up()
-        self._list.styles.height = max(1, min(_MOST, self.app.size.height - _AROUND))
+        self._list.styles.height = max(1, min(_MAX_ROWS, self.app.size.height - _OTHER_ROWS))
         self.display = True
         self.screen.set_focus(self._line)
 
@@ -76,7 +76,7 @@ class Palette(Vertical):
         self._look_up()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Enter."""
+        """Run the selected command."""
         message.stop()
         self._look_up(self._selected)  # also what was typed just before Enter
         self.close(self._matches[self._selected] if self._matches else None)
@@ -91,12 +91,12 @@ class Palette(Vertical):
             self.close(self._matches[row])
 
     def action_move(self, rows: int) -> None:
-        """Another command."""
+        """Select another command, `rows` below the selected one."""
         self._selected = min(max(self._selected + rows, 0), max(0, len(self._matches) - 1))
         self._draw()
 
     def close(self, key: Key | None) -> None:
-        """Hide it, and tell what was chosen."""
+        """Hide the palette and report what was chosen."""
         if not self.display:
             return
         self.display = False
@@ -105,9 +105,9 @@ class Palette(Vertical):
         self.post_message(self.Chosen(key))
 
     def _look_up(self, at: int = 0) -> None:
-        fitting = ranked(self._line.value, KEYS, self._where, self._used)
-        self._selected = at if fitting == self._matches else 0
-        self._matches = fitting
+        matches = ranked(self._line.value, KEYS, self._where, self._used)
+        self._selected = at if matches == self._matches else 0
+        self._matches = matches
         self._draw()
 
     @property
@@ -138,10 +138,10 @@ class _Line(Input):
 
     def action_leave(self) -> None:
         """Close the palette."""
-        if isinstance(self.parent, Palette):
+        if isinstance(self.parent, CommandPalette):
             self.parent.close(None)
 
     def on_input_blurred(self) -> None:
-        """Close it when a pane gets the focus, but not when another window does."""
+        """Close the palette when a pane gets the focus, but not when another window does."""
         if self.app.app_focus:
             self.action_leave()

@@ -37,14 +37,14 @@ class CanvasLayout:
         stale = {n for n in range(common) if old[n] != new[n]}
         stale.update(range(common, max(len(old), len(new))))
         for position in positions:
-            for laid in (self, before):
-                if position < len(laid.row):
-                    last = laid.row[position + 1] if position + 1 < len(laid.row) else len(laid.rows) - 1
-                    stale.update(range(laid.row[position], last + 1))
+            for layout in (self, before):
+                if position < len(layout.row):
+                    last = layout.row[position + 1] if position + 1 < len(layout.row) else len(layout.rows) - 1
+                    stale.update(range(layout.row[position], last + 1))
         return stale
 
 
-def layout(texts: Sequence[str], width: int) -> CanvasLayout:
+def lay_out(texts: Sequence[str], width: int) -> CanvasLayout:
     """Lay out the texts of all positions in rows of `width` cells, at least 1.
 
     A row is wider only if a single character is wider.

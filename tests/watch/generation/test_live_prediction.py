@@ -1,4 +1,4 @@
-"""Verdicts that race: what is asked and answered, how it is drawn, and the view that shows it."""
+"""Live predictions: what is requested and answered, how it is drawn, and the view that shows it."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tdiff.draw import race as drawing
+from tdiff.draw import classification
 from tdiff.draw.palettes import Theme
 from tdiff.draw.predictions import reliability, shaded, strongest, words
 from tdiff.draw.render import plain
@@ -23,8 +23,8 @@ from tdiff.protocol.messages import (
 )
 from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.terminal import detect
-from tdiff.tui.race_app import RaceApp
-from tdiff.watch.generation.race import Race
+from tdiff.tui.classify_app import ClassifyApp
+from tdiff.watch.generation.live_prediction import LivePrediction
 from tests.core.test_serve import Bench
 from tests.support.classifying import model as model
 from tests.support.stage import golden
@@ -75,12 +75,12 @@ class Process:
 
 def test_suspended_view_halts_the_process_until_the_next_poll():
     process = Process()
-    race = Race(lambda: process, ["a text"], seed=0)
-    race.halt()  # nothing is started yet
-    race.start()
-    race.halt()
+    prediction = LivePrediction(lambda: process, ["a text"], seed=0)
+    prediction.halt()  # nothing is started yet
+    prediction.start()
+    prediction.halt()
     assert process.halted
-    race.poll(1.0)
+    prediction.poll(1.0)
     assert not process.halted
 
 
@@ -125,32 +125,32 @@ def test_invalid_scores_are_not_parsed(broken):
     assert parse_answer(json.dumps(line)) is None
 
 
-def test_race_requests_its_texts_in_turn():
+def test_live_prediction_requests_its_texts_in_turn():
     process = Process()
-    race = Race(lambda: process, ["one", "two"], seed=5)
-    assert race.state == "off" and not race.poll(0.0)
-    race.start()
-    assert race.state == "loading"
-    race.poll(1.0)
+    prediction = LivePrediction(lambda: process, ["one", "two"], seed=5)
+    assert prediction.state == "off" and not prediction.poll(0.0)
+    prediction.start()
+    assert prediction.state == "loading"
+    prediction.poll(1.0)
     assert process.asked == [Classify(id=1, text="one", seed=5)]
     process.answers = [standing(), standing(id=99), standing(draws=8, final=True, sure=True)]
-    assert race.poll(2.0)
-    assert [one.draws for one in race.rounds] == [4, 8]
-    assert (race.state, race.seconds) == ("done", 1.0)
-    race.move(1)
-    race.poll(3.0)
+    assert prediction.poll(2.0)
+    assert [one.draws for one in prediction.rounds] == [4, 8]
+    assert (prediction.state, prediction.seconds) == ("done", 1.0)
+    prediction.move(1)
+    prediction.poll(3.0)
     process.answers = [standing()]  # of the text before: too late
-    race.poll(3.5)
-    assert race.rounds == [] and process.asked[-1] == Classify(id=2, text="two", seed=5)
+    prediction.poll(3.5)
+    assert prediction.rounds == [] and process.asked[-1] == Classify(id=2, text="two", seed=5)
     process.answers = [Refused(id=2, text="no")]
-    race.poll(4.0)
-    assert (race.state, race.message) == ("refused", "no")
-    race.next_seed()
-    race.poll(5.0)
+    prediction.poll(4.0)
+    assert (prediction.state, prediction.message) == ("refused", "no")
+    prediction.next_seed()
+    prediction.poll(5.0)
     assert process.asked[-1] == Classify(id=3, text="two", seed=6)
     process.alive, process.reason = False, "killed"
-    race.poll(6.0)
-    assert race.state == "dead" and "killed" in race.message
+    prediction.poll(6.0)
+    assert prediction.state == "dead" and "killed" in prediction.message
 
 
 ROUNDS = [
@@ -167,23 +167,25 @@ PARTS = [
 ]
 
 
-LOOKS = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
+THEMES = {"utf8": Theme(), "ascii": Theme(glyphs="ascii", colour="none", utf8=False)}
 
 
-@pytest.mark.parametrize(("name", "look"), LOOKS.items())
-def test_a_race_is_drawn_at_all_sizes(name, look):
+@pytest.mark.parametrize(("name", "theme"), THEMES.items())
+def test_live_prediction_is_drawn_at_all_sizes(name, theme):
     drawn = []
     for size in ((80, 22), (60, 13), (40, 6)):
-        lines = drawing.view(["good", "bad"], ROUNDS, PARTS, most=64, seconds=1.25, size=size, top=0, look=look)
+        lines = classification.view(
+            ["good", "bad"], ROUNDS, PARTS, max_draws=64, seconds=1.25, size=size, top=0, theme=theme
+        )
         assert len(lines) <= size[1]
         drawn.append(plain(lines))
         assert name == "utf8" or drawn[-1].isascii()
-    golden(f"race_{name}", "\n----\n".join(drawn))
-    assert drawing.view([], [], PARTS, most=64, seconds=0.0, size=(40, 6), top=0, look=look)
+    golden(f"classify_{name}", "\n----\n".join(drawn))
+    assert classification.view([], [], PARTS, max_draws=64, seconds=0.0, size=(40, 6), top=0, theme=theme)
     for width in range(1, 90, 7):
         for height in range(1, 30):
-            lines = drawing.view(
-                ["good", "bad"], ROUNDS, PARTS, most=64, seconds=0, size=(width, height), top=9, look=look
+            lines = classification.view(
+                ["good", "bad"], ROUNDS, PARTS, max_draws=64, seconds=0, size=(width, height), top=9, theme=theme
             )
             assert len(lines) <= height
 
@@ -212,9 +214,9 @@ def test_the_reliability_picture():
     assert plain(reliability(bins, ascii=True)).isascii()
 
 
-def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str]:
+def played(prediction: LivePrediction, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str]:
     """The screen after each key."""
-    app, shots = RaceApp(race, detect.detect({"TERM": "xterm-256color"}, encoding="utf-8", tty=True)), []
+    app, shots = ClassifyApp(prediction, detect.detect({"TERM": "xterm-256color"}, encoding="utf-8", tty=True)), []
 
     async def play() -> None:
         async with app.run_test(size=size) as pilot:
@@ -229,10 +231,10 @@ def played(race: Race, *keys: str, size: tuple[int, int] = (80, 24)) -> list[str
     return shots
 
 
-def test_race_view_responds_to_keys():
+def test_classify_view_responds_to_keys():
     process = Process()
     process.answers.append(standing(draws=4))
-    race = Race(lambda: process, ["great film " * 3, HOSTILE])
+    prediction = LivePrediction(lambda: process, ["great film " * 3, HOSTILE])
     original = process.send
 
     def answering(request) -> bool:
@@ -240,7 +242,7 @@ def test_race_view_responds_to_keys():
         return original(request)
 
     process.send = answering
-    first, second, back, top = played(race, "", "n", "p")
+    first, second, back, top = played(prediction, "", "n", "p")
     assert "good" in first and "70.0%" in first and "decided" in first and "great film" in first
     assert "\x1b" not in second and "\u202e" not in second and "[bold]" in second
     assert first.split("s\n")[-1] == back.split("s\n")[-1]

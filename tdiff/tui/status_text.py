@@ -1,4 +1,4 @@
-"""The lines around the panes: the watched runs and their states, the newest message, and the keys that act now."""
+"""The text of the lines around the panes: the runs and their states, the newest message, and the keys that act now."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tdiff.draw.render import Line
 from tdiff.formatting import duration
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.figures import figures, flow, progress
-from tdiff.tui.keymap import first_name
-from tdiff.tui.keys import KEYS
-from tdiff.tui.layout import LOWEST, NARROWEST
+from tdiff.tui.key import first_name
+from tdiff.tui.key_table import KEYS
+from tdiff.tui.layout import MIN_COLUMNS, MIN_ROWS
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
@@ -28,9 +28,7 @@ _STATES = {
     "failed": ("✗", "reverse"),
     "died": ("✗", "reverse"),
 }
-
-
-_WORDY = 40
+_WIDE = 40
 """Columns from which alerts are counted in words."""
 
 
@@ -55,23 +53,23 @@ def above(watched: Sequence[Watched], terminal: Terminal, now: float, width: int
 
 def too_small(width: int, height: int, above: Line) -> Line:
     """What size a window needs to show a pane, followed by the usual first line where there is room."""
-    lacking = [f"{NARROWEST} columns"] * (width < NARROWEST) + [f"{LOWEST} rows"] * (height < LOWEST)
-    size = f"{NARROWEST}x{LOWEST}"
+    lacking = [f"{MIN_COLUMNS} columns"] * (width < MIN_COLUMNS) + [f"{MIN_ROWS} rows"] * (height < MIN_ROWS)
+    size = f"{MIN_COLUMNS}x{MIN_ROWS}"
     words = (f" tdiff needs {' and '.join(lacking)} ", f"needs {size}", size)
     need = next((text for text in words if len(text) <= width), size)
     rest = clip(above, width - len(need))
-    return [(need, "reverse"), *(rest if width >= NARROWEST else [])]
+    return [(need, "reverse"), *(rest if width >= MIN_COLUMNS else [])]
 
 
 def _run(watched: Watched, now: float, aged: bool) -> Line:
-    story, status = watched.run_state, watched.status()
-    state = story.state(now)
-    when = (story.ended.time if story.ended is not None else 0) or story.last_time
+    run, status = watched.run_state, watched.status()
+    state = run.state(now)
+    when = (run.ended.time if run.ended is not None else 0) or run.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""
     if not aged:
         age = f" at {time.strftime('%H:%M', time.localtime(now))}"
     mark, style = _STATES.get(state, ("·", ""))
-    line: Line = [(visible_line(story.name), "bold"), (f" {mark} {state}", style), (age, style)]
+    line: Line = [(visible_line(run.name), "bold"), (f" {mark} {state}", style), (age, style)]
     if status.text:
         line.append((f" ({status.text})", "dim"))
     if watched.target.address:
@@ -87,23 +85,23 @@ def _where(terminal: Terminal) -> str:
     return f"{program}{colours} colours"
 
 
-def below(message: Line, stories: Sequence[RunState], width: int) -> tuple[Line, Line]:
+def below(message: Line, runs: Sequence[RunState], width: int) -> tuple[Line, Line]:
     """The line of messages with the number of alerts, and the part of the message that does not fit.
 
-    `message` comes first; without one, the newest notice is shown, and of several runs the most serious of these.
+    Without a `message` it shows the newest notice of a run: of several runs, the most serious of these.
     """
-    notices = [notice for story in stories for notice in story.alerts]
+    notices = [notice for run in runs for notice in run.alerts]
     count = sum(notice.what != "ended" for notice in notices)
-    words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WORDY else f" [!] {count} "
+    words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WIDE else f" [!] {count} "
     right: Line = [(words, "bold")] if count else []
     if not message and notices:
 
-        def weight(story: RunState) -> tuple[int, float]:
-            newest = story.alerts[-1]
+        def weight(run: RunState) -> tuple[int, float]:
+            newest = run.alerts[-1]
             return (newest.what != "ended") + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
 
-        last = max((story for story in stories if story.alerts), key=weight)
-        [line] = alert_lines(last, 1, of=len(stories) > 1)
+        last = max((run for run in runs if run.alerts), key=weight)
+        [line] = alert_lines(last, 1, with_name=len(runs) > 1)
         return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
     first, rest = wrapped(message, width - line_width(right) - 1)
     return two_ends(first, right, width), clip([(" ", ""), *rest], width) if rest else []
@@ -124,7 +122,7 @@ def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) ->
     return two_ends(line, last, width)
 
 
-def training_in_a_line(story: RunState, smoothing: float, now: float, width: int) -> Line:
+def training_in_a_line(run: RunState, smoothing: float, now: float, width: int) -> Line:
     """A summary of the training pane, where it has no room."""
-    head: Line = [(" training ", "dim"), (f"{progress(story, now)} ", "")]
-    return [*head, *flow(figures(story, smoothing), max(1, width - line_width(head)), 1)[0]]
+    head: Line = [(" training ", "dim"), (f"{progress(run, now)} ", "")]
+    return [*head, *flow(figures(run, smoothing), max(1, width - line_width(head)), 1)[0]]

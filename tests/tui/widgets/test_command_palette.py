@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Input
 
 from tdiff.tui.command_search import ranked
-from tdiff.tui.keys import KEYS
+from tdiff.tui.key_table import KEYS
 from tests.support.stage import Stage, in_utc, play, run_lines, run_state  # noqa: F401
 
 
