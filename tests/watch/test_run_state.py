@@ -643,7 +643,7 @@ def test_hostile_lines_are_inert(kind, text):
     run.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
     run.feed([text])
     if kind != "log":
-        assert run.format == ("huggingface" if kind == "trainer" else kind)
+        assert run.format == ("text" if kind == "trainer" else kind)
     for text in texts(run):
         assert text == visible(text)
     for text in [*run.log, *(notice.text for notice in run.alerts), *run.metrics, run.doing, run.name]:

@@ -211,7 +211,9 @@ class TrainingPane(Pane):
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            hint = [[(" waiting for the first record ...", "dim")]] if self._runs else _no_run_lines(width, height)
+            note = next((story.note for story in self._runs if story.note), "")
+            waiting = fold([(f" {note}", "")], width) if note else [[(" waiting for the first record ...", "dim")]]
+            hint = waiting if self._runs else _no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
         look = self.look

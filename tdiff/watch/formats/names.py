@@ -60,22 +60,13 @@ def _names(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(name.split()) for name in text.split(","))
 
 
-_SPLITS = dict.fromkeys(["train", "training", "tr", "trn", "trainer", "learn"], "train") | dict.fromkeys(
-    [
-        "val",
-        "valid",
-        "validation",
-        "validate",
-        "eval",
-        "evaluation",
-        "dev",
-        "heldout",
-        "held",
-        "holdout",
-        "test",
-        "testing",
-    ],
-    "eval",
+def _words(text: str) -> list[str]:
+    """The words of a text, apart by blanks."""
+    return text.split()
+
+
+_SPLITS = dict.fromkeys(_words("train training tr trn trainer learn"), "train") | dict.fromkeys(
+    _words("val valid validation validate eval evaluation dev heldout held holdout test testing"), "eval"
 )
 _ABBREVIATIONS = (
     dict.fromkeys(["trl", "trloss", "tloss", "trainloss", "tl"], ("train", "loss"))
@@ -123,116 +114,27 @@ _OF_THE_RUN = frozenset([Role.TIME, Role.ELAPSED, Role.REMAINING, Role.SPEED])
 """Roles that an evaluation's own times and speeds do not have."""
 _LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
-    [
-        "scale",
-        "scaler",
-        "scaling",
-        "weight",
-        "weights",
-        "coef",
-        "coeff",
-        "coefficient",
-        "lambda",
-        "factor",
-        "ratio",
-        "mask",
-        "type",
-        "fn",
-        "func",
-        "function",
-        "name",
-        "ppl",
-        "perplexity",
-        "std",
-        "var",
-        "variance",
-        "count",
-        "num",
-        "number",
-        "best",
-        "lowest",
-        "min",
-        "minimum",
-        "max",
-        "maximum",
-        "threshold",
-        "acc",
-        "accuracy",
-        "change",
-        "delta",
-        "diff",
-        "patience",
-        "improvement",
-        "improved",
-        "reduction",
-        "norm",
-        "lr",
-        "grad",
-        "spike",
-        "spikes",
-        "skip",
-        "skipped",
-        "target",
-        "goal",
-        "time",
-        "previous",
-        "prev",
-        "final",
-        "initial",
-        "initially",
-        "old",
-        "early",
-        "limit",
-        "bits",
-        "bpb",
-        "bpc",
-        "history",
-        "figure",
-        "plot",
-        "saved",
-        "beta",
-        "alpha",
-        "gamma",
-        "eps",
-        "epsilon",
-        "ma",
-        "no",
-        "not",
-        "log",
-        "freq",
-        "every",
-        "interval",
-        "percent",
-    ]
+    _words("""
+    scale scaler scaling weight weights coef coeff coefficient lambda factor ratio mask type fn func function name
+    ppl perplexity std var variance count num number best lowest min minimum max maximum threshold acc accuracy
+    change delta diff patience improvement improved reduction norm lr grad spike spikes skip skipped target goal
+    time previous prev final initial initially old early limit bits bpb bpc history figure plot saved beta alpha
+    gamma eps epsilon ma no not log freq every interval percent
+    """)
 )
 """Words beside which `loss` is not the value of a loss."""
-_PLAIN = (
-    dict.fromkeys(
-        ["set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of", "local", "out"],
-        0,
+_PLAIN = {
+    word: precedence
+    for precedence, names in enumerate(
+        (
+            "set on data the for metrics metric split global is was of local out",
+            "step iter batch minibatch value current cur micro inner",
+            "total lm ce cross entropy model language modeling all overall reduced binary multi softmax",
+            "avg average mean running smooth smoothed ema moving epoch",
+        )
     )
-    | dict.fromkeys(["step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"], 1)
-    | dict.fromkeys(
-        [
-            "total",
-            "lm",
-            "ce",
-            "cross",
-            "entropy",
-            "model",
-            "language",
-            "modeling",
-            "all",
-            "overall",
-            "reduced",
-            "binary",
-            "multi",
-            "softmax",
-        ],
-        2,
-    )
-    | dict.fromkeys(["avg", "average", "mean", "running", "smooth", "smoothed", "ema", "moving", "epoch"], 3)
-)
+    for word in names.split()
+}
 """Words that leave a loss the loss, with what they add to its precedence."""
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
-from tdiff.watch.formats.names import Role, meaning
-from tdiff.watch.formats.text import MOST, Fields, decoded, parsed, seconds
+from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.numbers import decoded, parsed, seconds
+from tdiff.watch.formats.structured import MOST
 
 BLANKS = " "
 """The delimiter of columns apart by any number of blanks."""
@@ -24,7 +27,7 @@ class Header(NamedTuple):
     names: tuple[str, ...]
 
 
-def header(line: str, *, first: bool) -> Header | None:
+def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Header | None:
     """The header that a line may be: names that differ, one of them known unless the line is the first."""
     if _VALUE.search(line):
         return None
@@ -74,31 +77,48 @@ def is_rule(line: str) -> bool:
     return bool(line.strip()) and _RULE.fullmatch(line) is not None
 
 
-def row(line: str, head: Header) -> Fields | None:
-    """The values of a row; None where it has none, or is text between the rows."""
-    fields = split(line, head.delimiter)
-    if head.delimiter in (BLANKS, "|") and len(fields) != len(head.names):
-        return None
-    values, totals = dict[str, float](), dict[str, float]()
-    for name, field in zip(head.names, fields, strict=False):
-        if not field:
-            continue
-        field, total = _of_total(field, name)
+class Rows:
+    """Reads the rows under a header."""
+
+    def __init__(self, head: Header, meaning: Callable[[str], Meaning]) -> None:
+        self.head = head
+        self._meaning = meaning
+        self._exact = head.delimiter in (BLANKS, "|")
+        self._counts = {name for name in head.names if meaning(name).role in (Role.STEP, Role.EPOCH)}
+
+    def read(self, line: str) -> Fields | None:
+        """The values of a row; None where it has none, or is text between the rows."""
+        names, delimiter = self.head.names, self.head.delimiter
+        plain = '"' not in line and not self._exact  # float() allows blanks around a number
+        cells = line.split(delimiter) if plain else split(line, delimiter)
+        if self._exact and len(cells) != len(names):
+            return None
+        values, totals = dict[str, float](), dict[str, float]()
+        for name, cell in zip(names, cells, strict=False):
+            try:
+                values[name] = float(cell)
+            except ValueError:
+                if cell := cell.strip():
+                    self._cell(name, cell, values, totals)
+        return Fields(values, totals, "", None, None, None, None, True, line) if values else None
+
+    def _cell(self, name: str, cell: str, values: dict[str, float], totals: dict[str, float]) -> None:
+        """A field that Python does not read as a number."""
+        cell, total = _of_total(cell) if name in self._counts else (cell.rstrip(" *%"), None)
         if total is not None:
             totals[name] = total
-        value = decoded(field, name)
-        if value is None and head.delimiter == ";" and "," in field:
-            value = parsed(field.replace(",", "."))
-        if value is None and meaning(name).role is Role.TIME:
-            value = seconds(field)
+        value = decoded(cell, name, self._meaning)
+        if value is None and self.head.delimiter == ";" and "," in cell:
+            value = parsed(cell.replace(",", "."))
+        if value is None and self._meaning(name).role is Role.TIME:
+            value = seconds(cell)
         if value is not None:
             values[name] = value
-    return Fields(values=values, totals=totals, structured=True, text=line) if values else None
 
 
-def _of_total(field: str, name: str) -> tuple[str, float | None]:
-    """A field without its mark (`4.06*`, `12 %`), and the total after a slash (`3/20`) of a count."""
-    count, slash, total = field.partition("/")
-    if slash and meaning(name).role in (Role.STEP, Role.EPOCH) and (number := parsed(total)) is not None:
+def _of_total(cell: str) -> tuple[str, float | None]:
+    """A count without its mark (`4*`), and the total after a slash (`3/20`)."""
+    count, slash, total = cell.partition("/")
+    if slash and (number := parsed(total)) is not None:
         return count.strip(), number
-    return field.rstrip(" *%"), None
+    return cell.rstrip(" *%"), None
