@@ -203,7 +203,7 @@ class RunState:
             notice_times = [None if math.isnan(date) else date for date in dates]
         else:
             if since is not None:
-                self.timing.add_progress(since)
+                self.timing.since_start = since[-1]
             if self.timing.since_start is not None:
                 self._curves.add_times(steps, since or [self.timing.since_start] * len(steps))
             notice_times = [self.last_time if self.timing.dated else None] * len(steps)

@@ -48,13 +48,6 @@ class Timing:
         if math.isfinite(seconds):
             self._own_times.append(seconds)
 
-    def add_progress(self, seconds: Sequence[float]) -> None:
-        """Seconds since the start that a progress bar showed with each of some records."""
-        for at in seconds[-_STORED_GAPS:]:
-            if math.isfinite(at) and (not self._own_times or at != self._own_times[-1]):
-                self._own_times.append(at)
-        self.since_start = seconds[-1]
-
     def advance(self, step: int, elapsed: float) -> None:
         """The step and the seconds since the start that a progress bar shows."""
         self._seconds_per_step = elapsed / step if step else 0.0

@@ -26,7 +26,7 @@ class Curves:
         self._times: list[float] = []
         self._tokens: list[float] = []
         self._since: list[float] = []
-        self._elapsed: list[float] = []
+        self._elapsed: list[float] = []  # of rows, and of bars between them
         self._progress: tuple[float, float | None, float | None, float | None] | None = None
 
     def record(
@@ -62,7 +62,8 @@ class Curves:
             self._tokens.append(tokens)
         if since is not None:
             self._since.append(since)
-        if elapsed is not None:
+            self._elapsed.append(since)
+        elif elapsed is not None:
             self._elapsed.append(elapsed)
         if progress is not None:
             self._progress = (step, *progress, since if since is not None else elapsed)
@@ -93,6 +94,10 @@ class Curves:
         """Progress without a record, where the total is known."""
         if self._muted and elapsed is None:
             return  # a count of something, not a bar
+        if self._steps and elapsed is not None:
+            self._elapsed.append(elapsed)
+            self._progress = (step, total, left, elapsed)
+            return
         self.flush()
         self._pass_on(step, total, left, elapsed)
 

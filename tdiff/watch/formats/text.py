@@ -47,6 +47,8 @@ class _Shape(NamedTuple):
     unread: tuple[str, ...]
     bar: Bar | None
     """With the label that such lines have; their numbers are in the spans."""
+    bar_groups: tuple[int, ...]
+    """Groups of its position, its total, and the seconds elapsed and left; 0 where it has none."""
 
 
 class LineReader:
@@ -135,15 +137,17 @@ def _shape(text: str, found: Found) -> _Shape:
         at = span.end
     values = [(n, span) for n, span in enumerate(spans, 1) if span.target == "value"]
     factors = tuple(span.factor for _, span in values)
+    of_bar = {span.target: n for n, span in enumerate(spans, 1) if span.target.startswith("bar_")}
     return _Shape(
         pattern=re.compile("".join([*parts, _free(text[at:])])),
         names=tuple(span.name for _, span in values),
         groups=tuple(n for n, _ in values),
         factors=factors if set(factors) - {1.0} else (),
-        others=tuple((n, span) for n, span in enumerate(spans, 1) if span.target != "value"),
+        others=tuple((n, span) for n, span in enumerate(spans, 1) if span.target not in ("value", *of_bar)),
         split=found.split,
         unread=tuple(found.unread),
         bar=found.bar,
+        bar_groups=tuple(of_bar.get(f"bar_{name}", 0) for name in ("n", "total", "elapsed", "left")),
     )
 
 
@@ -160,10 +164,16 @@ def _filled(shape: _Shape, match: re.Match[str], text: str) -> Fields:
         values = dict(zip(shape.names, map(_value, parts), strict=True))
     for name, factor in zip(shape.names, shape.factors, strict=False):
         values[name] *= factor
+    bar = None
+    if shape.bar is not None:
+        n, total, elapsed, left = shape.bar_groups
+        bar = Bar(
+            shape.bar.label, int(match[n]), int(match[total]) if total else None, _clock(match[elapsed]),
+            _clock(match[left]) if left else None,
+        )  # fmt: skip
+    found = Fields(values, {}, shape.split, None, None, bar, None, False, text, shape.unread)
     if not shape.others:
-        return Fields(values, {}, shape.split, None, None, None, None, False, text, shape.unread)
-    found = Fields(values, {}, shape.split, None, None, None, None, False, text, shape.unread)
-    bar: dict[str, float] = {}
+        return found
     progress: list[float] = []
     for group, span in shape.others:
         part = match[group]
@@ -174,19 +184,21 @@ def _filled(shape: _Shape, match: re.Match[str], text: str) -> Fields:
                 found.time = moment(part)
             case "rank":
                 found.rank = int(part)
-            case "progress":
+            case _:
                 progress.append(_value(part))
-            case target:
-                bar[target] = _value(part)
     if progress:
         found.progress = (progress[0], progress[1])
-    if shape.bar is not None:
-        total = bar.get("bar_total")
-        found.bar = Bar(
-            shape.bar.label, int(bar["bar_n"]), None if total is None else int(total), bar["bar_elapsed"],
-            bar.get("bar_left"),
-        )  # fmt: skip
     return found
+
+
+def _clock(text: str) -> float:
+    """The seconds of a span that was a duration in the first line of its shape."""
+    parts = text.split(":")
+    if len(parts) == 2:
+        return 60.0 * int(parts[0]) + int(parts[1])
+    if len(parts) == 3:
+        return 3600.0 * int(parts[0]) + 60.0 * int(parts[1]) + int(parts[2])
+    return seconds(text) or 0.0
 
 
 def _value(text: str) -> float:
