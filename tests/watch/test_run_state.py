@@ -422,7 +422,7 @@ def test_no_stall_while_the_programs_clock_shows_longer_gaps():
         assert run.timing.gap == usual, run.name
         assert run.state(STARTED + 12 * usual - 1) == "running"
         assert run.state(STARTED + 12 * usual + 1) == "stalled"
-    assert (unknown.state(STARTED + 899), unknown.state(STARTED + 901)) == ("running", "stalled")
+    assert (unknown.state(STARTED + 899), unknown.state(STARTED + 901)) == ("running", "stopped")
 
 
 def test_repeated_long_gaps_are_not_a_stall():

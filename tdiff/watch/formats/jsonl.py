@@ -29,8 +29,11 @@ class JsonLines(Parser):
                 self._curves.flush()
                 self._others.feed([line])
                 continue
-            write(line)
-            take(fields)
+            if take(fields):
+                write(line)
+                continue
+            self._curves.flush()
+            self._sink.output(line)
         self._curves.flush()
 
     def settle(self) -> bool:

@@ -14,6 +14,7 @@ from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import meaning
 from tdiff.watch.formats.text import LineReader
+from tests.support.fed import FedState
 
 LOSSES = [5 - 0.1 * n for n in range(8)]
 
@@ -241,3 +242,53 @@ def test_reading_never_raises():
         fields = LineReader().read(line)
         assert isinstance(fields, Fields)
         assembled([fields])
+
+
+SPELLINGS = ["nan", "NaN", "nan(ind)", "-nan(ind)", "1.#QNAN", "1.#INF", "-1.#IND", "inf", "+inf", "Infinity", "1e999"]
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "null"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        lambda x: ["step 1 loss 2.5", f"step 2 loss: {x}"],
+        lambda x: ["step=1/9 loss=2.5 lr=1", f"step=2/9 loss={x} lr=1"],
+        lambda x: ["step,loss", "1,2.5", f"2,{x}"],
+        lambda x: ['{"step": 1, "loss": 2.5}', f'{{"step": 2, "loss": "{x}"}}'],
+        lambda x: ["{'loss': 2.5, 'step': 1}", f"{{'loss': '{x}', 'step': 2}}"],
+        lambda x: [f" 10%|#  | {n}/10 [00:0{n}<00:10, 1it/s, loss={v}]" for n, v in ((1, 2.5), (2, x))],
+        lambda x: ["| step | loss |", "|---|---|", "| 1 | 2.5 |", f"| 2 | {x} |"],
+    ],
+    ids=["text", "pairs", "CSV", "JSON", "dictionary", "bar", "table"],
+)
+def test_every_spelling_of_what_is_no_number_alerts_in_every_format(lines, spelling):
+    run = FedState("log")
+    run.feed(lines(spelling))
+    assert [(notice.what, notice.step) for notice in run.alerts] == [("nan", 2)]
+    assert run.metrics["train/loss"].last == (1, 2.5)
+
+
+def test_a_validation_loss_that_is_no_number_alerts_and_an_empty_one_does_not():
+    run = FedState("log")
+    run.feed(
+        ['{"step": 1, "loss": 2.5}', '{"step": 1, "loss": null, "val_loss": 2.0}', '{"step": 2, "val_loss": null}']
+    )
+    assert not run.alerts
+    run.feed(['{"step": 3, "val_loss": "NaN"}'])
+    assert [notice.text for notice in run.alerts] == ["eval/loss not finite"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "step 2 loss 2.25 loss_scale=inf",
+        '{"step": 2, "loss": 2.25, "loss_scale": Infinity}',
+        "step 2 loss 2.25 nan_count: 3",
+        "info: no nan or inf in the gradients",
+        "inf: reading shard 3, finance.txt",
+    ],
+)
+def test_what_is_no_loss_never_alerts(line):
+    run = FedState("log")
+    run.feed(["step 1 loss 2.5", line] if line[0] != "{" else ['{"step": 1, "loss": 2.5}', line])
+    assert not run.alerts
