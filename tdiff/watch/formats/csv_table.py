@@ -20,6 +20,7 @@ class Table(Parser):
     def __init__(self, sink: Sink, names: Names, head: tables.Header) -> None:
         self._sink, self._names = sink, names
         self._rows = tables.Rows(head, names.meaning)
+        self._elsewhere = False  # the lines belong to a table with another header
         self._curves = Curves(sink)
         self._assembler = Assembler(self._curves, names, counts_rows=True)
 
@@ -27,7 +28,7 @@ class Table(Parser):
         """Read the next lines."""
         read, take, write = self._rows.read, self._assembler.take, self._sink.write
         for line in lines:
-            fields = read(line)
+            fields = read(line) if not self._elsewhere else None
             if fields is not None:
                 write(line)
                 take(fields)
@@ -36,8 +37,10 @@ class Table(Parser):
             self._sink.output(line)
             head = tables.header(line, self._names.meaning, first=False)
             if head is not None and head.delimiter == self._rows.head.delimiter:
-                self._rows = tables.Rows(head, self._names.meaning)
+                self._rows, self._elsewhere = tables.Rows(head, self._names.meaning), False
                 read = self._rows.read
+            elif tables.is_other_header(line, self._rows.head):
+                self._elsewhere = True
         self._curves.flush()
 
 

@@ -71,7 +71,7 @@ _SPLITS = dict.fromkeys(_words("train training tr trn trainer learn"), "train") 
 _ABBREVIATIONS = (
     dict.fromkeys(["trl", "trloss", "tloss", "trainloss", "tl"], ("train", "loss"))
     | dict.fromkeys(["vl", "vloss", "valloss", "evalloss", "tel", "validloss", "testloss"], ("val", "loss"))
-    | dict.fromkeys(["logloss", "mloss"], ("loss",))
+    | dict.fromkeys(["logloss", "mlogloss", "mloss"], ("loss",))
     | dict.fromkeys(["gnorm", "gradnorm"], ("grad", "norm"))
 )
 """Words that stand for several."""
@@ -112,6 +112,7 @@ _GROUPS = frozenset(["history", "log", "logs", "metrics", "results", "scores", "
 """Parts of a path that say nothing."""
 _OF_THE_RUN = frozenset([Role.TIME, Role.ELAPSED, Role.REMAINING, Role.SPEED])
 """Roles that an evaluation's own times and speeds do not have."""
+_OBJECTIVE = re.compile(r"(?:^|[^a-z])(?:rmse|mse|mae|rmsle|l1|l2|deviance|poisson|huber|quantile|tweedie)$")
 _LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
     _words("""
@@ -172,9 +173,20 @@ def meaning(name: str) -> Meaning:
     last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
     if len(leaf) > 1 and last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
         return Meaning(last.role, whole.split, last.precedence + 1)
-    if last.role is Role.LOSS and last.precedence < PART and (whole.split == "eval" or around <= _GROUPS):
+    plain = whole.split == "eval" or around <= _GROUPS or "total" in words(leaf)
+    if last.role is Role.LOSS and last.precedence < PART and plain:
         return Meaning(Role.LOSS, whole.split, 5)  # perhaps of one of several sets: `valid/dev-clean/loss`
     return whole
+
+
+def is_objective(name: str) -> bool:
+    """Whether a name is an error that a program of regression minimizes (`train-rmse`, `valid_1's l2`)."""
+    return _OBJECTIVE.search(name.lower()) is not None
+
+
+def is_split(name: str) -> bool:
+    """Whether a name is that of a split alone, as in `learn: 0.61  test: 0.64`."""
+    return bool(spelled := words(name)) and all(word in _SPLITS for word in spelled)
 
 
 def _meaning(name: str) -> Meaning:

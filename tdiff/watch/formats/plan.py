@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tdiff.visible import visible_line
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import PART, Meaning, Role
+from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
 
 
 class Plan(NamedTuple):
@@ -52,6 +52,12 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
     ):
         for n, name in enumerate(sorted(of.get(role, ()), key=lambda n: known[n].precedence)):
             own[name] = metric if n == 0 else shown(name)
+    if Role.LOSS not in of:
+        for name in (minimized := _objectives(known)):
+            known[name] = Meaning(Role.LOSS, known[name].split, PART - 1)
+        of[Role.LOSS] = minimized
+        if not minimized:
+            del of[Role.LOSS]
     whole = [name for name in of.get(Role.LOSS, ()) if known[name].precedence < PART]
     for name in sorted(whole, key=lambda n: known[n].precedence):
         losses[known[name].split or split or "train"].append(name)
@@ -83,6 +89,23 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         left=first(Role.REMAINING),
         total=first(Role.TOTAL),
     )
+
+
+def _objectives(known: Mapping[str, Meaning]) -> list[str]:
+    """Where no name is a loss: what a program minimizes, for training and perhaps also for an evaluation."""
+    others = [name for name, kind in known.items() if kind.role is Role.OTHER and kind.split]
+    for kinds in (
+        [name for name in others if is_objective(name)],
+        [name for name in others if is_split(name)] if "learn" in known else [],
+    ):
+        if any(known[name].split == "train" for name in kinds):
+            return kinds
+    return []
+
+
+def holds_loss(fields: Fields, meaning: Callable[[str], Meaning]) -> bool:
+    """Whether a line has the whole loss of a training or an evaluation."""
+    return any(planned(tuple(fields.values), fields.split, meaning).losses.values())
 
 
 def holds_record(fields: Fields, meaning: Callable[[str], Meaning]) -> bool:

@@ -9,7 +9,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)
 _RANK = re.compile(
     r"\s*(?:\[(?:[\w.-]*:)?(?:default|rank|r|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
     r"|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
-    r"|(?P<c>\d{1,4}):(?=\s))\s*",
+    r"|(?P<c>\d{1,4}):(?= ))\s*",
     re.IGNORECASE,
 )
 _COUNT = re.compile(r"\s*\[\d+(?:/\d+)?\]")

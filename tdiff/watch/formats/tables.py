@@ -17,6 +17,8 @@ BLANKS = " "
 _NAME = re.compile(r"[A-Za-z_#][\w ./%()\[\]:@#+-]{0,63}")
 _RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
 _VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
+_ALIGNED = re.compile(r"\S\s{2,}\S")
+_PROGRESS = re.compile(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
 _BARS = re.compile(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
 
@@ -60,8 +62,8 @@ def split(line: str, delimiter: str) -> list[str]:
     if delimiter == "|":
         line = _BARS.sub("|", line)
     if delimiter == BLANKS:
-        text = line.strip()
-        return re.split(r"\s{2,}|\t", text) if re.search(r"\S\s{2,}\S", text) else text.split()
+        text = _PROGRESS.sub("", line).strip() if "%|" in line else line.strip()
+        return re.split(r"\s{2,}|\t", text) if _ALIGNED.search(text) else text.split()
     if delimiter == "|":
         return [field.strip() for field in line.strip().strip("|").split("|")]
     if '"' not in line:
@@ -77,6 +79,14 @@ def is_rule(line: str) -> bool:
     return bool(line.strip()) and _RULE.fullmatch(line) is not None
 
 
+def is_other_header(line: str, head: Header) -> bool:
+    """Whether a line holds words in as many columns apart by blanks, whose rows are not those of this header."""
+    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None:
+        return False
+    cells = split(line, BLANKS)
+    return len(cells) == len(head.names) and all(parsed(cell) is None for cell in cells)
+
+
 class Rows:
     """Reads the rows under a header."""
 
@@ -89,6 +99,8 @@ class Rows:
     def read(self, line: str) -> Fields | None:
         """The values of a row; None where it has none, or is text between the rows."""
         names, delimiter = self.head.names, self.head.delimiter
+        if "%|" in line and (bar := _PROGRESS.search(line)) is not None and bar[1] != "100":
+            return None  # the row is drawn again
         plain = '"' not in line and not self._exact  # float() allows blanks around a number
         cells = line.split(delimiter) if plain else split(line, delimiter)
         if self._exact and len(cells) != len(names):

@@ -12,7 +12,7 @@ from tdiff.watch.formats.assemble import Assembler
 from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import PART, Role
+from tdiff.watch.formats.plan import holds_loss
 from tdiff.watch.formats.text import LineReader
 
 
@@ -63,7 +63,6 @@ class TextLog(Parser):
 
 def recognize(candidate: Candidate) -> Parser | Decision:
     """A line with a loss is the first record of a log of text."""
-    names = map(candidate.reader.names.meaning, candidate.fields.values)
-    if not any(name.role is Role.LOSS and name.precedence < PART for name in names):
+    if not candidate.fields.values or not holds_loss(candidate.fields, candidate.reader.names.meaning):
         return Decision.NO
     return TextLog(candidate.sink, candidate.reader, candidate.recent)

@@ -75,7 +75,7 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
     text = text.replace("'s ", "_  ")
-    end, unnamed, epoch = 0, "", False
+    end, unnamed, epoch, has_loss = 0, "", False, False
     for match in NUMBER.finditer(text):
         if len(found.values) >= MOST:
             return
@@ -99,8 +99,9 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             continue
         epoch = False
         if not name:
-            bracketed = end_before == 0 and re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
-            if bracketed and not found.values:
+            bracketed = re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
+            numbered = not between.strip() and text[end : end + 2] == ":\t"
+            if end_before == 0 and (bracketed or numbered) and not found.values:
                 found.values["round"] = value
                 spans.append(Span(*here, "value", "round"))
                 if total is not None:
@@ -124,10 +125,12 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
                 continue
             name, known = "epoch", meaning("epoch")
         epoch = known.role is Role.EPOCH
-        if not found.split:
+        if known.role in (Role.EPOCH, Role.STEP):
+            found.split = found.split or known.split  # `eval epoch: 3, loss: 2.1`
+        if not found.split and not has_loss:
             found.split = heading(unnamed + between.replace(name, " ", 1))
         if known.role is Role.OTHER and not sure:
-            found.split = found.split or known.split
+            found.split = found.split or ("" if has_loss else known.split)
             if len(found.unread) < _MOST_UNREAD:
                 found.unread.append(name)
             continue
@@ -139,6 +142,7 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         timed = known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
         factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
         found.values[name] = value * factor
+        has_loss = has_loss or known.role is Role.LOSS  # what follows says nothing about it
         spans.append(Span(*here, "value", name, factor))
         if total is not None:
             found.totals[name] = total
