@@ -43,10 +43,10 @@ def open_source(target: Target) -> Source:
         return SshSource(target.address)
     if target.kind == "pipe" and target.path:
         try:
-            return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
+            return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label, FileSplitter)
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
-    return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource()
+    return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource(splitter=FileSplitter)
 
 
 class Reader:
