@@ -105,8 +105,9 @@ def below(message: Line, stories: Sequence[RunState], width: int) -> tuple[Line,
         last = max((story for story in stories if story.alerts), key=weight)
         [line] = alert_lines(last, 1, of=len(stories) > 1)
         return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
-    if not message and (note := next((story.note for story in stories if story.note), "")):
-        message = [(f" {note}", "bold")]
+    # Where nothing is drawn, the training pane has the note.
+    if not message and (note := next((story.note for story in stories if story.note and story.metrics), "")):
+        return two_ends(clip([(f" {note}", "")], width - line_width(right) - 1), right, width), []
     first, rest = wrapped(message, width - line_width(right) - 1)
     return two_ends(first, right, width), clip([(" ", ""), *rest], width) if rest else []
 

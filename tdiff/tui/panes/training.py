@@ -142,7 +142,9 @@ class TrainingPane(Pane):
     def metrics(self) -> list[str]:
         """Names of the metrics of all runs that match the filter, the losses first."""
         names = {name for story in self._runs for name in story.metrics if self._filter in name.lower()}
-        return sorted(names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), name))
+        return sorted(
+            names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), "loss" not in name.lower(), name)
+        )
 
     @property
     def smoothing(self) -> float:
