@@ -34,6 +34,7 @@ _REMOTE_TIMEOUT = 15.0
 
 def run(options: Options) -> None:
     """Show the live view or print a snapshot. Raises TdiffError for targets that cannot be watched."""
+    from tdiff.commands import watch_numbers
     from tdiff.terminal import detect
     from tdiff.watch import preferences
     from tdiff.watch.targets import locate, newest_run
@@ -62,8 +63,9 @@ def run(options: Options) -> None:
     targets = [locate(target) for target in options.targets]
     if not targets and (newest := newest_run()):
         targets = [locate(str(newest.path))]
+    targets = watch_numbers.named(targets, options)
     if options.once or options.as_json:
-        _once(targets, options.as_json, ascii=terminal.theme.ascii)
+        _once(targets, options, ascii=terminal.theme.ascii)
         return
     if not (sys.stderr.isatty() and _has_keyboard(targets)):
         raise TdiffError(
@@ -74,6 +76,7 @@ def run(options: Options) -> None:
 
     from tdiff.tui import session
 
+    watch_numbers.remember(targets, options)
     session.run(targets, options, terminal, saved)
 
 
@@ -153,8 +156,9 @@ def _has_keyboard(targets: Sequence[Any]) -> bool:
     return sys.stdin.isatty() or any(target.kind == "pipe" and target.path is None for target in targets)
 
 
-def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
+def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     """Print a snapshot of each target and exit."""
+    from tdiff.commands import watch_numbers
     from tdiff.report import snapshot
     from tdiff.runs.run import ROOT
     from tdiff.watch.follow import Watched
@@ -176,9 +180,11 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
             raise TdiffError("; ".join(empty))
         for line in empty:
             print(f"tdiff: {line}", file=sys.stderr)
+        watch_numbers.check(watched, options)
+        watch_numbers.remember(targets, options)
         now = time.time()
         states = [followed.run_state for followed in watched]
-        if as_json:
+        if options.as_json:
             for state in states:
                 print(json_line(snapshot.data(state, now)))
         else:

@@ -28,8 +28,6 @@ class Metric:
     """Which values are better; None for a metric that has no goal."""
     field: str = ""
     """The field of `events.Train` or `events.Eval` that contains it; empty for none."""
-    aliases: tuple[str, ...] = ()
-    """Column names of other programs' logs, in lower case with underscores, the preferred one first."""
 
     def text(self, value: float | None) -> str:
         """A value as text, without its unit. None and NaN stand for a number that was not finite."""
@@ -39,34 +37,16 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("train/loss", "loss", "nats/token", ".4f", "lower", "loss", ("loss", "train_loss")),
-        Metric(
-            "eval/loss",
-            "held-out loss",
-            "nats/token",
-            ".4f",
-            "lower",
-            "nats_per_token",
-            ("val_loss", "eval_loss", "valid_loss", "validation_loss"),
-        ),
+        Metric("train/loss", "loss", "nats/token", ".4f", "lower", "loss"),
+        Metric("eval/loss", "held-out loss", "nats/token", ".4f", "lower", "nats_per_token"),
         Metric("eval/nats_per_char", "held-out loss", "nats/character", ".4f", "lower", "nats_per_char"),
         Metric("eval/accuracy", "accuracy", "", ".1%", "higher"),
-        Metric("train/lr", "lr", "", ".2e", None, "lr", ("learning_rate", "lr")),
-        Metric("train/grad_norm", "grad", "", ".4f", None, "grad_norm", ("grad_norm",)),
-        Metric(
-            "train/tokens_per_second",
-            "speed",
-            "tokens/s",
-            ",.0f",
-            "higher",
-            "tokens_per_second",
-            ("tokens_per_second",),
-        ),
+        Metric("train/lr", "lr", "", ".2e", None, "lr"),
+        Metric("train/grad_norm", "grad", "", ".4f", None, "grad_norm"),
+        Metric("train/tokens_per_second", "speed", "tokens/s", ",.0f", "higher", "tokens_per_second"),
         Metric("gpu/load", "GPU", "%", ".0f", None, "gpu_load"),
         Metric("gpu/memory", "mem", "GiB", ".1f", None, "gpu_memory"),
         Metric("gpu/temperature", "temp", "°C", ".0f", None, "gpu_temperature"),
         Metric("gpu/power", "power", "W", ".0f", None, "gpu_power"),
     )
 }
-ALIASES: dict[str, str] = {alias: metric.name for metric in METRICS.values() for alias in metric.aliases}
-"""Column name -> metric. Where a row has several columns of one metric, the first in this order stands for it."""

@@ -6,6 +6,7 @@ Both are pure functions of a run state and the time; nothing here reads, waits o
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -47,6 +48,10 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "state": run.state(now),
         "doing": run.doing or None,
         "reason": run.failure or None,
+        "failed": run.state(now) == "failed",
+        "points": _points(run, "train/loss"),
+        "eval_points": _points(run, "eval/loss"),
+        "note": run.note or None,
         "step": run.step,
         "total": run.total,
         "progress": run.progress,
@@ -87,6 +92,9 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
         if shown := [part for part in parts if part]:
             yield from _flow(label, shown, width)
     yield from _curve(run, width, ascii)
+    if run.note:
+        yield ""
+        yield from textwrap.wrap(run.note, width)
     if run.alerts:
         yield ""
         newest = run.alerts[-_MAX_NOTICES:]
@@ -263,6 +271,12 @@ def _sample(run: RunState) -> dict[str, Any] | None:
     if not isinstance(header, TraceHeader) or not isinstance(end, TraceEnd):
         return None
     return {"step": run.step, "time": None, "prompt": header.prompt, "text": end.text}
+
+
+def _points(run: RunState, name: str) -> int:
+    """How many finite values a metric has had."""
+    series = run.metrics.get(name)
+    return 0 if series is None else series.count
 
 
 def _others(run: RunState) -> list[str]:

@@ -30,6 +30,7 @@ from tdiff.watch.generation.launch import trains_on_this_host
 from tdiff.watch.options import Options
 from tdiff.watch.preferences import Preferences
 from tdiff.watch.sources.local import PipeSource
+from tdiff.watch.sources.transcode import FileSplitter
 from tdiff.watch.targets import Target, locate, newest_run
 
 
@@ -97,7 +98,7 @@ def pipe_source(target: Target) -> PipeSource | None:
     """
     if target.kind != "pipe" or target.path is not None:
         return None
-    source = PipeSource(os.dup(0))
+    source = PipeSource(os.dup(0), splitter=FileSplitter)
     try:
         keys = os.open("/dev/tty", os.O_RDWR)
     except OSError as why:

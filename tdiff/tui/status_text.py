@@ -103,6 +103,9 @@ def below(message: Line, runs: Sequence[RunState], width: int) -> tuple[Line, Li
         last = max((run for run in runs if run.alerts), key=weight)
         [line] = alert_lines(last, 1, with_name=len(runs) > 1)
         return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
+    # Where nothing is drawn, the training pane has the note.
+    if not message and (note := next((run.note for run in runs if run.note and run.metrics), "")):
+        return two_ends(clip([(f" {note}", "")], width - line_width(right) - 1), right, width), []
     first, rest = wrapped(message, width - line_width(right) - 1)
     return two_ends(first, right, width), clip([(" ", ""), *rest], width) if rest else []
 

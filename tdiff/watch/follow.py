@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tdiff.errors import TdiffError
+from tdiff.watch.formats.choice import Choice
 from tdiff.watch.formats.detect import Detector
+from tdiff.watch.formats.survey import missing, not_found
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
@@ -41,19 +43,20 @@ def open_source(target: Target) -> Source:
         return SshSource(target.address)
     if target.kind == "pipe" and target.path:
         try:
-            return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
+            return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label, FileSplitter)
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
-    return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource()
+    return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource(splitter=FileSplitter)
 
 
 class Reader:
     """Reads the lines of one source into a run state."""
 
-    def __init__(self, name: str = "", state: RunState | None = None) -> None:
-        """Fill `state`, by default an empty one with this name."""
+    def __init__(self, name: str = "", state: RunState | None = None, choice: Choice | None = None) -> None:
+        """Fill `state`, by default an empty one with this name. `choice`: what the user says about its numbers."""
         self.state = state or RunState(name)
-        self._detector = Detector(self.state)
+        self._choice = choice
+        self._begin()
 
     def feed(self, lines: list[str], arrived: float | None = None) -> None:
         """Read the next complete lines, without their line ends.
@@ -62,6 +65,7 @@ class Reader:
         if unknown, as for lines that are not the newest.
         """
         self._detector.feed(lines)
+        self._remark()
         if arrived is not None and lines:
             self.state.arrive(arrived)
 
@@ -70,7 +74,26 @@ class Reader:
 
         `over`: no line will ever come.
         """
-        return self._detector.settle(over)
+        new = self._detector.settle(over)
+        self._remark()
+        return new
+
+    @property
+    def missing(self) -> str:
+        """What the user named that has not occurred so far, in words; "" where everything has."""
+        state, names = self.state, self._detector.names
+        if names.choice.pattern:
+            return state.note
+        return missing(names, [*state.metrics, *self._detector.survey.names]) if state.format else ""
+
+    def _remark(self) -> None:
+        """Say what was looked for while there is no loss."""
+        state = self.state
+        if "train/loss" in state.metrics or "eval/loss" in state.metrics or state.format in ("", "tdiff", "trace"):
+            state.note = ""
+            return
+        records = state.logged - bool(self._choice)
+        state.note = not_found(self._detector.survey, state.format, records, state.metrics, self._detector.names)
 
     def close(self) -> None:
         """The source has ended."""
@@ -80,7 +103,12 @@ class Reader:
     def reset(self) -> None:
         """The source was replaced or truncated: forget everything."""
         self.state.reset()
-        self._detector = Detector(self.state)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._detector = Detector(self.state, self._choice)
+        if self._choice:
+            self.state.write(f"-- read with {self._choice.words}")
 
 
 class Watched:
@@ -91,7 +119,7 @@ class Watched:
     ) -> None:
         """`reader` creates an empty reader; `source` replaces the target's own. Raises as `open_source`."""
         self.target = target
-        self._new_reader = reader or (lambda: Reader(target.label))
+        self._new_reader = reader or (lambda: Reader(target.label, choice=target.choice))
         self._reader = self._new_reader()
         self.behind = False
         """Whether the last poll left something that is already available."""
@@ -105,6 +133,11 @@ class Watched:
     def run_state(self) -> RunState:
         """What is known. Another object replaces it once a big file has been read completely."""
         return self._reader.state
+
+    @property
+    def missing(self) -> str:
+        """What the user named that the lines so far do not have, in words; "" where nothing is missing."""
+        return self._reader.missing
 
     @property
     def filling(self) -> float | None:

@@ -66,7 +66,8 @@ def state_at(run: Vitals, now: float) -> State:
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not
         if run.complete:
             return "finished"
-        if silence > max(alerts.OVER, patience(run)):
+        # Without a pace nothing shows that there was to be more.
+        if silence > (max(alerts.OVER, patience(run)) if run.timing.gap else patience(run)):
             return "stopped"
     return "stalled" if silence > patience(run) else "running"
 

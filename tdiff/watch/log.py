@@ -24,11 +24,11 @@ class Log:
         self.count = 0
         """Lines written so far, including those that are no longer stored."""
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
-        self._pending: deque[str | tuple[Callable[[tuple[Any, ...]], str], tuple[Any, ...]]] = deque(maxlen=MAX_LINES)
+        self._pending: deque[tuple[Callable[[tuple[Any, ...]], str], tuple[Any, ...]]] = deque(maxlen=MAX_LINES)
 
     def write(self, text: str) -> None:
         """Add a raw line."""
-        self._pending.append(visible_line(text if len(text) <= MAX_WIDTH else f"{text[:MAX_WIDTH]} …"))
+        self._pending.append((_shown, (text if len(text) <= MAX_WIDTH else f"{text[:MAX_WIDTH]} …",)))
         self.count += 1
 
     def write_later(
@@ -42,11 +42,14 @@ class Log:
     def lines(self) -> deque[str]:
         """The newest lines, oldest first."""
         if self._pending:
-            self._lines.extend(
-                pending if isinstance(pending, str) else pending[0](pending[1]) for pending in self._pending
-            )
+            self._lines.extend(render(row) for render, row in self._pending)
             self._pending.clear()
         return self._lines
+
+
+def _shown(row: tuple[Any, ...]) -> str:
+    """A raw line, safe to print."""
+    return visible_line(row[0])
 
 
 def event_line(event: Event) -> str:

@@ -41,6 +41,18 @@ class Options:
     decoding: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
     every: float = option(5.0, "Seconds between the end of a text and the start of the next.", panel="Input")
+    loss: str = option(
+        "", "Name of the number that is the loss; remembered for the file.", panel="Numbers", metavar="NAME"
+    )
+    step: str = option("", "Name of the number that counts steps.", panel="Numbers", metavar="NAME")
+    val: str = option("", "Name of the number that is the validation loss.", panel="Numbers", metavar="NAME")
+    pattern: str = option(
+        "",
+        "Regular expression for lines, with groups loss, step, val, total, epoch, lr or time, as in (?P<loss>...).",
+        panel="Numbers",
+        metavar="REGEX",
+    )
+    forget: bool = option(False, "Drop the names remembered for these files.", flag="--forget", panel="Numbers")
     once: bool = option(False, "Print a snapshot as plain text and exit.", flag="--once", panel="Output")
     as_json: bool = option(False, "Print the snapshot as JSON, one line per run.", flag="--json", panel="Output")
     doctor: bool = option(

@@ -49,7 +49,9 @@ class RunState:
         self.closed = False
         """Whether nothing can come any more: its pipe has ended."""
         self.format = ""
-        """tdiff, huggingface, json, csv, trace or log; "" while unknown."""
+        """A name of `formats.detect.ORDER`, pattern, or log; "" while unknown."""
+        self.note = ""
+        """What the reader of its lines did not find, on one line; "" where it found a loss."""
         self._curves = Curves()
         self.metrics: dict[str, Series] = self._curves.metrics
         """By name: train/loss and eval/loss (nats per token in tdiff's runs), gpu/load (%), mask/0.05 to mask/0.95."""
@@ -182,9 +184,12 @@ class RunState:
         values: Mapping[str, Sequence[float]],
         times: Sequence[float] | None = None,
         tokens: Sequence[float] | None = None,
+        since: Sequence[float] | None = None,
+        *,
+        training: bool = True,
     ) -> None:
         """Values of some metrics at ascending steps. Steps below the metric's newest step mean a restart."""
-        if self._curves.is_restart(steps[0], values):
+        if training and self._curves.is_restart(steps[0], values):
             self.restart(math.nextafter(steps[0], -math.inf))
             self.write(f"-- started again before step {steps[0]:,.0f}; what it said of later steps is forgotten")
         for name, column in values.items():
@@ -197,13 +202,16 @@ class RunState:
             self._curves.add_times(steps, dates)
             notice_times = [None if math.isnan(date) else date for date in dates]
         else:
+            if since is not None:
+                self.timing.since_start = since[-1]
             if self.timing.since_start is not None:
-                self._curves.add_times(steps, [self.timing.since_start] * len(steps))
+                self._curves.add_times(steps, since or [self.timing.since_start] * len(steps))
             notice_times = [self.last_time if self.timing.dated else None] * len(steps)
         if tokens is not None:
             self._curves.add_tokens(steps, tokens)
         self._notices.add(*self._losses.examine(steps, values, notice_times))
-        self.step = int(steps[-1])
+        if training:
+            self.step = int(steps[-1])
         self.ending.survived()
         if "train/loss" in values:
             self.ended = None

@@ -13,6 +13,7 @@ from tdiff.errors import TdiffError
 from tdiff.runs.index import is_run, known_runs
 from tdiff.runs.run import ROOT, Run
 from tdiff.visible import visible_line
+from tdiff.watch.formats.choice import Choice
 from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folders import contents
 
@@ -30,6 +31,8 @@ class Target:
     """The file on another host."""
     run: Run | None = None
     """The run on this host that the file belongs to."""
+    choice: Choice | None = None
+    """What the user says about the numbers of its log."""
 
 
 def locate(word: str, root: Path = ROOT) -> Target:

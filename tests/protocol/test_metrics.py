@@ -6,17 +6,12 @@ import math
 import pytest
 
 from tdiff.protocol.events import Eval, Train
-from tdiff.protocol.metrics import ALIASES, METRICS
+from tdiff.protocol.metrics import METRICS
 
 
 def test_every_field_is_one_of_the_records():
     names = {field.name for kind in (Train, Eval) for field in dataclasses.fields(kind)}
     assert {metric.field for metric in METRICS.values() if metric.field} <= names
-
-
-def test_no_two_metrics_share_an_alias():
-    aliases = [alias for metric in METRICS.values() for alias in metric.aliases]
-    assert len(aliases) == len(set(aliases)) == len(ALIASES)
 
 
 @pytest.mark.parametrize(

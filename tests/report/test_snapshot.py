@@ -81,7 +81,8 @@ def test_data_has_the_documented_keys():
     run = a_run()
     data = snapshot.data(run, NOW)
     assert list(data) == [
-        *("name", "format", "state", "doing", "reason", "step", "total", "progress", "eta_seconds", "train", "eval"),
+        *("name", "format", "state", "doing", "reason", "failed", "points", "eval_points", "note"),
+        *("step", "total", "progress", "eta_seconds", "train", "eval"),
         *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
     ]
     assert (data["name"], data["format"], data["state"]) == ("fed", "tdiff", "running")

@@ -422,7 +422,7 @@ def test_no_stall_while_the_programs_clock_shows_longer_gaps():
         assert run.timing.gap == usual, run.name
         assert run.state(STARTED + 12 * usual - 1) == "running"
         assert run.state(STARTED + 12 * usual + 1) == "stalled"
-    assert (unknown.state(STARTED + 899), unknown.state(STARTED + 901)) == ("running", "stalled")
+    assert (unknown.state(STARTED + 899), unknown.state(STARTED + 901)) == ("running", "stopped")
 
 
 def test_repeated_long_gaps_are_not_a_stall():
@@ -643,7 +643,7 @@ def test_hostile_lines_are_inert(kind, text):
     run.feed([line if isinstance(line, str) else to_line(line).rstrip("\n") for line in before])
     run.feed([text])
     if kind != "log":
-        assert run.format == ("huggingface" if kind == "trainer" else kind)
+        assert run.format == ("text" if kind == "trainer" else kind)
     for text in texts(run):
         assert text == visible(text)
     for text in [*run.log, *(notice.text for notice in run.alerts), *run.metrics, run.doing, run.name]:

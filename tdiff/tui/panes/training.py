@@ -142,7 +142,9 @@ class TrainingPane(Pane):
     def metrics(self) -> list[str]:
         """Names of the metrics of all runs that match the filter, the losses first."""
         names = {name for story in self._runs for name in story.metrics if self._filter in name.lower()}
-        return sorted(names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), name))
+        return sorted(
+            names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), "loss" not in name.lower(), name)
+        )
 
     @property
     def smoothing(self) -> float:
@@ -211,7 +213,9 @@ class TrainingPane(Pane):
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            hint = [[(" waiting for the first record ...", "dim")]] if self._runs else _no_run_lines(width, height)
+            note = next((story.note for story in self._runs if story.note), "")
+            waiting = fold([(f" {note}", "")], width) if note else [[(" waiting for the first record ...", "dim")]]
+            hint = waiting if self._runs else _no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
         theme = self.theme

@@ -29,6 +29,8 @@ from typing import Any, NamedTuple, Protocol
 
 from tdiff.protocol.events import Event, Record, parse
 from tdiff.protocol.trace import TraceLine
+from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.text import LineReader
 
 MAX_STEP = 2.0**53
 """Steps and token counts at or beyond this are invalid: doubles no longer represent every integer."""
@@ -50,11 +52,15 @@ class Sink(Protocol):
         values: Mapping[str, Sequence[float]],
         times: Sequence[float] | None = None,
         tokens: Sequence[float] | None = None,
+        since: Sequence[float] | None = None,
+        *,
+        training: bool = True,
     ) -> None:
         """Values of some metrics at ascending steps. Steps below the metric's newest step mean a restart.
 
-        `times` are seconds since the epoch, `tokens` the tokens seen so far. Values, times and tokens may be
-        non-finite; steps may not.
+        `times` are seconds since the epoch, `since` seconds since the start by a progress bar, `tokens` the tokens seen
+        so far. Values, times and tokens may be non-finite; steps may not. Without `training` the values judge an
+        earlier step: they restart nothing, and the run is no further than before.
         """
         ...
 
@@ -151,6 +157,8 @@ class Candidate:
     """The newest unrecognized lines before this one."""
     fallback: Parser
     """Reads the lines of unrecognized logs; a parser may hand it the lines that do not belong to its own format."""
+    reader: LineReader
+    """Reads lines of text, and knows what their names mean."""
 
     @cached_property
     def text(self) -> str:
@@ -161,6 +169,11 @@ class Candidate:
     def pairs(self) -> dict[str, Any]:
         """The JSON object on the line; empty if there is none."""
         return json_object(self.text) if self.text.startswith("{") else {}
+
+    @cached_property
+    def fields(self) -> Fields:
+        """The named numbers on the line."""
+        return self.reader.read(self.text)
 
     @cached_property
     def record(self) -> Record | None:

@@ -6,19 +6,24 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from tdiff.watch.formats import csv_table, document, events, hf_console, jsonl, text_log, trace
+from tdiff.watch.formats import csv_table, document, events, jsonl, pattern, text_log, trace
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
+from tdiff.watch.formats.choice import Choice, Names
+from tdiff.watch.formats.survey import Survey
+from tdiff.watch.formats.text import LineReader
 
-ORDER = (
+ORDER: tuple[Format, ...] = (
     Format("csv", csv_table.recognize),
     Format("trace", trace.recognize),
     Format("tdiff", events.recognize),
     Format("json", jsonl.recognize),
-    Format("huggingface", hf_console.recognize),
     Format("document", document.recognize),
     Format("text", text_log.recognize),
 )
 """The formats in the order in which they are asked about each line."""
+_BY_PATTERN = (Format("pattern", pattern.recognize),)
+_FIXED = ("trace", "tdiff")
+"""Formats whose numbers have fixed names: they are not asked where the user names a number."""
 _RECENT = 50
 """Unrecognized lines that may hold the heading of a first record."""
 UNRECOGNIZED = "log"
@@ -34,9 +39,19 @@ class Detected(Sink, Protocol):
 class Detector:
     """Detects the format, then passes lines to its parser. An unrecognized log is examined line by line to its end."""
 
-    def __init__(self, sink: Detected) -> None:
+    def __init__(self, sink: Detected, choice: Choice | None = None) -> None:
+        """`choice`: what the user says about the numbers of this log."""
         self._sink = sink
-        self._fallback: Parser = hf_console.Console(sink)
+        self.names = Names(choice)
+        """What the names of this log mean."""
+        self.survey = Survey()
+        """What unrecognized lines held."""
+        self._reader = LineReader(self.names)
+        self._order = ORDER
+        if self.names.choice:
+            named = tuple(row for row in ORDER if row.name not in _FIXED)
+            self._order = _BY_PATTERN if self.names.choice.pattern else named
+        self._fallback: Parser = text_log.TextLog(sink, self._reader, muted=True)
         self._parser: Parser = self._fallback
         self._detected = False
         self._number = 0
@@ -61,9 +76,9 @@ class Detector:
 
     def _examine(self, line: str) -> None:
         before = self._held[0] if self._held is not None else None
-        candidate = Candidate(line, self._number + 1, before, self._sink, self._recent, self._fallback)
+        candidate = Candidate(line, self._number + 1, before, self._sink, self._recent, self._fallback, self._reader)
         self._number += bool(candidate.text)
-        for row in ORDER if candidate.text else ():
+        for row in self._order if candidate.text else ():
             answer = row.recognize(candidate)
             if answer is Decision.NO:
                 continue
@@ -78,15 +93,16 @@ class Detector:
             return
         self._release()
         if candidate.text:
-            self._unrecognized(line)
+            self._unrecognized(candidate)
 
     def _release(self) -> None:
         """Read a held line as text: the line after it did not confirm its format."""
         held, self._held = self._held, None
         if held is not None:
-            self._unrecognized(held[0].line)
+            self._unrecognized(held[0])
 
-    def _unrecognized(self, line: str) -> None:
+    def _unrecognized(self, candidate: Candidate) -> None:
         self._sink.format = UNRECOGNIZED
-        self._recent.append(line)
-        self._fallback.feed([line])
+        self._recent.append(candidate.line)
+        self.survey.take(candidate.fields)
+        self._fallback.feed([candidate.line])

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from tdiff.watch.formats import documents
 from tdiff.watch.formats.assemble import Assembler
 from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
-from tdiff.watch.formats.text_log import Curves
+from tdiff.watch.formats.choice import Names
+from tdiff.watch.formats.curves import Curves
 
 
 class Document(Parser):
     """Holds the lines until they form a document."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, names: Names) -> None:
+        self._sink, self._names = sink, names
         self._lines: list[str] = []
         self._size = 0
 
@@ -33,17 +34,19 @@ class Document(Parser):
         return self._read()
 
     def _read(self) -> bool:
-        if not self._lines or (rows := documents.records("\n".join(self._lines))) is None:
+        if not self._lines or (rows := documents.records("\n".join(self._lines), self._names.heard)) is None:
             return False
         self._lines = []
-        assembler = Assembler(Curves(self._sink))
+        curves = Curves(self._sink)
+        assembler = Assembler(curves, self._names)
         for row in rows:
             assembler.take(row)
+        curves.flush()
         return True
 
 
 def recognize(candidate: Candidate) -> Parser | Decision:
     """A document begins on the first line, and goes on over further lines."""
     if candidate.number == 1 and documents.begins(candidate.line):
-        return Document(candidate.sink)
+        return Document(candidate.sink, candidate.reader.names)
     return Decision.NO

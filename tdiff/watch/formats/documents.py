@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tdiff.watch.formats.names import Role, meaning
-from tdiff.watch.formats.text import Fields, flattened
+from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.structured import numbers
+
+Meanings = Callable[[str], Meaning]
 
 LARGEST = 64 << 20
 """Characters of a document that are held; a longer one is text."""
@@ -33,37 +36,37 @@ def _complete(text: str) -> bool:
     return True
 
 
-def records(text: str) -> list[Fields] | None:
+def records(text: str, meaning: Meanings) -> list[Fields] | None:
     """The records of a document; None where it is none, or is not complete."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return list(_records(document, {}))
+    return list(_records(document, {}, meaning))
 
 
-def _records(value: Any, around: Mapping[str, float], depth: int = 0) -> Iterator[Fields]:
+def _records(value: Any, around: Mapping[str, float], meaning: Meanings, depth: int = 0) -> Iterator[Fields]:
     if depth > 4:
         return
     if isinstance(value, list):
         for item in value[:MOST_RECORDS]:
             if isinstance(item, dict):
-                yield Fields(values=dict(around) | dict(flattened(item)), structured=True)
+                yield Fields(values=dict(around) | numbers(item, meaning), structured=True)
         return
     if not isinstance(value, dict):
         return
     histories = {name: items for name, items in _leaves(value) if _is_history(items)}
     if any(meaning(name).role is Role.LOSS for name in histories):
-        yield from _columns(histories)
+        yield from _columns(histories, meaning)
         return
     totals = {n: float(v) for n, v in value.items() if meaning(n).role in (Role.TOTAL, Role.EPOCHS) and _is_number(v)}
     for items in value.values():
         if isinstance(items, list) and any(isinstance(item, dict) for item in items):
-            rows = list(_records(items, totals, depth + 1))
+            rows = list(_records(items, totals, meaning, depth + 1))
             if any(meaning(n).role is Role.LOSS for row in rows for n in row.values):
                 yield from rows
         elif isinstance(items, dict):
-            yield from _records(items, totals, depth + 1)
+            yield from _records(items, totals, meaning, depth + 1)
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,7 +85,7 @@ def _is_history(items: Any) -> bool:
     return isinstance(items, list) and len(items) > 0 and all(item is None or _is_number(item) for item in items)
 
 
-def _columns(histories: Mapping[str, list[Any]]) -> Iterator[Fields]:
+def _columns(histories: Mapping[str, list[Any]], meaning: Meanings) -> Iterator[Fields]:
     """The rows of lists of values: by a list of steps of the same length, or counted from 1."""
     longest = max(map(len, histories.values()))
     counted = any(meaning(n).role in (Role.STEP, Role.EPOCH) and len(v) == longest for n, v in histories.items())

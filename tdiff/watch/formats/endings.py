@@ -17,12 +17,25 @@ _SCHEDULER = re.compile(
     r"DUE TO (?:TIME LIMIT|PREEMPTION|NODE FAIL)|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED|PBS: job killed"
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
 )
-_MEMORY = re.compile(r"out of memory|outofmemory|oom.?kill|resource_exhausted|cannot allocate memory", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"out of (?:gpu |device |host )?memory|outofmemory|oom.?kill|resource_exhausted|cannot allocate memory",
+    re.IGNORECASE,
+)
 _FATAL = re.compile(r"error|killed|tried to allocate|resource_exhausted", re.IGNORECASE)
 _RETRIED = re.compile(r"\bwarn|\bretry|\bskip|\breducing\b|\bavoid\b", re.IGNORECASE)
 _SIGNAL = re.compile(
-    r"(?:^|: line \d+:\s+\d+ )(?:Segmentation fault|Bus error|Illegal instruction|Aborted|Killed|Terminated)\b.{0,200}$"
-    r"|^Fatal Python error: |^terminate called after throwing"
+    r"(?:^|: line \d+:\s+\d+ )(?:Segmentation fault|Bus error|Illegal instruction|Killed|Terminated)\b.{0,200}$"
+    r"|^Fatal Python error: |^\s*what\(\):\s|^thread '.{0,80}' panicked at "
+    r"|\b(?:got|[Rr]eceived) (?:signal:? ?(?:\d+|SIG[A-Z]+)|\d+ death signal)"
+    r"|\bSignal \d+ \(SIG[A-Z]+\) received by PID|\bkilled by signal: "
+)
+_DEVICE = re.compile(
+    r"\b(?:CUDA|HIP|NCCL|RCCL) error\b|Watchdog caught collective operation timeout"
+    r"|watchdog thread terminated with exception|\bCUDNN_STATUS_[A-Z_]*(?:FAILED|ERROR)|\buncorrectable ECC error"
+)
+_ABORTED = re.compile(
+    r"^terminate called after throwing|(?:^|: line \d+:\s+\d+ )Aborted\b.{0,200}$"
+    r"|\bexit(?:ed with)?(?: exit)? code 1(?:37|39|43)\b"
 )
 _TASK = re.compile(r"^srun: error: .*: (?:Exited with exit code [1-9]|Killed|Terminated|Segmentation fault)")
 _MAX_WIDTH = 1_000
@@ -69,14 +82,18 @@ class Ending:
             return
         if _SCHEDULER.search(line):
             self._store(line, 3)
-        elif _SIGNAL.search(line) or (_MEMORY.search(line) and _FATAL.search(line) and not _RETRIED.search(line)):
+        elif _SIGNAL.search(line) or (self._is_fatal(line) and not _RETRIED.search(line)):
             self._store(line, 2)
-        elif _TASK.match(line):
+        elif _TASK.match(line) or _ABORTED.search(line):
             self._store(line, 1)
         elif self.reason:
             self._later += 1
             if self._later > _MAX_AFTER:
                 self.survived()
+
+    @staticmethod
+    def _is_fatal(line: str) -> bool:
+        return _DEVICE.search(line) is not None or bool(_MEMORY.search(line) and _FATAL.search(line))
 
     def moved(self) -> None:
         """A progress bar advanced. A single advance may be the last redraw of a program that died."""

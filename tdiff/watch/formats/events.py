@@ -15,7 +15,6 @@ from typing import Any, assert_never
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Heartbeat, Resume, Sample, Start, Train, Verdicts, parse
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.formats.base import MAX_STEP, Candidate, Decision, Parser, Sink
-from tdiff.watch.formats.columns import json_number
 from tdiff.watch.log import event_line
 
 _BLOCK = 128
@@ -145,7 +144,7 @@ class Events(Parser):
             if n >= self._count:
                 return
             for name, field in zip(_MASKS, masks(n - first), strict=False):
-                loss = json_number(field)
+                loss = _json_number(field)
                 if loss is not None:
                     self._sink.extra_points(name, (steps[n - first],), (loss,))
             n += 1
@@ -155,6 +154,18 @@ def recognize(candidate: Candidate) -> Parser | Decision:
     """A tdiff run has an event on the line."""
     record = candidate.record
     return Decision.NO if record is None or isinstance(record, TraceLine) else Events(candidate.sink)
+
+
+def _json_number(value: Any) -> float | None:
+    """A JSON number, finite or not; None for other types and for integers beyond the range of a double."""
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _list(text: str) -> list[Any]:

@@ -60,27 +60,18 @@ def _names(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(name.split()) for name in text.split(","))
 
 
-_SPLITS = dict.fromkeys(["train", "training", "tr", "trn", "trainer", "learn"], "train") | dict.fromkeys(
-    [
-        "val",
-        "valid",
-        "validation",
-        "validate",
-        "eval",
-        "evaluation",
-        "dev",
-        "heldout",
-        "held",
-        "holdout",
-        "test",
-        "testing",
-    ],
-    "eval",
+def _words(text: str) -> list[str]:
+    """The words of a text, apart by blanks."""
+    return text.split()
+
+
+_SPLITS = dict.fromkeys(_words("train training tr trn trainer learn"), "train") | dict.fromkeys(
+    _words("val valid validation validate eval evaluation dev heldout held holdout test testing"), "eval"
 )
 _ABBREVIATIONS = (
     dict.fromkeys(["trl", "trloss", "tloss", "trainloss", "tl"], ("train", "loss"))
     | dict.fromkeys(["vl", "vloss", "valloss", "evalloss", "tel", "validloss", "testloss"], ("val", "loss"))
-    | dict.fromkeys(["logloss", "mloss"], ("loss",))
+    | dict.fromkeys(["logloss", "mlogloss", "mloss"], ("loss",))
     | dict.fromkeys(["gnorm", "gradnorm"], ("grad", "norm"))
 )
 """Words that stand for several."""
@@ -121,118 +112,30 @@ _GROUPS = frozenset(["history", "log", "logs", "metrics", "results", "scores", "
 """Parts of a path that say nothing."""
 _OF_THE_RUN = frozenset([Role.TIME, Role.ELAPSED, Role.REMAINING, Role.SPEED])
 """Roles that an evaluation's own times and speeds do not have."""
+_OBJECTIVE = re.compile(r"(?:^|[^a-z])(?:rmse|mse|mae|rmsle|l1|l2|deviance|poisson|huber|quantile|tweedie)$")
 _LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
-    [
-        "scale",
-        "scaler",
-        "scaling",
-        "weight",
-        "weights",
-        "coef",
-        "coeff",
-        "coefficient",
-        "lambda",
-        "factor",
-        "ratio",
-        "mask",
-        "type",
-        "fn",
-        "func",
-        "function",
-        "name",
-        "ppl",
-        "perplexity",
-        "std",
-        "var",
-        "variance",
-        "count",
-        "num",
-        "number",
-        "best",
-        "lowest",
-        "min",
-        "minimum",
-        "max",
-        "maximum",
-        "threshold",
-        "acc",
-        "accuracy",
-        "change",
-        "delta",
-        "diff",
-        "patience",
-        "improvement",
-        "improved",
-        "reduction",
-        "norm",
-        "lr",
-        "grad",
-        "spike",
-        "spikes",
-        "skip",
-        "skipped",
-        "target",
-        "goal",
-        "time",
-        "previous",
-        "prev",
-        "final",
-        "initial",
-        "initially",
-        "old",
-        "early",
-        "limit",
-        "bits",
-        "bpb",
-        "bpc",
-        "history",
-        "figure",
-        "plot",
-        "saved",
-        "beta",
-        "alpha",
-        "gamma",
-        "eps",
-        "epsilon",
-        "ma",
-        "no",
-        "not",
-        "log",
-        "freq",
-        "every",
-        "interval",
-        "percent",
-    ]
+    _words("""
+    scale scaler scaling weight weights coef coeff coefficient lambda factor ratio mask type fn func function name
+    ppl perplexity std var variance count num number best lowest min minimum max maximum threshold acc accuracy
+    change delta diff patience improvement improved reduction norm lr grad spike spikes skip skipped target goal
+    time previous prev final initial initially old early limit bits bpb bpc history figure plot saved beta alpha
+    gamma eps epsilon ma no not log freq every interval percent
+    """)
 )
 """Words beside which `loss` is not the value of a loss."""
-_PLAIN = (
-    dict.fromkeys(
-        ["set", "on", "data", "the", "for", "metrics", "metric", "split", "global", "is", "was", "of", "local", "out"],
-        0,
+_PLAIN = {
+    word: precedence
+    for precedence, names in enumerate(
+        (
+            "set on data the for metrics metric split global is was of local out",
+            "step iter batch minibatch value current cur micro inner",
+            "total lm ce cross entropy model language modeling all overall reduced binary multi softmax",
+            "avg average mean running smooth smoothed ema moving epoch",
+        )
     )
-    | dict.fromkeys(["step", "iter", "batch", "minibatch", "value", "current", "cur", "micro", "inner"], 1)
-    | dict.fromkeys(
-        [
-            "total",
-            "lm",
-            "ce",
-            "cross",
-            "entropy",
-            "model",
-            "language",
-            "modeling",
-            "all",
-            "overall",
-            "reduced",
-            "binary",
-            "multi",
-            "softmax",
-        ],
-        2,
-    )
-    | dict.fromkeys(["avg", "average", "mean", "running", "smooth", "smoothed", "ema", "moving", "epoch"], 3)
-)
+    for word in names.split()
+}
 """Words that leave a loss the loss, with what they add to its precedence."""
 
 
@@ -270,9 +173,20 @@ def meaning(name: str) -> Meaning:
     last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
     if len(leaf) > 1 and last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
         return Meaning(last.role, whole.split, last.precedence + 1)
-    if last.role is Role.LOSS and last.precedence < PART and (whole.split == "eval" or around <= _GROUPS):
+    plain = whole.split == "eval" or around <= _GROUPS or "total" in words(leaf)
+    if last.role is Role.LOSS and last.precedence < PART and plain:
         return Meaning(Role.LOSS, whole.split, 5)  # perhaps of one of several sets: `valid/dev-clean/loss`
     return whole
+
+
+def is_objective(name: str) -> bool:
+    """Whether a name is an error that a program of regression minimizes (`train-rmse`, `valid_1's l2`)."""
+    return _OBJECTIVE.search(name.lower()) is not None
+
+
+def is_split(name: str) -> bool:
+    """Whether a name is that of a split alone, as in `learn: 0.61  test: 0.64`."""
+    return bool(spelled := words(name)) and all(word in _SPLITS for word in spelled)
 
 
 def _meaning(name: str) -> Meaning:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
-from tdiff.watch.formats.names import Role, meaning
-from tdiff.watch.formats.text import MOST, Fields, decoded, parsed, seconds
+from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.numbers import decoded, parsed, seconds
+from tdiff.watch.formats.structured import MOST
 
 BLANKS = " "
 """The delimiter of columns apart by any number of blanks."""
 _NAME = re.compile(r"[A-Za-z_#][\w ./%()\[\]:@#+-]{0,63}")
 _RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
 _VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
+_ALIGNED = re.compile(r"\S\s{2,}\S")
+_PROGRESS = re.compile(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
 _BARS = re.compile(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
 
@@ -24,7 +29,7 @@ class Header(NamedTuple):
     names: tuple[str, ...]
 
 
-def header(line: str, *, first: bool) -> Header | None:
+def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Header | None:
     """The header that a line may be: names that differ, one of them known unless the line is the first."""
     if _VALUE.search(line):
         return None
@@ -57,8 +62,8 @@ def split(line: str, delimiter: str) -> list[str]:
     if delimiter == "|":
         line = _BARS.sub("|", line)
     if delimiter == BLANKS:
-        text = line.strip()
-        return re.split(r"\s{2,}|\t", text) if re.search(r"\S\s{2,}\S", text) else text.split()
+        text = _PROGRESS.sub("", line).strip() if "%|" in line else line.strip()
+        return re.split(r"\s{2,}|\t", text) if _ALIGNED.search(text) else text.split()
     if delimiter == "|":
         return [field.strip() for field in line.strip().strip("|").split("|")]
     if '"' not in line:
@@ -74,31 +79,58 @@ def is_rule(line: str) -> bool:
     return bool(line.strip()) and _RULE.fullmatch(line) is not None
 
 
-def row(line: str, head: Header) -> Fields | None:
-    """The values of a row; None where it has none, or is text between the rows."""
-    fields = split(line, head.delimiter)
-    if head.delimiter in (BLANKS, "|") and len(fields) != len(head.names):
-        return None
-    values, totals = dict[str, float](), dict[str, float]()
-    for name, field in zip(head.names, fields, strict=False):
-        if not field:
-            continue
-        field, total = _of_total(field, name)
+def is_other_header(line: str, head: Header) -> bool:
+    """Whether a line holds words in as many columns apart by blanks, whose rows are not those of this header."""
+    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None:
+        return False
+    cells = split(line, BLANKS)
+    return len(cells) == len(head.names) and all(parsed(cell) is None for cell in cells)
+
+
+class Rows:
+    """Reads the rows under a header."""
+
+    def __init__(self, head: Header, meaning: Callable[[str], Meaning]) -> None:
+        self.head = head
+        self._meaning = meaning
+        self._exact = head.delimiter in (BLANKS, "|")
+        self._counts = {name for name in head.names if meaning(name).role in (Role.STEP, Role.EPOCH)}
+
+    def read(self, line: str) -> Fields | None:
+        """The values of a row; None where it has none, or is text between the rows."""
+        names, delimiter = self.head.names, self.head.delimiter
+        if "%|" in line and (bar := _PROGRESS.search(line)) is not None and bar[1] != "100":
+            return None  # the row is drawn again
+        plain = '"' not in line and not self._exact  # float() allows blanks around a number
+        cells = line.split(delimiter) if plain else split(line, delimiter)
+        if self._exact and len(cells) != len(names):
+            return None
+        values, totals = dict[str, float](), dict[str, float]()
+        for name, cell in zip(names, cells, strict=False):
+            try:
+                values[name] = float(cell)
+            except ValueError:
+                if cell := cell.strip():
+                    self._cell(name, cell, values, totals)
+        return Fields(values, totals, "", None, None, None, None, True, line) if values else None
+
+    def _cell(self, name: str, cell: str, values: dict[str, float], totals: dict[str, float]) -> None:
+        """A field that Python does not read as a number."""
+        cell, total = _of_total(cell) if name in self._counts else (cell.rstrip(" *%"), None)
         if total is not None:
             totals[name] = total
-        value = decoded(field, name)
-        if value is None and head.delimiter == ";" and "," in field:
-            value = parsed(field.replace(",", "."))
-        if value is None and meaning(name).role is Role.TIME:
-            value = seconds(field)
+        value = decoded(cell, name, self._meaning)
+        if value is None and self.head.delimiter == ";" and "," in cell:
+            value = parsed(cell.replace(",", "."))
+        if value is None and self._meaning(name).role is Role.TIME:
+            value = seconds(cell)
         if value is not None:
             values[name] = value
-    return Fields(values=values, totals=totals, structured=True, text=line) if values else None
 
 
-def _of_total(field: str, name: str) -> tuple[str, float | None]:
-    """A field without its mark (`4.06*`, `12 %`), and the total after a slash (`3/20`) of a count."""
-    count, slash, total = field.partition("/")
-    if slash and meaning(name).role in (Role.STEP, Role.EPOCH) and (number := parsed(total)) is not None:
+def _of_total(cell: str) -> tuple[str, float | None]:
+    """A count without its mark (`4*`), and the total after a slash (`3/20`)."""
+    count, slash, total = cell.partition("/")
+    if slash and (number := parsed(total)) is not None:
         return count.strip(), number
-    return field.rstrip(" *%"), None
+    return cell.rstrip(" *%"), None

@@ -91,6 +91,9 @@ class Splitter(Protocol):
     def unfinished(self) -> str:
         """The unfinished line, as far as it has come."""
 
+    def finish(self) -> list[str]:
+        """Return the unfinished line: nothing more will come."""
+
     def note(self) -> str:
         """A remark for the status of the source; "" if there is none."""
 
@@ -316,7 +319,7 @@ def where_newest(path: Path | str, lines: int = 20_000) -> int:
 class PipeSource:
     """What is piped into this process, until the writer closes it; the last line needs no line end."""
 
-    def __init__(self, fd: int = 0, name: str = "-") -> None:
+    def __init__(self, fd: int = 0, name: str = "-", splitter: Callable[[], Splitter] = LineSplitter) -> None:
         """Read from an open descriptor. Raises TdiffError if it is a terminal."""
         if os.isatty(fd):
             raise TdiffError(
@@ -324,7 +327,7 @@ class PipeSource:
             )
         self.name = name
         self._fd = fd
-        self._lines = LineSplitter()
+        self._lines = splitter()
         self._bytes = 0
         self._done = False
         self._last_arrival: float | None = None

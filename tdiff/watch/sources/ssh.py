@@ -23,11 +23,14 @@ from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
 from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.local import LineSplitter, Read, Status
+from tdiff.watch.sources.transcode import FileSplitter, begins_text
 
 _NEWEST = 16 << 20
 """Of a bigger file only this many bytes are read, from its end."""
 _CHUNK = 1 << 20
 """The most bytes in one frame; the first frames are smaller, so that a slow link shows something soon."""
+_UNPACK = "ssh HOST zcat FILE | tdiff watch - reads it"
+_CONVERT = "copy it here to read it"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _SILENCE = 60.0
 """Seconds without a message after which a connection counts as dead; the other host sends one every five seconds."""
@@ -154,7 +157,7 @@ class SshSource:
         self._process: subprocess.Popen[bytes] | None = None
         self._frames = Frames("")
         self._inode = self._mark = "0"
-        self._lines = LineSplitter()
+        self._lines: LineSplitter = FileSplitter()
         self._torn_start = False  # whether the next line began before the first offset
         self._chunk = b""
         self._errors = bytearray()
@@ -257,11 +260,15 @@ class SshSource:
                 self._errors.clear()
             case ["R", inode, offset, *mark]:
                 self._inode, self.offset, self._mark = str(int(inode)), int(offset), self._digits(mark)
-                self._lines, self._note = LineSplitter(), ""
+                self._lines, self._note = LineSplitter() if self.offset else FileSplitter(), ""
                 self._torn_start = self.offset > 0
                 self._problem = ""
             case ["H", _]:
                 self._note = f"only the newest 16 MiB are read; {self.offset:,} bytes skipped"
+                if not begins_text(payload):
+                    packed = payload.startswith(b"\x1f\x8b")
+                    self._note = f"more than 16 MiB that are no plain text; {_UNPACK if packed else _CONVERT}"
+                    return []
                 return LineSplitter().feed(payload)[:1]  # the heading of a table, or the start record of a run
             case ["D", _]:
                 self._chunk = payload

@@ -195,6 +195,10 @@ class FileSplitter(LineSplitter):
             lines += super().feed(self._transcoder.feed(b""))
         return lines
 
+    def finish(self) -> list[str]:
+        """Return the unfinished line, and what waited for further bytes."""
+        return super().feed(self._transcoder.flush()) + super().finish()
+
     def unfinished(self) -> str:
         """The unfinished line, and what waits for further bytes."""
         return (super().unfinished() + self._transcoder.waiting()).removesuffix("\n")
@@ -207,6 +211,11 @@ class FileSplitter(LineSplitter):
 def is_text(path: Path) -> bool:
     """Whether a file is plain text, whose newest lines can be read without the rest. Raises OSError."""
     with path.open("rb") as file:
-        transcoder = Transcoder()
-        transcoder.feed(file.read(HEAD))
-        return transcoder.is_plain
+        return begins_text(file.read(HEAD))
+
+
+def begins_text(head: bytes) -> bool:
+    """Whether a file with these first bytes is plain text."""
+    transcoder = Transcoder()
+    transcoder.feed(head[:HEAD])
+    return transcoder.is_plain

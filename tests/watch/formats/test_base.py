@@ -11,7 +11,8 @@ import pytest
 from tdiff.watch.follow import Reader
 from tdiff.watch.formats import detect
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
-from tdiff.watch.formats.hf_console import Console
+from tdiff.watch.formats.text import LineReader
+from tdiff.watch.formats.text_log import TextLog
 
 
 class KeyValue(Parser):
@@ -69,4 +70,4 @@ def test_parsers_do_not_import_the_run_state():
 def test_parser_without_waiting_lines_settles_to_nothing():
     sink = Reader("x").state
     assert not KeyValue(sink).settle()
-    assert not Console(sink).settle()
+    assert not TextLog(sink, LineReader()).settle()

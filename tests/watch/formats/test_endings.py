@@ -3,6 +3,7 @@
 import pytest
 
 from tdiff.watch.formats.endings import Ending
+from tests.support.fed import FedState
 
 TRACEBACK = ["Traceback (most recent call last):", '  File "fit.py", line 7, in <module>', "    run()"]
 
@@ -52,6 +53,20 @@ def test_traceback_gives_its_last_line_as_the_reason(lines, reason):
         "Segmentation fault (core dumped)",
         "run.sh: line 3: 4711 Killed                  python fit.py",
         "Fatal Python error: Segmentation fault",
+        "Killed",
+        "Bus error (core dumped)",
+        "W0102 03:04:05.1 77 torch/distributed/elastic/agent/server/api.py:741] Received 15 death signal",
+        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 77 got signal: 15",
+        "Received signal SIGTERM, exiting",
+        "[rank1]:[E1 ProcessGroupNCCL.cpp:607] [Rank 1] Watchdog caught collective operation timeout: WorkNCCL",
+        "[rank0]:[E1 ProcessGroupNCCL.cpp:1414] Process group watchdog thread terminated with exception: NCCL error",
+        "RuntimeError: DataLoader worker (pid 4711) is killed by signal: Bus error. It is possible that",
+        "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17 bytes.",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 20.00 MiB",
+        "RuntimeError: CUDA error: device-side assert triggered",
+        "thread 'main' panicked at src/main.rs:10:5:",
+        "command terminated with exit code 137",
+        "ERROR: LoadError: Out of GPU memory trying to allocate 2.000 GiB",
     ],
 )
 def test_single_lines_that_report_an_end(line):
@@ -66,10 +81,48 @@ def test_single_lines_that_report_an_end(line):
         "the error is 0.3",
         "saved after an Error: none",
         "no time limit is set",
+        "terminated early: the loss did not improve",
+        "will retry on NCCL error",
+        "WARNING: NCCL error handling is experimental",
     ],
 )
 def test_harmless_lines_are_not_an_end(line):
     assert read(line).reason == ""
+
+
+def test_the_root_cause_is_the_reason_where_a_launcher_reports_one():
+    torchrun = [*TRACEBACK, LAUNCHER, "Root Cause (first observed failure):", "  exitcode  : -9 (pid: 77)"]
+    assert read(*torchrun, "  traceback : Signal 9 (SIGKILL) received by PID 77", "====").reason == (
+        "traceback : Signal 9 (SIGKILL) received by PID 77"
+    )
+    thrown = ["terminate called after throwing an instance of 'c10::Error'", "  what():  CUDA error: bad", "Aborted"]
+    assert read(*thrown).reason == "what():  CUDA error: bad"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["step 2 loss 2.5", "step 3 loss 2.25"],
+        ['{"step": 2, "loss": 2.5}', '{"step": 3, "loss": 2.25}'],
+        ["2,2.5", "3,2.25"],
+        ["{'loss': 2.5, 'step': 2}", "{'loss': 2.25, 'step': 3}"],
+        ["  20%|##  | 2/10 [00:02<00:08, 1it/s, loss=2.5]", "  30%|### | 3/10 [00:03<00:07, 1it/s, loss=2.25]"],
+    ],
+    ids=["text", "JSON", "CSV", "dictionaries", "bars"],
+)
+def test_records_after_an_error_show_that_it_was_caught_in_every_format(lines):
+    first = "step,loss" if lines[0] == "2,2.5" else lines[0].replace("2", "1", 1)
+    run = FedState("log")
+    run.feed([first, *lines[:1], *TRACEBACK, "RuntimeError: CUDA error: x", "Killed"], 1e9)
+    assert (run.state(1e9), run.failure) == ("failed", "Killed")
+    run.feed(lines[1:], 1e9 + 1)
+    assert (run.state(1e9 + 1), run.failure) == ("running", "")
+
+
+def test_an_error_in_a_record_of_json_is_the_reason():
+    run = FedState("log")
+    run.feed(['{"step": 1, "loss": 2.5}', '{"level": "error", "message": "CUDA error: out of memory", "time": 5}'], 1e9)
+    assert run.state(1e9) == "failed" and "out of memory" in run.failure
 
 
 def test_survived_errors_are_not_an_end():

@@ -10,13 +10,17 @@ import pytest
 
 from tdiff.watch.formats import documents, tables
 from tdiff.watch.formats.assemble import Assembler
-from tdiff.watch.formats.text import Fields, read
+from tdiff.watch.formats.curves import Curves
+from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.names import meaning
+from tdiff.watch.formats.text import LineReader
+from tests.support.fed import FedState
 
 LOSSES = [5 - 0.1 * n for n in range(8)]
 
 
 @dataclass
-class Curves:
+class Seen:
     """A sink that keeps every point."""
 
     points_of: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
@@ -24,7 +28,7 @@ class Curves:
     total: float | None = None
     left: float | None = None
 
-    def points(self, steps, values, times, tokens, *, training):
+    def points(self, steps, values, times=None, tokens=None, since=None, *, training=True):
         for name, numbers in values.items():
             self.points_of[name] += zip(steps, numbers, strict=True)
         if training:
@@ -33,20 +37,30 @@ class Curves:
     def advance(self, step, total, left, elapsed):
         self.step, self.total, self.left = step, total or self.total, left
 
-    def elapse(self, seconds):
+    def elapsed(self, seconds):
         pass
+
+    def step_of(self, name, value):
+        return None
 
     def rename(self, metric, name):
         self.points_of[name] = self.points_of.pop(metric)
 
 
-def curves(lines: list[str]) -> Curves:
+def curves(lines: list[str]) -> Seen:
     """What the lines of a log say, as text."""
-    sink = Curves()
-    assembler = Assembler(sink)
-    for line in lines:
-        assembler.take(read(line))
-    return sink
+    return assembled(LineReader().read(line) for line in lines)
+
+
+def assembled(rows) -> Seen:
+    seen = Seen()
+    collected = Curves(seen)
+    assembler = Assembler(collected)
+    for fields in rows:
+        assembler.take(fields)
+    assembler.release()
+    collected.flush()
+    return seen
 
 
 def each(line, tail=()):
@@ -159,11 +173,8 @@ def test_a_shape_seen_before_is_read_as_the_first_time():
         f"2031-03-04 11:20:0{n},5 INFO fit: epoch=2 step={n * 25:,}/9,000 loss={9 - n:.2e} eta 0:0{n}:10"
         for n in range(1, 9)
     ]
-    fresh = []
-    for line in lines:
-        read.__globals__["_SHAPES"].clear()
-        fresh.append(read(line))
-    assert [read(line) for line in lines] == fresh
+    reader = LineReader()
+    assert [reader.read(line) for line in lines] == [LineReader().read(line) for line in lines]
 
 
 def test_of_several_ranks_one_is_drawn():
@@ -174,15 +185,10 @@ def test_of_several_ranks_one_is_drawn():
     assert len(points) == 8 and max(value for _, value in points) <= 3
 
 
-def rows_of(text: str) -> Curves:
+def rows_of(text: str) -> Seen:
     first, *rest = text.splitlines()
-    head = tables.header(first, first=True)
-    sink = Curves()
-    assembler = Assembler(sink)
-    for line in rest:
-        if (fields := tables.row(line, head)) is not None:
-            assembler.take(fields)
-    return sink
+    rows = tables.Rows(tables.header(first, meaning, first=True), meaning)
+    return assembled(fields for line in rest if (fields := rows.read(line)) is not None)
 
 
 @pytest.mark.parametrize(
@@ -213,16 +219,13 @@ def test_tables_are_read_whatever_divides_their_columns(text):
     ],
 )
 def test_documents_are_read(text):
-    sink = Curves()
-    assembler = Assembler(sink)
-    for fields in documents.records(text) or []:
-        assembler.take(fields)
+    sink = assembled(documents.records(text, meaning) or [])
     assert sink.points_of["train/loss"] == [(10, 2.5), (20, 2.25)]
     assert sink.points_of["eval/loss"] == [(10, 2.75)]
 
 
 def test_a_document_that_is_not_complete_is_none():
-    assert documents.begins("{\n") and documents.records('{"a": [1,') is None
+    assert documents.begins("{\n") and documents.records('{"a": [1,', meaning) is None
     assert not documents.begins('{"step": 1, "loss": 2}')
 
 
@@ -236,5 +239,56 @@ def test_reading_never_raises():
         "9" * 400 + "/" + "9" * 400,
         "loss=1e999 step=1e400",
     ):
-        assert isinstance(read(line), Fields)
-        Assembler(Curves()).take(read(line))
+        fields = LineReader().read(line)
+        assert isinstance(fields, Fields)
+        assembled([fields])
+
+
+SPELLINGS = ["nan", "NaN", "nan(ind)", "-nan(ind)", "1.#QNAN", "1.#INF", "-1.#IND", "inf", "+inf", "Infinity", "1e999"]
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "null"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        lambda x: ["step 1 loss 2.5", f"step 2 loss: {x}"],
+        lambda x: ["step=1/9 loss=2.5 lr=1", f"step=2/9 loss={x} lr=1"],
+        lambda x: ["step,loss", "1,2.5", f"2,{x}"],
+        lambda x: ['{"step": 1, "loss": 2.5}', f'{{"step": 2, "loss": "{x}"}}'],
+        lambda x: ["{'loss': 2.5, 'step': 1}", f"{{'loss': '{x}', 'step': 2}}"],
+        lambda x: [f" 10%|#  | {n}/10 [00:0{n}<00:10, 1it/s, loss={v}]" for n, v in ((1, 2.5), (2, x))],
+        lambda x: ["| step | loss |", "|---|---|", "| 1 | 2.5 |", f"| 2 | {x} |"],
+    ],
+    ids=["text", "pairs", "CSV", "JSON", "dictionary", "bar", "table"],
+)
+def test_every_spelling_of_what_is_no_number_alerts_in_every_format(lines, spelling):
+    run = FedState("log")
+    run.feed(lines(spelling))
+    assert [(notice.what, notice.step) for notice in run.alerts] == [("nan", 2)]
+    assert run.metrics["train/loss"].last == (1, 2.5)
+
+
+def test_a_validation_loss_that_is_no_number_alerts_and_an_empty_one_does_not():
+    run = FedState("log")
+    run.feed(
+        ['{"step": 1, "loss": 2.5}', '{"step": 1, "loss": null, "val_loss": 2.0}', '{"step": 2, "val_loss": null}']
+    )
+    assert not run.alerts
+    run.feed(['{"step": 3, "val_loss": "NaN"}'])
+    assert [notice.text for notice in run.alerts] == ["eval/loss not finite"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "step 2 loss 2.25 loss_scale=inf",
+        '{"step": 2, "loss": 2.25, "loss_scale": Infinity}',
+        "step 2 loss 2.25 nan_count: 3",
+        "info: no nan or inf in the gradients",
+        "inf: reading shard 3, finance.txt",
+    ],
+)
+def test_what_is_no_loss_never_alerts(line):
+    run = FedState("log")
+    run.feed(["step 1 loss 2.5", line] if line[0] != "{" else ['{"step": 1, "loss": 2.5}', line])
+    assert not run.alerts

@@ -98,3 +98,37 @@ def test_parts_of_a_loss_keep_their_names(tmp_path):
     watched.finish(10.0)
     assert {"train/box_loss", "train/cls_loss", "val/box_loss"} <= set(watched.run_state.metrics)
     assert "train/loss" not in watched.run_state.metrics
+
+
+def test_a_bar_with_validation_lines_between_has_a_step_a_total_and_the_time_left():
+    """As tiny-diffusion's training script prints it."""
+    watched = Watched(Target("file", "log", path=MADE_UP / "tiny_diffusion.log"))
+    watched.finish(10.0)
+    run = watched.run_state
+    assert list(run.metrics["eval/loss"].steps) == [0, 500, 1000, 1500, 2000]
+    assert run.metrics["train/loss"].last == (2000, pytest.approx(2.7))
+    assert (run.step, run.total, run.progress, run.eta) == (2000, 5000, 0.4, 120)
+    assert run.timing.gap == 1, "a record a second, by the bar's clock"
+    watched.close()
+
+
+def test_the_errors_that_a_regression_minimizes_are_its_loss_and_metrics_are_not():
+    from tests.support.fed import FedState
+
+    run = FedState("log")
+    run.feed([f"[{n}]\ttrain-rmse:{3 - n / 10}\tvalid-rmse:{4 - n / 10}" for n in range(5)])
+    assert run.metrics["train/loss"].last == (4, pytest.approx(2.6))
+    other = FedState("log")
+    other.feed([f"[{n}]\ttrain-auc:0.{n}\tvalid-auc:0.{n}" for n in range(5)])
+    other.feed(["step 3 loss 2.5 val_mse 0.3", "train: 0.91 val: 0.88", "epoch 3 val_mae: 0.5"])
+    assert other.metrics["train/loss"].count == 1 and "eval/loss" not in other.metrics
+
+
+def test_parts_of_a_loss_in_columns_between_other_tables_are_drawn():
+    watched = Watched(Target("file", "log", path=MADE_UP / "style_yolo.log"))
+    watched.finish(10.0)
+    run = watched.run_state
+    assert list(run.metrics["box_loss"].steps) == list(range(1, 13))
+    assert run.metrics["box_loss"].last == (12, pytest.approx(1.99))
+    assert "no whole loss found" in run.note
+    watched.close()

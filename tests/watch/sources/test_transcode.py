@@ -1,10 +1,15 @@
 """Files that are no plain text become text: gzip, UTF-16, TensorBoard events."""
 
 import gzip
+import os
 
 import pytest
 
-from tdiff.watch.sources.transcode import Transcoder
+from tdiff.watch.follow import Watched
+from tdiff.watch.sources import ssh
+from tdiff.watch.sources.local import PipeSource
+from tdiff.watch.sources.transcode import FileSplitter, Transcoder
+from tdiff.watch.targets import locate
 from tests.watch.formats.test_tfevents import FILE
 
 TEXT = "step,loss\n10,2.5\n20,2.25\n"
@@ -60,3 +65,43 @@ def test_damage_is_said():
     data[-6] ^= 0xFF  # of the check sum
     transcoder.feed(bytes(data))
     assert "damaged" in transcoder.problem and transcoder.feed(b"more") == b""
+
+
+PACKED = {"gzip": gzip.compress(TEXT.encode()), "UTF-16": b"\xff\xfe" + TEXT.encode("utf-16-le"), "events": FILE}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_logs_are_read_over_a_pipe(kind):
+    reader, writer = os.pipe()
+    os.write(writer, PACKED[kind])
+    os.close(writer)
+    watched = Watched(locate("-"), source=PipeSource(reader, splitter=FileSplitter))
+    assert watched.finish(5)
+    assert watched.run_state.metrics["train/loss"].count == (5 if kind == "events" else 2)
+    watched.close()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "UTF-16"])
+def test_packed_logs_are_read_over_ssh(kind, tmp_path, monkeypatch):
+    fake = tmp_path / "fake"
+    fake.write_text("#!/bin/sh\nexec sh\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("TDIFF_SSH", str(fake))
+    (tmp_path / "log").write_bytes(PACKED[kind])
+    watched = Watched(locate(f"ssh://host{tmp_path}/log"))
+    assert watched.finish(20)
+    assert watched.run_state.metrics["train/loss"].last == (20, 2.25)
+    watched.close()
+
+
+def test_a_big_packed_file_on_another_host_is_not_read_from_its_middle(tmp_path, monkeypatch):
+    fake = tmp_path / "fake"
+    fake.write_text("#!/bin/sh\nexec sh\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("TDIFF_SSH", str(fake))
+    monkeypatch.setattr(ssh, "_NEWEST", 1000)
+    (tmp_path / "log").write_bytes(gzip.compress(os.urandom(5000)))
+    watched = Watched(locate(f"ssh://host{tmp_path}/log"))
+    watched.finish(20)
+    assert "ssh HOST zcat FILE | tdiff watch - reads it" in watched.status().text
+    watched.close()

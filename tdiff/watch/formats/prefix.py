@@ -1,0 +1,74 @@
+"""What precedes the message on a line: colours, the rank of a process, a logger's clock, level, name and origin."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_RANK = re.compile(
+    r"\s*(?:\[(?:[\w.-]*:)?(?:default|rank|r|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
+    r"|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
+    r"|(?P<c>\d{1,4}):(?= ))\s*",
+    re.IGNORECASE,
+)
+_COUNT = re.compile(r"\s*\[\d+(?:/\d+)?\]")
+_CLOCK = re.compile(
+    r"\s*\[?(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\]?[\s:|,-]*"
+    r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
+)
+_LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_ORIGIN = re.compile(  # where in the program a line was written
+    r"(?:[\w.<>]+:)?[\w.<>]+:\d+(?=\s+-\s)|[\w./-]+\.(?:py|cc|cpp|cu|c|go|rs|jl|m):\d+\]?|(?<=\[)[\w.]+\.\w+:\d+(?=[,\]])"
+)
+_GLOG = re.compile(r"\s*[IWEF]\d{4} \d\d:\d\d:\d\d(?:\.\d+)?\s+\d*\s*")
+
+
+class Prefix(NamedTuple):
+    """The parts of a prefix that mean something, as (start, end) of the line; None where they are absent."""
+
+    text: str
+    """The line, with blanks for its prefix."""
+    rank: tuple[int, int] | None
+    stamp: tuple[int, int] | None
+
+
+def without_colours(text: str) -> str:
+    """A line without colours and movements of the cursor."""
+    return _COLOURS.sub("", text) if "\x1b" in text else text
+
+
+def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
+    """The prefix of a line without colours; `is_number` finds a number, which a count of rounds precedes."""
+    span = stamp = None
+    if (rank := _RANK.match(text)) is not None and not _counts_rounds(text, rank, is_number):
+        span = rank.span(next(name for name in ("a", "b", "c") if rank[name]))
+        text = " " * rank.end() + text[rank.end() :]
+    text = _without(text, _LEVEL)
+    start = _start(text)
+    if (clock := _CLOCK.match(text, start)) is not None and clock.end() > start:
+        if clock["stamp"]:
+            stamp = clock.span("stamp")
+        text = " " * clock.end() + text[clock.end() :]
+    else:
+        text = _without(text, _GLOG)
+    text = _without(text, _LEVEL)
+    text = _ORIGIN.sub(lambda origin: " " * len(origin[0]), text[:200], count=1) + text[200:]
+    return Prefix(text, span, stamp)
+
+
+def _start(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
+def _without(text: str, pattern: re.Pattern[str]) -> str:
+    """The text with blanks for what matches at its first word."""
+    match = pattern.match(text, _start(text))
+    return text if match is None else " " * match.end() + text[match.end() :]
+
+
+def _counts_rounds(text: str, rank: re.Match[str], is_number: re.Pattern[str]) -> bool:
+    """Whether a number in brackets counts rounds (`[3] train-logloss:1.2`) and names no process."""
+    if rank["a"] is None or not _COUNT.match(text):
+        return False
+    return is_number.search(text, rank.end()) is not None and "%|" not in text and "{" not in text

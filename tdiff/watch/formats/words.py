@@ -1,0 +1,176 @@
+"""Numbers and the words that name them, within a part of a line of text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tdiff.watch.formats.choice import Names
+from tdiff.watch.formats.fields import Bar
+from tdiff.watch.formats.names import PART, Role, meaning, words_beside_split
+from tdiff.watch.formats.numbers import NOT_FINITE, decoded, parsed, seconds
+from tdiff.watch.formats.structured import MOST
+
+NUMBER = re.compile(
+    r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])|[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
+    r"(?:\s*/\s*(?P<total>\d[\d,]*)(?![\d.:]*\w*/)|\s+of\s+(?P<of>\d[\d,]*))?(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
+    re.IGNORECASE | re.ASCII,
+)
+"""A number, the total after it, and its unit."""
+_CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
+_CUT = re.compile(r"[|,;:=<>\[\]{}()\t\"']|\s-\s|->|\s{3,}")
+_PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
+_BEST = re.compile(r"\b(?:best|lowest|mean training|final|so far)\b", re.IGNORECASE)
+"""Words by which a line repeats a value of an earlier one."""
+_WORD, _LETTERS = re.compile(r"[A-Za-z_]+"), re.compile(r"[A-Za-z]")
+_SECONDS = {
+    "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
+}  # fmt: skip
+_MOST_UNREAD = 20
+
+
+class Span(NamedTuple):
+    """A part of a line and what it is for, so that the next line of the same shape is read by one pattern."""
+
+    start: int
+    end: int
+    target: str
+    """`value`, `total`, `time`, `rank`, `progress`, or a field of `Bar` after `bar_`."""
+    name: str = ""
+    factor: float = 1.0
+
+
+@dataclass(slots=True)
+class Found:
+    """What has been found on a line so far."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Names of numbers that are no values, since no sign says so."""
+    split: str = ""
+    time: float | None = None
+    rank: int | None = None
+    bar: Bar | None = None
+    progress: tuple[float, float] | None = None
+
+
+def heading(text: str) -> str:
+    """`train` or `eval` where the words of a line without numbers say one of them first."""
+    for word in _WORD.findall(text[:200]):
+        if split := meaning(word).split:
+            return split
+    return ""
+
+
+def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
+    """The named numbers of a text, which begins at `base` of the line, into `found`."""
+    meaning, spans = names.meaning, found.spans
+    if (cells := _CELLS.fullmatch(text)) is not None:  # a table of names and values, a line each
+        if (value := parsed(cells["value"])) is not None:
+            found.values[cells["name"]] = value
+            spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
+        return
+    text = text.replace("'s ", "_  ")
+    end, unnamed, epoch, has_loss = 0, "", False, False
+    for match in NUMBER.finditer(text):
+        if len(found.values) >= MOST:
+            return
+        between, end_before = text[end : match.start()], end
+        name, sure = _name(between)
+        name = names.shortened(name)
+        word = match["number"].lstrip("+-")[0].isalpha()  # `nan`, `inf` and `null` are words too
+        if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
+            continue
+        end = match.end()
+        value = _value(match["number"], name, names)
+        if value is None:
+            continue
+        of = "total" if match["total"] else "of" if match["of"] else ""
+        total = float(match[of].replace(",", "")) if of else None
+        here = (base + match.start("number"), base + match.end("number"))
+        beyond = (base + match.start(of), base + match.end(of)) if of else (0, 0)
+        if epoch and total is not None and re.fullmatch(r"[\s\]\[)(:,]*", between):
+            found.values["batch"], found.totals["batch"] = value, total
+            spans += [Span(*here, "value", "batch"), Span(*beyond, "total", "batch")]
+            continue
+        epoch = False
+        if not name:
+            bracketed = re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
+            numbered = not between.strip() and text[end : end + 2] == ":\t"
+            if end_before == 0 and (bracketed or numbered) and not found.values:
+                found.values["round"] = value
+                spans.append(Span(*here, "value", "round"))
+                if total is not None:
+                    found.totals["round"] = total
+                    spans.append(Span(*beyond, "total", "round"))
+            else:
+                unnamed += between
+                if found.progress is None and total is not None and not found.values:
+                    found.progress = (value, total)
+                    spans += [Span(*here, "progress"), Span(*beyond, "progress")]
+            continue
+        if between.rstrip().endswith("@") and meaning(name).split and meaning(name).role is not Role.LOSS:
+            found.split, name, sure = found.split or meaning(name).split, "step", True  # `held-out @ 500:`
+        known = meaning(name)
+        if known.role is Role.LOSS and _BEST.search(unnamed + between):
+            continue
+        if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
+            # `Train: 3 [ 50/1251 (4%)]` counts epochs, `Test: [ 0/50]` nothing of training.
+            if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[end:]):
+                found.split = found.split or known.split
+                continue
+            name, known = "epoch", meaning("epoch")
+        epoch = known.role is Role.EPOCH
+        if known.role in (Role.EPOCH, Role.STEP):
+            found.split = found.split or known.split  # `eval epoch: 3, loss: 2.1`
+        if not found.split and not has_loss:
+            found.split = heading(unnamed + between.replace(name, " ", 1))
+        if known.role is Role.OTHER and not sure:
+            found.split = found.split or ("" if has_loss else known.split)
+            if len(found.unread) < _MOST_UNREAD:
+                found.unread.append(name)
+            continue
+        if known.role is Role.LOSS and known.precedence >= PART and not sure:
+            continue
+        unit = (match["unit"] or "").strip().lower()
+        if (unit and known.role in (Role.STEP, Role.EPOCH)) or name in found.values:
+            continue  # a time for each step, or a share
+        timed = known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
+        factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
+        found.values[name] = value * factor
+        has_loss = has_loss or known.role is Role.LOSS  # what follows says nothing about it
+        spans.append(Span(*here, "value", name, factor))
+        if total is not None:
+            found.totals[name] = total
+            spans.append(Span(*beyond, "total", name))
+    if not found.split and not found.values and len(text) < 200:
+        found.split = heading(text)
+
+
+def _value(text: str, name: str, names: Names) -> float | None:
+    if ":" in text:
+        return seconds(text)
+    return decoded(None, name, names.meaning) if text.lower() == "null" else parsed(text)
+
+
+def _name(between: str) -> tuple[str, bool]:
+    """(name, whether a sign says that the number is its value) of the text between two numbers."""
+    text = between.rstrip()
+    sure = text.endswith((":", "=", '"', "'"))
+    text = text.rstrip(":= \t\"'")
+    text = re.sub(r"(?<=[A-Za-z)])(:?)\s*\[$", r"\1", text).rstrip(": ")  # `Epoch [3/10]`
+    text = re.sub(r"\s*\([^()]{0,20}\)$", "", text)
+    if text.endswith(("[", "(", "|", ",", ";", "<", "{")):
+        return "", False
+    cut = list(_CUT.finditer(text))
+    if cut:
+        text = text[cut[-1].end() :]
+    parts = _PREPOSITION.split(text)
+    name = parts[-1].strip(" .-*#>_~")
+    if len(name.split()) > 6 or not re.search(r"[A-Za-z]", name):
+        return "", False
+    return name, sure
