@@ -16,6 +16,7 @@ from tdiff.tui.layout import LOWEST, NARROWEST
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
+from tdiff.watch.alerts import REPORTS
 from tdiff.watch.follow import Watched
 from tdiff.watch.run_state import RunState
 
@@ -93,18 +94,18 @@ def below(message: Line, stories: Sequence[RunState], width: int) -> tuple[Line,
     `message` comes first; without one, the newest notice is shown, and of several runs the most serious of these.
     """
     notices = [notice for story in stories for notice in story.alerts]
-    count = sum(notice.what != "ended" for notice in notices)
+    count = sum(notice.what not in REPORTS for notice in notices)
     words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WORDY else f" [!] {count} "
     right: Line = [(words, "bold")] if count else []
     if not message and notices:
 
         def weight(story: RunState) -> tuple[int, float]:
             newest = story.alerts[-1]
-            return (newest.what != "ended") + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
+            return (newest.what not in REPORTS) + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
 
         last = max((story for story in stories if story.alerts), key=weight)
         [line] = alert_lines(last, 1, of=len(stories) > 1)
-        return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
+        return two_ends([(" ▲" if last.alerts[-1].what not in REPORTS else " ·", "bold"), *line], right, width), []
     first, rest = wrapped(message, width - line_width(right) - 1)
     return two_ends(first, right, width), clip([(" ", ""), *rest], width) if rest else []
 
