@@ -156,7 +156,8 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         )
     if (event := run.verdicts) is not None:
         yield "verdicts", verdict_parts(event)
-    yield "attempts", [str(run.attempts)]
+    if run.attempts.stored:
+        yield "attempts", [str(run.attempts), run.attempts.stored[-1].reason]
     if best:
         split = " of training" if best["metric"] != "eval/loss" else ""
         yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]

@@ -52,13 +52,14 @@ class Attempt:
         """Its discarded records: those of its longest curve."""
         return max((series.count + len(series.broken) for series in self.metrics.values()), default=0)
 
-    def __str__(self) -> str:
-        """How far it came, such as `until step 900 at loss 1.91`."""
+    @property
+    def reached(self) -> str:
+        """How far it came, such as `step 900 at loss 1.91`."""
         loss = self.loss
         value = (
             "" if loss is None else f" at loss {loss:.4g}" if math.isfinite(loss) else " at a loss that is not finite"
         )
-        return f"until step {self.last_step:,}{value}"
+        return f"step {self.last_step:,}{value}"
 
 
 class DiscardedCurves(Protocol):
@@ -97,11 +98,10 @@ class Attempts:
         return attempt
 
     def __str__(self) -> str:
-        """All of them in a few words; "" if there are none."""
+        """How many there are and how far the last one came, in a few words; "" if there are none."""
         if not self.stored:
             return ""
-        newest = self.stored[-1]
-        why = f": {newest.reason}" if newest.reason else ""
+        reached = self.stored[-1].reached
         if self.count == 1:
-            return f"1 earlier attempt, {newest}{why}"
-        return f"{self.count:,} earlier attempts, the last {newest}{why}"
+            return f"1 earlier attempt, until {reached}"
+        return f"{self.count:,} earlier attempts, the last until {reached}"

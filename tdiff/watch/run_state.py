@@ -203,7 +203,7 @@ class RunState:
             earlier = False
             time = times[0] if times is not None and 0 <= times[0] < MAX_TIME else None
             if before := self._restart(math.nextafter(steps[0], -math.inf), int(steps[0]), time):
-                self.write(f"-- started again at step {int(steps[0]):,}; the earlier attempt ran {before}")
+                self.write(f"-- started again at step {int(steps[0]):,}, after {before.reached}")
         for name, column in values.items():
             self._curves.add(name, steps, column)
         notice_times: list[float | None]
@@ -257,7 +257,7 @@ class RunState:
         attempt = None
         if curves is not None:
             attempt = self.attempts.add(curves, at, int(reached), self.last_time, why)
-            self._notice("restart", time, at, f"restarted at step {at:,}; the earlier attempt ran {attempt}")
+            self._notice("restart", time, at, f"restarted at step {at:,}, after {attempt.reached}")
         for name in ("checkpoint", "evaluation", "verdicts", "ended"):
             if (event := getattr(self, name)) is not None and event.step > step:
                 setattr(self, name, None)

@@ -300,7 +300,7 @@ def test_resume_keeps_what_it_drops_as_an_earlier_attempt():
     assert (attempt.restart, attempt.last_step, attempt.loss, attempt.reason) == (15, 30, 2.7, "stopped")
     [notice] = [notice for notice in run.alerts if notice.what == "restart"]
     assert (notice.step, notice.time) == (15, STARTED + 5000)
-    assert notice.text == "restarted at step 15; the earlier attempt ran until step 30 at loss 2.7"
+    assert notice.text == "restarted at step 15, after step 30 at loss 2.7"
     assert run.metrics["train/loss"].last == (16, 2.5)
 
 
@@ -319,7 +319,8 @@ def test_evaluation_of_an_earlier_step_is_no_restart():
 def test_attempts_keep_the_reason_for_which_the_program_died():
     run = FedState("x")
     run.feed([*bars(1, 2, 3), *TRACEBACK, *bars(1, 2)], STARTED)
-    assert str(run.attempts) == "1 earlier attempt, until step 30 at loss 2.97: ValueError: 1"
+    assert str(run.attempts) == "1 earlier attempt, until step 30 at loss 2.97"
+    assert run.attempts.stored[0].reason == "ValueError: 1"
 
 
 def test_an_attempt_that_broke_says_that_its_loss_is_not_finite():
