@@ -45,12 +45,14 @@ def run(options: Options) -> None:
         glyphs=options.glyphs or liked.glyphs or "auto",
         palette=options.palette or liked.palette or "auto",
         mouse=False if not options.mouse else liked.mouse,
-        ask=not (options.once or options.as_json),
+        ask=not (options.once or options.as_json or options.wait),
     )
     if theme := options.theme or liked.theme:
-        if not (options.doctor or options.once or options.as_json):
+        if not (options.doctor or options.once or options.as_json or options.wait):
             detect.prepare(terminal, os.environ)  # before textual is imported: it reads the environment then
         _check_theme(theme)
+    _check_notify("--notify", options.notify)
+    _check_notify("notify in watch.toml:", liked.notify)
     if options.doctor:
         from tdiff.terminal.doctor import doctor
 
@@ -62,6 +64,10 @@ def run(options: Options) -> None:
     targets = [places.locate(word) for word in options.targets]
     if not targets and (newest := places.newest_run()):
         targets = [places.locate(str(newest.path))]
+    if options.wait:
+        from tdiff.commands.watch_wait import wait
+
+        sys.exit(wait(targets, options))
     if options.once or options.as_json:
         _once(targets, options.as_json, ascii=terminal.look.ascii)
         return
@@ -114,8 +120,23 @@ def _check_theme(name: str) -> None:
         raise unknown("theme", name, BUILTIN_THEMES)
 
 
+def _check_notify(what: str, mode: str) -> None:
+    """Raises TdiffError for an unknown way to notify."""
+    from tdiff.terminal.notify import MODES
+
+    if mode and mode not in MODES:
+        raise unknown(what, mode, MODES)
+
+
 def _check(options: Options) -> None:
     from tdiff.watch.generation import pair
+
+    if options.on_alert is not None and not options.on_alert.strip():
+        raise TdiffError("--on-alert requires a command")
+    if options.on_alert is not None and (options.once or (options.as_json and not options.wait)):
+        raise TdiffError("--on-alert runs a command for new alerts, and --once shows those that exist; see --wait")
+    if options.wait and options.once:
+        raise TdiffError("--wait waits for the end of a run, and --once does not; give one of them")
 
     if len(options.targets) > MOST_TARGETS:
         raise TdiffError(f"tdiff watch shows up to {MOST_TARGETS} runs at once; got {len(options.targets)}")
