@@ -4,7 +4,7 @@ import pytest
 
 from tdiff.terminal.detect import detect
 from tdiff.terminal.notify import notification, title, title_restored, title_saved
-from tests.support.ptys import soon, tmux
+from tests.support.ptys import screen, soon, tmux
 from tests.tui.test_terminals import WATCH, place  # noqa: F401  (a fixture)
 
 HOSTILE = "x\x1b]52;c;AAAA\x07\x9c\x1b\\y\n;z"
@@ -105,3 +105,16 @@ def test_in_tmux_the_end_of_a_run_sets_the_title_and_marks_the_window(place):  #
         server("send-keys", "-t", ":0", "q")
         assert soon(lambda: "left" in shown()), shown()
         assert soon(lambda: server("display-message", "-p", "-t", ":0", "#{pane_title}") == before)
+
+
+def test_gnu_screen_passes_the_notification_on_to_the_terminal(place):  # noqa: F811
+    log = place / "job.log"
+    log.write_text("".join(f"step {n}/400 loss {3 - n / 400}\n" for n in range(1, 300)))
+    with screen() as session:
+        session.start(*WATCH, "job.log", KITTY_WINDOW_ID="1")
+        client = session.attach()
+        client.until(b"299/400")
+        with log.open("a") as file:
+            file.write("Traceback (most recent call last):\nRuntimeError: CUDA out of memory\n")
+        client.until(b"\x1b]9;tdiff: job.log: failed: RuntimeError: CUDA out of memory (step 299)\x07")
+        client.send(b"q")
