@@ -46,12 +46,14 @@ def run(options: Options) -> None:
         glyphs=options.glyphs or saved.glyphs or "auto",
         palette=options.palette or saved.palette or "auto",
         mouse=False if options.no_mouse else saved.mouse,
-        ask=not (options.once or options.as_json),
+        ask=not (options.once or options.as_json or options.wait),
     )
     if theme := options.theme or saved.theme:
-        if not (options.doctor or options.once or options.as_json):
+        if not (options.doctor or options.once or options.as_json or options.wait):
             detect.prepare(terminal, os.environ)  # before textual is imported: it reads the environment then
         _check_theme(theme)
+    _check_notify("--notify", options.notify)
+    _check_notify("notify in watch.toml:", saved.notify)
     if options.doctor:
         from tdiff.terminal.doctor import doctor
 
@@ -64,6 +66,10 @@ def run(options: Options) -> None:
     if not targets and (newest := newest_run()):
         targets = [locate(str(newest.path))]
     targets = watch_numbers.named(targets, options)
+    if options.wait:
+        from tdiff.commands.watch_wait import wait
+
+        sys.exit(wait(targets, options))
     if options.once or options.as_json:
         _once(targets, options, ascii=terminal.theme.ascii)
         return
@@ -117,8 +123,23 @@ def _check_theme(name: str) -> None:
         raise unknown("theme", name, BUILTIN_THEMES)
 
 
+def _check_notify(what: str, mode: str) -> None:
+    """Raises TdiffError for an unknown way to notify."""
+    from tdiff.terminal.notify import MODES
+
+    if mode and mode not in MODES:
+        raise unknown(what, mode, MODES)
+
+
 def _check(options: Options) -> None:
     from tdiff.watch.generation import pair
+
+    if options.on_alert is not None and not options.on_alert.strip():
+        raise TdiffError("--on-alert requires a command")
+    if options.on_alert is not None and (options.once or (options.as_json and not options.wait)):
+        raise TdiffError("--on-alert runs a command for new alerts, and --once shows those that exist; see --wait")
+    if options.wait and options.once:
+        raise TdiffError("--wait waits for the end of a run, and --once does not; give one of them")
 
     if len(options.targets) > MAX_TARGETS:
         raise TdiffError(f"watch shows up to {MAX_TARGETS} runs at once; got {len(options.targets)}")

@@ -45,16 +45,19 @@ def draw(
         return [[] for _ in range(height)]
     frame = layout(curves, view, width, height, ascii=ascii, colour=colour)
     dots = Dots(frame.columns, frame.rows, ascii=ascii)
-    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in enumerate(curves)]
+    faint = sum(curve.faint for curve in curves)
+    plain = ["dim"] * faint + [_PLAIN[n % len(_PLAIN)] for n in range(len(curves) - faint)]
+    styles = [curve.style for curve in curves] if colour else plain
     ends = [_ends(curve, frame) for curve in curves]
     for curve, style, leaf_ends in zip(curves, styles, ends, strict=True):
-        if view.smoothing and view.ghost and curve.smooth:
+        if view.smoothing and view.ghost and curve.smooth and not curve.faint:
             pen = dots.pen(_with("dim", style), ".", behind=frame.rows > _LOW)
             dots.strokes(*_strokes(curve, leaf_ends, frame, dots, 0.0), pen)
     names: dict[int, Cell] = {}
     for n, (curve, style, leaf_ends) in enumerate(zip(curves, styles, ends, strict=True)):
         drawn = _strokes(curve, leaf_ends, frame, dots, view.smoothing if curve.smooth else 0.0)
-        dots.strokes(*drawn, dots.pen(style, _GLYPHS[n % len(_GLYPHS)]))
+        glyph = "," if curve.faint else _GLYPHS[(n - faint) % len(_GLYPHS)]
+        dots.strokes(*drawn, dots.pen(style, glyph))
         if frame.right:
             _name(names, drawn, dots, letters(curves)[n], style)
         _break(curve, view, frame, dots, "x" if ascii else "✗", _with("bold", style))

@@ -34,6 +34,8 @@ class Curve:
     """Subtracted from the clock: the start of the run, if x is the time since then."""
     smooth: bool = True
     """False: never smoothed, as evaluations, of which there are few and each is significant."""
+    faint: bool = False
+    """Drawn dim, without its values behind it, as an earlier attempt; faint curves come before all others."""
 
     def x(self, step: float) -> float:
         """The x of a step."""

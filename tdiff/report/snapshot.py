@@ -22,6 +22,7 @@ from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
+from tdiff.watch.attempts import Attempt
 from tdiff.watch.run_state import RunState
 
 SMOOTHING = 0.6
@@ -66,6 +67,8 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "sample": _sample(run),
         "last_record_age_seconds": _age(run, now),
         "resets": run.resets,
+        "restarts": run.attempts.count,
+        "attempts": [_attempt(attempt) for attempt in run.attempts.stored],
     }
     finite_values: dict[str, Any] = finite(values)
     return finite_values
@@ -148,6 +151,8 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         yield "validation", _validation_parts(run, evaluation)
     if (event := run.verdicts) is not None:
         yield "classifier", classification_parts(event)
+    if run.attempts.stored:
+        yield "attempts", [str(run.attempts), run.attempts.stored[-1].reason]
     if best:
         split = " of training" if best["metric"] != "eval/loss" else ""
         yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]
@@ -198,6 +203,19 @@ def _curve(run: RunState, width: int, ascii: bool) -> Iterator[str]:
 def _notice(notice: Notice, time_format: str) -> str:
     date = "" if notice.time is None else f"{time.strftime(time_format, time.localtime(notice.time))}  "
     return f"{date}{notice.what}: {notice.text} (step {notice.step:,})"
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    """An earlier attempt; its newest steps are those that the restart at `restart_step` discarded."""
+    return {
+        "number": attempt.number,
+        "restart_step": attempt.restart,
+        "last_step": attempt.last_step,
+        "loss": attempt.loss,
+        "records": attempt.records,
+        "time": attempt.time,
+        "reason": attempt.reason or None,
+    }
 
 
 def _train(run: RunState) -> dict[str, Any]:

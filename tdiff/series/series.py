@@ -81,6 +81,37 @@ class Series:
             least = min(self.low)
             self._best = (least, self._steps[self.low.index(least)])
 
+    def split_after(self, step: float, cap: int) -> Series:
+        """Like `drop_after`, but return what is dropped, in at most `cap` leaves; nothing is appended to those."""
+        self._flush()
+        keep, dropped = bisect_right(self._steps, step), Series(cap)
+        dropped._broken = self._broken[bisect_right(self._broken, step) :]
+        if keep < len(self._steps):
+            dropped._take(self, keep)
+        self.drop_after(step)
+        return dropped
+
+    def _take(self, other: Series, begin: int) -> None:
+        """Fill this empty series with the leaves of another from `begin` on, merged until they fit."""
+        steps, mean = other._steps[begin:], other._mean[begin:]
+        low, high = (values[begin:] for values in other._extremes.levels[0])
+        size = 1
+        while -(-len(steps) // size) > self.cap:
+            size *= 2
+        starts = range(0, len(steps), size)
+        self._steps = steps[size - 1 :: size]
+        if len(steps) % size:
+            self._steps.append(steps[-1])
+        self._mean = array(mean.typecode, [sum(mean[n : n + size]) / len(mean[n : n + size]) for n in starts])
+        self._extremes = Pyramid(mean.typecode)
+        self._extremes.extend((min(low[n : n + size]) for n in starts), (max(high[n : n + size]) for n in starts))
+        self._stride = other._stride * size
+        self._tail = (len(steps) - starts[-1] - 1) * other._stride + other._tail
+        self._total = self._mean[-1] * self._tail
+        self._last = other._last
+        least = min(self._extremes.levels[0][0])
+        self._best = (least, self._steps[self._extremes.levels[0][0].index(least)])
+
     @property
     def steps(self) -> array[float]:
         """The last step of each leaf, ascending."""

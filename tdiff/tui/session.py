@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from tdiff import __version__
 from tdiff.errors import TdiffError
 from tdiff.runs.index import state_folder
 from tdiff.terminal.detect import Terminal
+from tdiff.terminal.notify import MODES
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import number, progress
 from tdiff.tui.key_table import remapped
@@ -56,12 +58,17 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         terminal,
         preferences,
         find_run=find_run if not options.targets else lambda: None,
+        notify=options.notify or preferences.notify or MODES[0],
+        on_alert=options.on_alert or "",
     )
     theme = options.theme or preferences.theme
     if theme:
         app.theme = theme
     gc.freeze()  # the loaded modules stay: the collector need not scan them while keys wait
     run_view(app)
+    with suppress(OSError, ValueError):
+        sys.stderr.write(app.notifications.restoration)
+        sys.stderr.flush()
     print("\n".join(summary(app, time.time())))
 
 

@@ -16,6 +16,7 @@ from tdiff.tui.layout import MIN_COLUMNS, MIN_ROWS
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
+from tdiff.watch.alerts import REPORTS
 from tdiff.watch.follow import Watched
 from tdiff.watch.run_state import RunState
 
@@ -91,18 +92,18 @@ def below(message: Line, runs: Sequence[RunState], width: int) -> tuple[Line, Li
     Without a `message` it shows the newest notice of a run: of several runs, the most serious of these.
     """
     notices = [notice for run in runs for notice in run.alerts]
-    count = sum(notice.what != "ended" for notice in notices)
+    count = sum(notice.what not in REPORTS for notice in notices)
     words = f" [!] {count} alert{'s' if count != 1 else ''} " if width >= _WIDE else f" [!] {count} "
     right: Line = [(words, "bold")] if count else []
     if not message and notices:
 
         def weight(run: RunState) -> tuple[int, float]:
             newest = run.alerts[-1]
-            return (newest.what != "ended") + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
+            return (newest.what not in REPORTS) + (newest.what in ("died", "failed", "nan")), newest.time or 0.0
 
         last = max((run for run in runs if run.alerts), key=weight)
         [line] = alert_lines(last, 1, with_name=len(runs) > 1)
-        return two_ends([(" ▲" if last.alerts[-1].what != "ended" else " ·", "bold"), *line], right, width), []
+        return two_ends([(" ▲" if last.alerts[-1].what not in REPORTS else " ·", "bold"), *line], right, width), []
     # Where nothing is drawn, the training pane has the note.
     if not message and (note := next((run.note for run in runs if run.note and run.metrics), "")):
         return two_ends(clip([(f" {note}", "")], width - line_width(right) - 1), right, width), []

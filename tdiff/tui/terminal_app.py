@@ -91,6 +91,11 @@ class TerminalApp(App[None]):
             widget.refresh()
         self.screen.refresh(layout=True)
 
+    def write(self, sequence: str) -> None:
+        """Send a sequence to the terminal while the app uses it. From any thread."""
+        if sequence and self._driver is not None:
+            self._driver.write(sequence)
+
     def copy_to_clipboard(self, text: str) -> None:
         """Put text on the clipboard of the user's terminal, also through screen and tmux."""
         self._clipboard = text

@@ -24,6 +24,7 @@ from tdiff.tui.canvases import Canvases
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.key import Key, shown
 from tdiff.tui.layout import Arrangement
+from tdiff.tui.notifications import Notifications
 from tdiff.tui.pacing import Pacer
 from tdiff.tui.panes.base import Scene
 from tdiff.tui.panes.registry import Situation
@@ -63,17 +64,21 @@ class WatchView(TerminalApp):
         preferences: Preferences,
         *,
         find_run: Callable[[], Watched | None] = lambda: None,
+        notify: str = "off",
+        on_alert: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`find_run` is called while no run is watched, and its result is added to `watched`.
 
-        `clock` gives seconds since the epoch.
+        `notify` is one of `terminal.notify.MODES`, `on_alert` a command for each alert, or empty. `clock` gives
+        seconds since the epoch.
         """
         super().__init__(terminal)
         self.watched, self.models, self.preferences = watched, models, preferences
         self._find_run, self._clock = find_run, clock
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
+        self.notifications = Notifications(terminal, notify, on_alert, self.write)
         self._checks_left = _MOST_CHECKS  # before the first frame is shown; 0: it was
         self._sizes: object = None  # of all lines, at the last check
         self._last_input = clock()  # when the user pressed a key, or came back
@@ -178,7 +183,10 @@ class WatchView(TerminalApp):
             self.arranger.arrange()
         for run in self.watched:
             self._undrawn |= run.poll()
-            self._undrawn |= bool(run.run_state.check(now))
+            notices = run.run_state.check(now)
+            self._undrawn |= bool(notices)
+            self.notifications.take(run, notices, now)
+        self._report_failures()
         if self.canvases.follow_traces(self.runs):
             self.arranger.arrange()
         self.canvases.show_first_sample(self.watched)
@@ -195,6 +203,14 @@ class WatchView(TerminalApp):
         if self._undrawn:
             self._draw_runs()
         self.lines.draw(now)
+
+    def _report_failures(self) -> None:
+        """Say what has gone wrong with the command for alerts, and put it into the log."""
+        for failure in self.notifications.failures():
+            self.say(failure)
+            for run in self.runs[:1]:
+                run.write(f"-- {failure}")
+                self._undrawn = True
 
     def _check_attached(self, now: float) -> bool:
         attached = self.attached.now()

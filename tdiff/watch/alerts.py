@@ -1,4 +1,5 @@
-"""Detects what a viewer should know: loss spikes, values that are not finite, silence, and a process that is gone.
+"""Detects what a viewer should know: spikes and plateaus of the loss, values that are not finite, silence, and a
+process that is gone.
 
 The detectors see single numbers and times; they know no files, no formats and no screen.
 """
@@ -11,7 +12,8 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+
+from tdiff.watch.plateau import Plateau
 
 SIGMAS = 6.0
 """A loss this many usual deviations above the expected one is a spike, if it also rose by a tenth."""
@@ -38,7 +40,12 @@ _BEYOND = 2.0
 _RECOVERED = 0.5
 """A spike is over below this share of its threshold."""
 
-What = Literal["nan", "spike", "stall", "ended", "died", "failed", "alert"]
+KINDS = ("nan", "spike", "plateau", "stall", "restart", "ended", "died", "failed", "alert")
+"""Kinds of notices that a run state raises itself; `RunState.add_alert` adds others."""
+REPORTS = frozenset({"ended", "restart"})
+"""Kinds of notices that report no problem."""
+MAX_KIND = 20
+"""Characters of the name of a kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,8 @@ class Notice:
     time: float | None
     """The time of its record, seconds since the epoch; None if the source has no times."""
     step: int
-    what: What
+    what: str
+    """Its kind: one of `KINDS`, or another word."""
     text: str
 
 
@@ -118,21 +126,25 @@ class Spikes:
 
 
 class Losses:
-    """Examines losses and gradient norms as they come, for spikes and for values that are not finite."""
+    """Examines losses and gradient norms as they come, for spikes, plateaus, and values that are not finite."""
 
     def __init__(self) -> None:
-        self._spikes = Spikes()
+        self._spikes, self._plateau = Spikes(), Plateau()
         self.broken: set[str] = set()
         """Metrics whose newest value was not finite. That is reported once, until all values are finite again."""
 
     def examine(
-        self, steps: Sequence[float], values: Mapping[str, Sequence[float]], times: Sequence[float | None]
+        self,
+        steps: Sequence[float],
+        values: Mapping[str, Sequence[float]],
+        times: Sequence[float | None],
+        total: float | None = None,
     ) -> list[Notice]:
-        """Process the next values of some metrics, at steps and times. Returns the notices about them."""
+        """Process the next values of some metrics, at steps (of `total`) and times. Returns the notices about them."""
         values = {name: values[name] for name in EXAMINED if name in values}
         all_finite = not self.broken and all(math.isfinite(sum(column)) for column in values.values())
         losses = values.get("train/loss", ())
-        events: list[tuple[int, What, str]] = []
+        events: list[tuple[int, str, str]] = []
         if not all_finite:
             for n in range(len(steps)):
                 broken = [name for name, column in values.items() if not math.isfinite(column[n])]
@@ -143,6 +155,11 @@ class Losses:
         for n, loss in enumerate(losses):
             if (all_finite or math.isfinite(loss)) and (spike := take(loss)) is not None:
                 events.append((n, "spike", f"train/loss {loss:.4g}, +{spike[0]:.1f}σ above {spike[1]:.4g}"))
+        finite = range(len(losses)) if all_finite else [n for n, loss in enumerate(losses) if math.isfinite(loss)]
+        columns = (steps, losses) if all_finite else ([steps[n] for n in finite], [losses[n] for n in finite])
+        for flat in self._plateau.take(*columns, total):
+            text = f"train/loss has not improved since step {flat.since:,.0f}; it stays at {flat.loss:.4g}"
+            events.append((finite[flat.position], "plateau", text))
         return [Notice(time=times[n], step=int(steps[n]), what=what, text=text) for n, what, text in sorted(events)]
 
 

@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tdiff.series.series import Series
+from tdiff.watch.attempts import CAP, LOSS_CAP
+from tdiff.watch.attempts import MAX_METRICS as MAX_METRICS_OF_ATTEMPT
 
 MAX_METRICS = 256
 """Metrics that are stored, however many a source reports."""
 _CAPS = {"train/loss": 1 << 16}
 _CAP, _SMALL_CAP, _MASK_CAP = 1 << 14, 1 << 11, 1 << 12
+_LOSSES = ("train/loss", "eval/loss")
+"""Metrics that an attempt keeps before others."""
 _MANY = 64
 """Metrics from which further ones get the small capacity."""
 _CLOCK, _TOKENS = "\nclock", "\ntokens"
@@ -18,7 +22,7 @@ _CLOCK, _TOKENS = "\nclock", "\ntokens"
 
 
 class Curves:
-    """Series over steps. Steps never fall within a series, except through `drop_after`."""
+    """Series over steps. Steps never fall within a series, except through `split_after`."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, Series] = {}
@@ -54,11 +58,24 @@ class Curves:
             self.metrics[name] = series
             self._newest[name] = self._newest.pop(metric, -math.inf)
 
-    def drop_after(self, step: float) -> None:
-        """Forget everything later than `step`."""
-        for series in (*self.metrics.values(), self.clock, self.tokens):
-            series.drop_after(step)
+    def split_after(self, step: float) -> Curves | None:
+        """Drop everything later than `step`. Returns the dropped curves, thinned; None if no metric had any."""
+        dropped = Curves()
+        for name in sorted(self.metrics, key=lambda name: name not in _LOSSES):
+            series = self.metrics[name]
+            if _reaches_beyond(series, step) and len(dropped.metrics) < MAX_METRICS_OF_ATTEMPT:
+                dropped.metrics[name] = series.split_after(step, LOSS_CAP if name == "train/loss" else CAP)
+                dropped._newest[name] = self._newest[name]
+            else:
+                series.drop_after(step)
+        dropped.clock, dropped.tokens = (series.split_after(step, CAP) for series in (self.clock, self.tokens))
         self._newest = {name: min(newest, step) for name, newest in self._newest.items()}
+        return dropped if dropped.metrics else None
+
+    @property
+    def newest_step(self) -> float:
+        """The newest step of training, including records that are not finite; of any metric if none has its loss."""
+        return self._newest.get("train/loss", max(self._newest.values(), default=-math.inf))
 
     def _append(self, series: Series, name: str, steps: Sequence[float], values: Sequence[float]) -> None:
         if not steps or steps[0] < self._newest.get(name, -math.inf):
@@ -68,3 +85,8 @@ class Curves:
         else:
             series.extend(steps, values)
         self._newest[name] = steps[-1]
+
+
+def _reaches_beyond(series: Series, step: float) -> bool:
+    """Whether the series has a record later than `step`."""
+    return any(steps and steps[-1] > step for steps in (series.steps, series.broken))

@@ -55,6 +55,13 @@ class Options:
     forget: bool = option(False, "Drop the names remembered for these files.", flag="--forget", panel="Numbers")
     once: bool = option(False, "Print a snapshot as plain text and exit.", flag="--once", panel="Output")
     as_json: bool = option(False, "Print the snapshot as JSON, one line per run.", flag="--json", panel="Output")
+    wait: bool = option(
+        False, "Wait without a screen until all runs have ended; exit code 0 if all have finished.", panel="Output"
+    )
+    notify: str = option("", "How alerts call you: desktop, bell or off.", panel="Alerts", shown="default: desktop")
+    on_alert: str | None = option(
+        None, "Shell command to run for each new alert; it gets TDIFF_ALERT_TEXT and others.", panel="Alerts"
+    )
     doctor: bool = option(
         False,
         "Print the properties of this terminal that were detected, and the resulting settings.",

@@ -25,6 +25,8 @@ class Preferences:
     """Like --palette."""
     theme: str = ""
     """Like --theme."""
+    notify: str = ""
+    """Like --notify."""
     mouse: bool | None = None
     """False: as --no-mouse."""
     keys: Annotated[Mapping[str, str], 'lines such as pause = "space,p"'] = field(default_factory=dict)

@@ -19,7 +19,8 @@ from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.series.series import Series
 from tdiff.visible import visible_line
 from tdiff.watch import lifecycle
-from tdiff.watch.alerts import Losses, Notice, What
+from tdiff.watch.alerts import MAX_KIND, Losses, Notice
+from tdiff.watch.attempts import Attempt, Attempts
 from tdiff.watch.curves import Curves
 from tdiff.watch.formats.base import MAX_STEP, MAX_TIME
 from tdiff.watch.formats.endings import Ending
@@ -31,6 +32,7 @@ from tdiff.watch.trace_buffer import TraceBuffer
 
 MAX_SAMPLES = 4_096
 """Samples that are stored; of more, every second one is dropped."""
+_END_WORDS = {"finished": "finished", "stopped": "stopped", "nan": "failed: the loss is not finite"}
 _SAMPLE_LENGTH, _REASON_LENGTH, _DOING_LENGTH = 20_000, 300, 100
 """Characters that are stored."""
 
@@ -53,6 +55,8 @@ class RunState:
         self.note = ""
         """What the reader of its lines did not find, on one line; "" where it found a loss."""
         self._curves = Curves()
+        self.attempts = Attempts()
+        """What restarts discarded."""
         self.metrics: dict[str, Series] = self._curves.metrics
         """By name: train/loss and eval/loss (nats per token in tdiff's runs), gpu/load (%), mask/0.05 to mask/0.95."""
         self.clock: Series = self._curves.clock
@@ -176,6 +180,15 @@ class RunState:
                 self._notice("failed", last, self.step, self.failure)
         return self._notices.take_new()
 
+    def add_alert(self, kind: str, text: str, *, time: float | None = None) -> None:
+        """Add an alert of any kind, a word such as `limit`, at the newest step; nothing if the same is in the list.
+
+        `time`: seconds since the epoch; None for that of the newest record.
+        """
+        kind, text = visible_line(kind[:MAX_KIND]), visible_line(text[:MAX_WIDTH])
+        if not any((notice.what, notice.text) == (kind, text) for notice in self.alerts):
+            self._notice(kind, self.last_time if time is None else time, self.step, text)
+
     # What a parser reports: see `formats.base.Sink`
 
     def points(
@@ -188,10 +201,14 @@ class RunState:
         *,
         training: bool = True,
     ) -> None:
-        """Values of some metrics at ascending steps. Steps below the metric's newest step mean a restart."""
-        if training and self._curves.is_restart(steps[0], values):
-            self.restart(math.nextafter(steps[0], -math.inf))
-            self.write(f"-- started again before step {steps[0]:,.0f}; what it said of later steps is forgotten")
+        """Values of some metrics at ascending steps; training below its newest step means a restart."""
+        earlier = self._curves.is_restart(steps[0], values)
+        # What only judges an earlier step, such as a late evaluation, is no restart of the training.
+        if training and earlier and ("train/loss" in values or "train/loss" not in self.metrics):
+            earlier = False
+            time = times[0] if times is not None and 0 <= times[0] < MAX_TIME else None
+            if before := self._restart(math.nextafter(steps[0], -math.inf), int(steps[0]), time):
+                self.write(f"-- started again at step {int(steps[0]):,}, after {before.reached}")
         for name, column in values.items():
             self._curves.add(name, steps, column)
         notice_times: list[float | None]
@@ -209,8 +226,8 @@ class RunState:
             notice_times = [self.last_time if self.timing.dated else None] * len(steps)
         if tokens is not None:
             self._curves.add_tokens(steps, tokens)
-        self._notices.add(*self._losses.examine(steps, values, notice_times))
-        if training:
+        self._notices.add(*self._losses.examine(steps, values, notice_times, self.total))
+        if training and not earlier:
             self.step = int(steps[-1])
         self.ending.survived()
         if "train/loss" in values:
@@ -232,14 +249,27 @@ class RunState:
         self._curves.rename(metric, name)
 
     def restart(self, step: float) -> None:
-        """The run continues from `step`: forget everything later."""
-        self._curves.drop_after(step)
+        """The run continues from `step`: everything later belongs to an earlier attempt."""
+        self._restart(step, int(step), None)
+
+    def _restart(self, step: float, at: int, time: float | None) -> Attempt | None:
+        """Keep what is later than `step` as an attempt, and forget it otherwise. Returns the attempt, if there is one.
+
+        The next attempt continues at step `at` and at `time`.
+        """
+        reached, why = self._curves.newest_step, self.failure or (_END_WORDS[self.ended.reason] if self.ended else "")
+        curves = self._curves.split_after(step)
         self.samples = [sample for sample in self.samples if sample.step <= step]
-        self._notices.change(lambda notice: notice if notice.step <= step else None)
+        self._notices.drop_after(step)
+        attempt = None
+        if curves is not None:
+            attempt = self.attempts.add(curves, at, int(reached), self.last_time, why)
+            self._notice("restart", time, at, f"restarted at step {at:,}, after {attempt.reached}")
         for name in ("checkpoint", "evaluation", "verdicts", "ended"):
             if (event := getattr(self, name)) is not None and event.step > step:
                 setattr(self, name, None)
         self._losses = Losses()
+        return attempt
 
     def record(self, event: Event) -> None:
         """An event of a tdiff run, except `Train`, whose values come through `points`."""
@@ -248,13 +278,13 @@ class RunState:
             return
         if not (isinstance(event.time, (int, float)) and 0 <= event.time < MAX_TIME):
             event = replace(event, time=self.last_time or 0.0)
-        if isinstance(event, (Start, Resume)):
-            self.process, self.ended = (event.pid, event.host), None
         if isinstance(event, Resume):
-            self.restart(event.step)
+            self._restart(event.step, event.step, event.time)
             self.step = event.step
             if event.steps or event.minutes:  # it was resumed with another end
                 self.total = event.steps or None
+        if isinstance(event, (Start, Resume)):
+            self.process, self.ended = (event.pid, event.host), None
         self.timing.use_dates()
         self._seen(event.time)
         self._take(event)
@@ -362,10 +392,9 @@ class RunState:
 
     def _end(self, end: End, time: float | None) -> None:
         self.ended, self.doing = end, ""
-        text = {"finished": "finished", "stopped": "stopped", "nan": "failed: the loss is not finite"}[end.reason]
-        self._notice("ended", time, end.step, text)
+        self._notice("ended", time, end.step, _END_WORDS[end.reason])
 
-    def _notice(self, what: What, time: float | None, step: int, text: str) -> None:
+    def _notice(self, what: str, time: float | None, step: int, text: str) -> None:
         self._notices.add(Notice(time=time, step=step, what=what, text=text))
 
     def _seen(self, time: float) -> None:

@@ -497,3 +497,13 @@ def test_chart_matches_the_stored_picture(name):
     width, height = map(int, name.split()[0].split("x"))
     lines = plain(draw(run_of_a_day(), view, width, height, **how)).split("\n")
     assert [line.rstrip() for line in lines] == SHOWN[name].split("\n")
+
+
+def test_a_faint_curve_is_dim_and_changes_no_style_of_the_others():
+    earlier = replace(curve([4.0] * 20, "attempt 1", "dim red"), faint=True)
+    alone = draw([curve([1.0] * 20)], View(y0=0, y1=5), 40, 8, colour=False)
+    both = draw([earlier, curve([1.0] * 20)], View(y0=0, y1=5), 40, 8, colour=False)
+    assert {style for line in both for text, style in line if any("⠀" < c <= "⣿" for c in text)} == {"dim", ""}
+    assert {style for line in alone for text, style in line if any("⠀" < c <= "⣿" for c in text)} == {""}
+    shown = plain(draw([earlier, curve([1.0] * 20)], View(y0=0, y1=5), 40, 8, ascii=True, colour=False))
+    assert "," in shown and "*" in shown

@@ -70,6 +70,21 @@ def test_verdicts_appear_as_text_and_data():
     assert "accuracy not finite on 2 texts" in snapshot.text([run_of(odd)], NOW)
 
 
+def test_earlier_attempts_appear_as_text_and_data():
+    lines = [f"step {n}/900 loss {4 - n / 400:.3f}" for n in (*range(1, 801), *range(500, 851), *range(600, 620))]
+    run = FedState("job")
+    run.feed(lines)
+    shown = snapshot.text([run], NOW)
+    assert "attempts    2 earlier attempts, the last until step 850 at loss 1.875\n" in shown
+    data = snapshot.data(run, NOW)
+    assert data["restarts"] == 2
+    assert [(a["number"], a["restart_step"], a["last_step"], a["loss"], a["records"]) for a in data["attempts"]] == [
+        (1, 500, 800, 2.0, 301),
+        (2, 600, 850, 1.875, 251),
+    ]
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
 def test_ascii_snapshot_is_ascii():
     shown = snapshot.text([a_run()], NOW, ascii=True)
     assert shown.isascii()
@@ -84,6 +99,7 @@ def test_data_has_the_documented_keys():
         *("name", "format", "state", "doing", "reason", "failed", "points", "eval_points", "note"),
         *("step", "total", "progress", "eta_seconds", "train", "eval"),
         *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
+        *("restarts", "attempts"),
     ]
     assert (data["name"], data["format"], data["state"]) == ("fed", "tdiff", "running")
     assert (data["step"], data["total"], data["progress"]) == (101, 400, 0.5)

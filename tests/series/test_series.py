@@ -128,6 +128,25 @@ def test_every_span_of_a_long_series_is_right_while_it_grows_and_shrinks(cap):
         assert series.span(-5, len(low) + 5) == (min(low), max(high))
 
 
+@FEW
+@given(st.sampled_from([2, 4, 64]), st.lists(RECORD, max_size=80), st.floats(0, 1), st.sampled_from([2, 4, 16]))
+def test_what_is_split_off_has_the_extremes_and_the_count_of_the_dropped_leaves(cap, records, share, small):
+    whole, kept, now = Series(cap), Series(cap), 0.0
+    for more, value in records:
+        now += more
+        whole.append(now, value)
+        kept.append(now, value)
+    at = now * share
+    dropped, begin = kept.split_after(at, small), bisect_left(whole.steps, math.nextafter(at, math.inf))
+    assert len(dropped.steps) <= small
+    assert dropped.count == whole.count - kept.count
+    assert list(dropped.broken) == [step for step in whole.broken if step > at]
+    assert dropped.span(0, len(dropped.steps)) == whole.span(begin, len(whole.steps))
+    assert dropped.last == (whole.last if begin < len(whole.steps) else None)
+    whole.drop_after(at)
+    assert (list(kept.steps), list(kept.mean), kept.best) == (list(whole.steps), list(whole.mean), whole.best)
+
+
 def test_a_cached_span_is_recomputed_after_the_leaves_changed():
     series = Series(16)
     for step in range(16):

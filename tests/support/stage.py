@@ -36,7 +36,7 @@ class Source:
     """A watched source with the run state of a test."""
 
     def __init__(self, story: RunState, folder: Path | None = None) -> None:
-        self.run_state, self.filling, self.closed = story, None, False
+        self.run_state, self.filling, self.closed, self.behind = story, None, False, False
         self.target = Target("run", story.name, run=Run(folder) if folder else None)
 
     def poll(self) -> bool:

@@ -33,8 +33,10 @@ from tdiff.protocol.events import (
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.visible import visible, visible_line
 from tdiff.watch import notices, summary, trace_buffer
+from tdiff.watch.attempts import CAP, LOSS_CAP, MAX_ATTEMPTS
 from tdiff.watch.curves import MAX_METRICS
 from tdiff.watch.log import MAX_LINES, MAX_WIDTH
+from tdiff.watch.notices import MAX_RESTARTS
 from tdiff.watch.run_state import MAX_SAMPLES
 from tests.support.fed import FedState
 
@@ -281,9 +283,74 @@ def test_resume_drops_later_records():
         *(Alert(time=STARTED, step=28, what="heat", text="hot"), resume(15)),
     )
     assert list(run.metrics["train/loss"].steps) == list(range(1, 16))
-    assert (list(run.metrics["eval/loss"].steps), run.samples, run.alerts, run.checkpoint) == ([], [], [], None)
+    assert (list(run.metrics["eval/loss"].steps), run.samples, run.checkpoint) == ([], [], None)
+    assert [notice.what for notice in run.alerts] == ["restart"]
     assert (run.clock.last[0], run.tokens.last[0], run.step) == (15, 15, 15)
     assert "resumed at step 15" in run.log[-1]
+
+
+def test_resume_keeps_what_it_drops_as_an_earlier_attempt():
+    run = run_of(start(), *(train(n, 3 - n / 100) for n in range(1, 31)), eval_at(20, 2.5), end(30, "stopped"))
+    run.feed([to_line(resume(15)).rstrip(), to_line(train(16, 2.5)).rstrip()])
+    [attempt] = run.attempts.stored
+    loss = attempt.metrics["train/loss"]
+    assert list(loss.steps) == list(range(16, 31))
+    assert list(attempt.metrics["eval/loss"].steps) == [20]
+    assert list(attempt.clock.mean) == [STARTED + 10 * n for n in range(16, 31)]
+    assert (attempt.restart, attempt.last_step, attempt.loss, attempt.reason) == (15, 30, 2.7, "stopped")
+    [notice] = [notice for notice in run.alerts if notice.what == "restart"]
+    assert (notice.step, notice.time) == (15, STARTED + 5000)
+    assert notice.text == "restarted at step 15, after step 30 at loss 2.7"
+    assert run.metrics["train/loss"].last == (16, 2.5)
+
+
+def test_resume_that_drops_nothing_is_no_attempt():
+    run = run_of(start(), train(1), end(1, "stopped"), resume(1), train(2))
+    assert (run.attempts.stored, str(run.attempts), [n.what for n in run.alerts]) == ([], "", ["ended"])
+
+
+def test_evaluation_of_an_earlier_step_is_no_restart():
+    run = run_of(*map(train, range(1, 31)), eval_at(30, 2.5))
+    run.points([10], {"eval/loss": [2.0]})
+    assert (run.step, run.attempts.count, run.metrics["train/loss"].last[0]) == (30, 0, 30)
+    assert list(run.metrics["eval/loss"].steps) == [30]
+
+
+def test_attempts_keep_the_reason_for_which_the_program_died():
+    run = FedState("x")
+    run.feed([*bars(1, 2, 3), *TRACEBACK, *bars(1, 2)], STARTED)
+    assert str(run.attempts) == "1 earlier attempt, until step 30 at loss 2.97"
+    assert run.attempts.stored[0].reason == "ValueError: 1"
+
+
+def test_an_attempt_that_broke_says_that_its_loss_is_not_finite():
+    run = run_of(*map(train, range(1, 9)), train(9, math.nan), resume(5))
+    assert str(run.attempts) == "1 earlier attempt, until step 9 at a loss that is not finite"
+    assert math.isnan(run.attempts.stored[0].loss)
+
+
+def test_many_restarts_are_counted_and_their_curves_are_bounded():
+    run = FedState("crash loop")
+    lines = []
+    for n in range(40):
+        lines += [json.dumps({"step": step, "loss": 2.0, "lr": 0.1}) for step in range(10, 20_000 if n == 3 else 30)]
+    run.feed(lines)
+    assert run.attempts.count == 39 and len(run.attempts.stored) == MAX_ATTEMPTS
+    longest = max(run.attempts.stored, key=lambda attempt: attempt.records)
+    assert (longest.number, longest.last_step, run.attempts.stored[-1].number) == (4, 19_999, 39)
+    for attempt in run.attempts.stored:
+        assert len(attempt.metrics["train/loss"].steps) <= LOSS_CAP
+        assert len(attempt.metrics["train/lr"].steps) <= CAP
+    assert sum(notice.what == "restart" for notice in run.alerts) <= MAX_RESTARTS + 1
+
+
+def test_alert_of_any_kind_is_added_once_and_safe_to_print():
+    run = run_of(train(3))
+    for _ in range(3):
+        run.add_alert("limit", "the time limit\x1b[2J comes 20 min before the end")
+    [notice] = run.check(STARTED + 31)
+    assert (notice.what, notice.step, notice.time) == ("limit", 3, STARTED + 30)
+    assert notice.text == visible_line(notice.text)
 
 
 def test_ended_run_that_was_resumed_is_running():

@@ -17,6 +17,7 @@ from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.tui.figures import average, figures, flow, number, progress
 from tdiff.tui.key import Key, bindings
+from tdiff.tui.panes.attempts import attempt_curves
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, fold
 from tdiff.tui.widgets.question_line import Question
@@ -92,6 +93,7 @@ class TrainingPane(Pane):
         Key("x_axis", "a", "x axis by step, time or tokens", "training", "axis"),
         Key("log_axis", "A", "linear or logarithmic loss axis", "training", "log"),
         Key("log_x_axis", "X", "linear or logarithmic x axis", "training"),
+        Key("earlier_attempts", "E", "show or hide what a restart discarded", "training"),
         Key("filter", "slash", "select metrics by name", "training", "metric", "ask('filter')", opens_line=True),
         Key("next_metric", "m", "show the next metric", "training", "", "step_metric(1)"),
         Key("previous_metric", "M", "show the previous metric", "training", "", "step_metric(-1)"),
@@ -111,6 +113,7 @@ class TrainingPane(Pane):
         self._now = 0.0
         self._view = _FOLLOWING
         self._metric = LOSS
+        self._with_attempts = True
         self._filter = ""
         self._curves_view = CurvesView(self._chart)
         self._figures = Lines(id="figures")
@@ -198,6 +201,11 @@ class TrainingPane(Pane):
                     curves.append((story, curve))
         return curves
 
+    def _attempts(self) -> list[Curve]:
+        depth = "16" if self.theme.colour == "16" else self.theme.background
+        styles = [style for style, _ in _STYLES[depth]]
+        return attempt_curves(self._runs, self._metric, self._view.axis, styles) if self._with_attempts else []
+
     def _marked(self) -> View:
         """The view, with a mark for each alert of a run that has a curve."""
         style = "bold color(203)" if self.theme.colour != "16" else "bold color(9)"
@@ -219,7 +227,9 @@ class TrainingPane(Pane):
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view = self._marked()
         theme = self.theme
-        return chart.draw(curves, view, width, height, ascii=theme.ascii, colour=theme.colour != "none")
+        return chart.draw(
+            [*self._attempts(), *curves], view, width, height, ascii=theme.ascii, colour=theme.colour != "none"
+        )
 
     def _draw_figures(self) -> None:
         view, width = self._view, max(1, self.size.width - 2)
@@ -294,7 +304,9 @@ class TrainingPane(Pane):
     def _layout(self, curves: Sequence[Curve]) -> ChartLayout:
         width, height = self._curves_view.size
         theme = self.theme
-        return layout(curves, self._view, width, height, ascii=theme.ascii, colour=theme.colour != "none")
+        return layout(
+            [*self._attempts(), *curves], self._view, width, height, ascii=theme.ascii, colour=theme.colour != "none"
+        )
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor where the mouse is."""
@@ -307,7 +319,7 @@ class TrainingPane(Pane):
         self.redraw()
 
     def _full_ranges(self) -> Ranges:
-        return ranges(self._curves(), replace(self._view, x0=None, x1=None))
+        return ranges([*self._attempts(), *self._curves()], replace(self._view, x0=None, x1=None))
 
     def action_move_cursor(self, columns: int) -> None:
         """Move the cursor to the right by so many columns; to the left where negative."""
@@ -329,7 +341,7 @@ class TrainingPane(Pane):
     def action_zoom_curve(self, factor: float) -> None:
         """Magnify by `factor` around the cursor, or around the newest step."""
         if curves := self._curves():
-            x0, x1, _, _ = ranges(curves, self._view)
+            x0, x1, _, _ = ranges([*self._attempts(), *curves], self._view)
             cursor = self._view.cursor
             center = cursor if cursor is not None and x0 <= cursor <= x1 else x1
             self._set_view(zoom(self._view, self._full_ranges(), factor, center))
@@ -344,6 +356,11 @@ class TrainingPane(Pane):
         nearest = min(range(len(_SMOOTHINGS)), key=lambda n: abs(_SMOOTHINGS[n] - self._view.smoothing))
         level = min(max(nearest + levels, 0), len(_SMOOTHINGS) - 1)
         self._set_view(replace(self._view, smoothing=_SMOOTHINGS[level]))
+
+    def action_earlier_attempts(self) -> None:
+        """Show or hide what restarts discarded."""
+        self._with_attempts = not self._with_attempts
+        self.redraw()
 
     def action_raw(self) -> None:
         """Show the values without smoothing."""

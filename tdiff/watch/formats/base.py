@@ -11,7 +11,8 @@ What a parser reports, and how:
 - Ranks: report rank 0 under the plain names and any other rank as `rank3/train/loss`. Two ranks under one name would
   look like a restart whenever one is behind the other.
 - Progress: `advance` for a counter with a total (a progress bar), `set_progress` for a share of the work.
-- Restarts: `points` detects them when steps fall; a format that records them explicitly calls `restart`.
+- Restarts: `points` detects them when the steps of the training loss fall; a format that records them explicitly calls
+  `restart`. An evaluation of an earlier step is no restart.
 - Text: `write` for lines that only belong in the log, `output` for program output that may say why the program died.
 
 Sources hand over decoded text lines. A binary format needs a splitter (`sources.local.Splitter`) that turns its bytes
@@ -56,7 +57,7 @@ class Sink(Protocol):
         *,
         training: bool = True,
     ) -> None:
-        """Values of some metrics at ascending steps. Steps below the metric's newest step mean a restart.
+        """Values of some metrics at ascending steps. Training below its newest step means a restart.
 
         `times` are seconds since the epoch, `since` seconds since the start by a progress bar, `tokens` the tokens seen
         so far. Values, times and tokens may be non-finite; steps may not. Without `training` the values judge an
@@ -77,7 +78,7 @@ class Sink(Protocol):
         ...
 
     def restart(self, step: float) -> None:
-        """The run continues from `step`: forget everything later."""
+        """The run continues from `step`: everything later belongs to an earlier attempt."""
         ...
 
     def record(self, event: Event) -> None:
