@@ -61,6 +61,8 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "sample": _sample(run),
         "last_record_age_seconds": _age(run, now),
         "resets": run.resets,
+        "source": run.source or None,
+        "job": _job(run, now),
     }
     finite_values: dict[str, Any] = finite(values)
     return finite_values
@@ -83,7 +85,7 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
     state = f"{run.state(now)}, {run.doing}" if run.doing and run.ended is None else run.state(now)
     right = f"{state} · {run.format}" if run.format else state
     yield f"{run.name}{' ' * max(2, width - cell_len(run.name) - cell_len(right))}{right}"
-    for label, parts in _figures(run, now):
+    for label, parts in (*_origin(run, now), *_figures(run, now)):
         if shown := [part for part in parts if part]:
             yield from _flow(label, shown, width)
     yield from _curve(run, width, ascii)
@@ -104,6 +106,14 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
     elif run.format == "log":
         yield ""
         yield from list(run.log)[-_MAX_LOG_LINES:]
+
+
+def _origin(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
+    """(label, parts) of the lines about the file that is read, and the job that writes it."""
+    if run.source:
+        yield "source", run.source.split("; ")
+    if run.job is not None:
+        yield "job", [run.job.line(now), run.job.shortfall(run.left(now), now)]
 
 
 def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
@@ -193,6 +203,19 @@ def _curve(run: RunState, width: int, ascii: bool) -> Iterator[str]:
 def _notice(notice: Notice, time_format: str) -> str:
     date = "" if notice.time is None else f"{time.strftime(time_format, time.localtime(notice.time))}  "
     return f"{date}{notice.what}: {notice.text} (step {notice.step:,})"
+
+
+def _job(run: RunState, now: float) -> dict[str, Any] | None:
+    """The scheduler's job; None if there is none, or if it is not known."""
+    job = run.job
+    if job is None:
+        return None
+    values = {name: getattr(job, name) or None for name in ("id", "name", "state", "reason", "nodes", "exit_code")}
+    return values | {
+        "limit_seconds": job.limit,
+        "left_seconds": job.left(now),
+        "starts": job.starts if job.waits else None,
+    }
 
 
 def _train(run: RunState) -> dict[str, Any]:

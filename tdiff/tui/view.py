@@ -178,6 +178,8 @@ class WatchView(TerminalApp):
             self.arranger.arrange()
         for run in self.watched:
             self._undrawn |= run.poll()
+            if news := run.take_news():
+                self.say(news)
             self._undrawn |= bool(run.run_state.check(now))
         if self.canvases.follow_traces(self.runs):
             self.arranger.arrange()

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tdiff.errors import TdiffError
 from tdiff.watch.formats.detect import Detector
+from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
+from tdiff.watch.sources.event_files import EventFilesSource
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.sources.transcode import FileSplitter, is_text
@@ -44,6 +46,8 @@ def open_source(target: Target) -> Source:
             return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label)
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
+    if target.path and target.choice is not None and target.choice.candidate.kind == "events":
+        return EventFilesSource(target.path)
     return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource()
 
 
@@ -96,6 +100,8 @@ class Watched:
         self.behind = False
         """Whether the last poll left something that is already available."""
         self._source = source or open_source(target)
+        self._place = Place(target)
+        self._reported = ""  # the sentence about the place that `take_news` returned last
         self._fill: _Fill | None = None
         self._polled = False
         self._settled = False  # whether nothing waits for the next line
@@ -114,7 +120,11 @@ class Watched:
     def poll(self, seconds: float = 0.05) -> bool:
         """Read what is new, for about `seconds` at most. Returns whether there was anything."""
         end = time.monotonic() + seconds
-        new = self._swap() if self._polled else self._open()
+        new = self._place.poll()
+        if self._place.target is not self.target:
+            self._move()
+        new |= self._swap() if self._polled else self._open()
+        self._reader.state.job, self._reader.state.source = self._place.job, self._place.line
         while True:
             read = self._source.read(_PIECE)
             if self._early and (read.reset or read.lines):
@@ -160,6 +170,7 @@ class Watched:
         takes, and what another host continues to send.
         """
         end = time.monotonic() + seconds
+        self._place.settle()
         while True:
             new = self.poll()
             status = self.status()
@@ -175,6 +186,8 @@ class Watched:
                 time.sleep(0.01)
         if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
             self._read_early()
+        if isinstance(self._source, EventFilesSource):
+            self._reader.feed(self._source.flush())
         self._reader.settle()
         return True
 
@@ -184,6 +197,25 @@ class Watched:
 
     def close(self) -> None:
         """Close the source, and end the thread."""
+        self._place.close()
+        self._close_reading()
+
+    def take_news(self) -> str:
+        """Which file is read and what else there is, if that is new since the last call; otherwise ""."""
+        line = self._place.line
+        news, self._reported = ("" if line == self._reported else line), line
+        return news
+
+    def _move(self) -> None:
+        """Read another file, in another place, from its beginning."""
+        self._close_reading()
+        self.target = self._place.target
+        self._source = open_source(self.target)
+        self._reader.reset()
+        self._polled = self._settled = False
+        self._early = ""
+
+    def _close_reading(self) -> None:
         if self._fill:
             self._fill.stopped = True
             if self._fill.ident:

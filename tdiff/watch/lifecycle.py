@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from tdiff.protocol.events import End
 from tdiff.watch import alerts
 from tdiff.watch.formats.endings import Ending
+from tdiff.watch.jobs.job import Job
 from tdiff.watch.timing import Timing
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
@@ -44,6 +45,10 @@ class Vitals(Protocol):
         """Signs in its log that the program died."""
 
     @property
+    def job(self) -> Job | None:
+        """The scheduler's job that writes the log."""
+
+    @property
     def timing(self) -> Timing:
         """When its records came."""
 
@@ -54,6 +59,10 @@ def state_at(run: Vitals, now: float) -> State:
         return "stopped" if run.ending.interrupted else "failed"
     if run.ended is not None:
         return "failed" if run.ended.reason == "nan" else run.ended.reason
+    if run.job is not None and run.job.outcome:
+        return run.job.outcome
+    if run.job is not None and run.job.waits:
+        return "waiting"
     if run.closed:
         return "finished" if run.complete else "stopped"
     if not run.format:
@@ -66,7 +75,7 @@ def state_at(run: Vitals, now: float) -> State:
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not
         if run.complete:
             return "finished"
-        if silence > max(alerts.OVER, patience(run)):
+        if silence > max(alerts.OVER, patience(run)) and not (run.job is not None and run.job.runs):
             return "stopped"
     return "stalled" if silence > patience(run) else "running"
 
