@@ -6,6 +6,7 @@ Both are pure functions of a run state and the time; nothing here reads, waits o
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -111,7 +112,7 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
 def _origin(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     """(label, parts) of the lines about the file that is read, and the job that writes it."""
     if run.source:
-        yield "source", run.source.split("; ")
+        yield "source", re.split("[;,] ", run.source)
     if run.job is not None:
         yield "job", [run.job.line(now), run.job.shortfall(run.left(now), now)]
 

@@ -78,7 +78,7 @@ def _run(watched: Watched, now: float, aged: bool) -> Line:
     if job is not None:
         line.append((f" ({job.line(now)})", "dim"))
     if (choice := watched.target.choice) is not None:
-        line.append((f" ({choice.name})", "dim"))
+        line.append((f" ({choice.short})", "dim"))
     if watched.target.address:
         line.append((f" {status.lost} lost", "bold" if status.lost else "dim"))
     if watched.filling is not None:

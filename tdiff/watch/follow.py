@@ -18,6 +18,7 @@ from tdiff.watch.formats.detect import Detector
 from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.event_files import EventFilesSource
+from tdiff.watch.sources.folder_files import is_event_file
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.sources.transcode import FileSplitter, is_text
@@ -35,6 +36,9 @@ _AT_REST = 1.0
 """Seconds without a change after which parsers report what waits for the next line."""
 _SETTLED = 5.0
 """Seconds without a change after which a last line without its line end may count as complete."""
+
+EVENTS_HELD_BACK = 120.0
+"""Seconds after which TensorBoard's writers write at the latest, unless they are told otherwise."""
 
 
 def open_source(target: Target) -> Source:
@@ -124,7 +128,7 @@ class Watched:
         if self._place.target is not self.target:
             self._move()
         new |= self._swap() if self._polled else self._open()
-        self._reader.state.job, self._reader.state.source = self._place.job, self._place.line
+        self._describe()
         while True:
             read = self._source.read(_PIECE)
             if self._early and (read.reset or read.lines):
@@ -205,6 +209,14 @@ class Watched:
         line = self._place.line
         news, self._reported = ("" if line == self._reported else line), line
         return news
+
+    def _describe(self) -> None:
+        """Note in the run what is known of its file apart from the lines in it."""
+        state = self._reader.state
+        state.job, state.source = self._place.job, self._place.line
+        path = self.target.path
+        events = isinstance(self._source, EventFilesSource) or (path is not None and is_event_file(path.name))
+        state.held_back = EVENTS_HELD_BACK if events else 0.0
 
     def _move(self) -> None:
         """Read another file, in another place, from its beginning."""

@@ -49,6 +49,10 @@ class Vitals(Protocol):
         """The scheduler's job that writes the log."""
 
     @property
+    def held_back(self) -> float:
+        """Seconds for which the program may hold back what it writes."""
+
+    @property
     def timing(self) -> Timing:
         """When its records came."""
 
@@ -70,7 +74,7 @@ def state_at(run: Vitals, now: float) -> State:
     if run.process is not None and alerts.gone(*run.process):
         return "died"
     silence = 0.0 if run.timing.newest is None else now - run.timing.newest
-    if silence <= alerts.SILENCE:
+    if silence <= alerts.SILENCE + run.held_back:
         return "running"
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not
         if run.complete:
@@ -87,4 +91,4 @@ def patience(run: Vitals) -> float:
         return alerts.patience(gap, bool(run.doing))
     if not gap:
         return alerts.BUSY
-    return max(alerts.patience(gap, bool(run.doing)), alerts.SLOW * run.timing.long_gap)
+    return run.held_back + max(alerts.patience(gap, bool(run.doing)), alerts.SLOW * run.timing.long_gap)

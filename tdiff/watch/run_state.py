@@ -49,6 +49,8 @@ class RunState:
         """Which file is read, where the user named something else, and what else there is: one sentence."""
         self.job: Job | None = None
         """The scheduler's job that writes it."""
+        self.held_back = 0.0
+        """Seconds for which the program may hold back what it writes."""
         self._forget()
 
     def _forget(self) -> None:

@@ -57,7 +57,7 @@ def locate(word: str, root: Path = ROOT) -> Target:
         return Target("ssh", address.label, address=address)
     if word.startswith(slurm.PREFIX):
         job = slurm.find(word)
-        return Target("slurm", visible_line(f"{job.name or 'job'} {job.id}"), job.output, job=job)
+        return Target("slurm", job.name or f"job {job.id}", job.output, job=job)
     # Path.expanduser raises if there is no such user.
     path = Path(os.path.expanduser(word))  # noqa: PTH111
     exists = bool(word) and os.path.exists(path)  # noqa: PTH110  (Path.exists raises for an invalid name)

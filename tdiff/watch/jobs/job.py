@@ -17,16 +17,18 @@ _WAITING = frozenset(
 )
 _RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"])
 _ENDS = {
-    "BOOT_FAIL": "a node could not be booted",
-    "CANCELLED": "it was cancelled",
-    "DEADLINE": "its deadline has passed",
-    "NODE_FAIL": "a node failed",
-    "OUT_OF_MEMORY": "it ran out of memory",
-    "PREEMPTED": "it was preempted",
-    "REVOKED": "it was revoked",
-    "FAILED": "it failed",
-    "LAUNCH_FAILED": "it could not be launched",
+    "BOOT_FAIL": "failed: a node could not be booted",
+    "CANCELLED": "was cancelled",
+    "DEADLINE": "was ended at its deadline",
+    "NODE_FAIL": "failed with its node",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "PREEMPTED": "was preempted",
+    "REVOKED": "was revoked",
+    "FAILED": "failed",
+    "LAUNCH_FAILED": "could not be launched",
 }
+_SOON = 43_200.0
+"""Seconds within which a time of day is unambiguous."""
 _MARGIN, _SHARE = 60.0, 0.05
 """Seconds, and share of the time left, by which the end of the run must be later than the limit before that is
 reported: both are estimates."""
@@ -84,17 +86,15 @@ class Job:
         if self.outcome != "failed":
             return ""
         if self.state == "TIMEOUT":
-            why = f"it reached its time limit{f' of {duration(self.limit)}' if self.limit else ''}"
+            why = f"reached its time limit{f' of {duration(self.limit)}' if self.limit else ''}"
         else:
-            why = _ENDS.get(self.state, f"its state is {self.state}")
+            why = _ENDS.get(self.state, f"ended as {self.state}")
         code, _, signal = self.exit_code.partition(":")
-        if self.state == "FAILED" and code not in ("", "0"):
-            why += f" with exit code {code}"
-        elif signal not in ("", "0"):
-            why += f" by signal {signal}"
+        if self.state == "FAILED":
+            why += f" with exit code {code}" if code not in ("", "0") else f" by signal {signal}" if signal else ""
         if self.reason and self.reason not in ("None", self.state, "NonZeroExitCode", "TimeLimit"):
             why += f" ({self.reason})"
-        return f"Slurm job {self.id} has ended: {why}"
+        return f"Slurm job {self.id} {why}"
 
     def left(self, now: float) -> float | None:
         """Seconds until its time limit at `now`; None unless it runs and has a limit."""
@@ -110,15 +110,7 @@ class Job:
         head = f"job {self.id}"
         if self.waits:
             reason = f" ({self.reason})" if self.reason not in ("", "None") else ""
-            starts = ""
-            if self.starts is not None and self.starts > now:
-                clock = time.strftime("%H:%M", time.localtime(self.starts))
-                starts = (
-                    f", expected to start at {clock}"
-                    if self.starts < now + 43_200
-                    else (f", expected to start in {duration(self.starts - now)}")
-                )
-            return f"{head} is {self.state.lower()}{reason}{starts}"
+            return f"{head} is {self.state.lower()}{reason}{self._start(now)}"
         if self.runs:
             verb = "runs" if self.state == "RUNNING" else f"is {self.state.lower()}"
             left = self.left(now)
@@ -128,12 +120,20 @@ class Job:
             return f"{head} is no longer known to Slurm"
         return f"{head} {'is complete' if self.outcome == 'finished' else 'has failed'}: {self.state}"
 
+    def _start(self, now: float) -> str:
+        """When a waiting job is expected to start; "" if that is unknown."""
+        if self.starts is None or self.starts <= now:
+            return ""
+        if self.starts > now + _SOON:
+            return f", starts in about {duration(self.starts - now)}"
+        return f", starts about {time.strftime('%H:%M', time.localtime(self.starts))}"
+
     def shortfall(self, eta: float | None, now: float) -> str:
         """If the time limit comes before the end of the run, `eta` seconds from now: a sentence; otherwise ""."""
         left = self.left(now)
         if left is None or eta is None or eta <= left * (1 + _SHARE) + _MARGIN:
             return ""
-        return f"the time limit of job {self.id} comes in {duration(left)}, the end of the run only in {duration(eta)}"
+        return f"time limit in {duration(left)}, before the ETA of {duration(eta)}"
 
 
 def seconds(text: str) -> float | None:

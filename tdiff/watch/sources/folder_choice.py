@@ -22,8 +22,8 @@ LIVE = 180.0
 """Seconds since the last write during which a file counts as live: TensorBoard's writers wait for up to 120 s."""
 TOGETHER = 60.0
 """Seconds between the last writes of files of one run that has ended."""
-_MAX_PROBES, _MAX_NAMES = 24, 3
-"""Files that are read to find a loss, and names of other files that are shown."""
+_MAX_PROBES, _MAX_NAMES, _SHORT = 24, 3, 32
+"""Files that are read to find a loss, names of other files that are shown, and characters of a short name."""
 _NUMBERED = re.compile(r"(.*?(?:version_|checkpoint-))(\d{1,15})")
 _RANKS = {"run": 6, "events": 4, "table": 4, "document": 3, "text": 3, "state": 2, "summary": 1}
 _TEXT_WITH_TOTAL = 5
@@ -40,6 +40,11 @@ class Choice:
     """The program that wrote it, or ""."""
     others: tuple[str, ...] = ()
     """What else can be watched, the newest first: paths within the folder, safe to print."""
+
+    @property
+    def short(self) -> str:
+        """The end of a long name."""
+        return self.name if len(self.name) <= _SHORT else "…/" + "/".join(self.name.split("/")[-2:])
 
     @property
     def line(self) -> str:
@@ -117,12 +122,11 @@ def lineage(candidate: Candidate) -> str:
 
 
 def _name(candidate: Candidate, folder: Path) -> str:
-    path = candidate.files[-1] if len(candidate.files) == 1 else candidate.path
-    relative = path.relative_to(folder).as_posix()
-    count = f"{len(candidate.files)} event files" if len(candidate.files) > 1 else ""
+    """A file's path within the folder; of event files that of their folder, since their own names are long."""
+    relative = candidate.path.relative_to(folder).as_posix()
     if relative == ".":
-        return count
-    return visible_line(f"{relative}{f' ({count})' if count else ''}")
+        return f"{len(candidate.files)} event files" if len(candidate.files) > 1 else "its event file"
+    return visible_line(relative)
 
 
 def program_of(candidate: Candidate, folder: Path) -> str:

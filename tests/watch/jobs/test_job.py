@@ -39,7 +39,7 @@ def test_waiting_job_shows_its_reason_and_its_expected_start():
     starts = NOW + 3600
     job = Job(id="7", state="PENDING", reason="Resources", starts=starts)
     clock = time.strftime("%H:%M", time.localtime(starts))
-    assert job.line(NOW) == f"job 7 is pending (Resources), expected to start at {clock}"
+    assert job.line(NOW) == f"job 7 is pending (Resources), starts about {clock}"
     assert job.line(NOW + 7200) == "job 7 is pending (Resources)"
     assert job.waits and not job.runs and job.outcome == ""
 
@@ -50,17 +50,17 @@ def test_waiting_job_shows_its_reason_and_its_expected_start():
         (Job(id="7", state="COMPLETED"), ""),
         (running(), ""),
         (Job(id="7", state=UNKNOWN), ""),
-        (Job(id="7", state="TIMEOUT", limit=3600.0), "it reached its time limit of 1 h 00 min"),
-        (Job(id="7", state="FAILED", exit_code="2:0", reason="NonZeroExitCode"), "it failed with exit code 2"),
-        (Job(id="7", state="FAILED", exit_code="0:9"), "it failed by signal 9"),
-        (Job(id="7", state="CANCELLED", exit_code="0:15", reason="by 1000"), "it was cancelled by signal 15 (by 1000)"),
-        (Job(id="7", state="OUT_OF_MEMORY", exit_code="0:125"), "it ran out of memory by signal 125"),
-        (Job(id="7", state="NODE_FAIL"), "a node failed"),
-        (Job(id="7", state="STRANGE"), "its state is STRANGE"),
+        (Job(id="7", state="TIMEOUT", limit=3600.0), "reached its time limit of 1 h 00 min"),
+        (Job(id="7", state="FAILED", exit_code="2:0", reason="NonZeroExitCode"), "failed with exit code 2"),
+        (Job(id="7", state="FAILED", exit_code="0:9"), "failed by signal 9"),
+        (Job(id="7", state="CANCELLED", exit_code="0:15", reason="by 1000"), "was cancelled (by 1000)"),
+        (Job(id="7", state="OUT_OF_MEMORY", exit_code="0:125"), "ran out of memory"),
+        (Job(id="7", state="NODE_FAIL"), "failed with its node"),
+        (Job(id="7", state="STRANGE"), "ended as STRANGE"),
     ],
 )
 def test_failure_says_how_the_job_ended(job, failure):
-    assert job.failure == (f"Slurm job 7 has ended: {failure}" if failure else "")
+    assert job.failure == (f"Slurm job 7 {failure}" if failure else "")
 
 
 def test_limit_before_the_end_of_the_run_is_reported_once_for_a_deadline():
@@ -69,7 +69,7 @@ def test_limit_before_the_end_of_the_run_is_reported_once_for_a_deadline():
     assert notices.examine(job, None, False, NOW) == []
     [(what, text)] = notices.examine(job, 7200.0, False, NOW)
     assert what == "alert"
-    assert text == "the time limit of job 7 comes in 42 min, the end of the run only in 2 h 00 min"
+    assert text == "time limit in 42 min, before the ETA of 2 h 00 min"
     assert notices.examine(job, 7300.0, False, NOW + 30) == []
     longer = running(5000.0)
     assert len(notices.examine(longer, 7200.0, False, NOW)) == 1

@@ -36,7 +36,7 @@ def refusal(word: str) -> str:
 def test_job_is_found_with_its_output_its_node_and_its_limit(cluster, tmp_path):
     cluster.show("4711", "RUNNING", tmp_path / "my run-4711.out", name="my long job")
     target = locate("slurm:4711")
-    assert (target.kind, target.label, target.path) == ("slurm", "my long job 4711", tmp_path / "my run-4711.out")
+    assert (target.kind, target.label, target.path) == ("slurm", "my long job", tmp_path / "my run-4711.out")
     job = target.job
     assert (job.state, job.nodes, job.limit, job.reason) == ("RUNNING", "gpu01", 3600.0, "None")
     assert 2990 < job.left(time.time()) <= 3000
@@ -109,7 +109,7 @@ def test_ended_job_is_known_by_the_accounting(cluster, tmp_path):
     (tmp_path / "slurm-9.out").write_text(LOG)
     job = slurm.find("slurm:9")
     assert (job.output, job.outcome, job.limit) == (tmp_path / "slurm-9.out", "failed", 3600.0)
-    assert job.failure == "Slurm job 9 has ended: it was cancelled by signal 15 (by 1000)"
+    assert job.failure == "Slurm job 9 was cancelled (by 1000)"
 
 
 def test_hostile_names_are_harmless(cluster, tmp_path):
@@ -153,7 +153,7 @@ def test_pending_job_is_waited_for_and_followed_when_it_starts(cluster, tmp_path
 @pytest.mark.parametrize(
     ("state", "shown", "failure"),
     [
-        ("TIMEOUT", "failed", "Slurm job 9 has ended: it reached its time limit of 1 h 00 min"),
+        ("TIMEOUT", "failed", "Slurm job 9 reached its time limit of 1 h 00 min"),
         ("COMPLETED", "finished", ""),
     ],
 )
@@ -192,7 +192,7 @@ def test_limit_before_the_eta_is_an_alert(cluster, tmp_path):
     run, now = watched.run_state, time.time()
     alerts = [notice.text for notice in run.check(now) if notice.what == "alert"]
     assert len(alerts) == 1
-    assert alerts[0].startswith("the time limit of job 9 comes in ")
+    assert alerts[0].startswith("time limit in ")
     assert run.check(now + 1) == []
     watched.close()
 

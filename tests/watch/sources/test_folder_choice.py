@@ -82,19 +82,19 @@ def test_live_event_files_precede_the_state_of_the_last_checkpoint():
     put("f/checkpoint-500/trainer_state.json", STATE, age=10)
     put_events("f/runs/Nov28_gpu01/events.out.tfevents.1.gpu01.7.0", age=100)
     choice = chosen()
-    assert choice.name == "runs/Nov28_gpu01/events.out.tfevents.1.gpu01.7.0"
+    assert choice.name == "runs/Nov28_gpu01"
     assert choice.others == ("checkpoint-500/trainer_state.json",)
 
 
 @pytest.mark.parametrize(
     ("text", "age", "name"),
-    [(TEXT, 30, "train.log"), (TEXT, 9000, "runs/x/events.out.tfevents.1.h"), (PLAIN_TEXT, 30, None)],
+    [(TEXT, 30, "train.log"), (TEXT, 9000, "runs/x"), (PLAIN_TEXT, 30, None)],
     ids=["live text with a total", "text of an earlier attempt", "text without a total"],
 )
 def test_text_precedes_event_files_if_it_is_as_new_and_shows_the_progress(text, age, name):
     put("f/train.log", text, age=age)
     put_events("f/runs/x/events.out.tfevents.1.h", age=60)
-    assert chosen().name == (name or "runs/x/events.out.tfevents.1.h")
+    assert chosen().name == (name or "runs/x")
 
 
 def test_parts_of_one_run_are_one_choice_and_other_runs_are_not():
