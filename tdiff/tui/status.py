@@ -77,8 +77,8 @@ def _run(watched: Watched, now: float, aged: bool) -> Line:
         line.append((f" ({status.text})", "dim"))
     if job is not None:
         line.append((f" ({job.line(now)})", "dim"))
-    if (choice := watched.target.choice) is not None:
-        line.append((f" ({choice.short})", "dim"))
+    if watched.file_name:
+        line.append((f" ({watched.file_name})", "dim"))
     if watched.target.address:
         line.append((f" {status.lost} lost", "bold" if status.lost else "dim"))
     if watched.filling is not None:

@@ -204,16 +204,27 @@ class Watched:
         self._place.close()
         self._close_reading()
 
+    @property
+    def file_name(self) -> str:
+        """The file that is read where a folder was named, short and safe to print; otherwise ""."""
+        if isinstance(self._source, SshSource):
+            return self._source.short
+        return self.target.choice.short if self.target.choice is not None else ""
+
+    def _line(self) -> str:
+        """Which file is read and what else there is; "" where the user named the file."""
+        return self._source.choice if isinstance(self._source, SshSource) else self._place.line
+
     def take_news(self) -> str:
         """Which file is read and what else there is, if that is new since the last call; otherwise ""."""
-        line = self._place.line
+        line = self._line()
         news, self._reported = ("" if line == self._reported else line), line
         return news
 
     def _describe(self) -> None:
         """Note in the run what is known of its file apart from the lines in it."""
         state = self._reader.state
-        state.job, state.source = self._place.job, self._place.line
+        state.job, state.source = self._place.job, self._line()
         path = self.target.path
         events = isinstance(self._source, EventFilesSource) or (path is not None and is_event_file(path.name))
         state.held_back = EVENTS_HELD_BACK if events else 0.0

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tdiff.visible import visible_line
-from tdiff.watch.sources.folder_files import Candidate, candidates, files_below
+from tdiff.watch.sources.folder_files import Candidate, candidates, files_below, shortened
 from tdiff.watch.sources.probe import Probe, probe
 
 LIVE = 180.0
 """Seconds since the last write during which a file counts as live: TensorBoard's writers wait for up to 120 s."""
 TOGETHER = 60.0
 """Seconds between the last writes of files of one run that has ended."""
-_MAX_PROBES, _MAX_NAMES, _SHORT = 24, 3, 32
-"""Files that are read to find a loss, names of other files that are shown, and characters of a short name."""
+_MAX_PROBES, _MAX_NAMES = 24, 3
+"""Files that are read to find a loss, and names of other files that are shown."""
 _NUMBERED = re.compile(r"(.*?(?:version_|checkpoint-))(\d{1,15})")
 _RANKS = {"run": 6, "events": 4, "table": 4, "document": 3, "text": 3, "state": 2, "summary": 1}
 _TEXT_WITH_TOTAL = 5
@@ -44,7 +44,7 @@ class Choice:
     @property
     def short(self) -> str:
         """The end of a long name."""
-        return self.name if len(self.name) <= _SHORT else "…/" + "/".join(self.name.split("/")[-2:])
+        return shortened(self.name)
 
     @property
     def line(self) -> str:

@@ -11,6 +11,8 @@ from typing import Literal
 
 MAX_DEPTH, MAX_ENTRIES = 5, 5_000
 """Levels of folders that are searched below the folder, and entries that are examined."""
+_SHORT = 32
+"""Characters of a path that are shown whole."""
 _SKIPPED_FOLDERS = frozenset(["node_modules", "__pycache__", "site-packages", "global_step"])
 _SKIPPED_FILES = re.compile(
     r"requirements.*|debug(-\w+)*(\.\w+)?\.log|conda-environment.*|.*\.profile-empty|install.*\.log|pip.*\.log"
@@ -75,6 +77,11 @@ def files_below(folder: Path, depth: int = MAX_DEPTH) -> Iterator[File]:
                         yield File(Path(entry.path), info.st_size, info.st_mtime)
         except OSError:
             continue
+
+
+def shortened(name: str) -> str:
+    """The end of a long path."""
+    return name if len(name) <= _SHORT else "…/" + "/".join(name.split("/")[-2:])
 
 
 def kind_of(name: str) -> Kind | None:
