@@ -38,7 +38,7 @@ _SETTLED = 5.0
 """Seconds without a change after which a last line without its line end may count as complete."""
 
 EVENTS_HELD_BACK = 120.0
-"""Seconds after which TensorBoard's writers write at the latest, unless they are told otherwise."""
+"""Seconds after which TensorBoard's writers write at the latest, unless they are set otherwise."""
 
 
 def open_source(target: Target) -> Source:

@@ -81,9 +81,9 @@ def newest_run(root: Path = ROOT) -> Run | None:
 def _at_path(path: Path, word: str) -> Target:
     """The target at an existing path."""
     if is_run(path):
-        run = Run(path)  # other programs have a file config.toml too
-        foreign = None if run.events.exists() else choose(path)
-        return _of_run(run) if foreign is None else _in_folder(path, word)
+        own = Run(path)  # other programs have a file config.toml too
+        foreign = None if own.events.exists() else choose(path)
+        return _of_run(own) if foreign is None else _in_folder(path, word)
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -285,3 +285,10 @@ def test_runs_that_begin_at_once_are_all_entered(tmp_path):
     for thread in threads:
         thread.join()
     assert set(known_runs().values()) == {run.path for run in made}
+
+
+def test_folder_of_another_program_with_a_config_toml_is_no_run():
+    make("out", "config.toml")
+    assert locate("out").kind == "run"
+    Path("out/train.log").write_text("step 1 loss 3\nstep 2 loss 2\n")
+    assert locate("out").path == Path("out/train.log")
