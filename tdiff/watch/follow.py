@@ -127,8 +127,10 @@ class Watched:
         new = self._place.poll()
         if self._place.target is not self.target:
             self._move()
-        new |= self._swap() if self._polled else self._open()
         self._describe()
+        if self._swap() if self._polled else self._open():
+            new = True
+            self._describe()
         while True:
             read = self._source.read(_PIECE)
             if self._early and (read.reset or read.lines):
@@ -226,7 +228,9 @@ class Watched:
         state = self._reader.state
         state.job, state.source = self._place.job, self._line()
         path = self.target.path
-        events = isinstance(self._source, EventFilesSource) or (path is not None and is_event_file(path.name))
+        events = path is not None and is_event_file(path.name)
+        if isinstance(self._source, EventFilesSource):
+            self._source.total, events = self._place.total, True
         state.held_back = EVENTS_HELD_BACK if events else 0.0
 
     def _move(self) -> None:

@@ -43,6 +43,11 @@ class Place:
             return _of_job(self.job)
         return self.target.note
 
+    @property
+    def total(self) -> int | None:
+        """The steps that the run will take, where another file in the folder says it."""
+        return self._folder.choice.total if self._folder is not None else None
+
     def poll(self) -> bool:
         """Take in what is new; never waits. Returns whether anything is."""
         new = False

@@ -110,7 +110,7 @@ def _in_folder(path: Path, word: str) -> Target:
     newest = Run(choice.candidate.path.parent) if choice is not None else newest_run(path)
     if newest is not None:
         return replace(_of_run(newest), note=choice.line if choice is not None else "")
-    raise TdiffError(f"{word!r} is not a run folder: {contents(path)}")
+    raise TdiffError(f"{word!r} contains nothing to watch: {contents(path)}")
 
 
 def _of_run(run: Run) -> Target:

@@ -85,7 +85,7 @@ def test_fifo_is_a_pipe_and_a_device_is_refused():
 
 def test_folder_without_a_run_or_a_log_is_refused():
     Path("empty").mkdir()
-    refused = "is not a run folder: nothing that can be watched lies in it: no run of tdiff and no log"
+    refused = "contains nothing to watch: no run of tdiff and no log"
     assert refusal("empty") == f"'empty' {refused}"
 
 
@@ -176,7 +176,7 @@ def test_folder_without_a_record_is_described_with_its_logs(name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         os.utime(path, (1e9 - age, 1e9 - age))
-    assert refusal(name) == f"{name!r} is not a run folder: {description}"
+    assert refusal(name) == f"{name!r} contains nothing to watch: {description}"
 
 
 def test_folder_of_another_program_is_its_newest_file_with_a_loss():
@@ -203,7 +203,7 @@ def test_search_in_huge_folders_and_link_cycles_is_bounded():
     Path("huge/deep/er/and/deeper/still/away/too-far.log").write_text("step 1 loss 3\nstep 2 loss 2\n")
     Path("huge/loop").symlink_to(Path("huge").resolve())
     Path("huge/nobody.log").symlink_to("nowhere")
-    assert refusal("huge").endswith("nothing that can be watched lies in it: no run of tdiff and no log")
+    assert refusal("huge").endswith("nothing to watch: no run of tdiff and no log")
 
 
 def test_scp_and_http_forms_are_refused_with_the_ssh_form():

@@ -48,6 +48,8 @@ class EventFilesSource:
         """Follow the event files in `folder`; `clock` gives seconds, for the pauses between searches."""
         self.folder = folder
         self.name = visible_line(str(folder))
+        self.total: int | None = None
+        """The steps that the run will take, which is added to its rows, since event files lack it."""
         self._clock = clock
         self._parts: dict[Path, _Part] = {}
         self._searched: float | None = None
@@ -116,11 +118,10 @@ class EventFilesSource:
                 splitter = FileSplitter()
                 self._parts[path] = _Part(_source(path, splitter), splitter, prefix)
 
-    @staticmethod
-    def _named(lines: list[str], prefix: str) -> list[str]:
-        """The lines with the name of the part before each tag."""
+    def _named(self, lines: list[str], prefix: str) -> list[str]:
+        """The lines with the name of the part before each tag, and with the total."""
         if not prefix:
-            return lines
+            return lines if self.total is None else [f'{line[:-1]}, "max_steps": {self.total}}}' for line in lines]
         named = []
         for line in lines:
             values = json.loads(line)

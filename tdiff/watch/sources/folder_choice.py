@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tdiff.visible import visible_line
 from tdiff.watch.sources.folder_files import Candidate, candidates, files_below, shortened
-from tdiff.watch.sources.probe import Probe, probe
+from tdiff.watch.sources.probe import Probe, planned_steps, probe
 
 LIVE = 180.0
 """Seconds since the last write during which a file counts as live: TensorBoard's writers wait for up to 120 s."""
@@ -40,6 +40,8 @@ class Choice:
     """The program that wrote it, or ""."""
     others: tuple[str, ...] = ()
     """What else can be watched, the newest first: paths within the folder, safe to print."""
+    total: int | None = None
+    """The steps that the run will take, where a file beside says it."""
 
     @property
     def short(self) -> str:
@@ -80,7 +82,18 @@ def choose(folder: Path, now: float | None = None, examine: Callable[[Candidate]
     others = dict.fromkeys(
         _name(c, folder) for c in ordered if c is not best and (c.path not in probes or holds(c).loss)
     )
-    return Choice(best, _name(best, folder), program_of(best, folder), tuple(others))
+    return Choice(best, _name(best, folder), program_of(best, folder), tuple(others), _total(best, ordered))
+
+
+def _total(best: Candidate, ordered: Sequence[Candidate]) -> int | None:
+    """The planned steps of a Hugging Face Trainer, which event files lack; its newest checkpoint has them."""
+    if best.kind != "events":
+        return None
+    for state in (candidate for candidate in ordered if candidate.kind == "state"):
+        output = state.path.parent.parent if _number(state) else state.path.parent
+        if best.path.is_relative_to(output):
+            return planned_steps(state.path)
+    return None
 
 
 def _as_new(one: Candidate, newest: Candidate, now: float) -> bool:

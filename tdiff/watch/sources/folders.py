@@ -50,7 +50,7 @@ def _program(folder: Path, files: list[Path]) -> str:
         )
     if events:
         return "it is a TensorBoard log folder"
-    return "nothing that can be watched lies in it: no run of tdiff and no log"
+    return "no run of tdiff and no log"
 
 
 def _number(name: str) -> tuple[int, str]:

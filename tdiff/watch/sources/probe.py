@@ -13,9 +13,13 @@ from tdiff.watch.sources.transcode import FileSplitter, is_text
 
 _PIECE = 1 << 17
 """Bytes at the beginning and at the end of a file that are read."""
+_GZIP_PIECE, _MAX_LINES = 1 << 14, 10_000
+"""Bytes of a gzip file that are read, which may expand a thousandfold, and lines that are examined."""
 _DOCUMENT = 1 << 20
 """Bytes of a JSON document that are searched for a loss."""
 _LOSS_KEY = re.compile(rb'"[^"\n]{0,40}loss[^"\n]{0,40}"\s*:', re.IGNORECASE)
+
+_PLANNED = re.compile(rb'"max_steps":\s*(\d{1,15})\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,17 @@ def probe(candidate: Candidate) -> Probe:
     return found
 
 
+def planned_steps(path: Path) -> int | None:
+    """`max_steps` of a `trainer_state.json`, which stands near its end; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _PIECE))
+            match = _PLANNED.search(file.read(_PIECE))
+    except OSError:
+        return None
+    return int(match[1]) if match and int(match[1]) > 0 else None
+
+
 def _document(path: Path) -> Probe:
     with path.open("rb") as file:
         found = _LOSS_KEY.search(file.read(_DOCUMENT)) is not None
@@ -58,8 +73,8 @@ def _lines(path: Path) -> Probe:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        head = file.read(_PIECE)
-        detector.feed(splitter.feed(head))
+        head = file.read(_GZIP_PIECE if path.suffix == ".gz" else _PIECE)
+        detector.feed(splitter.feed(head)[:_MAX_LINES])
         if size > len(head) and is_text(path):
             file.seek(max(len(head), size - _PIECE))
             detector.feed(splitter.feed(b"\n" + file.read(_PIECE)))

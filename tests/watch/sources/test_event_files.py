@@ -116,3 +116,21 @@ def test_absent_folder_is_waited_for(tmp_path, clock):
     assert not source.read().lines
     assert not source.status().connected
     assert "waiting for one" in source.status().text
+
+
+def test_total_of_a_trainer_comes_from_its_newest_checkpoint(tmp_path):
+    path = tmp_path / "out/runs/x/events.out.tfevents.1.h"
+    write_events(path, [(n, {"train/loss": 3.0 - n / 8}) for n in range(8)], time=time.time() - 70)
+    age(path, 60)
+    for checkpoint, total in ((2, 20), (4, 40)):
+        state = tmp_path / f"out/checkpoint-{checkpoint}/trainer_state.json"
+        state.parent.mkdir()
+        history = [{"step": 2, "loss": 3.0}]
+        state.write_text(json.dumps({"log_history": history, "max_steps": total}, indent=2))
+        age(state, 300 - checkpoint)
+    watched = Watched(locate(str(tmp_path / "out")))
+    watched.finish(20)
+    run = watched.run_state
+    watched.close()
+    assert (run.step, run.total) == (7, 40)
+    assert run.progress == 7 / 40
