@@ -59,14 +59,14 @@ class Vitals(Protocol):
 
 def state_at(run: Vitals, now: float) -> State:
     """The state at `now`, seconds since the epoch."""
+    if run.job is not None and run.job.waits:  # perhaps again, after a failure
+        return "waiting"
     if run.ending.reason:
         return "stopped" if run.ending.interrupted else "failed"
     if run.ended is not None:
         return "failed" if run.ended.reason == "nan" else run.ended.reason
     if run.job is not None and run.job.outcome:
         return run.job.outcome
-    if run.job is not None and run.job.waits:
-        return "waiting"
     if run.closed:
         return "finished" if run.complete else "stopped"
     if not run.format:

@@ -21,14 +21,20 @@ class Periodic(Generic[T]):
         self._ask, self._pause, self._clock = ask, pause, clock
         self._thread: threading.Thread | None = None
         self._answers: list[T] = []
+        self._failure: Exception | None = None
         self._next = clock() + pause
         self.stopped = False
         """Whether the function is not called any more."""
 
     def poll(self) -> list[T]:
-        """The answer since the last call, if there is one. Starts the next call when it is due."""
+        """The answer since the last call, if there is one. Starts the next call when it is due.
+
+        Raises what the function raised.
+        """
         if self._thread is not None and self._thread.is_alive():
             return []
+        if self._failure is not None:
+            raise self._failure
         self._thread = None
         answers, self._answers = self._answers, []
         if not self.stopped and self._clock() >= self._next:
@@ -49,6 +55,8 @@ class Periodic(Generic[T]):
         start = self._clock()
         try:
             self._answers.append(self._ask())
+        except Exception as error:
+            self._failure = error  # for the thread that polls
         finally:
             end = self._clock()
             self._next = end + max(self._pause, (end - start) / _LARGEST_SHARE)

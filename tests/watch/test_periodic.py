@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from tdiff.watch.periodic import Periodic
 
 
@@ -53,3 +55,14 @@ def test_question_that_takes_long_is_asked_less_often():
     periodic.poll()
     periodic.wait()
     assert now[0] == 261.0
+
+
+def test_failure_is_raised_where_the_answer_is_taken():
+    def ask() -> None:
+        raise RuntimeError("a bug")
+
+    periodic = Periodic(ask, 0.0)
+    periodic.poll()
+    periodic.wait()
+    with pytest.raises(RuntimeError, match="a bug"):
+        periodic.poll()

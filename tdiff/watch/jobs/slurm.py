@@ -72,9 +72,9 @@ def of_output(path: Path) -> Job | None:
     match = _OUTPUT_NAME.fullmatch(path.name)
     if match is None:
         return None
-    with suppress(TdiffError, OSError):
+    with suppress(TdiffError, OSError, ValueError):
         job = query(match[1], accounting=False)
-        if job is not None and job.output is not None and job.output.resolve() == path.resolve():
+        if job is not None and job.output is not None and job.output.samefile(path):
             return job
     return None
 
@@ -218,7 +218,7 @@ def _user() -> str:
 
 def _date(text: str) -> float | None:
     """A local date as Slurm writes it, in seconds since the epoch; None where it writes that there is none."""
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError, OverflowError, OSError):
         return datetime.fromisoformat(text).timestamp()
     return None
 
