@@ -226,7 +226,8 @@ class Watched:
     def _describe(self) -> None:
         """Note in the run what is known of its file apart from the lines in it."""
         state = self._reader.state
-        state.job, state.source = self._place.job, self._line()
+        state.job = self._source.job if isinstance(self._source, SshSource) else self._place.job
+        state.source = self._line()
         path = self.target.path
         events = path is not None and is_event_file(path.name)
         if isinstance(self._source, EventFilesSource):

@@ -19,10 +19,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from tdiff.visible import visible_line
 from tdiff.watch.formats.tfevents import is_events
 from tdiff.watch.generation import processes
+from tdiff.watch.jobs.job import UNKNOWN, Job
+from tdiff.watch.jobs.slurm import parse_jobs
 from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folder_files import shortened
 from tdiff.watch.sources.local import LineSplitter, Read, Status
@@ -69,7 +72,7 @@ class Frames:
             yield ["hello"], b""
         while (end := self._buffer.find(b"\n", 0, 128)) >= 0:
             words = self._buffer[:end].decode("ascii").split()
-            size = int(words[1]) if words[0] in ("D", "H", "P") else 0
+            size = int(words[1]) if words[0] in ("D", "H", "P", "S") else 0
             if not 0 <= size <= _CHUNK:
                 raise ValueError(size)
             if len(self._buffer) < end + 1 + size:
@@ -106,6 +109,9 @@ class SshSource:
         self.choice = ""
         """Which file is read in a folder, and what else there is: one sentence, safe to print."""
         self.short = ""
+        self.job: Job | None = None
+        """The Slurm job that was named."""
+        self._job_problem = ""
         """The end of the path of that file, safe to print."""
         self._attempts = 0
         self._reconnect_at = -math.inf  # by the monotonic clock
@@ -154,7 +160,8 @@ class SshSource:
         banner = f"tdiff-{secrets.token_hex(8)}"
         script = SCRIPT.format(
             banner=banner, file=self._address.quoted, inode=self._inode, offset=self.offset, mark=self._mark,
-            most=_NEWEST, chunk=_CHUNK, idle=_IDLE, chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
+            most=_NEWEST, chunk=_CHUNK, idle=_IDLE, job=self._address.job,
+            chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
         )  # fmt: skip
         pipe = subprocess.PIPE
         try:
@@ -230,6 +237,8 @@ class SshSource:
                 self._chunk = b""
             case ["P", _]:
                 self._choose(payload.splitlines())
+            case ["S", _]:
+                self._take_job(payload.decode("utf-8", "surrogateescape"))
             case ["I"]:
                 self._current, self._attempts, self._problem = True, 0, ""
                 at_rest = self._newest_byte is not None and time.monotonic() - self._newest_byte > _AT_REST
@@ -237,12 +246,25 @@ class SshSource:
                     return self._lines.flush()
             case ["W", *reason]:
                 self._current, self._attempts = True, 0
-                self._problem = (
-                    f"{self._address.path} on {self._address.host} {_WAITS[reason[0]] if reason else 'is changing'}"
-                )
+                path = self.job.output if self.job is not None else self._address.path
+                waits = _WAITS[reason[0]] if reason else "is changing"
+                self._problem = self._job_problem or f"{path} on {self._address.host} {waits}"
             case _:
                 raise ValueError(words)
         return []
+
+    def _take_job(self, text: str) -> None:
+        """The other host's Slurm answered about the job."""
+        jobs = parse_jobs(text, time.time())
+        if jobs:
+            self.job, self._job_problem = jobs[0], ""
+            if jobs[0].output is None:
+                self._job_problem = f"job {jobs[0].id} has no output file: Slurm on {self._address.host} reports none"
+        elif self.job is not None:
+            self.job = replace(self.job, state=UNKNOWN)
+        else:
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._job_problem = f"Slurm on {self._address.host}: {lines[-1] if lines else 'no answer'}"
 
     def _choose(self, paths: list[bytes]) -> None:
         """The other host reads the first of these files in the folder; the others are there too."""

@@ -6,13 +6,15 @@
 # D n: n more bytes (zeros if the file was truncated meanwhile). Then X: they do not count; or K offset mark age: they
 #   count, and the file was written `age` seconds ago.
 # P n: n bytes, the file that is read in a folder, and others in it, one path a line.
+# S n: n bytes, what `scontrol show job` prints, where a job was named; its file is then the one that is read.
 # I: there is no more. W reason: there is no readable file. Both are repeated every few seconds, which shows that the
 #   other host is alive, and ends the script through its closed pipe once this process is gone.
 # The mark of an offset is a checksum of the bytes at the beginning of the file and of those before the offset. It
 # detects a file that was rewritten. The marks are computed before and after sending, since a file may be rewritten
 # while a part of it is sent.
 SCRIPT = """\
-banner={banner} f={file} q={chosen} i={inode} o={offset} m={mark} most={most} chunk=65536 beat=0 idle=0 last=
+banner={banner} f={file} q={chosen} i={inode} o={offset} m={mark} most={most} job={job}
+chunk=65536 beat=0 idle=0 ask=0 last=
 LC_ALL=C
 export LC_ALL
 unset BLOCK_SIZE LS_BLOCK_SIZE
@@ -47,9 +49,21 @@ pick() {{
         printf '%s' "$all"
     fi
 }}
-rest() {{ idle=$((idle + 1)) beat=$(((beat + 1) % 10)); sleep 0.5 2>/dev/null || sleep 1; }}
+ask() {{
+    text=$(scontrol show job "$job" 2>&1 | head -c 60000)
+    say "S $(($(printf '%s' "$text" | wc -c)))"
+    printf '%s' "$text"
+    output=$(printf '%s\\n' "$text" | sed -n 's/^ *StdOut=//p' | head -n 1)
+    [ -z "$output" ] || f=$output
+    case $text in
+    *JobState=RUNNING* | *JobState=PENDING* | *JobState=CONFIGURING* | *JobState=COMPLETING*) ask=40 ;;
+    *) ask=400 ;;
+    esac
+}}
+rest() {{ idle=$((idle + 1)) ask=$((ask - 1)) beat=$(((beat + 1) % 10)); sleep 0.5 2>/dev/null || sleep 1; }}
 say "$banner"
 while :; do
+    [ -z "$job" ] || [ "$ask" -gt 0 ] || ask
     p=$f why=
     if [ -e "$f/events.jsonl" ]; then
         p=$f/events.jsonl

@@ -24,6 +24,7 @@ from tdiff.watch.sources import ssh
 from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
 from tdiff.watch.sources.ssh import Frames, SshSource
 from tests.support.event_files import write_events
+from tests.support.slurm import path_with, pretend_slurm
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -669,3 +670,31 @@ def test_end_of_a_big_file_that_is_no_text_is_not_read(local, follow, monkeypatc
     follower.until_text("this one is no text")
     follower.until(lambda: follower.source.status().current)
     assert follower.lines == []
+
+
+def test_job_on_the_other_host_is_followed_from_its_start_to_its_end(local, follow, monkeypatch):
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    output = local / "my output.log"
+    cluster.show("7", "PENDING", output, reason="Resources")
+    follower = follow("ssh://host/slurm:7")
+    follower.until_text(f"{output} on host is not there yet")
+    assert follower.source.job.waits
+    write(output, ["step 1 loss 3"])
+    cluster.show("7", "RUNNING", output)
+    follower.until_lines(["step 1 loss 3"])
+    follower.until(lambda: follower.source.job.runs)
+    cluster.show("7", "TIMEOUT", output)
+    follower.until(lambda: follower.source.job.outcome == "failed")
+    assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
+
+
+def test_job_that_the_other_host_does_not_know_is_one_line_of_status(local, follow, monkeypatch):
+    follow("ssh://host/slurm:8").until_text("Slurm on host: ")
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    follow("ssh://host/slurm:8").until_text("Slurm on host: slurm_load_jobs error: Invalid job id specified")
+    cluster.show("9", "RUNNING", None)
+    follow("ssh://host/slurm:9").until_text("job 9 has no output file: Slurm on host reports none")
+    with pytest.raises(TdiffError, match="named by its number"):
+        Address.parse("ssh://host/slurm:train")
