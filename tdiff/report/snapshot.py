@@ -6,6 +6,7 @@ Both are pure functions of a run state and the time; nothing here reads, waits o
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,8 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "resets": run.resets,
         "restarts": run.attempts.count,
         "attempts": [_attempt(attempt) for attempt in run.attempts.stored],
+        "source": run.source or None,
+        "job": _job(run, now),
     }
     finite_values: dict[str, Any] = finite(values)
     return finite_values
@@ -91,7 +94,7 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
     state = f"{run.state(now)}, {run.doing}" if run.doing and run.ended is None else run.state(now)
     right = f"{state} · {run.format}" if run.format else state
     yield f"{run.name}{' ' * max(2, width - cell_len(run.name) - cell_len(right))}{right}"
-    for label, parts in _figures(run, now):
+    for label, parts in (*_origin(run, now), *_figures(run, now)):
         if shown := [part for part in parts if part]:
             yield from _flow(label, shown, width)
     yield from _curve(run, width, ascii)
@@ -115,6 +118,14 @@ def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
     elif run.format == "log":
         yield ""
         yield from list(run.log)[-_MAX_LOG_LINES:]
+
+
+def _origin(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
+    """(label, parts) of the lines about the file that is read, and the job that writes it."""
+    if run.source:
+        yield "source", re.split("[;,] ", run.source)
+    if run.job is not None:
+        yield "job", [run.job.line(now), run.job.shortfall(run.left(now), now)]
 
 
 def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
@@ -215,6 +226,19 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "records": attempt.records,
         "time": attempt.time,
         "reason": attempt.reason or None,
+    }
+
+
+def _job(run: RunState, now: float) -> dict[str, Any] | None:
+    """The scheduler's job; None if there is none, or if it is not known."""
+    job = run.job
+    if job is None:
+        return None
+    values = {name: getattr(job, name) or None for name in ("id", "name", "state", "reason", "nodes", "exit_code")}
+    return values | {
+        "limit_seconds": job.limit,
+        "left_seconds": job.left(now),
+        "starts": job.starts if job.waits else None,
     }
 
 

@@ -80,6 +80,8 @@ def progress(story: RunState, now: float) -> str:
         parts.append(f"{story.progress:.0%}")
     if (left := story.left(now)) is not None:
         parts.append(f"ETA {duration(left)}")
+    if story.job is not None and (limit := story.job.limit_line(now)):
+        parts.append(limit)
     return " · ".join(parts)
 
 

@@ -71,8 +71,13 @@ def _run(watched: Watched, now: float, aged: bool) -> Line:
         age = f" at {time.strftime('%H:%M', time.localtime(now))}"
     mark, style = _STATES.get(state, ("·", ""))
     line: Line = [(visible_line(run.name), "bold"), (f" {mark} {state}", style), (age, style)]
-    if status.text:
+    job = run.job
+    if status.text and not (job is not None and job.waits):  # its file is not there yet
         line.append((f" ({status.text})", "dim"))
+    if job is not None:
+        line.append((f" ({job.line(now)})", "dim"))
+    if watched.file_name:
+        line.append((f" ({watched.file_name})", "dim"))
     if watched.target.address:
         line.append((f" {status.lost} lost", "bold" if status.lost else "dim"))
     if watched.filling is not None:

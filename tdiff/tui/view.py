@@ -183,6 +183,8 @@ class WatchView(TerminalApp):
             self.arranger.arrange()
         for run in self.watched:
             self._undrawn |= run.poll()
+            if news := run.take_news():
+                self.say(news)
             notices = run.run_state.check(now)
             self._undrawn |= bool(notices)
             self.notifications.take(run, notices, now)

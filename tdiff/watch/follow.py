@@ -17,7 +17,10 @@ from tdiff.errors import TdiffError
 from tdiff.watch.formats.choice import Choice
 from tdiff.watch.formats.detect import Detector
 from tdiff.watch.formats.survey import missing, not_found
+from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
+from tdiff.watch.sources.event_files import EventFilesSource
+from tdiff.watch.sources.folder_files import is_event_file
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.sources.transcode import FileSplitter, is_text
@@ -36,6 +39,9 @@ _AT_REST = 1.0
 _SETTLED = 5.0
 """Seconds without a change after which a last line without its line end may count as complete."""
 
+EVENTS_HELD_BACK = 120.0
+"""Seconds after which TensorBoard's writers write at the latest, unless they are set otherwise."""
+
 
 def open_source(target: Target) -> Source:
     """Open the source of a target. Raises TdiffError if standard input is a terminal or there is no ssh client."""
@@ -46,6 +52,8 @@ def open_source(target: Target) -> Source:
             return PipeSource(os.open(target.path, os.O_RDONLY | os.O_NONBLOCK), target.label, FileSplitter)
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
+    if target.path and target.folder_choice is not None and target.folder_choice.candidate.kind == "events":
+        return EventFilesSource(target.path)
     return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource(splitter=FileSplitter)
 
 
@@ -124,6 +132,8 @@ class Watched:
         self.behind = False
         """Whether the last poll left something that is already available."""
         self._source = source or open_source(target)
+        self._place = Place(target)
+        self._reported = ""  # the sentence about the place that `take_news` returned last
         self._fill: _Fill | None = None
         self._polled = False
         self._settled = False  # whether nothing waits for the next line
@@ -147,7 +157,13 @@ class Watched:
     def poll(self, seconds: float = 0.05) -> bool:
         """Read what is new, for about `seconds` at most. Returns whether there was anything."""
         end = time.monotonic() + seconds
-        new = self._swap() if self._polled else self._open()
+        new = self._place.poll()
+        if self._place.target is not self.target:
+            self._move()
+        self._describe()
+        if self._swap() if self._polled else self._open():
+            new = True
+            self._describe()
         while True:
             read = self._source.read(_PIECE)
             if self._early and (read.reset or read.lines):
@@ -193,6 +209,7 @@ class Watched:
         takes, and what another host continues to send.
         """
         end = time.monotonic() + seconds
+        self._place.settle()
         while True:
             new = self.poll()
             status = self.status()
@@ -208,6 +225,8 @@ class Watched:
                 time.sleep(0.01)
         if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
             self._read_early()
+        if isinstance(self._source, EventFilesSource):
+            self._reader.feed(self._source.flush())
         self._reader.settle()
         return True
 
@@ -217,6 +236,47 @@ class Watched:
 
     def close(self) -> None:
         """Close the source, and end the thread."""
+        self._place.close()
+        self._close_reading()
+
+    @property
+    def file_name(self) -> str:
+        """The file that is read where a folder was named, short and safe to print; otherwise ""."""
+        if isinstance(self._source, SshSource):
+            return self._source.short
+        return self.target.folder_choice.short if self.target.folder_choice is not None else ""
+
+    def _line(self) -> str:
+        """Which file is read and what else there is; "" where the user named the file."""
+        return self._source.choice if isinstance(self._source, SshSource) else self._place.line
+
+    def take_news(self) -> str:
+        """Which file is read and what else there is, if that is new since the last call; otherwise ""."""
+        line = self._line()
+        news, self._reported = ("" if line == self._reported else line), line
+        return news
+
+    def _describe(self) -> None:
+        """Note in the run what is known of its file apart from the lines in it."""
+        state = self._reader.state
+        state.job = self._source.job if isinstance(self._source, SshSource) else self._place.job
+        state.source = self._line()
+        path = self.target.path
+        events = path is not None and is_event_file(path.name)
+        if isinstance(self._source, EventFilesSource):
+            self._source.total, events = self._place.total, True
+        state.held_back = EVENTS_HELD_BACK if events else 0.0
+
+    def _move(self) -> None:
+        """Read another file, in another place, from its beginning."""
+        self._close_reading()
+        self.target = self._place.target
+        self._source = open_source(self.target)
+        self._reader.reset()
+        self._polled = self._settled = False
+        self._early = ""
+
+    def _close_reading(self) -> None:
         if self._fill:
             self._fill.stopped = True
             if self._fill.ident:

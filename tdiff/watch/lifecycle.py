@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from tdiff.protocol.events import End
 from tdiff.watch import alerts
 from tdiff.watch.formats.endings import Ending
+from tdiff.watch.jobs.job import Job
 from tdiff.watch.timing import Timing
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
@@ -44,16 +45,28 @@ class Vitals(Protocol):
         """Signs in its log that the program died."""
 
     @property
+    def job(self) -> Job | None:
+        """The scheduler's job that writes the log."""
+
+    @property
+    def held_back(self) -> float:
+        """Seconds for which the program may hold back what it writes."""
+
+    @property
     def timing(self) -> Timing:
         """When its records came."""
 
 
 def state_at(run: Vitals, now: float) -> State:
     """The state at `now`, seconds since the epoch."""
+    if run.job is not None and run.job.waits:  # perhaps again, after a failure
+        return "waiting"
     if run.ending.reason:
         return "stopped" if run.ending.interrupted else "failed"
     if run.ended is not None:
         return "failed" if run.ended.reason == "nan" else run.ended.reason
+    if run.job is not None and run.job.outcome:
+        return run.job.outcome
     if run.closed:
         return "finished" if run.complete else "stopped"
     if not run.format:
@@ -61,13 +74,14 @@ def state_at(run: Vitals, now: float) -> State:
     if run.process is not None and alerts.gone(*run.process):
         return "died"
     silence = 0.0 if run.timing.newest is None else now - run.timing.newest
-    if silence <= alerts.SILENCE:
+    if silence <= alerts.SILENCE + run.held_back:
         return "running"
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not
         if run.complete:
             return "finished"
         # Without a pace nothing shows that there was to be more.
-        if silence > (max(alerts.OVER, patience(run)) if run.timing.gap else patience(run)):
+        limit = max(alerts.OVER, patience(run)) if run.timing.gap else patience(run)
+        if silence > limit and not (run.job is not None and run.job.runs):
             return "stopped"
     return "stalled" if silence > patience(run) else "running"
 
@@ -79,4 +93,4 @@ def patience(run: Vitals) -> float:
         return alerts.patience(gap, bool(run.doing))
     if not gap:
         return alerts.BUSY
-    return max(alerts.patience(gap, bool(run.doing)), alerts.SLOW * run.timing.long_gap)
+    return run.held_back + max(alerts.patience(gap, bool(run.doing)), alerts.SLOW * run.timing.long_gap)

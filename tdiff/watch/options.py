@@ -15,7 +15,8 @@ class Options:
 
     targets: Sequence[str] = argument(
         (),
-        "Up to four: a run's folder or name, a log, a table, a trace, - or ssh://host/path; default: the newest run.",
+        "Up to four: a run's folder or name, a log, a table, a trace, a folder of another program, -, slurm:JOBID or "
+        "ssh://host/path; default: the newest run.",
         metavar="[TARGET]...",
         complete="runs",
     )

@@ -24,6 +24,8 @@ from tdiff.watch.attempts import Attempt, Attempts
 from tdiff.watch.curves import Curves
 from tdiff.watch.formats.base import MAX_STEP, MAX_TIME
 from tdiff.watch.formats.endings import Ending
+from tdiff.watch.jobs.job import Job
+from tdiff.watch.jobs.notices import JobNotices
 from tdiff.watch.lifecycle import State
 from tdiff.watch.log import MAX_WIDTH, Log, event_line
 from tdiff.watch.notices import Notices
@@ -45,6 +47,12 @@ class RunState:
         self.name = visible_line(name)
         self.resets = 0
         """How often its source was replaced or truncated."""
+        self.source = ""
+        """Which file is read, where the user named something else, and what else there is: one sentence."""
+        self.job: Job | None = None
+        """The scheduler's job that writes it."""
+        self.held_back = 0.0
+        """Seconds for which the program may hold back what it writes."""
         self._forget()
 
     def _forget(self) -> None:
@@ -92,6 +100,7 @@ class RunState:
         self._eta: float | None = None
         self._losses = Losses()
         self._noticed_failure = ""  # the failure that has a notice
+        self._job_notices = JobNotices()
         self._warned: set[str] = set()  # of stall and death, those that have a notice since the newest record
 
     # What the reader of its lines reports
@@ -124,7 +133,7 @@ class RunState:
     @property
     def eta(self) -> float | None:
         """Seconds left, as of the newest record; None if unknown, or after the run has ended."""
-        return self._eta if self.ended is None and not self.ending.reason else None
+        return self._eta if self.ended is None and not self.failure else None
 
     def left(self, now: float) -> float | None:
         """Seconds left at `now`: the reported ones, less the time since then; None unless it runs."""
@@ -139,8 +148,9 @@ class RunState:
 
     @property
     def failure(self) -> str:
-        """Why it died according to the end of its log, on one line; "" if the log gives no reason."""
-        return visible_line(self.ending.reason[:_REASON_LENGTH])
+        """Why it died, by the end of its log or else by its job, on one line; "" if neither gives a reason."""
+        reason = self.ending.reason or (self.job.failure if self.job is not None and self.ended is None else "")
+        return visible_line(reason[:_REASON_LENGTH])
 
     @property
     def log(self) -> deque[str]:
@@ -178,6 +188,9 @@ class RunState:
             self._noticed_failure = self.failure
             if self.failure:
                 self._notice("failed", last, self.step, self.failure)
+        if self.job is not None:
+            for what, text in self._job_notices.examine(self.job, self.left(now), self.ended is not None, now):
+                self._notice(what, now, self.step, text)
         return self._notices.take_new()
 
     def add_alert(self, kind: str, text: str, *, time: float | None = None) -> None:

@@ -1,11 +1,11 @@
-"""What the arguments of `tdiff watch` refer to. No file is read."""
+"""What the arguments of `tdiff watch` refer to: files, folders, runs by name, jobs, addresses."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,10 @@ from tdiff.runs.index import is_run, known_runs
 from tdiff.runs.run import ROOT, Run
 from tdiff.visible import visible_line
 from tdiff.watch.formats.choice import Choice
+from tdiff.watch.jobs import slurm
+from tdiff.watch.jobs.job import Job
 from tdiff.watch.sources.address import Address
+from tdiff.watch.sources.folder_choice import FolderChoice, choose
 from tdiff.watch.sources.folders import contents
 
 
@@ -22,29 +25,42 @@ from tdiff.watch.sources.folders import contents
 class Target:
     """Something to watch."""
 
-    kind: Literal["run", "file", "pipe", "ssh"]
+    kind: Literal["run", "file", "pipe", "ssh", "folder", "slurm"]
     label: str
     """A short name, safe to print."""
     path: Path | None = None
-    """The file that is read, which need not exist yet; None for standard input and for other hosts."""
+    """The file that is read, which need not exist yet, or the folder of a run's event files; None for standard input
+    and for other hosts."""
     address: Address | None = None
     """The file on another host."""
     run: Run | None = None
     """The run on this host that the file belongs to."""
     choice: Choice | None = None
     """What the user says about the numbers of its log."""
+    folder: Path | None = None
+    """The folder that was named, if it is no run: what is read in it may become another file."""
+    folder_choice: FolderChoice | None = None
+    """What is read in the folder now."""
+    job: Job | None = None
+    """The job of a scheduler that was named."""
+    note: str = ""
+    """Which file is read, where that is not what was named, and what else there is: one sentence, safe to print."""
 
 
 def locate(word: str, root: Path = ROOT) -> Target:
-    """Find a target: a path, `-`, an ssh:// address, or a run's name under `root` or in the index.
+    """Find a target: a path, `-`, an ssh:// address, `slurm:JOBID`, or a run's name under `root` or in the index.
 
-    Raises TdiffError with the problem, or with the nearest run.
+    A folder is searched, files in it are read in part, and a job is asked for. Raises TdiffError with the problem, or
+    with the nearest run.
     """
     if word == "-":
         return Target("pipe", "-")
     if word.startswith("ssh://"):
         address = Address.parse(word)
         return Target("ssh", address.label, address=address)
+    if word.startswith(slurm.PREFIX):
+        job = slurm.find(word)
+        return Target("slurm", job.name or f"job {job.id}", job.output, job=job)
     # Path.expanduser raises if there is no such user.
     path = Path(os.path.expanduser(word))  # noqa: PTH111
     exists = bool(word) and os.path.exists(path)  # noqa: PTH110  (Path.exists raises for an invalid name)
@@ -68,7 +84,9 @@ def newest_run(root: Path = ROOT) -> Run | None:
 def _at_path(path: Path, word: str) -> Target:
     """The target at an existing path."""
     if is_run(path):
-        return _of_run(Run(path))
+        own = Run(path)  # other programs have a file config.toml too
+        foreign = None if own.events.exists() else choose(path)
+        return _of_run(own) if foreign is None else _in_folder(path, word)
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -77,23 +95,35 @@ def _at_path(path: Path, word: str) -> Target:
         return Target("pipe", visible_line(path.name), path)
     if stat.S_ISREG(mode):
         run = Run(path.parent) if path.name == "events.jsonl" else None
-        return Target("file", _label(path.parent if run else path), path, run=run)
+        return Target("file", label_of(path.parent if run else path), path, run=run)
     if not stat.S_ISDIR(mode):
         raise TdiffError(f"tdiff watch reads files, pipes and run folders; {word!r} is a device or a socket")
-    newest = newest_run(path)
-    if newest:
-        raise TdiffError(
-            f"{word!r} is not a run folder: it contains neither config.toml nor events.jsonl; the newest run in it is "
-            f"{str(newest.path)!r}"
+    return _in_folder(path, word)
+
+
+def _in_folder(path: Path, word: str) -> Target:
+    """What lies in a folder that is no run: the newest run or log."""
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise TdiffError(f"{word!r} cannot be read: {error.strerror}") from None
+    choice = choose(path)
+    if choice is not None and choice.candidate.kind != "run":
+        return Target(
+            "folder", label_of(path), choice.candidate.path, folder=path, folder_choice=choice, note=choice.line
         )
-    raise TdiffError(f"{word!r} is not a run folder: {contents(path)}")
+    newest = Run(choice.candidate.path.parent) if choice is not None else newest_run(path)
+    if newest is not None:
+        return replace(_of_run(newest), note=choice.line if choice is not None else "")
+    raise TdiffError(f"{word!r} contains nothing to watch: {contents(path)}")
 
 
 def _of_run(run: Run) -> Target:
-    return Target("run", _label(run.path), run.events, run=run)
+    return Target("run", label_of(run.path), run.events, run=run)
 
 
-def _label(path: Path) -> str:
+def label_of(path: Path) -> str:
+    """The name of a file or a folder, safe to print."""
     return visible_line(path.name or path.resolve().name)
 
 

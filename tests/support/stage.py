@@ -35,12 +35,17 @@ TEXT = "Once upon a time there was a little girl called Lucy who lived near the 
 class Source:
     """A watched source with the run state of a test."""
 
+    file_name = ""
+
     def __init__(self, story: RunState, folder: Path | None = None) -> None:
         self.run_state, self.filling, self.closed, self.behind = story, None, False, False
         self.target = Target("run", story.name, run=Run(folder) if folder else None)
 
     def poll(self) -> bool:
         return False
+
+    def take_news(self) -> str:
+        return ""
 
     def status(self) -> Status:
         return Status(True)

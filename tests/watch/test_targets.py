@@ -83,11 +83,23 @@ def test_fifo_is_a_pipe_and_a_device_is_refused():
     assert "a device or a socket" in refusal("/dev/null")
 
 
-def test_folder_without_a_run_is_refused_with_the_newest_run_in_it():
+def test_folder_without_a_run_or_a_log_is_refused():
     Path("empty").mkdir()
-    assert refusal("empty") == "'empty' is not a run folder: it contains neither config.toml nor events.jsonl"
-    make("checkpoints/tiny")
-    assert refusal("checkpoints").endswith("; the newest run in it is 'checkpoints/tiny'")
+    refused = "contains nothing to watch: no run of tdiff and no log"
+    assert refusal("empty") == f"'empty' {refused}"
+
+
+def test_folder_of_runs_is_the_newest_run_in_it():
+    make("checkpoints/old")
+    os.utime("checkpoints/old/events.jsonl", (1e9, 1e9))
+    tiny = make("checkpoints/tiny")
+    assert locate("checkpoints") == Target("run", "tiny", tiny.events, run=tiny)
+    line = '{"kind":"train","time":1e9,"step":1,"loss":2.0,"progress":0.1,"tokens":1,"loss_by_mask":[],"lr":0.1,'
+    for name in ("old", "tiny"):
+        Path(f"checkpoints/{name}/events.jsonl").write_text(line + '"grad_norm":1.0,"tokens_per_second":9,"eta":1}\n')
+    os.utime("checkpoints/old/events.jsonl", (1e9, 1e9))
+    assert locate("checkpoints").note == "reading tiny/events.jsonl; also there: old/events.jsonl"
+    assert locate("checkpoints").run == tiny
 
 
 def test_name_is_searched_under_the_root_then_in_the_index(tmp_path):
@@ -129,49 +141,69 @@ FOLDERS = {
     "trainer": (
         ["checkpoint-500/trainer_state.json", "checkpoint-1000/trainer_state.json", "all_results.json"],
         "it is the output of a Hugging Face Trainer, with checkpoint-500, checkpoint-1000, trainer_state.json, without "
-        "a text log; save the program's output and watch that: ... 2>&1 | tee train.log",
+        "a log; save the program's output and watch that: ... 2>&1 | tee train.log",
     ),
     "version_3": (
         ["hparams.yaml", "metrics.csv", "events.out.tfevents.1.host", "checkpoints/epoch=1.ckpt"],
-        "it is a Lightning log folder, with hparams.yaml and TensorBoard files; watch 'version_3/metrics.csv'",
+        "it is a Lightning log folder, with hparams.yaml and TensorBoard files; no loss was found in "
+        "'version_3/metrics.csv'",
     ),
     "lightning_logs": (
         ["version_2/metrics.csv", "version_10/hparams.yaml"],
-        "it is a Lightning log folder, with version_10; watch 'lightning_logs/version_2/metrics.csv'",
+        "it is a Lightning log folder, with version_10; no loss was found in 'lightning_logs/version_2/metrics.csv'",
     ),
     "wandb": (
         ["run-2026-abc/files/output.log", "run-2026-abc/files/requirements.txt", "run-2026-abc/run-abc.wandb"],
-        "it is a Weights & Biases folder; watch 'wandb/run-2026-abc/files/output.log'",
+        "it is a Weights & Biases folder; no loss was found in 'wandb/run-2026-abc/files/output.log'",
     ),
     "board": (
         ["events.out.tfevents.1.host"],
-        "it is a TensorBoard log folder, without a text log; save the program's output and watch that: "
+        "it is a TensorBoard log folder, without a log; save the program's output and watch that: "
         "... 2>&1 | tee train.log",
     ),
     "logs": (
         ["a.log", "b.log", "c.csv", "d.jsonl", "notes.md"],
-        "it contains neither config.toml nor events.jsonl; watch 'logs/a.log', 'logs/b.log', 'logs/c.csv' and 1 more",
+        "no loss was found in 'logs/a.log', 'logs/b.log', 'logs/c.csv' and 1 more",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_folder_of_another_program_is_described_with_its_logs(name):
+def test_folder_without_a_record_is_described_with_its_logs(name):
     files, description = FOLDERS[name]
     for age, file in enumerate(files):
         path = Path(name) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         os.utime(path, (1e9 - age, 1e9 - age))
-    assert refusal(name) == f"{name!r} is not a run folder: {description}"
+    assert refusal(name) == f"{name!r} contains nothing to watch: {description}"
+
+
+def test_folder_of_another_program_is_its_newest_file_with_a_loss():
+    Path("out/version_0").mkdir(parents=True)
+    Path("out/version_0/metrics.csv").write_text("step,loss\n1,3\n2,2\n")
+    target = locate("out")
+    assert (target.kind, target.label, target.path) == ("folder", "out", Path("out/version_0/metrics.csv"))
+    assert target.folder == Path("out")
+    assert target.note == "reading version_0/metrics.csv (Lightning)"
+
+
+def test_folder_that_cannot_be_read_is_refused(monkeypatch):
+    Path("closed").mkdir()
+
+    def scandir(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert refusal("closed") == "'closed' cannot be read: Permission denied"
 
 
 def test_search_in_huge_folders_and_link_cycles_is_bounded():
-    Path("huge/deep/er/and/deeper").mkdir(parents=True)
-    Path("huge/deep/er/and/deeper/too-far.log").write_text("")
+    Path("huge/deep/er/and/deeper/still/away").mkdir(parents=True)
+    Path("huge/deep/er/and/deeper/still/away/too-far.log").write_text("step 1 loss 3\nstep 2 loss 2\n")
     Path("huge/loop").symlink_to(Path("huge").resolve())
     Path("huge/nobody.log").symlink_to("nowhere")
-    assert refusal("huge") == "'huge' is not a run folder: it contains neither config.toml nor events.jsonl"
+    assert refusal("huge").endswith("nothing to watch: no run of tdiff and no log")
 
 
 def test_scp_and_http_forms_are_refused_with_the_ssh_form():
@@ -253,3 +285,10 @@ def test_runs_that_begin_at_once_are_all_entered(tmp_path):
     for thread in threads:
         thread.join()
     assert set(known_runs().values()) == {run.path for run in made}
+
+
+def test_folder_of_another_program_with_a_config_toml_is_no_run():
+    make("out", "config.toml")
+    assert locate("out").kind == "run"
+    Path("out/train.log").write_text("step 1 loss 3\nstep 2 loss 2\n")
+    assert locate("out").path == Path("out/train.log")

@@ -102,7 +102,7 @@ def has_model(target: Target) -> bool:
     """Whether it is a run, which has or will have a model, rather than a log of another program."""
     if target.address is not None:
         path = Path(target.address.path)
-        return path.name == "events.jsonl" or path.suffix not in _LOGS
+        return not target.address.job and (path.name == "events.jsonl" or path.suffix not in _LOGS)
     return target.run is not None
 
 

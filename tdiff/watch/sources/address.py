@@ -16,6 +16,7 @@ DEFAULT_COMMAND = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAlive
 """The ssh command, unless TDIFF_SSH contains another, such as `ssh -p 2222 -i key`."""
 _MAX_PATH = 4096
 """Bytes of a path."""
+_JOB = re.compile(r"/slurm:(\d+(?:[_+]\d+)?)")
 _FORM = re.compile(r"ssh://(?:([^/]*)@)?(\[[^]/]*\]|[^][:/@]*)(?::([^/]*))?(/.*)?", re.DOTALL)
 
 
@@ -55,8 +56,18 @@ class Address:
                 "an address names a file or a run's folder, as in ssh://host/home/me/train.log or "
                 f"ssh://host/~/checkpoints/RUN; got {text[:200]!r}"
             )
+        if raw.startswith(b"/slurm:") and not _JOB.fullmatch(raw.decode("utf-8", "replace")):
+            raise TdiffError(
+                f"a Slurm job on another host is named by its number, as in ssh://host/slurm:4711; got {text!r}"
+            )
         number = None if port is None else int(port)
         return Address(host, raw.decode("utf-8", "surrogateescape"), user or "", number, at_home)
+
+    @property
+    def job(self) -> str:
+        """The number of the Slurm job on the other host that is named instead of a file; "" if none is."""
+        match = _JOB.fullmatch(self.path)
+        return match[1] if match else ""
 
     @property
     def label(self) -> str:

@@ -1,32 +1,32 @@
-"""Describes a folder that is not a tdiff run: the program it belongs to, and the files in it that can be watched.
+"""Describes a folder in which nothing can be watched: the program it belongs to, and the logs in it.
 
 Only names are examined; no file is read.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-_LOG_SUFFIXES = (".log", ".out", ".err", ".csv", ".tsv", ".jsonl", ".ndjson")
-"""Suffixes of files that may contain lines of a training."""
-_MAX_DEPTH, _MAX_ENTRIES, _MAX_NAMES = 3, 5_000, 3
-"""Levels of folders that are searched, entries that are examined, and names that are shown."""
+from tdiff.watch.sources.folder_files import files_below, kind_of
+
+_MAX_NAMES = 3
+"""Names that are shown."""
 _HUGGING_FACE = ("trainer_state.json", "training_args.bin", "all_results.json", "adapter_config.json")
 
 
 def contents(folder: Path) -> str:
-    """What the folder is, and what can be watched in it: the end of a sentence."""
-    files = sorted(_files(folder), key=_modified, reverse=True)
-    program = _program(folder, [file.relative_to(folder) for file in files])
-    logs = [file for file in files if file.suffix.lower() in _LOG_SUFFIXES and file.stem != "requirements"]
+    """What the folder is, and the logs in it, none of which holds a loss: the end of a sentence."""
+    found = sorted(files_below(folder), key=lambda file: file.modified, reverse=True)
+    files = [file.path.relative_to(folder) for file in found]
+    program = _program(folder, files)
+    logs = [file for file in files if kind_of(file.name) in ("text", "table")]
     if logs:
-        names = ", ".join(repr(str(file)) for file in logs[:_MAX_NAMES])
+        names = ", ".join(repr(str(folder / file)) for file in logs[:_MAX_NAMES])
         others = f" and {len(logs) - _MAX_NAMES} more" if len(logs) > _MAX_NAMES else ""
-        return f"{program}; watch {names}{others}"
+        where = f"{program}; " if program.startswith("it is") else ""
+        return f"{where}no loss was found in {names}{others}"
     if program.startswith("it is"):
-        return f"{program}, without a text log; save the program's output and watch that: ... 2>&1 | tee train.log"
+        return f"{program}, without a log; save the program's output and watch that: ... 2>&1 | tee train.log"
     return program
 
 
@@ -50,35 +50,7 @@ def _program(folder: Path, files: list[Path]) -> str:
         )
     if events:
         return "it is a TensorBoard log folder"
-    return "it contains neither config.toml nor events.jsonl"
-
-
-def _files(folder: Path, depth: int = _MAX_DEPTH) -> Iterator[Path]:
-    """Files in a folder and in some levels below it, up to the limit; unreadable folders are skipped."""
-    left = _MAX_ENTRIES
-    waiting = [(folder, depth)]
-    while waiting:
-        current, levels = waiting.pop(0)
-        try:
-            with os.scandir(current) as entries:
-                for entry in entries:
-                    left -= 1
-                    if left < 0:
-                        return
-                    if entry.is_dir(follow_symlinks=False):
-                        if levels and not entry.name.startswith("."):
-                            waiting.append((Path(entry.path), levels - 1))
-                    elif entry.is_file():
-                        yield Path(entry.path)
-        except OSError:
-            continue
-
-
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
+    return "no run of tdiff and no log"
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -13,16 +13,22 @@ import math
 import os
 import secrets
 import select
+import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from tdiff.visible import visible_line
 from tdiff.watch.generation import processes
+from tdiff.watch.jobs.job import UNKNOWN, Job
+from tdiff.watch.jobs.slurm import parse_jobs
 from tdiff.watch.sources.address import Address
+from tdiff.watch.sources.folder_files import shortened
 from tdiff.watch.sources.local import LineSplitter, Read, Status
+from tdiff.watch.sources.ssh_script import SCRIPT
 from tdiff.watch.sources.transcode import FileSplitter, begins_text
 
 _NEWEST = 16 << 20
@@ -35,80 +41,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _SILENCE = 60.0
 """Seconds without a message after which a connection counts as dead; the other host sends one every five seconds."""
 
-# The messages of the script:
-# R inode offset mark: the first file, or another one, is read from this offset on.
-# H n: its first n bytes, if the offset is not 0.
-# D n: n more bytes (zeros if the file was truncated meanwhile). Then X: they do not count; or K offset mark age: they
-#   count, and the file was written `age` seconds ago.
-# I: there is no more. W reason: there is no readable file. Both are repeated every few seconds, which shows that the
-#   other host is alive, and ends the script through its closed pipe once this process is gone.
-# The mark of an offset is a checksum of the bytes at the beginning of the file and of those before the offset. It
-# detects a file that was rewritten. The marks are computed before and after sending, since a file may be rewritten
-# while a part of it is sent.
-_SCRIPT = """\
-banner={banner} f={file} i={inode} o={offset} m={mark} most={most} chunk=65536 beat=0 last=
-LC_ALL=C
-export LC_ALL
-unset BLOCK_SIZE LS_BLOCK_SIZE
-set -f
-say() {{ printf '%s\\n' "$*" || exit; }}
-look() {{ set -- $(ls -lniL "$p" 2>/dev/null); j=$1 s=$6; }}
-part() {{ tail -c "+$(($1 + 1))" "$p" 2>/dev/null | head -c "$2"; }}
-whole() {{ {{ part "$1" "$2"; head -c "$2" /dev/zero; }} | head -c "$2"; }}
-mark() {{
-    h=$(($1 < 1024 ? $1 : 1024)) k=$(($1 < 4096 ? $1 : 4096))
-    [ "$1" -eq 0 ] || {{ part 0 "$h"; part "$(($1 - k))" "$k"; }} | cksum | {{ read -r sum _; echo "$sum"; }}
-}}
-age() {{ t=$(stat -c %Y "$p" 2>/dev/null || stat -f %m "$p" 2>/dev/null) && echo "$(($(date +%s) - t))"; }}
-rest() {{ beat=$(((beat + 1) % 10)); sleep 0.5 2>/dev/null || sleep 1; }}
-say "$banner"
-while :; do
-    p=$f why=
-    [ ! -d "$f" ] || p=$f/events.jsonl
-    look
-    if [ ! -e "$p" ]; then why=missing; elif [ ! -f "$p" ]; then why=kind; elif [ ! -r "$p" ]; then why=closed; fi
-    if [ "$why" ] || [ -z "$s" ]; then
-        i=
-        [ "$why" = "$last" ] || beat=0
-        last=$why
-        [ "$beat" -gt 0 ] || say "W $why"
-        rest
-        continue
-    fi
-    if [ "$j" != "$i" ] || [ "$s" -lt "$o" ]; then
-        i=$j o=0 beat=0
-        [ "$s" -le "$most" ] || o=$((s - most))
-        m=$(mark "$o")
-        say "R $i $o $m"
-        [ "$o" -eq 0 ] || {{ say "H 16384"; whole 0 16384; }}
-    fi
-    n=$((s - o))
-    [ "$n" -le "$chunk" ] || n=$chunk
-    if [ "$n" -gt 0 ]; then
-        new=$(mark "$((o + n))")
-        say "D $n"
-        whole "$o" "$n"
-        again=$(mark "$((o + n))") old=$(mark "$o")
-        look
-        if [ "$j" = "$i" ] && [ "$old" = "$m" ] && [ "$again" = "$new" ] && [ "$s" -ge "$((o + n))" ]; then
-            o=$((o + n)) m=$new beat=0
-            [ "$chunk" -ge {chunk} ] || chunk=$((chunk * 2))
-            say "K $o $m $(age)"
-        else
-            i=
-            say X
-        fi
-        continue
-    fi
-    if [ "$beat" -eq 0 ]; then
-        [ "$(mark "$o")" = "$m" ] || {{ i=; continue; }}
-        say I
-        chunk=65536
-    fi
-    rest
-done </dev/null
-"""
+_AT_REST = 5.0
+"""Seconds without a byte after which the newest step of an event file, which further values might join, is read."""
+_IDLE = 120
+"""Pauses of the script, of half a second or more, without news, after which it searches a folder for a newer file."""
+_MOST_OTHERS = 3
+"""Names of other files in the folder that are shown."""
+_GZIP = b"\x1f\x8b"
 _WAITS = {"missing": "is not there yet; waiting for it", "kind": "is not a file", "closed": "is not readable there"}
+_WAITS["empty"] = "has no log with a loss in it yet; waiting for one"
 
 
 class Frames:
@@ -132,7 +73,7 @@ class Frames:
             yield ["hello"], b""
         while (end := self._buffer.find(b"\n", 0, 128)) >= 0:
             words = self._buffer[:end].decode("ascii").split()
-            size = int(words[1]) if words[0] in ("D", "H") else 0
+            size = int(words[1]) if words[0] in ("D", "H", "P", "S") else 0
             if not 0 <= size <= _CHUNK:
                 raise ValueError(size)
             if len(self._buffer) < end + 1 + size:
@@ -158,12 +99,21 @@ class SshSource:
         self._frames = Frames("")
         self._inode = self._mark = "0"
         self._lines: LineSplitter = FileSplitter()
+        self._unreadable = False  # whether it is no text, and its beginning was skipped
         self._torn_start = False  # whether the next line began before the first offset
         self._chunk = b""
         self._errors = bytearray()
         self._connected = self._current = False
         self._problem = f"connecting to {address.host}"
         self._note = ""
+        self._chosen = b""  # the file that is read in a folder
+        self.choice = ""
+        """Which file is read in a folder, and what else there is: one sentence, safe to print."""
+        self.short = ""
+        self.job: Job | None = None
+        """The Slurm job that was named."""
+        self._job_problem = ""
+        """The end of the path of that file, safe to print."""
         self._attempts = 0
         self._reconnect_at = -math.inf  # by the monotonic clock
         self._last_message = 0.0
@@ -209,9 +159,10 @@ class SshSource:
 
     def _connect(self) -> None:
         banner = f"tdiff-{secrets.token_hex(8)}"
-        script = _SCRIPT.format(
+        script = SCRIPT.format(
             banner=banner, file=self._address.quoted, inode=self._inode, offset=self.offset, mark=self._mark,
-            most=_NEWEST, chunk=_CHUNK,
+            most=_NEWEST, chunk=_CHUNK, idle=_IDLE, job=self._address.job,
+            chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
         )  # fmt: skip
         pipe = subprocess.PIPE
         try:
@@ -261,14 +212,15 @@ class SshSource:
             case ["R", inode, offset, *mark]:
                 self._inode, self.offset, self._mark = str(int(inode)), int(offset), self._digits(mark)
                 self._lines, self._note = LineSplitter() if self.offset else FileSplitter(), ""
-                self._torn_start = self.offset > 0
+                self._torn_start, self._unreadable = self.offset > 0, False
                 self._problem = ""
             case ["H", _]:
-                self._note = f"only the newest 16 MiB are read; {self.offset:,} bytes skipped"
                 if not begins_text(payload):
-                    packed = payload.startswith(b"\x1f\x8b")
-                    self._note = f"more than 16 MiB that are no plain text; {_UNPACK if packed else _CONVERT}"
+                    self._unreadable = True
+                    remedy = _UNPACK if payload.startswith(_GZIP) else _CONVERT
+                    self._note = f"not read: more than 16 MiB that are not plain text; {remedy}"
                     return []
+                self._note = f"only the newest 16 MiB are read; {self.offset:,} bytes skipped"
                 return LineSplitter().feed(payload)[:1]  # the heading of a table, or the start record of a run
             case ["D", _]:
                 self._chunk = payload
@@ -278,23 +230,56 @@ class SshSource:
                 self.offset, self._mark = int(offset), self._digits([mark])
                 self._newest_byte = time.monotonic() - max(0, int(age[0]) if age else 0)
                 self._attempts, self._problem = 0, ""
-                lines, self._chunk = self._lines.feed(self._chunk), b""
+                lines, self._chunk = [] if self._unreadable else self._lines.feed(self._chunk), b""
                 if self._torn_start and lines:
                     self._torn_start = False
                     return lines[1:]
                 return lines
             case ["X"]:
                 self._chunk = b""
+            case ["P", _]:
+                self._choose(payload.splitlines())
+            case ["S", _]:
+                self._take_job(payload.decode("utf-8", "surrogateescape"))
             case ["I"]:
                 self._current, self._attempts, self._problem = True, 0, ""
+                at_rest = self._newest_byte is not None and time.monotonic() - self._newest_byte > _AT_REST
+                if at_rest and isinstance(self._lines, FileSplitter):
+                    return self._lines.flush()
             case ["W", *reason]:
                 self._current, self._attempts = True, 0
-                self._problem = (
-                    f"{self._address.path} on {self._address.host} {_WAITS[reason[0]] if reason else 'is changing'}"
-                )
+                path = self.job.output if self.job is not None else self._address.path
+                waits = _WAITS[reason[0]] if reason else "is changing"
+                self._problem = self._job_problem or f"{path} on {self._address.host} {waits}"
             case _:
                 raise ValueError(words)
         return []
+
+    def _take_job(self, text: str) -> None:
+        """The other host's Slurm answered about the job."""
+        jobs = parse_jobs(text, time.time())
+        if jobs:
+            self.job, self._job_problem = jobs[0], ""
+            if jobs[0].output is None:
+                self._job_problem = f"job {jobs[0].id} has no output file: Slurm on {self._address.host} reports none"
+        elif self.job is not None:
+            self.job = replace(self.job, state=UNKNOWN)
+        else:
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._job_problem = f"Slurm on {self._address.host}: {lines[-1] if lines else 'no answer'}"
+
+    def _choose(self, paths: list[bytes]) -> None:
+        """The other host reads the first of these files in the folder; the others are there too."""
+        self._chosen = paths[0]
+        top = self._address.path.rstrip("/") + "/"
+        names = [
+            visible_line(path.decode("utf-8", "replace").partition(top)[2] or path.decode("utf-8", "replace"))
+            for path in paths
+        ]
+        more = f" and {len(names) - 1 - _MOST_OTHERS} more" if len(names) - 1 > _MOST_OTHERS else ""
+        others = f"; also there: {', '.join(names[1 : 1 + _MOST_OTHERS])}{more}" if names[1:] else ""
+        self.choice = f"reading {names[0]}{others}"
+        self.short = shortened(names[0])
 
     @staticmethod
     def _digits(mark: list[str]) -> str:

@@ -199,6 +199,10 @@ class FileSplitter(LineSplitter):
         """Return the unfinished line, and what waited for further bytes."""
         return super().feed(self._transcoder.flush()) + super().finish()
 
+    def flush(self) -> list[str]:
+        """The lines that wait for further bytes, where none come: the newest step of an event file."""
+        return super().feed(self._transcoder.flush())
+
     def unfinished(self) -> str:
         """The unfinished line, and what waits for further bytes."""
         return (super().unfinished() + self._transcoder.waiting()).removesuffix("\n")

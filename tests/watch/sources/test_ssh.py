@@ -2,6 +2,8 @@
 
 import contextlib
 import getpass
+import gzip
+import json
 import os
 import random
 import shutil
@@ -21,6 +23,8 @@ from tdiff.errors import TdiffError
 from tdiff.watch.sources import ssh
 from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
 from tdiff.watch.sources.ssh import Frames, SshSource
+from tests.support.event_files import write_events
+from tests.support.slurm import path_with, pretend_slurm
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -166,8 +170,8 @@ def follow():
 def quick(monkeypatch):
     """A far side that looks often, and a near side that tries again soon."""
     pause = "sleep 0.5 2>/dev/null || sleep 1"
-    assert pause in ssh._SCRIPT
-    monkeypatch.setattr(ssh, "_SCRIPT", ssh._SCRIPT.replace(pause, "sleep 0.02"))
+    assert pause in ssh.SCRIPT
+    monkeypatch.setattr(ssh, "SCRIPT", ssh.SCRIPT.replace(pause, "sleep 0.02"))
     monkeypatch.setattr(ssh, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(ssh, "_LONGEST_PAUSE", 0.05)
 
@@ -238,7 +242,7 @@ def test_changes_of_the_remote_file_are_followed(local, follow):
     follower.until_text("is not there")
     assert follower.source.status().connected
     log.mkdir()
-    follower.until_text("log on host is not there")
+    follower.until_text("log on host has no log with a loss in it yet")
     write(log / "events.jsonl", ["in a run's folder"])
     follower.until_lines(["in a run's folder"])
     assert follower.source.status().text == ""
@@ -572,7 +576,7 @@ def test_killed_watcher_leaves_no_remote_process(far, server, tmp_path):
     code = (
         "import sys, time\nfrom tdiff.watch.sources import ssh\nfrom tdiff.watch.sources.address import Address\n"
         "source = ssh.SshSource(Address.parse(sys.argv[1]))\n"
-        "ssh._SCRIPT = ssh._SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
+        "ssh.SCRIPT = ssh.SCRIPT.replace('sleep 0.5', 'sleep 0.02')\n"
         "while not source.status().current:\n    source.read()\n    time.sleep(0.01)\n"
         "print(source._process.pid, flush=True)\ntime.sleep(60)\n"
     )
@@ -587,3 +591,110 @@ def test_killed_watcher_leaves_no_remote_process(far, server, tmp_path):
     while there & set(children(server[2])) or Path(f"/proc/{client}").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def in_folder(folder: Path, name: str, lines: list[str], age: float = 0.0) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, lines)
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def test_folder_on_the_other_host_is_its_newest_log_with_a_loss(local, follow):
+    folder = local / "a 'folder'"
+    folder.mkdir()
+    follower = follow(f"ssh://host{folder}")
+    follower.until_text("has no log with a loss in it yet; waiting for one")
+    in_folder(folder, "checkpoint-5/trainer_state.json", ['{"log_history": [', '{"loss": 3}]}'], 5)
+    in_folder(folder, "old.log", ["loss 4"], 900)
+    in_folder(folder, "noise.log", ["installing"], 1)
+    in_folder(folder, "wandb/debug.log", ["loss"], 1)
+    in_folder(folder, "version 1/metrics.csv", ["step,loss", "1,3"], 60)
+    follower.until_lines(["step,loss", "1,3"])
+    assert follower.source.choice.startswith("reading version 1/metrics.csv; also there: noise.log, old.log")
+    assert follower.source.short == "version 1/metrics.csv"
+    write(folder / "version 1/metrics.csv", ["2,2"])
+    follower.until_lines(["step,loss", "1,3", "2,2"])
+    assert follower.resets == 0
+
+
+def test_newer_file_of_the_folder_is_read_once_the_present_one_is_silent(local, follow, monkeypatch):
+    monkeypatch.setattr(ssh, "_IDLE", 10)
+    folder = local / "folder"
+    in_folder(folder, "version_0/metrics.csv", ["step,loss", "1,3"], 60)
+    follower = follow(f"ssh://host{folder}")
+    follower.until_lines(["step,loss", "1,3"])
+    in_folder(folder, "version_1/metrics.csv", ["step,loss", "7,1"])
+    follower.until_lines(["step,loss", "7,1"])
+    assert follower.resets == 1
+    assert follower.source.choice == "reading version_1/metrics.csv; also there: version_0/metrics.csv"
+
+
+def test_folder_continues_with_its_file_after_a_dropped_connection(local, follow):
+    folder = local / "folder"
+    log = in_folder(folder, "a.log", [f"step {n} loss 3" for n in range(200)], 60)
+    follower = follow(f"ssh://host{folder}")
+    follower.until(lambda: follower.source.status().current and len(follower.lines) == 200)
+    in_folder(folder, "b.log", ["step 1 loss 9"])
+    write(log, ["step 200 loss 3"])
+    os.killpg(follower.source._process.pid, signal.SIGKILL)
+    follower.until(lambda: len(follower.lines) == 201)
+    assert follower.resets == 0
+
+
+def test_trainer_state_is_read_where_there_is_no_log(local, follow):
+    folder = local / "folder"
+    in_folder(folder, "checkpoint-5/trainer_state.json", ['{"log_history": [', '{"loss": 3}]}'])
+    in_folder(folder, "config.json", ["{}"])
+    follower = follow(f"ssh://host{folder}")
+    follower.until_lines(['{"log_history": [', '{"loss": 3}]}'])
+
+
+def test_event_file_and_gzip_on_the_other_host_are_read(local, follow):
+    path = local / "board/events.out.tfevents.1.h"
+    write_events(path, [(n, {"train/loss": 3.0 - n}) for n in range(3)])
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    follower = follow(f"ssh://host{path.parent}")
+    follower.until(lambda: len(follower.lines) == 3)
+    assert [json.loads(line)["train/loss"] for line in follower.lines] == [3.0, 2.0, 1.0]
+    (local / "a.csv").write_bytes(gzip.compress(b"step,loss\n1,2\n"))
+    follow(f"ssh://host{local}/a.csv").until_lines(["step,loss", "1,2"])
+
+
+def test_end_of_a_big_file_that_is_no_text_is_not_read(local, follow, monkeypatch):
+    monkeypatch.setattr(ssh, "_NEWEST", 1000)
+    path = local / "events.out.tfevents.1.h"
+    write_events(path, [(n, {"train/loss": 3.0 - n}) for n in range(100)])
+    follower = follow(f"ssh://host{path}")
+    follower.until_text("this one is no text")
+    follower.until(lambda: follower.source.status().current)
+    assert follower.lines == []
+
+
+def test_job_on_the_other_host_is_followed_from_its_start_to_its_end(local, follow, monkeypatch):
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    output = local / "my output.log"
+    cluster.show("7", "PENDING", output, reason="Resources")
+    follower = follow("ssh://host/slurm:7")
+    follower.until_text(f"{output} on host is not there yet")
+    assert follower.source.job.waits
+    write(output, ["step 1 loss 3"])
+    cluster.show("7", "RUNNING", output)
+    follower.until_lines(["step 1 loss 3"])
+    follower.until(lambda: follower.source.job.runs)
+    cluster.show("7", "TIMEOUT", output)
+    follower.until(lambda: follower.source.job.outcome == "failed")
+    assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
+
+
+def test_job_that_the_other_host_does_not_know_is_one_line_of_status(local, follow, monkeypatch):
+    follow("ssh://host/slurm:8").until_text("Slurm on host: ")
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    follow("ssh://host/slurm:8").until_text("Slurm on host: slurm_load_jobs error: Invalid job id specified")
+    cluster.show("9", "RUNNING", None)
+    follow("ssh://host/slurm:9").until_text("job 9 has no output file: Slurm on host reports none")
+    with pytest.raises(TdiffError, match="named by its number"):
+        Address.parse("ssh://host/slurm:train")
