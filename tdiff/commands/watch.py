@@ -28,6 +28,8 @@ EXAMPLES = (
     "tdiff watch --model mine --model shakespeare",
     "tdiff watch --once",
 )
+_DEVICES_PATIENCE = 1.0
+"""Seconds that a snapshot waits for the GPUs of a host."""
 _PATIENCE = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
@@ -157,12 +159,15 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
     """Print a snapshot of each target and exit."""
     from tdiff.report import snapshot
     from tdiff.runs.run import ROOT
+    from tdiff.watch.devices.monitor import Board
     from tdiff.watch.follow import Watched
 
     if not targets:
         raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
+    board = Board()
     try:
+        board.read_once(watched, 0.0)  # they answer while the logs are read
         empty = []
         for followed in watched:
             complete = followed.finish(_PATIENCE)
@@ -176,13 +181,16 @@ def _once(targets: Sequence[Target], as_json: bool, *, ascii: bool) -> None:
             raise TdiffError("; ".join(empty))
         for line in empty:
             print(f"tdiff: {line}", file=sys.stderr)
+        board.read_once(watched, _DEVICES_PATIENCE)
+        devices = [board.of(followed) for followed in watched]
         now = time.time()
         states = [followed.run_state for followed in watched]
         if as_json:
-            for state in states:
-                print(json_line(snapshot.data(state, now)))
+            for state, reading in zip(states, devices, strict=True):
+                print(json_line(snapshot.data(state, now, *reading)))
         else:
-            print(snapshot.text(states, now, ascii=ascii))
+            print(snapshot.text(states, now, ascii=ascii, devices=devices))
     finally:
+        board.close()
         for followed in watched:
             followed.close()

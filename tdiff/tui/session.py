@@ -24,6 +24,7 @@ from tdiff.tui.figures import number, progress
 from tdiff.tui.keys import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
+from tdiff.watch.devices.monitor import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.launch import trains_on_this_host
@@ -55,6 +56,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         terminal,
         preferences,
         find_run=find_run if not options.targets else lambda: None,
+        board=Board(),
     )
     theme = options.theme or preferences.theme
     if theme:

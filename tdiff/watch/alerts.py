@@ -38,7 +38,7 @@ _BEYOND = 2.0
 _RECOVERED = 0.5
 """A spike is over below this share of its threshold."""
 
-What = Literal["nan", "spike", "stall", "ended", "died", "failed", "alert"]
+What = Literal["nan", "spike", "stall", "ended", "died", "failed", "alert", "gpu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,6 +174,13 @@ class RunState:
                 self._notice("failed", last, self.step, self.failure)
         return self._notices.take_new()
 
+    def notice(self, what: What, time: float, text: str) -> None:
+        """Add a notice from outside its log, such as one about its GPUs, at `time` (s since the epoch).
+
+        `text` is one line that is safe to print.
+        """
+        self._notice(what, time, self.step, text)
+
     # What a parser reports: see `formats.base.Sink`
 
     def points(

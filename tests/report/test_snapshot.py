@@ -82,7 +82,19 @@ def test_data_has_the_documented_keys():
     data = snapshot.data(run, NOW)
     assert list(data) == [
         *("name", "format", "state", "doing", "reason", "step", "total", "progress", "eta_seconds", "train", "eval"),
-        *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
+        *(
+            "verdicts",
+            "best",
+            "gpu",
+            "gpus",
+            "gpus_problem",
+            "processes",
+            "metrics",
+            "alerts",
+            "sample",
+            "last_record_age_seconds",
+            "resets",
+        ),
     ]
     assert (data["name"], data["format"], data["state"]) == ("fed", "tdiff", "running")
     assert (data["step"], data["total"], data["progress"]) == (101, 400, 0.5)
