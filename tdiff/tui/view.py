@@ -203,7 +203,7 @@ class WatchView(TerminalApp):
         self.lines.draw(now)
 
     def _read_devices(self, now: float, attached: bool) -> None:
-        """Read the GPUs: once a second while they are shown, seldom otherwise, never while nobody is attached."""
+        """Read the GPUs: once a second while they are shown, seldom otherwise, never while no client is attached."""
         if self._board is None:
             return
         pane = self.panes.by_name["gpus"]

@@ -149,10 +149,10 @@ def _named(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() not in ("", "n/a") and not value.startswith("0x")
 
 
-def _sensor(entry: Mapping[str, Any], *beginnings: str) -> float | None:
-    for beginning in beginnings:
+def _sensor(entry: Mapping[str, Any], *prefixes: str) -> float | None:
+    for prefix in prefixes:
         for key, value in entry.items():
-            if beginning in key and (known := number(value)) is not None:
+            if prefix in key and (known := number(value)) is not None:
                 return known
     return None
 

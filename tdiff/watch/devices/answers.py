@@ -34,7 +34,7 @@ class Answers:
         """`token`: the first word of the lines that belong to the form of an answer."""
         self._token = token.encode() + b" "
         self._rest = b""
-        self._lines: list[bytes] | None = None  # of the answer that has begun
+        self._lines: list[bytes] | None = None  # of an unfinished answer
         self._size = 0
 
     def take(self, data: bytes) -> tuple[list[Answer], bytes]:

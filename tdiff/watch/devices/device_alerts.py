@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tdiff.formatting import duration
 from tdiff.watch.devices.reading import GIB, Devices, Gpu, Job
 
 IDLE_LOAD = 2.0
@@ -73,7 +72,7 @@ class DeviceAlerts:
         if seen.idle_since is None:
             seen.idle_since = now
         idle = now - seen.idle_since
-        return f"GPU {gpu.index} idle {duration(idle)} while loss is awaited" if idle >= IDLE_SECONDS else None
+        return f"GPU {gpu.index} idle {idle / 60:.0f} min while loss is awaited" if idle >= IDLE_SECONDS else None
 
     def _memory(self, gpu: Gpu, seen: _Seen, now: float) -> str | None:
         share = gpu.memory_share

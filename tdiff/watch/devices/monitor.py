@@ -1,4 +1,4 @@
-"""Reads the hosts of the watched runs again and again: at most once a second, seldom while nobody looks."""
+"""Reads the hosts of the watched runs again and again: at most once a second, seldom while they are not shown."""
 
 from __future__ import annotations
 

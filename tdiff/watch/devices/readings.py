@@ -25,7 +25,7 @@ from tdiff.watch.devices.script import KILLED, TIMEOUT
 _MOST_GPUS = 64
 _PROGRAMS = {"nvml": "nvml", "nvidia": "nvidia-smi", "amd": "amd-smi", "rocm": "rocm-smi"}
 """The sections that hold GPUs, and what reports them."""
-NO_TOOL = "no GPU is visible here: neither NVML nor nvidia-smi, amd-smi or rocm-smi is available"
+NO_TOOL = "no GPU is visible: NVML, nvidia-smi, amd-smi and rocm-smi are not available"
 
 
 class Interpreter:
@@ -129,7 +129,8 @@ def nvml_gpus(text: str) -> tuple[Gpu, ...]:
         entries = json.loads(text)
     except ValueError:
         return ()
-    return tuple(_nvml_gpu(entry) for entry in entries if isinstance(entry, dict))
+    found = entries if isinstance(entries, list) else []
+    return tuple(_nvml_gpu(entry) for entry in found if isinstance(entry, dict))
 
 
 def _nvml_gpu(entry: Mapping[str, Any]) -> Gpu:
