@@ -204,7 +204,7 @@ class WatchView(TerminalApp):
 
     def _read_devices(self, now: float, attached: bool) -> None:
         """Read the GPUs: once a second while they are shown, seldom otherwise, never while no client is attached."""
-        if self._board is None:
+        if self._board is None or self._checks_left:  # the first frame comes first
             return
         pane = self.panes.by_name["gpus"]
         visible = pane.display and "gpus" in self.arranger.displayed

@@ -145,8 +145,12 @@ class Board:
 
     @property
     def readings(self) -> list[Devices]:
-        """The newest reading of each host."""
-        return [monitor.devices for monitor in self.monitors.values()]
+        """The newest reading of each host, with the jobs of all its runs."""
+        hosts: dict[str, Devices] = {}
+        for monitor in self.monitors.values():
+            first, new = hosts.get(monitor.host), monitor.devices
+            hosts[monitor.host] = new if first is None else replace(first, jobs=(*first.jobs, *new.jobs))
+        return list(hosts.values())
 
     def of(self, run: Watched) -> tuple[Devices, Job]:
         """The reading of the host of a run, and its job."""
