@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tdiff.report.flow import flow
 from tdiff.watch.devices.reading import GIB, Devices, Gpu, Job, size_text
+from tdiff.watch.devices.readings import NO_TOOL
 
 
 def device_lines(devices: Devices, job: Job, width: int) -> list[str]:
@@ -11,7 +12,7 @@ def device_lines(devices: Devices, job: Job, width: int) -> list[str]:
     lines: list[str] = []
     for gpu in devices.gpus:
         lines += flow(f"GPU {gpu.index}", [part for part in _parts(gpu, job) if part], width)
-    if devices.source and devices.problem:
+    if devices.problem and devices.problem != NO_TOOL:
         lines += flow("GPU", [devices.problem], width)
     if (main := job.main) is not None:
         more = len(job.processes) - 1

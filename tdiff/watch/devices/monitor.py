@@ -161,7 +161,7 @@ class Board:
         return Devices(), Job()
 
     def read_once(self, watched: Sequence[Watched], seconds: float) -> None:
-        """Read all hosts once, for at most so many seconds."""
+        """Read all hosts once, for at most so many seconds; the reading of one that has not answered says so."""
         end = time.monotonic() + seconds
         while True:
             now = time.monotonic()
@@ -169,9 +169,12 @@ class Board:
             for run in watched:
                 if isinstance(run.source, SshSource):
                     run.poll(0.0)
-            if now >= end or all(monitor.answered for monitor in self.monitors.values()):
-                return
+            late = [monitor for monitor in self.monitors.values() if not monitor.answered]
+            if not late or now >= end:
+                break
             time.sleep(0.01)
+        for monitor in late:
+            monitor.devices = replace(monitor.devices, problem=f"the GPUs could not be read within {seconds:g} s")
 
     def close(self) -> None:
         """End all readings."""

@@ -120,6 +120,8 @@ class LocalReader:
         self._use_nvml = nvml.plausible()
         self._start_at = -_RETRY  # of a process that had to be killed
         self._spent_before = 0.0  # by processes that have ended
+        self._all_by_shell = ""  # the last request as one for the shell alone
+        self._asked_again = ""  # it, to be sent after NVML has failed
 
     @property
     def spent(self) -> float:
@@ -129,7 +131,7 @@ class LocalReader:
     @property
     def waiting(self) -> bool:
         """Whether a request is not answered yet."""
-        return any(child.waiting for child in self._children)
+        return bool(self._asked_again) or any(child.waiting for child in self._children)
 
     @property
     def _children(self) -> list[Child]:
@@ -153,6 +155,7 @@ class LocalReader:
         by_nvml = gpus and self._nvml is not None
         if self._nvml is not None and by_nvml:
             self._nvml.ask("read\n", now)
+        self._all_by_shell = script.request(gpus=gpus, find=find, processes=list(known))
         line = script.request(gpus=gpus and not by_nvml, find=find, processes=list(known))
         self._shell.ask(line, now)
         return True
@@ -170,8 +173,9 @@ class LocalReader:
             answers, ended = self._nvml.take()
             for answer in answers:
                 if (section := answer.get("nvml")) and section.status:
-                    self._end_nvml()  # the programs may know more
+                    self._end_nvml()
                     self._use_nvml = False
+                    self._asked_again = self._all_by_shell  # the programs may know more
                 self.interpreter.take(answer, len(self._files), asked=False)
             if self._nvml is not None and (ended or self._nvml.overdue(now, script.TIMEOUT)):
                 self._end_nvml()
@@ -179,10 +183,14 @@ class LocalReader:
                     self._use_nvml = False
                 else:
                     self._give_up(f"NVML did not answer within {script.TIMEOUT} s and was ended", now)
+        if self._asked_again and self._shell is not None and not self._shell.waiting:
+            self._shell.ask(self._asked_again, now)
+            self._asked_again = ""
         return before and not self.waiting
 
     def close(self) -> None:
         """End the processes."""
+        self._asked_again = ""
         self._end_nvml()
         if self._shell is not None:
             self._spent_before += self._shell.spent

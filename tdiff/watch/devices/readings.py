@@ -53,7 +53,7 @@ class Interpreter:
         sections = [section for name, section in answer.items() if name in _PROGRAMS]
         if sections:
             self._read_gpus(sections, answer)
-        elif asked:
+        elif asked and not self.problem.startswith("NVML"):
             self.gpus, self.source, self.problem = (), "", NO_TOOL
 
     def _read_gpus(self, sections: Sequence[Section], answer: Answer) -> None:

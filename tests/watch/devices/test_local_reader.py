@@ -260,9 +260,14 @@ def test_where_nvml_fails_nvidia_smi_is_asked(driver, reader, monkeypatch):
     here = reader()
     read(here)
     assert here.interpreter.problem == "NVML: Driver/library version mismatch"
+    read(here)
+    assert here.interpreter.problem == "NVML: Driver/library version mismatch"
     fake_tools.nvidia_smi(driver)
     read(here)
     assert (here.interpreter.source, here.interpreter.problem) == ("nvidia-smi", "")
+    other = reader()
+    read(other)
+    assert other.interpreter.source == "nvidia-smi", "it is asked at once"
 
 
 def test_nvml_that_hangs_is_ended_and_reported(driver, reader, monkeypatch):
