@@ -28,6 +28,8 @@ EXAMPLES = (
     "tdiff watch --model mine --model shakespeare",
     "tdiff watch --once",
 )
+_DEVICES_TIMEOUT = 1.0
+"""Seconds that a snapshot waits for the GPUs of a host."""
 _REMOTE_TIMEOUT = 15.0
 """Seconds that a snapshot waits for a source on another machine."""
 
@@ -182,12 +184,15 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     from tdiff.commands import watch_numbers
     from tdiff.report import snapshot
     from tdiff.runs.run import ROOT
+    from tdiff.watch.devices.monitor import Board
     from tdiff.watch.follow import Watched
 
     if not targets:
         raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
+    board = Board()
     try:
+        board.read_once(watched, 0.0)  # they answer while the logs are read
         empty = []
         for followed in watched:
             complete = followed.finish(_REMOTE_TIMEOUT)
@@ -203,13 +208,16 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
             print(f"tdiff: {line}", file=sys.stderr)
         watch_numbers.check(watched, options)
         watch_numbers.remember(targets, options)
+        board.read_once(watched, _DEVICES_TIMEOUT)
+        devices = [board.of(followed) for followed in watched]
         now = time.time()
         states = [followed.run_state for followed in watched]
         if options.as_json:
-            for state in states:
-                print(json_line(snapshot.data(state, now)))
+            for state, reading in zip(states, devices, strict=True):
+                print(json_line(snapshot.data(state, now, *reading)))
         else:
-            print(snapshot.text(states, now, ascii=ascii))
+            print(snapshot.text(states, now, ascii=ascii, devices=devices))
     finally:
+        board.close()
         for followed in watched:
             followed.close()

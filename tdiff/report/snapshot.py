@@ -20,17 +20,19 @@ from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import plain
 from tdiff.protocol.events import Verdicts
 from tdiff.protocol.trace import TraceEnd, TraceHeader
+from tdiff.report.devices import device_lines
+from tdiff.report.flow import flow
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
 from tdiff.watch.attempts import Attempt
+from tdiff.watch.devices.reading import Devices, RunProcesses, as_data
 from tdiff.watch.run_state import RunState
 
 SMOOTHING = 0.6
 """The weight of the past in smoothed values."""
 _CURVE_ROWS = 9
 _MAX_NOTICES, _MAX_SAMPLE_LINES, _MAX_LOG_LINES, _MAX_OTHERS = 5, 6, 6, 8
-_LABEL_WIDTH = 12
 _HIDDEN_SUFFIXES = ("_runtime", "_per_second")
 """Suffixes of metrics that the text omits."""
 _SHOWN = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
@@ -38,11 +40,15 @@ _CLASSIFICATION_METRICS = ("eval/accuracy", "eval/calibration_error")
 _UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
-def data(run: RunState, now: float) -> dict[str, Any]:
+def data(
+    run: RunState, now: float, devices: Devices | None = None, processes: RunProcesses | None = None
+) -> dict[str, Any]:
     """The run at `now` (s since the epoch), ready for `json_line`: unknown and non-finite values are None.
 
-    Units: seconds, shares in 0..1, losses as the source reports them. Also checks for a stall and a death.
+    `devices`: the GPUs of its host; `job`: its processes there. Units: seconds, bytes of memory, shares in 0..1, losses
+    as the source reports them. Also checks for a stall and a death.
     """
+    devices, processes = devices or Devices(), processes or RunProcesses()
     run.check(now)
     values: dict[str, Any] = {
         "name": run.name,
@@ -63,6 +69,9 @@ def data(run: RunState, now: float) -> dict[str, Any]:
         "verdicts": _classification(run),
         "best": _best(run),
         "gpu": {name.removeprefix("gpu/"): _last(run, name) for name in run.metrics if name.startswith("gpu/")},
+        "gpus": [as_data(gpu, processes) for gpu in devices.gpus],
+        "gpus_problem": devices.problem or None,
+        "processes": [asdict(process) for process in processes.processes],
         "metrics": {name: _last(run, name) for name in _others(run)},
         "alerts": [asdict(notice) for notice in run.alerts],
         "sample": _sample(run),
@@ -77,26 +86,39 @@ def data(run: RunState, now: float) -> dict[str, Any]:
     return finite_values
 
 
-def text(runs: Sequence[RunState], now: float, width: int = 80, *, ascii: bool = False) -> str:
-    """The runs at `now` (s since the epoch), one below the other, in lines of at most `width` columns."""
+def text(
+    runs: Sequence[RunState],
+    now: float,
+    width: int = 80,
+    *,
+    ascii: bool = False,
+    devices: Sequence[tuple[Devices, RunProcesses]] = (),
+) -> str:
+    """The runs at `now` (s since the epoch), one below the other, in lines of at most `width` columns.
+
+    `devices`: for each run the GPUs of its host, and its processes there.
+    """
     blocks = []
-    for run in runs:
+    for number, run in enumerate(runs):
         run.check(now)
+        under = device_lines(*devices[number], width) if number < len(devices) else []
         lines = [
-            line if cell_len(line) <= width else set_cell_size(line, width) for line in _lines(run, now, width, ascii)
+            line if cell_len(line) <= width else set_cell_size(line, width)
+            for line in _lines(run, now, width, ascii, under)
         ]
         lines = [line.rstrip() for line in lines]
         blocks.append("\n".join(ascii_text(line, True) if ascii else line for line in lines))
     return "\n\n".join(blocks)
 
 
-def _lines(run: RunState, now: float, width: int, ascii: bool) -> Iterator[str]:
+def _lines(run: RunState, now: float, width: int, ascii: bool, under: Sequence[str]) -> Iterator[str]:
     state = f"{run.state(now)}, {run.doing}" if run.doing and run.ended is None else run.state(now)
     right = f"{state} · {run.format}" if run.format else state
     yield f"{run.name}{' ' * max(2, width - cell_len(run.name) - cell_len(right))}{right}"
     for label, parts in (*_origin(run, now), *_figures(run, now)):
         if shown := [part for part in parts if part]:
-            yield from _flow(label, shown, width)
+            yield from flow(label, shown, width)
+    yield from under
     yield from _curve(run, width, ascii)
     if run.note:
         yield ""
@@ -126,18 +148,6 @@ def _origin(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         yield "source", re.split("[;,] ", run.source)
     if run.job is not None:
         yield "job", [run.job.line(now), run.job.shortfall(run.left(now), now)]
-
-
-def _flow(label: str, parts: list[str], width: int) -> Iterator[str]:
-    """The parts of a line, on as many lines as they need."""
-    line = f"{label:<{_LABEL_WIDTH}}{parts[0]}"
-    for part in parts[1:]:
-        if cell_len(line) + cell_len(part) + 3 > width:
-            yield line
-            line = f"{'':<{_LABEL_WIDTH}}{part}"
-        else:
-            line += f" · {part}"
-    yield line
 
 
 def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:

@@ -64,6 +64,7 @@ _SHOWN = {
     "equals_sign": "=",
     "minus": "-",
     "slash": "/",
+    "circumflex_accent": "^",
     "shift+left": "⇧←",
     "shift+right": "⇧→",
     "shift+tab": "⇧tab",

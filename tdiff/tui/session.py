@@ -26,6 +26,7 @@ from tdiff.tui.figures import number, progress
 from tdiff.tui.key_table import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
+from tdiff.watch.devices.monitor import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.launch import trains_on_this_host
@@ -60,6 +61,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         find_run=find_run if not options.targets else lambda: None,
         notify=options.notify or preferences.notify or MODES[0],
         on_alert=options.on_alert or "",
+        board=Board(),
     )
     theme = options.theme or preferences.theme
     if theme:

@@ -36,6 +36,7 @@ from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
 from tdiff.watch import summary
+from tdiff.watch.devices.monitor import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.preferences import Preferences
@@ -66,16 +67,17 @@ class WatchView(TerminalApp):
         find_run: Callable[[], Watched | None] = lambda: None,
         notify: str = "off",
         on_alert: str = "",
+        board: Board | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`find_run` is called while no run is watched, and its result is added to `watched`.
 
-        `notify` is one of `terminal.notify.MODES`, `on_alert` a command for each alert, or empty. `clock` gives
-        seconds since the epoch.
+        `notify` is one of `terminal.notify.MODES`, `on_alert` a command for each alert, or empty. `board` reads the
+        GPUs under the runs. `clock` gives seconds since the epoch.
         """
         super().__init__(terminal)
         self.watched, self.models, self.preferences = watched, models, preferences
-        self._find_run, self._clock = find_run, clock
+        self._find_run, self._clock, self._board = find_run, clock, board
         self.attached = Attached(terminal.program)
         self._absence = Absence(clock())
         self.notifications = Notifications(terminal, notify, on_alert, self.write)
@@ -163,6 +165,8 @@ class WatchView(TerminalApp):
         self.models.close()
         for run in self.watched:
             run.close()
+        if self._board is not None:
+            self._board.close()
         self.attached.close()
 
     # Updates
@@ -192,9 +196,11 @@ class WatchView(TerminalApp):
         if self.canvases.follow_traces(self.runs):
             self.arranger.arrange()
         self.canvases.show_first_sample(self.watched)
-        if self._situation().only_curves is not self.arranger.situation.only_curves:
-            self.arranger.arrange()
         attached = self._check_attached(now)
+        self._read_devices(now, attached)
+        situation, drawn = self._situation(), self.arranger.situation
+        if (situation.only_curves, situation.gpus) != (drawn.only_curves, drawn.gpus):
+            self.arranger.arrange()
         self.models.slow_down(now - self._last_input >= _IDLE_SECONDS)
         if not attached:
             self._draw_detached(now)
@@ -213,6 +219,15 @@ class WatchView(TerminalApp):
             for run in self.runs[:1]:
                 run.write(f"-- {failure}")
                 self._undrawn = True
+
+    def _read_devices(self, now: float, attached: bool) -> None:
+        """Read the GPUs: once a second while they are shown, seldom otherwise, never while no client is attached."""
+        if self._board is None or self._checks_left:  # the first frame comes first
+            return
+        pane = self.panes.by_name["gpus"]
+        visible = pane.display and "gpus" in self.arranger.displayed
+        if self._board.update(self.watched, now, visible=visible, attached=attached) and visible and attached:
+            pane.show_scene(self._scene())
 
     def _check_attached(self, now: float) -> bool:
         attached = self.attached.now()
@@ -263,7 +278,11 @@ class WatchView(TerminalApp):
     # Drawing
 
     def _scene(self) -> Scene:
-        return Scene(self.runs, self._clock(), self.canvases.current.gallery.selected_sample)
+        sample = self.canvases.current.gallery.selected_sample
+        if self._board is None:
+            return Scene(self.runs, self._clock(), sample)
+        devices = [self._board.of(run) for run in self.watched]
+        return Scene(self.runs, self._clock(), sample, self._board.readings, devices)
 
     def _draw_runs(self) -> None:
         self._undrawn = False
@@ -320,6 +339,7 @@ class WatchView(TerminalApp):
             watched=bool(runs),
             only_traces=bool(runs) and all(run.format == "trace" for run in runs),
             only_curves=bool(runs) and not text_exists and no_model,
+            gpus=self._board is not None and any(reading.gpus for reading in self._board.readings),
         )
 
     def _arranged(self, arrangement: Arrangement) -> None:

@@ -150,6 +150,11 @@ class Watched:
         return self._reader.missing
 
     @property
+    def source(self) -> Source:
+        """What it reads from. Another object replaces it once a big file has been read completely."""
+        return self._source
+
+    @property
     def filling(self) -> float | None:
         """The share (0..1) of a big file that its thread has read; None when that is over."""
         return self._fill.share if self._fill else None

@@ -98,9 +98,8 @@ def test_data_has_the_documented_keys():
     assert list(data) == [
         *("name", "format", "state", "doing", "reason", "failed", "points", "eval_points", "note"),
         *("step", "total", "progress", "eta_seconds", "train", "eval"),
-        *("verdicts", "best", "gpu", "metrics", "alerts", "sample", "last_record_age_seconds", "resets"),
-        *("restarts", "attempts"),
-        *("source", "job"),
+        *("verdicts", "best", "gpu", "gpus", "gpus_problem", "processes"),
+        *("metrics", "alerts", "sample", "last_record_age_seconds", "resets", "restarts", "attempts", "source", "job"),
     ]
     assert (data["name"], data["format"], data["state"]) == ("fed", "tdiff", "running")
     assert (data["step"], data["total"], data["progress"]) == (101, 400, 0.5)

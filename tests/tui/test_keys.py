@@ -93,7 +93,7 @@ def test_stepping_back_masks_positions_that_were_unmasked_later():
         assert pane.canvas.left == len(TEXT) - 4
         await stage.press("l", "L")
         assert pane.at == 9
-        await stage.press("g")
+        await stage.press("home")
         assert pane.at == 0
         assert "Once██████" in stage.text()
 
@@ -271,7 +271,7 @@ def test_the_log_follows_scrolls_and_finds():
         await stage.press("3", "tab", "tab")
         assert stage.app.focused.id == "log"
         assert "step 1,000" in stage.text()
-        await stage.press("g")
+        await stage.press("home")
         assert "following" not in stage.text()
         await stage.press("/")
         await stage.press(*"step 700", "enter")

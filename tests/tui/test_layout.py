@@ -37,8 +37,10 @@ def test_panes_and_lines_at_each_size(width, height, panes, side_by_side, summar
         (59, 16, "details", ["generation", "details"]),
         (80, 24, "training", ["generation", "training", "log"]),
         (80, 24, "details", ["generation", "training", "details"]),
-        (80, 28, "log", NAMES),
-        (120, 16, "details", NAMES),
+        (80, 28, "log", NAMES[:4]),
+        (80, 34, "log", NAMES),
+        (120, 16, "details", NAMES[:4]),
+        (120, 22, "details", NAMES),
         (120, 15, "details", ["details"]),
     ],
 )
@@ -50,7 +52,7 @@ def test_panes_below_two_canvases_have_at_least_six_rows():
     shown = [*NAMES_OF_TWO]
     assert arrange(99, 30, shown, "generation", False, two=True).panes == {"generation", "second", "training"}
     assert arrange(99, 30, shown, "log", False, two=True).panes == {"generation", "second", "log"}
-    assert arrange(99, 58, shown, "log", False, two=True).panes == set(shown)
+    assert arrange(99, 76, shown, "log", False, two=True).panes == set(shown)
     assert arrange(120, 22, shown, "log", False, two=True).panes == {"generation", "second", "training", "log"}
     assert arrange(160, 48, shown, "log", False, two=True).panes == set(shown)
 
@@ -64,7 +66,9 @@ def test_the_user_else_the_window_size_decides_which_panes_are_shown():
     assert shown_panes(Situation(80, 24), {}) == BOTH and shown_panes(Situation(80, 24, only_traces=True), {}) == [
         "generation"
     ]
-    assert shown_panes(Situation(140, 30), {}) == list(NAMES)
+    assert shown_panes(Situation(140, 40, gpus=True), {}) == list(NAMES)
+    assert shown_panes(Situation(140, 30, gpus=True), {}) == shown_panes(Situation(160, 48), {}) == list(NAMES[:4])
+    assert shown_panes(Situation(80, 24), {"gpus": True}) == [*BOTH, "gpus"]
     assert shown_panes(Situation(140, 30), {"log": False, "generation": False}) == ["training", "details"]
     assert shown_panes(Situation(80, 24), {"log": True}) == [*BOTH, "log"]
 

@@ -18,6 +18,7 @@ from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
 from tdiff.tui.widgets.question_line import Question
+from tdiff.watch.devices.reading import Devices, RunProcesses
 from tdiff.watch.run_state import RunState
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
@@ -69,6 +70,10 @@ class Scene:
     """Seconds since the epoch."""
     sample: int | None
     """Number of the sample of the first run that is selected."""
+    hosts: Sequence[Devices] = ()
+    """The newest reading of the GPUs of each host."""
+    devices: Sequence[tuple[Devices, RunProcesses]] = ()
+    """For each run, the reading of its host, and its processes there."""
 
 
 class Pane(Vertical, metaclass=AbstractWidgetMeta):

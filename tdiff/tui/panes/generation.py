@@ -39,7 +39,7 @@ class GenerationPane(Pane):
         Key("step_forward", "right,l", "one step forward", "generation", "step", "step(1)"),
         Key("leap_back", "shift+left,H,pageup", "ten steps back", "generation", "", "step(-10)"),
         Key("leap_forward", "shift+right,L,pagedown", "ten steps forward", "generation", "", "step(10)"),
-        Key("first_step", "home,g", "go to the first step", "generation"),
+        Key("first_step", "home,circumflex_accent", "go to the first step", "generation"),
         Key("live", "end,G", "go to the live edge", "generation", "live"),
         Key("replay", "r", "replay this text from its first step", "generation", "", "request('replay')"),
         Key("scroll_up", "up,k", "scroll the text up", "generation", "", "scroll_text(-1)"),

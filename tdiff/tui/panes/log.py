@@ -28,7 +28,7 @@ class LogPane(Pane):
         Key("log_down", "down,j", "scroll down one line", "log", "", "scroll_log(1)"),
         Key("log_page_up", "pageup", "scroll up one page", "log", "", "page(-1)"),
         Key("log_page_down", "pagedown", "scroll down one page", "log", "", "page(1)"),
-        Key("log_first", "home,g", "go to the oldest line", "log"),
+        Key("log_first", "home,circumflex_accent", "go to the oldest line", "log"),
         Key("log_follow", "end,G,f", "follow the newest line", "log", "follow"),
         Key("find", "slash", "find text in the log", "log", "find", "ask('find')", opens_line=True),
         Key("find_next", "n", "go to the next match", "log", "next", "step_match(1)"),

@@ -15,9 +15,12 @@ from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import DetailsPane
 from tdiff.tui.panes.generation import GenerationPane
+from tdiff.tui.panes.gpus import GpusPane
 from tdiff.tui.panes.log import LogPane
 from tdiff.tui.panes.training import TrainingPane
 
+_TALL = 40
+"""Rows from which a roomy window has room for the GPUs too."""
 _ROOMY = (140, 30)
 """Columns and rows of a window that has room for more than text and curves."""
 
@@ -38,11 +41,18 @@ class Situation:
     """Only traces of generations are watched, so there are no curves."""
     only_curves: bool = False
     """No text exists: only the curves of another program's run."""
+    gpus: bool = False
+    """The host of a run has a GPU."""
 
     @property
     def roomy(self) -> bool:
         """Whether the window has room for log and details."""
         return self.width >= _ROOMY[0] and self.height >= _ROOMY[1]
+
+    @property
+    def tall(self) -> bool:
+        """Whether a third pane has room in a column too."""
+        return self.roomy and self.height >= _TALL
 
 
 class PaneClass(Protocol):
@@ -118,6 +128,15 @@ PANES: tuple[PaneSpec, ...] = (
         key="4",
         side="right",
         shown=lambda now: now.roomy and (now.watched or not now.two),
+    ),
+    PaneSpec(
+        name="gpus",
+        pane_class=GpusPane,
+        title="GPU",
+        content="the GPUs and the processes of the run",
+        key="g",
+        side="right",
+        shown=lambda now: now.gpus and now.tall,
     ),
 )
 """All panes, in the order in which Tab goes through them."""

@@ -15,7 +15,8 @@ from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, pan, ran
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
-from tdiff.tui.figures import average, figures, flow, number, progress
+from tdiff.tui.figures import Figure, average, figures, flow, number, progress
+from tdiff.tui.gpu_figures import gpu_figures
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.attempts import attempt_curves
 from tdiff.tui.panes.base import Pane, Scene
@@ -81,7 +82,7 @@ class TrainingPane(Pane):
         Key("cursor_right", "right,l", "move the cursor right", "training", "cursor", "move_cursor(1)"),
         Key("cursor_leap_left", "shift+left,H,pageup", "move left by a tenth", "training", "", "leap(-1)"),
         Key("cursor_leap_right", "shift+right,L,pagedown", "move right by a tenth", "training", "", "leap(1)"),
-        Key("cursor_first", "home,g", "go to the start of the curve", "training"),
+        Key("cursor_first", "home,circumflex_accent", "go to the start of the curve", "training"),
         Key("follow", "f,end,G", "follow the newest step; show the whole curve", "training", "follow"),
         Key("zoom_in", "up,k", "zoom into the curve", "training", "zoom", "zoom_curve(2.0)"),
         Key("zoom_out", "down,j", "zoom out", "training", "zoom", "zoom_curve(0.5)"),
@@ -111,6 +112,7 @@ class TrainingPane(Pane):
         super().__init__(theme, id=id)
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
+        self._gpu_figures: list[Figure] = []
         self._view = _FOLLOWING
         self._metric = LOSS
         self._with_attempts = True
@@ -130,7 +132,7 @@ class TrainingPane(Pane):
 
     def show_scene(self, scene: Scene) -> None:
         """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
-        self._runs, self._now = scene.runs, scene.now
+        self._runs, self._now, self._gpu_figures = scene.runs, scene.now, gpu_figures(scene)
         names = self.metrics()
         if names and self._metric not in names:
             self._metric = names[0]
@@ -255,7 +257,7 @@ class TrainingPane(Pane):
             self._figures.show(flow(values, width, rows))
         else:
             most = 3 if self.size.height >= 16 else 2 if self.size.height >= 12 else 1
-            lines = flow(figures(story, view.smoothing), width, most)
+            lines = flow([*figures(story, view.smoothing), *self._gpu_figures], width, most)
             self._figures.styles.height = len(lines)
             self._figures.show(lines)
 

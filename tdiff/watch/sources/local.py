@@ -326,7 +326,8 @@ class PipeSource:
                 f"{name!r} reads a pipe, and nothing is piped in: pipe a log, as in `tail -f train.log | tdiff watch -`"
             )
         self.name = name
-        self._fd = fd
+        self.fd = fd
+        """The descriptor; -1 once it is closed."""
         self._lines = splitter()
         self._bytes = 0
         self._done = False
@@ -337,7 +338,7 @@ class PipeSource:
         data = bytearray()
         while len(data) < limit and self._ready():
             try:
-                part = os.read(self._fd, min(limit - len(data), 1 << 16))
+                part = os.read(self.fd, min(limit - len(data), 1 << 16))
             except BlockingIOError:
                 break
             except OSError:  # the descriptor was closed
@@ -361,15 +362,15 @@ class PipeSource:
     def close(self) -> None:
         """Close the pipe, unless it is this process's own stdin."""
         self._done = True
-        if self._fd > 2:
+        if self.fd > 2:
             with suppress(OSError):
-                os.close(self._fd)
-            self._fd = -1
+                os.close(self.fd)
+            self.fd = -1
 
     def _ready(self) -> bool:
         if self._done:
             return False
         try:
-            return bool(select.select([self._fd], [], [], 0)[0])
+            return bool(select.select([self.fd], [], [], 0)[0])
         except (OSError, ValueError):
             return True  # the read reports the reason

@@ -5,6 +5,9 @@ reads it. The script writes the file's bytes in frames. A frame counts only afte
 it, that the file is still the same. The next connection continues after the last counted frame, so a dropped
 connection loses nothing and repeats nothing; `tail -F` would lose what is written during a drop, and would repeat lines
 when it is started again. Like other sources, this one does not interpret its lines.
+
+The same connection carries requests for the state of the GPUs there, on stdin, and the answers, on stderr. A process of
+its own answers them, so that a GPU driver that hangs does not delay the file.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tdiff.visible import visible_line
+from tdiff.watch.devices import script as devices
+from tdiff.watch.devices.answers import Answer, Answers
 from tdiff.watch.generation import processes
 from tdiff.watch.jobs.job import UNKNOWN, Job
 from tdiff.watch.jobs.slurm import parse_jobs
@@ -118,6 +123,11 @@ class SshSource:
         self._reconnect_at = -math.inf  # by the monotonic clock
         self._last_message = 0.0
         self._newest_byte: float | None = None
+        self.connections = 0
+        """How often it has connected."""
+        self._answers = Answers("")  # about the devices there
+        self._device_answers: list[Answer] = []
+        self._serving = False  # whether the script is running, so that it reads requests
 
     def read(self, limit: int = 1 << 20) -> Read:
         """Read at most about `limit` more bytes."""
@@ -157,12 +167,28 @@ class SshSource:
         self._reconnect_at = math.inf
         self._end()
 
+    def ask_devices(self, line: str) -> bool:
+        """Send a request to the script of `devices`. Returns whether it was sent. Does not block."""
+        if not self._process or not self._process.stdin or not self._serving:
+            return False
+        try:
+            return self._process.stdin.write(line.encode()) == len(line)
+        except OSError:  # the connection has ended, or does not take anything now
+            return False
+
+    def device_answers(self) -> list[Answer]:
+        """The answers to such requests since the last call."""
+        answers, self._device_answers = self._device_answers, []
+        return answers
+
     def _connect(self) -> None:
         banner = f"tdiff-{secrets.token_hex(8)}"
+        token = devices.new_token()
         script = SCRIPT.format(
             banner=banner, file=self._address.quoted, inode=self._inode, offset=self.offset, mark=self._mark,
             most=_NEWEST, chunk=_CHUNK, idle=_IDLE, job=self._address.job,
             chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
+            devices=devices.functions(token, '"$f"'),
         )  # fmt: skip
         pipe = subprocess.PIPE
         try:
@@ -179,7 +205,9 @@ class SshSource:
             os.set_blocking(stream.fileno(), False)
         with suppress(OSError):  # its stderr gives the reason
             self._process.stdin.write(script.encode("utf-8", "surrogateescape"))
-            self._process.stdin.close()
+            os.set_blocking(self._process.stdin.fileno(), False)
+        self._answers, self._serving = Answers(token), False
+        self.connections += 1
         self._frames = Frames(banner)
         self._errors.clear()
         self._last_message = time.monotonic()
@@ -197,14 +225,16 @@ class SshSource:
                 self._process.wait(0.05)
         with suppress(BlockingIOError):
             while part := os.read(self._process.stderr.fileno(), 4096):
-                self._errors = (self._errors + part)[-4096:]
+                answers, errors = self._answers.take(part)
+                self._device_answers += answers
+                self._errors = (self._errors + errors)[-4096:]
         if data:
             self._last_message = time.monotonic()
         return bytes(data), ended
 
     def _process_message(self, words: list[str], payload: bytes) -> list[str]:
         """Process one message. Returns the lines that it completes."""
-        self._current = False
+        self._current, self._serving = False, words[0] != "hello"
         match words:
             case ["hello"]:
                 self._connected, self._problem = True, ""
@@ -303,7 +333,7 @@ class SshSource:
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        self._connected = self._current = False
+        self._connected = self._current = self._serving = False
         self._chunk = b""
         if not process:
             return

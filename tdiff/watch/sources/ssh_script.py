@@ -61,7 +61,9 @@ ask() {{
     esac
 }}
 rest() {{ idle=$((idle + 1)) ask=$((ask - 1)) beat=$(((beat + 1) % 10)); sleep 0.5 2>/dev/null || sleep 1; }}
-say "$banner"
+{devices}say "$banner"
+{{
+devices <&3 3<&- >&2 &
 while :; do
     [ -z "$job" ] || [ "$ask" -gt 0 ] || ask
     p=$f why=
@@ -125,5 +127,6 @@ while :; do
         chunk=65536
     fi
     rest
-done </dev/null
+done
+}} 3<&0 </dev/null
 """
