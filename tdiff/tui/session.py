@@ -17,10 +17,11 @@ from textual.worker import WorkerFailed
 
 from tdiff import __version__
 from tdiff.errors import TdiffError
+from tdiff.protocol.metrics import METRICS
 from tdiff.runs.index import state_folder
 from tdiff.terminal.detect import Terminal
 from tdiff.tui.app import WatchApp
-from tdiff.tui.figures import number, progress
+from tdiff.tui.figures import progress
 from tdiff.tui.keys import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
@@ -56,6 +57,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         preferences,
         find_run=find_run if not options.targets else lambda: None,
     )
+    app.training.begin_with(options.smooth, options.target, options.align)
     theme = options.theme or preferences.theme
     if theme:
         app.theme = theme
@@ -111,7 +113,7 @@ def summary(app: WatchApp, now: float) -> list[str]:
     for watched in app.watched:
         story = watched.run_state
         loss = story.metrics.get("train/loss")
-        value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
+        value = f", loss {METRICS['train/loss'].text(loss.last[1])}" if loss is not None and loss.last else ""
         lines.append(f"{story.name}: {story.state(now)}, {progress(story, now)}{value}")
     for live in app.models.lives:
         written = sum(recording.ended is not None for recording in live.recordings)

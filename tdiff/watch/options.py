@@ -8,6 +8,9 @@ from typing import Any
 
 from tdiff.config.options import DEVICES, argument, decoding, option
 
+ALIGNMENTS = ("step", "time", "start")
+"""How the curves of several runs lie on one x axis."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -42,6 +45,14 @@ class Options:
     as_json: bool = option(False, "Print the snapshot as JSON, one line per run.", flag="--json", panel="Output")
     doctor: bool = option(
         False, "Print what was detected about this terminal, and what was chosen.", flag="--doctor", panel="Output"
+    )
+    smooth: float = option(0.6, "Weight of the past in the smoothed curve, from 0 to below 1.", panel="Curves")
+    target: float | None = option(None, "Value to draw a line at, with the time until it is reached.", panel="Curves")
+    align: str = option(
+        "step",
+        "Align runs by step, by time since each started, or by steps since each started.",
+        choices=ALIGNMENTS,
+        panel="Curves",
     )
     mouse: bool = option(True, "Leave the mouse to the terminal.", flag=" /--no-mouse", panel="Screen")
     color: str = option("", "auto, truecolor, 256, 16 or none.", panel="Screen")
