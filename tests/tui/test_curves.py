@@ -9,6 +9,7 @@ from textual import events
 
 from tdiff.tui.figures import figures
 from tdiff.tui.run_curves import run_styles
+from tests.support.fed import FedState
 from tests.support.stage import (
     NOW,
     Stage,
@@ -221,3 +222,24 @@ def test_figures_have_the_names_units_and_formats_of_the_table_of_metrics():
         ("temp", "63 °C"),
         ("power", "402 W"),
     ]
+
+
+def test_the_log_shows_what_the_curve_cannot():
+    state = FedState("train.log")
+    state.feed([*(f"step {n} loss {3 - n / 100}" for n in range(1, 60)), "saved a checkpoint", "UserWarning: slow"])
+    state.feed(["step 60 loss 2.4", "RuntimeError: no"])
+
+    async def scene(stage: Stage) -> None:
+        stage.app.panes.by_name["log"].focus()
+        await stage.settle()
+        await stage.press("w")
+        text = stage.text()
+        assert "without records 3 of 63" in text and "step 60 loss" not in text and "saved a checkpoint" in text
+        await stage.press("w")
+        assert "saved a checkpoint" not in stage.text() and "UserWarning: slow" in stage.text()
+        await stage.press("w")
+        assert "UserWarning" not in stage.text() and "RuntimeError: no" in stage.text()
+        await stage.press("w")
+        assert "step 60 loss" in stage.text() and "following" in stage.text()
+
+    play(scene, state, size=(120, 30), model=False)
