@@ -27,29 +27,37 @@ _GLYPHS = "*+o#"
 
 
 def draw(
-    curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False, colour: bool = True
+    curves: Sequence[Curve],
+    view: View,
+    width: int,
+    height: int,
+    *,
+    ascii: bool = False,
+    colour: bool = True,
+    frame: ChartLayout | None = None,
 ) -> list[Line]:
     """The chart as exactly `height` lines of exactly `width` cells; the last of several lines is the x axis.
 
     Where there are several curves, each has its label at its right end. Without colour, curves differ by weight too.
+    `frame` is the result of `layout` with the same arguments, where the caller knows it.
     """
     if width < 1 or height < 1:
         return [[] for _ in range(height)]
-    frame = layout(curves, view, width, height, ascii=ascii)
+    frame = frame or layout(curves, view, width, height, ascii=ascii)
     dots = Dots(frame.columns, frame.rows, ascii=ascii)
     styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in enumerate(curves)]
     ends = [column_ends(curve, frame) for curve in curves]
     for curve, style, leaf_ends in zip(curves, styles, ends, strict=True):
         if curve.faint or (view.smoothing and view.ghost and curve.smooth):
             draw_faint(curve, leaf_ends, frame, dots, style)
-    wanted: list[int | None] = []
+    wanted: list[float | None] = []
     for n, (curve, style, leaf_ends) in enumerate(zip(curves, styles, ends, strict=True)):
         if curve.faint:
             wanted.append(None)
             continue
         drawn = curve_strokes(curve, leaf_ends, frame, view.smoothing if curve.smooth else 0.0)
         dots.strokes(*drawn, dots.pen(style, _GLYPHS[n % len(_GLYPHS)]))
-        wanted.append(_last_row(drawn, dots) if frame.names[n] else None)
+        wanted.append(_last_position(drawn, dots) if frame.names[n] else None)
         _break(curve, view, frame, dots, "x" if ascii else "✗", _with("bold", style))
         _mark_outside(curve, leaf_ends, frame, dots, _with("bold", style))
     names: dict[int, Cell] = {}
@@ -105,11 +113,11 @@ def _with(attribute: str, style: str) -> str:
     return f"{attribute} {style}".strip()
 
 
-def _last_row(drawn: Strokes, dots: Dots) -> int | None:
-    """The row of cells of the right end of a curve; None if nothing of it is in view."""
+def _last_position(drawn: Strokes, dots: Dots) -> float | None:
+    """The position of the right end of a curve, in rows of cells; None if nothing of it is in view."""
     tops, bottoms = drawn
     last = next((n for n in reversed(range(len(tops))) if tops[n] <= bottoms[n]), None)
-    return None if last is None else (tops[last] + bottoms[last]) // 2 // dots.down
+    return None if last is None else (tops[last] + bottoms[last]) / 2 / dots.down
 
 
 def _mark_outside(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, style: str) -> None:
@@ -132,7 +140,7 @@ def _draw_level(value: float, label: str, style: str, frame: ChartLayout, dots: 
     else:
         label += " ^" * (share < 0) + " v" * (share > 1) if dots.ascii else " ▲" * (share < 0) + " ▼" * (share > 1)
     text = f" {label} "
-    if len(text) <= dots.columns // 2:
+    if label and len(text) <= dots.columns // 2:
         begin = dots.free(row, len(text))
         for n, character in enumerate(text):
             dots.put(row, begin + n, character, style)

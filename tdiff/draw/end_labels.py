@@ -39,8 +39,8 @@ def letters(labels: Sequence[str]) -> list[str]:
     return [chr(ord("A") + n % 26) for n in range(len(labels))]
 
 
-def rows_of(wanted: Sequence[int | None], rows: int) -> list[int | None]:
-    """A row for each label as near as possible to the one it is wanted in, in the same order from top to bottom.
+def rows_of(wanted: Sequence[float | None], rows: int) -> list[int | None]:
+    """A row for each label, near its wanted position in rows and in the same order from top to bottom.
 
     None where no label is wanted; where there are more labels than rows, the first ones have none.
     """
@@ -49,7 +49,7 @@ def rows_of(wanted: Sequence[int | None], rows: int) -> list[int | None]:
     order = sorted(labelled, key=lambda n: wanted[n] or 0)
     free = 0
     for n in order:
-        placed[n] = free = max(free, min(wanted[n] or 0, rows - 1))
+        placed[n] = free = max(free, min(int(wanted[n] or 0), rows - 1))
         free += 1
     last = rows - 1
     for n in reversed(order):  # what was pushed out at the bottom moves up, and pushes others

@@ -65,7 +65,7 @@ def target_figure(target: float, arrival: Arrival) -> Figure:
     """When a target is reached."""
     name = f"target {target:g}"
     if arrival.step is None:
-        return name, "not by the trend"
+        return name, "no trend towards it"
     if arrival.reached:
         return name, f"reached @{arrival.step:,.0f}"
     ahead = f", in {formatting.duration(arrival.seconds)}" if arrival.seconds is not None else ""

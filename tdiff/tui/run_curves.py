@@ -123,7 +123,8 @@ class CurveBuilder:
         """The comparison of these curves in their place; the curves themselves where there is nothing to compare."""
         by_run: dict[int, list[RunCurve]] = {}
         for one in curves:
-            by_run.setdefault(id(one.run), []).append(one)
+            if not one.curve.faint:
+                by_run.setdefault(id(one.run), []).append(one)
         pairs: list[tuple[RunCurve, RunCurve, str]] = []
         if comparison == "runs":
             mains = [of_run[-1] for of_run in by_run.values() if of_run[-1].metric == curves[-1].metric]

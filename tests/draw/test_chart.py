@@ -312,6 +312,7 @@ def test_letters_are_initials_if_they_are_distinct():
 def test_labels_of_curves_that_meet_are_in_neighbouring_rows():
     assert rows_of([3, 3, None, 4], 8) == [3, 4, None, 5]
     assert rows_of([7, 7, 6], 8) == [6, 7, 5]
+    assert rows_of([7.75, 7.25], 8) == [7, 6]
     assert rows_of([0, 0, 0], 2) == [None, 0, 1]
     assert rows_of([5], 0) == [None]
 

@@ -192,7 +192,7 @@ class TrainingPane(Pane):
         frame = layout(curves, view, width, height, ascii=ascii)
         if self._pointed is not None and frame.left <= self._pointed < frame.left + frame.columns:
             view = replace(view, cursor=frame.x_of(self._pointed))
-        lines = chart.draw(curves, view, width, height, ascii=ascii, colour=colour)
+        lines = chart.draw(curves, view, width, height, ascii=ascii, colour=colour, frame=frame)
         for strip in strips:
             lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour)
         return lines
@@ -212,8 +212,8 @@ class TrainingPane(Pane):
             return
         run, selection = self._runs[0], self._selection
         axis = self._builder.axis(self._runs, selection)
-        drawn = {id(one.run) for one in self._curves_of()}
-        left_out = [n for n, other in enumerate(self._runs) if axis != "step" and id(other) not in drawn]
+        drawn = {id(one.run) for one in self._curves_of()} if axis != "step" else set(map(id, self._runs))
+        left_out = [n for n, other in enumerate(self._runs) if id(other) not in drawn]
         self.frame(
             [(training_texts.title(selection, len(self._runs)), "")],
             [(training_texts.state(view, selection, axis, left_out), "")],
