@@ -175,7 +175,7 @@ def _with_levels(view: View, low: float, high: float) -> tuple[float, float]:
     room = max(high - low, 0.1 * abs(high))
     near = [level.value for level in view.levels if low - room <= level.value <= high + room]
     near = [value for value in near if value > 0 or not view.log_y]
-    return min(low, *near, low), max(high, *near, high)
+    return min([low, *near]), max([high, *near])
 
 
 def _x_scale(curves: Sequence[Curve], view: View) -> Scale:

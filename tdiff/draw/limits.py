@@ -75,7 +75,7 @@ def _limit(outer: float, values: Sequence[float], opposite: float, count: int) -
     start = max(values[:begin])
     limit = max(inner, start)
     for brief in range(1, min(begin, max(1, int(_BRIEF * len(values)))) + 1):
-        later = max(inner, *values[brief:begin], inner)
+        later = max([inner, *values[brief:begin]])
         if start - later > _START * (later - opposite):
             limit = later
             break
