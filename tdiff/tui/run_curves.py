@@ -157,16 +157,15 @@ class CurveBuilder:
 
     def axis(self, runs: Sequence[RunState], selection: Selection) -> Axis:
         """The selected x axis, or "step" where no run has the selected one."""
-        return selection.axis if selection.axis in self.axes(runs) else "step"
+        return selection.axis if self._known(runs, selection.axis) else "step"
 
     def axes(self, runs: Sequence[RunState]) -> list[Axis]:
         """The x axes of which at least one run knows the values."""
+        return [axis for axis in AXES if self._known(runs, axis)]
 
-        def known(run: RunState, axis: Axis) -> bool:
-            clock = self._clock(run, axis)
-            return clock is not None and bool(clock.steps)
-
-        return [axis for axis in AXES if axis == "step" or any(known(run, axis) for run in runs)]
+    def _known(self, runs: Sequence[RunState], axis: Axis) -> bool:
+        clocks = (self._clock(run, axis) for run in runs)
+        return axis == "step" or any(clock is not None and clock.steps for clock in clocks)
 
     def _clock(self, run: RunState, axis: Axis) -> Series | None:
         if axis == "epoch":
