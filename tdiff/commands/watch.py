@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError, unknown
 from tdiff.schema import MOST
+from tdiff.series.series import LIMIT
 from tdiff.visible import json_line
 from tdiff.watch.options import Options
 
@@ -151,6 +152,10 @@ def _check(options: Options) -> None:
         raise TdiffError(f"--every must be at least 0 seconds; got {options.every:g}")
     if not 0 <= options.length <= MOST:
         raise TdiffError(f"--length must be at least 1, or 0 to write up to the context length; got {options.length}")
+    if not 0 <= options.smooth < 1:
+        raise TdiffError(f"--smooth must be at least 0 and below 1; got {options.smooth:g}")
+    if options.target is not None and not abs(options.target) < LIMIT:
+        raise TdiffError(f"--target must be a finite number; got {options.target:g}")
     DecodeSettings(**options.decoding)
     models = [options.model, *options.others] if options.model is not None else []
     if len(models) > pair.MAX_MODELS:

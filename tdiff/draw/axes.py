@@ -15,8 +15,8 @@ from tdiff.formatting import duration
 
 Cell = tuple[str, str]
 """(character, style)."""
-Axis = Literal["step", "time", "tokens"]
-"""The quantity on the x axis: steps, seconds since the start, or tokens."""
+Axis = Literal["step", "time", "epoch", "tokens"]
+"""The quantity on the x axis: steps, seconds since the start, epochs, or tokens."""
 
 TINY = 1e-290
 """Scales narrower than this, or than 1e-12 of their ends, are widened: floating point cannot resolve them."""

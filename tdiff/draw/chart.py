@@ -8,59 +8,64 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import set_cell_size
+
+from tdiff.draw import end_labels
 from tdiff.draw.axes import FRAME, Cell, x_line
+from tdiff.draw.curve_strokes import column_ends, curve_strokes, outside
 from tdiff.draw.curves import ChartLayout, Curve, View, layout, leaves
 from tdiff.draw.dots import Dots, joined
 from tdiff.draw.render import Line
-from tdiff.draw.strokes import Strokes, bounds, strokes
+from tdiff.draw.strokes import Strokes
 
 _LOW = 3
 """A chart with at most this many rows does not hide the raw curve behind the smoothed one: they may share all cells."""
 _PLAIN = ("", "bold", "dim", "bold")
-"""Styles of curves without colour; a letter at the right end distinguishes them as well."""
+"""Styles of curves without colour; the labels at their right ends distinguish them as well."""
 _GLYPHS = "*+o#"
 """Characters of curves without braille."""
 
 
-def letters(curves: Sequence[Curve]) -> list[str]:
-    """A letter for each curve: the first of its label, in the other case if a later curve has the same.
-
-    If these letters are not distinct, they are A, B, C and so on.
-    """
-    first = [curve.label[:1] for curve in curves]
-    initials = [letter.swapcase() if letter in first[n + 1 :] else letter for n, letter in enumerate(first)]
-    if len(set(initials)) == len(initials) and all(letter.isascii() and letter.isalnum() for letter in initials):
-        return initials
-    return [chr(ord("A") + n % 26) for n in range(len(curves))]
-
-
 def draw(
-    curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False, colour: bool = True
+    curves: Sequence[Curve],
+    view: View,
+    width: int,
+    height: int,
+    *,
+    ascii: bool = False,
+    colour: bool = True,
+    frame: ChartLayout | None = None,
 ) -> list[Line]:
     """The chart as exactly `height` lines of exactly `width` cells; the last of several lines is the x axis.
 
-    Without colour, curves differ by weight and by the letter at their right end.
+    Where there are several curves, each has its label at its right end. Without colour, curves differ by weight too.
+    `frame` is the result of `layout` with the same arguments, where the caller knows it.
     """
     if width < 1 or height < 1:
         return [[] for _ in range(height)]
-    frame = layout(curves, view, width, height, ascii=ascii, colour=colour)
+    frame = frame or layout(curves, view, width, height, ascii=ascii)
     dots = Dots(frame.columns, frame.rows, ascii=ascii)
-    faint = sum(curve.faint for curve in curves)
-    plain = ["dim"] * faint + [_PLAIN[n % len(_PLAIN)] for n in range(len(curves) - faint)]
-    styles = [curve.style for curve in curves] if colour else plain
-    ends = [_ends(curve, frame) for curve in curves]
+    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in enumerate(curves)]
+    ends = [column_ends(curve, frame) for curve in curves]
     for curve, style, leaf_ends in zip(curves, styles, ends, strict=True):
-        if view.smoothing and view.ghost and curve.smooth and not curve.faint:
-            pen = dots.pen(_with("dim", style), ".", behind=frame.rows > _LOW)
-            dots.strokes(*_strokes(curve, leaf_ends, frame, dots, 0.0), pen)
-    names: dict[int, Cell] = {}
+        if curve.faint or (view.smoothing and view.ghost and curve.smooth):
+            draw_faint(curve, leaf_ends, frame, dots, style)
+    wanted: list[float | None] = []
     for n, (curve, style, leaf_ends) in enumerate(zip(curves, styles, ends, strict=True)):
-        drawn = _strokes(curve, leaf_ends, frame, dots, view.smoothing if curve.smooth else 0.0)
-        glyph = "," if curve.faint else _GLYPHS[(n - faint) % len(_GLYPHS)]
-        dots.strokes(*drawn, dots.pen(style, glyph))
-        if frame.right:
-            _name(names, drawn, dots, letters(curves)[n], style)
+        if curve.faint:
+            wanted.append(None)
+            continue
+        drawn = curve_strokes(curve, leaf_ends, frame, view.smoothing if curve.smooth else 0.0)
+        dots.strokes(*drawn, dots.pen(style, _GLYPHS[n % len(_GLYPHS)]))
+        wanted.append(_last_position(drawn, dots) if frame.names[n] else None)
         _break(curve, view, frame, dots, "x" if ascii else "✗", _with("bold", style))
+        _mark_outside(curve, leaf_ends, frame, dots, _with("bold", style))
+    names: dict[int, Cell] = {}
+    for n, row in enumerate(end_labels.rows_of(wanted, frame.rows)):
+        if row is not None:
+            names[row] = (frame.names[n], styles[n])
+    for level in view.levels:
+        _draw_level(level.value, level.label, level.style if colour else "", frame, dots)
     axis = _axis(curves, view, frame, dots, colour) if height > 1 else []
     cursor = frame.column_of(view.cursor) if view.cursor is not None else None
     if cursor is not None:
@@ -71,12 +76,23 @@ def draw(
     for row in range(frame.rows):
         label = labels.get(row, "")
         left = label.rjust(frame.left - 1) + (tick if label else bar)
-        lines.append(_framed(left, dots.line(row), names.get(row, (" ", "")), frame))
-    return [*lines, _framed(corner.rjust(frame.left), axis, (" ", ""), frame)] if height > 1 else lines
+        lines.append(_framed(left, dots.line(row), names.get(row, ("", "")), frame))
+    return [*lines, _framed(corner.rjust(frame.left), axis, ("", ""), frame)] if height > 1 else lines
+
+
+def draw_faint(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, style: str) -> None:
+    """Draw the values of a curve dim, and behind every curve that is drawn later, where there are rows enough."""
+    pen = dots.pen(_with("dim", style), ".", behind=frame.rows > _LOW)
+    dots.strokes(*curve_strokes(curve, ends, frame, 0.0), pen)
 
 
 def _framed(left: str, middle: Line, right: Cell, frame: ChartLayout) -> Line:
-    return [*([(left, FRAME)] if frame.left else ()), *middle, *([(" ", ""), right] if frame.right else ())]
+    name: Line = []
+    if frame.right:
+        text, style = right
+        padded = set_cell_size(text, frame.right - 1)
+        name = [(" ", ""), (padded, style)] if text else [(" " * frame.right, "")]
+    return [*([(left, FRAME)] if frame.left else ()), *middle, *name]
 
 
 def _axis(curves: Sequence[Curve], view: View, frame: ChartLayout, dots: Dots, colour: bool) -> Line:
@@ -97,51 +113,37 @@ def _with(attribute: str, style: str) -> str:
     return f"{attribute} {style}".strip()
 
 
-def _ends(curve: Curve, frame: ChartLayout) -> list[int]:
-    """The ends of the leaves in each column of dots."""
-    dots = frame.columns * frame.across
-    if not dots:
-        return [0]
-    shares = [(n - 0.5) / max(1, dots - 1) for n in range(dots + 1)]
-    x = frame.x
-    if x.log or curve.clock is not None:
-        edges = [curve.step(x.value(share)) for share in shares]
+def _last_position(drawn: Strokes, dots: Dots) -> float | None:
+    """The position of the right end of a curve, in rows of cells; None if nothing of it is in view."""
+    tops, bottoms = drawn
+    last = next((n for n in reversed(range(len(tops))) if tops[n] <= bottoms[n]), None)
+    return None if last is None else (tops[last] + bottoms[last]) / 2 / dots.down
+
+
+def _mark_outside(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, style: str) -> None:
+    """Mark at the upper and the lower edge the columns in which values lie outside of the y axis."""
+    above, below = outside(curve, ends, frame)
+    for column in above:
+        dots.put(0, column, "^" if dots.ascii else "▲", style)
+    for column in below:
+        dots.put(dots.rows - 1, column, "v" if dots.ascii else "▼", style)
+
+
+def _draw_level(value: float, label: str, style: str, frame: ChartLayout, dots: Dots) -> None:
+    """Draw a line at a value behind the curves, with its label at the left; where it is out of view, only the label."""
+    share = 1 - frame.y.share(value)
+    size = dots.rows * dots.down - 1
+    row = int(min(1.0, max(0.0, share)) * size + 0.5) // dots.down
+    inside = -0.5 <= share * size < size + 0.5
+    if inside:
+        dots.level(row, "-" if dots.ascii else "┄", _with("dim", style))
     else:
-        edges = [x.low + share * (x.high - x.low) for share in shares]
-    ends = bounds(curve.series.steps, edges)
-    ends[-1] = max(ends[-1], leaves(curve, x)[1])
-    return ends
-
-
-def _strokes(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, weight: float) -> Strokes:
-    across, down = max(1, dots.columns * dots.across - 1), dots.rows * dots.down
-    x, y = frame.x, frame.y
-
-    def column(step: float) -> float:
-        return x.share(curve.x(step)) * across
-
-    if y.log:
-
-        def row(value: float) -> float:
-            return (1 - y.share(value)) * (down - 1)
-    else:
-        dense = (down - 1) / (y.high - y.low)
-
-        def row(value: float) -> float:
-            return (y.high - value) * dense
-
-    return strokes(curve.series, ends, column, row, down, weight, y.log)
-
-
-def _name(names: dict[int, Cell], drawn: Strokes, dots: Dots, letter: str, style: str) -> None:
-    """Put the curve's letter beside its right end, or in the nearest free row."""
-    last = next((n for n in reversed(range(len(drawn[0]))) if drawn[0][n] <= drawn[1][n]), None)
-    if last is None:
-        return
-    row = (drawn[0][last] + drawn[1][last]) // 2 // dots.down
-    free = min((r for r in range(dots.rows) if r not in names), key=lambda r: abs(r - row), default=None)
-    if free is not None:
-        names[free] = (letter, style)
+        label += " ^" * (share < 0) + " v" * (share > 1) if dots.ascii else " ▲" * (share < 0) + " ▼" * (share > 1)
+    text = f" {label} "
+    if label and len(text) <= dots.columns // 2:
+        begin = dots.free(row, len(text))
+        for n, character in enumerate(text):
+            dots.put(row, begin + n, character, style)
 
 
 def _break(curve: Curve, view: View, frame: ChartLayout, dots: Dots, character: str, style: str) -> None:

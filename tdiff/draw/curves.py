@@ -1,6 +1,6 @@
-"""Curves and views of them: ranges, the layout of a chart, zoom, pan and readout, as pure functions.
+"""Curves and views of them: ranges, the layout of a chart and readout, as pure functions.
 
-It computes positions; drawing is in `chart`.
+It computes positions; drawing is in `chart`, zoom and pan in `zoom`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from rich.cells import cell_len
+
+from tdiff.draw import end_labels
 from tdiff.draw.axes import Axis, Scale, scale, tick_labels, ticks
+from tdiff.draw.limits import robust_span
 from tdiff.series.series import LIMIT, Series
 
 Ranges = tuple[float, float, float, float]
@@ -31,23 +35,23 @@ class Curve:
     clock: Series | None = None
     """Maps a step to x if x is not the step; it must not decrease."""
     origin: float = 0.0
-    """Subtracted from the clock: the start of the run, if x is the time since then."""
+    """Subtracted from the clock, or from the step: the start of the run, if x counts from there."""
     smooth: bool = True
     """False: never smoothed, as evaluations, of which there are few and each is significant."""
     faint: bool = False
-    """Drawn dim, without its values behind it, as an earlier attempt; faint curves come before all others."""
+    """Drawn dim behind the others, without a label and without a readout: an earlier attempt of a run."""
 
     def x(self, step: float) -> float:
         """The x of a step."""
         if self.clock is None or not self.clock.steps:
-            return step
+            return step - self.origin
         return _between(step, self.clock.steps, self.clock.high) - self.origin
 
     def step(self, x: float) -> float:
         """The step at x; infinite beyond the ends of the clock."""
+        x += self.origin
         if self.clock is None or not self.clock.steps:
             return x
-        x += self.origin
         if x < self.clock.high[0] or x > self.clock.high[-1]:
             return -math.inf if x < self.clock.high[0] else math.inf
         return _between(x, self.clock.high, self.clock.steps)
@@ -61,6 +65,15 @@ def _between(x: float, xs: array[float], values: array[float]) -> float:
     before, after = xs[right - 1], xs[right]
     share = (x - before) / (after - before) if after > before else 1.0
     return values[right - 1] + share * (values[right] - values[right - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal line at a value, such as a target."""
+
+    value: float
+    label: str
+    style: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,10 @@ class View:
     """(x, style) of alerts, on the x axis."""
     axis: Axis = "step"
     """The quantity on the x axis, for its labels."""
+    robust: bool = True
+    """Whether an end of y that follows the data leaves out outliers, which are then marked at the edge."""
+    levels: tuple[Level, ...] = ()
+    """Lines across the chart. Those near the data extend the y axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +115,15 @@ class ChartLayout:
     rows: int
     """Height in cells of the area in which curves are drawn."""
     right: int
-    """Cells of the letters that name the curves."""
+    """Cells of the labels of the curves, with a blank before them; 0 if they have none."""
     labels: tuple[tuple[int, str], ...]
     """(row, text) of the y axis."""
     across: int
     """Dots in a cell's width."""
+    down: int
+    """Dots in a cell's height."""
+    names: tuple[str, ...] = ()
+    """The labels of the curves as they are drawn; empty for a curve without one."""
 
     def x_of(self, column: int) -> float:
         """The x in the middle of a column of the screen, counted from the chart's left edge."""
@@ -138,12 +159,23 @@ def ranges(curves: Sequence[Curve], view: View) -> Ranges:
             span = series.span(a, b)
         if span and view.log_y:
             span = _positive(series, max(0, a), b, span)
+        if span and view.robust and (view.y0 is None or view.y1 is None):
+            span = robust_span(series, a, b, span, view.log_y)
         if span:
             lows.append(span[0])
             highs.append(span[1])
     low, high = (min(lows), max(highs)) if lows else (0.1, 1.0) if view.log_y else (0.0, 1.0)
-    y = scale(_end(view.y0, low, view.log_y), _end(view.y1, high, view.log_y), view.log_y)
+    low, high = _with_levels(view, low, high)
+    y = scale(end(view.y0, low, view.log_y), end(view.y1, high, view.log_y), view.log_y)
     return x.low, x.high, y.low, y.high
+
+
+def _with_levels(view: View, low: float, high: float) -> tuple[float, float]:
+    """The ends of y with the levels that are at most as far away as the data are high."""
+    room = max(high - low, 0.1 * abs(high))
+    near = [level.value for level in view.levels if low - room <= level.value <= high + room]
+    near = [value for value in near if value > 0 or not view.log_y]
+    return min([low, *near]), max([high, *near])
 
 
 def _x_scale(curves: Sequence[Curve], view: View) -> Scale:
@@ -153,12 +185,12 @@ def _x_scale(curves: Sequence[Curve], view: View) -> Scale:
         first = bisect_right(steps, curve.step(0.0)) if view.log_x else 0
         ends += [curve.x(step) for part in (steps[first:], broken) for step in (part[:1] + part[-1:])]
     ends = [x for x in ends if x > 0 or not view.log_x] or [1.0 if view.log_x else 0.0]
-    x0, x1 = _end(view.x0, min(ends), view.log_x), _end(view.x1, max(ends), view.log_x)
+    x0, x1 = end(view.x0, min(ends), view.log_x), end(view.x1, max(ends), view.log_x)
     x0, x1 = min(x0, x1), max(x0, x1)
     return scale(x0, x1 if x1 > x0 else x0 + max(1.0, abs(x0) * 1e-6), view.log_x)
 
 
-def _end(requested: float | None, default: float, log: bool) -> float:
+def end(requested: float | None, default: float, log: bool) -> float:
     """The end that a view requests if it is possible, else the default."""
     possible = requested is not None and abs(requested) < LIMIT and (requested > 0 or not log)
     return requested if requested is not None and possible else default
@@ -179,9 +211,7 @@ def _positive(series: Series, a: int, b: int, ends: tuple[float, float]) -> tupl
     return (low, high) if low > 0 else (min((v for v in series.low[a:b] if v > 0), default=high), high)
 
 
-def layout(
-    curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False, colour: bool = True
-) -> ChartLayout:
+def layout(curves: Sequence[Curve], view: View, width: int, height: int, *, ascii: bool = False) -> ChartLayout:
     """The layout of `chart.draw` with the same arguments."""
     x0, x1, y0, y1 = ranges(curves, view)
     y = Scale(y0, y1, view.log_y)
@@ -195,43 +225,24 @@ def layout(
     left = max((len(text) for _, text in labels), default=0) + 1
     if width < 3 * left:
         left, labels = 0, []
-    right = 2 if not colour and len(curves) > 1 and width - left > 8 else 0
+    names = _names(curves, width - left)
+    longest = max(map(cell_len, names), default=0)
+    right = longest + 1 if longest else 0
     columns = max(0, width - left - right)
-    return ChartLayout(Scale(x0, x1, view.log_x), y, left, columns, rows, right, tuple(labels), 1 if ascii else 2)
+    across, down = (1, 1) if ascii else (2, 4)
+    return ChartLayout(
+        Scale(x0, x1, view.log_x), y, left, columns, rows, right, tuple(labels), across, down, tuple(names)
+    )
 
 
-def zoom(view: View, extent: Ranges, factor: float, at: float) -> View:
-    """Show 1/`factor` of the visible x range, with `at` at the same position.
-
-    `extent` is the range of all data: `ranges` of a view without ends. A factor above 1 zooms in, below 1 out, at most
-    to the extent, and then the view follows the data again. The narrowest view is 1 wide, or a millionth of the extent.
-    """
-    full, a, b = _visible(view, extent)
-    middle = min(b, max(a, full.share(at)))
-    least = max(1e-6, min(1.0, 0.1 * (full.high - full.low)) / (full.high - full.low) if not full.log else 1e-6)
-    factor = min(factor, max(1.0, (b - a) / least))
-    return _show(view, full, middle - (middle - a) / factor, middle + (b - middle) / factor)
-
-
-def pan(view: View, extent: Ranges, share: float) -> View:
-    """Move right by a share of the visible range, or left if it is below 0, at most to the end of the data."""
-    full, a, b = _visible(view, extent)
-    by = min(1 - b, max(-a, share * (b - a)))
-    return _show(view, full, a + by, b + by)
-
-
-def _visible(view: View, extent: Ranges) -> tuple[Scale, float, float]:
-    """The scale of all data, and the ends of the view on it."""
-    full = Scale(extent[0], extent[1], view.log_x)
-    a = full.share(_end(view.x0, full.low, view.log_x))
-    b = full.share(_end(view.x1, full.high, view.log_x))
-    return full, min(1.0, max(0.0, a)), min(1.0, max(0.0, b))
-
-
-def _show(view: View, full: Scale, a: float, b: float) -> View:
-    if a <= 1e-9 and b >= 1 - 1e-9:
-        return replace(view, x0=None, x1=None)
-    return replace(view, x0=full.value(max(0.0, a)), x1=full.value(min(1.0, b)))
+def _names(curves: Sequence[Curve], width: int) -> list[str]:
+    """The label of each curve at its right end; all are empty if only one curve could have a label."""
+    named = [n for n, curve in enumerate(curves) if curve.label and not curve.faint and curve.series.steps]
+    names = [""] * len(curves)
+    if len(named) > 1:
+        for n, text in zip(named, end_labels.texts([curves[n].label for n in named], width), strict=True):
+            names[n] = text
+    return names
 
 
 def _reaches(curve: Curve, x: float) -> bool:
@@ -245,6 +256,7 @@ def readout(curves: Sequence[Curve], x: float, smoothing: float = 0.0) -> list[t
 
     Curves that end before x or begin after it are omitted, unless all do.
     """
+    curves = [curve for curve in curves if not curve.faint]
     reached = [curve for curve in curves if curve.series.steps and _reaches(curve, x)]
     curves = reached or curves
     values_at = []

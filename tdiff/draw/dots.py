@@ -77,6 +77,18 @@ class Dots:
             else:
                 self.put(row, column, character, style)
 
+    def level(self, row: int, character: str, style: str) -> None:
+        """Draw a line across the empty cells of a row of cells."""
+        for column in range(self.columns):
+            if not self._pen[row * self.columns + column] and column not in self._over.get(row, {}):
+                self.put(row, column, character, style)
+
+    def free(self, row: int, size: int) -> int:
+        """The first column of cells from which `size` cells of a row have no stroke; 0 if there is none."""
+        empty = bytes(size)
+        begin = self._pen.find(empty, row * self.columns, (row + 1) * self.columns)
+        return begin - row * self.columns if begin >= 0 else 0
+
     def line(self, row: int) -> Line:
         """A row as runs of text."""
         begin = row * self.columns

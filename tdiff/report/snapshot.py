@@ -19,6 +19,7 @@ from tdiff import formatting
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.render import plain
 from tdiff.protocol.events import Verdicts
+from tdiff.protocol.metrics import METRICS, value_text
 from tdiff.protocol.trace import TraceEnd, TraceHeader
 from tdiff.report.devices import device_lines
 from tdiff.report.flow import flow
@@ -37,7 +38,6 @@ _HIDDEN_SUFFIXES = ("_runtime", "_per_second")
 """Suffixes of metrics that the text omits."""
 _SHOWN = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second", "eval/loss", "eval/nats_per_char")
 _CLASSIFICATION_METRICS = ("eval/accuracy", "eval/calibration_error")
-_UNITS = {"gpu/load": "{:.0f}%", "gpu/memory": "{:.1f} GiB", "gpu/temperature": "{:.0f} °C", "gpu/power": "{:.0f} W"}
 
 
 def data(
@@ -167,7 +167,8 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
     train, evaluation, best = _train(run), _eval(run), _best(run)
     if "loss" in train:
         tokens = f"{formatting.short(train['tokens'])} tokens" if train.get("tokens") else ""
-        yield "train", [formatting.loss(train["loss"]), f"smoothed {formatting.loss(train['smoothed'])}", tokens]
+        loss = METRICS["train/loss"]
+        yield "train", [loss.text(train["loss"]), f"smoothed {loss.text(train['smoothed'])}", tokens]
     if evaluation:
         yield "validation", _validation_parts(run, evaluation)
     if (event := run.verdicts) is not None:
@@ -176,19 +177,21 @@ def _figures(run: RunState, now: float) -> Iterator[tuple[str, list[str]]]:
         yield "attempts", [str(run.attempts), run.attempts.stored[-1].reason]
     if best:
         split = " of training" if best["metric"] != "eval/loss" else ""
-        yield "best", [f"{formatting.loss(best['loss'])}{split} at step {best['step']:,.0f}"]
-    speed = train.get("tokens_per_second")
+        yield "best", [f"{METRICS[best['metric']].text(best['loss'])}{split} at step {best['step']:,.0f}"]
+    rate, norm, speed = (METRICS[f"train/{name}"] for name in ("lr", "grad_norm", "tokens_per_second"))
+    tokens_per_second = train.get("tokens_per_second")
     yield (
         "pace",
         [
-            f"lr {formatting.short(train['lr'])}" if train.get("lr") is not None else "",
-            f"gradient norm {formatting.short(train['grad_norm'])}" if "grad_norm" in train else "",
-            f"{speed:,.0f} tokens/s" if speed is not None and math.isfinite(speed) else "",
+            f"{rate.label} {rate.text(train['lr'])}" if train.get("lr") is not None else "",
+            f"gradient norm {norm.text(train['grad_norm'])}" if "grad_norm" in train else "",
+            speed.full_text(tokens_per_second) if math.isfinite(tokens_per_second or math.nan) else "",
         ],
     )
-    yield "GPU", [form.format(value) for name, form in _UNITS.items() if (value := _last(run, name)) is not None]
+    gpu = [metric for name, metric in METRICS.items() if name.startswith("gpu/")]
+    yield "GPU", [metric.full_text(value) for metric in gpu if (value := _last(run, metric.name)) is not None]
     others = [
-        f"{name} {formatting.short(_last(run, name))}" for name in _others(run) if not name.endswith(_HIDDEN_SUFFIXES)
+        f"{name} {value_text(name, _last(run, name))}" for name in _others(run) if not name.endswith(_HIDDEN_SUFFIXES)
     ]
     yield "also", [*others[:_MAX_OTHERS], f"{len(others) - _MAX_OTHERS} more" if len(others) > _MAX_OTHERS else ""]
     if not run.format:

@@ -18,11 +18,12 @@ from textual.worker import WorkerFailed
 
 from tdiff import __version__
 from tdiff.errors import TdiffError
+from tdiff.protocol.metrics import METRICS
 from tdiff.runs.index import state_folder
 from tdiff.terminal.detect import Terminal
 from tdiff.terminal.notify import MODES
 from tdiff.tui.app import WatchApp
-from tdiff.tui.figures import number, progress
+from tdiff.tui.figures import progress
 from tdiff.tui.key_table import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
@@ -63,6 +64,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         on_alert=options.on_alert or "",
         board=Board(),
     )
+    app.training.begin_with(options.smooth, options.target, options.align)
     theme = options.theme or preferences.theme
     if theme:
         app.theme = theme
@@ -123,7 +125,7 @@ def summary(app: WatchApp, now: float) -> list[str]:
     for watched in app.watched:
         run_state = watched.run_state
         loss = run_state.metrics.get("train/loss")
-        value = f", loss {number(loss.last[1])}" if loss is not None and loss.last else ""
+        value = f", loss {METRICS['train/loss'].text(loss.last[1])}" if loss is not None and loss.last else ""
         lines.append(f"{run_state.name}: {run_state.state(now)}, {progress(run_state, now)}{value}")
     for live in app.models.lives:
         written = sum(recording.ended is not None for recording in live.recordings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from tdiff.series.series import Series
 from tdiff.watch.attempts import CAP, LOSS_CAP
@@ -90,3 +91,24 @@ class Curves:
 def _reaches_beyond(series: Series, step: float) -> bool:
     """Whether the series has a record later than `step`."""
     return any(steps and steps[-1] > step for steps in (series.steps, series.broken))
+
+
+def epoch_clock(epochs: Series) -> Series:
+    """Step -> epochs, rising from step to step, of a metric that says the epoch of each record.
+
+    Where it says whole epochs, the steps of an epoch lie evenly between its number and the next one. It is empty if the
+    metric falls anywhere.
+    """
+    steps, values = epochs.steps, epochs.mean
+    rises = [n for n in range(len(steps)) if n == 0 or values[n] > values[n - 1]]
+    clock = Series(_CAP)
+    if any(later < earlier for earlier, later in pairwise(values)):
+        return clock
+    clock.extend([steps[n] for n in rises], [values[n] for n in rises])
+    if len(rises) > 1 and rises[-1] < len(steps) - 1:  # the newest epoch is not complete
+        length = (steps[rises[-1]] - steps[rises[-2]]) / (values[rises[-1]] - values[rises[-2]])
+        ahead = (steps[-1] - steps[rises[-1]]) / length if length > 0 else 0.0
+        clock.append(steps[-1], values[rises[-1]] + min(1.0, ahead))
+    elif rises and rises[-1] < len(steps) - 1:
+        clock.append(steps[-1], values[rises[-1]] + 1.0)
+    return clock

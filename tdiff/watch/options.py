@@ -8,6 +8,9 @@ from typing import Any
 
 from tdiff.config.options import DEVICES, argument, decoding, option
 
+ALIGNMENTS = ("step", "time", "start")
+"""How the curves of several runs lie on one x axis."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -89,5 +92,13 @@ class Options:
         panel="Screen",
         metavar="NAME",
         shown="default: the terminal's colours",
+    )
+    smooth: float = option(0.6, "Weight of the past in the smoothed curve, from 0 to below 1.", panel="Curves")
+    target: float | None = option(None, "Value to draw a line at, with the time until it is reached.", panel="Curves")
+    align: str = option(
+        "step",
+        "Align runs by step, by time since each started, or by steps since each started.",
+        choices=ALIGNMENTS,
+        panel="Curves",
     )
     device: str = option("auto", "Device of the model.", choices=DEVICES, panel="Advanced")

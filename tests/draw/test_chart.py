@@ -13,9 +13,11 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from tdiff.draw.axes import Scale
-from tdiff.draw.chart import draw, letters
-from tdiff.draw.curves import Curve, View, layout, pan, ranges, readout, zoom
+from tdiff.draw.chart import draw
+from tdiff.draw.curves import Curve, Level, View, layout, ranges, readout
+from tdiff.draw.end_labels import letters, rows_of, texts
 from tdiff.draw.render import plain
+from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.series.series import Series
 
 FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
@@ -83,7 +85,8 @@ def curves_of(draw):
             if clock is not None:
                 clock.append(now + every * n, 1.7e9 + 3.0 * n)
         label = draw(st.sampled_from(["", "A train/loss", "train/loss", "eval/loss", "é"]))
-        made.append(Curve(one, draw(st.sampled_from(["", "color(80)", "bold color(9)"])), label, clock, 1.7e9))
+        style = draw(st.sampled_from(["", "color(80)", "bold color(9)"]))
+        made.append(Curve(one, style, label, clock, 1.7e9, faint=draw(st.booleans())))
     return made
 
 
@@ -99,7 +102,9 @@ VIEW = st.builds(
     ghost=st.booleans(),
     cursor=NOWHERE,
     marks=st.lists(st.tuples(NUMBER, st.sampled_from(["color(203)", ""])), max_size=5).map(tuple),
-    axis=st.sampled_from(["step", "time", "tokens"]),
+    axis=st.sampled_from(["step", "time", "epoch", "tokens"]),
+    robust=st.booleans(),
+    levels=st.lists(st.builds(Level, NUMBER, st.sampled_from(["", "target 2.5"]), st.just("color(80)"))).map(tuple),
 )
 
 
@@ -131,7 +136,8 @@ def test_chart_functions_never_raise(curves, view, width, height, x, factor, sha
     assert x0 - (x1 - x0) <= place.x_of(width // 2) <= x1 + (x1 - x0) * 1.01
     column = place.column_of(x)
     assert column is None or place.left <= column < width
-    for moved in (zoom(view, whole, factor, x), pan(view, whole, share)):
+    moves = (zoom(view, whole, factor, x), pan(view, whole, share), zoom_y(view, whole, factor, x))
+    for moved in (*moves, pan_y(view, whole, share)):
         draw(curves, moved, 40, 6)
     for label, value, step in readout(curves, x, 0.6):
         assert isinstance(label, str) and math.isfinite(value) and math.isfinite(step)
@@ -151,8 +157,9 @@ def test_every_value_is_drawn(values, width, height):
     if not one.series.steps:
         return
     one = replace(one, series=without_broken(one.series))
-    place = layout([one], View(), width, height)
-    shown = dots(draw([one], View(), width, height)[:-1], place.left)
+    view = View(robust=False)
+    place = layout([one], view, width, height)
+    shown = dots(draw([one], view, width, height)[:-1], place.left)
     across, down = 2 * place.columns - 1, 4 * place.rows - 1
     for step, value in zip(one.series.steps, one.series.mean, strict=True):
         x, y = place.x.share(step) * across, (1 - place.y.share(value)) * down
@@ -246,7 +253,7 @@ def test_a_curve_with_smooth_false_is_not_smoothed():
 
 def test_the_later_curve_sets_the_style_of_a_shared_cell():
     flat = View(y0=0, y1=7)
-    low, high = curve([0.0] * 9, "a", "color(1)"), curve([3.0] * 9, "b", "color(2)")
+    low, high = curve([0.0] * 9, "", "color(1)"), curve([3.0] * 9, "", "color(2)")
     both = draw([low, high], flat, 40, 3)
     place = layout([low, high], flat, 40, 3)
     assert dots(both[:-1], place.left) == dots(draw([low], flat, 40, 3)[:-1], place.left) | dots(
@@ -256,26 +263,134 @@ def test_the_later_curve_sets_the_style_of_a_shared_cell():
     assert {style for _, style in cells(draw([high, low], flat, 40, 3))[1][place.left :]} == {"color(1)"}
 
 
-def test_without_colour_curves_differ_by_weight_and_by_a_letter_at_their_end():
+def test_every_curve_has_its_label_at_its_right_end():
     curves = [curve(falling(500, seed), f"{name} train/loss") for seed, name in enumerate("DCBA")]
-    drawn = cells(draw(curves, View(), 80, 12, colour=False))
-    assert sorted(row[-1][0] for row in drawn if row[-1][0] != " ") == list("ABCD")
+    for colour in (True, False):
+        drawn = cells(draw(curves, View(), 80, 12, colour=colour))
+        ends = ["".join(character for character, _ in row[-13:]).strip() for row in drawn[:-1]]
+        assert sorted(filter(None, ends)) == [f"{name} train/loss" for name in "ABCD"]
     assert all(readable(style).color is None for row in drawn for _, style in row)
     assert len({style for row in drawn[:-1] for character, style in row if "⠀" < character <= "⣿"}) == 3
-    coloured = cells(draw(curves, View(), 80, 12))
-    assert not any(row[-1][0].isalpha() for row in coloured[:-1])
+
+
+def test_a_label_has_the_style_of_its_curve_and_lies_in_its_row():
+    low, high = curve([0.0] * 50, "train", "color(1)"), curve([3.0] * 50, "val", "color(2)")
+    drawn = cells(draw([low, high], View(y0=-1, y1=4), 60, 12))
+    named = {"".join(c for c, _ in row[-5:]): {style for _, style in row[-5:]} for row in drawn}
+    assert named["train"] == {"color(1)"} and named["val  "] == {"color(2)"}
+    for row in drawn[:-1]:
+        text = "".join(character for character, _ in row)
+        assert text.endswith(("train", "val  ")) is any("⠀" < character <= "⣿" for character in text)
+
+
+def test_a_single_curve_has_no_label_and_a_faint_one_never():
+    one, other = curve(falling(500), "train"), curve(falling(500, 2), "before")
+    assert layout([one], View(), 80, 12).right == 0
+    assert layout([replace(other, faint=True), one], View(), 80, 12).right == 0
+    drawn = cells(draw([replace(other, style="color(2)", faint=True), replace(one, style="color(1)")], View(), 80, 12))
+    styles = {style for row in drawn[:-1] for character, style in row if "⠀" < character <= "⣿"}
+    assert styles == {"dim color(2)", "color(1)"}
+    assert [label for label, _, _ in readout([replace(other, faint=True), one], 9)] == ["train"]
+
+
+def test_labels_become_letters_where_they_do_not_fit_or_would_be_the_same():
+    assert texts(["train", "val"], 60) == ["train", "val"]
+    assert texts(["train", "val"], 12) == ["t", "v"]
+    assert texts(["train", "val"], 5) == ["", ""]
+    assert texts(["A a-long-name-of-a-run-1", "A a-long-name-of-a-run-2"], 60) == ["a", "A"]
 
 
 def test_letters_are_initials_if_they_are_distinct():
-    def of(*labels):
-        return letters([curve([1.0], label) for label in labels])
+    assert letters(["eval/loss", "train/loss"]) == ["e", "t"]
+    assert letters(["B train/loss", "A train/loss"]) == ["B", "A"]
+    assert letters(["B eval", "B train", "A eval", "A train"]) == ["b", "B", "a", "A"]
+    assert letters(["", "x"]) == ["A", "B"]
+    assert letters(["a", "a", "a"]) == ["A", "B", "C"]
+    assert letters(["é", "x"]) == ["A", "B"]
 
-    assert of("eval/loss", "train/loss") == ["e", "t"]
-    assert of("B train/loss", "A train/loss") == ["B", "A"]
-    assert of("B eval", "B train", "A eval", "A train") == ["b", "B", "a", "A"]
-    assert of("", "x") == ["A", "B"]
-    assert of("a", "a", "a") == ["A", "B", "C"]
-    assert of("é", "x") == ["A", "B"]
+
+def test_labels_of_curves_that_meet_are_in_neighbouring_rows():
+    assert rows_of([3, 3, None, 4], 8) == [3, 4, None, 5]
+    assert rows_of([7, 7, 6], 8) == [6, 7, 5]
+    assert rows_of([7.75, 7.25], 8) == [7, 6]
+    assert rows_of([0, 0, 0], 2) == [None, 0, 1]
+    assert rows_of([5], 0) == [None]
+
+
+@FEW
+@given(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=8), st.integers(0, 31))
+def test_no_two_labels_share_a_row(wanted, rows):
+    placed = [row for row in rows_of(wanted, rows) if row is not None]
+    assert len(set(placed)) == len(placed) and all(0 <= row < rows for row in placed)
+    assert len(placed) == min(rows, sum(row is not None for row in wanted))
+
+
+# The y axis
+
+
+def test_one_outlier_does_not_flatten_the_curve_and_is_marked_at_the_edge():
+    for at, mark, ascii_mark, row in ((1e5, "▲", "^", 0), (-1e5, "▼", "v", 10)):
+        values = falling(2000)
+        values[1200] = at
+        one = curve(values)
+        _, _, low, high = ranges([one], View())
+        assert 1.0 < low < 2.2 and 5.0 < high < 8.0
+        drawn = cells(draw([one], View(), 80, 12))
+        column = layout([one], View(), 80, 12).column_of(1200)
+        assert [(y, x) for y, line in enumerate(drawn) for x, (c, _) in enumerate(line) if c == mark] == [(row, column)]
+        assert drawn[row][column][1] == "bold color(215)"
+        assert cells(draw([one], View(), 80, 12, ascii=True))[row][column][0] == ascii_mark
+        assert ranges([one], View(robust=False))[2:] == pytest.approx((min(values), max(values)))
+
+
+def test_the_first_values_of_a_falling_loss_are_no_outliers():
+    for count in (40, 400, 40_000):
+        values = [1.5 + 4 * math.exp(-40 * n / count) + 0.05 * math.sin(n) for n in range(count)]
+        assert ranges([curve(values)], View())[3] == pytest.approx(max(values))
+    exploded = [1e6, *falling(5000)]
+    assert ranges([curve(exploded)], View())[3] < 10
+
+
+def test_an_axis_without_outliers_has_the_ends_of_the_data():
+    flat = [2.0] * 300
+    for values in (falling(3000), falling(10), flat, [*flat, 9.0, *flat], [0.0, 1.0] * 200, [n**3 for n in range(500)]):
+        assert ranges([curve(values)], View())[2:] == ranges([curve(values)], View(robust=False))[2:]
+    log = View(log_y=True)
+    spike = [*falling(500), 20.0, *falling(500)]
+    assert ranges([curve(spike)], log)[3] == pytest.approx(20) and ranges([curve(spike)], View())[3] < 10
+
+
+def test_zoom_and_pan_of_the_values_keep_their_center():
+    drawn = (0.0, 100.0, 2.0, 6.0)
+    near = zoom_y(View(), drawn, 2, 3.0)
+    assert (near.y0, near.y1) == pytest.approx((2.5, 4.5))
+    up = pan_y(near, (0.0, 100.0, near.y0, near.y1), 0.5)
+    assert (up.y0, up.y1) == pytest.approx((3.5, 5.5))
+    log = zoom_y(View(log_y=True), (0.0, 1.0, 1.0, 100.0), 2, 10.0)
+    assert (log.y0, log.y1) == pytest.approx((10**0.5, 10**1.5))
+
+
+def test_a_target_is_a_labelled_line_behind_the_curve():
+    one = curve(falling(1000))
+    view = View(levels=(Level(3.0, "target 3", "color(80)"),))
+    drawn = cells(draw([one], view, 80, 12))
+    place = layout([one], view, 80, 12)
+    [row] = {y for y, line in enumerate(drawn) for character, _ in line if character == "┄"}
+    assert row == int((1 - place.y.share(3.0)) * 44 / 4)
+    text = "".join(character for character, _ in drawn[row])
+    assert " target 3 " in text and any("⠀" < character <= "⣿" for character in text)
+    without = dots(draw([one], View(), 80, 12)[:-1], place.left)
+    assert dots(draw([one], view, 80, 12)[:-1], place.left) == without
+    assert "target 3" in plain(draw([one], view, 80, 12, ascii=True))
+
+
+def test_a_target_near_the_data_is_in_view_and_a_far_one_is_named_at_the_edge():
+    one = curve(falling(1000))
+    near, far = (View(levels=(Level(value, f"target {value:g}", ""),)) for value in (0.5, -500.0))
+    assert ranges([one], near)[2] == 0.5
+    assert ranges([one], far)[2:] == ranges([one], View())[2:]
+    lines = plain(draw([one], far, 80, 12)).split("\n")
+    assert " target -500 ▼ " in lines[10] and "┄" not in "".join(lines)
 
 
 def test_a_loss_that_is_not_finite_is_marked_on_the_curve():
@@ -423,71 +538,71 @@ PICTURES = {
     "60x8": (View(smoothing=0.6), {}),
     "80x11": (View(smoothing=0.9, marks=((38_110, "color(203)"),)), {}),
     "100x15": (View(smoothing=0.9, log_y=True, cursor=20_000), {}),
-    "80x11 zoomed": (View(x0=37_900, x1=38_300), {}),
+    "80x11 zoomed": (View(x0=37_900, x1=38_300, robust=False), {}),
     "80x11 ascii": (View(smoothing=0.6), {"ascii": True, "colour": False}),
 }
 SHOWN = {
     "60x8": """\
 6┤⢆
- │⠈⢆
- │ ⠈⢆⡀                                                ⡆
-4┤  ⠈⠱⣄⡀                                              ⡇
- │    ⠈⠳⢦⣀                                            ⡇
- │      ⠉⠉⠛⠶⢦⣤⣄⣀⣀⡀⡀                                   ⡇
-2┤          ⠈⠉⠈⠉⠉⠉⠙⠛⠛⠛⠛⠛⠛⠒⠒⠒⠒⠒⠶⠲⠖⠖⠒⠶⠒⠒⠶⠒⠒⠲⠒⠒⠒⠒⠶⠲⠲⠒⠲⠒⠖⠒⠒⠶⠒⠒⠔⠤
- └ 0 ──────────────────── 20,000 ──────────────────── 41,970""",
+ │⠈⡆
+ │ ⠘⡄                                       ⡆
+4┤  ⠙⢄⡀                                     ⡇
+ │   ⠈⠳⡤⡀                                   ⡇
+ │     ⠈⠙⠳⢦⣤⢄⣀⡀⡀                            ⡇     eval/loss
+2┤        ⠈⠉⠉⠉⠉⠛⠛⠛⠛⠛⠛⠒⠒⠒⠒⠖⠶⠒⠲⠒⠒⠲⠒⠒⠖⠒⠒⠒⠖⠲⠒⠒⠒⠒⠒⠖⠒⠒⠤ train/loss
+ └ 0 ─────────────── 20,000 ────────────── 41,970""",
     "80x11": """\
-6┤⢆⡀
- │⠈⢆
- │ ⠘⡄
-5┤  ⠈⢆                                                                  ⢰
- │   ⠘⢢⣀                                                                ⢸
-4┤    ⠉⠑⢄                                                               ⢸
- │      ⠛⠙⢦⢄                                                            ⢸
-3┤        ⠉⠉⠫⢖⡤⢄⣀                                                       ⢸
- │           ⠉⠈⠉⠒⠛⠭⢖⣒⣢⣤⣤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⡀⣀⡄⢀ ⡀⢀⢠⣀⣀⣀⢀⣀⢀⡀⢀⣀⣀⡀⣀⢀⣀⣀⡀⡀⣀⡀⢀⡀⣀⣀⢀⢀⢀⡀ ⣸⡀⢠⣀⢀⣀⡀⣀
-2┤                ⠈⠈⠉⠙⠙⠛⠉⠉⠉⠉⠉⠉⠉⠑⠉⠉⠉⠉⠛⠛⠛⠛⠛⠛⠛⠛⠛⠋⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠋⠛⠛⠛⠓⠒⠒⠒
- └ 0 ─────────── 10,000 ─────────── 20,000 ────────── 30,000 ───────────▲ 41,970""",
+6┤⢆
+ │⠈⡆
+ │ ⠸⡀
+5┤  ⠱⡀                                                        ⢰
+ │  ⠈⠳⡀                                                       ⢸
+4┤   ⠈⠘⢦⡀                                                     ⢸
+ │     ⠙⠙⢦⣀                                                   ⢸
+3┤       ⠙⠑⠵⣢⢄⡀                                               ⢸
+ │         ⠈⠙⠉⠚⠫⠵⣒⣢⣤⣤⠤⣀⣀⣀⣀⣀⣀⣀⣀⡀⡀⣀⡄⡀⢀⢀⢀⣄⣀⡀⣀⡀⡀⢀⣀⣀⢀⣀⣀⣀⣀⣀⣀⢀⣀⣀⣀⢀⡀⣀ ⣸⡀⣄⡀⣀⣀⣀ eval/loss
+2┤              ⠁⠉⠙⠙⠛⠉⠉⠉⠉⠉⠉⠊⠉⠉⠉⠛⠛⠛⠛⠛⠛⠛⠛⠋⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛⠛▲⠛⠛⠛⠒⠒⠒ train/loss
+ └ 0 ──────────────────────── 20,000 ───────────────────────── 41,970""",
     "100x15": """\
-6┤⢢⡀                                            ┊
- │⠈⠣⡀                                           ┊
-5┤  ⠑⡄                                          ┊
- │  ⠈⠘⢄⡀                                        ┊                                         ⢸
- │    ⠘⠢⡀                                       ┊                                         ⢸
-4┤     ⠙⠑⢄⡀                                     ┊                                         ⢸
- │       ⠈⠳⣤⡀                                   ┊                                         ⢸
- │        ⠉⠈⠫⡢⣀                                 ┊                                         ⢸
-3┤          ⠙⠈⠢⡑⠤⣀                              ┊                                         ⢸
- │           ⠈⠋⠈⠑⠢⣉⠒⢄⣀                          ┊                                         ⢸
- │              ⠈⠙⠿⠉⠒⠤⣉⡑⠒⠤⠤⣀⣀⡀⣀⢀                ┊                                         ⢸
- │                 ⠈⠹⠙⢹⠈⠉⠒⠒⠤⠤⠬⣉⣉⣑⢒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⡀⣦⣴⣄⡄
- │                      ⠁⠉⠹⠋⠻⠿⣿⡟⢿⠁⠉⠉⠉⠉⠑⠒⠉⠊⠒⠊⠒⠒⠒⠒⠒⠒⠤⠔⠢⠔⠒⠒⠒⠒⠢⠔⠒⠒⠒⠢⠔⠒⠒⠒⠢⠤⠔⠒⠒⠒⠒⠒⠒⠤⠔⠢⠒⠔⠒⠒⠢⠒⠢⠒⠒⠔⠊⠒⠤⠔⠒⠢⠢⠔⠢⠤
-2┤                             ⠁ ⠁⠈⠹⠃⠁⠈ ⠈⠁⠁⠈⠉⢸⠛⠃⠉⠃⠛⠟⢻⠹⠉⠙⠉⠉⠻⠙⠉⠋⠛⠛⠁⠙⠹⠙⠛⠋⠋⠉⠉⠃⠛⠋⠁⠟⠋⢹⠹⠛⠹⠙⠿⠉⠻⠉⠻⠏⠋⠙⠙⠹⠛⠹⠹⠙⠛⠃
- └ 0 ──────────────── 10,000 ─────────────── 20,000 ─────────────── 30,000 ────────────────── 41,970""",
+6┤⢢⡀                                       ┊
+ │⠈⢣⡀                                      ┊
+5┤ ⠘⢣⡀                                     ┊
+ │  ⠈⠱⡀                                    ┊                                    ⢸
+ │   ⠘⠳⡄                                   ┊                                    ⢸
+4┤    ⠈⠈⢦⡀                                 ┊                                    ⢸
+ │      ⠙⠳⣄⡀                               ┊                                    ⢸
+ │       ⠉⠈⠳⡢⡀                             ┊                                    ⢸
+3┤         ⠋⠑⢌⠢⢄                           ┊                                    ⢸
+ │          ⠁⠻⠉⠢⢍⡒⢄⣀                       ┊                                    ⢸
+ │             ⠙⠻⠈⠒⠤⣉⠒⠢⠤⢄⣀⣄⢀⡀              ┊                                    ⢸
+ │               ⠈⠹⠙⢿⠉⠑⠒⠢⠤⠭⣉⣉⡒⡒⠒⠢⠤⠤⠤⠤⠤⠤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣰⣄⣆⣤ eval/loss
+ │                   ⠈⠉⠹⠋⠻⢿⢻⠿⠈⠈⠉⠉⠉⠑⠊⠑⠑⠒⠑⠒⠒⠒⠒⠢⠤⠢⠔⠔⠔⠒⠢⠢⠒⠒⠒⠢⠔⠒⠒⠒⠤⠢⠒⠒⠒⠢⠒⠢⠤⠒⠔⠔⠒⠒⠤⠒⠔⠒⠢⠊⠒⠤⠒⠒⠔⠤⠢⠤ train/loss
+2┤                         ⠈ ⠈⠈⠈⠟⠁⠈ ⠉⠈ ⠉⢹⠛⠃⠁⠛⠻⢻⠹⠁⠙⠉⠉⠏⠋⠙⠙⠛⠁⠋⠏⠛⠛⠛⠉⠉⠛⠙⠉⠸⠛⠙⡿⠟⠹⠙⠏⠙⠏⠻⠟⠋⠋⠙⠟⠋⠏⠟⠛⠃
+ └ 0 ───────────── 10,000 ───────────── 20,000 ──────────── 30,000 ─────────────── 41,970""",
     "80x11 zoomed": """\
- │                                        ⢸
- │                                        ⡸⡄
- │                                        ⡇⡇
-4┤                                        ⡇⢸
- │                                       ⢀⠇⢸
- │                                       ⢸ ⠘⡄
-3┤                                       ⢸  ⡇
- │                                       ⡸  ⡇
- │               ⣠     ⢀                 ⡇  ⢱
- │⠙⠛⠫⠭⠭⠛⠛⠭⠭⠝⠛⠋⠛⠛⠋⠉⠙⢍⡩⠭⠛⠉⠉⠛⠛⠛⠛⠉⠛⠫⠭⠭⠋⠉⠙⠛⠛⠛⠛⠋⠉⠉⠹⠭⠭⢍⣉⠭⠋⠙⠛⠛⠛⠭⣉⣉⡩⠭⠝⠛⠛⠛⠛⠛⠫⠭⠭⠛⠙⠛⠋⠉⠉⠙⠛⠭⠭⠭
- └ 37,900 ─────── 38,000 ─────────── 38,100 ──────────── 38,200 ───────── 38,300""",
+ │                                   ⡇
+ │                                  ⢰⡇
+ │                                  ⢸⢱
+4┤                                  ⡸⢸
+ │                                  ⡇⢸
+ │                                  ⡇ ⡇
+3┤                                  ⡇ ⡇
+ │                                 ⢰⠁ ⡇
+ │             ⣠    ⢀              ⢸  ⢸                               eval/loss
+ │⠙⠛⠫⠭⠝⠛⠭⠭⠝⠛⠙⠛⠋⠉⠫⣉⠭⠝⠉⠙⠛⠛⠛⠉⠛⠫⠭⠝⠉⠙⠛⠛⠛⠛⠉⠉⠹⠭⠭⣉⡩⠋⠙⠛⠛⠫⢍⣉⡩⠭⠝⠛⠛⠛⠛⠫⠭⠝⠉⠛⠋⠉⠉⠛⠫⠭⠭ train/loss
+ └ 37,900 ──── 38,000 ───────── 38,100 ───────── 38,200 ────── 38,300""",
     "80x11 ascii": """\
- |+
-6+.+
- | .+
-5+  .+                                                                .
- |   .+.                                                              .
-4+    .++.                                                            .
- |      .++**                                                         .
-3+        .+++++***                                                   .
- |            ..+++++++++++++++++++++++*+*+*+*+++*+*+**+++++*++++++*++++++.... e
-2+                   ..................+.+.+.+...+.+.++.....+......+......++++ t
- + 0 ----------- 10,000 ---------- 20,000 ---------- 30,000 ----------- 41,970""",
+ |.
+6++.
+ | +.
+5+  +.                                                        .
+ |   ++.                                                      .
+4+   ..+.                                                     .
+ |     .++*.                                                  .
+3+       .++++***                                             .
+ |          ..+++++++++++++++++++++**++++++++++++++*+*+*+++**++*++.+. eval/loss
+2+                . ...............++..............+.+.+...++..+..+.+ train/loss
+ + 0 ------------------------ 20,000 ------------------------- 41,970""",
 }
 
 

@@ -49,7 +49,7 @@ def test_snapshot_shows_figures_curve_and_newest_sample():
         "train       2.0000 · smoothed 2.3045 · 10,100 tokens",
         "validation  2.7500 · nats a token · 95%: 2.7500 to 2.7500",
         "best        2.5000 at step 50",
-        "pace        lr 0.1 · gradient norm 1 · 5 tokens/s",
+        "pace        lr 1.00e-01 · gradient norm 1.0000 · 5 tokens/s",
         "GPU         97% · 41.2 GiB · 63 °C · 402 W",
     ]
     assert any("\u2801" <= c <= "\u28ff" for line in lines for c in line)

@@ -404,8 +404,8 @@ def test_each_alert_marks_the_curve_of_its_run():
     async def scene(stage: Stage) -> None:
         await stage.press("tab", "a")  # by time, where each run has its own beginning
         pane = stage.app.training
-        marks = pane._marked().marks
-        curves = {id(story): curve for story, curve in pane._curves_of()}
+        marks = pane._drawn_view().marks
+        curves = {id(one.run): one.curve for one in pane._curves_of()}
         expected = [curves[id(story)].x(n.step) for story in (other, one) for n in story.alerts if n.what != "ended"]
         assert sorted(x for x, _ in marks) == sorted(expected) and 690.0 in expected
 
@@ -494,7 +494,7 @@ def test_of_several_runs_the_most_serious_alert_is_shown_and_all_states():
 def test_the_cursor_reads_only_runs_that_cover_its_step():
     async def scene(stage: Stage) -> None:
         await stage.press("tab", "left", "left")
-        assert "B train/loss" in stage.text() and "A train/loss 1" not in stage.text()
+        assert "B long 1" in stage.text() and "A short 1" not in stage.text()
 
     play(scene, run_state(run_lines(100), "short"), run_state(run_lines(), "long"), size=(120, 30), model=False)
 

@@ -19,6 +19,7 @@ def attempt_curves(runs: Sequence[RunState], metric: str, axis: Axis, styles: Se
             series = attempt.metrics.get(metric)
             if series is not None and series.steps:
                 clock = {"time": attempt.clock, "tokens": attempt.tokens}.get(axis)
-                style = f"dim {styles[n % len(styles)]}"
-                curves.append(Curve(series, style, f"attempt {attempt.number}", clock, origin, faint=True))
+                curves.append(
+                    Curve(series, styles[n % len(styles)], f"attempt {attempt.number}", clock, origin, faint=True)
+                )
     return curves

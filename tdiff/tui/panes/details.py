@@ -9,8 +9,8 @@ from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.protocol.metrics import value_text
 from tdiff.report.snapshot import classification_parts
-from tdiff.tui.figures import number
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
@@ -93,7 +93,11 @@ def mask_lines(run: RunState, width: int) -> list[Line]:
     for (name, series), row in zip(rows, means, strict=True):
         cells = "".join(_shade(value, low, high) for value in row)
         lines.append(
-            [(f" {name.removeprefix('mask/')} ", "dim"), (cells, ""), (f" {number(series.mean[-1]):>6}", "bold")]
+            [
+                (f" {name.removeprefix('mask/')} ", "dim"),
+                (cells, ""),
+                (f" {value_text('train/loss', series.mean[-1]):>6}", "bold"),
+            ]
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""The log pane: the lines of a log, with find; it follows the newest line or stays at an older one."""
+"""The log pane: the lines of a log, with find and a filter; it follows the newest line or stays at an older one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines
 from tdiff.tui.widgets.question_line import Question
+from tdiff.watch.log_lines import Kind, kind_of, kinds
+
+_FILTERS: dict[str, tuple[Kind, ...]] = {
+    "": ("error", "warning", "record", "other"),
+    "without records": ("error", "warning", "other"),
+    "warnings and errors": ("error", "warning"),
+    "errors": ("error",),
+}
+"""Name of a filter -> the kinds of lines that it shows."""
+_STYLES = {"16": ("bold color(9)", "color(11)"), "none": ("bold", "underline")}
+"""Styles of errors and of warnings; with more colours they are those of the ground."""
+_STYLES_OF_GROUND = {"dark": ("bold color(203)", "color(215)"), "light": ("bold color(160)", "color(130)")}
 
 
 class LogView(Lines):
@@ -31,6 +43,7 @@ class LogPane(Pane):
         Key("log_first", "home,circumflex_accent", "go to the oldest line", "log"),
         Key("log_follow", "end,G,f", "follow the newest line", "log", "follow"),
         Key("find", "slash", "find text in the log", "log", "find", "ask('find')", opens_line=True),
+        Key("log_filter", "w", "all lines, no records, or only warnings and errors", "log", "filter"),
         Key("find_next", "n", "go to the next match", "log", "next", "step_match(1)"),
         Key("find_previous", "N", "go to the previous match", "log", "", "step_match(-1)"),
     )
@@ -38,8 +51,11 @@ class LogPane(Pane):
 
     def __init__(self, theme: Theme, *, id: str = "log") -> None:
         super().__init__(theme, id=id)
-        self._log: list[str] = []
-        self._first = 0  # the number of the oldest line that is stored
+        self._all: list[str] = []
+        self._all_first = 0  # the number of the oldest line that is stored
+        self._filter = ""
+        self._log: list[str] = []  # the lines that the filter shows
+        self._first = 0  # the number of the oldest of them
         self._top: int | None = None  # the uppermost line in view; None: the newest are followed
         self._match: int | None = None
         self._query = ""
@@ -57,8 +73,18 @@ class LogPane(Pane):
 
     def show_log(self, log: Sequence[str], first: int) -> None:
         """Show these lines; `first` is the number of earlier lines that are no longer stored."""
-        self._log, self._first = list(log), first
+        self._all, self._all_first = list(log), first
+        self._select()
         self._draw()
+
+    def _select(self) -> None:
+        """Apply the filter. With one, lines are counted among those that it shows."""
+        if not self._filter:
+            self._log, self._first = self._all, self._all_first
+            return
+        shown = _FILTERS[self._filter]
+        self._log = [line for line, kind in zip(self._all, kinds(self._all), strict=True) if kind in shown]
+        self._first = 0
 
     def question(self, key_id: str) -> Question | None:
         """What to find."""
@@ -84,13 +110,22 @@ class LogPane(Pane):
         top = max(0, top)
         rows: list[Line] = []
         for n, text in enumerate(self._log[top : top + height], top):
-            style = "reverse" if self._match is not None and n == self._match - self._first else ""
+            style = "reverse" if self._match is not None and n == self._match - self._first else self._style(text)
             rows.append(_marked(text, self._query, style))
         self._view.show(rows)
         position = "following" if self._top is None else f"line {self._first + top + 1:,} of {self._first + end:,}"
         matches = sum(self._query in text.lower() for text in self._log) if self._query else 0
         search = f" · /{self._query} {matches} matching" if self._query else ""
-        self.frame([("log", "")], [(position + search, "")], [], [])
+        shown = f"{self._filter} {end:,} of {len(self._all):,} · " if self._filter else ""
+        self.frame([("log", "")], [(shown + position + search, "")], [], [])
+
+    def _style(self, text: str) -> str:
+        """Errors and warnings stand out."""
+        kind = kind_of(text)
+        if kind not in ("error", "warning"):
+            return ""
+        styles = _STYLES.get(self.theme.colour) or _STYLES_OF_GROUND[self.theme.background]
+        return styles[kind == "warning"]
 
     def _move(self, rows: int) -> None:
         height = max(1, self._view.size.height)
@@ -129,6 +164,14 @@ class LogPane(Pane):
     def action_log_follow(self) -> None:
         """Follow the newest line."""
         self._top = None
+        self._draw()
+
+    def action_log_filter(self) -> None:
+        """Show the next kinds of lines, from the newest on."""
+        names = list(_FILTERS)
+        self._filter = names[(names.index(self._filter) + 1) % len(names)]
+        self._top = self._match = None
+        self._select()
         self._draw()
 
     def action_step_match(self, direction: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from textual import events
@@ -10,68 +10,29 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tdiff.draw import chart
-from tdiff.draw.axes import Axis
-from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, pan, ranges, readout, zoom
+from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, ranges, readout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.draw.strips import Strip, draw_strip
+from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
-from tdiff.tui.figures import Figure, average, figures, flow, number, progress
+from tdiff.tui import run_curves, training_texts
+from tdiff.tui.figures import Figure, flow, progress
 from tdiff.tui.gpu_figures import gpu_figures
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.attempts import attempt_curves
 from tdiff.tui.panes.base import Pane, Scene
+from tdiff.tui.panes.no_run import no_run_lines
+from tdiff.tui.readout import cursor_line
+from tdiff.tui.run_curves import COMPANIONS, HELD_OUT, LOSS, CurveBuilder, RunCurve, Selection
+from tdiff.tui.widgets.curves import CurvesView
 from tdiff.tui.widgets.lines import Lines, fold
 from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.run_state import RunState
 
-LOSS = "train/loss"
-_COMPANIONS = {LOSS: "eval/loss"}
-"""A metric that is drawn with another."""
 _SMOOTHINGS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
-_STYLES = {
-    "dark": (
-        ("color(215)", "color(229)"),
-        ("color(80)", "color(123)"),
-        ("color(176)", "color(225)"),
-        ("color(150)", "color(193)"),
-    ),
-    "light": (
-        ("color(166)", "color(94)"),
-        ("color(25)", "color(24)"),
-        ("color(90)", "color(54)"),
-        ("color(28)", "color(22)"),
-    ),
-    "16": (("color(3)", "color(11)"), ("color(6)", "color(14)"), ("color(5)", "color(13)"), ("color(2)", "color(10)")),
-}
-"""Styles of each run: its training curve, and its held-out curve."""
-_NO_RUN = "No run in this folder yet. In another window:"
-_COMMANDS = (
-    ("tdiff train --run mine", "a run on Tiny Shakespeare"),
-    ("tdiff watch", "watch the newest run"),
-    ("tdiff watch train.log", "any log with a loss in it"),
-    ("tdiff watch ssh://host/path", "one on another machine"),
-)
 _FOLLOWING = View(smoothing=0.6)
-_AXES: tuple[Axis, ...] = ("step", "time", "tokens")
-
-
-class CurvesView(Lines):
-    """The chart, drawn on request and when its size changes."""
-
-    DEFAULT_CSS = "CurvesView { height: 1fr; }"
-
-    def __init__(self, draw: Callable[[int, int], list[Line]]) -> None:
-        super().__init__(id="curves")
-        self._draw = draw
-
-    def redraw(self) -> None:
-        """Draw the changed rows."""
-        width, height = self.size
-        self.show(self._draw(width, height) if width > 0 and height > 0 else [])
-
-    def on_resize(self) -> None:
-        """Draw the chart for another size."""
-        self.redraw()
+_ROWS_FOR_STRIPS, _ROWS_FOR_TALL_STRIPS = 14, 22  # rows of the chart from which strips have one row, and two
 
 
 class TrainingPane(Pane):
@@ -88,16 +49,25 @@ class TrainingPane(Pane):
         Key("zoom_out", "down,j", "zoom out", "training", "zoom", "zoom_curve(0.5)"),
         Key("pan_left", "less_than_sign,comma", "pan to the left", "training", "", "pan(-0.25)"),
         Key("pan_right", "greater_than_sign,full_stop", "pan to the right", "training", "", "pan(0.25)"),
+        Key("zoom_in_values", "K,shift+up", "zoom into the values", "training", "", "zoom_values(2.0)"),
+        Key("zoom_out_values", "J,shift+down", "zoom out of the values", "training", "", "zoom_values(0.5)"),
+        Key("pan_up", "u", "pan to higher values", "training", "", "pan_values(0.25)"),
+        Key("pan_down", "d", "pan to lower values", "training", "", "pan_values(-0.25)"),
+        Key("all_values", "e", "y axis without outliers, or with all values", "training"),
         Key("smoother", "plus,equals_sign", "smooth the curve more", "training", "smooth", "smooth(1)"),
         Key("rougher", "minus", "smooth the curve less", "training", "smooth", "smooth(-1)"),
         Key("raw", "0", "do not smooth", "training"),
-        Key("x_axis", "a", "x axis by step, time or tokens", "training", "axis"),
+        Key("x_axis", "a", "x axis by step, time, epoch or tokens", "training", "axis"),
+        Key("from_start", "s", "count x from the start of each run, or not", "training"),
         Key("log_axis", "A", "linear or logarithmic loss axis", "training", "log"),
         Key("log_x_axis", "X", "linear or logarithmic x axis", "training"),
         Key("earlier_attempts", "E", "show or hide what a restart discarded", "training"),
         Key("filter", "slash", "select metrics by name", "training", "metric", "ask('filter')", opens_line=True),
         Key("next_metric", "m", "show the next metric", "training", "", "step_metric(1)"),
         Key("previous_metric", "M", "show the previous metric", "training", "", "step_metric(-1)"),
+        Key("compare", "c", "show A-B, val-train or val/train, or the curves", "training"),
+        Key("target", "t", "draw a line at a target", "training", "", "ask('target')", opens_line=True),
+        Key("strips", "w", "show or hide learning rate and gradient norm", "training"),
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
@@ -113,12 +83,22 @@ class TrainingPane(Pane):
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
         self._gpu_figures: list[Figure] = []
-        self._view = _FOLLOWING
-        self._metric = LOSS
         self._with_attempts = True
+        self._view = _FOLLOWING
+        self._selection = Selection()
         self._filter = ""
-        self._curves_view = CurvesView(self._chart)
+        self._target: float | None = None
+        self._strips = True
+        self._pointed: int | None = None  # the column of the chart under the mouse
+        self._builder = CurveBuilder()
+        self._curves_view = CurvesView(self._chart, self._point, self._wheel)
         self._figures = Lines(id="figures")
+
+    def begin_with(self, smoothing: float, target: float | None, align: str) -> None:
+        """Begin with the weight of the smoothing (0..1), a target value, and one of `options.ALIGNMENTS`."""
+        self._view = replace(self._view, smoothing=smoothing)
+        self._target = target
+        self._selection = Selection(axis="time" if align == "time" else "step", from_start=align == "start")
 
     def body(self) -> list[Widget]:
         """Chart above figures."""
@@ -134,8 +114,10 @@ class TrainingPane(Pane):
         """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
         self._runs, self._now, self._gpu_figures = scene.runs, scene.now, gpu_figures(scene)
         names = self.metrics()
-        if names and self._metric not in names:
-            self._metric = names[0]
+        if names and self._selection.metric not in names:
+            self._selection = replace(self._selection, metric=names[0])
+        if self._selection.comparison not in run_curves.comparisons(self._curves_of()):
+            self._selection = replace(self._selection, comparison="")
         self.redraw()
 
     def redraw(self) -> None:
@@ -148,7 +130,7 @@ class TrainingPane(Pane):
         """Names of the metrics of all runs that match the filter, the losses first."""
         names = {name for story in self._runs for name in story.metrics if self._filter in name.lower()}
         return sorted(
-            names, key=lambda name: (name != LOSS, name not in _COMPANIONS.values(), "loss" not in name.lower(), name)
+            names, key=lambda name: (name != LOSS, name not in COMPANIONS.values(), "loss" not in name.lower(), name)
         )
 
     @property
@@ -157,9 +139,17 @@ class TrainingPane(Pane):
         return self._view.smoothing
 
     def question(self, key_id: str) -> Question | None:
-        """Which metrics to show."""
+        """Which metrics to show, or where to draw a line."""
+        if key_id == "target":
+            value = "" if self._target is None else f"{self._target:g}"
+            return Question("target (a number; empty: none)", self.aim, value)
         text = "metric (a part of its name; empty: the loss)"
         return Question(text, self.choose) if key_id == "filter" else None
+
+    def aim(self, text: str) -> None:
+        """Draw a line at this number, "" for none. Raises TdiffError for anything else."""
+        self._target = training_texts.number_of(text)
+        self.redraw()
 
     def choose(self, part: str) -> None:
         """Show the first metric with `part` in its name, and step through these only; "" selects all metrics.
@@ -171,67 +161,68 @@ class TrainingPane(Pane):
         if not names:
             self._filter = ""
             raise TdiffError(f"no metric name contains {part!r}; metrics: {', '.join(self.metrics()[:12])}")
-        self._metric = names[0]
-        self._view = replace(self._view, x0=None, x1=None)
-        self.redraw()
+        self._show_metric(names[0])
+
+    def _show_metric(self, name: str) -> None:
+        self._selection = replace(self._selection, metric=name, comparison="")
+        self._set_view(replace(self._view, x0=None, x1=None, y0=None, y1=None))
 
     def put_cursor(self, step: float | None) -> None:
         """Put the cursor at a step, without a message; None removes it."""
-        curves = self._curves()
-        x = curves[-1].x(step) if curves and step is not None else None
+        curves = self._curves_of()
+        x = curves[-1].curve.x(step) if curves and step is not None else None
         self._view = replace(self._view, cursor=x)
         self.redraw()
 
     def _curves(self) -> list[Curve]:
-        """The curves, the first run last, so that it is on top."""
-        return [curve for _, curve in self._curves_of()]
+        """What is drawn: the curves, the first run last, so that it is on top, or a comparison of them."""
+        compared = self._builder.compared(self._curves_of(), self._selection.comparison, self._view.smoothing)
+        return [one.curve for one in compared]
 
-    def _curves_of(self) -> list[tuple[RunState, Curve]]:
-        curves = []
-        several = len(self._runs) > 1
-        depth = "16" if self.theme.colour == "16" else self.theme.background
-        companion = _COMPANIONS.get(self._metric, "")
-        for n, story in reversed(list(enumerate(self._runs))):
-            clock = {"time": story.clock, "tokens": story.tokens}.get(self._view.axis)
-            origin = clock.high[0] if clock and clock.steps and self._view.axis == "time" else 0.0
-            for name, style in zip((companion, self._metric), reversed(_STYLES[depth][n % 4]), strict=True):
-                series = story.metrics.get(name)
-                if series is not None and (series.steps or series.broken):
-                    label = f"{chr(65 + n)} {name}" if several else name
-                    # Evaluations are few, and averages.
-                    curve = Curve(series, style, label, clock, origin, smooth=not name.startswith("eval/"))
-                    curves.append((story, curve))
-        return curves
+    def _curves_of(self) -> list[RunCurve]:
+        return self._builder.curves(self._runs, self._selection, self.theme)
 
     def _attempts(self) -> list[Curve]:
-        depth = "16" if self.theme.colour == "16" else self.theme.background
-        styles = [style for style, _ in _STYLES[depth]]
-        return attempt_curves(self._runs, self._metric, self._view.axis, styles) if self._with_attempts else []
+        """The faint curves of what restarts discarded."""
+        selection, axis = self._selection, self._builder.axis(self._runs, self._selection)
+        if not self._with_attempts or selection.comparison or axis == "epoch":
+            return []
+        if selection.from_start and axis != "time":
+            return []
+        styles = [run_curves.run_styles(number, self.theme)[0] for number in range(max(1, len(self._runs)))]
+        return attempt_curves(self._runs, selection.metric, axis, styles)
 
-    def _marked(self) -> View:
-        """The view, with a mark for each alert of a run that has a curve."""
-        style = "bold color(203)" if self.theme.colour != "16" else "bold color(9)"
-        of = {id(story): (story, curve) for story, curve in self._curves_of()}
-        marks = tuple(
-            (curve.x(notice.step), style)
-            for story, curve in of.values()
-            for notice in story.alerts
-            if notice.what != "ended"
-        )
-        return replace(self._view, marks=marks[-64:])
+    def _drawn_view(self) -> View:
+        """The view, with a mark for each alert of a run that has a curve, and with the lines across the chart."""
+        marks = run_curves.marks(self._curves_of(), self.theme)
+        levels = run_curves.levels(self._selection, self._target)
+        return replace(self._view, marks=marks, levels=levels, axis=self._builder.axis(self._runs, self._selection))
 
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            note = next((story.note for story in self._runs if story.note), "")
+            note = next((run.note for run in self._runs if run.note), "")
             waiting = fold([(f" {note}", "")], width) if note else [[(" waiting for the first record ...", "dim")]]
-            hint = waiting if self._runs else _no_run_lines(width, height)
+            hint = waiting if self._runs else no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
-        view = self._marked()
-        theme = self.theme
-        return chart.draw(
-            [*self._attempts(), *curves], view, width, height, ascii=theme.ascii, colour=theme.colour != "none"
-        )
+        view, ascii, colour = self._drawn_view(), self.theme.ascii, self.theme.colour != "none"
+        strips, rows = self._strips_in(height)
+        height -= len(strips) * rows
+        curves = [*self._attempts(), *curves]
+        frame = layout(curves, view, width, height, ascii=ascii)
+        if self._pointed is not None and frame.left <= self._pointed < frame.left + frame.columns:
+            view = replace(view, cursor=frame.x_of(self._pointed))
+        lines = chart.draw(curves, view, width, height, ascii=ascii, colour=colour, frame=frame)
+        for strip in strips:
+            lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour)
+        return lines
+
+    def _strips_in(self, height: int) -> tuple[list[Strip], int]:
+        """The strips below a chart of so many rows, and the rows of each."""
+        if not self._strips or height < _ROWS_FOR_STRIPS or self._selection.metric not in (LOSS, HELD_OUT):
+            return [], 0
+        strips = self._builder.strips(self._runs[:1], self._curves_of(), self._selection, self.theme)
+        return strips, 2 if height >= _ROWS_FOR_TALL_STRIPS else 1
 
     def _draw_figures(self) -> None:
         view, width = self._view, max(1, self.size.width - 2)
@@ -239,48 +230,41 @@ class TrainingPane(Pane):
             self.frame([("training", "")], [], [], [])
             self._figures.show([])
             return
-        story = self._runs[0]
-        title = self._metric if len(self._runs) == 1 else f"{self._metric} · {len(self._runs)} runs"
-        smooth = average(view.smoothing) if view.smoothing else "raw"
-        axes = ("log" if view.log_y else "lin") + (" · log x" if view.log_x else "")
-        zoomed = " · zoomed" if view.x0 is not None or view.x1 is not None else ""
+        run, selection = self._runs[0], self._selection
+        axis = self._builder.axis(self._runs, selection)
+        drawn = {id(one.run) for one in self._curves_of()} if axis != "step" else set(map(id, self._runs))
+        left_out = [n for n, other in enumerate(self._runs) if id(other) not in drawn]
         self.frame(
-            [(title, "")],
-            [(f"{smooth} · {axes} · by {view.axis}{zoomed}", "")],
-            [(progress(story, self._now) if view.cursor is None else f"step {story.step:,}", "")],
+            [(training_texts.title(selection, len(self._runs)), "")],
+            [(training_texts.state(view, selection, axis, left_out), "")],
+            [(progress(run, self._now) if self._x is None else f"step {run.step:,}", "")],
             self._at_cursor(),
         )
-        if view.cursor is None and len(self._runs) > 1:
-            values = self._newest_values()
+        if len(self._runs) > 1 and self._x is None:
+            values, styles = training_texts.newest_values(self._runs, selection.metric, self.theme)
             rows = min(3, len(flow(values, width, 4)))
-            self._figures.styles.height = rows
-            self._figures.show(flow(values, width, rows))
         else:
-            most = 3 if self.size.height >= 16 else 2 if self.size.height >= 12 else 1
-            lines = flow([*figures(story, view.smoothing), *self._gpu_figures], width, most)
-            self._figures.styles.height = len(lines)
-            self._figures.show(lines)
+            values = [*training_texts.run_figures(run, view.smoothing, self._target), *self._gpu_figures]
+            styles = training_texts.figure_styles(selection, view.smoothing, self.theme)
+            rows = 3 if self.size.height >= 16 else 2 if self.size.height >= 12 else 1
+        lines = flow(values, width, rows, styles)
+        self._figures.styles.height = len(lines)
+        self._figures.show(lines)
 
-    def _newest_values(self) -> list[tuple[str, str]]:
-        """The newest value of each run, where several are overlaid."""
-        pairs = []
-        for n, story in enumerate(self._runs):
-            series = story.metrics.get(self._metric)
-            value = number(series.last[1]) if series is not None and series.last else "n/a"
-            pairs.append((f"{chr(65 + n)} {story.name}", value))
-        return pairs
+    @property
+    def _x(self) -> float | None:
+        """The x of the mouse, or of the cursor."""
+        if self._pointed is not None and (curves := self._curves()):
+            frame = self._layout(curves)
+            if frame.left <= self._pointed < frame.left + frame.columns:
+                return frame.x_of(self._pointed)
+        return self._view.cursor
 
     def _at_cursor(self) -> Line:
-        """The values under the cursor."""
-        cursor = self._view.cursor
-        if cursor is None:
+        """The values under the mouse or the cursor, with their step and time."""
+        if (x := self._x) is None:
             return []
-        values = readout(self._curves(), cursor, self._view.smoothing)
-        values.reverse()
-        if not values:
-            return []
-        step = values[0][2]
-        return [(f"@{step:,.0f}", "bold"), *((f"  {label} {number(value)}", "") for label, value, _ in values)]
+        return cursor_line(self._curves_of(), self._curves(), x, self._view.smoothing, self._selection, self.theme)
 
     # Keys and the mouse
 
@@ -299,22 +283,33 @@ class TrainingPane(Pane):
     def _put(self, x: float) -> None:
         self._view = replace(self._view, cursor=x)
         self.redraw()
-        values = readout(self._curves(), x)
+        values = readout([one.curve for one in self._curves_of()], x)
         if values:
             self.post_message(self.Moved(values[-1][2]))
 
     def _layout(self, curves: Sequence[Curve]) -> ChartLayout:
         width, height = self._curves_view.size
-        theme = self.theme
-        return layout(
-            [*self._attempts(), *curves], self._view, width, height, ascii=theme.ascii, colour=theme.colour != "none"
-        )
+        strips, rows = self._strips_in(height)
+        drawn = [*self._attempts(), *curves]
+        return layout(drawn, self._drawn_view(), width, height - len(strips) * rows, ascii=self.theme.ascii)
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor where the mouse is."""
         curves = self._curves()
         if curves and event.widget is self._curves_view:
             self._put(self._layout(curves).x_of(event.x))
+
+    def _point(self, column: int | None) -> None:
+        """Show the values where the mouse is."""
+        if column != self._pointed:
+            self._pointed = column
+            self.redraw()
+
+    def _wheel(self, column: int, notches: int) -> None:
+        """Zoom around the mouse."""
+        if curves := self._curves():
+            x = self._layout(curves).x_of(column)
+            self._set_view(zoom(self._view, self._full_ranges(), 1.5**notches, x))
 
     def _set_view(self, view: View) -> None:
         self._view = view
@@ -353,6 +348,25 @@ class TrainingPane(Pane):
         if self._curves():
             self._set_view(pan(self._view, self._full_ranges(), share))
 
+    def action_zoom_values(self, factor: float) -> None:
+        """Magnify the y axis by `factor` around the value at the cursor, or around the newest value."""
+        if curves := self._curves():
+            drawn = ranges(curves, self._drawn_view())
+            cursor = self._view.cursor
+            values = readout(curves, drawn[1] if cursor is None else cursor, self._view.smoothing)
+            center = values[-1][1] if values else (drawn[2] + drawn[3]) / 2
+            self._set_view(zoom_y(self._view, drawn, factor, center))
+
+    def action_pan_values(self, share: float) -> None:
+        """Move the view up by a share of its height; down where negative."""
+        if curves := self._curves():
+            self._set_view(pan_y(self._view, ranges(curves, self._drawn_view()), share))
+
+    def action_all_values(self) -> None:
+        """Leave out outliers on the y axis or show all values, and follow the data again."""
+        zoomed = self._view.y0 is not None or self._view.y1 is not None
+        self._set_view(replace(self._view, y0=None, y1=None, robust=zoomed or not self._view.robust))
+
     def action_smooth(self, levels: int) -> None:
         """Smooth the curve more; less where negative."""
         nearest = min(range(len(_SMOOTHINGS)), key=lambda n: abs(_SMOOTHINGS[n] - self._view.smoothing))
@@ -369,13 +383,31 @@ class TrainingPane(Pane):
         self._set_view(replace(self._view, smoothing=0.0))
 
     def action_x_axis(self) -> None:
-        """Use the next x axis: steps, time or tokens."""
-        axes = [axis for axis in _AXES if axis == "step" or self._has(axis)]
-        axis = axes[(axes.index(self._view.axis) + 1) % len(axes)] if self._view.axis in axes else "step"
-        self._set_view(replace(self._view, axis=axis, x0=None, x1=None, cursor=None))
+        """Use the next x axis: steps, time, epochs or tokens."""
+        axes = self._builder.axes(self._runs)
+        axis = self._builder.axis(self._runs, self._selection)
+        self._select(replace(self._selection, axis=axes[(axes.index(axis) + 1) % len(axes)]))
 
-    def _has(self, axis: Axis) -> bool:
-        return any((story.clock if axis == "time" else story.tokens).steps for story in self._runs)
+    def action_from_start(self) -> None:
+        """Count x from the start of each run, or not."""
+        self._select(replace(self._selection, from_start=not self._selection.from_start))
+
+    def _select(self, selection: Selection) -> None:
+        self._selection = selection
+        self._set_view(replace(self._view, x0=None, x1=None, cursor=None))
+
+    def action_compare(self) -> None:
+        """Show the next comparison, or the curves."""
+        found = run_curves.comparisons(self._curves_of())
+        current = self._selection.comparison
+        following = found[(found.index(current) + 1) % len(found)] if current in found else ""
+        self._selection = replace(self._selection, comparison=following)
+        self._set_view(replace(self._view, y0=None, y1=None))
+
+    def action_strips(self) -> None:
+        """Show or hide the strips below the curve."""
+        self._strips = not self._strips
+        self.redraw()
 
     def action_log_axis(self) -> None:
         """Switch the y axis between linear and logarithmic."""
@@ -388,16 +420,6 @@ class TrainingPane(Pane):
     def action_step_metric(self, count: int) -> None:
         """Show the metric that is `count` further in the list."""
         if names := self.metrics():
-            current = names.index(self._metric) if self._metric in names else 0
-            self._metric = names[(current + count) % len(names)]
-            self._set_view(replace(self._view, x0=None, x1=None))
-
-
-def _no_run_lines(width: int, height: int) -> list[Line]:
-    """Without a watched run: commands, and what each does, in_columns or below it as there is room."""
-    in_columns = [f"   {command:<30}{does}" for command, does in _COMMANDS]
-    below = [line for command, does in _COMMANDS for line in (f"   {command}", f"     {does}")]
-    commands = in_columns if max(map(len, in_columns)) <= width else below
-    if commands is below and len(below) + 2 > height:
-        commands = below[::2]
-    return [*fold([(f" {_NO_RUN}", "")], width), [], *([(line, "")] for line in commands)]
+            metric = self._selection.metric
+            current = names.index(metric) if metric in names else 0
+            self._show_metric(names[(current + count) % len(names)])
