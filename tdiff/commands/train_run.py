@@ -20,7 +20,7 @@ from tdiff.formatting import duration
 from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.metrics import METRICS
-from tdiff.runs import lookup
+from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
 from tdiff.runs.run import Run
@@ -175,6 +175,7 @@ def follow(
 
     `made` is called after the folder of a new run was made, which may exist where the run was `started` before.
     """
+    from tdiff.core import devices
     from tdiff.core.training import initialize
     from tdiff.core.training.loop import train
 
@@ -196,6 +197,8 @@ def follow(
             if str(folder.corpus) in settings.data.sources:
                 read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
                 write_atomic(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
+        device = devices.choose(settings.train.device)
+        stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         say(title)
         if moot := initialize.unread_settings(settings) if not again else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(moot)}")
