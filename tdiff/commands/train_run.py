@@ -180,10 +180,12 @@ def follow(
     from tdiff.core.training.loop import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    device = devices.choose(settings.train.device)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
         if again:
             stack.enter_context(folder.locked())
+            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         after = _After()
         records = train(settings, folder, corpus, resume=again, stop=stop.is_set, progress=after)
         if again and settings != folder.settings():
@@ -197,8 +199,7 @@ def follow(
             if str(folder.corpus) in settings.data.sources:
                 read = corpus.text[: len(corpus.text) - corpus.reserved] if corpus.reserved else corpus.text
                 write_atomic(folder.corpus, read.removesuffix("\n\n" * bool(corpus.reserved)).encode())
-        device = devices.choose(settings.train.device)
-        stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
+            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         say(title)
         if moot := initialize.unread_settings(settings) if not again else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(moot)}")

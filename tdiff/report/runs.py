@@ -23,7 +23,8 @@ MARKS = {
 }
 """A mark for each state."""
 UNKNOWN = "-"
-_LEAST_NAME = 12
+_LEAST_NAME, _ROOMY = (12, 20), 70
+"""Cells that a name has at least, in a narrow table and in one of so many cells."""
 _FLAT = 0.0005
 """Relative changes of a loss below this are shown as none."""
 
@@ -34,21 +35,21 @@ def table(rows: Sequence[Row], width: int, *, wide: bool = False, ascii: bool = 
     With `wide` there are columns for the host, the process id, the GPU and the size too.
     """
     columns = [
-        Column("name", [row.name for row in rows], left=True, least=_LEAST_NAME),
+        Column("name", [row.name for row in rows], left=True, least=_LEAST_NAME[width >= _ROOMY]),
         Column("state", [f"{MARKS.get(row.state, '·')} {row.state}" for row in rows], left=True),
         Column("step", [step(row) for row in rows], 2),
         Column("loss", [_loss(row.loss) for row in rows], 1),
-        Column("val", [_loss(row.eval_loss) for row in rows], 8),
-        Column("trend", [_trend(row.trend) for row in rows], 5),
+        Column("val", [_loss(row.eval_loss) for row in rows], 6),
+        Column("trend", [_trend(row.trend) for row in rows], 4),
         Column("ETA", [UNKNOWN if row.eta is None else span(row.eta) for row in rows], 3),
-        Column("age", [UNKNOWN if row.age is None else span(row.age) for row in rows], 4),
+        Column("age", [UNKNOWN if row.age is None else span(row.age) for row in rows], 5),
     ]
     if wide:
         columns += [
-            Column("host", [row.host or UNKNOWN for row in rows], 6, left=True),
-            Column("pid", [UNKNOWN if row.pid is None else str(row.pid) for row in rows], 7),
+            Column("host", [row.host or UNKNOWN for row in rows], 7, left=True),
+            Column("pid", [UNKNOWN if row.pid is None else str(row.pid) for row in rows], 8),
             Column("GPU", [row.gpu or row.device or UNKNOWN for row in rows], 9, left=True, least=8),
-            Column("size", [formatting.size(row.size) for row in rows], 6),
+            Column("size", [formatting.size(row.size) for row in rows], 10),
         ]
     if not any(row.eval_loss is not None for row in rows):
         columns = [column for column in columns if column.title != "val"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from tdiff.watch.listing.rows import Row, matching
 
 _UPDATE_SECONDS, _DRAW_SECONDS = 0.25, 1.0
 """Seconds between two looks for something new, and between two drawings of the ages."""
+_DETACHED_SECONDS = 30.0
+"""Seconds between two drawings while no client is attached to the terminal."""
 _HINTS = (("↑↓", "select"), ("enter", "open"), ("/", "filter"), ("q", "quit"))
 _STYLES = {"running": "bold", "waiting": "dim", "stopped": "dim", "failed": "bold", "died": "bold", "lost": "bold"}
 
@@ -82,11 +85,11 @@ class RunsApp(TerminalApp):
         self.shown: list[Row] = []
         """The rows that pass the filter."""
         self._rows: list[Row] = []
-        self._clock, self._drawn = clock, -1e9
+        self._clock, self._drawn = clock, -math.inf
         self._was_attached = True
         self._first = 0  # the first row on the screen
         self._top, self._body, self._note, self._hints = (Lines(id=i) for i in ("top", "table", "note", "hints"))
-        self._filter = Input(choice.words, id="filter", compact=True, placeholder="words of a name or a state")
+        self._filter = Input(id="filter", compact=True, placeholder="words of a name or a state")
 
     def compose(self) -> ComposeResult:
         """A line above, the table, and the lines below."""
@@ -182,14 +185,13 @@ class RunsApp(TerminalApp):
         if not self.screen_stack:  # the timer fires once more after the end
             return
         new = self.all_runs.poll()
-        due = self._clock() - self._drawn >= _DRAW_SECONDS
         attached = self.attached.now()
         if attached and not self._was_attached:
             self.draw_anew()
+            self._drawn = -math.inf
         self._was_attached = attached
-        if not attached:
-            return
-        if due or (new and self.all_runs.complete):
+        due = self._clock() - self._drawn >= (_DRAW_SECONDS if attached or not self._rows else _DETACHED_SECONDS)
+        if due or (attached and new and self.all_runs.complete):
             self._drawn = self._clock()
             self._rows = self.all_runs.rows()
             self._select()

@@ -6,7 +6,7 @@ It reads nothing itself: `here` reads files of this host, `there` those of anoth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tdiff.runs import process as processes
 from tdiff.runs.process import Machine, TrainingProcess
@@ -19,6 +19,8 @@ MAX_ENTRIES = 1_000
 """Runs and logs of a table; of more, those that were written last."""
 
 
+_ENDED = ("finished", "failed", "died")
+"""States that last until something is written."""
 _MAX_LOGS = 6
 """Files of one training in which a loss is searched."""
 
@@ -43,6 +45,8 @@ class _Run:
         self._process_file: tuple[int, int] | None = None  # inode and size of the file that was read
         self._logs: dict[str, TailLog] = {}
         self._chosen = ""  # the path of the log that is shown
+        self.cached: tuple[object, Row] | None = None
+        """The row of a run that has ended, with what it was made of."""
 
     @property
     def file(self) -> FileInfo | None:
@@ -69,7 +73,8 @@ class _Run:
             yield Request(file, 0, min(file.size, 1 << 16), self._take_process)
         logs = [self.file] if self._chosen and self.file else self.entry.logs[:_MAX_LOGS]
         for log_file in logs:
-            log = self._logs.setdefault(log_file.path, TailLog(self.entry.name))
+            if (log := self._logs.get(log_file.path)) is None:
+                log = self._logs[log_file.path] = TailLog(self.entry.name)
             needed = log.needs(log_file)
             if needed is not None:
 
@@ -147,8 +152,11 @@ class Collection:
 
     def _row(self, run: _Run, now: float, machine: Machine | None, sizes: Callable[[Entry], int | None] | None) -> Row:
         entry, file, log = run.entry, run.file, run.log
+        made_of = (log, log.version if log else 0, run.process, sizes is None)
+        if run.cached and run.cached[0] == made_of:
+            return replace(run.cached[1], age=max(0.0, now - run.cached[1].time))
         size = sizes(entry) if sizes else None
-        return row(
+        made = row(
             log.state if log else RunState(entry.name),
             name=entry.name,
             where=self._where(entry, file),
@@ -161,6 +169,8 @@ class Collection:
             size=size if size is not None else file.size if file else 0,
             problem=log.problem if log else "",
         )
+        run.cached = (made_of, made) if made.state in _ENDED else None
+        return made
 
 
 def _is_shown(run: _Run) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, pstdev
 from typing import Any
 
 from tdiff.formatting import age as age_text
@@ -164,8 +163,9 @@ def trend(series: Series) -> float | None:
     if len(values) < _LEAST_POINTS:
         return None
     older, newer = values[:half], values[-half:]
-    before, after = fmean(older), fmean(newer)
-    error = math.hypot(pstdev(older), pstdev(newer)) / math.sqrt(half)
+    before, after = sum(older) / half, sum(newer) / half
+    squares = sum((value - before) ** 2 for value in older) + sum((value - after) ** 2 for value in newer)
+    error = math.sqrt(squares) / half
     if not before or abs(after - before) <= _SURE * error:
         return 0.0
     change = (after - before) / abs(before)

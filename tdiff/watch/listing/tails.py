@@ -13,10 +13,12 @@ from tdiff.watch.sources.local import LineSplitter
 from tdiff.watch.sources.transcode import HEAD as MARK
 from tdiff.watch.sources.transcode import FileSplitter, Transcoder
 
-WHOLE = 96 << 10
+WHOLE = 48 << 10
 """Bytes of a file up to which it is read entirely."""
-HEAD, TAIL = 8 << 10, 64 << 10
+HEAD, TAIL = 8 << 10, 32 << 10
 """Bytes that are read at the beginning and at the end of a bigger one."""
+_HEAD_LINES = 30
+"""Lines of the beginning that are read: a heading, settings, the start of a run."""
 _PIECE = 1 << 18
 _MAX_ENTIRE = 4 << 20
 """Bytes of a file that cannot be read from its end, such as a gzip file or a JSON document, up to which it is read."""
@@ -35,6 +37,8 @@ class TailLog:
         """Why the log is not read, in words."""
         self.skipped = False
         """Whether lines between the beginning and the end were not read."""
+        self.version = 0
+        """A number that changes with what is known."""
         self._info: FileInfo | None = None  # of the last bytes taken
         self._forget()
 
@@ -85,6 +89,7 @@ class TailLog:
     def take(self, info: FileInfo, offset: int, data: bytes) -> None:
         """Take the bytes that `needs` named, or fewer if the file has become shorter."""
         self._info, self._settled = info, False
+        self.version += 1
         if not data:
             self._give_up(info, "it cannot be read")
             return
@@ -115,6 +120,7 @@ class TailLog:
         info = self._info
         if info is None or self._settled or self._phase in ("new", "head") or now - info.modified < _AT_REST:
             return
+        self.version += 1
         if now - info.modified > _SETTLED:
             self._settled = True
             last = self._splitter.unfinished().rstrip()
@@ -134,7 +140,7 @@ class TailLog:
             lines = LineSplitter().feed(data)
             if info.size > WHOLE:
                 self._phase = "head"
-                self._reader.feed(lines)
+                self._reader.feed(lines[:_HEAD_LINES])
                 return
         elif not plain and info.size > _MAX_ENTIRE:
             self._give_up(info, "it is too big to be read in a table; tdiff watch reads it alone")
