@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 15.0
 """Seconds that a listing waits for another machine."""
+_STEP = 5.0
+"""Seconds that it waits for more after something has come."""
 _WIDE = 400
 """Columns of a table in a pipe, which leaves out nothing."""
 
@@ -51,8 +53,9 @@ def print_all(all_runs: AllRuns, *, as_json: bool, wide: bool, ascii: bool = Fal
     end = time.monotonic() + _PATIENCE
     try:
         while not all_runs.complete and time.monotonic() < end:
-            all_runs.poll(0.5)
-            if not all_runs.complete:
+            if all_runs.poll(0.5):
+                end = max(end, time.monotonic() + _STEP)
+            elif not all_runs.complete:
                 time.sleep(0.005)
         rows = all_runs.rows()
         if problem := all_runs.problem or ("" if all_runs.complete else "not all of it came"):

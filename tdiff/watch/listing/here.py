@@ -81,12 +81,11 @@ class LocalRuns:
             self._files = [fresh for file in self._files if (fresh := _examined(self._root, file.path))]
             self._update()
         self.complete = False
-        while requests := list(self._collection.requests()):
-            for request in requests:
-                self._read(request)
-                new = True
-                if time.monotonic() > end:
-                    return True
+        for request in self._collection.requests_in_turn():
+            self._read(request)
+            new = True
+            if time.monotonic() > end:
+                return True
         self._collection.settle(time.time())
         self.complete = True
         return new

@@ -12,11 +12,11 @@ from tdiff.runs import process as processes
 from tdiff.runs.process import Machine, TrainingProcess
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
-from tdiff.watch import lifecycle
+from tdiff.watch import alerts, lifecycle
 from tdiff.watch.run_state import RunState
 
 LOST = "lost"
-"""The state of a run on another host whose heartbeat has stopped: whether it has died cannot be seen from here."""
+"""The state of a run whose process cannot be seen from here, and whose heartbeat or records stopped long ago."""
 ACTIVE = ("running", "stalled")
 """States of runs that are at work, which come first."""
 _TREND_POINTS = 120
@@ -186,6 +186,9 @@ def _state(
     own = state.process if by_id else None
     kind: str = lifecycle.state_at(_Vitals(state, own), now)
     reason = state.failure or state.doing
+    silence = 0.0 if state.last_time is None else now - state.last_time
+    if process is None and kind == "stalled" and silence > alerts.OVER:
+        return LOST, f"no record for {age_text(silence)}"
     if process is None or kind not in (*ACTIVE, "waiting"):
         return kind, f"its process {own[0]} is gone" if kind == "died" and own else reason
     presence = processes.presence(process, machine) if machine is not None else "unknown"

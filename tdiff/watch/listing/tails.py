@@ -58,6 +58,11 @@ class TailLog:
         return self._reader.state
 
     @property
+    def is_read(self) -> bool:
+        """Whether its end has been read; until then its state is that of its first lines."""
+        return self._phase in ("entire", "tail")
+
+    @property
     def has_loss(self) -> bool:
         """Whether a loss was found."""
         return any("loss" in name.lower() for name in self.state.metrics) or self.state.format == "tdiff"
