@@ -147,6 +147,7 @@ class RemoteRuns:
         self._files: list[FileInfo] = []
         self._polled = -1e9  # by the monotonic clock
         self._missing = False
+        self._introduced = False  # whether the answer to a search has begun
         self._unseen = False  # whether the processes are to be looked up
         self.complete = False
 
@@ -205,7 +206,8 @@ class RemoteRuns:
     def _ask(self) -> None:
         """Send the next commands, if there are any to send now."""
         if time.monotonic() - self._polled >= _POLL_SECONDS:
-            self._polled, self._files, self._unseen = time.monotonic(), [], True
+            self._polled, self._files = time.monotonic(), []
+            self._unseen, self._introduced = True, False
             self._connection.send(b"L\n")
             self._waiting.append(self._listed)
             return
@@ -244,9 +246,9 @@ class RemoteRuns:
     def _listed(self, words: list[str], payload: bytes) -> bool:
         match words:
             case ["W"]:
-                self._missing = True
+                self._missing = self._introduced = True
             case ["M", host, boot, namespace, clock]:
-                self._machine.host, self._missing = host, False
+                self._machine.host, self._missing, self._introduced = host, False, True
                 self._machine.boot, self._machine.namespace = boot.strip("-"), namespace.strip("-")
                 self._ahead = int(clock) - time.time()
                 if abs(self._ahead) < _SAME_CLOCK:
@@ -254,7 +256,7 @@ class RemoteRuns:
             case ["F"]:
                 if info := _file(payload):
                     self._files.append(info)
-            case ["E"]:
+            case ["E"] if self._introduced:
                 self._collection.update(self._files)
                 return True
             case _:
