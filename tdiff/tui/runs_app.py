@@ -67,6 +67,7 @@ class RunsApp(TerminalApp):
     #filter > .input--cursor { background: $background; color: $foreground; text-style: reverse; }
     #table { height: 1fr; }
     """
+    AUTO_FOCUS = ""  # the line of the filter would get the focus
     ENABLE_COMMAND_PALETTE = False
     TITLE = "tdiff watch"
 
