@@ -90,14 +90,14 @@ def row(
     curve = train or held_out or next((s for n, s in state.metrics.items() if "loss" in n.lower()), None)
     last = state.last_time
     time = modified if last is None else last
-    begun = state.format not in ("", "log") or state.step > 0
+    has_steps = state.format not in ("", "log") or state.step > 0
     return Row(
         name=visible_line(name),
         where=where,
         format=state.format,
         state=kind,
         reason=visible_line(problem or reason),
-        step=state.step if begun else None,
+        step=state.step if has_steps else None,
         total=total,
         progress=state.progress,
         loss=None if curve is None else newest(curve),

@@ -147,7 +147,7 @@ class RemoteRuns:
         self._files: list[FileInfo] = []
         self._polled = -1e9  # by the monotonic clock
         self._missing = False
-        self._introduced = False  # whether the answer to a search has begun
+        self._introduced = False  # whether the answer to a search has started
         self._unseen = False  # whether the processes are to be looked up
         self.complete = False
 

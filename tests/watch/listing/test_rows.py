@@ -43,7 +43,7 @@ def gone() -> TrainingProcess:
         (100_000, {}, "lost"),
     ],
 )
-def test_a_dead_run_is_told_from_a_slow_one(seconds, known, state):
+def test_a_dead_run_is_distinguished_from_a_slow_one(seconds, known, state):
     assert made(run_lines(1000), seconds, **known).state == state
 
 
