@@ -25,8 +25,6 @@ from tdiff.visible import visible
 EXAMPLES = ("tdiff stop tale", "tdiff stop tale --now")
 _FAILED = 1
 _PAUSE = 0.1
-_GRACE = 5.0
-"""Seconds that a process which is asked to quit at once has for that; then it is killed."""
 _REMINDER = 20.0
 """Seconds after which the wait is explained."""
 
@@ -48,7 +46,8 @@ def run(request: Request) -> None:
     before = len(folder.history())
     with _handle(process) as handle:
         if request.now:
-            _quit_now(handle)
+            handle.send(signal.SIGKILL)  # saves are atomic, so the last one stays whole
+            _wait(handle)
         else:
             handle.send(signal.SIGTERM)  # a second Ctrl-C would quit at once; a second SIGTERM does not
             handle.send(signal.SIGCONT)  # it may be suspended
@@ -140,20 +139,6 @@ def _how_it_ended(folders: list[Path]) -> str:
                 return f"{words[end.reason]} (step {end.step:,})"
             return "its process has ended without an end; tdiff resume continues it from its last save"
     return "it has not recorded anything yet"
-
-
-def _quit_now(handle: _handle) -> None:
-    """End the process without waiting for a save."""
-    handle.send(signal.SIGINT)
-    handle.send(signal.SIGCONT)
-    time.sleep(_PAUSE)  # two signals that wait together count as one
-    handle.send(signal.SIGINT)
-    end = time.monotonic() + _GRACE
-    while handle.alive and time.monotonic() < end:
-        time.sleep(_PAUSE)
-    if handle.alive:
-        handle.send(signal.SIGKILL)
-    _wait(handle)
 
 
 def _wait(handle: _handle, clock: Callable[[], float] = time.monotonic) -> None:

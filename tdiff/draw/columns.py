@@ -32,20 +32,20 @@ class Column:
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
     """The columns that fit into `width` cells, each with its width."""
-    chosen = list(columns)
+    chosen = [(column, column.width) for column in columns]
 
-    def needed(full: bool) -> int:
-        widths = (c.width if full or not c.least else min(c.width, c.least) for c in chosen)
+    def needed(shortened: bool) -> int:
+        widths = (min(size, column.least) if shortened and column.least else size for column, size in chosen)
         return sum(widths) + _GAP * (len(chosen) - 1)
 
-    while needed(False) > width and (worst := max(chosen, key=lambda column: column.rank)).rank:
-        chosen.remove(worst)
-    over = max(0, needed(True) - width)
+    while needed(True) > width and (worst := max(chosen, key=lambda item: item[0].rank))[0].rank:
+        chosen = [item for item in chosen if item is not worst]
+    over = max(0, needed(False) - width)
     widths = []
-    for column in chosen:
-        cut = min(over, column.width - min(column.width, column.least)) if column.least else 0
+    for column, size in chosen:
+        cut = min(over, size - min(size, column.least)) if column.least else 0
         over -= cut
-        widths.append((column, column.width - cut))
+        widths.append((column, size - cut))
     return widths
 
 

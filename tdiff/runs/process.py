@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -52,6 +52,8 @@ class TrainingProcess:
     """cuda, mps or cpu."""
     gpu: str = ""
     """The number and the name of the GPU; "" without one."""
+    ended: float = 0.0
+    """When the process stopped training this run, seconds since the epoch; 0 if it did not say so."""
 
 
 class Machine(Protocol):
@@ -103,7 +105,9 @@ class ThisMachine:
 
 
 def presence(process: TrainingProcess, machine: Machine) -> Presence:
-    """Whether `process` exists, as far as that can be seen from `machine`."""
+    """Whether `process` exists and trains its run, as far as that can be seen from `machine`."""
+    if process.ended:
+        return "gone"  # from this run: it may train another one
     if process.host != machine.host or process.pid <= 0:
         return "unknown"
     if process.boot and machine.boot and process.boot != machine.boot:
@@ -139,12 +143,11 @@ def parse(data: bytes) -> TrainingProcess | None:
         values = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    kinds: Mapping[str, type] = {"pid": int, "time": float}
+    kinds: Mapping[str, type] = {"pid": int, "time": float, "ended": float}
     if not isinstance(values, dict):
         return None
     known = {f.name: values[f.name] for f in fields(TrainingProcess) if f.name in values}
-    if "time" in known and type(known["time"]) is int:
-        known["time"] = float(known["time"])
+    known |= {name: float(known[name]) for name in ("time", "ended") if type(known.get(name)) is int}
     if not {"pid", "host"} <= known.keys() or any(type(v) is not kinds.get(name, str) for name, v in known.items()):
         return None
     return TrainingProcess(**known)
@@ -164,8 +167,8 @@ def read(folder: Path) -> tuple[TrainingProcess, float] | None:
 @contextmanager
 def beating(folder: Path, device: str = "", gpu: str = "") -> Iterator[None]:
     """Name this process in a run's folder, and renew its heartbeat until the end of the context."""
-    path = folder / FILE
-    write_atomic(path, (json.dumps(asdict(this_process(device, gpu)), indent=2) + "\n").encode())
+    path, process = folder / FILE, this_process(device, gpu)
+    write_atomic(path, _text(process))
     ended = threading.Event()
     file = os.open(path, os.O_RDONLY)  # the folder may be renamed
     place: int | Path = file if os.utime in os.supports_fd else path
@@ -182,4 +185,11 @@ def beating(folder: Path, device: str = "", gpu: str = "") -> Iterator[None]:
     finally:
         ended.set()
         thread.join(1)
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file), path.stat()):  # the folder has not been moved
+                write_atomic(path, _text(replace(process, ended=time.time())))
         os.close(file)
+
+
+def _text(process: TrainingProcess) -> bytes:
+    return (json.dumps(asdict(process), indent=2) + "\n").encode()

@@ -218,12 +218,12 @@ class RunsApp(TerminalApp):
         self._first = min(max(self._first, at - room + 1), at, max(0, len(self.shown) - room))
         ascii = self.terminal.look.ascii
         self._top.show([self._title(width)])
-        texts = table(self.shown, width - 2, wide=True, ascii=ascii)
-        body: list[Line] = [[(f" {texts[0]}", "dim")]] if self.shown else []
-        for n in range(self._first, min(len(self.shown), self._first + room)):
-            style = _STYLES.get(self.shown[n].state, "")
-            line = f" {texts[n + 1]}"
-            body.append([(line.ljust(width), "reverse")] if n == at else [(line, style)])
+        page = self.shown[self._first : self._first + room]
+        texts = table(page, width - 2, wide=True, ascii=ascii)  # of all rows it would take long
+        body: list[Line] = [[(f" {texts[0]}", "dim")]] if page else []
+        for n, (row, text) in enumerate(zip(page, texts[1:], strict=True), self._first):
+            line = f" {text}"
+            body.append([(line.ljust(width), "reverse")] if n == at else [(line, _STYLES.get(row.state, ""))])
         if not self.shown:
             body.append([(f" {self._nothing()}", "dim")])
         self._body.show(body)

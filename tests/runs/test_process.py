@@ -34,6 +34,7 @@ class Machine:
     [
         (KNOWN, Machine(), "alive"),
         (KNOWN, Machine(moments={}), "gone"),
+        (replace(KNOWN, ended=5.0), Machine(), "gone"),  # it trains another run now
         (KNOWN, Machine(moments={7: "999"}), "gone"),  # the id belongs to a later process
         (KNOWN, Machine(boot="later"), "gone"),
         (KNOWN, Machine(host="other"), "unknown"),
@@ -74,6 +75,13 @@ def test_a_training_names_itself_and_renews_its_heartbeat(tmp_path, monkeypatch)
     time.sleep(0.05)
     assert read(moved)[1] > 1e9  # the heartbeat has ended
     assert sorted(path.name for path in moved.iterdir()) == [FILE]
+
+
+def test_a_process_that_stops_training_says_so_and_may_train_another_run(tmp_path):
+    with beating(tmp_path):
+        assert presence(read(tmp_path)[0], ThisMachine()) == "alive"
+    process, _ = read(tmp_path)
+    assert process.ended > 0 and presence(process, ThisMachine()) == "gone"
 
 
 @pytest.mark.parametrize(
