@@ -20,7 +20,7 @@ from tdiff.formatting import duration
 from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
 from tdiff.protocol.metrics import METRICS
-from tdiff.runs import lookup
+from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
 from tdiff.runs.run import Run
@@ -176,14 +176,17 @@ def train_and_report(
 
     The folder of a run that is not `resumed` is created, unless it exists and `may_exist`; then `on_created` is called.
     """
+    from tdiff.core import devices
     from tdiff.core.training import initialize
     from tdiff.core.training.loop import train
 
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    device = devices.choose(settings.train.device)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
         if resumed:
             stack.enter_context(folder.locked())
+            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         final_evaluation = _FinalEvaluation()
         records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
         if resumed and settings != folder.settings():
@@ -198,6 +201,7 @@ def train_and_report(
                 # Without the text of --eval-data, which the corpus holds after two line feeds.
                 text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
                 write_atomic(folder.corpus, text.encode())
+            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         say(heading)
         if unread := initialize.unread_settings(settings) if not resumed else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")

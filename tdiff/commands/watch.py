@@ -18,6 +18,7 @@ from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
     from tdiff.terminal.detect import Terminal
+    from tdiff.watch.preferences import Preferences
     from tdiff.watch.targets import Target
 
 MAX_TARGETS = 4
@@ -27,6 +28,7 @@ EXAMPLES = (
     "tdiff watch mine",
     "tdiff watch train.log ssh://host/path/to/run",
     "tdiff watch --model mine --model shakespeare",
+    "tdiff watch --all",
     "tdiff watch --once",
 )
 _DEVICES_TIMEOUT = 1.0
@@ -65,6 +67,9 @@ def run(options: Options) -> None:
     if options.classify:
         _classify(options, terminal)
         return
+    if options.all_runs:
+        _all(options, terminal, saved)
+        return
     targets = [locate(target) for target in options.targets]
     if not targets and (newest := newest_run()):
         targets = [locate(str(newest.path))]
@@ -87,6 +92,27 @@ def run(options: Options) -> None:
 
     watch_numbers.remember(targets, options)
     session.run(targets, options, terminal, saved)
+
+
+def _all(options: Options, terminal: Terminal, saved: Preferences) -> None:
+    """Show or print a table of all runs in a folder."""
+    from tdiff.commands import all_runs
+    from tdiff.terminal import detect
+
+    if len(options.targets) > 1:
+        raise TdiffError(f"--all takes one folder; got {len(options.targets)}")
+    opened = all_runs.open_place(options.targets[0] if options.targets else None)
+    if options.once or options.as_json:
+        all_runs.print_all(opened, as_json=options.as_json, wide=False, ascii=terminal.theme.ascii)
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise TdiffError("tdiff watch draws on a terminal, and this is not a terminal; --once prints the table instead")
+    _check_cursor(terminal, "--once prints the table instead")
+    detect.prepare(terminal, os.environ)
+
+    from tdiff.tui import runs_session
+
+    runs_session.run(opened, options, terminal, saved)
 
 
 def _classify(options: Options, terminal: Terminal) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -132,6 +133,18 @@ def gpu_report(device: str) -> dict[str, float]:
         with suppress(Exception):
             report[key] = float(read()) * unit
     return report
+
+
+def gpu_name(device: str) -> str:
+    """The number of the GPU as nvidia-smi counts it, and its name: "2: NVIDIA H100"; "" for other devices."""
+    if device != "cuda":
+        return ""
+    with suppress(Exception):  # a driver may refuse any question
+        number = str(torch.cuda.current_device())
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            number = visible.split(",")[int(number)].strip()
+        return f"{number}: {torch.cuda.get_device_name()}"
+    return ""
 
 
 @contextmanager

@@ -35,6 +35,17 @@ def remember(run: Run) -> None:
             write_atomic(_index(), "".join(lines).encode())
 
 
+def forget(path: Path) -> None:
+    """Remove a run from the index. Does nothing if the state folder cannot be written."""
+    with suppress(OSError, ValueError):
+        absolute = str(path.absolute())
+        with _locked():
+            entries = _entries()
+            others = [entry for entry in entries if entry["path"] != absolute]
+            if len(others) < len(entries):
+                write_atomic(_index(), "".join(json.dumps(item) + "\n" for item in others).encode())
+
+
 def known_runs() -> dict[str, Path]:
     """Name -> folder of each run in the index that still exists; of two with one name, the one that started last."""
     return {entry["name"]: Path(entry["path"]) for entry in _entries() if is_run(Path(entry["path"]))}

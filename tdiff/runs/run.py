@@ -6,6 +6,7 @@ checkpoints/RUN/
     samples/         traces of the texts sampled during training
     model/           the averaged weights, their config and tokenizer, as Hugging Face lays out a model
     resume/          what `--resume` needs
+    process.json     the process that trains, with its heartbeat
 """
 
 from __future__ import annotations
@@ -95,6 +96,20 @@ class Run:
                 except OSError:
                     raise TdiffError(f"run {self.name!r} is being trained by another process") from None
             yield
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process holds the run's lock; False where that cannot be found out."""
+        if not fcntl:
+            return False
+        try:
+            with (self.path / "config.toml").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @contextmanager
     def log(self) -> Iterator[IO[str]]:

@@ -40,6 +40,28 @@ from tdiff.watch.targets import Target, locate, newest_run
 
 def run(targets: Sequence[Target], options: Options, terminal: Terminal, preferences: Preferences) -> None:
     """Watch until the user quits; then print a summary."""
+    app = view(targets, options, terminal, preferences)
+    gc.freeze()  # the loaded modules stay: the collector need not scan them while keys wait
+    run_view(app)
+    restore_title(app)
+    print("\n".join(summary(app, time.time())))
+
+
+def restore_title(app: WatchApp) -> None:
+    """Restore the terminal's title, which alerts may have changed."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(app.notifications.restoration)
+        sys.stderr.flush()
+
+
+def view(
+    targets: Sequence[Target],
+    options: Options,
+    terminal: Terminal,
+    preferences: Preferences,
+    kind: type[WatchApp] = WatchApp,
+) -> WatchApp:
+    """The view of these targets, a `kind` of app that has not started. Raises TdiffError if one cannot be opened."""
     preferences = replace(preferences, keys=remapped(preferences.keys))
     watched = [Watched(target, source=pipe_source(target)) for target in targets]
 
@@ -54,7 +76,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
         newest = newest_run()
         return Watched(locate(str(newest.path))) if newest else None
 
-    app = WatchApp(
+    app = kind(
         watched,
         launch.model_pair(options, lambda: watched, trains_here),
         terminal,
@@ -68,12 +90,7 @@ def run(targets: Sequence[Target], options: Options, terminal: Terminal, prefere
     theme = options.theme or preferences.theme
     if theme:
         app.theme = theme
-    gc.freeze()  # the loaded modules stay: the collector need not scan them while keys wait
-    run_view(app)
-    with suppress(OSError, ValueError):
-        sys.stderr.write(app.notifications.restoration)
-        sys.stderr.flush()
-    print("\n".join(summary(app, time.time())))
+    return app
 
 
 def run_view(app: TerminalApp) -> None:

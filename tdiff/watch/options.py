@@ -23,6 +23,9 @@ class Options:
         metavar="[TARGET]...",
         complete="runs",
     )
+    all_runs: bool = option(
+        False, "Show a table of all runs in a folder, here or at ssh://host/folder.", flag="--all", panel="Input"
+    )
     model: str | None = option(
         None,
         "Model that generates; given twice, two models side by side.",

@@ -66,6 +66,8 @@ def test_runs_and_models_of_this_folder_are_offered(program, here):
     assert complete(program, "tdiff", "generate", "--model", "mi") == ["mine"]
     assert complete(program, "tdiff", "train", "--resume", "") == ["mine"]
     assert complete(program, "tdiff", "watch", "m") == ["mine"]
+    for command in ("stop", "resume", "rm"):
+        assert complete(program, "tdiff", command, "m") == ["mine"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
