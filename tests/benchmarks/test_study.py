@@ -76,7 +76,7 @@ def test_noisy_row_affects_only_its_own_comparisons():
 
 
 @pytest.mark.slow
-def test_a_study_that_was_cut_short_goes_on(here, corpus_file):
+def test_a_study_that_was_stopped_can_be_resumed(here, corpus_file):
     shutil.copytree(ROOT / "configs", here / "configs")
     quick = (
         f"data.sources=['{corpus_file}']", "model.layers=1", "model.width=16", "model.heads=1", "model.window=32",

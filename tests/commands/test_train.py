@@ -293,7 +293,7 @@ def test_a_finished_run_is_not_resumed(trained, cli_fast):
     assert "is finished (step 1)" in cli_fast("train", "--resume=r").refused()
 
 
-def test_a_finished_run_goes_on_to_a_new_end(trained, cli_fast):
+def test_a_finished_run_continues_to_a_new_end(trained, cli_fast):
     trained("--set=train.decay=1.0")
     before = lookup.find_run("r").settings()
     done = cli_fast("train", "--resume=r", "--steps=4")
@@ -487,7 +487,7 @@ def test_terminal_bar_shows_step_loss_bound_speed_and_remaining_time(here, corpu
     assert len([line for line in lines if "━" in line]) == 1
 
 
-def test_after_ctrl_c_the_bar_stays_at_the_step_that_was_saved_and_a_resumed_bar_goes_on_from_it(here, corpus_file):
+def test_after_ctrl_c_the_bar_stays_at_the_step_that_was_saved_and_a_resumed_bar_continues_from_it(here, corpus_file):
     options = [*SET_TINY, "--device=cpu", "--run=r", "--eval-every=2", "--sample-every=1", "--steps=100000"]
     child = on_terminal(f"--data={corpus_file}", *options)
     child.until(b"step 2  held-out")

@@ -382,7 +382,7 @@ def test_weight_decay_of_muon_shrinks_weights_apart_from_the_gradient():
     torch.testing.assert_close(p.detach(), torch.full((4, 4), 0.95))
 
 
-def test_muon_goes_on_from_its_saved_state():
+def test_muon_continues_from_its_saved_state():
     def fresh() -> tuple[nn.Parameter, Muon]:
         p = nn.Parameter(torch.eye(4))
         return p, Muon([p], lr=0.1)

@@ -63,7 +63,7 @@ def test_version_that_is_still_written_precedes_a_later_one_that_is_not():
     assert chosen().name == "version_2/metrics.csv"
 
 
-def test_version_without_a_record_is_passed_over():
+def test_version_without_a_record_is_skipped():
     put("f/version_4/metrics.csv", CSV)
     put("f/version_5/metrics.csv", "")
     put("f/version_5/hparams.yaml", "lr: 1\n")

@@ -241,7 +241,7 @@ def test_samples_of_a_run_are_written_from_left_to_right_by_the_newest_weights(g
     assert model.tokenizer.decode(again) == last.text != first.text
 
 
-def test_a_run_that_can_write_no_sample_goes_on_and_says_why(book, tmp_path):
+def test_a_run_that_can_write_no_sample_continues_and_says_why(book, tmp_path):
     folder = make(tmp_path / "gpt", bos=False)
     settings = settings_from(folder, book, {"objective": {"context": 0}, "train": {"steps": 4, "sample_every": 2}})
     _, events = train_in(tmp_path, "run", settings)

@@ -315,7 +315,7 @@ def test_real_chemistry_model_fills_masked_reactions(real):
     assert masked > 25 and right / masked > 0.8
 
 
-def test_a_real_model_goes_on_from_a_prompt(real):
+def test_a_real_model_continues_from_a_prompt(real):
     assert (real.network.spec.context, real.network.begin.tolist(), real.network.end.tolist()) == (510, [12], [13])
     header, *_, end = narrate(real, "CC(=O)O", DecodeSettings(seed=1), length=12)
     assert [text for _, text, _ in header.given] == list("CC(=O)O")
