@@ -1,7 +1,6 @@
 """Interpolated n-gram models of symbols, of characters and of words, by which texts are judged.
 
-Counts are sorted keys in tensors, not dictionaries: a trigram model of seven million words takes seconds and about
-150 MB.
+Counts are sorted keys in tensors, not dictionaries: a trigram model of seven million words takes seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from tdiff.errors import TdiffError
 
 _PIECE = re.compile(r" ?(?:[^\W\d_]|')+| ?[^\s]|\s")
 _UNKNOWN = 0
-"""The symbol of every word that is not in the vocabulary."""
+"""The symbol of every word or character that is not in the vocabulary."""
 _END = "\n"
 """The end of a word's spelling: no word contains it."""
 
@@ -31,99 +30,130 @@ class NGrams:
     and distinct(h) the number of symbols seen after h.
     """
 
-    def __init__(self, symbols: Tensor, order: int, size: int) -> None:
+    def __init__(self, symbols: Tensor, order: int, size: int, uniform: float | None = None) -> None:
         """Count all n-grams of 1..`order` of the `symbols` (L,), int64 in 0..`size` - 1.
 
-        Raises TdiffError for no symbols, and for n-grams that have no key of 63 bits.
+        `uniform`: the probability of each symbol below the 1-grams, by default 1 / `size`. Raises TdiffError for no
+        symbols.
         """
         if not len(symbols):
             raise TdiffError("an n-gram model requires training text; got none")
-        if order * math.log2(max(2, size)) >= 63:
-            raise TdiffError(f"{order}-grams of {size:,} symbols are too many; use a smaller order or vocabulary")
-        self.order, self.size = order, size
-        self._tables = [_Table(symbols, k + 1, size) for k in range(min(order, len(symbols)))]
+        self.order, self._size = order, size
+        self._uniform = 1 / size if uniform is None else uniform
+        self._tables: list[_Table] = []
+        contexts, count = torch.zeros(len(symbols), dtype=torch.int64), 1
+        for length in range(1, min(order, len(symbols)) + 1):
+            table = _Table(contexts[: len(symbols) - length + 1] * size + symbols[length - 1 :], count, size)
+            self._tables.append(table)
+            if length < order:
+                contexts, count = table.find(contexts[: len(symbols) - length + 1], symbols[length - 1 :]), table.count
 
     def probabilities(self, symbols: Tensor) -> Tensor:
         """(L,) float64: P of each of the `symbols` (L,) after the at most `order` - 1 symbols before it."""
-        p = torch.full((len(symbols),), 1 / self.size, dtype=torch.float64)
-        known = torch.ones(len(symbols), dtype=torch.bool)
-        for table in self._tables:
-            if len(symbols) < table.length:
-                break
-            first = table.length - 1
-            count, seen, distinct = table.look_up(_keys(symbols, table.length, self.size))
-            known[first:] &= seen > 0  # if a context is unknown, so is every longer one
+        p = torch.full((len(symbols),), self._uniform, dtype=torch.float64)
+        for first, table, contexts, found in self._walk(symbols):
+            known = contexts >= 0  # if a context is unknown, so is every longer one
+            count = torch.where(found >= 0, table.counts[found.clamp(min=0)], 0)
+            seen, distinct = table.seen[contexts.clamp(min=0)], table.distinct[contexts.clamp(min=0)]
             mixed = (count + distinct * p[first:]) / (seen + distinct).clamp(min=1)
-            p[first:] = torch.where(known[first:], mixed, p[first:])
-            known[:first] = False
+            p[first:] = torch.where(known & (seen > 0), mixed, p[first:])
         return p
 
     def seen(self, symbols: Tensor) -> Tensor:
         """(max(0, L - order + 1),) bool: whether each n-gram of the full order occurs in the training text."""
-        if len(self._tables) < self.order or len(symbols) < self.order:
-            return torch.zeros(max(0, len(symbols) - self.order + 1), dtype=torch.bool)
-        return self._tables[-1].look_up(_keys(symbols, self.order, self.size))[0] > 0
+        found = torch.full((max(0, len(symbols) - self.order + 1),), -1)
+        for first, _, _, numbers in self._walk(symbols):
+            if first == self.order - 1:
+                found = numbers
+        return found >= 0
 
     def sample(self, history: Sequence[int], random: random.Random) -> int:
         """One symbol, drawn from P(s | history)."""
-        for table in reversed(self._tables[: len(history) + 1]):
-            context = history[len(history) - table.length + 1 :]
-            symbol = table.sample(context, random)
+        for length in range(min(self.order - 1, len(history)), -1, -1):
+            context = self._context(history[len(history) - length :])
+            symbol = self._tables[length].sample(context, random) if context >= 0 else None
             if symbol is not None:
                 return symbol
-        return random.randrange(self.size)
+        return random.randrange(self._size)
+
+    def _walk(self, symbols: Tensor) -> Iterator[tuple[int, _Table, Tensor, Tensor]]:
+        """For each length: index of its last symbol, its table, numbers of its contexts and n-grams (-1: unknown)."""
+        contexts = torch.zeros(len(symbols), dtype=torch.int64)
+        for first, table in enumerate(self._tables[: len(symbols)]):
+            contexts = contexts[: len(symbols) - first]
+            found = table.find(contexts, symbols[first:])
+            yield first, table, contexts, found
+            contexts = found
+
+    def _context(self, symbols: Sequence[int]) -> int:
+        """The number of a context; -1 if it does not occur."""
+        if len(symbols) >= len(self._tables):
+            return -1
+        number = torch.zeros(1, dtype=torch.int64)
+        for table, symbol in zip(self._tables, symbols, strict=False):
+            number = table.find(number, torch.tensor([symbol]))
+        return int(number)
 
 
 class _Table:
-    """Counts of the n-grams of one length."""
+    """The n-grams of one length; a context is the number of the n-gram before, so that keys stay small."""
 
-    def __init__(self, symbols: Tensor, length: int, size: int) -> None:
-        self.length, self._size = length, size
+    def __init__(self, keys: Tensor, contexts: int, size: int) -> None:
+        """`keys` (N,) int64: context * size + symbol of each n-gram of the text; `contexts`: how many there are."""
+        self._size = size
         # Sorting first is many times faster than `unique`, which hashes.
-        keys = _keys(symbols, length, size).sort().values
-        self._keys, self._counts = torch.unique_consecutive(keys, return_counts=True)
-        self._contexts, self._distinct = torch.unique_consecutive(self._keys // size, return_counts=True)
-        self._ends = self._distinct.cumsum(0)
-        self._totals = self._counts.cumsum(0)
-        before = torch.cat([self._totals.new_zeros(1), self._totals[self._ends[:-1] - 1]])
-        self._seen = self._totals[self._ends - 1] - before
+        self._keys, self.counts = torch.unique_consecutive(keys.sort().values, return_counts=True)
+        of_keys = self._keys // size
+        self.distinct = torch.bincount(of_keys, minlength=contexts)
+        self.seen = torch.zeros(contexts, dtype=torch.int64).index_add_(0, of_keys, self.counts)
 
-    def look_up(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(count, seen, distinct), each (N,): of the n-grams, and of their contexts; 0 if they did not occur."""
-        at, found = _find(self._keys, keys)
-        context, has_context = _find(self._contexts, keys // self._size)
-        return self._counts[at] * found, self._seen[context] * has_context, self._distinct[context] * has_context
+    @property
+    def count(self) -> int:
+        """The number of n-grams."""
+        return len(self._keys)
 
-    def sample(self, context: Sequence[int], random: random.Random) -> int | None:
+    def find(self, contexts: Tensor, symbols: Tensor) -> Tensor:
+        """(N,) int64: the number of the n-gram of each context and symbol; -1 if it or its context is unknown."""
+        keys = contexts * self._size + symbols
+        at = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
+        return torch.where((contexts >= 0) & (self._keys[at] == keys), at, -1)
+
+    def sample(self, context: int, random: random.Random) -> int | None:
         """A symbol after the context by its count; None if a shorter context is to be used instead."""
-        key = 0
-        for symbol in context:
-            key = key * self._size + symbol
-        at, found = _find(self._contexts, torch.tensor([key]))
-        if not found:
+        seen, distinct = int(self.seen[context]), int(self.distinct[context])
+        if not seen or (number := random.randrange(seen + distinct)) >= seen:
             return None
-        seen, distinct, end = int(self._seen[at]), int(self._distinct[at]), int(self._ends[at])
-        number = random.randrange(seen + distinct)
-        if number >= seen:
-            return None
-        before = int(self._totals[end - 1]) - seen
-        n = int(torch.searchsorted(self._totals[end - distinct : end], before + number, right=True))
-        return int(self._keys[end - distinct + n]) % self._size
+        start = int(torch.searchsorted(self._keys, torch.tensor(context * self._size)))
+        totals = self.counts[start : start + distinct].cumsum(0)
+        n = int(torch.searchsorted(totals, number, right=True))
+        return int(self._keys[start + n]) % self._size
 
 
-def _keys(symbols: Tensor, length: int, size: int) -> Tensor:
-    """(L - length + 1,): a number for each n-gram, the same for the same symbols."""
-    count = len(symbols) - length + 1
-    keys = torch.zeros(count, dtype=torch.int64)
-    for n in range(length):
-        keys = keys * size + symbols[n : n + count]
-    return keys
+class CharacterNGrams:
+    """An n-gram model of the characters of a text."""
 
+    def __init__(self, text: str, order: int) -> None:
+        """Count all n-grams of 1..`order` characters. Raises TdiffError for an empty text."""
+        self._order = order
+        self._ids = {character: n for n, character in enumerate(sorted(set(text)), start=1)}
+        self._ngrams = NGrams(self._encode(text), order, len(self._ids) + 1, 1 / max(1, len(self._ids)))
 
-def _find(sorted_keys: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The index of each key in the sorted keys, and whether it is there."""
-    at = torch.searchsorted(sorted_keys, keys).clamp(max=len(sorted_keys) - 1)
-    return at, sorted_keys[at] == keys
+    def probabilities(self, text: str) -> Tensor:
+        """(L,) float64: P of each character after the at most `order` - 1 characters before it, above 0."""
+        return self._ngrams.probabilities(self._encode(text))
+
+    def nats(self, text: str, start: int = 0) -> float:
+        """Nats a character of `text` from character `start` on; 0 if there is none."""
+        if start >= len(text):
+            return 0.0
+        before = max(0, start - self._order + 1)
+        return -float(self.probabilities(text[before:])[start - before :].log().mean())
+
+    def __contains__(self, character: str) -> bool:
+        return character in self._ids
+
+    def _encode(self, text: str) -> Tensor:
+        return torch.tensor([self._ids.get(character, _UNKNOWN) for character in text], dtype=torch.int64)
 
 
 class WordNGrams:
@@ -189,21 +219,16 @@ class _Spelling:
     """The probability of the spelling of a word, by a character 5-gram model of other words."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        text = _END + _END.join(words) + _END
-        self._ids = {character: n for n, character in enumerate(sorted(set(text)), start=1)}
-        self._ngrams = NGrams(self._encode(text), 5, len(self._ids) + 1)
+        self._characters = CharacterNGrams(_END + _END.join(words) + _END, 5)
         self._cost: dict[str, float] = {}
 
     def nats(self, word: str) -> float:
         """-log P of a word's characters and its end; an unknown character costs as much as one of all of Unicode."""
         if word not in self._cost:
-            p = self._ngrams.probabilities(self._encode(_END + word + _END))[1:]
-            strange = sum(character not in self._ids for character in word)
+            p = self._characters.probabilities(_END + word + _END)[1:]
+            strange = sum(character not in self._characters for character in word)
             self._cost[word] = -float(p.log().sum()) + strange * math.log(0x110000)
         return self._cost[word]
-
-    def _encode(self, text: str) -> Tensor:
-        return torch.tensor([self._ids.get(character, 0) for character in text], dtype=torch.int64)
 
 
 def pieces(text: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -17,7 +16,7 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from tdiff.errors import TdiffError
+from tdiff.core.evaluation.ngrams import CharacterNGrams
 
 ORDER = 5
 """Characters of the judge's n-grams, of which the last is predicted: the best order for a text of a megabyte."""
@@ -27,50 +26,6 @@ Z = 1.96
 """Standard errors to either side of a 95% interval."""
 _WORD = re.compile(r"(?:[^\W\d_]|')+")
 _PRIME = 0x100000001B3  # odd, so that its powers keep all bits of a 64-bit number
-
-
-class NGram:
-    """An interpolated n-gram model of characters (Witten and Bell 1991, method C; interpolated down to uniform).
-
-    P(c | h) = (count(h c) + distinct(h) P(c | h')) / (count(h) + distinct(h)), where h' is h without its first
-    character and distinct(h) the number of characters seen after h.
-    """
-
-    def __init__(self, text: str, order: int = ORDER) -> None:
-        """Count all n-grams of 1..`order` characters. Raises TdiffError for an empty text."""
-        if not text:
-            raise TdiffError("the n-gram judge requires training text; got none")
-        self.order = order
-        self._uniform = 1 / len(set(text))
-        self._counts = [Counter(text[i : i + k + 1] for i in range(len(text) - k)) for k in range(order)]
-        self._seen: list[Counter[str]] = []
-        self._distinct: list[Counter[str]] = []
-        for counts in self._counts:
-            seen, distinct = Counter[str](), Counter[str]()
-            for gram, count in counts.items():
-                seen[gram[:-1]] += count
-                distinct[gram[:-1]] += 1
-            self._seen.append(seen)
-            self._distinct.append(distinct)
-
-    def probability(self, history: str, character: str) -> float:
-        """P(character | history), above 0; the last `order` - 1 characters of the history count."""
-        p = self._uniform
-        for k, counts in enumerate(self._counts[: len(history) + 1]):
-            context = history[len(history) - k :]
-            seen = self._seen[k].get(context)
-            if seen is None:
-                break
-            distinct = self._distinct[k][context]
-            p = (counts.get(context + character, 0) + distinct * p) / (seen + distinct)
-        return p
-
-    def nats(self, text: str, start: int = 0) -> float:
-        """Nats a character of `text` from character `start` on; 0 if there is none."""
-        total = 0.0
-        for i in range(start, len(text)):
-            total -= math.log(self.probability(text[max(0, i - self.order + 1) : i], text[i]))
-        return total / max(1, len(text) - start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +47,7 @@ class Judge:
 
     def __init__(self, training: str, second: Callable[[str, str], float] | None = None) -> None:
         """`second` takes a prompt and a text and returns the nats a character of the text after the prompt."""
-        self.ngram = NGram(training)
+        self.ngrams = CharacterNGrams(training, ORDER)
         self._training, self._second = training, second
         self._vocabulary = set(words(training))
 
@@ -107,7 +62,7 @@ class Judge:
             if match.end() < len(text) and not (match.start() == len(prompt) and prompt and _WORD.match(prompt[-1]))
         ]
         return Quality(
-            nats=self.ngram.nats(text, len(prompt)),
+            nats=self.ngrams.nats(text, len(prompt)),
             distinct=len(set(grams)) / len(grams) if grams else 1.0,
             words=sum(word in self._vocabulary for word in complete) / len(complete) if complete else 1.0,
             second=self._second(prompt, text) if self._second else None,

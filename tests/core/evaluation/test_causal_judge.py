@@ -109,7 +109,7 @@ def test_compare_shows_the_second_judge(cli_fast, tiny_run, corpus_file, tmp_pat
     folder = make(tmp_path / "gpt", bos=True, positions=300)
     asked = ("compare", str(tiny_run.path), "--decoders", "topk", "--prompts", "3", "--judge", str(folder))
     done = cli_fast(*asked)
-    assert done.returncode == 0 and "2nd judge" in done.stdout
+    assert done.returncode == 0 and "judge nats" in done.stdout
     result = json.loads(cli_fast(*asked, "--json").stdout)
     [outcome] = result["outcomes"]
     judge = CausalJudge(str(folder))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tdiff.core.evaluation.quality import Judge, NGram, Quality, compare, estimate, paired, words
+from tdiff.core.evaluation.ngrams import CharacterNGrams
+from tdiff.core.evaluation.quality import Judge, Quality, compare, estimate, paired, words
 from tdiff.errors import TdiffError
 from tests.support.paths import SHARED
 from tests.support.runs import words as made_up
@@ -35,17 +36,19 @@ def slow(text: str, order: int, history: str, character: str) -> float:
 @FEW
 @given(st.text("abc", min_size=1, max_size=30), st.text("abcd", max_size=6), st.sampled_from("abcd"))
 def test_ngram_probabilities_match_the_definition(text, history, character):
-    assert NGram(text).probability(history, character) == pytest.approx(slow(text, 5, history, character))
+    p = CharacterNGrams(text, 5).probabilities(history + character)[-1]
+    assert float(p) == pytest.approx(slow(text, 5, history, character))
 
 
 @FEW
 @given(st.text("abcd", min_size=1, max_size=40), st.text("abcde", max_size=6))
 def test_ngram_probabilities_sum_to_one(text, history):
-    assert math.fsum(NGram(text).probability(history, c) for c in set(text)) == pytest.approx(1)
+    model = CharacterNGrams(text, 5)
+    assert math.fsum(float(model.probabilities(history + c)[-1]) for c in set(text)) == pytest.approx(1)
 
 
 def test_nats_exclude_the_characters_before_start():
-    ngram = NGram("abcabcabc")
+    ngram = CharacterNGrams("abcabcabc", 5)
     nats = ngram.nats("abca", start=2)
     assert nats == pytest.approx(
         -(math.log(slow("abcabcabc", 5, "ab", "c")) + math.log(slow("abcabcabc", 5, "abc", "a"))) / 2
@@ -55,7 +58,7 @@ def test_nats_exclude_the_characters_before_start():
 
 def test_an_empty_training_text_is_refused():
     with pytest.raises(TdiffError, match="requires training text"):
-        NGram("")
+        Judge("")
 
 
 @pytest.mark.skipif(not SHAKESPEARE.exists(), reason="Tiny Shakespeare is not beside the project")
@@ -64,7 +67,7 @@ def test_judge_figures_on_tiny_shakespeare_are_reproduced():
     training, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     judge = Judge(training)
     windows = [held_out[i : i + 256] for i in range(0, len(held_out) - 255, 256)]
-    assert sum(map(judge.ngram.nats, windows)) / len(windows) == pytest.approx(1.679, abs=5e-4)
+    assert sum(map(judge.ngrams.nats, windows)) / len(windows) == pytest.approx(1.679, abs=5e-4)
     known = set(words(training))
     assert sum(word in known for word in words(held_out)) / len(words(held_out)) == pytest.approx(0.943, abs=5e-4)
 
