@@ -667,7 +667,7 @@ def test_end_of_a_big_file_that_is_no_text_is_not_read(local, follow, monkeypatc
     path = local / "events.out.tfevents.1.h"
     write_events(path, [(n, {"train/loss": 3.0 - n}) for n in range(100)])
     follower = follow(f"ssh://host{path}")
-    follower.until_text("this one is no text")
+    follower.until_text("that are not plain text")
     follower.until(lambda: follower.source.status().current)
     assert follower.lines == []
 
@@ -686,6 +686,34 @@ def test_job_on_the_other_host_is_followed_from_its_start_to_its_end(local, foll
     follower.until(lambda: follower.source.job.runs)
     cluster.show("7", "TIMEOUT", output)
     follower.until(lambda: follower.source.job.outcome == "failed")
+    assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
+
+
+def test_scheduler_that_does_not_answer_ends_neither_the_job_nor_its_file(local, follow, monkeypatch):
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    monkeypatch.setattr(ssh, "SCRIPT", ssh.SCRIPT.replace("ask=40", "ask=1"))
+    output = local / "it's my output.log"
+    cluster.show("7", "RUNNING", output)
+    write(output, ["step 1 loss 3"])
+    follower = follow("ssh://host/slurm:7")
+    follower.until_lines(["step 1 loss 3"])
+    cluster.fail()
+    os.killpg(follower.source._process.pid, signal.SIGKILL)
+    asked = len(cluster.calls)
+    follower.until(lambda: len(cluster.calls) > asked)
+    write(output, ["step 2 loss 2"])
+    follower.until_lines(["step 1 loss 3", "step 2 loss 2"])
+    assert follower.source.job.runs and follower.resets == 0
+    cluster.recover()
+    cluster.show("7", "TIMEOUT", output)
+    follower.until(lambda: follower.source.job.over)
+    cluster.forget("7")  # Slurm forgets a job minutes after its end
+    os.killpg(follower.source._process.pid, signal.SIGKILL)
+    asked = len(cluster.calls)
+    follower.until(lambda: len(cluster.calls) > asked)
+    write(output, ["step 3 loss 1"])
+    follower.until_lines(["step 1 loss 3", "step 2 loss 2", "step 3 loss 1"])
     assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
 
 
