@@ -205,7 +205,7 @@ class _Vitals:
     def __init__(self, state: RunState, process: tuple[int, str] | None) -> None:
         self.format, self.closed, self.ended, self.complete = state.format, state.closed, state.ended, state.complete
         self.doing, self.ending, self.timing = state.doing, state.ending, state.timing
-        self.job, self.held_back = state.job, state.held_back
+        self.job, self.held_back, self.seen_until = state.job, state.held_back, state.seen_until
         self.process = process
 
 

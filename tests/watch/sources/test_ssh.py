@@ -20,9 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
+from tdiff.watch.follow import Watched
 from tdiff.watch.sources import ssh
 from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
 from tdiff.watch.sources.ssh import Frames, SshSource
+from tdiff.watch.targets import locate
 from tests.support.event_files import write_events
 from tests.support.slurm import path_with, pretend_slurm
 
@@ -374,6 +376,38 @@ def test_silent_connection_is_dropped(local, follow, monkeypatch):
     (local / "fake").write_text("#!/bin/sh\nsleep 9\n")
     follower = follow("ssh://host/a")
     follower.until_text("no message for")
+
+
+def test_silence_of_a_host_that_cannot_be_reached_is_no_stall(local):
+    log, fake = local / "log", local / "fake"
+    write(log, [f"step {n}/900 loss {3 - n / 100:.2f}" for n in range(20)])
+    watched = Watched(locate(f"ssh://host{log}"))
+    try:
+
+        def until(condition) -> None:
+            end = time.monotonic() + 30
+            while not condition():
+                assert time.monotonic() < end, watched.status()
+                watched.poll()
+                time.sleep(0.01)
+
+        until(lambda: watched.status().current and watched.run_state.format)
+        write(log, ["step 20/900 loss 2.8"])
+        until(lambda: watched.run_state.step == 20)
+        working = fake.read_text()
+        fake.write_text("#!/bin/sh\nexit 255\n")
+        os.killpg(watched.source._process.pid, signal.SIGKILL)
+        until(lambda: watched.status().text.startswith("ssh ended"))
+        watched.poll()
+        run, later = watched.run_state, time.time() + 2000
+        assert (run.state(later), run.check(later)) == ("running", [])
+        fake.write_text(working)
+        until(lambda: watched.status().current)
+        watched.poll()
+        assert run.state(later) == "stalled"
+        assert [notice.what for notice in run.check(later)] == ["stall"]
+    finally:
+        watched.close()
 
 
 def test_ssh_error_is_one_line_safe_to_print(local, follow):
