@@ -19,7 +19,6 @@ from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
-from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
 from tdiff.watch.generation.recording import free_path, save
@@ -36,36 +35,30 @@ class WatchApp(WatchView):
     # Keys
 
     async def on_event(self, event: events.Event) -> None:
-        """Open a line of text before the next key is handled, which may have come with this one and belongs there.
-
-        Textual hands a key to the pane that has the focus, and the pane would answer after the keys that follow.
-        """
+        """Note when the user did something."""
         if isinstance(event, events.InputEvent):
             self._last_input = self._clock()
-        if isinstance(event, events.Key) and self._opens_line(event.key):
-            return
         await super().on_event(event)
 
-    def _opens_line(self, pressed: str) -> bool:
-        """Open a line of text where a key of the focused pane does so; whether it does."""
+    def takes_key(self, pressed: str) -> bool:
+        """Remove the notice and the news; open a line of text where a key of the focused pane does so."""
+        self.lines.clear()
         pane = self.arranger.focused
         if pane is None or self.screen is not pane.screen:
             return False
         key = opening_key(pressed, pane.where, self.preferences.keys)
         if key is None:
             return False
-        self.on_key()
+        self._open_line(key, pane)
+        return True
+
+    def _open_line(self, key: Key, pane: Pane) -> None:
         if key.where == "app":
             self.action_palette()
         elif isinstance(pane, GenerationPane):
             self._ask_for_prompt()
         elif question := pane.question(key.id):
             self._ask(question)
-        return True
-
-    def on_key(self) -> None:
-        """A key removes the notice and the news."""
-        self.lines.clear()
 
     async def action_quit(self) -> None:
         """Leave."""
@@ -91,11 +84,16 @@ class WatchApp(WatchView):
         pane = self.arranger.current
         self.palette.open(pane.where if pane is not None else "")
 
-    def on_command_palette_chosen(self, message: CommandPalette.Chosen) -> None:
-        """Return to the pane, where the command acts."""
+    async def run_command(self, key: Key | None) -> None:
+        """Return from the palette to the pane, and run the command that was chosen there."""
         self.arranger.focus_back()
-        if message.key is not None:
-            self.run_worker(self.run_action(message.key.runs, self._node_of(message.key)))
+        if key is None:
+            return
+        node = self._node_of(key)
+        if key.opens_line and isinstance(node, Pane):
+            self._open_line(key, node)
+        else:
+            await self.run_action(key.runs, node)
 
     def _node_of(self, key: Key) -> WatchApp | Pane:
         """The app or the pane that a key acts on."""

@@ -146,7 +146,7 @@ class RunsApp(TerminalApp):
         """Enter the words of the filter."""
         self._filter.value = self.choice.words
         self._filter.display = True
-        self._filter.focus()
+        self.screen.set_focus(self._filter)
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Filter while the user types."""
@@ -157,18 +157,17 @@ class RunsApp(TerminalApp):
         """Return to the table."""
         self._close_filter()
 
-    def on_key(self, event: events.Key) -> None:
+    def takes_key(self, key: str) -> bool:
         """Keys of the line of the filter that act on the table."""
         self.choice.message = ""
-        if not self._filter.has_focus:
-            return
-        if event.key in ("escape", "ctrl+c"):
+        if self.focused is not self._filter:
+            return False
+        if key in ("escape", "ctrl+c"):
             self._set_filter("")
-        elif event.key not in ("down", "up"):
-            return
-        event.stop()
-        event.prevent_default()
+        elif key not in ("down", "up"):
+            return False
         self._close_filter()
+        return True
 
     def _close_filter(self) -> None:
         self._filter.display = False

@@ -6,18 +6,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from textual.app import App
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.messages import TerminalSupportsSynchronizedOutput
 
 from tdiff.terminal.detect import Terminal, clipboard_sequence
 from tdiff.tui.line_filters import filters
+from tdiff.tui.typed_keys import TypedKeysApp
 
 WINDOWS = sys.platform == "win32"
 
 
-class TerminalApp(App[None]):
+class TerminalApp(TypedKeysApp):
     """An app that uses only what its terminal supports. Run it with `run(mouse=app.terminal.mouse)`."""
 
     def __init__(self, terminal: Terminal, **options: Any) -> None:

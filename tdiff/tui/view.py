@@ -96,7 +96,7 @@ class WatchView(TerminalApp):
         self.lines = StatusLines(
             watched, terminal, preferences.keys, self.arranger, self.canvases, self.training, clock
         )
-        self.palette = CommandPalette(self._names_of)
+        self.palette = CommandPalette(self._names_of, self.run_command)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -150,6 +150,9 @@ class WatchView(TerminalApp):
     def _start_models(self) -> None:
         self.models.start()
         self._frames.resume()
+
+    async def run_command(self, key: Key | None) -> None:
+        """Run the command that was chosen in the palette; None: none was."""
 
     def suspending(self) -> None:
         """The models' processes stop too: a stopped job computes nothing."""

@@ -271,6 +271,9 @@ class Watched:
         if isinstance(self._source, EventFilesSource):
             self._source.total, events = self._place.total, True
         state.held_back = EVENTS_HELD_BACK if events else 0.0
+        # What a host that cannot be reached has written meanwhile is unknown: its silence says nothing.
+        unseen = isinstance(self._source, SshSource) and not self._source.status().current
+        state.seen_until = (state.seen_until or time.time()) if unseen else None
 
     def _move(self) -> None:
         """Read another file, in another place, from its beginning."""

@@ -53,6 +53,10 @@ class Vitals(Protocol):
         """Seconds for which the program may hold back what it writes."""
 
     @property
+    def seen_until(self) -> float | None:
+        """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
+
+    @property
     def timing(self) -> Timing:
         """When its records came."""
 
@@ -73,7 +77,8 @@ def state_at(run: Vitals, now: float) -> State:
         return "waiting"
     if run.process is not None and alerts.gone(*run.process):
         return "died"
-    silence = 0.0 if run.timing.newest is None else now - run.timing.newest
+    seen = now if run.seen_until is None else min(now, run.seen_until)  # later records may exist
+    silence = 0.0 if run.timing.newest is None else seen - run.timing.newest
     if silence <= alerts.SILENCE + run.held_back:
         return "running"
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not

@@ -53,6 +53,8 @@ class RunState:
         """The scheduler's job that writes it."""
         self.held_back = 0.0
         """Seconds for which the program may hold back what it writes."""
+        self.seen_until: float | None = None
+        """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
         self._forget()
 
     def _forget(self) -> None:
@@ -132,14 +134,20 @@ class RunState:
 
     @property
     def eta(self) -> float | None:
-        """Seconds left, as of the newest record; None if unknown, or after the run has ended."""
-        return self._eta if self.ended is None and not self.failure else None
+        """Seconds left, as of the newest record: those that it reports, else by its pace.
+
+        None if unknown, or after the run has ended.
+        """
+        if self.ended is not None or self.failure:
+            return None
+        return self._eta if self._eta is not None or not self.total else self.timing.left(self.step, self.total)
 
     def left(self, now: float) -> float | None:
-        """Seconds left at `now`: the reported ones, less the time since then; None unless it runs."""
-        if self.eta is None or self.state(now) != "running":
+        """Seconds left at `now`: `eta`, less the time since then; None unless it runs."""
+        eta = self.eta
+        if eta is None or self.state(now) != "running":
             return None
-        return max(0.0, self.eta - max(0.0, now - (self.last_time or now)))
+        return max(0.0, eta - max(0.0, now - (self.last_time or now)))
 
     @property
     def complete(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tdiff.series.series import Series
 from tdiff.watch import alerts
@@ -14,6 +16,10 @@ from tdiff.watch.formats.base import MAX_TIME
 _USUAL_GAPS, _STORED_GAPS = 65, 513
 """Times that give the usual gap, and times that give the longest gaps."""
 _MAX_ARRIVALS = 4_096
+_NEWEST = 65
+"""Records whose pace says when the last step comes."""
+_BREAK = 20.0
+"""A step that takes this many times as long as usual is a break, such as that before a restart, and no pace."""
 
 
 class Timing:
@@ -80,6 +86,28 @@ class Timing:
     def long_gap(self) -> float:
         """The longest gap between records that is not a single exception; 0 if unknown."""
         return max(alerts.long_gap(times) for times in (self._times, self._own_times))
+
+    def left(self, step: float, total: float) -> float | None:
+        """Seconds from the newest record, of `step`, until step `total`, at the pace of the newest records.
+
+        None if the times of fewer than three records are known, or if the last step has come.
+        """
+        steps, times = self._clock.steps[-_NEWEST:], self._clock.mean[-_NEWEST:]
+        if not len(steps):
+            steps = array("d", [step for _, step in self._arrivals][-_NEWEST:])
+            times = array("d", [time for time, _ in self._arrivals][-_NEWEST:])
+        gaps = [
+            (later - earlier, steps[n + 1] - steps[n])
+            for n, (earlier, later) in enumerate(pairwise(times))
+            if steps[n + 1] > steps[n] and later >= earlier
+        ]
+        if step >= total or len(gaps) < 2:
+            return None
+        paces = sorted(seconds / count for seconds, count in gaps)
+        usual = paces[len(paces) // 2]
+        gaps = [(seconds, count) for seconds, count in gaps if not usual or seconds / count <= _BREAK * usual]
+        left = (total - step) * sum(seconds for seconds, _ in gaps) / sum(count for _, count in gaps)
+        return left if 0 < left < MAX_TIME else None
 
     def time_of(self, step: float) -> float | None:
         """Seconds since the epoch at which the run reached `step`; None if unknown."""

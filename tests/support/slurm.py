@@ -71,7 +71,9 @@ class PretendedSlurm:
         ]
         if output is not None:
             lines += [f"   StdErr={output}", "   StdIn=/dev/null", f"   StdOut={output}"]
-        (self.folder / "jobs" / job_id).write_text("\n".join(lines) + "\n   Power=\n\n")
+        new = self.folder / "new"
+        new.write_text("\n".join(lines) + "\n   Power=\n\n")
+        new.replace(self.folder / "jobs" / job_id)  # a program that reads it at this moment finds it whole
 
     def forget(self, job_id: str) -> None:
         """`scontrol` no longer knows a job."""
@@ -88,6 +90,10 @@ class PretendedSlurm:
     def fail(self) -> None:
         """The controller does not answer from now on."""
         (self.folder / "down").touch()
+
+    def recover(self) -> None:
+        """The controller answers again."""
+        (self.folder / "down").unlink()
 
     @property
     def calls(self) -> list[str]:

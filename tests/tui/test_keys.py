@@ -6,6 +6,7 @@ import json
 import platform
 
 import pytest
+from textual import events
 
 from tdiff.protocol.messages import Cancel
 from tdiff.tui.key_table import KEYS
@@ -520,3 +521,29 @@ def test_texts_keep_their_numbers_when_the_oldest_are_dropped():
         assert len(set(labels)) == len(labels) == 16 and labels[-1] == "text 20 by step 9"
 
     play(scene, model=False)
+
+
+def burst(stage: Stage, *keys: str) -> None:
+    """Type keys at once, as a paste or a slow link delivers them."""
+    names = {".": "full_stop", ":": "colon", "/": "slash", "?": "question_mark"}
+    for key in keys:
+        character = key if len(key) == 1 else "\r" if key == "enter" else None
+        stage.app.post_message(events.Key(names.get(key, key), character))
+
+
+def test_keys_that_arrive_at_once_act_in_their_order():
+    async def scene(stage: Stage) -> None:
+        burst(stage, "tab", "u", "K", "t", *"2.5", "enter", "A", "0")
+        await stage.settle()
+        assert "raw · log · by step · y zoomed" in stage.text() and "target 2.5" in stage.text()
+        burst(stage, "/", *"grad", "enter", "A", "/", *"KtX", "escape")
+        await stage.settle()
+        assert "train/grad_norm" in stage.text() and "raw · lin · by step" in stage.text()
+        burst(stage, "/", "enter", ":", *"at a target", "enter", *"1.9", "enter", "J")
+        await stage.settle()
+        assert "target 1.9" in stage.text() and not stage.app.lines.ask.display and "y zoomed" in stage.text()
+        burst(stage, "?", "q", "z")
+        await stage.settle()
+        assert stage.app.arranger.displayed == {"training"}
+
+    play(scene, run_state(run_lines()))

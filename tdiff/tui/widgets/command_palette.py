@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.message import Message
 from textual.widgets import Input
 
 from tdiff.draw.render import Line
@@ -37,19 +36,15 @@ class CommandPalette(Vertical):
         background: $background; padding: 0 1; }
     """
 
-    class Chosen(Message):
-        """The user selected a command; None: the user closed the palette."""
+    def __init__(self, names: Callable[[Key], str], run: Callable[[Key | None], Awaitable[None]]) -> None:
+        """`names` returns the keys of a command as a person reads them.
 
-        def __init__(self, key: Key | None) -> None:
-            super().__init__()
-            self.key = key
-
-    def __init__(self, names: Callable[[Key], str]) -> None:
-        """`names` returns the keys of a command as a person reads them."""
+        `run` is called once the palette is closed, with the command that the user chose, or None.
+        """
         super().__init__(id="palette")
         self.border_title = "commands · enter runs one, esc or ctrl+c closes"
         self.display = False
-        self._names = names
+        self._names, self._run = names, run
         self._line, self._list = _Line(id="palette-line"), Lines(id="palette-list")
         self._where = ""
         self._used: list[str] = []  # ids, the newest first
@@ -75,34 +70,33 @@ class CommandPalette(Vertical):
         message.stop()
         self._look_up()
 
-    def on_input_submitted(self, message: Input.Submitted) -> None:
+    async def run_selected(self) -> None:
         """Run the selected command."""
-        message.stop()
         self._look_up(self._selected)  # also what was typed just before Enter
-        self.close(self._matches[self._selected] if self._matches else None)
+        await self.close(self._matches[self._selected] if self._matches else None)
 
     def on_resize(self) -> None:
         """Draw the rows as wide as the box."""
         self._draw()
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
         """Run the command under the mouse."""
         if event.widget is self._list and 0 <= (row := self._first + event.y) < len(self._matches):
-            self.close(self._matches[row])
+            await self.close(self._matches[row])
 
     def action_move(self, rows: int) -> None:
         """Select another command, `rows` below the selected one."""
         self._selected = min(max(self._selected + rows, 0), max(0, len(self._matches) - 1))
         self._draw()
 
-    def close(self, key: Key | None) -> None:
+    async def close(self, key: Key | None) -> None:
         """Hide the palette and report what was chosen."""
         if not self.display:
             return
         self.display = False
         if key is not None:
             self._used = [key.id, *(used for used in self._used if used != key.id)]
-        self.post_message(self.Chosen(key))
+        await self._run(key)
 
     def _look_up(self, at: int = 0) -> None:
         matches = ranked(self._line.value, KEYS, self._where, self._used)
@@ -136,12 +130,18 @@ class _Line(Input):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, compact=True, select_on_focus=False)
 
-    def action_leave(self) -> None:
+    async def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Run the selected command before the line takes another key."""
+        message.stop()
+        if isinstance(self.parent, CommandPalette):
+            await self.parent.run_selected()
+
+    async def action_leave(self) -> None:
         """Close the palette."""
         if isinstance(self.parent, CommandPalette):
-            self.parent.close(None)
+            await self.parent.close(None)
 
-    def on_input_blurred(self) -> None:
+    async def on_input_blurred(self) -> None:
         """Close the palette when a pane gets the focus, but not when another window does."""
         if self.app.app_focus:
-            self.action_leave()
+            await self.action_leave()

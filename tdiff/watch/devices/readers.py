@@ -222,6 +222,10 @@ class Connection(Protocol):
     def connections(self) -> int:
         """How often it has connected."""
 
+    @property
+    def file(self) -> bytes | None:
+        """The file that is read in a folder, or that a job writes; None where the user named the file."""
+
 
 class RemoteReader:
     """Reads another host, through the connection of a watched source."""
@@ -233,6 +237,7 @@ class RemoteReader:
         self._asked: float | None = None
         self._asked_gpus = True
         self._connected = connection.connections
+        self._searched: bytes | None = None  # the file whose processes were searched for
 
     @property
     def spent(self) -> float:
@@ -246,8 +251,11 @@ class RemoteReader:
 
     def ask(self, now: float, *, gpus: bool, find: bool, known: Sequence[int]) -> bool:
         """Send a request; see `script`. Returns whether it was sent."""
+        file = self._connection.file
+        find = find or file != self._searched
         if not self._connection.ask_devices(script.request(gpus=gpus, find=find, processes=list(known))):
             return False
+        self._searched = file
         self._asked, self._asked_gpus, self._connected = now, gpus, self._connection.connections
         return True
 

@@ -9,6 +9,9 @@ and, for each watched file, the process that is known to write it, or 0. A file 
 processes that have it open for writing. Their descendants and the rest of their process groups are the job: of
 `python train.py | tee log`, only tee has the file open.
 
+A line `file PATH` before a request names the file whose processes are meant, where it is not known from the beginning.
+PATH is written as `printf %b` reads it.
+
 The answer goes to stderr, in lines that begin with a token, so that it cannot be confused with other text there:
 `TOKEN begin`, then sections `TOKEN NAME STATUS` each followed by raw lines, then `TOKEN end`. The sections are:
 
@@ -179,10 +182,18 @@ read_jobs() {
 devices() {
     set +f
     PATH=$PATH:/opt/rocm/bin:/usr/lib/wsl/lib:/usr/local/nvidia/bin
-    token=@TOKEN@ me=@PARENT@ reasons=,clocks_throttle_reasons.active named= jobs=
+    token=@TOKEN@ me=@PARENT@ watched= reasons=,clocks_throttle_reasons.active named= jobs=
     ticks=$(getconf CLK_TCK 2>/dev/null || echo 100) page=$(getconf PAGESIZE 2>/dev/null || echo 4096)
     while read -r gpus find pids; do
-        case "$gpus$find" in [01][01]) ;; *) continue; esac
+        case "$gpus$find" in
+        [01][01]) ;;
+        file*)
+            watched=$(printf '%b_' "$find")
+            watched=${watched%_}
+            continue
+            ;;
+        *) continue ;;
+        esac
         {
             printf '%s\\n' "$token begin"
             [ "$find" = 0 ] || printf '%s\\n' "$token host 0" "$(uname -n)"
@@ -217,6 +228,12 @@ def local_script(token: str, files: list[str], parent: int) -> str:
     """The script for this host."""
     quoted = " ".join(shlex.quote(file) for file in files)
     return f"LC_ALL=C\nexport LC_ALL\n{functions(token, quoted, parent)}devices\n"
+
+
+def name_file(path: bytes) -> str:
+    """The line that names the file whose processes are meant from now on."""
+    plain = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-")
+    return "file " + "".join(chr(byte) if byte in plain else f"\\0{byte:03o}" for byte in path) + "\n"
 
 
 def request(*, gpus: bool, find: bool, processes: list[int]) -> str:

@@ -87,9 +87,14 @@ def query(job_id: str, *, accounting: bool = True) -> Job | None:
     code, output, problem = _call(["scontrol", "show", "job", job_id])
     if code == 0 and (jobs := parse_jobs(output, time.time())):
         return choose(jobs)
-    if code and "Invalid job id" not in problem and "No job" not in problem:
+    if code and not is_unknown(problem):
         raise TdiffError(f"scontrol failed: {_last_line(problem) or f'status {code}'}")
     return _accounted(job_id) if accounting else None
+
+
+def is_unknown(message: str) -> bool:
+    """Whether `scontrol` says that there is no such job, and not merely that it cannot tell."""
+    return "Invalid job id" in message or "No job" in message
 
 
 def choose(jobs: Sequence[Job]) -> Job:

@@ -205,7 +205,7 @@ class _Vitals:
     def __init__(self, state: RunState, process: tuple[int, str] | None) -> None:
         self.format, self.closed, self.ended, self.complete = state.format, state.closed, state.ended, state.complete
         self.doing, self.ending, self.timing = state.doing, state.ending, state.timing
-        self.job, self.held_back = state.job, state.held_back
+        self.job, self.held_back, self.seen_until = state.job, state.held_back, state.seen_until
         self.process = process
 
 
@@ -219,12 +219,9 @@ def _total(state: RunState, skipped: bool) -> int | None:
 
 
 def _eta(state: RunState, total: int | None, now: float) -> float | None:
-    """Seconds left at `now`: the reported ones, else by the speed of the newest records; None if unknown."""
+    """Seconds left at `now`: see `RunState.eta`; None if unknown."""
     since = max(0.0, now - (state.last_time or now))
     left = state.eta
-    if left is None and total and state.step < total:
-        steps, seconds = state.clock.steps, state.clock.mean
-        first = max(0, len(steps) - _TREND_POINTS)
-        if len(steps) > first + 1 and steps[-1] > steps[first] and seconds[-1] > seconds[first]:
-            left = (total - state.step) * (seconds[-1] - seconds[first]) / (steps[-1] - steps[first])
+    if left is None and total and not state.failure and state.ended is None:
+        left = state.timing.left(state.step, total)
     return None if left is None or not math.isfinite(left) else max(0.0, left - since)

@@ -29,7 +29,7 @@ from tdiff.watch.devices import script as devices
 from tdiff.watch.devices.answers import Answer, Answers
 from tdiff.watch.generation import processes
 from tdiff.watch.jobs.job import UNKNOWN, Job
-from tdiff.watch.jobs.slurm import parse_jobs
+from tdiff.watch.jobs.slurm import is_unknown, parse_jobs
 from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folder_files import shortened
 from tdiff.watch.sources.local import LineSplitter, Read, Status
@@ -115,10 +115,10 @@ class SshSource:
         self.choice = ""
         """Which file is read in a folder, and what else there is: one sentence, safe to print."""
         self.short = ""
+        """The end of the path of that file, safe to print."""
         self.job: Job | None = None
         """The Slurm job that was named."""
         self._job_problem = ""
-        """The end of the path of that file, safe to print."""
         self._attempts = 0
         self._reconnect_at = -math.inf  # by the monotonic clock
         self._last_message = 0.0
@@ -128,6 +128,7 @@ class SshSource:
         self._answers = Answers("")  # about the devices there
         self._device_answers: list[Answer] = []
         self._serving = False  # whether the script is running, so that it reads requests
+        self._told: bytes | None = None  # the file whose processes it searches for
 
     def read(self, limit: int = 1 << 20) -> Read:
         """Read at most about `limit` more bytes."""
@@ -171,10 +172,21 @@ class SshSource:
         """Send a request to the script of `devices`. Returns whether it was sent. Does not block."""
         if not self._process or not self._process.stdin or not self._serving:
             return False
+        file = self.file
+        told = devices.name_file(file) if file is not None and file != self._told else ""
         try:
-            return self._process.stdin.write(line.encode()) == len(line)
+            sent = self._process.stdin.write((told + line).encode()) == len(told + line)
+            self._told = file if sent else self._told
+            return sent
         except OSError:  # the connection has ended, or does not take anything now
             return False
+
+    @property
+    def file(self) -> bytes | None:
+        """The file that is read in a folder, or that a job writes; None where the user named the file."""
+        if self.job is not None and self.job.output is not None:
+            return os.fsencode(self.job.output)
+        return self._chosen or None
 
     def device_answers(self) -> list[Answer]:
         """The answers to such requests since the last call."""
@@ -184,11 +196,14 @@ class SshSource:
     def _connect(self) -> None:
         banner = f"tdiff-{secrets.token_hex(8)}"
         token = devices.new_token()
+        # A scheduler that does not answer now must not end the reading of a file that is known.
+        known = self.job is not None and self.file
+        file = shlex.quote(os.fsdecode(known)) if known else self._address.quoted
         script = SCRIPT.format(
-            banner=banner, file=self._address.quoted, inode=self._inode, offset=self.offset, mark=self._mark,
+            banner=banner, file=file, inode=self._inode, offset=self.offset, mark=self._mark,
             most=_NEWEST, chunk=_CHUNK, idle=_IDLE, job=self._address.job,
             chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
-            devices=devices.functions(token, '"$f"'),
+            devices=devices.functions(token, '"${watched:-$f}"'),
         )  # fmt: skip
         pipe = subprocess.PIPE
         try:
@@ -206,7 +221,7 @@ class SshSource:
         with suppress(OSError):  # its stderr gives the reason
             self._process.stdin.write(script.encode("utf-8", "surrogateescape"))
             os.set_blocking(self._process.stdin.fileno(), False)
-        self._answers, self._serving = Answers(token), False
+        self._answers, self._serving, self._told = Answers(token), False, None
         self.connections += 1
         self._frames = Frames(banner)
         self._errors.clear()
@@ -293,7 +308,8 @@ class SshSource:
             if jobs[0].output is None:
                 self._job_problem = f"job {jobs[0].id} has no output file: Slurm on {self._address.host} reports none"
         elif self.job is not None:
-            self.job = replace(self.job, state=UNKNOWN)
+            if is_unknown(text) and not self.job.over:
+                self.job = replace(self.job, state=UNKNOWN)
         else:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             self._job_problem = f"Slurm on {self._address.host}: {lines[-1] if lines else 'no answer'}"

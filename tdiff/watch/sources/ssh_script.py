@@ -57,7 +57,8 @@ ask() {{
     [ -z "$output" ] || f=$output
     case $text in
     *JobState=RUNNING* | *JobState=PENDING* | *JobState=CONFIGURING* | *JobState=COMPLETING*) ask=40 ;;
-    *) ask=400 ;;
+    *JobState=* | *'Invalid job id'*) ask=400 ;;
+    *) ask=40 ;;
     esac
 }}
 rest() {{ idle=$((idle + 1)) ask=$((ask - 1)) beat=$(((beat + 1) % 10)); sleep 0.5 2>/dev/null || sleep 1; }}

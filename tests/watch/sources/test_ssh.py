@@ -20,9 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
+from tdiff.watch.follow import Watched
 from tdiff.watch.sources import ssh
 from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
 from tdiff.watch.sources.ssh import Frames, SshSource
+from tdiff.watch.targets import locate
 from tests.support.event_files import write_events
 from tests.support.slurm import path_with, pretend_slurm
 
@@ -376,6 +378,38 @@ def test_silent_connection_is_dropped(local, follow, monkeypatch):
     follower.until_text("no message for")
 
 
+def test_silence_of_a_host_that_cannot_be_reached_is_no_stall(local):
+    log, fake = local / "log", local / "fake"
+    write(log, [f"step {n}/900 loss {3 - n / 100:.2f}" for n in range(20)])
+    watched = Watched(locate(f"ssh://host{log}"))
+    try:
+
+        def until(condition) -> None:
+            end = time.monotonic() + 30
+            while not condition():
+                assert time.monotonic() < end, watched.status()
+                watched.poll()
+                time.sleep(0.01)
+
+        until(lambda: watched.status().current and watched.run_state.format)
+        write(log, ["step 20/900 loss 2.8"])
+        until(lambda: watched.run_state.step == 20)
+        working = fake.read_text()
+        fake.write_text("#!/bin/sh\nexit 255\n")
+        os.killpg(watched.source._process.pid, signal.SIGKILL)
+        until(lambda: watched.status().text.startswith("ssh ended"))
+        watched.poll()
+        run, later = watched.run_state, time.time() + 2000
+        assert (run.state(later), run.check(later)) == ("running", [])
+        fake.write_text(working)
+        until(lambda: watched.status().current)
+        watched.poll()
+        assert run.state(later) == "stalled"
+        assert [notice.what for notice in run.check(later)] == ["stall"]
+    finally:
+        watched.close()
+
+
 def test_ssh_error_is_one_line_safe_to_print(local, follow):
     (local / "fake").write_text("#!/bin/sh\nprintf 'first\\nred \\033[31m text\\n\\n' >&2\nexit 255\n")
     follower = follow("ssh://host/a")
@@ -667,7 +701,7 @@ def test_end_of_a_big_file_that_is_no_text_is_not_read(local, follow, monkeypatc
     path = local / "events.out.tfevents.1.h"
     write_events(path, [(n, {"train/loss": 3.0 - n}) for n in range(100)])
     follower = follow(f"ssh://host{path}")
-    follower.until_text("this one is no text")
+    follower.until_text("that are not plain text")
     follower.until(lambda: follower.source.status().current)
     assert follower.lines == []
 
@@ -686,6 +720,34 @@ def test_job_on_the_other_host_is_followed_from_its_start_to_its_end(local, foll
     follower.until(lambda: follower.source.job.runs)
     cluster.show("7", "TIMEOUT", output)
     follower.until(lambda: follower.source.job.outcome == "failed")
+    assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
+
+
+def test_scheduler_that_does_not_answer_ends_neither_the_job_nor_its_file(local, follow, monkeypatch):
+    cluster = pretend_slurm(local / "slurm")
+    monkeypatch.setenv("PATH", path_with(cluster))
+    monkeypatch.setattr(ssh, "SCRIPT", ssh.SCRIPT.replace("ask=40", "ask=1"))
+    output = local / "it's my output.log"
+    cluster.show("7", "RUNNING", output)
+    write(output, ["step 1 loss 3"])
+    follower = follow("ssh://host/slurm:7")
+    follower.until_lines(["step 1 loss 3"])
+    cluster.fail()
+    os.killpg(follower.source._process.pid, signal.SIGKILL)
+    asked = len(cluster.calls)
+    follower.until(lambda: len(cluster.calls) > asked)
+    write(output, ["step 2 loss 2"])
+    follower.until_lines(["step 1 loss 3", "step 2 loss 2"])
+    assert follower.source.job.runs and follower.resets == 0
+    cluster.recover()
+    cluster.show("7", "TIMEOUT", output)
+    follower.until(lambda: follower.source.job.over)
+    cluster.forget("7")  # Slurm forgets a job minutes after its end
+    os.killpg(follower.source._process.pid, signal.SIGKILL)
+    asked = len(cluster.calls)
+    follower.until(lambda: len(cluster.calls) > asked)
+    write(output, ["step 3 loss 1"])
+    follower.until_lines(["step 1 loss 3", "step 2 loss 2", "step 3 loss 1"])
     assert follower.source.job.failure == "Slurm job 7 reached its time limit of 1 h 00 min"
 
 

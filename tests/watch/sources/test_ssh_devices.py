@@ -11,6 +11,7 @@ import pytest
 from tdiff.watch.devices import script
 from tdiff.watch.devices.readers import RemoteReader
 from tests.support import fake_tools
+from tests.support.slurm import pretend_slurm
 from tests.watch.sources.test_ssh import (  # noqa: F401
     children,
     far,
@@ -66,6 +67,26 @@ def test_gpus_and_the_writer_of_the_log_are_read_over_the_same_connection(tools,
         write(log, ["step 2 loss 1"])
         follower.until_lines(["step 1 loss 2", "step 2 loss 1"])
         assert follower.source.status().text == ""
+
+
+@pytest.mark.parametrize("named", ["job", "folder"])
+def test_writer_of_the_log_of_a_job_or_in_a_folder_is_found(tools, far, follow, tmp_path, named):  # noqa: F811
+    fake_tools.nvidia_smi(tools)
+    cluster = pretend_slurm(tmp_path / "slurm")
+    for program in (cluster.folder / "bin").iterdir():
+        (tools / program.name).symlink_to(program)
+    log = tmp_path / "runs" / "it's 100% $HOME \\0101.log"
+    log.parent.mkdir()
+    cluster.show("7", "RUNNING", log)
+    with log.open("w") as file:
+        file.write("step 1 loss 2\n")
+        file.flush()
+        follower = follow(f"{far}/slurm:7" if named == "job" else f"{far}{log.parent}")
+        reader = RemoteReader(follower.source)
+        read(follower, reader)  # possibly before the file is known
+        follower.until_lines(["step 1 loss 2"])
+        read(follower, reader, find=False)
+        assert os.getpid() in reader.interpreter.jobs[0].pids
 
 
 def test_a_host_without_gpus_still_has_the_job(tools, far, follow, tmp_path):  # noqa: F811
