@@ -7,6 +7,7 @@ a million. It is independent of metrics, runs, keys and widgets.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from rich.cells import set_cell_size
 
@@ -45,7 +46,8 @@ def draw(
         return [[] for _ in range(height)]
     frame = frame or layout(curves, view, width, height, ascii=ascii)
     dots = Dots(frame.columns, frame.rows, ascii=ascii)
-    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in enumerate(curves)]
+    order = list(accumulate((not curve.faint for curve in curves), initial=0))  # faint curves do not count
+    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in zip(order, curves, strict=False)]
     ends = [column_ends(curve, frame) for curve in curves]
     for curve, style, leaf_ends in zip(curves, styles, ends, strict=True):
         if curve.faint or (view.smoothing and view.ghost and curve.smooth):
@@ -56,7 +58,7 @@ def draw(
             wanted.append(None)
             continue
         drawn = curve_strokes(curve, leaf_ends, frame, view.smoothing if curve.smooth else 0.0)
-        dots.strokes(*drawn, dots.pen(style, _GLYPHS[n % len(_GLYPHS)]))
+        dots.strokes(*drawn, dots.pen(style, _GLYPHS[order[n] % len(_GLYPHS)]))
         wanted.append(_last_position(drawn, dots) if frame.names[n] else None)
         _break(curve, view, frame, dots, "x" if ascii else "✗", _with("bold", style))
         _mark_outside(curve, leaf_ends, frame, dots, _with("bold", style))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from tdiff.draw import end_labels
+from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.axes import Axis, Scale, scale, tick_labels, ticks
 from tdiff.draw.limits import robust_span
 from tdiff.series.series import LIMIT, Series
@@ -225,7 +226,7 @@ def layout(curves: Sequence[Curve], view: View, width: int, height: int, *, asci
     left = max((len(text) for _, text in labels), default=0) + 1
     if width < 3 * left:
         left, labels = 0, []
-    names = _names(curves, width - left)
+    names = _names(curves, width - left, ascii)
     longest = max(map(cell_len, names), default=0)
     right = longest + 1 if longest else 0
     columns = max(0, width - left - right)
@@ -235,12 +236,13 @@ def layout(curves: Sequence[Curve], view: View, width: int, height: int, *, asci
     )
 
 
-def _names(curves: Sequence[Curve], width: int) -> list[str]:
+def _names(curves: Sequence[Curve], width: int, ascii: bool) -> list[str]:
     """The label of each curve at its right end; all are empty if only one curve could have a label."""
     named = [n for n, curve in enumerate(curves) if curve.label and not curve.faint and curve.series.steps]
     names = [""] * len(curves)
     if len(named) > 1:
-        for n, text in zip(named, end_labels.texts([curves[n].label for n in named], width), strict=True):
+        labels = [ascii_text(curves[n].label, everything=True) if ascii else curves[n].label for n in named]
+        for n, text in zip(named, end_labels.texts(labels, width), strict=True):
             names[n] = text
     return names
 

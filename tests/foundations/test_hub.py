@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tdiff import hub as models_hub
-from tdiff.commands.progress import fetching
+from tdiff.commands.progress import download_progress
 from tdiff.core.evaluation.causal_judge import CausalJudge
 from tdiff.core.models.load import load_model
 from tdiff.protocol.messages import Generate, Ready
@@ -278,10 +278,10 @@ def test_a_terminal_shows_a_progress_bar_and_removes_it(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm-256color")
-    with fetching("org/\x1b[31mtiny"):
+    with download_progress("org/\x1b[31mtiny"):
         pass
     assert sys.stderr.getvalue() == ""
-    with fetching("org/\x1b[31mtiny") as progress:
+    with download_progress("org/\x1b[31mtiny") as progress:
         progress(0, 2_000_000)
         progress(1_000_000, 2_000_000)
     drawn = sys.stderr.getvalue()
@@ -293,7 +293,7 @@ def test_a_terminal_shows_a_progress_bar_and_removes_it(monkeypatch):
     [(999, "999 bytes"), (1500, "1.5 kB"), (498_818_054, "499 MB"), (9_900_000, "9.9 MB"), (1_520_000_000, "1.5 GB")],
 )
 def test_a_pipe_gets_one_line_with_the_size(size, says, capsys):
-    with fetching("roberta-base") as progress:
+    with download_progress("roberta-base") as progress:
         for done in (0, size // 2, size):
             progress(done, size)
     assert capsys.readouterr() == ("", f"fetching roberta-base ({says}) ...\n")

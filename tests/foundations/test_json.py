@@ -18,6 +18,9 @@ WRITERS_OF_FILES = {
     "visible.py",  # the only writer of printed JSON
     "runs/index.py",
     "runs/per_class.py",
+    "runs/process.py",
+    "watch/choices.py",
+    "watch/devices/nvml.py",  # the answer of a child process
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
     "core/models/files.py",
     "core/models/folder.py",

@@ -122,7 +122,9 @@ def test_a_file_that_cannot_be_read_is_tried_again_once_it_changes(tmp_path):
     assert log.problem == "" and log.state.step == 2
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, expected in EXPECTED.items() if expected["last_loss"] is not None)
+)
 def test_the_end_of_each_golden_log_gives_its_newest_loss(name, tmp_path, monkeypatch):
     path = LOGS / name
     whole, log = TailLog(name), TailLog(name)

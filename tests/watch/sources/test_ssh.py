@@ -701,8 +701,9 @@ def test_end_of_a_big_file_that_is_no_text_is_not_read(local, follow, monkeypatc
     path = local / "events.out.tfevents.1.h"
     write_events(path, [(n, {"train/loss": 3.0 - n}) for n in range(100)])
     follower = follow(f"ssh://host{path}")
-    follower.until_text("that are not plain text")
-    follower.until(lambda: follower.source.status().current)
+    follower.until(
+        lambda: follower.source.status().current and "that are not plain text" in follower.source.status().text
+    )
     assert follower.lines == []
 
 
