@@ -12,27 +12,22 @@ its own answers them, so that a GPU driver that hangs does not delay the file.
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
-import select
 import shlex
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 from tdiff.visible import visible_line
 from tdiff.watch.devices import script as devices
 from tdiff.watch.devices.answers import Answer, Answers
-from tdiff.watch.generation import processes
 from tdiff.watch.jobs.job import UNKNOWN, Job
 from tdiff.watch.jobs.slurm import is_unknown, parse_jobs
 from tdiff.watch.sources.address import Address
 from tdiff.watch.sources.folder_files import shortened
 from tdiff.watch.sources.local import LineSplitter, Read, Status
+from tdiff.watch.sources.ssh_process import SshProcess
 from tdiff.watch.sources.ssh_script import SCRIPT
 from tdiff.watch.sources.transcode import FileSplitter, begins_text
 
@@ -42,7 +37,6 @@ _CHUNK = 1 << 20
 """The most bytes in one frame; the first frames are smaller, so that a slow link shows something soon."""
 _UNPACK = "ssh HOST zcat FILE | tdiff watch - reads it"
 _CONVERT = "copy it here to read it"
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _SILENCE = 60.0
 """Seconds without a message after which a connection counts as dead; the other host sends one every five seconds."""
 
@@ -99,15 +93,13 @@ class SshSource:
         self.offset = 0
         """Bytes of the file that have been read or skipped."""
         self._address = address
-        self._command = [*address.command(), "exec sh"]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = SshProcess(address)
         self._frames = Frames("")
         self._inode = self._mark = "0"
         self._lines: LineSplitter = FileSplitter()
         self._unreadable = False  # whether it is no text, and its beginning was skipped
         self._torn_start = False  # whether the next line began before the first offset
         self._chunk = b""
-        self._errors = bytearray()
         self._connected = self._current = False
         self._problem = f"connecting to {address.host}"
         self._note = ""
@@ -119,8 +111,6 @@ class SshSource:
         self.job: Job | None = None
         """The Slurm job that was named."""
         self._job_problem = ""
-        self._attempts = 0
-        self._reconnect_at = -math.inf  # by the monotonic clock
         self._last_message = 0.0
         self._newest_byte: float | None = None
         self.connections = 0
@@ -128,15 +118,15 @@ class SshSource:
         self._answers = Answers("")  # about the devices there
         self._device_answers: list[Answer] = []
         self._serving = False  # whether the script is running, so that it reads requests
-        self._told: bytes | None = None  # the file whose processes it searches for
+        self._named_file: bytes | None = None  # the file whose processes it searches for
 
     def read(self, limit: int = 1 << 20) -> Read:
         """Read at most about `limit` more bytes."""
-        if not self._process:
-            if time.monotonic() < self._reconnect_at:
+        if self._process.pid is None:
+            if time.monotonic() < self._process.reconnect_at:
                 return Read()
             self._connect()
-            if not self._process:
+            if self._process.pid is None:
                 return Read()
         data, ended = self._receive(limit)
         lines: list[str] = []
@@ -153,33 +143,29 @@ class SshSource:
                 self._drop()
             elif time.monotonic() - self._last_message > _SILENCE:
                 self._drop(f"no message for {_SILENCE:.0f} s")
-        return Read(lines, reset, has_more=self._waiting())
+        return Read(lines, reset, has_more=self._process.has_more)
 
     def status(self) -> Status:
         """Connected while the other host answers; `current` once everything there has been read."""
-        text = "; ".join(filter(None, (self._problem, self._note, self._lines.note())))
-        if not self._process and (wait := self._reconnect_at - time.monotonic()) > 0:
-            text += f"; reconnecting in {math.ceil(wait)} s"
+        text = "; ".join(filter(None, (self._problem, self._note, self._lines.note(), self._process.pause)))
         age = None if self._newest_byte is None else time.monotonic() - self._newest_byte
         return Status(self._connected, visible_line(text), self._lines.cut, self.offset, age, self._current)
 
     def close(self) -> None:
         """End the ssh process."""
-        self._reconnect_at = math.inf
-        self._end()
+        self._process.close()
+        self._disconnected()
 
     def ask_devices(self, line: str) -> bool:
         """Send a request to the script of `devices`. Returns whether it was sent. Does not block."""
-        if not self._process or not self._process.stdin or not self._serving:
+        if not self._serving:
             return False
         file = self.file
-        told = devices.name_file(file) if file is not None and file != self._told else ""
-        try:
-            sent = self._process.stdin.write((told + line).encode()) == len(told + line)
-            self._told = file if sent else self._told
-            return sent
-        except OSError:  # the connection has ended, or does not take anything now
-            return False
+        new_name = devices.name_file(file) if file is not None and file != self._named_file else ""
+        request = (new_name + line).encode()
+        sent = self._process.write(request) == len(request)
+        self._named_file = file if sent else self._named_file
+        return sent
 
     @property
     def file(self) -> bytes | None:
@@ -205,47 +191,24 @@ class SshSource:
             chosen=shlex.quote(self._chosen.decode("utf-8", "surrogateescape")),
             devices=devices.functions(token, '"${watched:-$f}"'),
         )  # fmt: skip
-        pipe = subprocess.PIPE
-        try:
-            # In its own session ssh neither uses our terminal nor receives its Ctrl-C.
-            self._process = subprocess.Popen(
-                self._command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
-            )
-        except OSError as error:
-            self._drop(f"ssh cannot be started: {error.strerror}")
+        if problem := self._process.start():
+            self._drop(problem)
             return
-        processes.started(self._process.pid)
-        assert self._process.stdin and self._process.stdout and self._process.stderr
-        for stream in (self._process.stdout, self._process.stderr):
-            os.set_blocking(stream.fileno(), False)
-        with suppress(OSError):  # its stderr gives the reason
-            self._process.stdin.write(script.encode("utf-8", "surrogateescape"))
-            os.set_blocking(self._process.stdin.fileno(), False)
-        self._answers, self._serving, self._told = Answers(token), False, None
+        self._process.write(script.encode("utf-8", "surrogateescape"), wait=True)
+        self._answers, self._serving, self._named_file = Answers(token), False, None
         self.connections += 1
         self._frames = Frames(banner)
-        self._errors.clear()
         self._last_message = time.monotonic()
 
     def _receive(self, limit: int) -> tuple[bytes, bool]:
         """The new bytes, and whether the stream has ended."""
-        assert self._process and self._process.stdout and self._process.stderr
-        data, ended = bytearray(), False
-        with suppress(BlockingIOError):
-            while len(data) < limit and not ended:
-                part = os.read(self._process.stdout.fileno(), min(limit - len(data), 1 << 16))
-                data, ended = data + part, not part
-        if ended:  # so that its last messages are read
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.05)
-        with suppress(BlockingIOError):
-            while part := os.read(self._process.stderr.fileno(), 4096):
-                answers, errors = self._answers.take(part)
-                self._device_answers += answers
-                self._errors = (self._errors + errors)[-4096:]
+        data, ended = self._process.read(limit)
+        answers, errors = self._answers.take(self._process.read_errors())
+        self._device_answers += answers
+        self._process.note_error(errors)
         if data:
             self._last_message = time.monotonic()
-        return bytes(data), ended
+        return data, ended
 
     def _process_message(self, words: list[str], payload: bytes) -> list[str]:
         """Process one message. Returns the lines that it completes."""
@@ -253,7 +216,7 @@ class SshSource:
         match words:
             case ["hello"]:
                 self._connected, self._problem = True, ""
-                self._errors.clear()
+                self._process.forget_errors()
             case ["R", inode, offset, *mark]:
                 self._inode, self.offset, self._mark = str(int(inode)), int(offset), self._digits(mark)
                 self._lines, self._note = LineSplitter() if self.offset else FileSplitter(), ""
@@ -274,7 +237,8 @@ class SshSource:
                     raise ValueError(offset)
                 self.offset, self._mark = int(offset), self._digits([mark])
                 self._newest_byte = time.monotonic() - max(0, int(age[0]) if age else 0)
-                self._attempts, self._problem = 0, ""
+                self._problem = ""
+                self._process.works()
                 lines, self._chunk = [] if self._unreadable else self._lines.feed(self._chunk), b""
                 if self._torn_start and lines:
                     self._torn_start = False
@@ -287,12 +251,14 @@ class SshSource:
             case ["S", _]:
                 self._take_job(payload.decode("utf-8", "surrogateescape"))
             case ["I"]:
-                self._current, self._attempts, self._problem = True, 0, ""
+                self._current, self._problem = True, ""
+                self._process.works()
                 at_rest = self._newest_byte is not None and time.monotonic() - self._newest_byte > _AT_REST
                 if at_rest and isinstance(self._lines, FileSplitter):
                     return self._lines.flush()
             case ["W", *reason]:
-                self._current, self._attempts = True, 0
+                self._current = True
+                self._process.works()
                 path = self.job.output if self.job is not None else self._address.path
                 waits = _WAITS[reason[0]] if reason else "is changing"
                 self._problem = self._job_problem or f"{path} on {self._address.host} {waits}"
@@ -332,35 +298,11 @@ class SshSource:
         """The mark for the next script; an empty file has none."""
         return str(int(mark[0])) if mark else "''"
 
-    def _waiting(self) -> bool:
-        """Whether more bytes have come already."""
-        if not self._process or not self._process.stdout:
-            return False
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
-
     def _drop(self, problem: str = "") -> None:
-        """The connection has ended: store the reason, and schedule the next attempt."""
-        messages = [line for line in self._errors.decode("utf-8", "replace").splitlines() if line.strip()]
-        code = self._process.poll() if self._process else None
-        self._end()
-        self._problem = problem or (messages[-1].strip() if messages else f"ssh ended with status {code}")
-        self._reconnect_at = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._attempts)
-        self._attempts = min(self._attempts + 1, 10)
+        """The connection has ended: store the reason; the next attempt follows after a pause."""
+        self._problem = self._process.fail(problem)
+        self._disconnected()
 
-    def _end(self) -> None:
-        process, self._process = self._process, None
+    def _disconnected(self) -> None:
         self._connected = self._current = self._serving = False
         self._chunk = b""
-        if not process:
-            return
-        if process.poll() is None:
-            with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-        if process.returncode is not None:
-            processes.ended(process.pid)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                with suppress(OSError):
-                    stream.close()

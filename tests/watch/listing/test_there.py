@@ -12,6 +12,7 @@ from tdiff.runs.process import FILE
 from tdiff.watch.listing import connection
 from tdiff.watch.listing import there as module
 from tdiff.watch.listing.there import RemoteRuns
+from tdiff.watch.sources import ssh_process
 from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import locate
 from tests.support.ptys import PATIENCE
@@ -27,8 +28,8 @@ SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 def often(monkeypatch):
     """Search often, and try again soon."""
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(connection, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(ssh_process, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(ssh_process, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture

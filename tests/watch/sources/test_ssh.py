@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tdiff.errors import TdiffError
 from tdiff.watch.follow import Watched
-from tdiff.watch.sources import ssh
+from tdiff.watch.sources import ssh, ssh_process
 from tdiff.watch.sources.address import DEFAULT_COMMAND, Address
 from tdiff.watch.sources.ssh import Frames, SshSource
 from tdiff.watch.targets import locate
@@ -174,8 +174,8 @@ def quick(monkeypatch):
     pause = "sleep 0.5 2>/dev/null || sleep 1"
     assert pause in ssh.SCRIPT
     monkeypatch.setattr(ssh, "SCRIPT", ssh.SCRIPT.replace(pause, "sleep 0.02"))
-    monkeypatch.setattr(ssh, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(ssh, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(ssh_process, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(ssh_process, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -420,16 +420,16 @@ def test_ssh_error_is_one_line_safe_to_print(local, follow):
 
 def test_reconnect_pause_doubles_up_to_a_limit(local, follow, monkeypatch):
     (local / "fake").write_text("#!/bin/sh\nexit 255\n")
-    monkeypatch.setattr(ssh, "_FIRST_PAUSE", 1.0)
-    monkeypatch.setattr(ssh, "_LONGEST_PAUSE", 30.0)
+    monkeypatch.setattr(ssh_process, "_FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(ssh_process, "_LONGEST_PAUSE", 30.0)
     now = 1000.0
-    monkeypatch.setattr(ssh.time, "monotonic", lambda: now)
+    monkeypatch.setattr(ssh_process.time, "monotonic", lambda: now)
     source, waits = SshSource(Address.parse("ssh://host/a")), []
     for _ in range(8):
-        while source._reconnect_at <= now:
+        while source._process.reconnect_at <= now:
             source.read()
-        waits.append(source._reconnect_at - now)
-        now = source._reconnect_at
+        waits.append(source._process.reconnect_at - now)
+        now = source._process.reconnect_at
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
@@ -437,12 +437,12 @@ def test_a_connection_ends_with_its_source(local, follow):
     write(local / "log", ["a"])
     follower = follow(f"ssh://host{local}/log")
     follower.until_lines(["a"])
-    process = follower.source._process
+    process = follower.source._process._process
     assert os.getsid(process.pid) == process.pid != os.getsid(0)  # our Ctrl-C is not for it
     follower.source.close()
     assert process.poll() is not None
     follower.look()
-    assert follower.source._process is None
+    assert follower.source._process.pid is None
 
 
 @pytest.fixture(scope="module")
