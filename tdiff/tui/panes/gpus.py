@@ -95,7 +95,7 @@ class GpusPane(Pane):
         marked = any(process.pid in host.pids for host in self._hosts for gpu in host.gpus for process in gpu.processes)
         self.frame(
             [(_title(self._hosts), "")],
-            [(_sources(self._hosts, self._now), "")],
+            [(sources, "")] if (sources := _sources(self._hosts, self._now)) else [],
             [(f"{MARK} a process of the run", "")] if marked else [],
             [(more, "")] if more else [],
         )
