@@ -53,6 +53,8 @@ class RunState:
         """The scheduler's job that writes it."""
         self.held_back = 0.0
         """Seconds for which the program may hold back what it writes."""
+        self.absence = ""
+        """Why there is nothing to read so far, on one line; "" if there is, or if its job says why."""
         self.seen_until: float | None = None
         """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
         self._forget()

@@ -114,7 +114,7 @@ class Job:
         if self.runs:
             verb = "runs" if self.state == "RUNNING" else f"is {self.state.lower()}"
             left = self.left(now)
-            until = "" if left is None else f", {duration(left)} until its limit"
+            until = "" if left is None else f", {duration(left)} until its limit" if left else ", at its time limit"
             return f"{head} {verb}{f' on {self.nodes}' if self.nodes else ''}{until}"
         if self.state == UNKNOWN:
             return f"{head} is no longer known to Slurm"

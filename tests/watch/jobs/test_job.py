@@ -32,6 +32,7 @@ def test_running_job_shows_its_node_and_the_time_until_its_limit():
     assert running().limit_line(NOW + 60) == "limit 41 min"
     assert running(None).line(NOW) == "job 7 runs on gpu01"
     assert running(None).limit_line(NOW) == ""
+    assert running().line(NOW + 4000) == "job 7 runs on gpu01, at its time limit"
     assert running(state="SUSPENDED").line(NOW) == "job 7 is suspended on gpu01, 42 min until its limit"
 
 
