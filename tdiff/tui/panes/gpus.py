@@ -137,6 +137,8 @@ def device_lines(hosts: Sequence[Devices], now: float, width: int, theme: Theme,
             lines += _job_lines(job, width, alone=not host.gpus)
         if host.read_at is None and not host.problem:
             lines.append([("reading the GPUs ...", "dim")])
+        elif host.elsewhere:
+            lines += [[(part, "")] for part in _wrapped(host.elsewhere, width)]
         elif host.jobs and not any(job.processes for job in host.jobs):
             lines.append([("no process has the log open for writing", "dim")])
     return lines

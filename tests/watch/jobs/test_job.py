@@ -64,6 +64,22 @@ def test_failure_says_how_the_job_ended(job, failure):
     assert job.failure == (f"Slurm job 7 {failure}" if failure else "")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "there", "not_there"),
+    [
+        ("gpu01", ["gpu01", "gpu01.cluster.org", ""], ["gpu1", "login"]),
+        ("gpu[01-03,7],c1-[10]-x", ["gpu01", "gpu03", "gpu7", "c1-10-x"], ["gpu04", "gpu[01-03", "gpu07"]),
+        ("n1.site.org,n2", ["n1", "n2.site.org"], ["n3"]),
+        ("", ["anything"], []),
+        ("a[1-999999999999]", [], ["a1"]),
+    ],
+)
+def test_node_of_a_job_is_recognized_by_its_name(nodes, there, not_there):
+    job = Job(id="7", state="RUNNING", nodes=nodes)
+    assert all(job.on(host) for host in there)
+    assert not any(job.on(host) for host in not_there)
+
+
 def test_limit_before_the_end_of_the_run_is_reported_once_for_a_deadline():
     notices, job = JobNotices(), running()
     assert notices.examine(job, 2000.0, False, NOW) == []
