@@ -217,6 +217,7 @@ class Watched:
         self._place.settle()
         while True:
             new = self.poll()
+            self._describe()  # the other host may have said something about the job
             status = self.status()
             if not self.behind and not self._fill:
                 if status.current:
