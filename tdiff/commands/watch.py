@@ -228,8 +228,9 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
         for followed in watched:
             complete = followed.finish(_REMOTE_TIMEOUT)
             why = followed.status().text
-            # An empty local file is reported in its own snapshot.
-            if followed.target.address is not None and not followed.run_state.format:
+            # An empty local file, or a job that waits, is reported in its own snapshot.
+            run = followed.run_state
+            if followed.target.address is not None and not run.format and (run.job is None or not run.job.waits):
                 empty.append(f"{followed.target.label}: {why or 'nothing was received'}")
             elif not complete:
                 print(f"tdiff: {followed.target.label}: {why or 'it was not received completely'}", file=sys.stderr)

@@ -32,12 +32,14 @@ def wait(targets: Sequence[Target], options: Options) -> int:
     if not targets:
         raise TdiffError(f"no run under {ROOT}/ yet; name a run or a log to wait for")
     watched = [Watched(target) for target in targets]
+    lost: dict[Watched, bool] = {}
     news, command = News(), AlertCommand(options.on_alert) if options.on_alert else None
     try:
         while True:
             now = time.time()
             for followed in watched:
                 followed.poll()
+                _report_connection(followed, lost)
                 run, current = followed.run_state, _is_current(followed)
                 for alert in news.take(followed, run, run.check(now), now, current=current):
                     print(f"tdiff: {alert}", file=sys.stderr, flush=True)
@@ -59,6 +61,20 @@ def wait(targets: Sequence[Target], options: Options) -> int:
     finally:
         for followed in watched:
             followed.close()
+
+
+def _report_connection(followed: Watched, lost: dict[Watched, bool]) -> None:
+    """Say once that another host cannot be reached, and why; and that it can be again."""
+    status, before = followed.status(), lost.get(followed, False)
+    if followed.target.address is None:
+        return
+    if not status.connected and "; reconnecting" in status.text:
+        lost[followed] = True
+    elif status.connected:
+        lost[followed] = False
+    if lost.get(followed, False) != before:
+        why = status.text.partition("; reconnecting")[0] + "; trying again" if not before else "connected again"
+        print(f"tdiff: {followed.target.label}: {why}", file=sys.stderr, flush=True)
 
 
 def _is_current(watched: Watched) -> bool:

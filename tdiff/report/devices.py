@@ -14,6 +14,8 @@ def device_lines(devices: Devices, job: RunProcesses, width: int) -> list[str]:
         lines += flow(f"GPU {gpu.index}", [part for part in _parts(gpu, job) if part], width)
     if devices.problem and devices.problem != NO_TOOL:
         lines += flow("GPU", [devices.problem], width)
+    if devices.elsewhere and devices.gpus:
+        lines += flow("", [devices.elsewhere], width)
     if (main := job.main) is not None:
         more = len(job.processes) - 1
         name = f"{main.name} {main.pid}" + (f" and {more} more" if more else "")

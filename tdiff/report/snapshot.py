@@ -127,7 +127,9 @@ def _lines(run: RunState, now: float, width: int, ascii: bool, under: Sequence[s
         yield ""
         newest = run.alerts[-_MAX_NOTICES:]
         today = all(n.time is not None and time.localtime(n.time)[:3] == time.localtime(now)[:3] for n in newest)
-        yield from (_notice(notice, "%H:%M" if today else "%Y-%m-%d %H:%M") for notice in newest)
+        for notice in newest:
+            line = _notice(notice, "%H:%M" if today else "%Y-%m-%d %H:%M")
+            yield from textwrap.wrap(line, width, subsequent_indent="       ", break_on_hyphens=False)
         if (older := len(run.alerts) - _MAX_NOTICES) > 0:
             yield f"({older} older)"
     if (sample := _sample(run)) is not None:

@@ -23,6 +23,9 @@ from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
 from tdiff.watch.generation.recording import free_path, save
 
+_ALERTS = "alerts"
+"""The title of the page with all alerts."""
+
 
 class WatchApp(WatchView):
     """The live view, with its keys."""
@@ -71,8 +74,16 @@ class WatchApp(WatchView):
 
     def action_alerts(self) -> None:
         """Show all alerts."""
+        self._open_page(_ALERTS, self._alerts())
+
+    def _alerts(self) -> list[Line]:
         lines = [line for run in self.runs for line in alert_lines(run, with_name=len(self.runs) > 1)]
-        self._open_page("alerts", lines or [[("nothing yet", "dim")]])
+        return lines or [[("nothing yet", "dim")]]
+
+    def renew_page(self) -> None:
+        """The list of alerts also shows those that come while it is open."""
+        if self._page.title_text == _ALERTS and self._page.lines != (lines := self._alerts()):
+            self._page.turn_to(_ALERTS, lines)
 
     def _open_page(self, title: str, lines: Sequence[Line]) -> None:
         self._page.turn_to(title, lines)

@@ -50,7 +50,7 @@ class Arranger:
         self.situation = situation
         name = str(self.current.id) if self.current else ""
         size = situation.width, situation.height
-        arrangement = arrange(*size, self._shown(), name, self._zoomed, situation.two)
+        arrangement = arrange(*size, self._shown(), name, self._zoomed, situation.two, situation.only_curves)
         self._panes.display_panes(arrangement, situation.watched)
         self._arranged(arrangement)
         self.displayed = arrangement.panes

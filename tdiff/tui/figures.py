@@ -85,7 +85,8 @@ def progress(run: RunState, now: float) -> str:
         parts.append(f"{run.progress:.0%}")
     if (left := run.left(now)) is not None:
         parts.append(f"ETA {formatting.duration(left)}")
-    if run.job is not None and (limit := run.job.limit_line(now)):
+    over = run.ended is not None or bool(run.failure)  # the scheduler may report that later
+    if run.job is not None and not over and (limit := run.job.limit_line(now)):
         parts.append(limit)
     return " · ".join(parts)
 

@@ -26,7 +26,7 @@ def figures_of(devices: Devices, job: RunProcesses) -> list[Figure]:
     """
     used = [gpu for gpu in devices.gpus if job.pids & {process.pid for process in gpu.processes}]
     used = used or list(devices.gpus if len(devices.gpus) == 1 else ())
-    if not used or devices.problem:
+    if not used or devices.problem or devices.elsewhere:
         return []
     loads = [gpu.load for gpu in used if gpu.load is not None]
     heats = [gpu.temperature for gpu in used if gpu.temperature is not None]

@@ -28,6 +28,8 @@ _STACKED_COLUMNS = 40
 """Columns below which one pane at a time is shown."""
 _SIDE_BY_SIDE_COLUMNS = 100
 """Columns from which the two sides, or two canvases, are side by side."""
+_CURVES_SIDE_BY_SIDE_COLUMNS = 140
+"""The same where there are only curves and the lines of a log, which are long."""
 _STACKED_ROWS = 16
 """Rows below which one pane at a time is shown."""
 _THREE_STACKED_ROWS = 22
@@ -45,6 +47,8 @@ class Arrangement:
     panes: frozenset[str]
     side_by_side: bool
     """Whether the sides, or two canvases and the panes below them, are side by side; else they are stacked."""
+    curves_first: bool
+    """Whether the side with the curves is the first one, and has more room."""
     summary: bool
     """Whether a line sums up the panes that are not shown."""
     bottom: bool
@@ -71,36 +75,47 @@ def shown_panes(situation: Situation, wanted: Mapping[str, bool]) -> list[str]:
 
 
 def arrange(
-    width: int, height: int, shown: Sequence[str], focused: str, zoomed: bool, two: bool = False
+    width: int,
+    height: int,
+    shown: Sequence[str],
+    focused: str,
+    zoomed: bool,
+    two: bool = False,
+    only_curves: bool = False,
 ) -> Arrangement:
-    """Arrange the panes of `shown`, at least one, in a window; `focused` is the pane that is shown where one is."""
+    """Arrange the panes of `shown`, at least one, in a window; `focused` is the pane that is shown where one is.
+
+    Where there are `only_curves`, these come first and have more room than the others.
+    """
+    side_by_side = width >= (_CURVES_SIDE_BY_SIDE_COLUMNS if only_curves else _SIDE_BY_SIDE_COLUMNS)
     tiny = width < MIN_COLUMNS or height < MIN_ROWS
     alone = zoomed or height < _STACKED_ROWS or width < _STACKED_COLUMNS
     focused = focused if focused in shown else shown[0]
-    panes = {focused} if alone else _fitting(width, height, shown, focused, two)
+    panes = {focused} if alone else _fitting(height, shown, focused, two, side_by_side)
     hidden = set(shown) - panes
     return Arrangement(
         panes=frozenset() if tiny else frozenset(panes),
-        side_by_side=width >= _SIDE_BY_SIDE_COLUMNS,
+        side_by_side=side_by_side,
+        curves_first=only_curves,
         summary=(alone or not hidden.isdisjoint(_IN_A_LINE)) and not zoomed and height >= 8 and not tiny,
         bottom=not tiny and height >= 9,
         hints=not tiny and height >= 7,
     )
 
 
-def _fitting(width: int, height: int, shown: Sequence[str], focused: str, two: bool) -> set[str]:
+def _fitting(height: int, shown: Sequence[str], focused: str, two: bool, side_by_side: bool) -> set[str]:
     """Those of `shown` that fit on the screen together with enough rows each, `focused` among them."""
     rows = height - _OTHER_ROWS
     if two:
         canvases, others = ([name for name in shown if (name in CANVASES) is upper] for upper in (True, False))
-        if width < _SIDE_BY_SIDE_COLUMNS and height < _THREE_STACKED_ROWS and canvases and others:
+        if not side_by_side and height < _THREE_STACKED_ROWS and canvases and others:
             return set(canvases if focused in CANVASES else _first(others, focused, 1))
-        below = rows // (2 if width >= _SIDE_BY_SIDE_COLUMNS else 3) if canvases else rows
-        if width >= _SIDE_BY_SIDE_COLUMNS:
+        below = rows // (2 if side_by_side else 3) if canvases else rows
+        if side_by_side:
             stacked = [name for name in others if name not in COLUMNS_OF_TWO]
             return {*canvases, *set(others).difference(stacked), *_first(stacked, focused, below // _PANE_ROWS)}
         return {*canvases, *_first(others, focused, below // _PANE_ROWS)}
-    if width < _SIDE_BY_SIDE_COLUMNS:
+    if not side_by_side:
         return set(_first(shown, focused, rows // _PANE_ROWS))
     sides = ([name for name in shown if name in side] for side in SIDES.values())
     return {name for side in sides for name in _first(side, focused, rows // _PANE_ROWS)}

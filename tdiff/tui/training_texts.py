@@ -28,6 +28,15 @@ def title(selection: Selection, runs: int) -> str:
     return f"{text} · {runs} runs" if runs > 1 else text
 
 
+def waiting(run: RunState, now: float) -> str:
+    """Why a run has no curve so far: what its reader did not find, its job, its source, or nothing in particular."""
+    if run.note:
+        return run.note
+    if run.job is not None and not run.format:
+        return run.job.line(now) + (f"; {run.absence}" if run.absence else "")
+    return run.absence or "waiting for the first record ..."
+
+
 def state(view: View, selection: Selection, axis: Axis, left_out: Sequence[int]) -> str:
     """How the curves are drawn; `left_out` are the numbers of the runs whose values on the x axis are unknown."""
     parts = [average(view.smoothing) if view.smoothing else "raw"]

@@ -213,6 +213,10 @@ class WatchView(TerminalApp):
             self._frame()
         if self._undrawn:
             self._draw_runs()
+        else:
+            self.training.show_time(now)
+        if self.screen is self._page:
+            self.renew_page()
         self.lines.draw(now)
 
     def _report_failures(self) -> None:
@@ -303,6 +307,9 @@ class WatchView(TerminalApp):
         """Draw the runs, and the lines around the panes."""
         self._draw_runs()
         self.lines.draw(self._clock())
+
+    def renew_page(self) -> None:
+        """Bring the page over the view up to date."""
 
     def say(self, text: str) -> None:
         """Show a notice in the line below the panes, for some seconds or until the next key."""

@@ -217,6 +217,7 @@ class Watched:
         self._place.settle()
         while True:
             new = self.poll()
+            self._describe()  # the other host may have said something about the job
             status = self.status()
             if not self.behind and not self._fill:
                 if status.current:
@@ -271,6 +272,8 @@ class Watched:
         if isinstance(self._source, EventFilesSource):
             self._source.total, events = self._place.total, True
         state.held_back = EVENTS_HELD_BACK if events else 0.0
+        waits = state.job is not None and state.job.waits
+        state.absence = "" if state.format or waits else self._source.status().text
         # What a host that cannot be reached has written meanwhile is unknown: its silence says nothing.
         unseen = isinstance(self._source, SshSource) and not self._source.status().current
         state.seen_until = (state.seen_until or time.time()) if unseen else None

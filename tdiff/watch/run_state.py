@@ -53,6 +53,8 @@ class RunState:
         """The scheduler's job that writes it."""
         self.held_back = 0.0
         """Seconds for which the program may hold back what it writes."""
+        self.absence = ""
+        """Why there is nothing to read so far, on one line; "" if there is, or if its job says why."""
         self.seen_until: float | None = None
         """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
         self._forget()
@@ -283,9 +285,12 @@ class RunState:
         self.samples = [sample for sample in self.samples if sample.step <= step]
         self._notices.drop_after(step)
         attempt = None
-        if curves is not None:
+        trained = any(
+            "loss" in name or len(series.steps) > 1 for name, series in (curves.metrics if curves else {}).items()
+        )
+        if curves is not None and trained:  # else it was a line of settings before the log
             attempt = self.attempts.add(curves, at, int(reached), self.last_time, why)
-            self._notice("restart", time, at, f"restarted at step {at:,}, after {attempt.reached}")
+            self._notice("restart", time, at, f"at step {at:,}, after {attempt.reached}")
         for name in ("checkpoint", "evaluation", "verdicts", "ended"):
             if (event := getattr(self, name)) is not None and event.step > step:
                 setattr(self, name, None)

@@ -19,7 +19,7 @@ _MAX_ARRIVALS = 4_096
 _NEWEST = 65
 """Records whose pace says when the last step comes."""
 _BREAK = 20.0
-"""A step that takes this many times as long as usual is a break, such as that before a restart, and no pace."""
+"""A gap of this many usual ones between two records is a break, such as that before a restart, and no pace."""
 
 
 class Timing:
@@ -103,9 +103,8 @@ class Timing:
         ]
         if step >= total or len(gaps) < 2:
             return None
-        paces = sorted(seconds / count for seconds, count in gaps)
-        usual = paces[len(paces) // 2]
-        gaps = [(seconds, count) for seconds, count in gaps if not usual or seconds / count <= _BREAK * usual]
+        longest = _BREAK * alerts.usual_gap(times)  # of the gaps that the resolution of the dates shows
+        gaps = [(seconds, count) for seconds, count in gaps if seconds <= longest]
         left = (total - step) * sum(seconds for seconds, _ in gaps) / sum(count for _, count in gaps)
         return left if 0 < left < MAX_TIME else None
 

@@ -19,7 +19,7 @@ def restarted() -> FedState:
 def test_the_discarded_part_is_drawn_until_a_key_hides_it(colour):
     async def scene(stage: Stage) -> None:
         pane = stage.app.training
-        assert "restarted at step 500, after step 1,000 at loss 6.364" in stage.rows()[-2]
+        assert "restart at step 500, after step 1,000 at loss 6.364" in stage.rows()[-2]
         assert "[!]" not in stage.rows()[-2], "a restart is no problem"
         assert [x for x, _ in pane._drawn_view().marks] == [500]
         with_it = stage.text()

@@ -53,6 +53,15 @@ def test_runs_are_labelled_with_their_names():
     play(scene, *two_runs(), size=(100, 30), model=False)
 
 
+def test_the_curve_has_more_rows_than_the_log_below_it():
+    async def scene(stage: Stage) -> None:
+        panes = stage.app.panes.by_name
+        assert panes["training"].region.y == 1 and panes["log"].region.y == panes["training"].region.bottom
+        assert panes["training"].size.height > 1.5 * panes["log"].size.height
+
+    play(scene, epochs(), size=(100, 30), model=False)
+
+
 def test_x_is_the_epoch_where_it_is_known():
     async def scene(stage: Stage) -> None:
         pane = stage.app.training
@@ -61,7 +70,7 @@ def test_x_is_the_epoch_where_it_is_known():
         assert "by epoch" in stage.text()
         assert pane._curves()[-1].x(150) == pytest.approx(1.5, abs=0.01)
         await stage.press("left", "left")
-        assert "epoch 2.8" in stage.text()
+        assert "epoch 2.9" in stage.text()
         await stage.press("a")
         assert "by step" in stage.text()
 

@@ -73,6 +73,14 @@ def test_the_user_else_the_window_size_decides_which_panes_are_shown():
     assert shown_panes(Situation(80, 24), {"log": True}) == [*BOTH, "log"]
 
 
+def test_curves_without_text_come_first_above_their_log_until_there_is_room_beside_it():
+    shown = ["training", "log"]
+    narrow, wide = (arrange(width, 24, shown, "training", False, only_curves=True) for width in (139, 140))
+    assert narrow.panes == wide.panes == set(shown) and narrow.curves_first and wide.curves_first
+    assert not narrow.side_by_side and wide.side_by_side
+    assert not arrange(140, 24, BOTH, "training", False).curves_first
+
+
 def test_an_absence_is_reported_when_it_ends():
     absence = Absence(0.0)
     assert absence.ended(True, 1.0) is None

@@ -300,7 +300,7 @@ def test_resume_keeps_what_it_drops_as_an_earlier_attempt():
     assert (attempt.restart, attempt.last_step, attempt.loss, attempt.reason) == (15, 30, 2.7, "stopped")
     [notice] = [notice for notice in run.alerts if notice.what == "restart"]
     assert (notice.step, notice.time) == (15, STARTED + 5000)
-    assert notice.text == "restarted at step 15, after step 30 at loss 2.7"
+    assert notice.text == "at step 15, after step 30 at loss 2.7"
     assert run.metrics["train/loss"].last == (16, 2.5)
 
 
@@ -766,3 +766,11 @@ def test_resume_with_another_end_changes_the_total():
     assert run.total == start().steps
     assert run_of(start(), train(1), replace(resume(1), steps=900)).total == 900
     assert run_of(start(), train(1), replace(resume(1), minutes=5.0)).total is None
+
+
+def test_a_line_of_settings_before_the_log_is_no_earlier_attempt():
+    run = FedState("job")
+    run.feed(
+        ["config: model=gpt lr=3e-4 batch=64", *(f"step {n} loss {3 - n / 100:.2f} lr 3e-4" for n in range(0, 50, 10))]
+    )
+    assert not run.alerts and not run.attempts.count

@@ -30,6 +30,12 @@ def test_break_before_a_resumption_is_no_pace():
     assert dated(*rows).eta == pytest.approx(40)
 
 
+def test_break_is_found_though_most_records_have_the_date_of_the_one_before():
+    rows = [(step, step // 5) for step in range(10, 41)]
+    rows += [(step, 9000 + step // 5) for step in range(41, 81)]
+    assert dated(*rows).eta == pytest.approx(4, abs=0.5)
+
+
 def test_pace_follows_a_change():
     slow = [(step, 9.0 * step) for step in range(1, 20)]
     rows = [*slow, *((step, 171 + step / 10) for step in range(20, 90))]

@@ -95,7 +95,7 @@ class GpusPane(Pane):
         marked = any(process.pid in host.pids for host in self._hosts for gpu in host.gpus for process in gpu.processes)
         self.frame(
             [(_title(self._hosts), "")],
-            [(_sources(self._hosts, self._now), "")],
+            [(sources, "")] if (sources := _sources(self._hosts, self._now)) else [],
             [(f"{MARK} a process of the run", "")] if marked else [],
             [(more, "")] if more else [],
         )
@@ -137,6 +137,8 @@ def device_lines(hosts: Sequence[Devices], now: float, width: int, theme: Theme,
             lines += _job_lines(job, width, alone=not host.gpus)
         if host.read_at is None and not host.problem:
             lines.append([("reading the GPUs ...", "dim")])
+        elif host.elsewhere:
+            lines += [[(part, "")] for part in _wrapped(host.elsewhere, width)]
         elif host.jobs and not any(job.processes for job in host.jobs):
             lines.append([("no process has the log open for writing", "dim")])
     return lines

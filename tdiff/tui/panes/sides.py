@@ -30,6 +30,7 @@ class Panes(Container):
         others = {pane.name: pane.pane_class(theme, id=pane.name) for pane in PANES[1:]}
         self.by_name: dict[str, Pane] = {str(canvas.id): canvas for canvas in self.canvases} | others
         """The panes by name, in the order in which Tab goes through them."""
+        self._curves_first = False  # whether the right side is before the left one
         self._theme, self._legend = theme, Lines(id="legend-of-two")
         self._sides = SIDES_OF_TWO if two else SIDES
         self._stacked = [name for name in SIDES_OF_TWO["right"] if name not in COLUMNS_OF_TWO]
@@ -51,8 +52,15 @@ class Panes(Container):
         for side, names in self._sides.items():
             count = len(arrangement.panes.intersection(names))
             self.query_one(f"#{side}").display = count > 0
-            if not self.two:  # stacked panes have the same number of rows
-                self.query_one(f"#{side}").styles.height = "1fr" if arrangement.side_by_side else f"{max(1, count)}fr"
+            if not self.two:  # stacked panes have the same number of rows, but curves that come first have more
+                more = arrangement.curves_first and "training" in arrangement.panes.intersection(names)
+                rows = 1 if arrangement.side_by_side else max(1, count + more)
+                self.query_one(f"#{side}").styles.height = f"{rows}fr"
+        if arrangement.curves_first != self._curves_first:
+            self._curves_first = arrangement.curves_first
+            left, right = self.query_one("#left"), self.query_one("#right")
+            self.move_child(right, **{"before" if self._curves_first else "after": left})
+            self.by_name["training"].styles.height = "2fr" if self._curves_first else "1fr"
         across = "horizontal" if arrangement.side_by_side else "vertical"
         if self.two:
             self.query_one("#more").display = not arrangement.panes.isdisjoint(self._stacked)

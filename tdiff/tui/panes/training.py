@@ -83,6 +83,7 @@ class TrainingPane(Pane):
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
         self._gpu_figures: list[Figure] = []
+        self._timed = ""  # what the time alone changes, as it was drawn
         self._with_attempts = True
         self._view = _FOLLOWING
         self._selection = Selection()
@@ -113,12 +114,24 @@ class TrainingPane(Pane):
     def show_scene(self, scene: Scene) -> None:
         """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
         self._runs, self._now, self._gpu_figures = scene.runs, scene.now, gpu_figures(scene)
+        self._timed = self._words()
         names = self.metrics()
         if names and self._selection.metric not in names:
             self._selection = replace(self._selection, metric=names[0])
         if self._selection.comparison not in run_curves.comparisons(self._curves_of()):
             self._selection = replace(self._selection, comparison="")
         self.redraw()
+
+    def show_time(self, now: float) -> None:
+        """Draw what depends on the time alone, if it is different: the time left, or why there is no curve."""
+        before, self._now = self._timed, now
+        self._timed = self._words()
+        if self._timed != before:
+            self.redraw() if "train/loss" not in self._runs[0].metrics else self._draw_figures()
+
+    def _words(self) -> str:
+        """What the time alone changes."""
+        return "".join(f"{progress(run, self._now)} {training_texts.waiting(run, self._now)}" for run in self._runs[:1])
 
     def redraw(self) -> None:
         """Draw chart, figures and frame again."""
@@ -201,8 +214,9 @@ class TrainingPane(Pane):
     def _chart(self, width: int, height: int) -> list[Line]:
         curves = self._curves()
         if not curves:
-            note = next((run.note for run in self._runs if run.note), "")
-            waiting = fold([(f" {note}", "")], width) if note else [[(" waiting for the first record ...", "dim")]]
+            run = next((run for run in self._runs if run.note), self._runs[0] if self._runs else None)
+            text = training_texts.waiting(run, self._now) if run is not None else ""
+            waiting = fold([(f" {text}", "" if run is not None and run.note else "dim")], width)
             hint = waiting if self._runs else no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
         view, ascii, colour = self._drawn_view(), self.theme.ascii, self.theme.colour != "none"

@@ -81,19 +81,20 @@ class Page(ModalScreen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._title = ""
-        self._lines: Sequence[Line] = ()
+        self.title_text = ""
+        self.lines: Sequence[Line] = ()
+        """The lines of the page, before they are folded."""
         self._page = Lines(id="page")
 
     def turn_to(self, title: str, lines: Sequence[Line]) -> None:
         """Show these lines from now on."""
-        self._title, self._lines = title, lines
+        self.title_text, self.lines = title, lines
         self._lay(self.app.size.width)
 
     def _lay(self, window: int) -> None:
         """Fold the lines that are wider than the page."""
         width = max(1, min(_WIDTH, window - 5))
-        rows = [row for line in self._lines for row in fold(line, width)]
+        rows = [row for line in self.lines for row in fold(line, width)]
         self._page.styles.height = len(rows)
         self._page.show(rows)
 
@@ -110,7 +111,7 @@ class Page(ModalScreen[None]):
     def on_screen_resume(self) -> None:
         """Start at the top."""
         box = self.query_one(VerticalScroll)
-        box.border_title = f"{self._title} · q closes"
+        box.border_title = f"{self.title_text} · q closes"
         box.scroll_home(animate=False)
 
     def action_leave(self) -> None:

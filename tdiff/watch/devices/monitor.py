@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from tdiff.visible import visible_line
 from tdiff.watch.devices.device_alerts import DeviceAlerts, job_at
 from tdiff.watch.devices.readers import LocalReader, Reader, RemoteReader, writable_path
 from tdiff.watch.devices.reading import Devices, RunProcesses
@@ -111,8 +112,8 @@ class Monitor:
             interpreter.gpus if self.read_gpus else (),
             interpreter.jobs,
             interpreter.problem if self.read_gpus else "",
-            self._read_at,
-            self._histories,
+            read_at=self._read_at,
+            histories=self._histories,
         )
 
 
@@ -147,8 +148,11 @@ class Board:
     def readings(self) -> list[Devices]:
         """The newest reading of each host, with the jobs of all its runs."""
         hosts: dict[str, Devices] = {}
-        for monitor in self.monitors.values():
-            first, new = hosts.get(monitor.host), monitor.devices
+        for key, monitor in self.monitors.items():
+            runs = enumerate(self._members[key])
+            elsewhere = [_elsewhere(run, monitor, job_at(monitor.devices.jobs, n)) for n, run in runs]
+            new = replace(monitor.devices, elsewhere=elsewhere[0] if elsewhere and all(elsewhere) else "")
+            first = hosts.get(monitor.host)
             hosts[monitor.host] = new if first is None else replace(first, jobs=(*first.jobs, *new.jobs))
         return list(hosts.values())
 
@@ -157,7 +161,8 @@ class Board:
         for key, members in self._members.items():
             if run in members:
                 devices = self._with_gpus(self.monitors[key])
-                return devices, job_at(devices.jobs, members.index(run))
+                processes = job_at(devices.jobs, members.index(run))
+                return replace(devices, elsewhere=_elsewhere(run, self.monitors[key], processes)), processes
         return Devices(), RunProcesses()
 
     def read_once(self, watched: Sequence[Watched], seconds: float) -> None:
@@ -218,10 +223,21 @@ class Board:
         if devices.problem or not devices.gpus:
             return
         for index, run in enumerate(members):
+            if _elsewhere(run, monitor, job_at(devices.jobs, index)):
+                continue
             alerts = self._alerts.setdefault(id(run), DeviceAlerts())
             awaited = run.run_state.state(time.time()) in ("running", "stalled")
             for text in alerts.examine(devices, job_at(devices.jobs, index), now, awaited=awaited):
                 run.run_state.add_alert("gpu", text, time=time.time())
+
+
+def _elsewhere(run: Watched, monitor: Monitor, processes: RunProcesses) -> str:
+    """Why the GPUs of a host are not those of a run: its job is on another node; "" if they may be."""
+    job = run.run_state.job
+    here = monitor.own_host if monitor.host else platform.node()
+    if job is None or not job.runs or processes.processes or job.on(here):
+        return ""
+    return f"job {job.id} runs on {job.nodes}; these are the GPUs of {visible_line(here)}"
 
 
 def _known_process(run: Watched, host: str) -> int:

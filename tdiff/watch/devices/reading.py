@@ -113,6 +113,8 @@ class Devices:
     """The job of each watched file, in their order."""
     problem: str = ""
     """Why there is no reading, or why the reading is old, on one line."""
+    elsewhere: str = ""
+    """Why the GPUs of this host are not those of the runs, on one line; "" if they may be."""
     read_at: float | None = None
     """When the GPUs were read, in seconds by the clock of the monitor; None if they never were."""
     histories: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)

@@ -17,6 +17,7 @@ _SCHEDULER = re.compile(
     r"DUE TO (?:TIME LIMIT|PREEMPTION|NODE FAIL)|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED|PBS: job killed"
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
 )
+_SLURM = re.compile(r"\w+: error: \*\*\* (.*?)(?: AT \S+)?( DUE TO [A-Z ]+?)? \*\*\*")
 _MEMORY = re.compile(
     r"out of (?:gpu |device |host )?memory|outofmemory|oom.?kill|resource_exhausted|cannot allocate memory",
     re.IGNORECASE,
@@ -51,7 +52,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.reason = ""
-        """The line of the log that gives the reason, unchanged; "" while there is none."""
+        """The line of the log that gives the reason, without Slurm's decoration; "" while there is none."""
         self._grade: Grade = 0
         """How specific the reason is: 1 a failed task, 2 an exception or a signal, 3 a scheduler."""
         self._open = 0  # lines that the current traceback may still have
@@ -81,7 +82,8 @@ class Ending:
                 self._store(body, 1 if launcher else 2)
             return
         if _SCHEDULER.search(line):
-            self._store(line, 3)
+            slurm = _SLURM.fullmatch(line)
+            self._store(line if slurm is None else f"{slurm[1]}{slurm[2] or ''}", 3)
         elif _SIGNAL.search(line) or (self._is_fatal(line) and not _RETRIED.search(line)):
             self._store(line, 2)
         elif _TASK.match(line) or _ABORTED.search(line):

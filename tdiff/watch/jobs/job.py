@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _ENDS = {
     "FAILED": "failed",
     "LAUNCH_FAILED": "could not be launched",
 }
+_MAX_NODES = 10_000
+"""Nodes of a range; of longer ones none is known."""
 _SOON = 43_200.0
 """Seconds within which a time of day is unambiguous."""
 _MARGIN, _SHARE = 60.0, 0.05
@@ -96,6 +99,10 @@ class Job:
             why += f" ({self.reason})"
         return f"Slurm job {self.id} {why}"
 
+    def on(self, host: str) -> bool:
+        """Whether it runs on this host, by the name that the host gives itself; True where its nodes are unknown."""
+        return not self.nodes or not host or host.partition(".")[0] in node_names(self.nodes)
+
     def left(self, now: float) -> float | None:
         """Seconds until its time limit at `now`; None unless it runs and has a limit."""
         return max(0.0, self.deadline - now) if self.runs and self.deadline is not None else None
@@ -114,7 +121,7 @@ class Job:
         if self.runs:
             verb = "runs" if self.state == "RUNNING" else f"is {self.state.lower()}"
             left = self.left(now)
-            until = "" if left is None else f", {duration(left)} until its limit"
+            until = "" if left is None else f", {duration(left)} until its limit" if left else ", at its time limit"
             return f"{head} {verb}{f' on {self.nodes}' if self.nodes else ''}{until}"
         if self.state == UNKNOWN:
             return f"{head} is no longer known to Slurm"
@@ -150,6 +157,23 @@ def seconds(text: str) -> float | None:
     else:
         hours, minutes, secs = (0, *numbers)[-3:]
     return int(days or 0) * 86_400.0 + hours * 3600 + minutes * 60 + secs
+
+
+def node_names(nodes: str) -> set[str]:
+    """The short names of a list of nodes as Slurm writes it, such as gpu[01-03,7],login."""
+    names: set[str] = set()
+    for item in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes[:10_000]):
+        head, bracket, rest = item.partition("[")
+        numbers, _, tail = rest.partition("]")
+        if not bracket:
+            names.add(item.partition(".")[0])
+            continue
+        for part in numbers.split(","):
+            first, _, last = part.partition("-")
+            last = last or first
+            if first.isdecimal() and last.isdecimal() and int(last) - int(first) < _MAX_NODES:
+                names |= {f"{head}{n:0{len(first)}d}{tail}".partition(".")[0] for n in range(int(first), int(last) + 1)}
+    return names
 
 
 def safe(text: str) -> str:

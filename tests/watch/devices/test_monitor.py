@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from tdiff.report.devices import device_lines
 from tdiff.watch.devices import monitor
 from tdiff.watch.devices.monitor import Board, Monitor
 from tdiff.watch.devices.reading import Gpu, GpuProcess, JobProcess, RunProcesses
 from tdiff.watch.devices.readings import Interpreter
 from tdiff.watch.follow import Watched
+from tdiff.watch.jobs.job import Job
 from tdiff.watch.sources.local import FileSource
 from tdiff.watch.targets import Target
 from tests.watch.test_run_state import run_of, start, train
@@ -189,3 +191,24 @@ def test_an_idle_gpu_becomes_an_alert_of_the_run(board, tmp_path, monkeypatch):
         ("gpu", "GPU 0 idle 5 min while loss is awaited")
     ]
     assert state.check(1.7e9 + 42)[0].what == "gpu"
+
+
+def test_gpus_of_the_login_node_are_not_those_of_a_job_on_another_node(board, tmp_path, monkeypatch):
+    run = watched(tmp_path, "a")
+    run._reader.state = state = run_of(start(time=1.7e9), *(train(n, 2.0, time=1.7e9 + n) for n in range(1, 40)))
+    state.job = Job(id="7", state="RUNNING", nodes="gpu[07-08]")
+    monkeypatch.setattr(monitor.time, "time", lambda: 1.7e9 + 41)
+    monkeypatch.setattr(monitor.platform, "node", lambda: "login.cluster")
+    board.board.update([run], -15)
+    board.readers[0].interpreter.jobs = ()
+    for now in range(0, 700, 15):
+        board.board.update([run], now)
+        board.readers[0].set_load(50.0 if now < 60 else 0.0)
+        board.readers[0].interpreter.jobs = ()
+    assert state.alerts == []
+    said = "job 7 runs on gpu[07-08]; these are the GPUs of login.cluster"
+    assert [reading.elsewhere for reading in board.board.readings] == [said]
+    assert board.board.of(run)[0].elsewhere == said
+    assert any(said in line for line in device_lines(*board.board.of(run), 100))
+    monkeypatch.setattr(monitor.platform, "node", lambda: "gpu08")
+    assert board.board.of(run)[0].elsewhere == board.board.readings[0].elsewhere == ""

@@ -33,7 +33,7 @@ AGAIN = "During handling of the above exception, another exception occurred:"
         ([*TRACEBACK, "ValueError: mine", *TRACEBACK, LAUNCHER], "ValueError: mine"),
         ([*TRACEBACK, "ValueError: mine", TASK], "ValueError: mine"),
         ([*TRACEBACK, LAUNCHER], LAUNCHER.strip()),
-        ([SLURM, *TRACEBACK, "SystemExit: 15"], SLURM),
+        ([SLURM, *TRACEBACK, "SystemExit: 15"], "JOB 7 ON gpu01 CANCELLED DUE TO TIME LIMIT"),
         (TRACEBACK, "Traceback (most recent call last)"),
     ],
 )
@@ -44,7 +44,6 @@ def test_traceback_gives_its_last_line_as_the_reason(lines, reason):
 @pytest.mark.parametrize(
     "line",
     [
-        SLURM,
         TASK,
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
         "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.",
@@ -138,3 +137,16 @@ def test_survived_errors_are_not_an_end():
 def test_ctrl_c_is_not_a_failure():
     assert read(*TRACEBACK, "KeyboardInterrupt").interrupted
     assert not read(*TRACEBACK, "ValueError: x").interrupted
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (SLURM, "JOB 7 ON gpu01 CANCELLED DUE TO TIME LIMIT"),
+        ("slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-02T03:04:05 ***", "STEP 7.0 ON n1 CANCELLED"),
+        ("srun: error: *** JOB 7 ON n1 CANCELLED DUE TO PREEMPTION ***", "JOB 7 ON n1 CANCELLED DUE TO PREEMPTION"),
+        (f"0: {SLURM} and more", f"0: {SLURM} and more"),
+    ],
+)
+def test_reason_of_slurm_is_short_enough_to_be_read(line, reason):
+    assert read("step 3", line).reason == reason

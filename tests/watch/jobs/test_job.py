@@ -32,6 +32,7 @@ def test_running_job_shows_its_node_and_the_time_until_its_limit():
     assert running().limit_line(NOW + 60) == "limit 41 min"
     assert running(None).line(NOW) == "job 7 runs on gpu01"
     assert running(None).limit_line(NOW) == ""
+    assert running().line(NOW + 4000) == "job 7 runs on gpu01, at its time limit"
     assert running(state="SUSPENDED").line(NOW) == "job 7 is suspended on gpu01, 42 min until its limit"
 
 
@@ -61,6 +62,22 @@ def test_waiting_job_shows_its_reason_and_its_expected_start():
 )
 def test_failure_says_how_the_job_ended(job, failure):
     assert job.failure == (f"Slurm job 7 {failure}" if failure else "")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "there", "not_there"),
+    [
+        ("gpu01", ["gpu01", "gpu01.cluster.org", ""], ["gpu1", "login"]),
+        ("gpu[01-03,7],c1-[10]-x", ["gpu01", "gpu03", "gpu7", "c1-10-x"], ["gpu04", "gpu[01-03", "gpu07"]),
+        ("n1.site.org,n2", ["n1", "n2.site.org"], ["n3"]),
+        ("", ["anything"], []),
+        ("a[1-999999999999]", [], ["a1"]),
+    ],
+)
+def test_node_of_a_job_is_recognized_by_its_name(nodes, there, not_there):
+    job = Job(id="7", state="RUNNING", nodes=nodes)
+    assert all(job.on(host) for host in there)
+    assert not any(job.on(host) for host in not_there)
 
 
 def test_limit_before_the_end_of_the_run_is_reported_once_for_a_deadline():
