@@ -7,13 +7,13 @@ the position of a bar, or the epoch. What decides is the same for every format, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tdiff.watch.formats.bars import BarCounter, Progress
 from tdiff.watch.formats.choice import BY_HAND, Names
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Bar, Fields
-from tdiff.watch.formats.names import meaning
+from tdiff.watch.formats.names import is_of_run, meaning
 from tdiff.watch.formats.plan import Plan, planned, shown
 
 FARTHEST = 2.0**53
@@ -77,6 +77,21 @@ class Assembler:
         self._structured = False  # records come as objects or dictionaries
         self._held: tuple[Fields, Plan] | None = None
         self._point: tuple[float, dict[str, float]] | None = None
+        self._newest: tuple[float, dict[str, float]] | None = None  # step and values of the newest training record
+
+    def prepare(self, earlier: Iterable[Fields]) -> None:
+        """Read in the lines before the first record how many steps and epochs the run will take."""
+        for fields in earlier:
+            plan = self._plan(fields, fields.split)
+            if not plan.has_loss:
+                self._hear_totals(fields, plan)
+
+    def _hear_totals(self, fields: Fields, plan: Plan) -> None:
+        """The numbers of steps and epochs that a line without a loss tells."""
+        if plan.epochs is not None and is_of_run(plan.epochs):
+            self._epochs = fields.values[plan.epochs]
+        if plan.total is not None and is_of_run(plan.total) and 0 < fields.values[plan.total] < FARTHEST:
+            self._total = fields.values[plan.total]
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
@@ -93,10 +108,10 @@ class Assembler:
             self._epoch = epoch
             self._epochs = fields.totals.get(plan.epoch, self._epochs)
             self._whole_epochs = self._whole_epochs and epoch == math.floor(epoch)
-        if plan.epochs is not None:
+        if not plan.has_loss:
+            self._hear_totals(fields, plan)
+        elif plan.epochs is not None:
             self._epochs = fields.values[plan.epochs]
-        if plan.total is not None and not plan.has_loss and 0 < fields.values[plan.total] < FARTHEST:
-            self._total = fields.values[plan.total]
         if fields.structured and _DONE in fields.values and (self._step is not None or not plan.has_loss):
             self._curves.finish()
             return True
@@ -154,6 +169,8 @@ class Assembler:
         if rank is None:
             return True
         if self._rank is None:
+            if not plan.parts and fields.bar is None:
+                return True  # every process says that it is there, perhaps one tells the loss
             self._rank = rank
         return rank == self._rank
 
@@ -204,6 +221,11 @@ class Assembler:
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
+        if count is not None and training and "train/loss" in values:
+            losses = {name: value for name, value in values.items() if name.endswith("loss")}
+            if len(losses) < 9 and self._newest == (step, losses) and "eval/loss" not in losses:
+                return  # another process has printed the same
+            self._newest = (step, losses)
         if total is None:
             total = self._total_of(fields, step, count, training=training)
         if bar is not None:
@@ -241,7 +263,8 @@ class Assembler:
             return done + total
         if count is None and self._epochs and step == self._epoch and fields.bar is None:
             return self._epochs  # the step is the epoch
-        if training and self._total is not None and step <= self._total:
+        counted = count is not None or step == self._heading  # in steps, as the total is
+        if training and counted and self._total is not None and step <= self._total:
             return self._total
         return None
 
