@@ -77,7 +77,7 @@ class Assembler:
         self._structured = False  # records come as objects or dictionaries
         self._held: tuple[Fields, Plan] | None = None
         self._point: tuple[float, dict[str, float]] | None = None
-        self._newest: tuple[float, dict[str, float]] | None = None  # step and values of the newest training record
+        self._newest: tuple[float | None, ...] | None = None  # step, loss, ... of the newest training record
 
     def prepare(self, earlier: Iterable[Fields]) -> None:
         """Read in the lines before the first record how many steps and epochs the run will take."""
@@ -222,10 +222,10 @@ class Assembler:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
         if count is not None and training and "train/loss" in values:
-            losses = {name: value for name, value in values.items() if name.endswith("loss")}
-            if len(losses) < 9 and self._newest == (step, losses) and "eval/loss" not in losses:
-                return  # another process has printed the same
-            self._newest = (step, losses)
+            newest = (step, values["train/loss"], len(values), read.get("round") if count != "round" else None)
+            before, self._newest = self._newest, newest
+            if newest == before or (newest[3] is not None and before is not None and self._of_another(newest, before)):
+                return
         if total is None:
             total = self._total_of(fields, step, count, training=training)
         if bar is not None:
@@ -252,6 +252,11 @@ class Assembler:
             since=since,
             progress=progress,
         )
+
+    @staticmethod
+    def _of_another(newest: tuple[float | None, ...], before: tuple[float | None, ...]) -> bool:
+        """Whether a record is that of another process: a number in brackets differs, and the step does not."""
+        return newest[0] == before[0] and newest[3] != before[3]
 
     def _total_of(self, fields: Fields, step: float, count: str | None, *, training: bool) -> float | None:
         """The last step that a record or the lines before it tell."""
@@ -324,7 +329,8 @@ class Assembler:
         elif self._heading is not None:
             step = self._heading
         elif not training and self._step is not None:
-            return self._step
+            by_epoch = not self._step_name and not self._count and self._whole_epochs
+            return max(self._step, self._epoch or 0.0) if by_epoch else self._step
         elif (passed := epoch if epoch is not None else self._epoch) is not None and self._whole_epochs:
             step = passed
         else:

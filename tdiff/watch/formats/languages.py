@@ -28,7 +28,7 @@ _PHRASES = {
     "проверка, проверочная, validierung, validacion, validacao, validazione, validatie",
     "test": "测试, 測試, テスト, тест, тестовая, prueba",
     "total steps": "总步数, 總步數, 总迭代, 総ステップ数, 総ステップ, всего шагов",
-    "epochs": "总轮数, 总轮次, 総エポック数, всего эпох, gesamtepochen",
+    "epochs": "总轮数, 总轮次, 総エポック数, всего эпох, gesamtepochen, epochen,epoques, epocas, tijdperken",
     "step": "步数, 步骤, 步, ステップ数, ステップ, 迭代次数, 迭代, イテレーション, шаг, итерация, schritt, pas, paso,"
     "passo, stap, etape, iteracion, iteracao, iterazione, iteratie, schrittnummer",
     "steps": "шагов, шаги, итераций, schritte, schritten, pasos, passos, passi, stappen, etapes, iterationen,"
@@ -39,6 +39,7 @@ _PHRASES = {
     "best": "最佳, 最好, 最优, 最低, 最小, 最良, лучший, лучшая, лучшие, минимальная, bester, beste, bestes, kleinster,"
     "kleinste, niedrigster, meilleur, meilleure, mejor, melhor, migliore, minimale, minima, minimo, laagste",
     "max": "最大, 最高",
+    "number": "nombre, numero, anzahl, aantal, число, количество",
     "set": "集, セット",
     "of": "的, の, на, при, de, du, des, di, della, do, da, d', von, der, des, sur, op",
 }
@@ -46,6 +47,7 @@ _PHRASES = {
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _ENGLISH = {spelled.strip(): english for english, names in _PHRASES.items() for spelled in names.split(",")}
 _LONGEST_FIRST = sorted(_ENGLISH, key=len, reverse=True)
+_ELISION = re.compile(r"\b[dl]'(?=[a-z]{3})(?!apprentissage\b|entrainement\b)", re.IGNORECASE)
 _FOREIGN = re.compile(
     "|".join(
         re.escape(name) if _IDEOGRAPH.search(name) else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
@@ -60,6 +62,7 @@ def in_english(name: str) -> str:
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name)
         name = "".join(map(_without_accent, name))
+    name = _ELISION.sub(" of ", name) if "'" in name else name
     return _FOREIGN.sub(lambda word: f" {_ENGLISH[word[0].lower()]} ", name)
 
 

@@ -17,8 +17,8 @@ _BESIDE_KEYS = frozenset(["data", "current", "name", "run", "step", "metric", "e
 _FILLERS = frozenset(
     name[0]
     for name in names_of(
-        "set, split, step, steps, epoch, phase, loop, mode, end, start, out, data, dataset, loss, metrics, progress, result,"
-        "results, clean, other, batch, done, finished, summary, stage"
+        "set, split, step, steps, epoch, phase, loop, mode, end, start, out, data, dataset, loss, metrics, progress,"
+        "result, results, clean, other, batch, done, finished, summary, stage"
     )
 )
 _PAIR = re.compile(

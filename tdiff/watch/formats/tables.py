@@ -98,7 +98,7 @@ def rules_off(line: str, heading: str, head: Header) -> bool:
 
 def is_other_header(line: str, head: Header) -> bool:
     """Whether a line holds words in as many columns apart by blanks, whose rows are not those of this header."""
-    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None:
+    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None or is_rule(line):
         return False
     cells = split(line, BLANKS)
     return len(cells) == len(head.names) and all(parsed(cell) is None for cell in cells)

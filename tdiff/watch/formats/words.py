@@ -31,14 +31,14 @@ NUMBER = re.compile(
     rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
     rf"(?:\s*/\s*(?P<total>\d(?:[\d,]|[{APART}](?=\d\d\d))*)(?![\d.:]*\w*/)"
-    rf"|\s+(?:out of|of|von|van|sur|de|di|из)\s+(?P<of>\d(?:[\d,]|[{APART}](?=\d\d\d))*))?"
+    rf"|\s+\(?(?:out of|of|von|van|sur|de|di|из)\s+(?P<of>\d(?:[\d,]|[{APART}](?=\d\d\d))*))?"
     r"(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
     re.IGNORECASE | re.ASCII,
 )
 """A number, the total after it, and its unit."""
 _CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
 _CUT = re.compile(
-    r"[|,;:=<>\[\]{}()\t\"'\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|\u2192|\s-\s|->|\s{3,}"
+    r"[|,;:=<>\[\]{}()\t\"\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|(?<!\w)'|'(?!\w)|\u2192|\s-\s|->|\s{3,}"
 )
 _PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
 _BEST = re.compile(r"\b(?:best|lowest|final|so far)\b", re.IGNORECASE)
@@ -54,6 +54,12 @@ _ORDINAL = re.compile(r"\u7b2c\s*$"), re.compile(r"\s*([\u3040-\u30ff\u3400-\u9f
 _SECONDS = {
     "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
 }  # fmt: skip
+_PLANNED = re.compile(
+    r"\b(?:train|training|run|running|fit|fitting|optimizing)\b(?:\s[a-z]+){0,3}\s+for\s+(?P<number>\d[\d,]*)\s+"
+    r"(?P<unit>steps|iterations|updates|epochs)\b",
+    re.IGNORECASE,
+)
+"""A plan in words: `training the model for 700 steps`."""
 _MOST_UNREAD = 20
 _COUNTS = (Role.STEP, Role.EPOCH, Role.TOTAL, Role.EPOCHS, Role.TOKENS, Role.RANK)
 
@@ -105,6 +111,11 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             found.values[cells["name"]] = value
             spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
+    if " for " in text and (plan := _PLANNED.search(text)) is not None:
+        name = f"total {plan['unit'].lower()}"
+        found.values[name] = parsed(plan["number"].rstrip(",")) or 0.0
+        spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
+        text = text[: plan.start()] + " " * len(plan[0]) + text[plan.end() :]
     text = text.replace("'s ", "_  ")
     end, unnamed, epoch, has_loss = 0, "", False, False
     for match in NUMBER.finditer(text):
