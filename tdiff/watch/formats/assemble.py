@@ -15,6 +15,7 @@ from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.names import is_of_run, meaning
 from tdiff.watch.formats.plan import Plan, planned, shown
+from tdiff.watch.formats.splits import UNKNOWN
 
 FARTHEST = 2.0**53
 """Steps at or beyond this are no counts."""
@@ -69,6 +70,7 @@ class Assembler:
         self._farthest_epoch = -math.inf
         self._total: float | None = None  # that a line without a record named
         self._split = ""  # of the block under a heading
+        self._splits_named = False  # records have named the split that they are of
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
@@ -95,6 +97,12 @@ class Assembler:
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
+        if fields.split == UNKNOWN:
+            if self._splits_named:
+                return False  # neither training nor an evaluation
+            fields.split = ""
+        elif fields.split and fields.values:
+            self._splits_named = True
         plan = self._plan(fields, fields.split)
         ranked = fields.rank is not None or plan.rank is not None
         if ranked and not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):

@@ -18,7 +18,7 @@ _SCHEDULER = re.compile(
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
     r"|\b(?:[Ss]ignal:? ?(?:SIG)?|SIG)(?:TERM|KILL|XCPU|USR[12])\b.{0,40}\b(?:time ?limit|TIME ?LIMIT|wall ?time)\b"
     r"|(?:^|[#:] ?)(?:job|JOB|Job) \S+ .{0,40}\b(?:exceeded|reached|hit|over) .{0,20}(?:time ?limit|wall ?time)"
-    r"|\b(?:killed|cancelled|canceled|terminated)\b.{0,40}\b(?:time ?limit|wall ?time)\b"
+    r"|(?<!\bbe )\b(?:killed|cancelled|canceled|terminated)\b.{0,40}\b(?:time ?limit|wall ?time)\b"
 )
 _MEMORY = re.compile(
     r"out of (?:gpu |device |host )?memory|outofmemory|oom.?kill|resource_exhausted|cannot allocate memory",

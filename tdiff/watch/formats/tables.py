@@ -17,7 +17,7 @@ from tdiff.watch.formats.numbers import (
     seconds,
     with_decimal_comma,
 )
-from tdiff.watch.formats.splits import is_key, split_named
+from tdiff.watch.formats.splits import is_key, split_of_cell
 from tdiff.watch.formats.structured import MOST
 
 BLANKS = " "
@@ -145,7 +145,7 @@ class Rows:
 
     def _cell(self, name: str, cell: str, values: dict[str, float], totals: dict[str, float]) -> None:
         """A field that Python does not read as a number."""
-        if name in self._splits and (split := split_named(name, cell)):
+        if name in self._splits and (split := split_of_cell(name, cell)):
             self._split = split
             return
         cell, total = _of_total(cell) if name in self._counts else (cell.rstrip(" *%"), None)

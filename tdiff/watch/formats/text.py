@@ -17,7 +17,7 @@ from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.numbers import moment, parsed, seconds
 from tdiff.watch.formats.prefix import taken_off, without_colours
-from tdiff.watch.formats.splits import split_of_text
+from tdiff.watch.formats.splits import split_of_text, without_words
 from tdiff.watch.formats.structured import structured
 from tdiff.watch.formats.words import NUMBER, Found, Span, named_numbers
 
@@ -113,6 +113,8 @@ class LineReader:
             found.time = moment(line[slice(*stamp)])
             found.spans.append(Span(*stamp, "time"))
         found.split, text = split_of_text(text)
+        flagged, text = without_words(text)
+        found.split = found.split or flagged
         end = 0
         if (match := _bar(text)) is not None:
             label = text[match.start("label") : match.end("label")]
