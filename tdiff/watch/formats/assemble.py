@@ -7,14 +7,15 @@ the position of a bar, or the epoch. What decides is the same for every format, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tdiff.watch.formats.bars import BarCounter, Progress
 from tdiff.watch.formats.choice import BY_HAND, Names
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Bar, Fields
-from tdiff.watch.formats.names import meaning
+from tdiff.watch.formats.names import is_of_run, meaning
 from tdiff.watch.formats.plan import Plan, planned, shown
+from tdiff.watch.formats.splits import UNKNOWN
 
 FARTHEST = 2.0**53
 """Steps at or beyond this are no counts."""
@@ -69,6 +70,7 @@ class Assembler:
         self._farthest_epoch = -math.inf
         self._total: float | None = None  # that a line without a record named
         self._split = ""  # of the block under a heading
+        self._splits_named = False  # records have named the split that they are of
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
@@ -77,9 +79,30 @@ class Assembler:
         self._structured = False  # records come as objects or dictionaries
         self._held: tuple[Fields, Plan] | None = None
         self._point: tuple[float, dict[str, float]] | None = None
+        self._newest: tuple[float | None, ...] | None = None  # step, loss, ... of the newest training record
+
+    def prepare(self, earlier: Iterable[Fields]) -> None:
+        """Read in the lines before the first record how many steps and epochs the run will take."""
+        for fields in earlier:
+            plan = self._plan(fields, fields.split)
+            if not plan.has_loss:
+                self._hear_totals(fields, plan)
+
+    def _hear_totals(self, fields: Fields, plan: Plan) -> None:
+        """The numbers of steps and epochs that a line without a loss tells."""
+        if plan.epochs is not None and is_of_run(plan.epochs):
+            self._epochs = fields.values[plan.epochs]
+        if plan.total is not None and is_of_run(plan.total) and 0 < fields.values[plan.total] < FARTHEST:
+            self._total = fields.values[plan.total]
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
+        if fields.split == UNKNOWN:
+            if self._splits_named:
+                return False  # neither training nor an evaluation
+            fields.split = ""
+        elif fields.split and fields.values:
+            self._splits_named = True
         plan = self._plan(fields, fields.split)
         ranked = fields.rank is not None or plan.rank is not None
         if ranked and not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):
@@ -93,10 +116,10 @@ class Assembler:
             self._epoch = epoch
             self._epochs = fields.totals.get(plan.epoch, self._epochs)
             self._whole_epochs = self._whole_epochs and epoch == math.floor(epoch)
-        if plan.epochs is not None:
+        if not plan.has_loss:
+            self._hear_totals(fields, plan)
+        elif plan.epochs is not None:
             self._epochs = fields.values[plan.epochs]
-        if plan.total is not None and not plan.has_loss and 0 < fields.values[plan.total] < FARTHEST:
-            self._total = fields.values[plan.total]
         if fields.structured and _DONE in fields.values and (self._step is not None or not plan.has_loss):
             self._curves.finish()
             return True
@@ -154,6 +177,8 @@ class Assembler:
         if rank is None:
             return True
         if self._rank is None:
+            if not plan.parts and fields.bar is None:
+                return True  # every process says that it is there, perhaps one tells the loss
             self._rank = rank
         return rank == self._rank
 
@@ -204,6 +229,11 @@ class Assembler:
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
+        if count is not None and training and "train/loss" in values:
+            newest = (step, values["train/loss"], len(values), read.get("round") if count != "round" else None)
+            before, self._newest = self._newest, newest
+            if newest == before or (newest[3] is not None and before is not None and self._of_another(newest, before)):
+                return
         if total is None:
             total = self._total_of(fields, step, count, training=training)
         if bar is not None:
@@ -231,6 +261,11 @@ class Assembler:
             progress=progress,
         )
 
+    @staticmethod
+    def _of_another(newest: tuple[float | None, ...], before: tuple[float | None, ...]) -> bool:
+        """Whether a record is that of another process: a number in brackets differs, and the step does not."""
+        return newest[0] == before[0] and newest[3] != before[3]
+
     def _total_of(self, fields: Fields, step: float, count: str | None, *, training: bool) -> float | None:
         """The last step that a record or the lines before it tell."""
         total = fields.totals.get(count) if count is not None else None
@@ -241,7 +276,8 @@ class Assembler:
             return done + total
         if count is None and self._epochs and step == self._epoch and fields.bar is None:
             return self._epochs  # the step is the epoch
-        if training and self._total is not None and step <= self._total:
+        counted = count is not None or step == self._heading  # in steps, as the total is
+        if training and counted and self._total is not None and step <= self._total:
             return self._total
         return None
 
@@ -301,7 +337,8 @@ class Assembler:
         elif self._heading is not None:
             step = self._heading
         elif not training and self._step is not None:
-            return self._step
+            by_epoch = not self._step_name and not self._count and self._whole_epochs
+            return max(self._step, self._epoch or 0.0) if by_epoch else self._step
         elif (passed := epoch if epoch is not None else self._epoch) is not None and self._whole_epochs:
             step = passed
         else:

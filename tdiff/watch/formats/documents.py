@@ -12,6 +12,7 @@ from typing import Any
 
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.splits import split_of_object
 from tdiff.watch.formats.structured import numbers
 
 Meanings = Callable[[str], Meaning]
@@ -51,7 +52,8 @@ def _records(value: Any, around: Mapping[str, float], meaning: Meanings, depth: 
     if isinstance(value, list):
         for item in value[:MOST_RECORDS]:
             if isinstance(item, dict):
-                yield Fields(values=dict(around) | numbers(item, meaning), structured=True)
+                named = dict(around) | numbers(item, meaning)
+                yield Fields(values=named, split=split_of_object(item), structured=True)
         return
     if not isinstance(value, dict):
         return

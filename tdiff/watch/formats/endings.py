@@ -16,6 +16,9 @@ _COLLECTED = ("ChildFailedError", "ProcessRaisedException", "CalledProcessError"
 _SCHEDULER = re.compile(
     r"DUE TO (?:TIME LIMIT|PREEMPTION|NODE FAIL)|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED|PBS: job killed"
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
+    r"|\b(?:[Ss]ignal:? ?(?:SIG)?|SIG)(?:TERM|KILL|XCPU|USR[12])\b.{0,40}\b(?:time ?limit|TIME ?LIMIT|wall ?time)\b"
+    r"|(?:^|[#:] ?)(?:job|JOB|Job) \S+ .{0,40}\b(?:exceeded|reached|hit|over) .{0,20}(?:time ?limit|wall ?time)"
+    r"|(?<!\bbe )\b(?:killed|cancelled|canceled|terminated)\b.{0,40}\b(?:time ?limit|wall ?time)\b"
 )
 _SLURM = re.compile(r"\w+: error: \*\*\* (.*?)(?: AT \S+)?( DUE TO [A-Z ]+?)? \*\*\*")
 _MEMORY = re.compile(
@@ -28,6 +31,7 @@ _SIGNAL = re.compile(
     r"(?:^|: line \d+:\s+\d+ )(?:Segmentation fault|Bus error|Illegal instruction|Killed|Terminated)\b.{0,200}$"
     r"|^Fatal Python error: |^\s*what\(\):\s|^thread '.{0,80}' panicked at "
     r"|\b(?:got|[Rr]eceived) (?:signal:? ?(?:\d+|SIG[A-Z]+)|\d+ death signal)"
+    r"|^(?:\^C)?ERROR: LoadError: "
     r"|\bSignal \d+ \(SIG[A-Z]+\) received by PID|\bkilled by signal: "
 )
 _DEVICE = re.compile(
@@ -36,7 +40,7 @@ _DEVICE = re.compile(
 )
 _ABORTED = re.compile(
     r"^terminate called after throwing|(?:^|: line \d+:\s+\d+ )Aborted\b.{0,200}$"
-    r"|\bexit(?:ed with)?(?: exit)? code 1(?:37|39|43)\b"
+    r"|\bexit(?:ed)?(?: with)?(?: exit)?(?: (?:code|status))?:? 1(?:37|39|43)\b"
 )
 _TASK = re.compile(r"^srun: error: .*: (?:Exited with exit code [1-9]|Killed|Terminated|Segmentation fault)")
 _MAX_WIDTH = 1_000
@@ -62,7 +66,7 @@ class Ending:
     @property
     def interrupted(self) -> bool:
         """Whether the user ended the program with Ctrl+C."""
-        return self.reason.startswith("KeyboardInterrupt")
+        return self.reason.startswith("KeyboardInterrupt") or "LoadError: InterruptException" in self.reason
 
     def take(self, line: str) -> None:
         """Read the next line that is neither a record nor a progress bar, without colours."""

@@ -14,11 +14,12 @@ from tdiff.watch.formats.text import LineReader
 class JsonLines(Parser):
     """Reads an object per line as a row of named numbers; nested names are joined by `/`."""
 
-    def __init__(self, sink: Sink, reader: LineReader, others: Parser) -> None:
-        """`others` reads the lines that are not JSON objects."""
+    def __init__(self, sink: Sink, reader: LineReader, others: Parser, earlier: Sequence[str] = ()) -> None:
+        """`others` reads the lines that are not JSON objects; `earlier` ones may tell how many steps there will be."""
         self._sink, self._reader, self._others = sink, reader, others
         self._curves = Curves(sink)
         self._assembler = Assembler(self._curves, reader.names, counts_rows=True)
+        self._assembler.prepare(map(reader.read, list(earlier)))
 
     def feed(self, lines: Sequence[str]) -> None:
         """Read the next lines."""
@@ -44,5 +45,5 @@ class JsonLines(Parser):
 def recognize(candidate: Candidate) -> Parser | Decision:
     """JSON Lines have an object that is a record; the settings that come before a log are none."""
     if candidate.pairs and holds_record(candidate.fields, candidate.reader.names.meaning):
-        return JsonLines(candidate.sink, candidate.reader, candidate.fallback)
+        return JsonLines(candidate.sink, candidate.reader, candidate.fallback, candidate.recent)
     return Decision.NO

@@ -12,6 +12,8 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple
 
+from tdiff.watch.formats.languages import in_english
+
 
 class Role(Enum):
     """What a value is for."""
@@ -51,11 +53,11 @@ class Meaning(NamedTuple):
 PART = 9
 """Precedence from which a loss is one of several terms (`box_loss`), which never stands for the whole."""
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _UNIT = re.compile(r"\([^()]*\)")
 
 
-def _names(text: str) -> tuple[tuple[str, ...], ...]:
+def names_of(text: str) -> tuple[tuple[str, ...], ...]:
     """Names as their words, from a text with commas between names."""
     return tuple(tuple(name.split()) for name in text.split(","))
 
@@ -73,22 +75,36 @@ _ABBREVIATIONS = (
     | dict.fromkeys(["vl", "vloss", "valloss", "evalloss", "tel", "validloss", "testloss"], ("val", "loss"))
     | dict.fromkeys(["logloss", "mlogloss", "mloss"], ("loss",))
     | dict.fromkeys(["gnorm", "gradnorm"], ("grad", "norm"))
+    | dict.fromkeys(["maxiters", "maxiter", "maxits"], ("max", "iters"))
+    | dict.fromkeys(["maxsteps", "nsteps", "numsteps", "totalsteps"], ("total", "steps"))
+    | dict.fromkeys(["niters", "numiters", "totaliters"], ("total", "iters"))
+    | dict.fromkeys(["maxepochs", "maxepoch", "nepochs", "numepochs", "totalepochs"], ("max", "epochs"))
 )
 """Words that stand for several."""
-_STEPS = _names(
+_STEPS = names_of(
     "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, steps, iteration,"
     "iter, iter num, iters, iterations, num iter, n iter, it, update, updates, completed steps, completed step, batch,"
     "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba, index, idx, s, i, n"
 )
 """Names of the step, the best first."""
-_OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update"])
-_PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned"])
+_OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update", "iteration"])
+_OF_EPOCHS = frozenset(["epochs", "passes"])
+_PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned", "budget", "target", "number", "limit"])
+_BESIDE_PLANS = frozenset(["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned"])
+"""Words that may stand in the name of a plan (`Total optimization steps`, `number of updates`)."""
 """Words beside a number of steps or epochs that the run will take."""
+_OF_RUN = frozenset(
+    _words(
+        "train training trainer args arguments config cfg settings hparams hyperparameters run params parameters plan"
+    )
+    + _words("schedule optim optimization optimizer learner job experiment options setup")
+)
+"""Parts of a path in which a number of steps is that of the whole run."""
 _COUNTS_AND_TIMES: dict[tuple[str, ...], Role] = {
     name: role
     for role, names in (
-        (Role.EPOCH, "epoch, ep, epoch num, current epoch, cur epoch, epoch idx"),
-        (Role.EPOCHS, "epochs"),
+        (Role.EPOCH, "epoch, ep, epoch num, current epoch, cur epoch, epoch idx, pass"),
+        (Role.EPOCHS, "epochs, passes"),
         (Role.TIME, "time, timestamp, wall time, walltime, ts, date, datetime, created at"),
         (
             Role.ELAPSED,
@@ -102,9 +118,13 @@ _COUNTS_AND_TIMES: dict[tuple[str, ...], Role] = {
             "trained tokens, num input tokens seen",
         ),
         (Role.SPEED, "tokens per second, tokens per sec, tok per sec, tokens s, tokens sec, tok s, tok sec, wps, tps"),
-        (Role.RANK, "rank, rank id, local rank, global rank, worker rank, process index"),
+        (
+            Role.RANK,
+            "rank, rank id, local rank, global rank, worker rank, process index, worker, worker id, proc, proc id,"
+            "process, replica, replica id",
+        ),
     )
-    for name in _names(names)
+    for name in names_of(names)
 }
 _MEASURES = frozenset(["time", "size", "per", "loss", "lr", "throughput", "speed", "tokens"])
 """Parts of a path in which `batch` or `step` is a unit."""
@@ -146,12 +166,17 @@ def _split_of_unit(unit: re.Match[str]) -> str:
 
 
 def words(name: str) -> list[str]:
-    """The words of a name, in small letters, without a unit in brackets."""
+    """The English words of a name, in small letters, without a unit in brackets."""
     return [
         part
-        for word in _WORD.findall(_UNIT.sub(_split_of_unit, name[:120]))
+        for word in _WORD.findall(in_english(_UNIT.sub(_split_of_unit, name[:120])))
         for part in _ABBREVIATIONS.get(word.lower(), (word.lower(),))
     ]
+
+
+def split_of(word: str) -> str:
+    """`train` or `eval` for a word that says one of them; else nothing."""
+    return _SPLITS.get(word, "")
 
 
 def words_beside_split(name: str) -> list[str]:
@@ -182,6 +207,12 @@ def meaning(name: str) -> Meaning:
 def is_objective(name: str) -> bool:
     """Whether a name is an error that a program of regression minimizes (`train-rmse`, `valid_1's l2`)."""
     return _OBJECTIVE.search(name.lower()) is not None
+
+
+def is_of_run(name: str) -> bool:
+    """Whether a number of steps is that of the whole run, rather than of a part such as `sampler/num_steps`."""
+    group = name.rpartition("/")[0]
+    return not group or set(words(group)) <= _OF_RUN
 
 
 def is_split(name: str) -> bool:
@@ -216,12 +247,20 @@ def _count_or_time(rest: tuple[str, ...], split: str) -> tuple[Role, int] | None
         return Role.STEP, _STEPS.index(rest)
     if rest in _COUNTS_AND_TIMES and not (split == "eval" and _COUNTS_AND_TIMES[rest] in _OF_THE_RUN):
         return _COUNTS_AND_TIMES[rest], 0
-    if len(rest) == 2 and _PLANS & set(rest):
-        if _OF_STEPS & set(rest):
-            return Role.TOTAL, 0
-        if "epochs" in rest:
-            return Role.EPOCHS, 0
-    return None
+    return _plan(set(rest))
+
+
+def _plan(rest: set[str]) -> tuple[Role, int] | None:
+    """Whether words say how many steps or epochs the run will take."""
+    plans = _PLANS & rest
+    if not plans:
+        return None
+    counted = rest - _PLANS - _BESIDE_PLANS
+    if len(counted) != 1 or ("batches" in counted and not {"total", "max", "planned"} & plans):
+        return None  # such as the number of batches of an epoch
+    if counted <= _OF_STEPS:
+        return Role.TOTAL, 0
+    return (Role.EPOCHS, 0) if counted <= _OF_EPOCHS else None
 
 
 def _loss(rest: list[str], split: str) -> Meaning | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tdiff.visible import visible_line
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
+from tdiff.watch.formats.splits import UNKNOWN
 
 
 class Plan(NamedTuple):
@@ -38,6 +39,7 @@ class Plan(NamedTuple):
 
 def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning]) -> Plan:
     """The plan of a record with these names."""
+    split = "" if split == UNKNOWN else split
     known = {name: meaning(name) for name in names}
     of: dict[Role, list[str]] = {}
     for name, kind in known.items():

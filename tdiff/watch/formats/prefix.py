@@ -6,12 +6,22 @@ import re
 from typing import NamedTuple
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_PROCESS = r"(?:default|local[ _]?rank|rank|r|gpu|worker|w|process|proc|replica|node|local)"
+_NAMED_RANK = (
+    rf"\[(?:[\w.-]{{0,60}}[:/])?{_PROCESS}[ _:=#-]{{0,2}}(?P<a>\d{{1,5}})(?:/\d+)?\]:?"
+    rf"|\((?:[\w.-]{{0,60}}[:/ ])?{_PROCESS}[ _:=#-]{{0,2}}(?P<b>\d{{1,5}})(?:/\d+)?\):?"
+    r"|rank[ _=:]{0,2}(?P<c>\d{1,5})\s*[:|\]-]"
+    rf"|(?:[\w.-]{{0,60}}[/:_-])?{_PROCESS}[ _=#-]?(?P<d>\d{{1,5}})(?:/\d+)?\s*[:|>](?=\s)"
+    r"|\(\w{1,60} pid=(?P<e>\d{1,8})(?:, ip=[\w.:]+)?\)"
+    r"|\[\d{1,5},(?P<f>\d{1,5})\]<std(?:out|err)>:?"
+)
 _RANK = re.compile(
-    r"\s*(?:\[(?:[\w.-]*:)?(?:default|rank|r|gpu|worker|proc|node|local)?[ _:]?(?P<a>\d{1,5})(?:/\d+)?\]:?"
-    r"|rank[ _=:]{0,2}(?P<b>\d{1,5})\s*[:|\]-]"
-    r"|(?P<c>\d{1,4}):(?= ))\s*",
+    rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}}):(?= ))\s*",
     re.IGNORECASE,
 )
+"""The rank at the beginning of a line, where a number alone may be one."""
+_LATER_RANK = re.compile(rf"\s*(?:{_NAMED_RANK})\s*", re.IGNORECASE)
+"""The rank after a clock or a level."""
 _COUNT = re.compile(r"\s*\[\d+(?:/\d+)?\]")
 _CLOCK = re.compile(
     r"\s*\[?(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\]?[\s:|,-]*"
@@ -42,7 +52,7 @@ def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
     """The prefix of a line without colours; `is_number` finds a number, which a count of rounds precedes."""
     span = stamp = None
     if (rank := _RANK.match(text)) is not None and not _counts_rounds(text, rank, is_number):
-        span = rank.span(next(name for name in ("a", "b", "c") if rank[name]))
+        span = _number_of(rank)
         text = " " * rank.end() + text[rank.end() :]
     text = _without(text, _LEVEL)
     start = _start(text)
@@ -53,8 +63,16 @@ def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
     else:
         text = _without(text, _GLOG)
     text = _without(text, _LEVEL)
+    if span is None and (rank := _LATER_RANK.match(text)) is not None:
+        span = _number_of(rank)
+        text = " " * rank.end() + text[rank.end() :]
     text = _ORIGIN.sub(lambda origin: " " * len(origin[0]), text[:200], count=1) + text[200:]
     return Prefix(text, span, stamp)
+
+
+def _number_of(rank: re.Match[str]) -> tuple[int, int]:
+    """Where the number of a rank stands."""
+    return rank.span(next(name for name, number in rank.groupdict().items() if number))
 
 
 def _start(text: str) -> int:
@@ -69,6 +87,6 @@ def _without(text: str, pattern: re.Pattern[str]) -> str:
 
 def _counts_rounds(text: str, rank: re.Match[str], is_number: re.Pattern[str]) -> bool:
     """Whether a number in brackets counts rounds (`[3] train-logloss:1.2`) and names no process."""
-    if rank["a"] is None or not _COUNT.match(text):
+    if rank["g"] is None or not _COUNT.match(text):
         return False
     return is_number.search(text, rank.end()) is not None and "%|" not in text and "{" not in text

@@ -11,6 +11,7 @@ from typing import Any
 
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.numbers import decoded
+from tdiff.watch.formats.splits import split_of_object
 
 MOST = 512
 """Values of one line."""
@@ -20,12 +21,12 @@ _WRAPPED = re.compile(r"\b(?:np|numpy|torch|jnp)?\.?(?:float\d*|int\d*|tensor|ar
 _BARE = re.compile(r"(?<=[:\s\[(,])([-+]?)(nan|inf)(?=\s*[,}\])])")
 
 
-def structured(text: str, meaning: Callable[[str], Meaning]) -> tuple[int, dict[str, float]] | None:
-    """(where it begins, its numbers) of the first object on a line."""
+def structured(text: str, meaning: Callable[[str], Meaning]) -> tuple[int, dict[str, float], str] | None:
+    """(where it begins, its numbers, the split that it names) of the first object on a line."""
     start = text.find("{")
     while 0 <= start <= _LAST_START:
         if (pairs := _object(text[start:] if start else text)) is not None:
-            return start, numbers(pairs, meaning)
+            return start, numbers(pairs, meaning), split_of_object(pairs)
         start = text.find("{", start + 1)
     return None
 

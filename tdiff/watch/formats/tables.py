@@ -9,12 +9,20 @@ from typing import NamedTuple
 
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import Meaning, Role
-from tdiff.watch.formats.numbers import decoded, parsed, seconds
+from tdiff.watch.formats.numbers import (
+    decoded,
+    dots_for_thousands,
+    has_decimal_comma,
+    parsed,
+    seconds,
+    with_decimal_comma,
+)
+from tdiff.watch.formats.splits import is_key, split_of_cell
 from tdiff.watch.formats.structured import MOST
 
 BLANKS = " "
 """The delimiter of columns apart by any number of blanks."""
-_NAME = re.compile(r"[A-Za-z_#][\w ./%()\[\]:@#+-]{0,63}")
+_NAME = re.compile(r"(?:[^\W\d]|#)[\w ./%()\[\]:@#+'-]{0,63}")
 _RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
 _VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
 _ALIGNED = re.compile(r"\S\s{2,}\S")
@@ -79,9 +87,18 @@ def is_rule(line: str) -> bool:
     return bool(line.strip()) and _RULE.fullmatch(line) is not None
 
 
+def rules_off(line: str, heading: str, head: Header) -> bool:
+    """Whether a line is the ruler under a header: one stroke for each column, or one below all aligned columns."""
+    if not is_rule(line):
+        return False
+    if head.delimiter != BLANKS:
+        return head.delimiter == "|"
+    return len(line.split()) in (1, len(head.names)) and _ALIGNED.search(heading.strip()) is not None
+
+
 def is_other_header(line: str, head: Header) -> bool:
     """Whether a line holds words in as many columns apart by blanks, whose rows are not those of this header."""
-    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None:
+    if head.delimiter != BLANKS or _ALIGNED.search(line.strip()) is None or is_rule(line):
         return False
     cells = split(line, BLANKS)
     return len(cells) == len(head.names) and all(parsed(cell) is None for cell in cells)
@@ -95,6 +112,9 @@ class Rows:
         self._meaning = meaning
         self._exact = head.delimiter in (BLANKS, "|")
         self._counts = {name for name in head.names if meaning(name).role in (Role.STEP, Role.EPOCH)}
+        self._splits = {name for name in head.names if is_key(name)}
+        self._commas = head.delimiter == ";"  # commas are decimal signs
+        self._split = ""
 
     def read(self, line: str) -> Fields | None:
         """The values of a row; None where it has none, or is text between the rows."""
@@ -106,22 +126,37 @@ class Rows:
         if self._exact and len(cells) != len(names):
             return None
         values, totals = dict[str, float](), dict[str, float]()
+        self._split = ""
         for name, cell in zip(names, cells, strict=False):
             try:
                 values[name] = float(cell)
             except ValueError:
                 if cell := cell.strip():
                     self._cell(name, cell, values, totals)
-        return Fields(values, totals, "", None, None, None, None, True, line) if values else None
+        if self._commas and "," in line and "." in line:
+            self._undot(cells, values)
+        return Fields(values, totals, self._split, None, None, None, None, True, line) if values else None
+
+    def _undot(self, cells: list[str], values: dict[str, float]) -> None:
+        """Read counts again in a row with decimal commas, where dots divide thousands."""
+        for name, cell in zip(self.head.names, cells, strict=False):
+            if name in self._counts and (count := dots_for_thousands(cell)) is not None:
+                values[name] = count
 
     def _cell(self, name: str, cell: str, values: dict[str, float], totals: dict[str, float]) -> None:
         """A field that Python does not read as a number."""
+        if name in self._splits and (split := split_of_cell(name, cell)):
+            self._split = split
+            return
         cell, total = _of_total(cell) if name in self._counts else (cell.rstrip(" *%"), None)
         if total is not None:
             totals[name] = total
-        value = decoded(cell, name, self._meaning)
-        if value is None and self.head.delimiter == ";" and "," in cell:
-            value = parsed(cell.replace(",", "."))
+        comma = "," in cell and name not in self._counts
+        if comma and not self._commas:
+            self._commas = has_decimal_comma(cell)
+        value = with_decimal_comma(cell) if comma and self._commas else None
+        if value is None:
+            value = decoded(cell, name, self._meaning)
         if value is None and self._meaning(name).role is Role.TIME:
             value = seconds(cell)
         if value is not None:

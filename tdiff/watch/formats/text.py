@@ -17,6 +17,7 @@ from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.numbers import moment, parsed, seconds
 from tdiff.watch.formats.prefix import taken_off, without_colours
+from tdiff.watch.formats.splits import split_of_text, without_words
 from tdiff.watch.formats.structured import structured
 from tdiff.watch.formats.words import NUMBER, Found, Span, named_numbers
 
@@ -41,6 +42,8 @@ class _Shape(NamedTuple):
     """Groups of its values."""
     factors: tuple[float, ...]
     """What turns values into seconds; empty where all are 1."""
+    commas: tuple[bool, ...]
+    """Which values have a decimal comma; empty where none has."""
     others: tuple[tuple[int, Span], ...]
     """(group, span) of everything that is no value."""
     split: str
@@ -65,8 +68,9 @@ class LineReader:
         if len(text) > LONGEST:
             return Fields(text=text)
         if "{" in text and (record := structured(text, self.names.meaning)) is not None:
-            start, values = record
+            start, values, split = record
             found = self._shaped(text[:start]) if start else Fields()
+            found.split = split or found.split
             found.values, found.totals, found.structured, found.text = values, {}, True, text
             return found
         return self._shaped(text)
@@ -86,6 +90,8 @@ class LineReader:
         match = known.pattern.fullmatch(text) if known is not None else None
         if known is None or match is None:
             found = self._read(text)
+            if found.uncertain:
+                return _fields(found, text)
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             known = self._shapes[skeleton] = _shape(text, found)
@@ -106,6 +112,9 @@ class LineReader:
         if stamp is not None:
             found.time = moment(line[slice(*stamp)])
             found.spans.append(Span(*stamp, "time"))
+        found.split, text = split_of_text(text)
+        flagged, text = without_words(text)
+        found.split = found.split or flagged
         end = 0
         if (match := _bar(text)) is not None:
             label = text[match.start("label") : match.end("label")]
@@ -137,12 +146,14 @@ def _shape(text: str, found: Found) -> _Shape:
         at = span.end
     values = [(n, span) for n, span in enumerate(spans, 1) if span.target == "value"]
     factors = tuple(span.factor for _, span in values)
+    commas = tuple(span.comma for _, span in values)
     of_bar = {span.target: n for n, span in enumerate(spans, 1) if span.target.startswith("bar_")}
     return _Shape(
         pattern=re.compile("".join([*parts, _free(text[at:])])),
         names=tuple(span.name for _, span in values),
         groups=tuple(n for n, _ in values),
         factors=factors if set(factors) - {1.0} else (),
+        commas=commas if any(commas) else (),
         others=tuple((n, span) for n, span in enumerate(spans, 1) if span.target not in ("value", *of_bar)),
         split=found.split,
         unread=tuple(found.unread),
@@ -159,6 +170,8 @@ def _filled(shape: _Shape, match: re.Match[str], text: str) -> Fields:
     """The fields of a line of a known shape."""
     parts = match.group(*shape.groups) if len(shape.groups) > 1 else [match[n] for n in shape.groups]
     try:
+        if shape.commas:
+            parts = [part.replace(",", ".") if comma else part for part, comma in zip(parts, shape.commas, strict=True)]
         values = dict(zip(shape.names, map(float, parts), strict=True))
     except ValueError:
         values = dict(zip(shape.names, map(_value, parts), strict=True))

@@ -8,27 +8,60 @@ from typing import NamedTuple
 
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar
+from tdiff.watch.formats.languages import in_english
 from tdiff.watch.formats.names import PART, Role, meaning, words_beside_split
-from tdiff.watch.formats.numbers import NOT_FINITE, decoded, parsed, seconds
+from tdiff.watch.formats.numbers import (
+    APART,
+    DECIMAL_COMMA,
+    EXPONENT,
+    GROUPED,
+    MEASURED,
+    NOT_FINITE,
+    decoded,
+    has_decimal_comma,
+    is_ambiguous,
+    parsed,
+    seconds,
+    with_decimal_comma,
+)
 from tdiff.watch.formats.structured import MOST
 
 NUMBER = re.compile(
-    r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])|[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
+    rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
-    r"(?:\s*/\s*(?P<total>\d[\d,]*)(?![\d.:]*\w*/)|\s+of\s+(?P<of>\d[\d,]*))?(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
+    rf"(?:\s*/\s*(?P<total>\d(?:[\d,]|[{APART}](?=\d\d\d))*)(?![\d.:]*\w*/)"
+    rf"|\s+\(?(?:out of|of|von|van|sur|de|di|из)\s+(?P<of>\d(?:[\d,]|[{APART}](?=\d\d\d))*))?"
+    r"(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
     re.IGNORECASE | re.ASCII,
 )
 """A number, the total after it, and its unit."""
 _CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
-_CUT = re.compile(r"[|,;:=<>\[\]{}()\t\"']|\s-\s|->|\s{3,}")
+_CUT = re.compile(
+    r"[|,;:=<>\[\]{}()\t\"\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|(?<!\w)'|'(?!\w)|\u2192|\s-\s|->|\s{3,}"
+)
 _PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
-_BEST = re.compile(r"\b(?:best|lowest|mean training|final|so far)\b", re.IGNORECASE)
+_BEST = re.compile(r"\b(?:best|lowest|final|so far)\b", re.IGNORECASE)
 """Words by which a line repeats a value of an earlier one."""
-_WORD, _LETTERS = re.compile(r"[A-Za-z_]+"), re.compile(r"[A-Za-z]")
+_WORD, _LETTER = re.compile(r"[^\W\d]+"), re.compile(r"[^\W\d_]")
+_SIGNS = ":= \t\"'\uff1a"
+_LEADER = re.compile(
+    r"(?:\.{2,}|\u2026+|[\u00b7\u2022]{2,}|_{2,}|-{2,}>?|=+>|->|\u2192|~+|\b(?:is|est|ist|es|\u00e9)(?=\s))\s*$"
+)
+"""What may lead from a name to its number."""
+_ORDINAL = re.compile(r"\u7b2c\s*$"), re.compile(r"\s*([\u3040-\u30ff\u3400-\u9fff]{1,4})")
+"""What stands before and after a count in Chinese and Japanese, where the name comes last."""
 _SECONDS = {
     "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
 }  # fmt: skip
+_PLANNED = re.compile(
+    r"\b(?:train|training|run|running|fit|fitting|optimizing)\b(?:\s[a-z]+){0,3}\s+for\s+(?P<number>\d[\d,]*)\s+"
+    r"(?P<unit>steps|iterations|updates|epochs)\b",
+    re.IGNORECASE,
+)
+"""A plan in words: `training the model for 700 steps`."""
 _MOST_UNREAD = 20
+_COUNTS = (Role.STEP, Role.EPOCH, Role.TOTAL, Role.EPOCHS, Role.TOKENS, Role.RANK)
 
 
 class Span(NamedTuple):
@@ -40,6 +73,8 @@ class Span(NamedTuple):
     """`value`, `total`, `time`, `rank`, `progress`, or a field of `Bar` after `bar_`."""
     name: str = ""
     factor: float = 1.0
+    comma: bool = False
+    """Its comma is a decimal sign."""
 
 
 @dataclass(slots=True)
@@ -56,6 +91,8 @@ class Found:
     rank: int | None = None
     bar: Bar | None = None
     progress: tuple[float, float] | None = None
+    uncertain: bool = False
+    """A comma may be a decimal sign or not: the next line of this shape may tell."""
 
 
 def heading(text: str) -> str:
@@ -74,6 +111,11 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             found.values[cells["name"]] = value
             spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
+    if " for " in text and (plan := _PLANNED.search(text)) is not None:
+        name = f"total {plan['unit'].lower()}"
+        found.values[name] = parsed(plan["number"].rstrip(",")) or 0.0
+        spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
+        text = text[: plan.start()] + " " * len(plan[0]) + text[plan.end() :]
     text = text.replace("'s ", "_  ")
     end, unnamed, epoch, has_loss = 0, "", False, False
     for match in NUMBER.finditer(text):
@@ -86,12 +128,17 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
             continue
         end = match.end()
-        value = _value(match["number"], name, names)
-        if value is None:
+        if not name and _ORDINAL[0].search(between) and (after := _ORDINAL[1].match(text, end)) is not None:
+            name, sure, end = after[1], True, after.end()
+        number, comma = _commas(match["number"], meaning(name).role, names)
+        found.uncertain = found.uncertain or number is None
+        value = _value(number, name, names, comma=comma) if number is not None else None
+        if number is None or value is None:
             continue
         of = "total" if match["total"] else "of" if match["of"] else ""
-        total = float(match[of].replace(",", "")) if of else None
-        here = (base + match.start("number"), base + match.end("number"))
+        total = parsed(match[of].rstrip(",")) if of else None
+        of = of if total is not None else ""
+        here = (base + match.start("number"), base + match.start("number") + len(number))
         beyond = (base + match.start(of), base + match.end(of)) if of else (0, 0)
         if epoch and total is not None and re.fullmatch(r"[\s\]\[)(:,]*", between):
             found.values["batch"], found.totals["batch"] = value, total
@@ -116,7 +163,7 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         if between.rstrip().endswith("@") and meaning(name).split and meaning(name).role is not Role.LOSS:
             found.split, name, sure = found.split or meaning(name).split, "step", True  # `held-out @ 500:`
         known = meaning(name)
-        if known.role is Role.LOSS and _BEST.search(unnamed + between):
+        if known.role is Role.LOSS and _BEST.search(in_english(unnamed + between)):
             continue
         if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
             # `Train: 3 [ 50/1251 (4%)]` counts epochs, `Test: [ 0/50]` nothing of training.
@@ -143,7 +190,7 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
         found.values[name] = value * factor
         has_loss = has_loss or known.role is Role.LOSS  # what follows says nothing about it
-        spans.append(Span(*here, "value", name, factor))
+        spans.append(Span(*here, "value", name, factor, comma))
         if total is not None:
             found.totals[name] = total
             spans.append(Span(*beyond, "total", name))
@@ -151,7 +198,27 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         found.split = heading(text)
 
 
-def _value(text: str, name: str, names: Names) -> float | None:
+def _commas(text: str, role: Role, names: Names) -> tuple[str | None, bool]:
+    """(a number as far as it belongs to its name, whether its comma is a decimal sign); None where that is unknown.
+
+    A comma is a decimal sign in what is measured, and elsewhere once a log has shown that it uses commas so.
+    """
+    if "," not in text:
+        return text, False
+    if has_decimal_comma(text):
+        if role in MEASURED:
+            names.decimal_comma = True
+        if names.decimal_comma and role not in _COUNTS:
+            return text, True
+        return text.partition(",")[0], False  # the first of a list
+    if not is_ambiguous(text) or role in _COUNTS:
+        return text, False
+    return (None if role in MEASURED and not names.decimal_comma else text), names.decimal_comma
+
+
+def _value(text: str, name: str, names: Names, *, comma: bool) -> float | None:
+    if comma:
+        return with_decimal_comma(text)
     if ":" in text:
         return seconds(text)
     return decoded(None, name, names.meaning) if text.lower() == "null" else parsed(text)
@@ -160,8 +227,11 @@ def _value(text: str, name: str, names: Names) -> float | None:
 def _name(between: str) -> tuple[str, bool]:
     """(name, whether a sign says that the number is its value) of the text between two numbers."""
     text = between.rstrip()
-    sure = text.endswith((":", "=", '"', "'"))
-    text = text.rstrip(":= \t\"'")
+    leader = _LEADER.search(between)
+    if leader is not None:
+        text = between[: leader.start()].rstrip()
+    sure = leader is not None or text.endswith((":", "=", '"', "'", "\uff1a"))
+    text = text.rstrip(_SIGNS)
     text = re.sub(r"(?<=[A-Za-z)])(:?)\s*\[$", r"\1", text).rstrip(": ")  # `Epoch [3/10]`
     text = re.sub(r"\s*\([^()]{0,20}\)$", "", text)
     if text.endswith(("[", "(", "|", ",", ";", "<", "{")):
@@ -171,6 +241,6 @@ def _name(between: str) -> tuple[str, bool]:
         text = text[cut[-1].end() :]
     parts = _PREPOSITION.split(text)
     name = parts[-1].strip(" .-*#>_~")
-    if len(name.split()) > 6 or not re.search(r"[A-Za-z]", name):
+    if len(name.split()) > 6 or not _LETTER.search(name):
         return "", False
     return name, sure
