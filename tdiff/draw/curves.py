@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from tdiff.draw import end_labels
+from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.axes import Axis, Scale, scale, tick_labels, ticks
 from tdiff.draw.limits import robust_span
 from tdiff.series.series import LIMIT, Series
@@ -226,6 +227,8 @@ def layout(curves: Sequence[Curve], view: View, width: int, height: int, *, asci
     if width < 3 * left:
         left, labels = 0, []
     names = _names(curves, width - left)
+    if ascii:
+        names = [ascii_text(name, everything=True) for name in names]
     longest = max(map(cell_len, names), default=0)
     right = longest + 1 if longest else 0
     columns = max(0, width - left - right)
