@@ -7,7 +7,6 @@ a million. It is independent of metrics, runs, keys and widgets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 from rich.cells import set_cell_size
 
@@ -46,8 +45,8 @@ def draw(
         return [[] for _ in range(height)]
     frame = frame or layout(curves, view, width, height, ascii=ascii)
     dots = Dots(frame.columns, frame.rows, ascii=ascii)
-    order = list(accumulate((not curve.faint for curve in curves), initial=0))  # faint curves do not count
-    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in zip(order, curves, strict=False)]
+    numbers = _numbers(curves)
+    styles = [curve.style if colour else _PLAIN[n % len(_PLAIN)] for n, curve in zip(numbers, curves, strict=True)]
     ends = [column_ends(curve, frame) for curve in curves]
     for curve, style, leaf_ends in zip(curves, styles, ends, strict=True):
         if curve.faint or (view.smoothing and view.ghost and curve.smooth):
@@ -58,10 +57,11 @@ def draw(
             wanted.append(None)
             continue
         drawn = curve_strokes(curve, leaf_ends, frame, view.smoothing if curve.smooth else 0.0)
-        dots.strokes(*drawn, dots.pen(style, _GLYPHS[order[n] % len(_GLYPHS)]))
+        dots.strokes(*drawn, dots.pen(style, _GLYPHS[numbers[n] % len(_GLYPHS)]))
         wanted.append(_last_position(drawn, dots) if frame.names[n] else None)
         _break(curve, view, frame, dots, "x" if ascii else "✗", _with("bold", style))
-        _mark_outside(curve, leaf_ends, frame, dots, _with("bold", style))
+        if view.y0 is None and view.y1 is None:  # else the user knows that the rest is out of view
+            _mark_outside(curve, leaf_ends, frame, dots, _with("bold", style))
     names: dict[int, Cell] = {}
     for n, row in enumerate(end_labels.rows_of(wanted, frame.rows)):
         if row is not None:
@@ -80,6 +80,11 @@ def draw(
         left = label.rjust(frame.left - 1) + (tick if label else bar)
         lines.append(_framed(left, dots.line(row), names.get(row, ("", "")), frame))
     return [*lines, _framed(corner.rjust(frame.left), axis, ("", ""), frame)] if height > 1 else lines
+
+
+def _numbers(curves: Sequence[Curve]) -> list[int]:
+    """The number of each curve, from 0; a faint one has that of the next curve, which it does not change."""
+    return [sum(not curve.faint for curve in curves[:n]) for n in range(len(curves))]
 
 
 def draw_faint(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, style: str) -> None:

@@ -66,6 +66,8 @@ _SHOWN = {
     "slash": "/",
     "circumflex_accent": "^",
     "shift+left": "⇧←",
+    "shift+up": "⇧↑",
+    "shift+down": "⇧↓",
     "shift+right": "⇧→",
     "shift+tab": "⇧tab",
 }

@@ -68,7 +68,8 @@ def _run(watched: Watched, now: float, aged: bool) -> Line:
     when = (run.ended.time if run.ended is not None else 0) or run.last_time
     age = f" {duration(max(0.0, now - when))} ago" if when else ""
     if not aged:
-        age = f" at {time.strftime('%H:%M', time.localtime(now))}"
+        at = when if run.ended is not None and when else now  # an end stays true; the rest is true now
+        age = f" at {time.strftime('%H:%M', time.localtime(at))}"
     mark, style = _STATES.get(state, ("·", ""))
     line: Line = [(visible_line(run.name), "bold"), (f" {mark} {state}", style), (age, style)]
     job = run.job

@@ -43,7 +43,7 @@ class LogPane(Pane):
         Key("log_first", "home,circumflex_accent", "go to the oldest line", "log"),
         Key("log_follow", "end,G,f", "follow the newest line", "log", "follow"),
         Key("find", "slash", "find text in the log", "log", "find", "ask('find')", opens_line=True),
-        Key("log_filter", "w", "all lines, no records, or only warnings and errors", "log", "filter"),
+        Key("log_filter", "w", "leave out what the curve shows, or all but warnings", "log", "filter"),
         Key("find_next", "n", "go to the next match", "log", "next", "step_match(1)"),
         Key("find_previous", "N", "go to the previous match", "log", "", "step_match(-1)"),
     )

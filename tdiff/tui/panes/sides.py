@@ -59,7 +59,8 @@ class Panes(Container):
         if arrangement.curves_first != self._curves_first:
             self._curves_first = arrangement.curves_first
             left, right = self.query_one("#left"), self.query_one("#right")
-            self.move_child(right, **{"before" if self._curves_first else "after": left})
+            first, second = (right, left) if self._curves_first else (left, right)
+            self.move_child(first, before=second)
             self.by_name["training"].styles.height = "2fr" if self._curves_first else "1fr"
         across = "horizontal" if arrangement.side_by_side else "vertical"
         if self.two:

@@ -248,10 +248,11 @@ class TrainingPane(Pane):
         axis = self._builder.axis(self._runs, selection)
         drawn = {id(one.run) for one in self._curves_of()} if axis != "step" else set(map(id, self._runs))
         left_out = [n for n, other in enumerate(self._runs) if id(other) not in drawn]
+        letter = "A " if len(self._runs) > 1 else ""
         self.frame(
             [(training_texts.title(selection, len(self._runs)), "")],
             [(training_texts.state(view, selection, axis, left_out), "")],
-            [(progress(run, self._now) if self._x is None else f"step {run.step:,}", "")],
+            [(letter + (progress(run, self._now) if self._x is None else f"step {run.step:,}"), "")],
             self._at_cursor(),
         )
         if len(self._runs) > 1 and self._x is None:
