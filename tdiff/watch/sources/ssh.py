@@ -128,7 +128,7 @@ class SshSource:
         self._answers = Answers("")  # about the devices there
         self._device_answers: list[Answer] = []
         self._serving = False  # whether the script is running, so that it reads requests
-        self._told: bytes | None = None  # the file whose processes it searches for
+        self._named: bytes | None = None  # the file whose processes it searches for
 
     def read(self, limit: int = 1 << 20) -> Read:
         """Read at most about `limit` more bytes."""
@@ -173,10 +173,10 @@ class SshSource:
         if not self._process or not self._process.stdin or not self._serving:
             return False
         file = self.file
-        told = devices.name_file(file) if file is not None and file != self._told else ""
+        naming = devices.name_file(file) if file is not None and file != self._named else ""
         try:
-            sent = self._process.stdin.write((told + line).encode()) == len(told + line)
-            self._told = file if sent else self._told
+            sent = self._process.stdin.write((naming + line).encode()) == len(naming + line)
+            self._named = file if sent else self._named
             return sent
         except OSError:  # the connection has ended, or does not take anything now
             return False
@@ -221,7 +221,7 @@ class SshSource:
         with suppress(OSError):  # its stderr gives the reason
             self._process.stdin.write(script.encode("utf-8", "surrogateescape"))
             os.set_blocking(self._process.stdin.fileno(), False)
-        self._answers, self._serving, self._told = Answers(token), False, None
+        self._answers, self._serving, self._named = Answers(token), False, None
         self.connections += 1
         self._frames = Frames(banner)
         self._errors.clear()
