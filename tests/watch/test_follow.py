@@ -24,6 +24,7 @@ class Lines:
     def __init__(self) -> None:
         self.state = self
         self.lines: list[str] = []
+        self.format, self.job, self.seen_until = "", None, None
         self.resets = self.settled = 0
         self.closed = False
         self.threads: set[str] = set()
