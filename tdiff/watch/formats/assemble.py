@@ -64,6 +64,7 @@ class Assembler:
         self._bars = BarCounter()
         self._rank: int | None = None
         self._heading: float | None = None  # the step of a line without values
+        self._heads_batches = False  # whether that counts the batches of an epoch
         self._epoch: float | None = None
         self._epochs: float | None = None
         self._whole_epochs = True  # no epoch so far has had a fraction
@@ -196,6 +197,7 @@ class Assembler:
         if name is not None and not plan.counts_eval and fields.split != "eval":
             value = fields.values[name]
             self._heading, self._split, self._step = value, "", value
+            self._heads_batches = name == "batch"
             self._curves.advance(value, fields.totals.get(name), None, None)
         else:
             self._split = fields.split or ("eval" if plan.counts_eval else "")
@@ -334,7 +336,7 @@ class Assembler:
                 return step
         elif fields.bar is not None or self._bars.progress is not None:
             step = self._step if self._step is not None else 0.0
-        elif self._heading is not None:
+        elif self._heading is not None and not (self._heads_batches and epoch is not None):
             step = self._heading
         elif not training and self._step is not None:
             by_epoch = not self._step_name and not self._count and self._whole_epochs

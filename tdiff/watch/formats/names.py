@@ -93,6 +93,8 @@ _PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned", "budget", 
 _BESIDE_PLANS = frozenset(["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned"])
 """Words that may stand in the name of a plan (`Total optimization steps`, `number of updates`)."""
 """Words beside a number of steps or epochs that the run will take."""
+_PLANS_IN_FULL = ({"optimization", "steps"}, {"optimisation", "steps"})
+"""Names of the total without a word that says so."""
 _OF_RUN = frozenset(
     _words(
         "train training trainer args arguments config cfg settings hparams hyperparameters run params parameters plan"
@@ -254,7 +256,7 @@ def _plan(rest: set[str]) -> tuple[Role, int] | None:
     """Whether words say how many steps or epochs the run will take."""
     plans = _PLANS & rest
     if not plans:
-        return None
+        return (Role.TOTAL, 0) if rest in _PLANS_IN_FULL else None
     counted = rest - _PLANS - _BESIDE_PLANS
     if len(counted) != 1 or ("batches" in counted and not {"total", "max", "planned"} & plans):
         return None  # such as the number of batches of an epoch

@@ -103,6 +103,12 @@ def heading(text: str) -> str:
     return ""
 
 
+_BETWEEN_COUNTS = re.compile(r"[\s\]\[)(:,|#=>.\-━─█▉▊▋▌▍▎▏░▒▓]*")
+"""What stands between an epoch and its batches: signs, and a bar."""
+_OPENING, _CLOSING = re.compile(r"\s*[\[(]\s*"), re.compile(r"\s*[\])/]")
+"""The brackets of a count at the beginning of a line."""
+
+
 def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
     """The named numbers of a text, which begins at `base` of the line, into `found`."""
     meaning, spans = names.meaning, found.spans
@@ -124,6 +130,9 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         between, end_before = text[end : match.start()], end
         name, sure = _name(between)
         name = names.shortened(name)
+        if " " in name and meaning(name).role is Role.OTHER:  # `resolved config max_steps=3000`
+            last_word = name.rpartition(" ")[2]
+            name = last_word if meaning(last_word).role in (Role.TOTAL, Role.EPOCHS) else name
         word = match["number"].lstrip("+-")[0].isalpha()  # `nan`, `inf` and `null` are words too
         if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
             continue
@@ -140,13 +149,13 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
         of = of if total is not None else ""
         here = (base + match.start("number"), base + match.start("number") + len(number))
         beyond = (base + match.start(of), base + match.end(of)) if of else (0, 0)
-        if epoch and total is not None and re.fullmatch(r"[\s\]\[)(:,]*", between):
+        if epoch and total is not None and _BETWEEN_COUNTS.fullmatch(between):
             found.values["batch"], found.totals["batch"] = value, total
             spans += [Span(*here, "value", "batch"), Span(*beyond, "total", "batch")]
             continue
         epoch = False
         if not name:
-            bracketed = re.fullmatch(r"\s*\[", between) and text[end : end + 1] in ("]", "/")
+            bracketed = _OPENING.fullmatch(between) and _CLOSING.match(text, end)
             numbered = not between.strip() and text[end : end + 2] == ":\t"
             if end_before == 0 and (bracketed or numbered) and not found.values:
                 found.values["round"] = value
