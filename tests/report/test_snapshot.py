@@ -17,7 +17,8 @@ from tdiff.report import snapshot
 from tdiff.visible import visible
 from tests.support.fed import FedState
 from tests.support.paths import ROOT
-from tests.watch.test_run_state import HOSTILE, STARTED, eval_at, mixed, resume, run_of, sample, start, train, verdicts
+from tests.support.run_records import STARTED, eval_at, mixed, resume, run_of, sample, start, train, verdicts
+from tests.watch.test_run_limits import HOSTILE
 
 FEW = examples(derandomize=True, deadline=None, max_examples=60, database=None)
 SHIPPED = ROOT / "checkpoints" / "shakespeare" / "events.jsonl"

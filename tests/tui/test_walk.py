@@ -16,7 +16,7 @@ import pytest
 from tests.support import fake_tools
 from tests.support.ptys import Pty, clean, soon, tmux
 from tests.support.slurm import pretend_slurm
-from tests.watch.sources.test_ssh import children, kill_all_under, server  # noqa: F401
+from tests.support.ssh import children, kill_all_under, server  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

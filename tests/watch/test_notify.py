@@ -10,8 +10,8 @@ from tdiff.watch import notify
 from tdiff.watch.notify import MAX_RUNNING, Alert, AlertCommand, News
 from tests.support.fed import FedState
 from tests.support.ptys import soon
+from tests.support.run_records import STARTED, TRACEBACK, end, run_of, start, to_line, train
 from tests.tui.test_terminals import alive
-from tests.watch.test_run_state import STARTED, TRACEBACK, end, run_of, start, to_line, train
 
 NOW = STARTED + 100
 

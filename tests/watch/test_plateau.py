@@ -8,7 +8,7 @@ import pytest
 
 from tdiff.watch.alerts import Losses
 from tdiff.watch.plateau import Flat, Plateau
-from tests.watch.test_run_state import run_of, start, train
+from tests.support.run_records import run_of, start, train
 
 
 def found(values: list[float], total: float | None = None) -> list[Flat]:

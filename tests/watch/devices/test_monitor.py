@@ -16,7 +16,7 @@ from tdiff.watch.follow import Watched
 from tdiff.watch.jobs.job import Job
 from tdiff.watch.sources.local import FileSource
 from tdiff.watch.targets import Target
-from tests.watch.test_run_state import run_of, start, train
+from tests.support.run_records import run_of, start, train
 
 
 class FakeReader:

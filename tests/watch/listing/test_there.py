@@ -16,10 +16,10 @@ from tdiff.watch.sources import ssh_process
 from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import locate
 from tests.support.ptys import PATIENCE
+from tests.support.ssh import quick as quick
+from tests.support.ssh import server as server
 from tests.support.stage import run_lines
 from tests.watch.listing.test_here import make_run
-from tests.watch.sources.test_ssh import quick as quick
-from tests.watch.sources.test_ssh import server as server
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 

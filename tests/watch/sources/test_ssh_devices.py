@@ -12,7 +12,7 @@ from tdiff.watch.devices import script
 from tdiff.watch.devices.readers import RemoteReader
 from tests.support import fake_tools
 from tests.support.slurm import pretend_slurm
-from tests.watch.sources.test_ssh import (  # noqa: F401
+from tests.support.ssh import (  # noqa: F401
     children,
     far,
     follow,
