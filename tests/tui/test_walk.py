@@ -21,9 +21,9 @@ from tests.support.ssh import children, kill_all_under, server  # noqa: F401
 pytestmark = pytest.mark.slow
 
 QUICK = """\
-from tdiff.watch.sources import ssh
+from tdiff.watch.sources import ssh, ssh_process
 ssh.SCRIPT = ssh.SCRIPT.replace("ask=40", "ask=2").replace("ask=400", "ask=2")
-ssh._LONGEST_PAUSE = 1.0
+ssh_process._LONGEST_PAUSE = 1.0
 from tdiff.cli import main
 main()
 """
