@@ -231,6 +231,7 @@ def test_resumed_run_is_running():
     assert to_line(resume(1)).endswith("\n")
 
 
+@pytest.mark.slow  # it waits for the host for 15 s
 def test_once_with_an_unreachable_host_fails_with_one_line(cli, here):
     ssh = here / "ssh"
     ssh.write_text("#!/bin/sh\necho 'ssh: connect to host nowhere port 22: Connection refused' >&2; exit 255\n")
