@@ -10,8 +10,8 @@ BIN := .venv/bin
 GPU_PACKAGES := "typer<0.29" rich tomli-w platformdirs
 # For transformers' own Trainer, with which tdiff is compared; without their dependencies, because torch is there.
 TRAINER_PACKAGES := accelerate psutil
-# Three processes, because many tests wait. Each test uses one thread of torch; the tests of a file share their set-up.
-PARALLEL := -n 3 --dist loadfile
+# Three or four processes, because many tests wait. Each test uses one thread of torch; those of a file share set-up.
+PARALLEL := -n $(shell test $$(getconf _NPROCESSORS_ONLN) -gt 3 && echo 4 || echo 3) --dist loadfile
 # The Python of a GPU machine, which has torch and transformers, with the packages in .gpu/site. A virtual environment
 # would not see torch if that Python is a virtual environment itself. Corpora are copied in .gpu/data.
 GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu/site TDIFF_SHAKESPEARE=$(CURDIR)/.gpu/data/tinyshakespeare.txt TDIFF_REVIEWS=.gpu/data $(PYTHON)
