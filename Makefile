@@ -11,7 +11,7 @@ GPU_PACKAGES := "typer<0.29" rich tomli-w platformdirs
 # For transformers' own Trainer, with which tdiff is compared; without their dependencies, because torch is there.
 TRAINER_PACKAGES := accelerate psutil
 # Three or four processes, because many tests wait. Each test uses one thread of torch; those of a file share set-up.
-PARALLEL := -n $(shell test $$(getconf _NPROCESSORS_ONLN) -gt 3 && echo 4 || echo 3) --dist loadfile
+PARALLEL := -n $(shell test $$(getconf _NPROCESSORS_ONLN) -gt 3 && echo 4 || echo 3) --dist loadfile --no-loadscope-reorder
 # The Python of a GPU machine, which has torch and transformers, with the packages in .gpu/site. A virtual environment
 # would not see torch if that Python is a virtual environment itself. Corpora are copied in .gpu/data.
 GPU := PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu/site TDIFF_SHAKESPEARE=$(CURDIR)/.gpu/data/tinyshakespeare.txt TDIFF_REVIEWS=.gpu/data $(PYTHON)
