@@ -12,7 +12,7 @@ from tdiff.draw.chart import draw
 from tdiff.draw.curves import Curve, View, layout, ranges
 from tdiff.draw.render import plain
 from tdiff.series.series import Series
-from tests.draw.test_chart import curve, dots, falling, series
+from tests.support.charts import curve, dots, falling, series
 
 FEW = examples(derandomize=True, deadline=None, max_examples=80, database=None)
 

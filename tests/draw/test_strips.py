@@ -10,7 +10,7 @@ from tdiff.draw.differences import difference
 from tdiff.draw.render import plain
 from tdiff.draw.strips import Strip, draw_strip
 from tdiff.series.series import Series
-from tests.draw.test_chart import curve, falling, series
+from tests.support.charts import curve, falling, series
 
 
 @pytest.mark.parametrize("width", [3, 9, 20, 80])
