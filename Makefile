@@ -20,7 +20,7 @@ OUT ?= .gpu/results
 # The lowest release of torch that is available as a CPU wheel; 2.6 installs gigabytes of CUDA packages.
 LOWEST_TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-all test-lowest check bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb clean
+.PHONY: demo test test-all test-lowest check check-types check-style check-imports check-language bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -31,10 +31,20 @@ test: .venv/developed
 test-all: .venv/developed
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL) $(ARGS)
 
+# Two at a time: the type checker takes as long as the others together.
 check: .venv/developed
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target check-types check-style check-imports check-language
+
+check-types: .venv/developed
 	@$(BIN)/mypy
+
+check-style: .venv/developed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+check-imports: .venv/developed
 	@$(BIN)/lint-imports --no-cache
+
+check-language: .venv/developed
 	@$(BIN)/python -m tests.support.language
 
 bench: .venv/developed
