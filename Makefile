@@ -28,7 +28,7 @@ demo: .venv/installed
 test: .venv/developed
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-all: .venv/developed
+test-all: .venv/developed .venv/tensorboard
 	@$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL) $(ARGS)
 
 # Two at a time: the type checker takes as long as the others together.
@@ -99,6 +99,11 @@ gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
 
 .gpu/data/%:
 	@echo "$@ is missing: \`make gpu-pack\` copies it from DATA=$(DATA)" >&2; exit 2
+
+# TensorBoard itself reads the event files of a run; 130 MB, for `make test-all` only.
+.venv/tensorboard: .venv/developed
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check tensorboard
+	@touch $@
 
 # The lowest versions that pyproject.toml allows, in a separate virtual environment.
 test-lowest: .venv-lowest/installed

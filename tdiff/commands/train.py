@@ -121,6 +121,13 @@ class Request:
     eval_every: int | None = option(
         None, "Steps between evaluations; 0: only at the end.", panel="Training", setting="train.eval_every"
     )
+    track: Sequence[str] = option(
+        (),
+        "Also send records to wandb, trackio or mlflow; repeatable.",
+        panel="Training",
+        metavar="TRACKER",
+        setting="train.track",
+    )
     window: int | None = option(None, "Context length in tokens.", panel="Model and objective", setting="model.window")
     time_conditioning: bool | None = option(
         None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -179,7 +180,9 @@ def train_and_report(
     from tdiff.core import devices
     from tdiff.core.training import initialize
     from tdiff.core.training.loop import train
+    from tdiff.runs.trackers import base, select
 
+    select.check(settings)
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
@@ -192,8 +195,9 @@ def train_and_report(
         if resumed and settings != folder.settings():
             folder.keep(settings)
             stack.enter_context(folder.locked())  # the locked file has been replaced
+        created = not resumed and not (may_exist and folder.path.exists())
         if not resumed:  # only now, so that a refused run leaves no folder
-            if not (may_exist and folder.path.exists()):
+            if created:
                 remember(runs.create(folder.name, settings, folder.path.parent))
             on_created()
             stack.enter_context(folder.locked())
@@ -205,7 +209,13 @@ def train_and_report(
         say(heading)
         if unread := initialize.unread_settings(settings) if not resumed else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
-        events = folder.recorded(records)
+        try:
+            trackers = select.open_trackers(folder, settings)
+        except TdiffError:
+            if created:  # its name stays free
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        events = stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say)))
         end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)

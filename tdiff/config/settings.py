@@ -23,6 +23,8 @@ from tdiff.schema import MOST, Bounds, Count, Layer, NotNegative, Positive, Shar
 
 LEAST_MOST = 0.01
 """Lowest upper limit of the mask ratio in training: times close to 0 are never sampled."""
+TRACKERS = ("wandb", "trackio", "mlflow")
+"""Experiment trackers, by the names of their packages."""
 BUDGETS = frozenset({"steps", "minutes", "epochs"})
 """The settings of `train` of which one ends the training."""
 Rate = Annotated[float, Bounds(0, above=True)]
@@ -194,6 +196,10 @@ class TrainSettings:
     """Steps between samples; 0: none."""
     save_every: NotNegative = 60.0
     """Seconds between saves of the resume state; 0: only at the end."""
+    tensorboard: bool = True
+    """Also write the numbers and samples to an event file in the run's folder, for TensorBoard."""
+    track: tuple[str, ...] = ()
+    """Also send the numbers and samples to these experiment trackers: wandb, trackio, mlflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +264,9 @@ class Settings:
                 f"got {objective.least_masked} and {objective.most_masked}"
             )
         decoding(train.decoding)
+        for name in train.track:
+            if name not in TRACKERS:
+                raise unknown("tracker", name, TRACKERS)
         budgets = sorted(f"train.{name}" for name in BUDGETS if getattr(train, name))
         if len(budgets) > 1:
             raise TdiffError(f"set only one of train.steps, train.minutes, train.epochs; got {' and '.join(budgets)}")

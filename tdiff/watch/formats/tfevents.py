@@ -1,8 +1,7 @@
 """TensorBoard event files, read without its package: records of bytes become lines of JSON, one for each step.
 
-The file is a sequence of records (TFRecord): length (uint64), a check sum of the length, the data, a check sum of the
-data. The data is a protocol buffer `Event`: wall_time (1, double), step (2, varint), summary (5) with values (1), each
-with a tag (1) and a simple_value (2, float) or a tensor (8) of one number. Images, graphs and the like are skipped.
+`protocol/event_file.py` describes the format. Read are a value's simple_value, and its tensor if that is one number;
+images, graphs and the like are skipped.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 import struct
 from collections.abc import Iterator
 
+from tdiff.protocol.event_file import masked_crc
 from tdiff.visible import json_line
 
 LARGEST = 1 << 26
@@ -18,27 +18,6 @@ LARGEST = 1 << 26
 _HEAD, _TAIL = 12, 4
 _TAGS = 512
 _TYPES = {1: "f", 2: "d", 3: "i", 9: "q"}  # DataType -> struct code: float, double, int32, int64
-
-
-def _table() -> list[int]:
-    rows = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        rows.append(value)
-    return rows
-
-
-_CRC = _table()
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC-32C of `data`, masked as TFRecord does."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def is_events(head: bytes) -> bool:

@@ -1,0 +1,1 @@
+"""The records of a training run for other programs: TensorBoard event files, W&B, Trackio, MLflow."""
