@@ -133,5 +133,5 @@ clean:
 
 .venv/developed: .venv/installed
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt \
-		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn tensorboardX
+		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn tensorboardX pillow
 	@touch $@

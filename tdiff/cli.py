@@ -42,6 +42,7 @@ COMMANDS = {
     "compare": Command("compare", "Compare models or settings: calls, speed, text quality."),
     "classify": Command("classify", "Classify texts by Bayes' rule on likelihood bounds."),
     "import": Command("convert", "Convert a checkpoint from another project."),
+    "export": Command("export", "Export a recorded generation as GIF, HTML, SVG, MP4, cast or PNG."),
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
     "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),

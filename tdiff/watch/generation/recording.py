@@ -122,6 +122,10 @@ class Recording:
         """The model's number of a step, which also counts steps without changes; 0 before the first."""
         return self._steps[min(step, self.steps) - 1].line.index if step > 0 and self.steps else 0
 
+    def calls(self, step: int) -> int:
+        """Model calls until after a step; 0 before the first."""
+        return self._steps[min(step, self.steps) - 1].line.calls if step > 0 and self.steps else 0
+
     def changed(self, step: int) -> tuple[int, ...]:
         """The positions that step 1..`steps` changed, each once; none for other numbers."""
         return tuple(cell[0] for cell in self._steps[step - 1].line.cells) if 1 <= step <= self.steps else ()

@@ -1,0 +1,117 @@
+"""`tdiff export`: a recorded generation as an animation, a player, a recording of a terminal, or a still."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdiff import formatting
+from tdiff.commands.progress import progress_bar
+from tdiff.config.options import argument, option
+from tdiff.draw import render
+from tdiff.draw.palettes import BACKGROUNDS, Theme
+from tdiff.errors import TdiffError, unknown
+from tdiff.files import write_atomic
+
+EXAMPLES = (
+    "tdiff export trace.jsonl trace.gif",
+    "tdiff export confidence.jsonl race.html --beside entropy.jsonl",
+    "tdiff export trace.jsonl step-20.png --step 20 --theme light",
+)
+FORMATS = ("cast", "gif", "html", "mp4", "png", "svg", "txt")
+_STILLS = ("svg", "png", "txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of the command."""
+
+    trace: str = argument(help="A trace, as `tdiff generate --trace` writes it.", metavar="TRACE")
+    out: str = argument(help="The file to write: its ending names the format.", metavar="OUT")
+    beside: str | None = option(None, "A second trace, beside the first and in step with it.", metavar="TRACE")
+    sample: int = option(1, "Which generation of a file with several.")
+    step: int | None = option(None, "A still after this step, for svg, png and txt.", shown="default: the last")
+    size: str | None = option(
+        None,
+        "Columns and rows.",
+        metavar="COLUMNSxROWS",
+        shown="default: 80 and as many as needed, at most 24",
+    )
+    fps: float = option(10.0, "Steps shown in a second.")
+    hold: float = option(3.0, "Seconds for which the finished text stays.")
+    theme: str = option("dark", "Background.", choices=BACKGROUNDS)
+    title: str = option("", "Text before the counters.")
+
+
+def run(request: Request) -> None:
+    """Write the file. Raises TdiffError for a trace, a format or a file that does not fit."""
+    out = Path(request.out)
+    ending = _check(request, out)
+    data = _exported(request, ending)
+    try:
+        write_atomic(out, data)
+    except OSError as error:
+        raise TdiffError(f"{request.out!r} cannot be written: {error.strerror}") from None
+    print(f"saved {request.out} ({formatting.size(len(data))})", file=sys.stderr)
+
+
+def _check(request: Request, out: Path) -> str:
+    """The format of the file; raises TdiffError for options that do not fit it, before anything is drawn."""
+    ending = out.suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise unknown("format", ending or out.name, FORMATS)
+    if out.is_dir() or not out.parent.is_dir():
+        raise TdiffError(f"{request.out!r} cannot be written: name a file in an existing folder")
+    for name, value, low, high in (("fps", request.fps, 0.1, 60), ("hold", request.hold, 0.1, 600)):
+        if not low <= value <= high:
+            raise TdiffError(f"--{name} must be {low:g} to {high:g}; got {value:g}")
+    if request.step is not None and (ending not in _STILLS or request.step < 0):
+        raise TdiffError(
+            f"--step N makes a still after step N, 0 or more, as {', '.join(_STILLS)}; got {request.step} and {ending}"
+        )
+    return ending
+
+
+def _exported(request: Request, ending: str) -> bytes:
+    from tdiff.report.export import cast, frames, html, svg, timeline
+
+    if ending in ("gif", "mp4", "png"):
+        _check_pillow()
+    theme = Theme(palette=request.theme, background=request.theme)
+    recorded = [timeline.read(Path(request.trace), request.sample)]
+    if request.beside is not None:
+        recorded.append(timeline.read(Path(request.beside), request.sample))
+    title = request.title or timeline.footer(recorded[0])
+    if ending == "html":
+        return html.document(recorded, theme, request.fps, request.hold, title).encode()
+    size = frames.parse_size(request.size) if request.size else frames.default_size(recorded, theme)
+    if request.step is not None or ending in ("png", "txt"):
+        moments = [timeline.moment_at(recorded, request.step)]
+    else:
+        moments = timeline.moments(recorded, request.fps, request.hold)
+    drawn = list(frames.frames(recorded, moments, size, theme, request.title))
+    if ending == "txt":
+        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn[0].lines).split("\n")).encode()
+    if ending == "svg":
+        return svg.document(drawn, size, theme.background, title).encode()
+    if ending == "cast":
+        return "".join(cast.lines(drawn, size, title)).encode()
+    from tdiff.report.export import raster
+
+    if ending == "png":
+        return raster.png(drawn[0], size, theme.background)
+    with progress_bar("drawing") as progress:
+        report = progress or (lambda done, total: None)
+        if ending == "gif":
+            return raster.gif(drawn, size, theme.background, report)
+        return raster.mp4(drawn, size, theme.background, request.fps, report)
+
+
+def _check_pillow() -> None:
+    if importlib.util.find_spec("PIL") is None:
+        raise TdiffError(
+            "gif, mp4 and png require the package Pillow: pip install 'tdiff-lm[export]', or, where pipx installed "
+            "tdiff, pipx inject tdiff-lm pillow; svg, html, cast and txt require none"
+        )

@@ -1,0 +1,1 @@
+"""Pictures of a generation to share: animations, players, recordings of a terminal, and stills."""

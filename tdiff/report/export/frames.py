@@ -1,0 +1,128 @@
+"""The frames of an animation as lines of styled text, all of the same size in cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from tdiff.draw import render
+from tdiff.draw.canvas_layout import lay_out
+from tdiff.draw.palettes import Theme
+from tdiff.draw.render import Line
+from tdiff.errors import TdiffError
+from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.report.export.timeline import Moment, footer, title
+from tdiff.watch.generation.recording import Recording
+
+LEAST = (24, 8)
+"""Smallest width and height in cells."""
+WIDTH, MAX_HEIGHT = 80, 24
+"""The size where none is named; the height is at most what the text needs."""
+_FRAME_ROWS = 5
+"""Title, blank, blank, legend and footer."""
+_GAP = 3
+"""Blank cells between two recordings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Rows of exactly the same width and number, and how long they are shown."""
+
+    lines: list[Line]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height of a frame in cells."""
+
+    width: int
+    height: int
+
+
+def parse_size(text: str) -> Size:
+    """A size such as 80x24. Raises TdiffError for another text or a size that is too small."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise TdiffError(f"--size takes COLUMNSxROWS, such as 80x24; got {text!r}")
+    size = Size(int(width), int(height))
+    if size.width < LEAST[0] or size.height < LEAST[1] or size.width > 400 or size.height > 200:
+        raise TdiffError(f"--size is at least {LEAST[0]}x{LEAST[1]} and at most 400x200; got {text}")
+    return size
+
+
+def default_size(recorded: Sequence[Recording], theme: Theme) -> Size:
+    """80 columns, and as many rows as the finished texts need, at most 24."""
+    width = _panel_width(WIDTH, len(recorded))
+    rows = max(len(lay_out(render.drawn_texts(r.canvas(r.steps), theme), width).rows) for r in recorded)
+    masked = max(-(-r.header.cells // width) for r in recorded)
+    return Size(WIDTH, min(max(rows, masked, LEAST[1] - _FRAME_ROWS) + _FRAME_ROWS, MAX_HEIGHT))
+
+
+def frames(
+    recorded: Sequence[Recording], timeline: Sequence[Moment], size: Size, theme: Theme, name: str = ""
+) -> Iterator[Frame]:
+    """A frame for each moment; `name` stands before the counters."""
+    width = _panel_width(size.width, len(recorded))
+    starts = [0] * len(recorded)
+    for moment in timeline:
+        panels = []
+        for n, (recording, step) in enumerate(zip(recorded, moment.steps, strict=True)):
+            lines, starts[n] = _panel(recording, step, width, size.height, theme, name, starts[n])
+            panels.append(lines)
+        rows = [_join(row, width) for row in zip(*panels, strict=True)]
+        rows[-2] = _fit(render.legend(theme, size.width), size.width)
+        yield Frame([_fit(render.in_ascii(row, theme), size.width) for row in rows], moment.seconds)
+
+
+def _panel_width(width: int, panels: int) -> int:
+    return (width - _GAP * (panels - 1)) // panels
+
+
+def _panel(
+    recording: Recording, step: int, width: int, height: int, theme: Theme, name: str, start: int
+) -> tuple[list[Line], int]:
+    """The rows of one recording, and the first row of its text that they show."""
+    canvas = recording.canvas(step)
+    room = height - _FRAME_ROWS
+    layout = lay_out(render.drawn_texts(canvas, theme), width)
+    start = _start(canvas, layout.row, len(layout.rows), room, start)
+    text = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
+    text += [[] for _ in range(room - len(text))]
+    heading = f"{name} · {title(recording, canvas, step)}" if name else title(recording, canvas, step)
+    return [[(heading, "bold")], [], *text, [], [], [(footer(recording), "dim")]], start
+
+
+def _start(canvas: Canvas, row_of: Sequence[int], rows: int, room: int, start: int) -> int:
+    """The first row to show where not all fit: it moves only if the first masked position would be out of view."""
+    if rows <= room:
+        return 0
+    first = row_of[canvas.confidence.index(MASKED)] if canvas.left else 0
+    if not start <= first < start + room:
+        start = first - room // 3
+    return max(0, min(start, rows - room))
+
+
+def _join(lines: Sequence[Line], width: int) -> Line:
+    joined: Line = []
+    for n, line in enumerate(lines):
+        joined += [(" " * _GAP, "")] * (n > 0)
+        joined += _fit(line, width)
+    return joined
+
+
+def _fit(line: Line, width: int) -> Line:
+    """The line in exactly `width` cells: cut, or filled with blanks."""
+    fitted: Line = []
+    for text, style in line:
+        size = cell_len(text)
+        if size > width:
+            text, size = set_cell_size(text, width), width
+        if text:
+            fitted.append((text, style))
+        width -= size
+    if width:
+        fitted.append((" " * width, ""))
+    return fitted
