@@ -7,17 +7,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.names import Role, meaning
 from tdiff.watch.formats.text import LineReader
 
 Kind = Literal["error", "warning", "record", "other"]
 
-_ERROR = re.compile(
+_ERROR = lazy(
     r"(?i)\b(?:error|exception|traceback|fatal|critical|panic|failed|failure|aborted|killed|out of memory)\b"
     r"|\b[A-Z]\w*(?:Error|Exception)\b|\bOOM\b|\bsegmentation fault\b|\bDUE TO\b|^ALERT\b"
 )
-_NO_ERROR = re.compile(r"(?i)\b(?:0|no|without)\s+(?:errors?|failures?)\b|\b(?:errors?|failed)\s*[:=]\s*0\b")
-_WARNING = re.compile(
+_NO_ERROR = lazy(r"(?i)\b(?:0|no|without)\s+(?:errors?|failures?)\b|\b(?:errors?|failed)\s*[:=]\s*0\b")
+_WARNING = lazy(
     r"(?i)\bwarn(?:ing)?s?\b|\w+Warning\b|\bdeprecated\b|\bnot finite\b|\b(?:loss|grad\w*)\W{1,3}(?:nan|inf)\b"
 )
 _TRACEBACK = "Traceback (most recent call last)"

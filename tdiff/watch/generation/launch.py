@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
+from tdiff.patterns import lazy
 from tdiff.runs import lookup
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOGS = (".log", ".out", ".err", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 """Suffixes of log files, as opposed to folders of runs. A run's event log has one of them too."""
-_MISSING = re.compile(r"exit 127|not found|unknown command", re.IGNORECASE)
+_MISSING = lazy(r"exit 127|not found|unknown command", re.IGNORECASE)
 """What shells print for a program that is not installed."""
 _MAX_LOG_DELAY = 1.0
 """Seconds after which, at the latest, the log reports weights that were written."""
