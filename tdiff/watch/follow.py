@@ -12,19 +12,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
 from tdiff.watch.formats.choice import Choice
 from tdiff.watch.formats.detect import Detector
-from tdiff.watch.formats.survey import missing, not_found
 from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
-from tdiff.watch.sources.event_files import EventFilesSource
-from tdiff.watch.sources.folder_files import is_event_file
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
-from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.sources.transcode import FileSplitter, is_text
 from tdiff.watch.targets import Target
+
+if TYPE_CHECKING:  # most sources are one file here
+    from tdiff.watch.sources.event_files import EventFilesSource
+    from tdiff.watch.sources.ssh import SshSource
 
 BIG = 8 << 20
 """Bytes of a file from which on its newest lines are read first."""
@@ -46,6 +47,8 @@ EVENTS_HELD_BACK = 120.0
 def open_source(target: Target) -> Source:
     """Open the source of a target. Raises TdiffError if standard input is a terminal or there is no ssh client."""
     if target.address:
+        from tdiff.watch.sources.ssh import SshSource
+
         return SshSource(target.address)
     if target.kind == "pipe" and target.path:
         try:
@@ -53,6 +56,8 @@ def open_source(target: Target) -> Source:
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
     if target.path and target.folder_choice is not None and target.folder_choice.candidate.kind == "events":
+        from tdiff.watch.sources.event_files import EventFilesSource
+
         return EventFilesSource(target.path)
     return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource(splitter=FileSplitter)
 
@@ -92,6 +97,8 @@ class Reader:
         state, names = self.state, self._detector.names
         if names.choice.pattern:
             return state.note
+        from tdiff.watch.formats.survey import missing
+
         return missing(names, [*state.metrics, *self._detector.survey.names]) if state.format else ""
 
     def _remark(self) -> None:
@@ -100,6 +107,8 @@ class Reader:
         if "train/loss" in state.metrics or "eval/loss" in state.metrics or state.format in ("", "tdiff", "trace"):
             state.note = ""
             return
+        from tdiff.watch.formats.survey import not_found
+
         records = state.logged - bool(self._choice)
         state.note = not_found(self._detector.survey, state.format, records, state.metrics, self._detector.names)
 
@@ -153,6 +162,24 @@ class Watched:
     def source(self) -> Source:
         """What it reads from. Another object replaces it once a big file has been read completely."""
         return self._source
+
+    @property
+    def _remote(self) -> SshSource | None:
+        """The source, if it is on another host."""
+        if self.target.address is None:
+            return None
+        from tdiff.watch.sources.ssh import SshSource
+
+        return self._source if isinstance(self._source, SshSource) else None
+
+    @property
+    def _event_files(self) -> EventFilesSource | None:
+        """The source, if it is several event files."""
+        if self.target.folder_choice is None:
+            return None
+        from tdiff.watch.sources.event_files import EventFilesSource
+
+        return self._source if isinstance(self._source, EventFilesSource) else None
 
     @property
     def filling(self) -> float | None:
@@ -222,7 +249,7 @@ class Watched:
             if not self.behind and not self._fill:
                 if status.current:
                     break
-                if new and isinstance(self._source, SshSource):
+                if new and self._remote is not None:
                     end = max(end, time.monotonic() + min(seconds, 1.0))
                 if time.monotonic() >= end:
                     self._reader.settle()
@@ -231,8 +258,8 @@ class Watched:
                 time.sleep(0.01)
         if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
             self._read_early()
-        if isinstance(self._source, EventFilesSource):
-            self._reader.feed(self._source.flush())
+        if (event_files := self._event_files) is not None:
+            self._reader.feed(event_files.flush())
         self._reader.settle()
         return True
 
@@ -248,13 +275,13 @@ class Watched:
     @property
     def file_name(self) -> str:
         """The file that is read where a folder was named, short and safe to print; otherwise ""."""
-        if isinstance(self._source, SshSource):
-            return self._source.short
+        if (remote := self._remote) is not None:
+            return remote.short
         return self.target.folder_choice.short if self.target.folder_choice is not None else ""
 
     def _line(self) -> str:
         """Which file is read and what else there is; "" where the user named the file."""
-        return self._source.choice if isinstance(self._source, SshSource) else self._place.line
+        return self._place.line if (remote := self._remote) is None else remote.choice
 
     def take_news(self) -> str:
         """Which file is read and what else there is, if that is new since the last call; otherwise ""."""
@@ -265,17 +292,17 @@ class Watched:
     def _describe(self) -> None:
         """Note in the run what is known of its file apart from the lines in it."""
         state = self._reader.state
-        state.job = self._source.job if isinstance(self._source, SshSource) else self._place.job
+        state.job = self._place.job if (remote := self._remote) is None else remote.job
         state.source = self._line()
         path = self.target.path
-        events = path is not None and is_event_file(path.name)
-        if isinstance(self._source, EventFilesSource):
-            self._source.total, events = self._place.total, True
+        events = path is not None and "tfevents" in path.name
+        if (event_files := self._event_files) is not None:
+            event_files.total, events = self._place.total, True
         state.held_back = EVENTS_HELD_BACK if events else 0.0
         waits = state.job is not None and state.job.waits
         state.absence = "" if state.format or waits else self._source.status().text
         # What a host that cannot be reached has written meanwhile is unknown: its silence says nothing.
-        unseen = isinstance(self._source, SshSource) and not self._source.status().current
+        unseen = remote is not None and not remote.status().current
         state.seen_until = (state.seen_until or time.time()) if unseen else None
 
     def _move(self) -> None:

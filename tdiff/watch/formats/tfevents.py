@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 from tdiff.visible import json_line
 
@@ -20,6 +21,7 @@ _TAGS = 512
 _TYPES = {1: "f", 2: "d", 3: "i", 9: "q"}  # DataType -> struct code: float, double, int32, int64
 
 
+@cache
 def _table() -> list[int]:
     rows = []
     for value in range(256):
@@ -29,14 +31,11 @@ def _table() -> list[int]:
     return rows
 
 
-_CRC = _table()
-
-
 def masked_crc(data: bytes) -> int:
     """CRC-32C of `data`, masked as TFRecord does."""
-    crc = 0xFFFFFFFF
+    crc, table = 0xFFFFFFFF, _table()
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
