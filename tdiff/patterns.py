@@ -7,13 +7,13 @@ that few inputs reach are made here, so that importing their module stays cheap.
 from __future__ import annotations
 
 import re
-from typing import Any, AnyStr, cast
+from typing import Any, AnyStr, Generic, cast
 
 
-class _Pattern:
+class _Pattern(Generic[AnyStr]):
     """Has the attributes of a compiled expression; the first that is asked for compiles it."""
 
-    def __init__(self, pattern: str | bytes, flags: int) -> None:
+    def __init__(self, pattern: AnyStr, flags: int) -> None:
         self._made_of = pattern, flags
 
     def __getattr__(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
     from tdiff.terminal.detect import Terminal
-    from tdiff.watch.devices.monitor import Board
+    from tdiff.watch.devices.board import Board
     from tdiff.watch.preferences import Preferences
     from tdiff.watch.targets import Target
 
@@ -274,6 +274,6 @@ def _board(targets: Sequence[Target]) -> Board | None:
     local = all(target.address is None and target.path is not None and target.kind != "pipe" for target in targets)
     if local and are_written(files) is False:
         return None
-    from tdiff.watch.devices.monitor import Board
+    from tdiff.watch.devices.board import Board
 
     return Board()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tdiff.protocol.events import End
 from tdiff.watch import alerts
 from tdiff.watch.formats.endings import Ending
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.timing import Timing
+
+if TYPE_CHECKING:
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.timing import Timing
 
 State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
@@ -24,13 +24,15 @@ from tdiff.watch.attempts import Attempt, Attempts
 from tdiff.watch.curves import Curves
 from tdiff.watch.formats.base import MAX_STEP, MAX_TIME
 from tdiff.watch.formats.endings import Ending
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.jobs.notices import JobNotices
 from tdiff.watch.lifecycle import State
 from tdiff.watch.log import MAX_WIDTH, Log, event_line
 from tdiff.watch.notices import Notices
 from tdiff.watch.timing import Timing
 from tdiff.watch.trace_buffer import TraceBuffer
+
+if TYPE_CHECKING:  # few logs are those of a job
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.jobs.notices import JobNotices
 
 MAX_SAMPLES = 4_096
 """Samples that are stored; of more, every second one is dropped."""
@@ -104,7 +106,7 @@ class RunState:
         self._eta: float | None = None
         self._losses = Losses()
         self._noticed_failure = ""  # the failure that has a notice
-        self._job_notices = JobNotices()
+        self._job_notices: JobNotices | None = None
         self._warned: set[str] = set()  # of stall and death, those that have a notice since the newest record
 
     # What the reader of its lines reports
@@ -199,6 +201,10 @@ class RunState:
             if self.failure:
                 self._notice("failed", last, self.step, self.failure)
         if self.job is not None:
+            if self._job_notices is None:
+                from tdiff.watch.jobs.notices import JobNotices
+
+                self._job_notices = JobNotices()
             for what, text in self._job_notices.examine(self.job, self.left(now), self.ended is not None, now):
                 self._notice(what, now, self.step, text)
         return self._notices.take_new()

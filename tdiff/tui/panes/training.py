@@ -18,7 +18,6 @@ from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
 from tdiff.tui import run_curves, training_texts
 from tdiff.tui.figures import Figure, flow, progress
-from tdiff.tui.gpu_figures import gpu_figures
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.attempts import attempt_curves
 from tdiff.tui.panes.base import Pane, Scene
@@ -113,7 +112,11 @@ class TrainingPane(Pane):
 
     def show_scene(self, scene: Scene) -> None:
         """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
-        self._runs, self._now, self._gpu_figures = scene.runs, scene.now, gpu_figures(scene)
+        self._runs, self._now, self._gpu_figures = scene.runs, scene.now, []
+        if scene.devices:
+            from tdiff.tui.gpu_figures import gpu_figures
+
+            self._gpu_figures = gpu_figures(scene)
         self._timed = self._words()
         names = self.metrics()
         if names and self._selection.metric not in names:
