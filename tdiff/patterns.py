@@ -14,7 +14,7 @@ class _Pattern(Generic[AnyStr]):
     """Has the attributes of a compiled expression; the first that is asked for compiles it."""
 
     def __init__(self, pattern: AnyStr, flags: int) -> None:
-        self._made_of = pattern, flags
+        self._made_of: tuple[AnyStr, int] = (pattern, flags)
 
     def __getattr__(self, name: str) -> Any:
         # Stored on the instance, the attribute is found without this method from then on.

@@ -224,7 +224,7 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     if not targets:
         raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
-    board = _board(targets)
+    board = gpus_under(targets)
     try:
         if board is not None:
             board.read_once(watched, 0.0)  # they answer while the logs are read
@@ -261,7 +261,7 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
             followed.close()
 
 
-def _board(targets: Sequence[Target]) -> Board | None:
+def gpus_under(targets: Sequence[Target]) -> Board | None:
     """What reads the GPUs under the runs; None where no run is one of this host or of a host that is connected.
 
     Another file is a log of the past, or of a job elsewhere: the GPUs of this host say nothing about it.

@@ -94,6 +94,8 @@ class Reader:
     @property
     def missing(self) -> str:
         """What the user named that has not occurred so far, in words; "" where everything has."""
+        if not self._choice:
+            return ""
         state, names = self.state, self._detector.names
         if names.choice.pattern:
             return state.note
