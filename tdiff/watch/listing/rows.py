@@ -15,6 +15,8 @@ from tdiff.visible import finite, visible_line
 from tdiff.watch import alerts, lifecycle
 from tdiff.watch.run_state import RunState
 
+READING = "reading"
+"""The state of a run whose log, process.json or process has not been read yet: any other could be wrong."""
 LOST = "lost"
 """The state of a run whose process cannot be seen from here, and whose heartbeat or records stopped long ago."""
 ACTIVE = ("running", "stalled")
@@ -36,7 +38,7 @@ class Row:
     format: str
     """As `RunState.format`."""
     state: str
-    """One of `lifecycle.State`, or LOST."""
+    """One of `lifecycle.State`, READING or LOST."""
     reason: str
     """Why it is not at work, or what it is doing; "" if there is nothing to say."""
     step: int | None
@@ -78,13 +80,15 @@ def row(
     skipped: bool = False,
     size: int = 0,
     problem: str = "",
+    reading: bool = False,
 ) -> Row:
     """The row of a run at `now` (s since the epoch, by the clock of its host).
 
+    `reading`: what its state depends on has not been read completely.
     `machine` is the one on which the files lie; None if no process can be looked up there. `skipped` says that only the
     beginning and the end of its log were read.
     """
-    kind, reason = _state(state, now, machine, process, heartbeat, skipped)
+    kind, reason = (READING, "") if reading else _state(state, now, machine, process, heartbeat, skipped)
     total = _total(state, skipped)
     train, held_out = state.metrics.get("train/loss"), state.metrics.get("eval/loss")
     curve = train or held_out or next((s for n, s in state.metrics.items() if "loss" in n.lower()), None)
