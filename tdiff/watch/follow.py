@@ -19,6 +19,7 @@ from tdiff.watch.formats.choice import Choice
 from tdiff.watch.formats.detect import Detector
 from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
+from tdiff.watch.sight import Lookout
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
 from tdiff.watch.sources.transcode import FileSplitter, is_text
 from tdiff.watch.targets import Target
@@ -39,7 +40,6 @@ _AT_REST = 1.0
 """Seconds without a change after which parsers report what waits for the next line."""
 _SETTLED = 5.0
 """Seconds without a change after which a last line without its line end may count as complete."""
-
 EVENTS_HELD_BACK = 120.0
 """Seconds after which TensorBoard's writers write at the latest, unless they are set otherwise."""
 
@@ -144,10 +144,10 @@ class Watched:
         """Whether the last poll left something that is already available."""
         self._source = source or open_source(target)
         self._place = Place(target)
+        self._lookout = Lookout(target.run)
         self._reported = ""  # the sentence about the place that `take_news` returned last
         self._fill: _Fill | None = None
-        self._polled = False
-        self._settled = False  # whether nothing waits for the next line
+        self._polled = self._settled = False  # settled: whether nothing waits for the next line
         self._early = ""  # a last line that was read before its line end came
 
     @property
@@ -194,6 +194,7 @@ class Watched:
         new = self._place.poll()
         if self._place.target is not self.target:
             self._move()
+        written, sight = False, self._lookout.look()  # before the lines: a process that has ended has written its end
         self._describe()
         if self._swap() if self._polled else self._open():
             new = True
@@ -203,12 +204,15 @@ class Watched:
             if self._early and (read.reset or read.lines):
                 repeated = not read.reset and read.lines[0] == self._early
                 read, self._early = (replace(read, lines=read.lines[1:]) if repeated else read), ""
-            new |= _pass_on(read, self._source, self._reader)
+            changed = _pass_on(read, self._source, self._reader)
+            new, written = new | changed, written or changed
             self._settled &= not read.lines
             self.behind = read.has_more
             if self._fill and not self.behind and not self._fill.ident:
                 self._fill.start()  # not before: it would take half of the time that the newest lines need
             if not self.behind or time.monotonic() >= end:
+                if not self.behind and not self._fill:
+                    self._lookout.note(self.run_state, sight, written)
                 return self._settle() or new
 
     def _settle(self) -> bool:
@@ -242,7 +246,7 @@ class Watched:
         A pipe is read to its end. After `seconds`, only what is already available is still read, however long that
         takes, and what another host continues to send.
         """
-        end = time.monotonic() + seconds
+        end, sight = time.monotonic() + seconds, self._lookout.look()
         self._place.settle()
         while True:
             new = self.poll()
@@ -263,6 +267,7 @@ class Watched:
         if (event_files := self._event_files) is not None:
             self._reader.feed(event_files.flush())
         self._reader.settle()
+        self._lookout.note(self.run_state, sight, written=False)
         return True
 
     def status(self) -> Status:
@@ -311,7 +316,7 @@ class Watched:
         """Read another file, in another place, from its beginning."""
         self._close_reading()
         self.target = self._place.target
-        self._source = open_source(self.target)
+        self._source, self._lookout = open_source(self.target), Lookout(self.target.run)
         self._reader.reset()
         self._polled = self._settled = False
         self._early = ""

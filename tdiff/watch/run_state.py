@@ -33,6 +33,7 @@ from tdiff.watch.trace_buffer import TraceBuffer
 if TYPE_CHECKING:  # few logs are those of a job
     from tdiff.watch.jobs.job import Job
     from tdiff.watch.jobs.notices import JobNotices
+    from tdiff.watch.sight import Sight
 
 MAX_SAMPLES = 4_096
 """Samples that are stored; of more, every second one is dropped."""
@@ -57,6 +58,8 @@ class RunState:
         """Seconds for which the program may hold back what it writes."""
         self.absence = ""
         """Why there is nothing to read so far, on one line; "" if there is, or if its job says why."""
+        self.sight: Sight | None = None
+        """What is seen of its process; None where only its log names one."""
         self.seen_until: float | None = None
         """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
         self._forget()
@@ -185,12 +188,14 @@ class RunState:
 
     def check(self, now: float) -> list[Notice]:
         """The notices since the last call, of any kind. A stall and a death are only noticed here."""
-        state, last = self.state(now), self.last_time
+        (state, why), last = lifecycle.judged(self, now), self.last_time
         # A log without a number has no pace to fall behind.
-        if (state == "died" or (state == "stalled" and self.metrics)) and state not in self._warned:
+        if (state in ("died", "lost") or (state == "stalled" and self.metrics)) and state not in self._warned:
             self._warned.add(state)
-            if state == "died" and self.process is not None:
-                self._notice("died", last, self.step, f"its process {self.process[0]} is gone, without an end")
+            if state == "died":
+                self._notice("died", last, self.step, f"{why}, without an end")
+            elif state == "lost":
+                self._notice("stall", last, self.step, f"lost: {why}")
             elif last is not None:
                 gap, patience = self.timing.gap, lifecycle.patience(self)
                 usual = f", usually one in {duration(gap)}" if gap >= 1 else ""
