@@ -13,7 +13,7 @@ from tdiff.draw import chart
 from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, ranges, readout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.draw.strips import Strip, draw_strip
+from tdiff.draw.strips import Strip, StripCache, draw_strip
 from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
 from tdiff.tui import run_curves, training_texts
@@ -82,6 +82,7 @@ class TrainingPane(Pane):
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
         self._gpu_figures: list[Figure] = []
+        self._strip_cache = StripCache()
         self._timed = ""  # what the time alone changes, as it was drawn
         self._with_attempts = True
         self._view = _FOLLOWING
@@ -231,7 +232,7 @@ class TrainingPane(Pane):
             view = replace(view, cursor=frame.x_of(self._pointed))
         lines = chart.draw(curves, view, width, height, ascii=ascii, colour=colour, frame=frame)
         for strip in strips:
-            lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour)
+            lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour, cache=self._strip_cache)
         return lines
 
     def _strips_in(self, height: int) -> tuple[list[Strip], int]:
