@@ -65,6 +65,7 @@ class DetailsPane(Pane):
         lines = first_lines + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
         if alerts:
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
+        lines = lines or [[("no alerts and no samples so far", "dim")]]
         self._view.show([clip(line, width) for line in lines[:height]])
         self.frame([("details", "")], [], [], [])
 
