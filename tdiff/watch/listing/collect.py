@@ -193,11 +193,9 @@ class Collection:
         if run.cached and run.cached[0] == made_of:
             return replace(run.cached[1], age=max(0.0, now - run.cached[1].time))
         size = sizes(entry) if sizes else None
-        process, here = (
-            run.process,
-            machine is not None and run.process is not None and run.process.host == machine.host,
-        )
-        sought = process is not None and here and not run.has_ended and not looked_up(process.pid)
+        process = run.process
+        is_here = process is not None and machine is not None and process.host == machine.host
+        sought = process is not None and is_here and not run.has_ended and not looked_up(process.pid)
         if log is not None:
             log.state.seen_until = seen if seen < now else None
         made = row(
