@@ -18,6 +18,7 @@ from tdiff.watch.options import Options
 
 if TYPE_CHECKING:
     from tdiff.terminal.detect import Terminal
+    from tdiff.watch.devices.board import Board
     from tdiff.watch.preferences import Preferences
     from tdiff.watch.targets import Target
 
@@ -154,15 +155,15 @@ def _check_theme(name: str) -> None:
 
 def _check_notify(what: str, mode: str) -> None:
     """Raises TdiffError for an unknown way to notify."""
+    if not mode:
+        return
     from tdiff.terminal.notify import MODES
 
-    if mode and mode not in MODES:
+    if mode not in MODES:
         raise unknown(what, mode, MODES)
 
 
 def _check(options: Options) -> None:
-    from tdiff.watch.generation import pair
-
     if options.on_alert is not None and not options.on_alert.strip():
         raise TdiffError("--on-alert requires a command")
     if options.on_alert is not None and (options.once or (options.as_json and not options.wait)):
@@ -184,8 +185,11 @@ def _check(options: Options) -> None:
         raise TdiffError(f"--target must be a finite number; got {options.target:g}")
     DecodeSettings(**options.decoding)
     models = [options.model, *options.others] if options.model is not None else []
-    if len(models) > pair.MAX_MODELS:
-        raise TdiffError(f"watch shows up to {pair.MAX_MODELS} models side by side; got {len(models)} of --model")
+    if len(models) > 1:
+        from tdiff.watch.generation.pair import MAX_MODELS
+
+        if len(models) > MAX_MODELS:
+            raise TdiffError(f"watch shows up to {MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
         _check_model(model)
 
@@ -215,15 +219,15 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     from tdiff.commands import watch_numbers
     from tdiff.report import snapshot
     from tdiff.runs.run import ROOT
-    from tdiff.watch.devices.monitor import Board
     from tdiff.watch.follow import Watched
 
     if not targets:
         raise TdiffError(f"no run under {ROOT}/ yet; start one with tdiff train --run NAME, or name a log to watch")
     watched = [Watched(target) for target in targets]
-    board = Board()
+    board = gpus_under(targets)
     try:
-        board.read_once(watched, 0.0)  # they answer while the logs are read
+        if board is not None:
+            board.read_once(watched, 0.0)  # they answer while the logs are read
         empty = []
         for followed in watched:
             complete = followed.finish(_REMOTE_TIMEOUT)
@@ -240,16 +244,36 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
             print(f"tdiff: {line}", file=sys.stderr)
         watch_numbers.check(watched, options)
         watch_numbers.remember(targets, options)
-        board.read_once(watched, _DEVICES_TIMEOUT)
-        devices = [board.of(followed) for followed in watched]
+        if board is not None:
+            board.read_once(watched, _DEVICES_TIMEOUT)
+        devices = [board.of(followed) for followed in watched] if board is not None else []
         now = time.time()
         states = [followed.run_state for followed in watched]
         if options.as_json:
-            for state, reading in zip(states, devices, strict=True):
-                print(json_line(snapshot.data(state, now, *reading)))
+            for number, state in enumerate(states):
+                print(json_line(snapshot.data(state, now, devices[number] if devices else None)))
         else:
             print(snapshot.text(states, now, ascii=ascii, devices=devices))
     finally:
-        board.close()
+        if board is not None:
+            board.close()
         for followed in watched:
             followed.close()
+
+
+def gpus_under(targets: Sequence[Target]) -> Board | None:
+    """What reads the GPUs under the runs; None where no run is one of this host or of a host that is connected.
+
+    Another file is a log of the past, or of a job elsewhere: the GPUs of this host say nothing about it.
+    """
+    from tdiff.watch.devices.writers import are_written
+
+    files: list[Path] = []
+    for target in targets:
+        files += target.folder_choice.candidate.files if target.folder_choice else filter(None, [target.path])
+    local = all(target.address is None and target.path is not None and target.kind != "pipe" for target in targets)
+    if local and are_written(files) is False:
+        return None
+    from tdiff.watch.devices.board import Board
+
+    return Board()

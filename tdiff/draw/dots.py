@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterable, Sequence
 
 from tdiff.draw.render import Line
+from tdiff.patterns import lazy
 
 _BRAILLE = " " + "".join(chr(0x2800 + dots) for dots in range(1, 256))
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 # The bits of the dots in one half of a cell from row a to row b.
 _REACH = tuple(tuple(tuple(sum(half[a : b + 1]) for b in range(4)) for a in range(4)) for half in _BITS)
-_SAME = re.compile(rb"(?s)(.)\1*")
+_SAME = lazy(rb"(?s)(.)\1*")
 _MOST_PENS = 255
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 
 _VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
 """Wire types of a protocol buffer's fields."""
@@ -17,6 +18,7 @@ _STRING = 7
 """DataType DT_STRING of a tensor."""
 
 
+@cache
 def _table() -> list[int]:
     rows = []
     for value in range(256):
@@ -26,14 +28,11 @@ def _table() -> list[int]:
     return rows
 
 
-_CRC = _table()
-
-
 def masked_crc(data: bytes) -> int:
     """CRC-32C of `data`, masked as TFRecord does."""
-    crc = 0xFFFFFFFF
+    crc, table = 0xFFFFFFFF, _table()
     for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from tdiff.errors import TdiffError
+from tdiff.patterns import lazy
 from tdiff.schema import MOST
 
 Template = tuple[str | int, ...]
 """Texts, and gaps as their number of tokens, in order."""
-_PIECE = re.compile(r"\\([\\_{}])|(_+)|\{(\d+)\}|([{}])")
+_PIECE = lazy(r"\\([\\_{}])|(_+)|\{(\d+)\}|([{}])")
 
 
 def parse(text: str) -> Template:

@@ -13,6 +13,7 @@ from tdiff.watch.listing.rows import Row
 
 MARKS = {
     "running": "●",
+    "reading": "…",
     "waiting": "○",
     "stalled": "▲",
     "finished": "✓",

@@ -11,7 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,14 +21,15 @@ from tdiff.draw.render import plain
 from tdiff.protocol.events import Verdicts
 from tdiff.protocol.metrics import METRICS, value_text
 from tdiff.protocol.trace import TraceEnd, TraceHeader
-from tdiff.report.devices import device_lines
 from tdiff.report.flow import flow
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
 from tdiff.watch.alerts import Notice
 from tdiff.watch.attempts import Attempt
-from tdiff.watch.devices.reading import Devices, RunProcesses, as_data
 from tdiff.watch.run_state import RunState
+
+if TYPE_CHECKING:
+    from tdiff.watch.devices.reading import Devices, RunProcesses
 
 SMOOTHING = 0.6
 """The weight of the past in smoothed values."""
@@ -40,15 +41,12 @@ _SHOWN = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second"
 _CLASSIFICATION_METRICS = ("eval/accuracy", "eval/calibration_error")
 
 
-def data(
-    run: RunState, now: float, devices: Devices | None = None, processes: RunProcesses | None = None
-) -> dict[str, Any]:
+def data(run: RunState, now: float, devices: tuple[Devices, RunProcesses] | None = None) -> dict[str, Any]:
     """The run at `now` (s since the epoch), ready for `json_line`: unknown and non-finite values are None.
 
-    `devices`: the GPUs of its host; `job`: its processes there. Units: seconds, bytes of memory, shares in 0..1, losses
-    as the source reports them. Also checks for a stall and a death.
+    `devices`: the GPUs of its host, and its processes there; None if they were not read. Units: seconds, bytes of
+    memory, shares in 0..1, losses as the source reports them. Also checks for a stall and a death.
     """
-    devices, processes = devices or Devices(), processes or RunProcesses()
     run.check(now)
     values: dict[str, Any] = {
         "name": run.name,
@@ -69,9 +67,7 @@ def data(
         "verdicts": _classification(run),
         "best": _best(run),
         "gpu": {name.removeprefix("gpu/"): _last(run, name) for name in run.metrics if name.startswith("gpu/")},
-        "gpus": [as_data(gpu, processes) for gpu in devices.gpus],
-        "gpus_problem": devices.problem or None,
-        "processes": [asdict(process) for process in processes.processes],
+        **_devices(devices),
         "metrics": {name: _last(run, name) for name in _others(run)},
         "alerts": [asdict(notice) for notice in run.alerts],
         "sample": _sample(run),
@@ -96,8 +92,10 @@ def text(
 ) -> str:
     """The runs at `now` (s since the epoch), one below the other, in lines of at most `width` columns.
 
-    `devices`: for each run the GPUs of its host, and its processes there.
+    `devices`: for each run the GPUs of its host, and its processes there; empty if they were not read.
     """
+    if devices:
+        from tdiff.report.devices import device_lines
     blocks = []
     for number, run in enumerate(runs):
         run.check(now)
@@ -241,6 +239,19 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "records": attempt.records,
         "time": attempt.time,
         "reason": attempt.reason or None,
+    }
+
+
+def _devices(devices: tuple[Devices, RunProcesses] | None) -> dict[str, Any]:
+    if devices is None:
+        return {"gpus": [], "gpus_problem": None, "processes": []}
+    from tdiff.watch.devices.reading import as_data
+
+    host, processes = devices
+    return {
+        "gpus": [as_data(gpu, processes) for gpu in host.gpus],
+        "gpus_problem": host.problem or None,
+        "processes": [asdict(process) for process in processes.processes],
     }
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tdiff.errors import TdiffError
+from tdiff.patterns import lazy
 from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.run import ROOT, Run
 
@@ -24,7 +25,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")
 _SIMILAR = 0.8  # a name less similar than this to a folder's name is not a misspelling of it
 _NAME = r"\w(?:[\w.-]*\w)?"
-_FILE = re.compile(r"\.(?:pt|pth|bin|safetensors|ckpt|json|git)$", re.IGNORECASE)
+_FILE = lazy(r"\.(?:pt|pth|bin|safetensors|ckpt|json|git)$", re.IGNORECASE)
 # Methods of Path raise for a name that no file can have, such as one that is too long; these return False.
 _is_file, _is_dir = os.path.isfile, os.path.isdir
 

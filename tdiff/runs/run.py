@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
-import tomli_w
-
-from tdiff.config.settings import Settings, read_layer
 from tdiff.errors import TdiffError
 from tdiff.files import write_atomic
-from tdiff.protocol.events import Event, fold, parse, to_line
+
+if TYPE_CHECKING:  # a viewer needs neither settings nor records to find a run
+    from tdiff.config.settings import Settings
+    from tdiff.protocol.events import Event
 
 try:
     import fcntl
@@ -32,7 +32,7 @@ except ImportError:  # on Windows, where a run is not locked
 
 ROOT = Path("checkpoints")
 """Where runs are written, relative to the current folder."""
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound="Event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,20 @@ class Run:
 
     def settings(self) -> Settings:
         """Read the run's settings."""
+        from tdiff.config.settings import Settings, read_layer
+
         return Settings.of([read_layer(self.path / "config.toml")])
 
     def keep(self, settings: Settings) -> None:
         """Write the run's settings."""
+        import tomli_w
+
         write_atomic(self.path / "config.toml", tomli_w.dumps(settings.as_layer()).encode())
 
     def history(self) -> list[Event]:
         """The events so far, folded over resumes; a torn last line is skipped."""
+        from tdiff.protocol.events import fold, parse
+
         if not self.events.exists():
             return []
         with self.events.open(encoding="utf-8", errors="replace") as file:
@@ -122,6 +128,8 @@ class Run:
 
     def recorded(self, records: Iterable[E]) -> Iterator[E]:
         """Yield `records` as they come, each after it is appended to the event log and flushed."""
+        from tdiff.protocol.events import to_line
+
         with self.log() as file:
             for record in records:
                 file.write(to_line(record))

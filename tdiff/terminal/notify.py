@@ -8,10 +8,10 @@ as well, for which they mark the window.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Mapping
 
+from tdiff.patterns import lazy
 from tdiff.terminal.detect import Terminal
 
 MODES = ("desktop", "bell", "off")
@@ -22,7 +22,7 @@ _LENGTH, _TITLE_LENGTH = 200, 60
 """Characters of a notification, and of a title. GNU screen passes on 768 bytes."""
 _OSC_9 = ("iterm", "wezterm", "ghostty", "kitty", "warpterminal")
 _OSC_777 = ("foot", "contour")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNSAFE = lazy(r"[\x00-\x1f\x7f-\x9f]")
 _BELL = "\a"
 
 

@@ -7,13 +7,14 @@ position), so that no late answer is read as keys.
 from __future__ import annotations
 
 import os
-import re
 import select
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+from tdiff.patterns import lazy
 
 LIMIT = 0.2
 """Time limit in seconds for the first answer."""
@@ -22,10 +23,10 @@ _POSITION = "\x1b[6n"
 _WIDTHS = f"\x1b7{_POSITION}█{_POSITION}\u28a0{_POSITION}\x1b8\x1b[K"
 _BACKGROUND = "\x1b]11;?\x1b\\"
 _IDENTITY = f"\x1b[>c{_POSITION}"
-_IS_POSITION = re.compile(rb"\x1b\[(\d+);(\d+)R")
-_IS_BACKGROUND = re.compile(rb"\x1b\]11;rgba?:([0-9a-fA-F]+)/([0-9a-fA-F]+)/([0-9a-fA-F]+)")
-_IS_ANSWER = re.compile(rb"\x1b\[[?>\d;]*[Rc]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
-_IS_MODEL = re.compile(rb"\x1b\[>(\d+);(\d+)(?:;\d+)?c")
+_IS_POSITION = lazy(rb"\x1b\[(\d+);(\d+)R")
+_IS_BACKGROUND = lazy(rb"\x1b\]11;rgba?:([0-9a-fA-F]+)/([0-9a-fA-F]+)/([0-9a-fA-F]+)")
+_IS_ANSWER = lazy(rb"\x1b\[[?>\d;]*[Rc]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_IS_MODEL = lazy(rb"\x1b\[>(\d+);(\d+)(?:;\d+)?c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from textual import events
 
 from tdiff.draw.render import Line
-from tdiff.terminal.clipboard import copy_text
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.key_table import APP_KEYS
@@ -21,7 +20,6 @@ from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
-from tdiff.watch.generation.recording import free_path, save
 
 _ALERTS = "alerts"
 """The title of the page with all alerts."""
@@ -234,6 +232,8 @@ class WatchApp(WatchView):
         self.run_worker(self._copy(text), group="copy", exclusive=True)  # tmux and screen may take their time
 
     async def _copy(self, text: str) -> None:
+        from tdiff.terminal.clipboard import copy_text
+
         result = await asyncio.to_thread(copy_text, self.terminal, text, os.environ)
         if not result.sent:
             self.copy_to_clipboard(text)
@@ -245,6 +245,8 @@ class WatchApp(WatchView):
         if recording is None:
             self.say("there is no trace to save yet")
             return
+        from tdiff.watch.generation.recording import free_path, save
+
         path = free_path()
         try:
             save(recording, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.gallery import Entry
@@ -11,8 +12,10 @@ from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.traces import Traces
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
-from tdiff.watch.generation.session import Live
 from tdiff.watch.run_state import RunState
+
+if TYPE_CHECKING:
+    from tdiff.watch.generation.session import Live
 
 
 class Canvases:

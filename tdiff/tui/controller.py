@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff.draw.render import Line
 from tdiff.formatting import duration
@@ -13,8 +14,10 @@ from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import Recording
-from tdiff.watch.generation.session import Live
 from tdiff.watch.run_state import RunState
+
+if TYPE_CHECKING:
+    from tdiff.watch.generation.session import Live
 
 
 class CanvasController:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tdiff.protocol.events import Sample
 from tdiff.watch.generation.recording import Recording
-from tdiff.watch.generation.session import KEPT
 
 _LARGEST = 64 << 20
 """Largest size of a trace in bytes; a larger file is not a trace of tdiff."""
@@ -76,6 +75,8 @@ class Gallery:
     def add_live(self, recording: Recording, step: int | None) -> None:
         """Add a text that is being generated."""
         at = f" by step {step:,}" if step is not None else ""
+        from tdiff.watch.generation.session import KEPT
+
         self._written += 1
         self._live.append(Entry(f"text {self._written}{at}", None, None, None, True, recording))
         del self._live[:-KEPT]

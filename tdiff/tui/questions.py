@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from tdiff.tui.key import Key, names_of
 from tdiff.tui.key_table import KEYS
 from tdiff.tui.widgets.question_line import Question
-from tdiff.watch.generation.session import Live
+
+if TYPE_CHECKING:
+    from tdiff.watch.generation.session import Live
 
 
 def opening_key(pressed: str, where: str, changed: Mapping[str, str]) -> Key | None:

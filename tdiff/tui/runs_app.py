@@ -29,7 +29,15 @@ _UPDATE_SECONDS, _DRAW_SECONDS = 0.25, 1.0
 _DETACHED_SECONDS = 30.0
 """Seconds between two drawings while no client is attached to the terminal."""
 _HINTS = (("↑↓", "select"), ("enter", "open"), ("/", "filter"), ("q", "quit"))
-_STYLES = {"running": "bold", "waiting": "dim", "stopped": "dim", "failed": "bold", "died": "bold", "lost": "bold"}
+_STYLES = {
+    "running": "bold",
+    "reading": "dim",
+    "waiting": "dim",
+    "stopped": "dim",
+    "failed": "bold",
+    "died": "bold",
+    "lost": "bold",
+}
 
 
 class Choice:

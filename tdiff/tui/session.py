@@ -27,7 +27,7 @@ from tdiff.tui.figures import progress
 from tdiff.tui.key_table import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
-from tdiff.watch.devices.monitor import Board
+from tdiff.watch.devices.board import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation import launch
 from tdiff.watch.generation.launch import trains_on_this_host

@@ -28,6 +28,7 @@ _STATES = {
     "stopped": ("■", ""),
     "failed": ("✗", "reverse"),
     "died": ("✗", "reverse"),
+    "lost": ("?", "reverse"),
 }
 _WIDE = 40
 """Columns from which alerts are counted in words."""

@@ -36,7 +36,7 @@ from tdiff.tui.widgets.command_palette import CommandPalette
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
 from tdiff.watch import summary
-from tdiff.watch.devices.monitor import Board
+from tdiff.watch.devices.board import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.preferences import Preferences
@@ -286,10 +286,10 @@ class WatchView(TerminalApp):
 
     def _scene(self) -> Scene:
         sample = self.canvases.current.gallery.selected_sample
-        if self._board is None:
+        if self._board is None or not (readings := self._board.readings):  # nothing is read before the first frame
             return Scene(self.runs, self._clock(), sample)
         devices = [self._board.of(run) for run in self.watched]
-        return Scene(self.runs, self._clock(), sample, self._board.readings, devices)
+        return Scene(self.runs, self._clock(), sample, readings, devices)
 
     def _draw_runs(self) -> None:
         self._undrawn = False

@@ -9,12 +9,15 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
 from tdiff.files import write_atomic
 from tdiff.runs.index import state_folder
 from tdiff.watch.formats.choice import Choice
-from tdiff.watch.targets import Target
+
+if TYPE_CHECKING:
+    from tdiff.watch.targets import Target
 
 _MOST = 500
 """Files that are remembered: of more, the oldest are dropped."""

@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
 from tdiff.watch.formats.choice import Choice
 from tdiff.watch.formats.detect import Detector
-from tdiff.watch.formats.survey import missing, not_found
 from tdiff.watch.place import Place
 from tdiff.watch.run_state import RunState
-from tdiff.watch.sources.event_files import EventFilesSource
-from tdiff.watch.sources.folder_files import is_event_file
+from tdiff.watch.sight import Lookout
 from tdiff.watch.sources.local import FileSource, PipeSource, Read, Source, Status, where_newest
-from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.sources.transcode import FileSplitter, is_text
 from tdiff.watch.targets import Target
+
+if TYPE_CHECKING:  # most sources are one file here
+    from tdiff.watch.sources.event_files import EventFilesSource
+    from tdiff.watch.sources.ssh import SshSource
 
 BIG = 8 << 20
 """Bytes of a file from which on its newest lines are read first."""
@@ -38,7 +40,6 @@ _AT_REST = 1.0
 """Seconds without a change after which parsers report what waits for the next line."""
 _SETTLED = 5.0
 """Seconds without a change after which a last line without its line end may count as complete."""
-
 EVENTS_HELD_BACK = 120.0
 """Seconds after which TensorBoard's writers write at the latest, unless they are set otherwise."""
 
@@ -46,6 +47,8 @@ EVENTS_HELD_BACK = 120.0
 def open_source(target: Target) -> Source:
     """Open the source of a target. Raises TdiffError if standard input is a terminal or there is no ssh client."""
     if target.address:
+        from tdiff.watch.sources.ssh import SshSource
+
         return SshSource(target.address)
     if target.kind == "pipe" and target.path:
         try:
@@ -53,6 +56,8 @@ def open_source(target: Target) -> Source:
         except OSError as error:
             raise TdiffError(f"{str(target.path)!r} cannot be read: {error.strerror}") from None
     if target.path and target.folder_choice is not None and target.folder_choice.candidate.kind == "events":
+        from tdiff.watch.sources.event_files import EventFilesSource
+
         return EventFilesSource(target.path)
     return FileSource(target.path, splitter=FileSplitter) if target.path else PipeSource(splitter=FileSplitter)
 
@@ -89,9 +94,13 @@ class Reader:
     @property
     def missing(self) -> str:
         """What the user named that has not occurred so far, in words; "" where everything has."""
+        if not self._choice:
+            return ""
         state, names = self.state, self._detector.names
         if names.choice.pattern:
             return state.note
+        from tdiff.watch.formats.survey import missing
+
         return missing(names, [*state.metrics, *self._detector.survey.names]) if state.format else ""
 
     def _remark(self) -> None:
@@ -100,6 +109,8 @@ class Reader:
         if "train/loss" in state.metrics or "eval/loss" in state.metrics or state.format in ("", "tdiff", "trace"):
             state.note = ""
             return
+        from tdiff.watch.formats.survey import not_found
+
         records = state.logged - bool(self._choice)
         state.note = not_found(self._detector.survey, state.format, records, state.metrics, self._detector.names)
 
@@ -133,10 +144,10 @@ class Watched:
         """Whether the last poll left something that is already available."""
         self._source = source or open_source(target)
         self._place = Place(target)
+        self._lookout = Lookout(target.run)
         self._reported = ""  # the sentence about the place that `take_news` returned last
         self._fill: _Fill | None = None
-        self._polled = False
-        self._settled = False  # whether nothing waits for the next line
+        self._polled = self._settled = False  # settled: whether nothing waits for the next line
         self._early = ""  # a last line that was read before its line end came
 
     @property
@@ -155,6 +166,24 @@ class Watched:
         return self._source
 
     @property
+    def _remote(self) -> SshSource | None:
+        """The source, if it is on another host."""
+        if self.target.address is None:
+            return None
+        from tdiff.watch.sources.ssh import SshSource
+
+        return self._source if isinstance(self._source, SshSource) else None
+
+    @property
+    def _event_files(self) -> EventFilesSource | None:
+        """The source, if it is several event files."""
+        if self.target.folder_choice is None:
+            return None
+        from tdiff.watch.sources.event_files import EventFilesSource
+
+        return self._source if isinstance(self._source, EventFilesSource) else None
+
+    @property
     def filling(self) -> float | None:
         """The share (0..1) of a big file that its thread has read; None when that is over."""
         return self._fill.share if self._fill else None
@@ -165,6 +194,7 @@ class Watched:
         new = self._place.poll()
         if self._place.target is not self.target:
             self._move()
+        written, sight = False, self._lookout.look()  # before the lines: a process that has ended has written its end
         self._describe()
         if self._swap() if self._polled else self._open():
             new = True
@@ -174,12 +204,15 @@ class Watched:
             if self._early and (read.reset or read.lines):
                 repeated = not read.reset and read.lines[0] == self._early
                 read, self._early = (replace(read, lines=read.lines[1:]) if repeated else read), ""
-            new |= _pass_on(read, self._source, self._reader)
+            changed = _pass_on(read, self._source, self._reader)
+            new, written = new | changed, written or changed
             self._settled &= not read.lines
             self.behind = read.has_more
             if self._fill and not self.behind and not self._fill.ident:
                 self._fill.start()  # not before: it would take half of the time that the newest lines need
             if not self.behind or time.monotonic() >= end:
+                if not self.behind and not self._fill:
+                    self._lookout.note(self.run_state, sight, written)
                 return self._settle() or new
 
     def _settle(self) -> bool:
@@ -213,7 +246,7 @@ class Watched:
         A pipe is read to its end. After `seconds`, only what is already available is still read, however long that
         takes, and what another host continues to send.
         """
-        end = time.monotonic() + seconds
+        end, sight = time.monotonic() + seconds, self._lookout.look()
         self._place.settle()
         while True:
             new = self.poll()
@@ -222,7 +255,7 @@ class Watched:
             if not self.behind and not self._fill:
                 if status.current:
                     break
-                if new and isinstance(self._source, SshSource):
+                if new and self._remote is not None:
                     end = max(end, time.monotonic() + min(seconds, 1.0))
                 if time.monotonic() >= end:
                     self._reader.settle()
@@ -231,9 +264,10 @@ class Watched:
                 time.sleep(0.01)
         if isinstance(self._source, FileSource) and (status.age or 0) > _SETTLED:
             self._read_early()
-        if isinstance(self._source, EventFilesSource):
-            self._reader.feed(self._source.flush())
+        if (event_files := self._event_files) is not None:
+            self._reader.feed(event_files.flush())
         self._reader.settle()
+        self._lookout.note(self.run_state, sight, written=False)
         return True
 
     def status(self) -> Status:
@@ -248,13 +282,13 @@ class Watched:
     @property
     def file_name(self) -> str:
         """The file that is read where a folder was named, short and safe to print; otherwise ""."""
-        if isinstance(self._source, SshSource):
-            return self._source.short
+        if (remote := self._remote) is not None:
+            return remote.short
         return self.target.folder_choice.short if self.target.folder_choice is not None else ""
 
     def _line(self) -> str:
         """Which file is read and what else there is; "" where the user named the file."""
-        return self._source.choice if isinstance(self._source, SshSource) else self._place.line
+        return self._place.line if (remote := self._remote) is None else remote.choice
 
     def take_news(self) -> str:
         """Which file is read and what else there is, if that is new since the last call; otherwise ""."""
@@ -265,24 +299,24 @@ class Watched:
     def _describe(self) -> None:
         """Note in the run what is known of its file apart from the lines in it."""
         state = self._reader.state
-        state.job = self._source.job if isinstance(self._source, SshSource) else self._place.job
+        state.job = self._place.job if (remote := self._remote) is None else remote.job
         state.source = self._line()
         path = self.target.path
-        events = path is not None and is_event_file(path.name)
-        if isinstance(self._source, EventFilesSource):
-            self._source.total, events = self._place.total, True
+        events = path is not None and "tfevents" in path.name
+        if (event_files := self._event_files) is not None:
+            event_files.total, events = self._place.total, True
         state.held_back = EVENTS_HELD_BACK if events else 0.0
         waits = state.job is not None and state.job.waits
         state.absence = "" if state.format or waits else self._source.status().text
         # What a host that cannot be reached has written meanwhile is unknown: its silence says nothing.
-        unseen = isinstance(self._source, SshSource) and not self._source.status().current
+        unseen = remote is not None and not remote.status().current
         state.seen_until = (state.seen_until or time.time()) if unseen else None
 
     def _move(self) -> None:
         """Read another file, in another place, from its beginning."""
         self._close_reading()
         self.target = self._place.target
-        self._source = open_source(self.target)
+        self._source, self._lookout = open_source(self.target), Lookout(self.target.run)
         self._reader.reset()
         self._polled = self._settled = False
         self._early = ""

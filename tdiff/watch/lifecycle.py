@@ -1,16 +1,23 @@
-"""Whether a run waits, runs, is stalled or has ended, at any moment."""
+"""Whether a run waits, runs, is stalled, has ended or is lost: for a view of one run and for a table of many.
+
+Its log says what it recorded; its process, where that is seen, decides between slow and dead.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from tdiff.formatting import age as age_text
 from tdiff.protocol.events import End
 from tdiff.watch import alerts
 from tdiff.watch.formats.endings import Ending
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.timing import Timing
 
-State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died"]
+if TYPE_CHECKING:
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.sight import Sight
+    from tdiff.watch.timing import Timing
+
+State = Literal["waiting", "running", "stalled", "finished", "stopped", "failed", "died", "lost"]
 
 
 class Vitals(Protocol):
@@ -38,7 +45,11 @@ class Vitals(Protocol):
 
     @property
     def process(self) -> tuple[int, str] | None:
-        """Its process id and host."""
+        """The process id and the host that its log names."""
+
+    @property
+    def sight(self) -> Sight | None:
+        """What is seen of its process; None where only its log names one."""
 
     @property
     def ending(self) -> Ending:
@@ -63,6 +74,40 @@ class Vitals(Protocol):
 
 def state_at(run: Vitals, now: float) -> State:
     """The state at `now`, seconds since the epoch."""
+    return judged(run, now)[0]
+
+
+def judged(run: Vitals, now: float) -> tuple[State, str]:
+    """The state at `now` (s since the epoch), and why it is not at work, where its process or its silence says so."""
+    kind, seen = _by_log(run, now), _seen(run, now)
+    if kind not in ("running", "stalled", "waiting") or (run.job is not None and run.job.waits):
+        return kind, ""
+    sight = run.sight
+    if sight is None:
+        silence = 0.0 if run.timing.newest is None else seen - run.timing.newest
+        if run.process is not None and run.format and alerts.gone(*run.process):
+            return "died", f"its process {run.process[0]} is gone"
+        if kind == "stalled" and silence > alerts.OVER:
+            return "lost", f"no record for {age_text(silence)}"
+    elif sight.presence == "gone":
+        return "died", f"its process {sight.pid} is gone"
+    elif sight.presence == "unknown" and sight.heartbeat is not None and seen - sight.heartbeat > _lost():
+        return "lost", f"no heartbeat from {sight.host} for {age_text(seen - sight.heartbeat)}"
+    return kind, ""
+
+
+def _lost() -> float:
+    from tdiff.runs.process import LOST  # a log whose process is not seen does without that module
+
+    return LOST
+
+
+def _seen(run: Vitals, now: float) -> float:
+    """Until when it is known what happened: later records may exist."""
+    return now if run.seen_until is None else min(now, run.seen_until)
+
+
+def _by_log(run: Vitals, now: float) -> State:
     if run.job is not None and run.job.waits:  # perhaps again, after a failure
         return "waiting"
     if run.ending.reason:
@@ -75,10 +120,7 @@ def state_at(run: Vitals, now: float) -> State:
         return "finished" if run.complete else "stopped"
     if not run.format:
         return "waiting"
-    if run.process is not None and alerts.gone(*run.process):
-        return "died"
-    seen = now if run.seen_until is None else min(now, run.seen_until)  # later records may exist
-    silence = 0.0 if run.timing.newest is None else seen - run.timing.newest
+    silence = 0.0 if run.timing.newest is None else _seen(run, now) - run.timing.newest
     if silence <= alerts.SILENCE + run.held_back:
         return "running"
     if run.format != "tdiff":  # a tdiff run records its end; other programs need not

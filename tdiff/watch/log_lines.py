@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Literal
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Literal
 
-from tdiff.watch.formats.names import Role, meaning
-from tdiff.watch.formats.text import LineReader
+from tdiff.patterns import lazy
+
+if TYPE_CHECKING:
+    from tdiff.watch.formats.text import LineReader
 
 Kind = Literal["error", "warning", "record", "other"]
 
-_ERROR = re.compile(
+_ERROR = lazy(
     r"(?i)\b(?:error|exception|traceback|fatal|critical|panic|failed|failure|aborted|killed|out of memory)\b"
     r"|\b[A-Z]\w*(?:Error|Exception)\b|\bOOM\b|\bsegmentation fault\b|\bDUE TO\b|^ALERT\b"
 )
-_NO_ERROR = re.compile(r"(?i)\b(?:0|no|without)\s+(?:errors?|failures?)\b|\b(?:errors?|failed)\s*[:=]\s*0\b")
-_WARNING = re.compile(
+_NO_ERROR = lazy(r"(?i)\b(?:0|no|without)\s+(?:errors?|failures?)\b|\b(?:errors?|failed)\s*[:=]\s*0\b")
+_WARNING = lazy(
     r"(?i)\bwarn(?:ing)?s?\b|\w+Warning\b|\bdeprecated\b|\bnot finite\b|\b(?:loss|grad\w*)\W{1,3}(?:nan|inf)\b"
 )
 _TRACEBACK = "Traceback (most recent call last)"
-_RECORDED = (Role.LOSS, Role.LEARNING_RATE, Role.GRAD_NORM)
 _MOST = 16_384
 """Lines whose kinds are remembered."""
-_reader = LineReader()  # of one thread: that of the view
 
 
 @lru_cache(_MOST)
@@ -58,7 +58,18 @@ def kinds(lines: Iterable[str]) -> list[Kind]:
 
 def _is_record(line: str) -> bool:
     """Whether the curves show what the line says: a loss or another number of training, or a progress bar."""
-    fields = _reader.read(line)
+    from tdiff.watch.formats.names import Role, meaning
+
+    fields = _reader().read(line)
     if fields.bar is not None or fields.progress is not None:
         return True
-    return any(meaning(name).role in _RECORDED for name in fields.values)
+    recorded = (Role.LOSS, Role.LEARNING_RATE, Role.GRAD_NORM)
+    return any(meaning(name).role in recorded for name in fields.values)
+
+
+@cache
+def _reader() -> LineReader:
+    """The reader of lines of one thread: that of the view."""
+    from tdiff.watch.formats.text import LineReader
+
+    return LineReader()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tdiff.watch.jobs import slurm
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.jobs.monitor import JobMonitor
-from tdiff.watch.periodic import Periodic
-from tdiff.watch.sources.folder_choice import FolderChoice
-from tdiff.watch.sources.folder_watch import FolderWatch
 from tdiff.watch.targets import Target, label_of
+
+if TYPE_CHECKING:  # most targets are neither in a folder nor written by a job
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.jobs.monitor import JobMonitor
+    from tdiff.watch.periodic import Periodic
+    from tdiff.watch.sources.folder_choice import FolderChoice
+    from tdiff.watch.sources.folder_watch import FolderWatch
 
 _JOB_PATIENCE = 15.0
 """Seconds that a snapshot waits for the scheduler."""
@@ -23,10 +25,12 @@ class Place:
     def __init__(self, target: Target) -> None:
         self.target = target
         """What is read now. Another object replaces it when another file is to be read."""
-        self._folder = (
-            FolderWatch(target.folder, target.folder_choice) if target.folder and target.folder_choice else None
-        )
-        self._monitor = JobMonitor(target.job) if target.job is not None else None
+        self._folder: FolderWatch | None = None
+        if target.folder and target.folder_choice:
+            from tdiff.watch.sources.folder_watch import FolderWatch
+
+            self._folder = FolderWatch(target.folder, target.folder_choice)
+        self._monitor = _monitor(target.job) if target.job is not None else None
         self._lookup: Periodic[Job | None] | None = None
         if self._monitor is None:
             self._look_for_job()
@@ -65,7 +69,7 @@ class Place:
             for job in self._lookup.poll():
                 self._lookup = None
                 if job is not None:
-                    self._monitor, new = JobMonitor(job), True
+                    self._monitor, new = _monitor(job), True
         return new
 
     def settle(self) -> None:
@@ -89,11 +93,24 @@ class Place:
         """If the file may be the output of a job, ask the scheduler at the next poll."""
         path = self.target.path
         self._lookup = None
-        if path is not None and slurm.may_be_output(path):
+        if path is None or not path.name.startswith("slurm-"):
+            return
+        from tdiff.watch.jobs import slurm
+        from tdiff.watch.periodic import Periodic
+
+        if slurm.may_be_output(path):
             self._lookup = Periodic(lambda: _job_of(path), 0.0)
 
 
+def _monitor(job: Job) -> JobMonitor:
+    from tdiff.watch.jobs.monitor import JobMonitor
+
+    return JobMonitor(job)
+
+
 def _job_of(path: Path) -> Job | None:
+    from tdiff.watch.jobs import slurm
+
     try:
         return slurm.of_output(path)
     except OSError:

@@ -10,9 +10,8 @@ number of steps is known, that third must be at least a tenth of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from statistics import fmean, median
 from typing import NamedTuple
 
 MAX_BINS = 128
@@ -78,7 +77,7 @@ class Plateau:
             at = end
             if len(self._open) < self._width:
                 break
-            self._bins.append(median(self._open))
+            self._bins.append(_median(self._open))
             self._open.clear()
             if len(self._bins) >= _MIN_BINS and len(self._bins) % _EVERY == 0:
                 found += [Flat(at - 1, *flat) for flat in self._test(steps[at - 1], total)]
@@ -94,7 +93,7 @@ class Plateau:
             return []
         count = len(self._bins) // _SHARE
         window, before = self._bins[-count:], self._bins[:-count]
-        level, since = fmean(window), self._starts[-count]
+        level, since = _mean(window), self._starts[-count]
         if self._reported is not None:
             least = _TOLERANCE * abs(level) + _LIMIT * _gain(window)[1]
             self._reported = None if self._reported - level > least else self._reported
@@ -113,15 +112,27 @@ class Plateau:
         return enough and _is_flat(self._bins, math.inf)
 
 
+def _mean(values: Sequence[float]) -> float:
+    """The mean. The module `statistics` has it too, with fractions and decimals that would double the import time."""
+    return math.fsum(values) / len(values)
+
+
+def _median(values: Iterable[float]) -> float:
+    """The median."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
 def _highest(values: Sequence[float]) -> float:
     """The highest of the means of eight parts, which noise raises less than the highest value."""
     size = max(1, len(values) // 8)
-    return max(fmean(values[n : n + size]) for n in range(0, len(values), size))
+    return max(_mean(values[n : n + size]) for n in range(0, len(values), size))
 
 
 def _is_flat(values: Sequence[float], fall: float) -> bool:
     """Whether a line through the values certainly does not fall as far as would count, nor by a tenth of `fall`."""
-    scale = abs(fmean(values))
+    scale = abs(_mean(values))
     gain, error = _gain(values)
     counts = min(_TOLERANCE * scale, fall / _SLOWER)
     return gain <= max(_CHANCE * error, 1e-9 * scale) and max(0.0, gain) + _LIMIT * error <= counts
@@ -129,10 +140,10 @@ def _is_flat(values: Sequence[float], fall: float) -> bool:
 
 def _gain(values: Sequence[float]) -> tuple[float, float]:
     """How far a straight line through the values falls from end to end, and the standard error of that."""
-    count, middle = len(values), median(values)
-    limit = _OUTLIER * 1.4826 * median(abs(value - middle) for value in values)
+    count, middle = len(values), _median(values)
+    limit = _OUTLIER * 1.4826 * _median(abs(value - middle) for value in values)
     clipped = [min(middle + limit, max(middle - limit, value)) for value in values]
-    mean, center = fmean(clipped), (count - 1) / 2
+    mean, center = _mean(clipped), (count - 1) / 2
     spread = sum((n - center) ** 2 for n in range(count))
     slope = sum((n - center) * (value - mean) for n, value in enumerate(clipped)) / spread
     rest = [value - mean - slope * (n - center) for n, value in enumerate(clipped)]

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tdiff.config.settings import read_layer
 from tdiff.errors import TdiffError
-from tdiff.schema import build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,5 +46,8 @@ def load() -> Preferences:
         if os.environ.get("TDIFF_WATCH_CONFIG"):
             raise TdiffError(f"TDIFF_WATCH_CONFIG names {str(file)!r}, which does not exist")
         return Preferences()
+    from tdiff.config.settings import read_layer
+    from tdiff.schema import build
+
     preferences: Preferences = build(Preferences, read_layer(file), source=str(file))
     return preferences

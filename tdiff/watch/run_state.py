@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from tdiff.formatting import duration
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
@@ -24,13 +24,16 @@ from tdiff.watch.attempts import Attempt, Attempts
 from tdiff.watch.curves import Curves
 from tdiff.watch.formats.base import MAX_STEP, MAX_TIME
 from tdiff.watch.formats.endings import Ending
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.jobs.notices import JobNotices
 from tdiff.watch.lifecycle import State
 from tdiff.watch.log import MAX_WIDTH, Log, event_line
 from tdiff.watch.notices import Notices
 from tdiff.watch.timing import Timing
 from tdiff.watch.trace_buffer import TraceBuffer
+
+if TYPE_CHECKING:  # few logs are those of a job
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.jobs.notices import JobNotices
+    from tdiff.watch.sight import Sight
 
 MAX_SAMPLES = 4_096
 """Samples that are stored; of more, every second one is dropped."""
@@ -55,6 +58,8 @@ class RunState:
         """Seconds for which the program may hold back what it writes."""
         self.absence = ""
         """Why there is nothing to read so far, on one line; "" if there is, or if its job says why."""
+        self.sight: Sight | None = None
+        """What is seen of its process; None where only its log names one."""
         self.seen_until: float | None = None
         """Until when its log is known (s since the epoch), while it cannot be read; None while it can."""
         self._forget()
@@ -104,7 +109,7 @@ class RunState:
         self._eta: float | None = None
         self._losses = Losses()
         self._noticed_failure = ""  # the failure that has a notice
-        self._job_notices = JobNotices()
+        self._job_notices: JobNotices | None = None
         self._warned: set[str] = set()  # of stall and death, those that have a notice since the newest record
 
     # What the reader of its lines reports
@@ -183,12 +188,14 @@ class RunState:
 
     def check(self, now: float) -> list[Notice]:
         """The notices since the last call, of any kind. A stall and a death are only noticed here."""
-        state, last = self.state(now), self.last_time
+        (state, why), last = lifecycle.judged(self, now), self.last_time
         # A log without a number has no pace to fall behind.
-        if (state == "died" or (state == "stalled" and self.metrics)) and state not in self._warned:
+        if (state in ("died", "lost") or (state == "stalled" and self.metrics)) and state not in self._warned:
             self._warned.add(state)
-            if state == "died" and self.process is not None:
-                self._notice("died", last, self.step, f"its process {self.process[0]} is gone, without an end")
+            if state == "died":
+                self._notice("died", last, self.step, f"{why}, without an end")
+            elif state == "lost":
+                self._notice("stall", last, self.step, f"lost: {why}")
             elif last is not None:
                 gap, patience = self.timing.gap, lifecycle.patience(self)
                 usual = f", usually one in {duration(gap)}" if gap >= 1 else ""
@@ -199,6 +206,10 @@ class RunState:
             if self.failure:
                 self._notice("failed", last, self.step, self.failure)
         if self.job is not None:
+            if self._job_notices is None:
+                from tdiff.watch.jobs.notices import JobNotices
+
+                self._job_notices = JobNotices()
             for what, text in self._job_notices.examine(self.job, self.left(now), self.ended is not None, now):
                 self._notice(what, now, self.step, text)
         return self._notices.take_new()

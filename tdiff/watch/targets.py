@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tdiff.errors import TdiffError
 from tdiff.runs.index import is_run, known_runs
 from tdiff.runs.run import ROOT, Run
 from tdiff.visible import visible_line
 from tdiff.watch.formats.choice import Choice
-from tdiff.watch.jobs import slurm
-from tdiff.watch.jobs.job import Job
-from tdiff.watch.sources.address import Address
-from tdiff.watch.sources.folder_choice import FolderChoice, choose
-from tdiff.watch.sources.folders import contents
+
+if TYPE_CHECKING:  # most targets are neither jobs nor folders nor on other hosts
+    from tdiff.watch.jobs.job import Job
+    from tdiff.watch.sources.address import Address
+    from tdiff.watch.sources.folder_choice import FolderChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,13 @@ def locate(word: str, root: Path = ROOT) -> Target:
     if word == "-":
         return Target("pipe", "-")
     if word.startswith("ssh://"):
+        from tdiff.watch.sources.address import Address
+
         address = Address.parse(word)
         return Target("ssh", address.label, address=address)
-    if word.startswith(slurm.PREFIX):
+    if word.startswith("slurm:"):
+        from tdiff.watch.jobs import slurm
+
         job = slurm.find(word)
         return Target("slurm", job.name or f"job {job.id}", job.output, job=job)
     # Path.expanduser raises if there is no such user.
@@ -85,8 +88,11 @@ def _at_path(path: Path, word: str) -> Target:
     """The target at an existing path."""
     if is_run(path):
         own = Run(path)  # other programs have a file config.toml too
-        foreign = None if own.events.exists() else choose(path)
-        return _of_run(own) if foreign is None else _in_folder(path, word)
+        if own.events.exists():
+            return _of_run(own)
+        from tdiff.watch.sources.folder_choice import choose
+
+        return _of_run(own) if choose(path) is None else _in_folder(path, word)
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -103,6 +109,9 @@ def _at_path(path: Path, word: str) -> Target:
 
 def _in_folder(path: Path, word: str) -> Target:
     """What lies in a folder that is no run: the newest run or log."""
+    from tdiff.watch.sources.folder_choice import choose
+    from tdiff.watch.sources.folders import contents
+
     try:
         os.scandir(path).close()
     except OSError as error:
@@ -143,6 +152,8 @@ def _is_path(word: str) -> bool:
 
 
 def _hint(word: str, path: Path, root: Path) -> str:
+    import difflib
+
     head, _, tail = word.partition(":")
     if tail.startswith("//"):
         return "; the only addresses are ssh://[user@]host[:port]/path"
@@ -165,6 +176,8 @@ def _hint(word: str, path: Path, root: Path) -> str:
 
 def _similar_file(path: Path) -> Path | None:
     """The entry of the same folder with the most similar name."""
+    import difflib
+
     try:
         names = sorted(os.listdir(path.parent))[:10_000]  # noqa: PTH208
     except (OSError, ValueError):

@@ -1,8 +1,9 @@
 """The time until each command shows its first output, compared with its limit: `make bench`.
 
 Each figure is measured from the start of the process: `--help` and 256 characters until the exit, `generate` until the
-first frame with a masked position on a terminal, `train` until the line with the first loss. Training reads Tiny
-Shakespeare if $TDIFF_SHAKESPEARE names the file, and otherwise Python's documentation, so that no download is timed.
+first frame with a masked position on a terminal, `train` until the line with the first loss, `watch` of a log with 800
+records until the exit or until the first frame. Training reads Tiny Shakespeare if $TDIFF_SHAKESPEARE names the file,
+and otherwise Python's documentation, so that no download is timed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TDIFF = [sys.executable, "-m", "tdiff"]
-BLOCK = "█".encode()
+BLOCK, CORNER = "█".encode(), "╭".encode()
+LOG = "".join(f"step {step} loss {3 - step / 500:.4f} lr 1e-3\n" for step in range(800))
 
 
 def environment() -> dict[str, str]:
@@ -37,6 +40,7 @@ def until_exit(arguments: list[str], folder: Path) -> float:
 def until(text: bytes, arguments: list[str], folder: Path) -> float:
     """Seconds until `text` is on the command's terminal, which is then closed."""
     terminal, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
     started = time.perf_counter()
     child = subprocess.Popen(
         [*TDIFF, *arguments],
@@ -80,8 +84,16 @@ def main() -> None:
     corpus = "shakespeare" if os.environ.get("TDIFF_SHAKESPEARE") else "python"
     generate = ["generate", "--seed", "1"]  # fills the window, 256 characters
     train = ["train", "--timesteps", "128", "--data", corpus]
+
+    def log(folder: Path) -> str:
+        path = folder / "train.log"
+        path.write_text(LOG)
+        return str(path)
+
     rows: list[tuple[str, float, Callable[[Path], float]]] = [
         ("tdiff --help", 0.25, lambda folder: until_exit(["--help"], folder)),
+        ("tdiff watch --once FILE", 1.0, lambda folder: until_exit(["watch", "--once", log(folder)], folder)),
+        ("tdiff watch FILE, first frame", 2.0, lambda folder: until(CORNER, ["watch", log(folder)], folder)),
         ("tdiff generate, first frame", 4.0, lambda folder: until(BLOCK, generate, folder)),
         ("tdiff generate, 256 characters", 20.0, lambda folder: until_exit(generate, folder)),
         ("tdiff train --timesteps 128, first loss", 15.0, lambda folder: first_loss(train, folder)),

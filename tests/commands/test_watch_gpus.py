@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tdiff.commands.watch import gpus_under
+from tdiff.watch.targets import locate
 from tests.support import fake_tools
 from tests.support.runs import environment
 
@@ -29,7 +31,8 @@ def watch(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_snapshot_has_a_line_for_each_gpu(log, tmp_path):
     (tmp_path / "bin").mkdir()
     fake_tools.nvidia_smi(tmp_path / "bin")
-    done = watch(tmp_path, str(log), "--once")
+    with log.open("a"):  # the run is at work: it has its log open
+        done = watch(tmp_path, str(log), "--once")
     assert done.returncode == 0 and not done.stderr, done.stderr
     lines = done.stdout.splitlines()
     assert "GPU 0       NVIDIA GeForce RTX 4090 · 97% · 41.2 of 48.0 GiB · 63 °C · 402 W" in lines
@@ -61,6 +64,21 @@ def test_data_has_the_gpus_with_the_processes_of_the_run(log, tmp_path):
 
 def test_a_program_that_does_not_answer_is_one_line(log, tmp_path):
     fake_tools.program(tmp_path / "bin", "nvidia-smi", "exec sleep 600")
-    done = watch(tmp_path, str(log), "--once")
+    with log.open("a"):
+        done = watch(tmp_path, str(log), "--once")
     assert done.returncode == 0 and "GPU         the GPUs could not be read within 1 s" in done.stdout
     assert "step        39 of 100" in done.stdout
+
+
+def test_gpus_are_only_asked_for_a_run_that_may_use_them(log, tmp_path):
+    there = locate("ssh://gpu01/runs/train.log")
+    assert gpus_under([locate(str(log))]) is None, "nothing writes it: the run is over, or elsewhere"
+    with log.open("rb"):
+        assert gpus_under([locate(str(log))]) is None, "it is only read"
+    assert gpus_under([locate(str(log)), there]) is not None
+    writer = subprocess.Popen(["sleep", "600"], stdout=log.open("a"), start_new_session=True)
+    try:
+        assert gpus_under([locate(str(log))]) is not None
+    finally:
+        writer.kill()
+        writer.wait()

@@ -5,10 +5,11 @@ import math
 import pytest
 from rich.cells import cell_len
 
+from tdiff.draw import strips
 from tdiff.draw.curves import Curve, View, layout
 from tdiff.draw.differences import difference
 from tdiff.draw.render import plain
-from tdiff.draw.strips import Strip, draw_strip
+from tdiff.draw.strips import Strip, StripCache, draw_strip
 from tdiff.series.series import Series
 from tests.support.charts import curve, falling, series
 
@@ -38,6 +39,29 @@ def test_a_strip_lies_in_the_columns_of_the_chart_and_names_its_newest_value():
     assert last.rstrip().endswith("2.70e-04")
     rise = next(n for n, character in enumerate(first) if "⠀" < character <= "⣿" and n > frame.left + 4)
     assert abs(rise - frame.column_of(150)) <= 1
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+def test_a_cache_changes_no_more_than_half_a_dot_of_a_growing_strip(ascii, monkeypatch):
+    drawn = []
+    made = strips._draw
+    monkeypatch.setattr(strips, "_draw", lambda *args, **options: drawn.append(0) or made(*args, **options))
+    loss, rate, cache = series(falling(3000)), series([1e-3 * 0.999**n for n in range(3000)]), StripCache()
+    for step in range(3000, 3200):
+        loss.append(step, 1.0)
+        rate.append(step, 0.5 if step == 3100 else math.nan if step == 3150 else 1e-3 * 0.999**step)
+        view = View(cursor=float(step // 2) if step % 3 else None)
+        frame = layout([Curve(loss, "", "validation"), Curve(loss, "", "train")], view, 80, 12, ascii=ascii)
+        before = len(drawn)
+        strip = Strip(Curve(rate, "dim", "lr"), "learning rate of all", f"{step}")
+        cached = draw_strip(strip, view, frame, 2, ascii=ascii, colour=False, cache=cache)
+        redrawn = len(drawn) > before
+        fresh = draw_strip(strip, view, frame, 2, ascii=ascii, colour=False)
+        assert [sum(map(cell_len, (text for text, _ in line))) for line in cached] == [80, 80]
+        assert plain(cached[-1:]).rstrip().endswith(f"{step}"), "the value is the newest"
+        assert not redrawn or cached == fresh
+        assert redrawn or step not in (3100, 3150), "a value beyond the axis, or none, is drawn at once"
+    assert len(drawn) - 200 < 40, "few of 200 redraws draw the curve"
 
 
 def test_a_difference_has_a_point_at_each_value_of_the_sparser_curve():

@@ -47,6 +47,42 @@ def test_commands_that_only_print_text_load_no_engine(arguments):
     assert out.strip()
 
 
+def test_watching_loads_only_what_its_log_and_its_first_frame_need(tmp_path):
+    """In one process: a snapshot of an event log, then one of a text log, then the modules of the live view."""
+    watch, formats = "tdiff.watch", "tdiff.watch.formats"
+    gpus = [f"{watch}.devices.{name}" for name in ("monitor", "readers", "reading", "readings", "script", "amd")]
+    elsewhere = [f"{watch}.sources.{name}" for name in ("ssh", "folder_choice", "probe", "event_files", "folder_watch")]
+    unused = [*gpus, *elsewhere, f"{watch}.jobs.slurm", f"{watch}.generation.session", "tdiff.protocol.messages"]
+    unused += ["tdiff.config.settings", "tomllib", "tomli_w", "statistics", "fractions"]
+    text = [f"{formats}.{name}" for name in ("text", "words", "names", "languages", "csv_table", "jsonl", "assemble")]
+    for name, line in (
+        ("events.jsonl", '{"kind":"end","time":5,"step":3,"reason":"finished"}'),
+        ("train.log", "step 3 loss 2.5"),
+    ):
+        (tmp_path / name).write_text(f"{line}\n")
+
+    def without(names: list[str], after: str) -> str:
+        return f"assert not (found := set({names}) & set(sys.modules)), ({after!r}, found)\n"
+
+    def snapshot(name: str) -> str:
+        arguments = ["tdiff", "watch", "--once", str(tmp_path / name)]
+        return f"sys.argv = {arguments}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+
+    _, out = loaded_by(
+        "from tdiff.cli import main\n"
+        + snapshot("events.jsonl")
+        + without([*unused, *text, "textual"], "events.jsonl")
+        + snapshot("train.log")
+        + f"assert {text[0]!r} in sys.modules\n"
+        + without([*unused, "textual"], "train.log")
+        + f"assert not sys.modules['{formats}.languages']._foreign.cache_info().currsize\n"  # which takes 20 ms
+        + "import tdiff.tui.session\n"
+        + without([name for name in unused if name not in ("statistics", "fractions")], "the view")
+        + without(["tdiff.terminal.clipboard", "tdiff.report.devices", "tdiff.tui.gpu_lines"], "the view")
+    )
+    assert "step 3" in out and "2.5" in out
+
+
 def test_modules_that_both_sides_share_load_neither_engine_nor_view():
     names = ("", ".protocol.events", ".runs.run", ".protocol.canvas", ".config.settings", ".errors", ".visible")
     loaded, _ = loaded_by(

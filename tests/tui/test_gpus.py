@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from tdiff.draw.palettes import Theme
 from tdiff.tui.gpu_figures import short_text
-from tdiff.tui.panes.gpus import device_lines
+from tdiff.tui.gpu_lines import device_lines
 from tdiff.watch.devices.reading import GIB, Devices, Gpu, GpuProcess, JobProcess, RunProcesses
 from tests.support.stage import NOW, Stage, golden, in_utc, play, run_lines, run_state, terminal_with  # noqa: F401
 

@@ -182,7 +182,8 @@ def test_finished_run_is_not_stalled_and_old_logs_are_stopped():
     assert (going.state(STARTED + 1000), going.state(STARTED + 90_000)) == ("stalled", "stopped")
     done.closed = going.closed = True
     assert (done.state(STARTED), going.state(STARTED)) == ("finished", "stopped")
-    assert run_of(start(), train(1)).state(STARTED + 1e6) == "stalled", "a tdiff run records its end"
+    assert run_of(start(), train(1)).state(STARTED + 80_000) == "stalled", "a tdiff run records its end"
+    assert run_of(start(), train(1)).state(STARTED + 1e6) == "lost", "and its process cannot be seen from here"
 
 
 def test_log_that_ends_in_a_traceback_has_failed_with_one_notice():

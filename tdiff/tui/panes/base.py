@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -18,8 +18,10 @@ from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
 from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
 from tdiff.tui.widgets.question_line import Question
-from tdiff.watch.devices.reading import Devices, RunProcesses
-from tdiff.watch.run_state import RunState
+
+if TYPE_CHECKING:
+    from tdiff.watch.devices.reading import Devices, RunProcesses
+    from tdiff.watch.run_state import RunState
 
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
 

@@ -10,7 +10,6 @@ from textual.widget import Widget
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.metrics import value_text
-from tdiff.report.snapshot import classification_parts
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
@@ -66,6 +65,7 @@ class DetailsPane(Pane):
         lines = first_lines + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
         if alerts:
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
+        lines = lines or [[("no alerts and no samples so far", "dim")]]
         self._view.show([clip(line, width) for line in lines[:height]])
         self.frame([("details", "")], [], [], [])
 
@@ -74,6 +74,8 @@ def classification_lines(run: RunState) -> list[Line]:
     """How well the run classifies held-out texts; no line where it was not measured."""
     if run.verdicts is None:
         return []
+    from tdiff.report.snapshot import classification_parts
+
     return [[("classifier ", "bold"), (" · ".join(filter(None, classification_parts(run.verdicts))), "")]]
 
 

@@ -13,12 +13,11 @@ from tdiff.draw import chart
 from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, ranges, readout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.draw.strips import Strip, draw_strip
+from tdiff.draw.strips import Strip, StripCache, draw_strip
 from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
 from tdiff.tui import run_curves, training_texts
 from tdiff.tui.figures import Figure, flow, progress
-from tdiff.tui.gpu_figures import gpu_figures
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.attempts import attempt_curves
 from tdiff.tui.panes.base import Pane, Scene
@@ -83,6 +82,7 @@ class TrainingPane(Pane):
         self._runs: Sequence[RunState] = ()
         self._now = 0.0
         self._gpu_figures: list[Figure] = []
+        self._strip_cache = StripCache()
         self._timed = ""  # what the time alone changes, as it was drawn
         self._with_attempts = True
         self._view = _FOLLOWING
@@ -113,7 +113,11 @@ class TrainingPane(Pane):
 
     def show_scene(self, scene: Scene) -> None:
         """Draw the runs; also where it is not displayed, so that its figures are right once it is."""
-        self._runs, self._now, self._gpu_figures = scene.runs, scene.now, gpu_figures(scene)
+        self._runs, self._now, self._gpu_figures = scene.runs, scene.now, []
+        if scene.devices:
+            from tdiff.tui.gpu_figures import gpu_figures
+
+            self._gpu_figures = gpu_figures(scene)
         self._timed = self._words()
         names = self.metrics()
         if names and self._selection.metric not in names:
@@ -228,7 +232,7 @@ class TrainingPane(Pane):
             view = replace(view, cursor=frame.x_of(self._pointed))
         lines = chart.draw(curves, view, width, height, ascii=ascii, colour=colour, frame=frame)
         for strip in strips:
-            lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour)
+            lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour, cache=self._strip_cache)
         return lines
 
     def _strips_in(self, height: int) -> tuple[list[Strip], int]:

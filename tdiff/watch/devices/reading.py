@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tdiff.patterns import lazy
 from tdiff.visible import visible_line
 
 _NAME_LENGTH = 60
 _PROBLEM_LENGTH = 200
 GIB = 1 << 30
-_NUMBER = re.compile(r"\s*([-+]?\d{1,18}(?:\.\d{0,18})?)\s*(?:%|[A-Za-z°]{0,4})\s*")
+_NUMBER = lazy(r"\s*([-+]?\d{1,18}(?:\.\d{0,18})?)\s*(?:%|[A-Za-z°]{0,4})\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,12 +26,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from tdiff.protocol.events import Event, Record, parse
-from tdiff.protocol.trace import TraceLine
-from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.text import LineReader
+if TYPE_CHECKING:  # the event log of a tdiff run is read without the readers of text
+    from tdiff.protocol.events import Event, Record
+    from tdiff.protocol.trace import TraceLine
+    from tdiff.watch.formats.fields import Fields
+    from tdiff.watch.formats.text import LineReader
 
 MAX_STEP = 2.0**53
 """Steps and token counts at or beyond this are invalid: doubles no longer represent every integer."""
@@ -143,6 +144,18 @@ class Decision(Enum):
     """The line has this format but is useless without its beginning."""
 
 
+class Shared(Protocol):
+    """What all formats of one source share; it is made when it is first asked for."""
+
+    @property
+    def fallback(self) -> Parser:
+        """Reads the lines of unrecognized logs; a parser may hand it the lines that do not belong to its own format."""
+
+    @property
+    def reader(self) -> LineReader:
+        """Reads lines of text, and knows what their names mean."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A line of a source whose format is unknown. What several formats need from it is computed once."""
@@ -156,10 +169,18 @@ class Candidate:
     """What a parser fills."""
     recent: Sequence[str]
     """The newest unrecognized lines before this one."""
-    fallback: Parser
-    """Reads the lines of unrecognized logs; a parser may hand it the lines that do not belong to its own format."""
-    reader: LineReader
-    """Reads lines of text, and knows what their names mean."""
+    shared: Shared
+    """The fallback and the reader of the source."""
+
+    @property
+    def fallback(self) -> Parser:
+        """See `Shared.fallback`."""
+        return self.shared.fallback
+
+    @property
+    def reader(self) -> LineReader:
+        """See `Shared.reader`."""
+        return self.shared.reader
 
     @cached_property
     def text(self) -> str:
@@ -179,6 +200,8 @@ class Candidate:
     @cached_property
     def record(self) -> Record | None:
         """The tdiff record on the line."""
+        from tdiff.protocol.events import parse
+
         return parse(self.text) if "kind" in self.pairs else None
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
 from tdiff.visible import visible_line
-from tdiff.watch.formats.names import Meaning, Role, meaning
+
+if TYPE_CHECKING:
+    from tdiff.watch.formats.names import Meaning
 
 LONGEST_PATTERN = 500
 """Characters of a pattern."""
@@ -79,6 +82,8 @@ class Names:
 
     def __init__(self, choice: Choice | None = None) -> None:
         """Without a choice, words decide."""
+        from tdiff.watch.formats.names import Meaning, Role, meaning
+
         choice = choice or Choice()
         self.choice = choice
         self.used: set[str] = set()
@@ -96,6 +101,7 @@ class Names:
             )
             if name
         }
+        self._by_words = meaning
         self.meaning: Callable[[str], Meaning] = self._chosen if self._by_hand else meaning
         """What a name means."""
 
@@ -124,7 +130,7 @@ class Names:
             self.met[name] = None
         found = self._by_hand.get(key) or self._by_hand.get(key.rpartition("/")[2])
         if found is None:
-            return meaning(name)
+            return self._by_words(name)
         self.used.add(found[0])
         return found[1]
 

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from tdiff.watch.formats import csv_table, document, events, jsonl, pattern, text_log, trace
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
-from tdiff.watch.formats.choice import Choice, Names
-from tdiff.watch.formats.survey import Survey
-from tdiff.watch.formats.text import LineReader
+
+if TYPE_CHECKING:
+    from tdiff.watch.formats.choice import Choice, Names
+    from tdiff.watch.formats.survey import Survey
+    from tdiff.watch.formats.text import LineReader
+
+
+def in_module(name: str) -> Callable[[Candidate], Parser | Decision]:
+    """`recognize` of the module of that name in this package, which is imported when it is first asked."""
+
+    def recognize(candidate: Candidate) -> Parser | Decision:
+        answer: Parser | Decision = importlib.import_module(f"tdiff.watch.formats.{name}").recognize(candidate)
+        return answer
+
+    return recognize
+
 
 ORDER: tuple[Format, ...] = (
-    Format("csv", csv_table.recognize),
-    Format("trace", trace.recognize),
-    Format("tdiff", events.recognize),
-    Format("json", jsonl.recognize),
-    Format("document", document.recognize),
-    Format("text", text_log.recognize),
+    Format("csv", in_module("csv_table")),
+    Format("trace", in_module("trace")),
+    Format("tdiff", in_module("events")),
+    Format("json", in_module("jsonl")),
+    Format("document", in_module("document")),
+    Format("text", in_module("text_log")),
 )
 """The formats in the order in which they are asked about each line."""
-_BY_PATTERN = (Format("pattern", pattern.recognize),)
+_BY_PATTERN = (Format("pattern", in_module("pattern")),)
 _FIXED = ("trace", "tdiff")
-"""Formats whose numbers have fixed names: they are not asked where the user names a number."""
+"""Formats whose numbers have fixed names. They are not asked where the user names a number; elsewhere they alone are
+asked about a record of tdiff, so that its logs are read without the modules of the others."""
 _RECENT = 50
 """Unrecognized lines that may hold the heading of a first record."""
 UNRECOGNIZED = "log"
@@ -41,22 +56,44 @@ class Detector:
 
     def __init__(self, sink: Detected, choice: Choice | None = None) -> None:
         """`choice`: what the user says about the numbers of this log."""
-        self._sink = sink
-        self.names = Names(choice)
-        """What the names of this log mean."""
-        self.survey = Survey()
-        """What unrecognized lines held."""
-        self._reader = LineReader(self.names)
-        self._order = ORDER
-        if self.names.choice:
+        self._sink, self._choice = sink, choice
+        self._order, self._of_records = ORDER, tuple(row for row in ORDER if row.name in _FIXED)
+        if choice:
             named = tuple(row for row in ORDER if row.name not in _FIXED)
-            self._order = _BY_PATTERN if self.names.choice.pattern else named
-        self._fallback: Parser = text_log.TextLog(sink, self._reader, muted=True)
-        self._parser: Parser = self._fallback
+            self._order = self._of_records = _BY_PATTERN if choice.pattern else named
+        self._parser: Parser | None = None  # the fallback until the format is detected; None before the first line
         self._detected = False
         self._number = 0
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._held: tuple[Candidate, Format] | None = None
+
+    @cached_property
+    def names(self) -> Names:
+        """What the names of this log mean."""
+        from tdiff.watch.formats.choice import Names
+
+        return Names(self._choice)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What unrecognized lines held."""
+        from tdiff.watch.formats.survey import Survey
+
+        return Survey()
+
+    @cached_property
+    def reader(self) -> LineReader:
+        """See `Shared.reader`."""
+        from tdiff.watch.formats.text import LineReader
+
+        return LineReader(self.names)
+
+    @cached_property
+    def fallback(self) -> Parser:
+        """See `Shared.fallback`."""
+        from tdiff.watch.formats.text_log import TextLog
+
+        return TextLog(self._sink, self.reader, muted=True)
 
     def feed(self, lines: Sequence[str]) -> None:
         """Read the next lines."""
@@ -64,7 +101,7 @@ class Detector:
         while not self._detected and n < len(lines):
             self._examine(lines[n])
             n += 1
-        if n < len(lines):
+        if n < len(lines) and self._parser is not None:
             self._parser.feed(lines[n:] if n else lines)
 
     def settle(self, over: bool) -> bool:
@@ -72,13 +109,14 @@ class Detector:
         if over and self._held is not None:
             self._release()
             return True
-        return self._parser.settle()
+        return self._parser is not None and self._parser.settle()
 
     def _examine(self, line: str) -> None:
         before = self._held[0] if self._held is not None else None
-        candidate = Candidate(line, self._number + 1, before, self._sink, self._recent, self._fallback, self._reader)
+        candidate = Candidate(line, self._number + 1, before, self._sink, self._recent, self)
         self._number += bool(candidate.text)
-        for row in self._order if candidate.text else ():
+        order = self._order if before is not None or candidate.record is None else self._of_records
+        for row in order if candidate.text else ():
             answer = row.recognize(candidate)
             if answer is Decision.NO:
                 continue
@@ -105,4 +143,5 @@ class Detector:
         self._sink.format = UNRECOGNIZED
         self._recent.append(candidate.line)
         self.survey.take(candidate.fields)
-        self._fallback.feed([candidate.line])
+        self._parser = self.fallback
+        self._parser.feed([candidate.line])

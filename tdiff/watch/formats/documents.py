@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.splits import split_of_object
@@ -20,7 +20,7 @@ Meanings = Callable[[str], Meaning]
 LARGEST = 64 << 20
 """Characters of a document that are held; a longer one is text."""
 MOST_RECORDS = 1_000_000
-_OPENS = re.compile(r"[{[]\s*(?:$|[{[\"])")
+_OPENS = lazy(r"[{[]\s*(?:$|[{[\"])")
 
 
 def begins(line: str) -> bool:

@@ -9,40 +9,42 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from tdiff.patterns import lazy
+
 _TRACEBACK = "Traceback (most recent call last)"
-_EXCEPTION = re.compile(r"(?P<name>(?:\w+\.)*[A-Z]\w*)(?::.*|\s*)$")
+_EXCEPTION = lazy(r"(?P<name>(?:\w+\.)*[A-Z]\w*)(?::.*|\s*)$")
 _COLLECTED = ("ChildFailedError", "ProcessRaisedException", "CalledProcessError")
 """Exceptions of a launcher, which are less specific than those of the process that it launched."""
-_SCHEDULER = re.compile(
+_SCHEDULER = lazy(
     r"DUE TO (?:TIME LIMIT|PREEMPTION|NODE FAIL)|\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED|PBS: job killed"
     r"|\bTERM_(?:RUNLIMIT|MEMLIMIT|CPULIMIT|OWNER)\b|walltime .{0,40}exceeded"
     r"|\b(?:[Ss]ignal:? ?(?:SIG)?|SIG)(?:TERM|KILL|XCPU|USR[12])\b.{0,40}\b(?:time ?limit|TIME ?LIMIT|wall ?time)\b"
     r"|(?:^|[#:] ?)(?:job|JOB|Job) \S+ .{0,40}\b(?:exceeded|reached|hit|over) .{0,20}(?:time ?limit|wall ?time)"
     r"|(?<!\bbe )\b(?:killed|cancelled|canceled|terminated)\b.{0,40}\b(?:time ?limit|wall ?time)\b"
 )
-_SLURM = re.compile(r"\w+: error: \*\*\* (.*?)(?: AT \S+)?( DUE TO [A-Z ]+?)? \*\*\*")
-_MEMORY = re.compile(
+_SLURM = lazy(r"\w+: error: \*\*\* (.*?)(?: AT \S+)?( DUE TO [A-Z ]+?)? \*\*\*")
+_MEMORY = lazy(
     r"out of (?:gpu |device |host )?memory|outofmemory|oom.?kill|resource_exhausted|cannot allocate memory",
     re.IGNORECASE,
 )
-_FATAL = re.compile(r"error|killed|tried to allocate|resource_exhausted", re.IGNORECASE)
-_RETRIED = re.compile(r"\bwarn|\bretry|\bskip|\breducing\b|\bavoid\b", re.IGNORECASE)
-_SIGNAL = re.compile(
+_FATAL = lazy(r"error|killed|tried to allocate|resource_exhausted", re.IGNORECASE)
+_RETRIED = lazy(r"\bwarn|\bretry|\bskip|\breducing\b|\bavoid\b", re.IGNORECASE)
+_SIGNAL = lazy(
     r"(?:^|: line \d+:\s+\d+ )(?:Segmentation fault|Bus error|Illegal instruction|Killed|Terminated)\b.{0,200}$"
     r"|^Fatal Python error: |^\s*what\(\):\s|^thread '.{0,80}' panicked at "
     r"|\b(?:got|[Rr]eceived) (?:signal:? ?(?:\d+|SIG[A-Z]+)|\d+ death signal)"
     r"|^(?:\^C)?ERROR: LoadError: "
     r"|\bSignal \d+ \(SIG[A-Z]+\) received by PID|\bkilled by signal: "
 )
-_DEVICE = re.compile(
+_DEVICE = lazy(
     r"\b(?:CUDA|HIP|NCCL|RCCL) error\b|Watchdog caught collective operation timeout"
     r"|watchdog thread terminated with exception|\bCUDNN_STATUS_[A-Z_]*(?:FAILED|ERROR)|\buncorrectable ECC error"
 )
-_ABORTED = re.compile(
+_ABORTED = lazy(
     r"^terminate called after throwing|(?:^|: line \d+:\s+\d+ )Aborted\b.{0,200}$"
     r"|\bexit(?:ed)?(?: with)?(?: exit)?(?: (?:code|status))?:? 1(?:37|39|43)\b"
 )
-_TASK = re.compile(r"^srun: error: .*: (?:Exited with exit code [1-9]|Killed|Terminated|Segmentation fault)")
+_TASK = lazy(r"^srun: error: .*: (?:Exited with exit code [1-9]|Killed|Terminated|Segmentation fault)")
 _MAX_WIDTH = 1_000
 """Characters of a line that are examined."""
 _MAX_TRACEBACK, _MAX_AFTER = 400, 100

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
+
+from tdiff.patterns import lazy
 
 _PHRASES = {
     "learning rate": "taux d'apprentissage, taux d apprentissage, tasa de aprendizaje, taxa de aprendizado,"
@@ -44,17 +47,28 @@ _PHRASES = {
     "of": "的, の, на, при, de, du, des, di, della, do, da, d', von, der, des, sur, op",
 }
 """English words -> how other languages say them, without accents."""
-_IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_IDEOGRAPH = lazy(r"[\u3040-\u30ff\u3400-\u9fff]")
 _ENGLISH = {spelled.strip(): english for english, names in _PHRASES.items() for spelled in names.split(",")}
-_LONGEST_FIRST = sorted(_ENGLISH, key=len, reverse=True)
-_ELISION = re.compile(r"\b[dl]'(?=[a-z]{3})(?!apprentissage\b|entrainement\b)", re.IGNORECASE)
-_FOREIGN = re.compile(
-    "|".join(
-        re.escape(name) if _IDEOGRAPH.search(name) else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
-        for name in _LONGEST_FIRST
-    ),
-    re.IGNORECASE,
-)
+_ASCII_WORD = lazy(r"[^\W_]+")
+_ELISION = lazy(r"\b[dl]'(?=[a-z]{3})(?!apprentissage\b|entrainement\b)", re.IGNORECASE)
+
+
+@cache
+def _foreign() -> re.Pattern[str]:
+    """Any of the names; it takes 20 ms to compile, which only names that may contain one need."""
+    return re.compile(
+        "|".join(
+            re.escape(name) if _IDEOGRAPH.search(name) else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+            for name in sorted(_ENGLISH, key=len, reverse=True)
+        ),
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _first_words() -> frozenset[str]:
+    """The first word of each name in ASCII."""
+    return frozenset(_ASCII_WORD.findall(name)[0] for name in _ENGLISH if name.isascii())
 
 
 def in_english(name: str) -> str:
@@ -63,7 +77,9 @@ def in_english(name: str) -> str:
         name = unicodedata.normalize("NFKC", name)
         name = "".join(map(_without_accent, name))
     name = _ELISION.sub(" of ", name) if "'" in name else name
-    return _FOREIGN.sub(lambda word: f" {_ENGLISH[word[0].lower()]} ", name)
+    if name.isascii() and _first_words().isdisjoint(_ASCII_WORD.findall(name.lower())):
+        return name
+    return _foreign().sub(lambda word: f" {_ENGLISH[word[0].lower()]} ", name)
 
 
 def _without_accent(letter: str) -> str:

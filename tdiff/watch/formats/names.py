@@ -12,6 +12,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.languages import in_english
 
 
@@ -53,8 +54,8 @@ class Meaning(NamedTuple):
 PART = 9
 """Precedence from which a loss is one of several terms (`box_loss`), which never stands for the whole."""
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
-_UNIT = re.compile(r"\([^()]*\)")
+_WORD = lazy(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_UNIT = lazy(r"\([^()]*\)")
 
 
 def names_of(text: str) -> tuple[tuple[str, ...], ...]:
@@ -134,7 +135,7 @@ _GROUPS = frozenset(["history", "log", "logs", "metrics", "results", "scores", "
 """Parts of a path that say nothing."""
 _OF_THE_RUN = frozenset([Role.TIME, Role.ELAPSED, Role.REMAINING, Role.SPEED])
 """Roles that an evaluation's own times and speeds do not have."""
-_OBJECTIVE = re.compile(r"(?:^|[^a-z])(?:rmse|mse|mae|rmsle|l1|l2|deviance|poisson|huber|quantile|tweedie)$")
+_OBJECTIVE = lazy(r"(?:^|[^a-z])(?:rmse|mse|mae|rmsle|l1|l2|deviance|poisson|huber|quantile|tweedie)$")
 _LOSSES = frozenset(["loss", "losses", "nll", "xent", "nelbo", "objective"])
 _NOT_LOSS = frozenset(
     _words("""

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.names import PART, Meaning, Role
 
 NOT_FINITE = r"[-+]?(?:nan|inf(?:inity)?)(?:\(\w*\))?|[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*"
 """A pattern of spellings that are not finite, in any case: those of C, of Windows' C, of Python and of JSON."""
-_NOT_FINITE = re.compile(NOT_FINITE, re.IGNORECASE)
+_NOT_FINITE = lazy(NOT_FINITE, re.IGNORECASE)
 APART = "'\u2019\u00a0\u2009\u202f_"
 """What divides thousands and can be no decimal sign: apostrophes, narrow blanks, and the underscore of Python."""
 EXPONENT = r"[eE][-+]?\d+|[dD][-+]\d{1,3}"
@@ -21,11 +22,11 @@ GROUPED = rf"[1-9]\d{{0,2}}(?:(?:,\d{{3}})+|(?:[{APART}]\d{{3}})+)(?:\.\d+)?"
 """A pattern of numbers with their thousands apart."""
 DECIMAL_COMMA = r"\d+,\d+(?![\d,.])"
 """A pattern of numbers with a decimal comma; one of three decimals may as well be thousands."""
-_THOUSANDS = re.compile(rf"[-+]?{GROUPED}")
-_DIVIDERS = re.compile(f"[,{APART}]")
-_COMMA = re.compile(rf"[-+]?\d+,\d+(?:{EXPONENT})?")
-_FORTRAN = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[dD](?:[-+]\d{1,3}|\d\d)")
-_DOTS = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
+_THOUSANDS = lazy(rf"[-+]?{GROUPED}")
+_DIVIDERS = lazy(f"[,{APART}]")
+_COMMA = lazy(rf"[-+]?\d+,\d+(?:{EXPONENT})?")
+_FORTRAN = lazy(r"[-+]?(?:\d+\.?\d*|\.\d+)[dD](?:[-+]\d{1,3}|\d\d)")
+_DOTS = lazy(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
 _LONGEST = 40
 MEASURED = (Role.LOSS, Role.LEARNING_RATE, Role.GRAD_NORM)
 """What is small, and no count: a comma in it is unlikely to divide thousands."""

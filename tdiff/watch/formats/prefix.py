@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+from tdiff.patterns import lazy
+
+_COLOURS = lazy(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _PROCESS = r"(?:default|local[ _]?rank|rank|r|gpu|worker|w|process|proc|replica|node|local)"
 _NAMED_RANK = (
     rf"\[(?:[\w.-]{{0,60}}[:/])?{_PROCESS}[ _:=#-]{{0,2}}(?P<a>\d{{1,5}})(?:/\d+)?\]:?"
@@ -15,23 +17,22 @@ _NAMED_RANK = (
     r"|\(\w{1,60} pid=(?P<e>\d{1,8})(?:, ip=[\w.:]+)?\)"
     r"|\[\d{1,5},(?P<f>\d{1,5})\]<std(?:out|err)>:?"
 )
-_RANK = re.compile(
+_RANK = lazy(
     rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}}):(?= ))\s*",
     re.IGNORECASE,
 )
-"""The rank at the beginning of a line, where a number alone may be one."""
-_LATER_RANK = re.compile(rf"\s*(?:{_NAMED_RANK})\s*", re.IGNORECASE)
-"""The rank after a clock or a level."""
-_COUNT = re.compile(r"\s*\[\d+(?:/\d+)?\]")
-_CLOCK = re.compile(
+"""The rank at the beginning of a line, where a number alone (groups g and h) may be one."""
+_NAMED_PROCESS = lazy(rf"(?<![^\W_]){_PROCESS}[ _:=#-]{{0,2}}\d", re.IGNORECASE)
+_COUNT = lazy(r"\s*\[\d+(?:/\d+)?\]")
+_CLOCK = lazy(
     r"\s*\[?(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\]?[\s:|,-]*"
     r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
 )
-_LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
-_ORIGIN = re.compile(  # where in the program a line was written
+_LEVEL = lazy(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_ORIGIN = lazy(  # where in the program a line was written
     r"(?:[\w.<>]+:)?[\w.<>]+:\d+(?=\s+-\s)|[\w./-]+\.(?:py|cc|cpp|cu|c|go|rs|jl|m):\d+\]?|(?<=\[)[\w.]+\.\w+:\d+(?=[,\]])"
 )
-_GLOG = re.compile(r"\s*[IWEF]\d{4} \d\d:\d\d:\d\d(?:\.\d+)?\s+\d*\s*")
+_GLOG = lazy(r"\s*[IWEF]\d{4} \d\d:\d\d:\d\d(?:\.\d+)?\s+\d*\s*")
 
 
 class Prefix(NamedTuple):
@@ -51,23 +52,33 @@ def without_colours(text: str) -> str:
 def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
     """The prefix of a line without colours; `is_number` finds a number, which a count of rounds precedes."""
     span = stamp = None
-    if (rank := _RANK.match(text)) is not None and not _counts_rounds(text, rank, is_number):
+    if (rank := _rank(text)) is not None and not _counts_rounds(text, rank, is_number):
         span = _number_of(rank)
         text = " " * rank.end() + text[rank.end() :]
     text = _without(text, _LEVEL)
     start = _start(text)
-    if (clock := _CLOCK.match(text, start)) is not None and clock.end() > start:
+    dated = text[start : start + 1].isdecimal() or text.startswith("[", start)
+    if dated and (clock := _CLOCK.match(text, start)) is not None:
         if clock["stamp"]:
             stamp = clock.span("stamp")
         text = " " * clock.end() + text[clock.end() :]
     else:
         text = _without(text, _GLOG)
     text = _without(text, _LEVEL)
-    if span is None and (rank := _LATER_RANK.match(text)) is not None:
+    if span is None and (rank := _rank(text)) is not None and rank.lastgroup not in ("g", "h"):
         span = _number_of(rank)
         text = " " * rank.end() + text[rank.end() :]
-    text = _ORIGIN.sub(lambda origin: " " * len(origin[0]), text[:200], count=1) + text[200:]
+    if ":" in text[:200]:
+        text = _ORIGIN.sub(lambda origin: " " * len(origin[0]), text[:200], count=1) + text[200:]
     return Prefix(text, span, stamp)
+
+
+def _rank(text: str) -> re.Match[str] | None:
+    """The rank at the beginning of a text. The large expression is only asked where it may match."""
+    start = _start(text)
+    first = text[start : start + 1]
+    may_match = first in ("[", "(") or first.isdecimal() or _NAMED_PROCESS.search(text, start, start + 200) is not None
+    return _RANK.match(text) if may_match else None
 
 
 def _number_of(rank: re.Match[str]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.names import names_of, split_of, words
 
 _KEYS = frozenset(["split", "phase", "mode", "stage", "set", "part", "subset", "dataset", "partition", "fold", "loop"])
@@ -21,11 +22,11 @@ _FILLERS = frozenset(
         "result, results, clean, other, batch, done, finished, summary, stage"
     )
 )
-_PAIR = re.compile(
+_PAIR = lazy(
     r"(?<![\w/.-])(?P<key>[A-Za-z][\w-]{1,20})\"?\s*(?:=>|->|[=:])\s*[\"']?(?P<value>[A-Za-z][\w./-]{1,30}(?: set)?)"
     r"(?![\w=:(])"
 )
-_WORD_PAIR = re.compile(
+_WORD_PAIR = lazy(
     r"(?<![\w/.-])(?P<key>[A-Za-z][\w.-]{0,30})=(?!(?:nan|null|none|inf)\b|infinity)(?P<value>[A-Za-z][\w./-]{0,40})(?=[\s,;|]|$)",
     re.IGNORECASE,
 )

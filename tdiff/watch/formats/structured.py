@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.numbers import decoded
 from tdiff.watch.formats.splits import split_of_object
@@ -17,8 +17,8 @@ MOST = 512
 """Values of one line."""
 _LAST_START, _DEPTH = 2_000, 4
 _DECODER = json.JSONDecoder()
-_WRAPPED = re.compile(r"\b(?:np|numpy|torch|jnp)?\.?(?:float\d*|int\d*|tensor|array)\(([-+.\dePnaif]+)[^()]*\)")
-_BARE = re.compile(r"(?<=[:\s\[(,])([-+]?)(nan|inf)(?=\s*[,}\])])")
+_WRAPPED = lazy(r"\b(?:np|numpy|torch|jnp)?\.?(?:float\d*|int\d*|tensor|array)\(([-+.\dePnaif]+)[^()]*\)")
+_BARE = lazy(r"(?<=[:\s\[(,])([-+]?)(nan|inf)(?=\s*[,}\])])")
 
 
 def structured(text: str, meaning: Callable[[str], Meaning]) -> tuple[int, dict[str, float], str] | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.numbers import (
@@ -22,12 +23,12 @@ from tdiff.watch.formats.structured import MOST
 
 BLANKS = " "
 """The delimiter of columns apart by any number of blanks."""
-_NAME = re.compile(r"(?:[^\W\d]|#)[\w ./%()\[\]:@#+'-]{0,63}")
-_RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
-_VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
-_ALIGNED = re.compile(r"\S\s{2,}\S")
-_PROGRESS = re.compile(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
-_BARS = re.compile(r"[\u2502\u2503\u2551]")  # of box-drawing characters
+_NAME = lazy(r"(?:[^\W\d]|#)[\w ./%()\[\]:@#+'-]{0,63}")
+_RULE = lazy(r"[\s|+:=\u2500-\u257f-]*")
+_VALUE = lazy(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
+_ALIGNED = lazy(r"\S\s{2,}\S")
+_PROGRESS = lazy(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
+_BARS = lazy(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
 
 class Header(NamedTuple):

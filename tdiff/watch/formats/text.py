@@ -13,6 +13,7 @@ import math
 import re
 from typing import NamedTuple
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.numbers import moment, parsed, seconds
@@ -23,12 +24,12 @@ from tdiff.watch.formats.words import NUMBER, Found, Span, named_numbers
 
 LONGEST = 20_000
 """Characters of a line that are read; a longer one is text."""
-_BAR = re.compile(
+_BAR = lazy(
     r"(?P<label>[^|\[\]]*?)(?:\d+(?:\.\d+)?%\|[^|]*\|)?\s*(?P<n>\d{1,15})/(?P<total>\d{1,15}|\?)\s"
     r"\[(?P<elapsed>[\d:]+)(?:<(?P<left>[\d:]+|\?))?(?:,\s*(?P<rate>[^,\]]*))?(?P<postfix>,[^\]]*)?\]?(?P<after>.*)",
     re.ASCII | re.DOTALL,
 )
-_DIGITS, _BLANKS = re.compile(r"\d+"), re.compile(r" +")
+_DIGITS, _BLANKS = lazy(r"\d+"), lazy(r" +")
 _MOST_SHAPES, _LONGEST_SHAPE, _RECENT = 1024, 1_000, 4
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar
 from tdiff.watch.formats.languages import in_english
@@ -26,7 +27,7 @@ from tdiff.watch.formats.numbers import (
 )
 from tdiff.watch.formats.structured import MOST
 
-NUMBER = re.compile(
+NUMBER = lazy(
     r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
     rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
@@ -36,25 +37,25 @@ NUMBER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 """A number, the total after it, and its unit."""
-_CELLS = re.compile(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
-_CUT = re.compile(
+_CELLS = lazy(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
+_CUT = lazy(
     r"[|,;:=<>\[\]{}()\t\"\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|(?<!\w)'|'(?!\w)|\u2192|\s-\s|->|\s{3,}"
 )
-_PREPOSITION = re.compile(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
-_BEST = re.compile(r"\b(?:best|lowest|final|so far)\b", re.IGNORECASE)
+_PREPOSITION = lazy(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
+_BEST = lazy(r"\b(?:best|lowest|final|so far)\b", re.IGNORECASE)
 """Words by which a line repeats a value of an earlier one."""
-_WORD, _LETTER = re.compile(r"[^\W\d]+"), re.compile(r"[^\W\d_]")
+_WORD, _LETTER = lazy(r"[^\W\d]+"), lazy(r"[^\W\d_]")
 _SIGNS = ":= \t\"'\uff1a"
-_LEADER = re.compile(
+_LEADER = lazy(
     r"(?:\.{2,}|\u2026+|[\u00b7\u2022]{2,}|_{2,}|-{2,}>?|=+>|->|\u2192|~+|\b(?:is|est|ist|es|\u00e9)(?=\s))\s*$"
 )
 """What may lead from a name to its number."""
-_ORDINAL = re.compile(r"\u7b2c\s*$"), re.compile(r"\s*([\u3040-\u30ff\u3400-\u9fff]{1,4})")
+_ORDINAL = lazy(r"\u7b2c\s*$"), lazy(r"\s*([\u3040-\u30ff\u3400-\u9fff]{1,4})")
 """What stands before and after a count in Chinese and Japanese, where the name comes last."""
 _SECONDS = {
     "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
 }  # fmt: skip
-_PLANNED = re.compile(
+_PLANNED = lazy(
     r"\b(?:train|training|run|running|fit|fitting|optimizing)\b(?:\s[a-z]+){0,3}\s+for\s+(?P<number>\d[\d,]*)\s+"
     r"(?P<unit>steps|iterations|updates|epochs)\b",
     re.IGNORECASE,
@@ -103,9 +104,9 @@ def heading(text: str) -> str:
     return ""
 
 
-_BETWEEN_COUNTS = re.compile(r"[\s\]\[)(:,|#=>.\-━─█▉▊▋▌▍▎▏░▒▓]*")
+_BETWEEN_COUNTS = lazy(r"[\s\]\[)(:,|#=>.\-━─█▉▊▋▌▍▎▏░▒▓]*")
 """What stands between an epoch and its batches: signs, and a bar."""
-_OPENING, _CLOSING = re.compile(r"\s*[\[(]\s*"), re.compile(r"\s*[\])/]")
+_OPENING, _CLOSING = lazy(r"\s*[\[(]\s*"), lazy(r"\s*[\])/]")
 """The brackets of a count at the beginning of a line."""
 
 

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.errors import TdiffError
-from tdiff.runs import lookup
+from tdiff.patterns import lazy
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.pair import ModelPair
-from tdiff.watch.generation.process import Child, command
-from tdiff.watch.generation.session import Live
-from tdiff.watch.sources.address import Address
 from tdiff.watch.targets import Target
 
 if TYPE_CHECKING:
+    from tdiff.watch.generation.process import Child
+    from tdiff.watch.generation.session import Live
     from tdiff.watch.options import Options
+    from tdiff.watch.sources.address import Address
 
 
 _LOGS = (".log", ".out", ".err", ".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 """Suffixes of log files, as opposed to folders of runs. A run's event log has one of them too."""
-_MISSING = re.compile(r"exit 127|not found|unknown command", re.IGNORECASE)
+_MISSING = lazy(r"exit 127|not found|unknown command", re.IGNORECASE)
 """What shells print for a program that is not installed."""
 _MAX_LOG_DELAY = 1.0
 """Seconds after which, at the latest, the log reports weights that were written."""
@@ -54,6 +54,9 @@ def live_generation(
     `trains_here` returns that a watched run trains on this machine, the process yields to it, unless the user
     requested a device.
     """
+    from tdiff.runs.lookup import SHIPPED
+    from tdiff.watch.generation.process import Child, command
+    from tdiff.watch.generation.session import Live
 
     def courteous() -> bool:
         return options.device == "auto" and trains_here()
@@ -86,7 +89,7 @@ def live_generation(
 
     return Live(
         start_here if address is None else start_there,
-        options.model or (lookup.SHIPPED if address is None else _folder(address)),
+        options.model or (SHIPPED if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
         options=options.decoding,
         prompt=options.prompt,
@@ -117,6 +120,8 @@ def trains_on_this_host(host: str | None, state: str) -> bool:
 
 def _newest(name: str) -> tuple[str, float] | None:
     """The folder of a model's newest weights, and the time at which they were written."""
+    from tdiff.runs import lookup
+
     try:
         folder = lookup.find_model(name)
         return str(folder), (folder / "model.safetensors").stat().st_mtime

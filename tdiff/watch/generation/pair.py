@@ -8,9 +8,11 @@ processes run.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from tdiff.protocol.trace import TraceHeader
-from tdiff.watch.generation.session import Live, Turn
+if TYPE_CHECKING:  # a log of another program has no model
+    from tdiff.protocol.trace import TraceHeader
+    from tdiff.watch.generation.session import Live, Turn
 
 MAX_MODELS = 2
 """Models that write side by side."""
@@ -114,6 +116,8 @@ class ModelPair:
 
     def _turn(self, live: Live, now: float) -> Turn | None:
         """The next text of one of two; None while it has to wait for the other."""
+        from tdiff.watch.generation.session import Turn
+
         other = self.other(live)
         assert other is not None
         if live.prompt != self._prompt:  # a new prompt was refused and taken back: take it back for both

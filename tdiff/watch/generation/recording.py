@@ -7,12 +7,12 @@ is not a change are ignored and counted.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
 from tdiff.files import write_atomic
+from tdiff.patterns import lazy
 from tdiff.protocol import events
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
@@ -28,7 +28,7 @@ MAX_STEPS = 1 << 14
 _MAX_TOKEN = 1024
 """Characters of the text at a position; no tokenizer has a longer token."""
 
-_WORDS = re.compile(r"\s{0,64}\S{1,64}|\s{1,64}")
+_WORDS = lazy(r"\s{0,64}\S{1,64}|\s{1,64}")
 
 _State = tuple[str, float]
 """Text and confidence at a position, as in `Canvas`."""

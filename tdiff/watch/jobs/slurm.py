@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tdiff.errors import TdiffError
+from tdiff.patterns import lazy
 from tdiff.visible import visible_line
 from tdiff.watch.jobs.job import Job, safe, seconds
 
@@ -22,8 +23,8 @@ PREFIX = "slurm:"
 """How a job is named on the command line: `slurm:4711`, `slurm:NAME`, or `slurm:` for the newest of one's own."""
 _TIMEOUT = 10.0
 """Seconds that a program of Slurm may take; a busy controller takes some."""
-_ID = re.compile(r"\d+(?:[_+]\d+)?")
-_OUTPUT_NAME = re.compile(r"slurm-(\d+(?:_\d+)?)\.(?:out|err)")
+_ID = lazy(r"\d+(?:[_+]\d+)?")
+_OUTPUT_NAME = lazy(r"slurm-(\d+(?:_\d+)?)\.(?:out|err)")
 _TO_END_OF_LINE = ("JobName", "Command", "WorkDir", "StdErr", "StdIn", "StdOut", "Comment", "Dependency")
 """Keys of `scontrol show job` whose values may contain blanks, and end with the line."""
 _MAX_OTHERS = 5

@@ -49,6 +49,19 @@ class _Run:
         """The row of a run that has ended, with what it was made of."""
 
     @property
+    def is_read(self) -> bool:
+        """Whether its process.json and the end of its log have been read, as far as that is possible."""
+        if self.entry.process is not None and self._process_file is None:
+            return False
+        file, log = self.file, self.log
+        return file is None or not file.size or (log is not None and (log.is_read or bool(log.problem)))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its log says that it has ended."""
+        return self.log is not None and self.log.state.ended is not None
+
+    @property
     def file(self) -> FileInfo | None:
         """The log that is shown."""
         logs = self.entry.logs
@@ -136,12 +149,7 @@ class Collection:
     @property
     def processes(self) -> list[TrainingProcess]:
         """The processes of all runs whose end is not recorded."""
-        found = []
-        for run in self._runs.values():
-            ended = run.log is not None and run.log.state.ended is not None
-            if run.process is not None and not ended:
-                found.append(run.process)
-        return found
+        return [run.process for run in self._runs.values() if run.process is not None and not run.has_ended]
 
     @property
     def without_loss(self) -> int:
@@ -155,29 +163,54 @@ class Collection:
                 run.log.settle(now)
 
     def rows(
-        self, now: float, machine: Machine | None, sizes: Callable[[Entry], int | None] | None = None
+        self,
+        now: float,
+        machine: Machine | None,
+        sizes: Callable[[Entry], int | None] | None = None,
+        *,
+        looked_up: Callable[[int], bool] = lambda pid: True,
+        seen_until: float | None = None,
     ) -> list[Row]:
-        """A row for each run and each log with a loss, at `now` (s since the epoch, by the clock of their host)."""
-        return [self._row(run, now, machine, sizes) for run in self._runs.values() if _is_shown(run)]
+        """A row for each run and each log with a loss, at `now` (s since the epoch, by the clock of their host).
 
-    def _row(self, run: _Run, now: float, machine: Machine | None, sizes: Callable[[Entry], int | None] | None) -> Row:
+        `looked_up` says whether a process id of the machine has been looked up. What happened after `seen_until` is
+        unknown, and no silence.
+        """
+        seen = now if seen_until is None else min(now, seen_until)
+        return [self._row(run, now, seen, machine, sizes, looked_up) for run in self._runs.values() if _is_shown(run)]
+
+    def _row(
+        self,
+        run: _Run,
+        now: float,
+        seen: float,
+        machine: Machine | None,
+        sizes: Callable[[Entry], int | None] | None,
+        looked_up: Callable[[int], bool],
+    ) -> Row:
         entry, file, log = run.entry, run.file, run.log
         made_of = (log, log.version if log else 0, run.process, sizes is None)
         if run.cached and run.cached[0] == made_of:
             return replace(run.cached[1], age=max(0.0, now - run.cached[1].time))
         size = sizes(entry) if sizes else None
+        process = run.process
+        is_here = process is not None and machine is not None and process.host == machine.host
+        sought = process is not None and is_here and not run.has_ended and not looked_up(process.pid)
+        if log is not None:
+            log.state.seen_until = seen if seen < now else None
         made = row(
             log.state if log and log.is_read else RunState(entry.name),
             name=entry.name,
             where=self._where(entry, file),
             now=now,
             machine=machine,
-            process=run.process,
-            heartbeat=None if entry.process is None else max(0.0, now - entry.process.modified),
+            process=process,
+            heartbeat=None if entry.process is None else max(0.0, seen - entry.process.modified),
             modified=_written(entry),
             skipped=log.skipped if log else False,
             size=size if size is not None else file.size if file else 0,
-            problem="" if log is None else log.problem or ("" if log.is_read else "not read yet"),
+            problem="" if log is None else log.problem,
+            reading=sought or not run.is_read,
         )
         run.cached = (made_of, made) if made.state in _ENDED else None
         return made

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tdiff.patterns import lazy
 from tdiff.runs.process import FILE as PROCESS
 
 DEPTH = 4
@@ -23,13 +24,13 @@ SUFFIXES = (".log", ".out", ".err", ".txt", ".csv", ".tsv", ".jsonl", ".ndjson",
 """Suffixes of files that may contain a loss; names with `tfevents` are TensorBoard's."""
 TENSORBOARD = ".tfevents."
 SKIPPED_FOLDERS = ("__pycache__", "node_modules", "site-packages", "samples")
-_NO_LOGS = re.compile(
+_NO_LOGS = lazy(
     r"(?:requirements.*\.txt|merges\.txt|vocab\.(?:txt|json)|.*config\.json|(?:added_|)tokens?(?:izer)?\.json|"
     r"tokenizer.*\.json|special_tokens_map\.json|package(?:-lock)?\.json|.*\.index\.json|wandb-metadata\.json|"
     r"process\.json)",
     re.IGNORECASE,
 )
-_CHECKPOINT = re.compile(r"checkpoint-(\d{1,15})")
+_CHECKPOINT = lazy(r"checkpoint-(\d{1,15})")
 _MARKERS = ("hparams.yaml", "trainer_state.json", "wandb-summary.json")
 """Names that show that the files of a folder belong to one training."""
 

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tdiff.formatting import age as age_text
 from tdiff.runs import process as processes
 from tdiff.runs.process import Machine, TrainingProcess
 from tdiff.series.series import Series
 from tdiff.visible import finite, visible_line
-from tdiff.watch import alerts, lifecycle
+from tdiff.watch import lifecycle
 from tdiff.watch.run_state import RunState
+from tdiff.watch.sight import Sight, sight_of
 
-LOST = "lost"
-"""The state of a run whose process cannot be seen from here, and whose heartbeat or records stopped long ago."""
+READING = "reading"
+"""The state of a run whose log, process.json or process has not been read yet: any other could be wrong."""
 ACTIVE = ("running", "stalled")
 """States of runs that are at work, which come first."""
 _TREND_POINTS = 120
@@ -36,7 +36,7 @@ class Row:
     format: str
     """As `RunState.format`."""
     state: str
-    """One of `lifecycle.State`, or LOST."""
+    """One of `lifecycle.State`, or READING."""
     reason: str
     """Why it is not at work, or what it is doing; "" if there is nothing to say."""
     step: int | None
@@ -78,13 +78,15 @@ def row(
     skipped: bool = False,
     size: int = 0,
     problem: str = "",
+    reading: bool = False,
 ) -> Row:
     """The row of a run at `now` (s since the epoch, by the clock of its host).
 
+    `reading`: what its state depends on has not been read completely.
     `machine` is the one on which the files lie; None if no process can be looked up there. `skipped` says that only the
     beginning and the end of its log were read.
     """
-    kind, reason = _state(state, now, machine, process, heartbeat, skipped)
+    kind, reason = (READING, "") if reading else _state(state, now, machine, process, heartbeat, skipped)
     total = _total(state, skipped)
     train, held_out = state.metrics.get("train/loss"), state.metrics.get("eval/loss")
     curve = train or held_out or next((s for n, s in state.metrics.items() if "loss" in n.lower()), None)
@@ -180,33 +182,25 @@ def _state(
     heartbeat: float | None,
     skipped: bool,
 ) -> tuple[str, str]:
-    """The state with its reason. A process that can be seen decides between slow and dead, else its heartbeat."""
+    """The state with its reason; see `lifecycle.judged`."""
     # The process id of the log may be that of an earlier start, or of another host.
     by_id = process is None and isinstance(machine, processes.ThisMachine) and not skipped
-    own = state.process if by_id else None
-    kind: str = lifecycle.state_at(_Vitals(state, own), now)
-    reason = state.failure or state.doing
-    silence = 0.0 if state.last_time is None else now - state.last_time
-    if process is None and kind == "stalled" and silence > alerts.OVER:
-        return LOST, f"no record for {age_text(silence)}"
-    if process is None or kind not in (*ACTIVE, "waiting"):
-        return kind, f"its process {own[0]} is gone" if kind == "died" and own else reason
-    presence = processes.presence(process, machine) if machine is not None else "unknown"
-    if presence == "gone":
-        return "died", f"its process {process.pid} is gone"
-    if presence == "unknown" and heartbeat is not None and heartbeat > processes.LOST:
-        return LOST, f"no heartbeat from {process.host} for {age_text(heartbeat)}"
-    return kind, reason
+    sight = None
+    if process is not None:
+        seen = processes.presence(process, machine) if machine is not None else "unknown"
+        sight = sight_of(process, seen, None if heartbeat is None else now - heartbeat)
+    kind, reason = lifecycle.judged(_Vitals(state, state.process if by_id else None, sight), now)
+    return kind, reason or state.failure or state.doing
 
 
 class _Vitals:
     """The vitals of a run with another process."""
 
-    def __init__(self, state: RunState, process: tuple[int, str] | None) -> None:
+    def __init__(self, state: RunState, process: tuple[int, str] | None, sight: Sight | None) -> None:
         self.format, self.closed, self.ended, self.complete = state.format, state.closed, state.ended, state.complete
         self.doing, self.ending, self.timing = state.doing, state.ending, state.timing
         self.job, self.held_back, self.seen_until = state.job, state.held_back, state.seen_until
-        self.process = process
+        self.process, self.sight = process, sight
 
 
 def _total(state: RunState, skipped: bool) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from urllib.parse import quote_from_bytes
@@ -27,6 +27,7 @@ _POLL_SECONDS = 5.0
 _MOST_AT_ONCE = 16
 """Parts of files that are requested together."""
 _MAX_PROCESSES = 200
+"""Processes that are looked up together."""
 _SAME_CLOCK = 2.0
 """Seconds by which two clocks may differ and count as the same: the other one reports whole seconds, and late."""
 
@@ -148,7 +149,8 @@ class RemoteRuns:
         self._polled = -1e9  # by the monotonic clock
         self._missing = False
         self._introduced = False  # whether the answer to a search has started
-        self._unseen = False  # whether the processes are to be looked up
+        self._unseen = False  # whether all processes are to be looked up again
+        self._seen_until = 0.0  # until when everything there is known, by the clock there
         self.complete = False
 
     def poll(self, seconds: float = 0.05) -> bool:
@@ -174,7 +176,11 @@ class RemoteRuns:
     def rows(self) -> list[Row]:
         """See `AllRuns.rows`."""
         machine: Machine | None = self._machine if self._machine.host else None
-        return ordered(self._collection.rows(self._now(), machine))
+        moments = self._machine.moments or {}
+        seen = self._seen_until + 2 * _POLL_SECONDS  # a search and its answer may take a while
+        return ordered(
+            self._collection.rows(self._now(), machine, looked_up=lambda pid: pid in moments, seen_until=seen)
+        )
 
     @property
     def left_out(self) -> str:
@@ -211,14 +217,16 @@ class RemoteRuns:
             self._connection.send(b"L\n")
             self._waiting.append(self._listed)
             return
+        running = {process.pid for process in self._collection.processes}
+        if pids := running.difference(self._machine.moments or ()):  # first of all: without it no state is known
+            self._look_up(pids)
+            return
         requests = list(islice(self._collection.requests(), _MOST_AT_ONCE))
         if requests:
             self.complete = False
         elif self._unseen:
             self._unseen = False
-            if pids := sorted({process.pid for process in self._collection.processes})[:_MAX_PROCESSES]:
-                self._connection.send(f"P {' '.join(map(str, pids))}\n".encode())
-                self._waiting.append(self._looked_up)
+            self._look_up(running)
         elif not self.complete:
             self._collection.settle(self._now())
             self.complete = True
@@ -233,6 +241,12 @@ class RemoteRuns:
                 return True
 
             self._waiting.append(take)
+
+    def _look_up(self, pids: Iterable[int]) -> None:
+        """Ask which of these processes exist."""
+        for some in _batched(sorted(pids), _MAX_PROCESSES):
+            self._connection.send(f"P {' '.join(map(str, some))}\n".encode())
+            self._waiting.append(self._looked_up)
 
     def _take(self, words: list[str], payload: bytes) -> None:
         if words == ["hello"]:
@@ -258,6 +272,7 @@ class RemoteRuns:
                     self._files.append(info)
             case ["E"] if self._introduced:
                 self._collection.update(self._files)
+                self._seen_until = self._now()
                 return True
             case _:
                 raise ValueError(words)
@@ -271,6 +286,11 @@ class RemoteRuns:
         moments = self._machine.moments = self._machine.moments or {}
         moments[int(words[1])] = None if words[2] == "-" else "" if words[2] == "?" else " ".join(words[2:])
         return False
+
+
+def _batched(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The items in groups of at most `size`."""
+    return (items[n : n + size] for n in range(0, len(items), size))
 
 
 def _file(line: bytes) -> FileInfo | None:

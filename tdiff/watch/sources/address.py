@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from tdiff.errors import TdiffError
+from tdiff.patterns import lazy
 from tdiff.visible import visible_line
 
 DEFAULT_COMMAND = "ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -T"
 """The ssh command, unless TDIFF_SSH contains another, such as `ssh -p 2222 -i key`."""
 _MAX_PATH = 4096
 """Bytes of a path."""
-_JOB = re.compile(r"/slurm:(\d+(?:[_+]\d+)?)")
-_FORM = re.compile(r"ssh://(?:([^/]*)@)?(\[[^]/]*\]|[^][:/@]*)(?::([^/]*))?(/.*)?", re.DOTALL)
+_JOB = lazy(r"/slurm:(\d+(?:[_+]\d+)?)")
+_FORM = lazy(r"ssh://(?:([^/]*)@)?(\[[^]/]*\]|[^][:/@]*)(?::([^/]*))?(/.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

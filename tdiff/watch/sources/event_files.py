@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tdiff.patterns import lazy
 from tdiff.visible import json_line, visible_line
 from tdiff.watch.sources.folder_files import is_event_file, is_part
 from tdiff.watch.sources.local import FileSource, Read, Status
@@ -23,7 +23,7 @@ _SCAN = 5.0
 """Seconds between two searches for further files."""
 _OPEN = 5.0
 """Seconds without a change after which the newest step, which further values might join, is reported."""
-_WALL_TIME = re.compile(r'"wall_time":\s*([0-9.eE+-]+)')
+_WALL_TIME = lazy(r'"wall_time":\s*([0-9.eE+-]+)')
 _BY_ITERATION = "_vs_iterations"
 """The end of tags that Keras writes a second time, over another kind of step."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tdiff.patterns import lazy
 from tdiff.visible import visible_line
 from tdiff.watch.sources.folder_files import Candidate, candidates, files_below, shortened
 from tdiff.watch.sources.probe import Probe, planned_steps, probe
@@ -24,7 +25,7 @@ TOGETHER = 60.0
 """Seconds between the last writes of files of one run that has ended."""
 _MAX_PROBES, _MAX_NAMES = 24, 3
 """Files that are read to find a loss, and names of other files that are shown."""
-_NUMBERED = re.compile(r"(.*?(?:version_|checkpoint-))(\d{1,15})")
+_NUMBERED = lazy(r"(.*?(?:version_|checkpoint-))(\d{1,15})")
 _RANKS = {"run": 6, "events": 4, "table": 4, "document": 3, "text": 3, "state": 2, "summary": 1}
 _TEXT_WITH_TOTAL = 5
 

@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tdiff.patterns import lazy
+
 MAX_DEPTH, MAX_ENTRIES = 5, 5_000
 """Levels of folders that are searched below the folder, and entries that are examined."""
 _SHORT = 32
 """Characters of a path that are shown whole."""
 _SKIPPED_FOLDERS = frozenset(["node_modules", "__pycache__", "site-packages", "global_step"])
-_SKIPPED_FILES = re.compile(
+_SKIPPED_FILES = lazy(
     r"requirements.*|debug(-\w+)*(\.\w+)?\.log|conda-environment.*|.*\.profile-empty|install.*\.log|pip.*\.log"
 )
 """Logs of installers, and those that Weights & Biases writes about itself."""
 _TEXT_SUFFIXES = (".log", ".out", ".err")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _TEXT_NAMES = frozenset(["log", "stdout", "stderr", "output", "nohup"])
-_TEXT_WORDS = re.compile(r"log|train|stdout|stderr|output", re.IGNORECASE)
-_DOCUMENT_WORDS = re.compile(r"history|metric|log|loss", re.IGNORECASE)
-_SCHEDULER_OUTPUT = re.compile(r"\.[oe]\d+")
+_TEXT_WORDS = lazy(r"log|train|stdout|stderr|output", re.IGNORECASE)
+_DOCUMENT_WORDS = lazy(r"history|metric|log|loss", re.IGNORECASE)
+_SCHEDULER_OUTPUT = lazy(r"\.[oe]\d+")
 """The suffix that Grid Engine and PBS give: `train.o4711`."""
-_PART = re.compile(r"(.*[_-])?(?:train|training|val|valid|validation|eval|evaluation|test|dev)", re.IGNORECASE)
+_PART = lazy(r"(.*[_-])?(?:train|training|val|valid|validation|eval|evaluation|test|dev)", re.IGNORECASE)
 """The name of a folder that holds a part of one run: `validation` of Keras, `loss_val` of `add_scalars`."""
 
 Kind = Literal["run", "events", "state", "table", "text", "document", "summary"]

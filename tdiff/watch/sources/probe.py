@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.detect import Detector
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.folder_files import Candidate
@@ -17,9 +18,9 @@ _GZIP_PIECE, _MAX_LINES = 1 << 14, 10_000
 """Bytes of a gzip file that are read, which may expand a thousandfold, and lines that are examined."""
 _DOCUMENT = 1 << 20
 """Bytes of a JSON document that are searched for a loss."""
-_LOSS_KEY = re.compile(rb'"[^"\n]{0,40}loss[^"\n]{0,40}"\s*:', re.IGNORECASE)
+_LOSS_KEY = lazy(rb'"[^"\n]{0,40}loss[^"\n]{0,40}"\s*:', re.IGNORECASE)
 
-_PLANNED = re.compile(rb'"max_steps":\s*(\d{1,15})\b')
+_PLANNED = lazy(rb'"max_steps":\s*(\d{1,15})\b')
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from tdiff.report.devices import device_lines
-from tdiff.watch.devices import monitor
-from tdiff.watch.devices.monitor import Board, Monitor
+from tdiff.watch.devices import board as hosts
+from tdiff.watch.devices import readers as readers
+from tdiff.watch.devices.board import Board
+from tdiff.watch.devices.monitor import Monitor
 from tdiff.watch.devices.reading import Gpu, GpuProcess, JobProcess, RunProcesses
 from tdiff.watch.devices.readings import Interpreter
 from tdiff.watch.follow import Watched
 from tdiff.watch.jobs.job import Job
+from tdiff.watch.sources import ssh
 from tdiff.watch.sources.local import FileSource
 from tdiff.watch.targets import Target
 from tests.support.run_records import run_of, start, train
@@ -118,16 +121,16 @@ class Remote(FileSource):
 
 @pytest.fixture
 def board(monkeypatch):
-    readers: list[FakeReader] = []
+    made_readers: list[FakeReader] = []
 
     def made(*_):
-        readers.append(FakeReader())
-        return readers[-1]
+        made_readers.append(FakeReader())
+        return made_readers[-1]
 
-    monkeypatch.setattr(monitor, "LocalReader", made)
-    monkeypatch.setattr(monitor, "RemoteReader", made)
-    monkeypatch.setattr(monitor, "SshSource", Remote)
-    return SimpleNamespace(board=Board(), readers=readers)
+    monkeypatch.setattr(readers, "LocalReader", made)
+    monkeypatch.setattr(readers, "RemoteReader", made)
+    monkeypatch.setattr(ssh, "SshSource", Remote)
+    return SimpleNamespace(board=Board(), readers=made_readers)
 
 
 def watched(tmp_path, name: str, host: str = "") -> Watched:
@@ -172,7 +175,7 @@ def test_nothing_is_asked_while_detached(board, tmp_path):
 
 
 def test_the_process_of_a_tdiff_run_is_known_on_its_own_host_only(board, tmp_path, monkeypatch):
-    monkeypatch.setattr(monitor.platform, "node", lambda: "here")
+    monkeypatch.setattr(hosts.platform, "node", lambda: "here")
     runs = [watched(tmp_path, "a"), watched(tmp_path, "b")]
     runs[0].run_state.process, runs[1].run_state.process = (4242, "here"), (4242, "there")
     board.board.update(runs, 0.0)
@@ -183,7 +186,7 @@ def test_an_idle_gpu_becomes_an_alert_of_the_run(board, tmp_path, monkeypatch):
     run = watched(tmp_path, "a")
     state = run_of(start(time=1.7e9), *(train(n, 2.0, time=1.7e9 + n) for n in range(1, 40)))
     run._reader.state = state
-    monkeypatch.setattr(monitor.time, "time", lambda: 1.7e9 + 41)
+    monkeypatch.setattr(hosts.time, "time", lambda: 1.7e9 + 41)
     for now in range(0, 700, 15):
         board.board.update([run], now)
         board.readers[0].set_load(0.0)
@@ -197,8 +200,8 @@ def test_gpus_of_the_login_node_are_not_those_of_a_job_on_another_node(board, tm
     run = watched(tmp_path, "a")
     run._reader.state = state = run_of(start(time=1.7e9), *(train(n, 2.0, time=1.7e9 + n) for n in range(1, 40)))
     state.job = Job(id="7", state="RUNNING", nodes="gpu[07-08]")
-    monkeypatch.setattr(monitor.time, "time", lambda: 1.7e9 + 41)
-    monkeypatch.setattr(monitor.platform, "node", lambda: "login.cluster")
+    monkeypatch.setattr(hosts.time, "time", lambda: 1.7e9 + 41)
+    monkeypatch.setattr(hosts.platform, "node", lambda: "login.cluster")
     board.board.update([run], -15)
     board.readers[0].interpreter.jobs = ()
     for now in range(0, 700, 15):
@@ -210,5 +213,5 @@ def test_gpus_of_the_login_node_are_not_those_of_a_job_on_another_node(board, tm
     assert [reading.elsewhere for reading in board.board.readings] == [said]
     assert board.board.of(run)[0].elsewhere == said
     assert any(said in line for line in device_lines(*board.board.of(run), 100))
-    monkeypatch.setattr(monitor.platform, "node", lambda: "gpu08")
+    monkeypatch.setattr(hosts.platform, "node", lambda: "gpu08")
     assert board.board.of(run)[0].elsewhere == board.board.readings[0].elsewhere == ""

@@ -54,6 +54,16 @@ def test_a_folder_of_runs_and_logs_is_a_table(tmp_path):
     assert runs.left_out == "1 file without a loss"
 
 
+def test_a_silence_during_which_nothing_could_be_seen_is_no_stall(tmp_path):
+    (tmp_path / "x.log").write_text("step 3/10 loss 2.5\nstep 4/10 loss 2.25\n")
+    rows = polled(LocalRuns(tmp_path))._collection.rows
+    now = (tmp_path / "x.log").stat().st_mtime
+    assert [row.state for row in rows(now + 3600, None)] == ["stopped"]
+    (row,) = rows(now + 3600, None, seen_until=now + 5)
+    assert (row.state, round(row.age)) == ("running", 3600)
+    assert [row.state for row in rows(now + 3600, None, seen_until=now + 7200)] == ["stopped"]
+
+
 def test_nothing_is_read_again_until_it_changes(tmp_path):
     for n in range(5):
         make_run(tmp_path / f"run{n}", 2000)

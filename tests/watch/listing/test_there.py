@@ -108,7 +108,15 @@ def test_processes_are_looked_up_where_they_run(shell, opened, tmp_path, monkeyp
         (tmp_path / "runs" / name / "events.jsonl").write_text("\n".join([*fresh, now]) + "\n")
         (tmp_path / "runs" / name / FILE).write_text(json.dumps(asdict(process)))
     runs = opened(f"ssh://host{tmp_path}/runs")
-    until(runs, lambda: runs.complete and {row.state for row in runs.rows()} == {"running", "died"})
+    seen: dict[str, list[str]] = {"alive": [], "dead": [], "other": []}
+
+    def known() -> bool:
+        for row in runs.rows():
+            seen[row.name] += [row.state] if seen[row.name][-1:] != [row.state] else []
+        return runs.complete
+
+    until(runs, known)
+    assert seen == {name: ["reading", state] for name, state in zip(seen, ("running", "died", "running"), strict=True)}
     assert {row.name: row.state for row in runs.rows()} == {"alive": "running", "dead": "died", "other": "running"}
     os.utime(tmp_path / "runs" / "other" / FILE, (1000, 1000))
     until(runs, lambda: {row.name: row.state for row in runs.rows()}["other"] == "lost")
