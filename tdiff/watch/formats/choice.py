@@ -99,6 +99,11 @@ class Names:
         self.meaning: Callable[[str], Meaning] = self._chosen if self._by_hand else meaning
         """What a name means."""
 
+    def assume(self, name: str, what: Meaning) -> None:
+        """Take a name to mean something, as its values have shown."""
+        self._by_hand.setdefault(spelled(name), ("", what))
+        self.meaning = self._chosen
+
     def heard(self, name: str) -> Meaning:
         """What a name means; it is stored among those that have occurred."""
         if len(self.met) < MOST_NAMES:

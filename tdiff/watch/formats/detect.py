@@ -9,6 +9,7 @@ from typing import Protocol
 from tdiff.watch.formats import csv_table, document, events, jsonl, pattern, text_log, trace
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
 from tdiff.watch.formats.choice import Choice, Names
+from tdiff.watch.formats.guesses import Guesses
 from tdiff.watch.formats.survey import Survey
 from tdiff.watch.formats.text import LineReader
 
@@ -46,6 +47,7 @@ class Detector:
         """What the names of this log mean."""
         self.survey = Survey()
         """What unrecognized lines held."""
+        self._guesses = Guesses(self.names)
         self._reader = LineReader(self.names)
         self._order = ORDER
         if self.names.choice:
@@ -106,3 +108,6 @@ class Detector:
         self._recent.append(candidate.line)
         self.survey.take(candidate.fields)
         self._fallback.feed([candidate.line])
+        if not self.names.choice.pattern and self._guesses.take(candidate.fields):
+            self._sink.format, self._detected = "text", True
+            self._parser = text_log.TextLog(self._sink, self._reader, self._recent)

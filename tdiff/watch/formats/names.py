@@ -273,7 +273,8 @@ def _plan(rest: set[str]) -> tuple[Role, int] | None:
         return None  # such as the number of batches of an epoch
     if counted <= _OF_STEPS:
         return Role.TOTAL, 0
-    return (Role.EPOCHS, 0) if counted <= _OF_EPOCHS else None
+    one = counted == {"epoch"} and not plans <= _NUMBERS | {"target"}
+    return (Role.EPOCHS, 0) if counted <= _OF_EPOCHS or one else None
 
 
 def _loss(rest: list[str], split: str) -> Meaning | None:

@@ -28,6 +28,11 @@ _CLOCK = re.compile(
     r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
 )
 _LEVEL = re.compile(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_LOGGER = re.compile(
+    r"\s*[\[(<]?(?!(?:val|valid|validation|eval|evaluation|test|dev)\b)[A-Za-z_][\w.<>]{0,60}(?:\[\d+\])?[\])>]?\s*[-:|]?\s*"
+    r"[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL)[\])>|]?(?=[\s:|-])[\s:|-]*"
+)
+"""The name of a logger before its level, which says nothing of a split even where it is `trainer`."""
 _ORIGIN = re.compile(  # where in the program a line was written
     r"(?:[\w.<>]+:)?[\w.<>]+:\d+(?=\s+-\s)|[\w./-]+\.(?:py|cc|cpp|cu|c|go|rs|jl|m):\d+\]?|(?<=\[)[\w.]+\.\w+:\d+(?=[,\]])"
 )
@@ -62,7 +67,7 @@ def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
         text = " " * clock.end() + text[clock.end() :]
     else:
         text = _without(text, _GLOG)
-    text = _without(text, _LEVEL)
+    text = _without(_without(text, _LEVEL), _LOGGER)
     if span is None and (rank := _LATER_RANK.match(text)) is not None:
         span = _number_of(rank)
         text = " " * rank.end() + text[rank.end() :]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.names import Meaning, Role, is_split
 from tdiff.watch.formats.numbers import (
     decoded,
     dots_for_thousands,
@@ -54,7 +54,9 @@ def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Head
         if not all(map(_NAME.fullmatch, named)) or len({name.lower() for name in named}) != len(named):
             continue
         known = [meaning(name) for name in named]
-        losses = any(kind.role is Role.LOSS for kind in known)
+        losses = any(kind.role is Role.LOSS for kind in known) or (
+            {kind.split for name, kind in zip(named, known, strict=True) if is_split(name)} == {"train", "eval"}
+        )
         counted = any(kind.role in (Role.STEP, Role.EPOCH) for kind in known)
         if delimiter in (BLANKS, "|"):
             fine = losses and (counted or len(named) > 2) and len(named) <= 40

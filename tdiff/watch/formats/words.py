@@ -7,6 +7,7 @@ import re
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.found import Found, Span
 from tdiff.watch.formats.groups import Group, promote_total
+from tdiff.watch.formats.guesses import UNNAMED
 from tdiff.watch.formats.languages import in_english
 from tdiff.watch.formats.names import PART, Role, is_split, meaning, words_beside_split
 from tdiff.watch.formats.numbers import (
@@ -85,8 +86,6 @@ _FRACTION = re.compile(r"\d*\.\d+(?:[eE][-+]?\d+)?|\d\.?\d*[eE][-+]?\d+")
 _KEY = re.compile(r"[\w.-]*[_/.][\w./-]*")
 """A name that is one word, as programs write them before `=`."""
 _GLUED = {"b": "batch", "i": "iter", "e": "epoch"}
-UNNAMED = "value"
-"""The name of a number that follows a count and has none of its own."""
 
 
 def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
