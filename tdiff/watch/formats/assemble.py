@@ -39,7 +39,7 @@ class Assembler:
         """With `counts_rows` every structured row is a record, counted where nothing tells its step."""
         self._curves, self._reads, self._counts_rows = curves, names or Names(), counts_rows
         self._plans: dict[tuple[tuple[str, ...], str], Plan] = {}
-        self._guesses = Guesses(self._reads) if counts_rows else None
+        self._guesses = Guesses(self._reads)
         self._counter = Counter()
         self._bars = BarCounter()
         self._rank: int | None = None
@@ -135,7 +135,7 @@ class Assembler:
             self._held = (fields, plan)
             return True
         self._record(fields, plan, progress)
-        for name, metric in self._guesses.take(fields).items() if self._guesses is not None else ():
+        for name, metric in self._guesses.take(fields).items():
             self._losses.be(metric, name)
             self._plans.clear()
         return True
@@ -220,7 +220,7 @@ class Assembler:
     def _step_of(self, fields: Fields, plan: Plan) -> str | None:
         """The name of the step: the best one whose value can be a count."""
         for name in plan.steps:
-            if abs(fields.values[name]) < FARTHEST:
+            if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
                 return name
         return None
 

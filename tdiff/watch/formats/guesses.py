@@ -6,6 +6,7 @@ loss if those of training fall from the first records on; else they remain what 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from tdiff.watch.formats.choice import Names
@@ -15,8 +16,8 @@ from tdiff.watch.formats.standins import STAND_IN
 
 UNNAMED = "value"
 """The name of a number that follows a count and has none of its own."""
-_FEWEST, _MOST = 3, 8
-"""Values that can show that a number falls, and after which it does not."""
+_FEWEST, _MOST, _LONGEST = 3, 8, 200
+"""Values that can show that a number falls, after which it does not, and records among which they are looked for."""
 
 
 class Guesses:
@@ -25,6 +26,7 @@ class Guesses:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._values: dict[str, list[float]] = {}
+        self._records = 0
         self._open = not names.choice.loss
 
     def take(self, fields: Fields) -> dict[str, str]:
@@ -33,23 +35,40 @@ class Guesses:
             return {}
         meaning = self._names.meaning
         known = {name: meaning(name) for name in fields.values}
-        if any(kind.role is Role.LOSS for kind in known.values()):
+        self._records += 1
+        self._open = self._records < _LONGEST
+        if not any(kind.role in (Role.STEP, Role.EPOCH, Role.LOSS) for kind in known.values()):
             return {}
-        if not any(kind.role in (Role.STEP, Role.EPOCH) for kind in known.values()):
-            return {}
-        alone = [name for name in fields.values if is_split(name)]
-        if not alone and UNNAMED in fields.values and fields.split != "eval" and not fields.structured:
+        losses = [name for name, kind in known.items() if kind.role is Role.LOSS]
+        alone = [name for name in fields.values if is_split(name) and name not in losses]
+        if not alone and not losses and UNNAMED in fields.values and fields.split != "eval" and not fields.structured:
             alone = [UNNAMED]
         trains = [name for name in alone if known[name].split != "eval"]
-        if len(trains) != 1:
+        if losses:
+            return self._beside_loss(losses, alone, known, fields)
+        if len(trains) != 1 or not self._has_fallen(trains[0], fields.values[trains[0]]):
             return {}
-        values = self._values.setdefault(trains[0], [])
-        values.append(fields.values[trains[0]])
+        return self._assume({name: known[name].split or "train" for name in alone})
+
+    def _beside_loss(
+        self, losses: list[str], alone: list[str], known: Mapping[str, Meaning], fields: Fields
+    ) -> dict[str, str]:
+        """A lone `val` beside the training loss is that of the validation if it falls and is about as large."""
+        if len(alone) != 1 or len(losses) != 1 or known[alone[0]].split != "eval" or known[losses[0]].split == "eval":
+            return {}
+        value, loss = fields.values[alone[0]], fields.values[losses[0]]
+        alike = 0 < value < 3 * loss < 9 * value
+        self._open = self._open and alike
+        return self._assume({alone[0]: "eval"}) if alike and self._has_fallen(alone[0], value) else {}
+
+    def _has_fallen(self, name: str, value: float) -> bool:
+        values = self._values.setdefault(name, [])
+        values.append(value)
         if len(values) >= _FEWEST and _falls(values):
             self._open = False
-            return self._assume({name: known[name].split or "train" for name in alone})
-        self._open = len(values) < _MOST
-        return {}
+            return True
+        self._open = self._open and len(values) < _MOST
+        return False
 
     def _assume(self, splits: dict[str, str]) -> dict[str, str]:
         for name, split in splits.items():

@@ -16,7 +16,8 @@ _NAMED_RANK = (
     r"|\[\d{1,5},(?P<f>\d{1,5})\]<std(?:out|err)>:?"
 )
 _RANK = re.compile(
-    rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}}):(?= ))\s*",
+    rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}})[:|>](?= )"
+    r"|[A-Za-z][\w-]{0,60}\d[.:/](?P<i>\d{1,4})\s*[|>:](?=\s))\s*",
     re.IGNORECASE,
 )
 """The rank at the beginning of a line, where a number alone may be one."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tdiff.watch.formats.fields import Fields
+from tdiff.watch.formats.long_form import long_form
 from tdiff.watch.formats.names import Meaning, Role, is_split
 from tdiff.watch.formats.numbers import (
     decoded,
@@ -26,6 +27,7 @@ _NAME = re.compile(r"(?:[^\W\d]|#)[\w ./%()\[\]:@#+'-]{0,63}")
 _RULE = re.compile(r"[\s|+:=\u2500-\u257f-]*")
 _VALUE = re.compile(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
 _ALIGNED = re.compile(r"\S\s{2,}\S")
+_NORM = re.compile(r"(?<=\s)\|{1,2}(\w{1,12})\|{1,2}(?=\s|$)")  # `|grad|`
 _PROGRESS = re.compile(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
 _BARS = re.compile(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
@@ -42,6 +44,8 @@ def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Head
     if _VALUE.search(line):
         return None
     text = _BARS.sub("|", line.strip("\ufeff \t\r"))
+    if not text.startswith("|"):
+        text = _NORM.sub(r"norm_\1", text)
     if text.startswith("#"):
         text = text.lstrip("# ")
     for delimiter in ("\t", ";", ",", "|", BLANKS):
@@ -117,6 +121,8 @@ class Rows:
         self._splits = {name for name in head.names if is_key(name)}
         self._commas = head.delimiter == ";"  # commas are decimal signs
         self._split = ""
+        form = long_form(head.names)
+        self._long = form and (head.names.index(form[0]), form[1])
 
     def read(self, line: str) -> Fields | None:
         """The values of a row; None where it has none, or is text between the rows."""
@@ -135,6 +141,8 @@ class Rows:
             except ValueError:
                 if cell := cell.strip():
                     self._cell(name, cell, values, totals)
+        if self._long and len(cells) > self._long[0] and (value := values.pop(self._long[1], None)) is not None:
+            values[cells[self._long[0]].strip().strip('"')] = value
         if self._commas and "," in line and "." in line:
             self._undot(cells, values)
         return Fields(values, totals, self._split, None, None, None, None, True, line) if values else None

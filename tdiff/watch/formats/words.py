@@ -85,6 +85,12 @@ _CLOSES_COUNT = re.compile(r"\s*[\]:|),]|\s{2,}|\s+-")
 _FRACTION = re.compile(r"\d*\.\d+(?:[eE][-+]?\d+)?|\d\.?\d*[eE][-+]?\d+")
 _KEY = re.compile(r"[\w.-]*[_/.][\w./-]*")
 """A name that is one word, as programs write them before `=`."""
+_NO_COUNT = re.compile(
+    r"\b(?:per|every|each|of|from|to|until|next|first|best|last|warm-?up|save|log|skip\w*|decay|time|size|resum\w+|no|a|the)\b",
+    re.IGNORECASE,
+)
+"""Words by which a step or an epoch is not the one that a line is about."""
+_BEFORE_COUNT = re.compile(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
 _GLUED = {"b": "batch", "i": "iter", "e": "epoch"}
 
 
@@ -115,6 +121,7 @@ class _Cutter:
         self._unnamed = ""  # the words before numbers without a name
         self._epoch = False  # the number before counts epochs
         self._count = False  # the number before is a count of its own
+        self._ahead = ""  # what stands before that count: `Eval loss at step 300: 2.4`
         self._has_loss = False
         self._group = Group()
         self._bare: list[tuple[str, float, Span]] = []  # numbers that no sign gives to their names
@@ -186,6 +193,7 @@ class _Cutter:
         self._epoch = known.role is Role.EPOCH
         self._count = known.role in (Role.EPOCH, Role.STEP)
         if self._count:
+            self._ahead = before
             found.split = found.split or known.split  # `eval epoch: 3, loss: 2.1`
         if is_split(name) and self._counted() and not self._has_loss and measured:
             self._store(name, value, Span(*here, "value", name, 1.0, comma))  # perhaps of the loss: see `guesses`
@@ -224,8 +232,11 @@ class _Cutter:
     def _last_word(self, name: str, between: str) -> str:
         """The last word of a name, where the words before it are no part of it."""
         last, whole = name.rpartition(" ")[2], self._meaning(name)
-        if whole.role is Role.OTHER and self._meaning(last).role in (Role.TOTAL, Role.EPOCHS):
+        role = self._meaning(last).role
+        if whole.role is Role.OTHER and role in (Role.TOTAL, Role.EPOCHS):
             return last  # `resolved config max_steps=3000`
+        if whole.role is Role.OTHER and role in (Role.STEP, Role.EPOCH) and len(last) > 2:
+            return name if _NO_COUNT.search(name) else last  # `finetune step 30`
         is_key = between.endswith("=") and _KEY.fullmatch(last) is not None
         if is_key and whole.role is Role.LOSS and whole.precedence > self._meaning(last).precedence:
             return last  # `ep01 done train_loss=0.3`
@@ -260,13 +271,21 @@ class _Cutter:
         numbered = not between.strip() and self._text[self._end : self._end + 2] == ":\t"
         beyond_span = Span(*beyond, "total", "round") if total is not None else None
         if beginning and (bracketed or numbered) and not found.values:
+            if ":" in match["number"]:  # a clock since the start
+                self._store("elapsed", value, Span(*here, "value", "elapsed"))
+                return
             self._store("round", value, Span(*here, "value", "round"), total, beyond_span)
             self._count = True
             return
         unit = (match["unit"] or match["kilo"] or "").strip()
         if count and total is None and _measured(match["number"], unit) and _AFTER_COUNT.fullmatch(between):
-            if not self._has_loss and UNNAMED not in found.values:
-                self._store(UNNAMED, value, Span(*here, "value", UNNAMED))
+            name = _name(_BEFORE_COUNT.sub("", self._ahead))[0]
+            known, name = self._meaning(name), name or UNNAMED
+            if (known.role is not Role.LOSS and not self._has_loss) or _BEST.search(self._ahead):
+                name = UNNAMED
+            if name not in found.values and (name != UNNAMED or not self._has_loss):
+                self._store(name, value, Span(*here, "value", name))
+                self._has_loss = self._has_loss or name != UNNAMED
             return
         self._unnamed += between
         if found.progress is None and total is not None and not found.values:
