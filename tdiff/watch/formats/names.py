@@ -68,7 +68,7 @@ def _words(text: str) -> list[str]:
 
 
 _SPLITS = dict.fromkeys(_words("train training tr trn trainer learn"), "train") | dict.fromkeys(
-    _words("val va vld valid validation validate validating eval evaluation evaluating dev heldout held holdout")
+    _words("val va vld vali valid validation validate validating eval evaluation evaluating dev heldout held holdout")
     + _words("test tst testing cv"),
     "eval",
 )

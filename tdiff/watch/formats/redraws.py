@@ -37,7 +37,7 @@ class Redraws:
         n, total = fields.progress
         names = frozenset(fields.values)
         again, full = n < self._last, n >= total
-        if self._each is None and not self._waiting and not (in_epoch and _DRAWN.search(fields.text)):
+        if self._each is None and not self._waiting and not (in_epoch and (full or _DRAWN.search(fields.text))):
             self._each = True
         if self._each is None and self._waiting:
             summary = full and names != self._names

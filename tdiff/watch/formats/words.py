@@ -268,7 +268,7 @@ class _Cutter:
         """A number without a name: a count at the beginning of the line, progress, or what a count introduces."""
         found, (here, beyond, total) = self._found, place
         bracketed = _OPENING.fullmatch(between) and _CLOSING.match(self._text, self._end)
-        numbered = not between.strip() and self._text[self._end : self._end + 2] == ":\t"
+        numbered = between.strip() == "#" or (not between.strip() and self._text[self._end : self._end + 2] == ":\t")
         beyond_span = Span(*beyond, "total", "round") if total is not None else None
         if beginning and (bracketed or numbered) and not found.values:
             if ":" in match["number"]:  # a clock since the start
