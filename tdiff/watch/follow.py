@@ -109,7 +109,12 @@ class Reader:
         self.state.closed = True
 
     def reset(self) -> None:
-        """The source was replaced or truncated: forget everything."""
+        """The source was replaced or truncated: read it anew. Its curves become an earlier attempt."""
+        self.state.reset(rewritten=True)
+        self._begin()
+
+    def forget(self) -> None:
+        """Another source is read from now on: forget everything."""
         self.state.reset()
         self._begin()
 
@@ -283,7 +288,7 @@ class Watched:
         self._close_reading()
         self.target = self._place.target
         self._source = open_source(self.target)
-        self._reader.reset()
+        self._reader.forget()
         self._polled = self._settled = False
         self._early = ""
 
