@@ -214,6 +214,7 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     """Print a snapshot of each target and exit."""
     from tdiff.commands import watch_numbers
     from tdiff.report import snapshot
+    from tdiff.report.goals import goal_lines, goals
     from tdiff.runs.run import ROOT
     from tdiff.watch.devices.monitor import Board
     from tdiff.watch.follow import Watched
@@ -245,10 +246,13 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
         now = time.time()
         states = [followed.run_state for followed in watched]
         if options.as_json:
-            for state, reading in zip(states, devices, strict=True):
-                print(json_line(snapshot.data(state, now, *reading)))
+            more = goals(states, options.target, options.smooth)
+            for state, reading, goal in zip(states, devices, more, strict=True):
+                print(json_line(snapshot.data(state, now, *reading) | goal))
         else:
             print(snapshot.text(states, now, ascii=ascii, devices=devices))
+            if lines := list(goal_lines(states, options.target, options.smooth)):
+                print("", *lines, sep="\n")
     finally:
         board.close()
         for followed in watched:

@@ -85,6 +85,8 @@ class Names:
         """Options of the choice (`loss`, `step`, `val`) whose name has occurred."""
         self.met: dict[str, None] = {}
         """Names that have occurred, in order; only those of documents without a choice."""
+        self.trouble = ""
+        """Why the pattern is no longer searched for, on one line; "" where it is."""
         self.decimal_comma = False
         """Commas in this log are decimal signs, as a number has shown that can be read in no other way."""
         self._by_hand = {
