@@ -1,7 +1,5 @@
 """A followed file that is truncated, or written anew: what it held is an earlier attempt, unless it is repeated."""
 
-import os
-
 import pytest
 
 from tdiff.watch.follow import Watched
@@ -27,7 +25,7 @@ def test_what_a_file_held_before_is_an_earlier_attempt(log, how):
     path, watched = log
     new = path if how == "truncated" else path.with_name("new")
     new.write_text(lines(6, 3))
-    os.replace(new, path)
+    new.replace(path)
     watched.finish(5)
     run = watched.run_state
     assert run.metrics["train/loss"].last == (30, pytest.approx(5.7))
@@ -40,7 +38,7 @@ def test_a_file_that_is_written_anew_with_the_same_records_is_one_attempt(log):
     path, watched = log
     new = path.with_name("new")
     new.write_text(lines(5, 12))
-    os.replace(new, path)
+    new.replace(path)
     watched.finish(5)
     assert (watched.run_state.attempts.count, watched.run_state.step) == (0, 120)
 

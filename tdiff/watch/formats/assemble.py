@@ -7,6 +7,7 @@ the position of a bar, or the epoch. What decides is the same for every format, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from tdiff.watch.formats.bars import BarCounter, Progress
@@ -26,6 +27,8 @@ _EARLIEST, _LATEST = 1e8, 1e11
 _AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
 """Names that count steps only with a total or beside a loss."""
 _MOST_PLANS = 256
+_BEST = re.compile(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
+"""A heading of a record that is told again."""
 _LONGEST_TAG = 30
 """Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""
 _DONE = "train_runtime"
@@ -51,6 +54,7 @@ class Assembler:
         self._farthest_epoch = -math.inf
         self._total: float | None = None  # that a line without a record named
         self._heading_total: float | None = None
+        self._before = ""  # the newest line without a record
         self._section = Section()
         self._redraws = Redraws()
         self._splits_named = False  # records have named the split that they are of
@@ -118,6 +122,8 @@ class Assembler:
                 self._curves.advance(*progress)
             elif fields.bar is None and not plan.has_loss and (plan.steps or plan.epoch is not None or fields.split):
                 self._head(fields, plan)
+            if fields.text and not fields.text.isspace():
+                self._before = fields.text
             return False
         return self._take_record(fields, plan, progress)
 
@@ -219,7 +225,7 @@ class Assembler:
 
     def _step_of(self, fields: Fields, plan: Plan) -> str | None:
         """The name of the step: the best one whose value can be a count."""
-        for name in plan.steps:
+        for name in sorted(plan.steps, key=lambda n: n not in fields.totals) if fields.totals else plan.steps:
             if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
                 return name
         return None
@@ -244,13 +250,13 @@ class Assembler:
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
+        if bar is None and self._repeats(step, values, plan, counted=count is not None):
+            return
         if count is not None and training and "train/loss" in values:
             newest = (step, values["train/loss"], len(values), read.get("round") if count != "round" else None)
             before, self._newest = self._newest, newest
             if newest == before or (newest[3] is not None and before is not None and self._of_another(newest, before)):
                 return
-        if count is None and bar is None and self._repeats(step, values, plan):
-            return
         if total is None:
             total = self._total_of(fields, step, count, training=training)
         if bar is not None:
@@ -278,10 +284,14 @@ class Assembler:
             progress=progress,
         )
 
-    def _repeats(self, step: float, values: Mapping[str, float], plan: Plan) -> bool:
-        """Whether a record without counts tells again the loss of the newest step."""
-        counted = plan.epoch is not None or self._heading is not None or self._newest is None
-        return not counted and "train/loss" in values and self._newest is not None and step == self._newest[0]
+    def _repeats(self, step: float, values: Mapping[str, float], plan: Plan, *, counted: bool) -> bool:
+        """Whether a record tells again the loss of the newest step, or of the best one."""
+        if self._newest is None or "train/loss" not in values:
+            return False
+        newest = self._newest[0] or 0.0
+        if counted:
+            return step < newest and _BEST.search(self._before) is not None
+        return step == newest and plan.epoch is None and self._heading is None
 
     @staticmethod
     def _of_another(newest: tuple[float | None, ...], before: tuple[float | None, ...]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tdiff.watch.formats.found import Found, Span
 from tdiff.watch.formats.names import Meaning, Role, is_split, meaning
-from tdiff.watch.formats.standins import is_term, is_total
+from tdiff.watch.formats.standins import has_loss_term, is_term, is_total
 
 _WORD = re.compile(r"[A-Za-z][\w-]*")
 _AFTER_SPLIT = frozenset(["set", "data", "split", "metrics", "results", "phase"])
@@ -50,7 +50,8 @@ def promote_total(bare: Sequence[tuple[str, float, Span]], found: Found) -> None
         return
     terms = [one for one in bare if is_term(one[0]) and not is_total(one[0])]
     totals = [one for one in bare if is_total(one[0])]
-    if len(totals) != 1 or len(terms) < 2 or any(value > totals[0][1] for _, value, _ in terms):
+    known_terms = has_loss_term(name for name, *_ in terms)
+    if len(totals) != 1 or len(terms) < 2 or not known_terms or any(value > totals[0][1] for _, value, _ in terms):
         return
     for name, value, span in (*totals, *terms):
         if name not in found.values:

@@ -16,6 +16,10 @@ from tdiff.watch.formats.standins import STAND_IN
 
 UNNAMED = "value"
 """The name of a number that follows a count and has none of its own."""
+_RATE = 0.15
+"""A number without any name that begins no higher may be a learning rate."""
+_EVEN = 0.01
+"""Share by which the steps of a schedule differ at most."""
 _FEWEST, _MOST, _LONGEST = 3, 8, 200
 """Values that can show that a number falls, after which it does not, and records among which they are looked for."""
 
@@ -64,7 +68,8 @@ class Guesses:
     def _has_fallen(self, name: str, value: float) -> bool:
         values = self._values.setdefault(name, [])
         values.append(value)
-        if len(values) >= _FEWEST and _falls(values):
+        certain = name != UNNAMED or (len(values) > _FEWEST and values[0] > _RATE)
+        if len(values) >= _FEWEST and certain and _falls(values):
             self._open = False
             return True
         self._open = self._open and len(values) < _MOST
@@ -81,5 +86,8 @@ class Guesses:
 
 
 def _falls(values: list[float]) -> bool:
+    """Whether values fall, though not evenly, as those of a schedule do (0.1, 0.05, 0.025)."""
     changes = [after - before for before, after in pairwise(values)]
-    return values[-1] < values[0] and sum(c < 0 for c in changes) > len(changes) / 2
+    ratios = [after / before if before else 0.0 for before, after in pairwise(values)]
+    even = any(max(row) - min(row) < _EVEN * max(map(abs, row)) for row in (changes, ratios))
+    return values[-1] < values[0] and sum(c < 0 for c in changes) > len(changes) / 2 and not even

@@ -84,8 +84,9 @@ _ABBREVIATIONS = (
 )
 """Words that stand for several."""
 _STEPS = names_of(
-    "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, steps, iteration,"
-    "iter, iter num, iters, iterations, num iter, n iter, it, update, updates, completed steps, completed step, batch,"
+    "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, iteration,"
+    "iter, iter num, episode, generation, steps, iters, iterations, num iter, n iter, it, update, updates,"
+    "completed steps, completed step, batch,"
     "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba, index, idx, s, i, n"
 )
 """Names of the step, the best first."""

@@ -24,18 +24,19 @@ _NAMES = {"val": "val_loss", "total": "total_steps", "time": "timestamp"}
 
 
 @lru_cache(8)
-def _searcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
+def searcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
     """The search for a pattern, which raises TimeoutError where it takes too long. Raises TdiffError as `compiled`."""
     search = compiled(pattern).search
     try:
-        import regex  # 30 ms
+        import regex  # type: ignore[import-untyped] # it takes 30 ms
     except ImportError:
         return search
     try:
         limited = regex.compile(pattern)
     except regex.error:  # the two differ in rare cases, in which no time is limited
         return search
-    return partial(limited.search, timeout=LIMIT)
+    in_time: Callable[[str], re.Match[str] | None] = partial(limited.search, timeout=LIMIT)
+    return in_time
 
 
 class Matcher:
@@ -44,7 +45,7 @@ class Matcher:
     def __init__(self, pattern: str, names: Names) -> None:
         """Raises TdiffError for an invalid pattern. A pattern that is too slow is told in `names` and given up."""
         self._pattern, self._names = pattern, names
-        self._search = _searcher(pattern)
+        self._search = searcher(pattern)
 
     def read(self, line: str) -> Fields | None:
         """The numbers of the first match; None where nothing matches, or no group is a number."""

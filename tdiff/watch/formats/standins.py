@@ -24,6 +24,16 @@ _TERMS = _words(
     """
 )
 """Words of a term, which is never the whole of a loss."""
+_KNOWN_TERMS = _TERMS | _words(
+    """
+    recon rec reconstruction ce bce mse mae nll ctc att attention mel seg segmentation dice giou focal triplet
+    contrastive nce infonce kd distill distillation pde bc ic physics boundary residual residuals sdf eikonal depth rgb
+    color colour pose heatmap hm wh off offset offsets smooth center centre id xyz rot trans flow photo chamfer normal
+    normals edge rank bpr sup unsup cons consistency mlm nsp itm itc lm ar diff denoise noise spk stft wave hinge huber
+    cross supervised unsupervised student teacher ssl cluster proto margin arc ortho latent dyn dynamics inverse
+    """
+)
+"""Words of a term, one of which shows that a total is that of a loss."""
 _NO_TERMS = _words(
     """
     acc accuracy top auc f precision recall map iou dice psnr ssim fid inception wer cer bleu rouge ppl perplexity
@@ -56,6 +66,11 @@ def _may_be_whole(name: str) -> bool:
     return not _TERMS & set(words(name))
 
 
+def has_loss_term(names: Iterable[str]) -> bool:
+    """Whether one of the terms of a total is known as one of a loss, rather than of a time or a memory."""
+    return any(_KNOWN_TERMS & set(words(name)) for name in names)
+
+
 def stand_ins(known: Mapping[str, Meaning]) -> Iterable[tuple[str, Meaning]]:
     """The names of a record that stand for a loss of training or of an evaluation, with that meaning.
 
@@ -70,7 +85,8 @@ def stand_ins(known: Mapping[str, Meaning]) -> Iterable[tuple[str, Meaning]]:
         others = [name for name, kind in of_side.items() if kind.role is Role.OTHER]
         terms = [name for name in others if is_term(name) and not is_total(name)]
         totals = [name for name in others if is_total(name)]
-        if len(totals) == 1 and len(terms) + len(losses) >= 2:
+        summed = len(terms) + len(losses) >= 2 and (bool(losses) or has_loss_term(terms))
+        if len(totals) == 1 and summed:
             yield totals[0], Meaning(Role.LOSS, of_side[totals[0]].split, STAND_IN)
         elif len(losses) == 1 and _may_be_whole(losses[0]) and not any(_TERMS & set(words(name)) for name in others):
             yield losses[0], Meaning(Role.LOSS, of_side[losses[0]].split, STAND_IN)
