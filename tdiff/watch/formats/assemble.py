@@ -29,6 +29,7 @@ _AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
 _MOST_PLANS = 256
 _BEST = re.compile(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
 """A heading of a record that is told again."""
+_OF_EPOCH = "loss of the epoch"
 _LONGEST_TAG = 30
 """Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""
 _DONE = "train_runtime"
@@ -200,7 +201,8 @@ class Assembler:
         """Whether a line without a loss holds metrics of a step."""
         if self._counts_rows and fields.structured:
             return plan.measured
-        return plan.measured and (bool(plan.steps) or (self._heading is not None and len(fields.values) == 1))
+        counted = any(name not in _AMBIGUOUS or name in fields.totals for name in plan.steps)
+        return plan.measured and (counted or (self._heading is not None and len(fields.values) == 1))
 
     def _head(self, fields: Fields, plan: Plan) -> None:
         """A line that opens a block: a step or an epoch without values, or the name of a split."""
@@ -243,7 +245,9 @@ class Assembler:
         left = read[plan.left] if plan.left is not None else None
         total = read[plan.total] if plan.total is not None else None
         evaluates = bool(plan.losses["eval"])
-        self._losses.choose(plan, read, values, self._counts(fields, plan))
+        self._losses.choose(plan, read, values, self._counts(fields, plan) if plan.stands_in else None)
+        if "train/loss" in values and bar is None and self._sums_up(fields, plan):
+            values[_OF_EPOCH] = values.pop("train/loss")
         # A summary, or an estimate beside an evaluation, moves nothing on.
         training = "train/loss" in values or (not self._losses.trains and not evaluates)
         count = self._step_of(fields, plan)
@@ -283,6 +287,12 @@ class Assembler:
             since=since,
             progress=progress,
         )
+
+    def _sums_up(self, fields: Fields, plan: Plan) -> bool:
+        """Whether a record is the mean of an epoch, in a log whose steps or bars have losses of their own."""
+        counted = self._newest is not None or self._point is not None
+        alone = self._step_of(fields, plan) is None and self._heading is None and fields.bar is None
+        return counted and alone and not self._counts_rows and (plan.epoch is not None or bool(plan.losses["eval"]))
 
     def _repeats(self, step: float, values: Mapping[str, float], plan: Plan, *, counted: bool) -> bool:
         """Whether a record tells again the loss of the newest step, or of the best one."""
@@ -338,7 +348,7 @@ class Assembler:
         elif not training and self._step is not None:
             by_epoch = not self._step_name and not self._count and self._whole_epochs
             return max(self._step, self._epoch or 0.0) if by_epoch else self._step
-        elif self._step_name and self._step is not None and epoch is None:
+        elif self._newest is not None and self._step is not None and epoch is None:
             step = self._step
         elif (passed := epoch if epoch is not None else self._epoch) is not None and self._whole_epochs:
             step = passed

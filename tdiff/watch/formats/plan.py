@@ -9,7 +9,7 @@ from tdiff.visible import visible_line
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
 from tdiff.watch.formats.splits import UNKNOWN
-from tdiff.watch.formats.standins import stand_ins
+from tdiff.watch.formats.standins import stand_ins, terms_named_value
 
 
 class Plan(NamedTuple):
@@ -44,6 +44,8 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
     """The plan of a record with these names."""
     split = "" if split == UNKNOWN else split
     known = {name: meaning(name) for name in names}
+    for name in list(terms_named_value(known)):
+        known[name] = Meaning(Role.LOSS, known[name].split, PART)
     of: dict[Role, list[str]] = {}
     for name, kind in known.items():
         of.setdefault(kind.role, []).append(name)

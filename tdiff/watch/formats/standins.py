@@ -90,3 +90,12 @@ def stand_ins(known: Mapping[str, Meaning]) -> Iterable[tuple[str, Meaning]]:
             yield totals[0], Meaning(Role.LOSS, of_side[totals[0]].split, STAND_IN)
         elif len(losses) == 1 and _may_be_whole(losses[0]) and not any(_TERMS & set(words(name)) for name in others):
             yield losses[0], Meaning(Role.LOSS, of_side[losses[0]].split, STAND_IN)
+
+
+def terms_named_value(known: Mapping[str, Meaning]) -> Iterable[str]:
+    """Names such as `loss/value` beside `loss/policy`: a term of reinforcement learning, not the value of the loss."""
+    for name, kind in known.items():
+        if kind.role is Role.LOSS and kind.precedence < PART and name.lower().endswith(("/value", ".value")):
+            group = name[: -len("value")]
+            if any(other != name and other.startswith(group) for other in known):
+                yield name

@@ -31,7 +31,7 @@ NUMBER = re.compile(
     r"(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
     rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
-    r"(?:(?P<kilo>[kKM])(?![\w/]\w*\D))?"
+    r"(?:(?P<kilo>[kKM])(?!\w|/[A-Za-z]))?"
     rf"(?:\s*/\s*(?P<total>\d(?:[\d,]|[{APART}](?=\d\d\d))*(?:(?:\.\d+)?[kKM](?!\w))?)(?![\d.:]*\w*/)"
     rf"|\s+\(?(?:out of|of|von|van|sur|de|di|из)\s+(?P<of>\d(?:[\d,]|[{APART}](?=\d\d\d))*))?"
     r"(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
@@ -269,12 +269,14 @@ class _Cutter:
         found, (here, beyond, total) = self._found, place
         bracketed = _OPENING.fullmatch(between) and _CLOSING.match(self._text, self._end)
         numbered = between.strip() == "#" or (not between.strip() and self._text[self._end : self._end + 2] == ":\t")
-        beyond_span = Span(*beyond, "total", "round") if total is not None else None
+        thousand = _THOUSAND.get(match["kilo"] or "", 1.0)
+        of = match["total"] or match["of"]
+        beyond_span = Span(*beyond, "total", "round", _total(of)[1]) if total is not None else None
         if beginning and (bracketed or numbered) and not found.values:
             if ":" in match["number"]:  # a clock since the start
                 self._store("elapsed", value, Span(*here, "value", "elapsed"))
                 return
-            self._store("round", value, Span(*here, "value", "round"), total, beyond_span)
+            self._store("round", value * thousand, Span(*here, "value", "round", thousand), total, beyond_span)
             self._count = True
             return
         unit = (match["unit"] or match["kilo"] or "").strip()
