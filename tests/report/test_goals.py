@@ -12,7 +12,7 @@ def run(name: str, first: float, last: int = 8):
     return state
 
 
-def test_a_target_is_told_for_each_run():
+def test_each_run_says_when_it_reaches_a_target():
     runs = [run("a", 5), run("b", 6)]
     assert [goal["target"]["reached"] for goal in goals(runs, 4.81, 0.6)] == [True, False]
     lines = list(goal_lines(runs, 4.81, 0.6))

@@ -28,7 +28,7 @@ _AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
 """Names that count steps only with a total or beside a loss."""
 _MOST_PLANS = 256
 _BEST = re.compile(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
-"""A heading of a record that is told again."""
+"""A heading of a record that is repeated."""
 _OF_EPOCH = "loss of the epoch"
 _LONGEST_TAG = 30
 """Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""

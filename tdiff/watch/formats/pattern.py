@@ -43,7 +43,7 @@ class Matcher:
     """Finds the numbers of a pattern on a line."""
 
     def __init__(self, pattern: str, names: Names) -> None:
-        """Raises TdiffError for an invalid pattern. A pattern that is too slow is told in `names` and given up."""
+        """Raises TdiffError for an invalid pattern. A pattern that is too slow is given up, and `names` says so."""
         self._pattern, self._names = pattern, names
         self._search = searcher(pattern)
 

@@ -26,7 +26,7 @@ class Redraws:
         self._names: frozenset[str] = frozenset()  # of a line that is no full bar
         self._last = -1.0
         self.turns = 0.0
-        """How often a bar has begun anew."""
+        """How often a bar has started again."""
 
     def take(self, fields: Fields, *, in_epoch: bool) -> Iterator[Fields]:
         """The records that are certain once this line with a count and a loss has come.
