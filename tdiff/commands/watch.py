@@ -218,6 +218,7 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
     """Print a snapshot of each target and exit."""
     from tdiff.commands import watch_numbers
     from tdiff.report import snapshot
+    from tdiff.report.goals import goal_lines, goals
     from tdiff.runs.run import ROOT
     from tdiff.watch.follow import Watched
 
@@ -250,10 +251,14 @@ def _once(targets: Sequence[Target], options: Options, *, ascii: bool) -> None:
         now = time.time()
         states = [followed.run_state for followed in watched]
         if options.as_json:
-            for number, state in enumerate(states):
-                print(json_line(snapshot.data(state, now, devices[number] if devices else None)))
+            for number, (state, goal) in enumerate(
+                zip(states, goals(states, options.target, options.smooth), strict=True)
+            ):
+                print(json_line(snapshot.data(state, now, devices[number] if devices else None) | goal))
         else:
             print(snapshot.text(states, now, ascii=ascii, devices=devices))
+            if lines := list(goal_lines(states, options.target, options.smooth)):
+                print("", *lines, sep="\n")
     finally:
         if board is not None:
             board.close()

@@ -13,12 +13,7 @@ from tdiff.series.series import LIMIT
 from tdiff.tui.figures import BEST, Figure, average, figures, target_figure
 from tdiff.tui.run_curves import HELD_OUT, LOSS, SIGNS, Selection, run_label, run_styles
 from tdiff.watch.run_state import RunState
-from tdiff.watch.trend import arrival
-
-_FEWEST_EVALUATIONS = 5
-"""Evaluations from which their trend says when a target is reached; before, the smoothed training loss does."""
-_SMOOTHING = 0.9
-"""Weight of the past, at least, in a training loss whose trend is measured."""
+from tdiff.watch.trend import loss_arrival
 
 
 def title(selection: Selection, runs: int) -> str:
@@ -73,12 +68,8 @@ def run_figures(run: RunState, smoothing: float, target: float | None) -> list[F
 
 
 def _target_figure(run: RunState, smoothing: float, target: float) -> Figure:
-    held, train = run.metrics.get(HELD_OUT), run.metrics.get(LOSS)
-    series = held if held is not None and held.count >= _FEWEST_EVALUATIONS else train
-    if series is None:
-        return f"target {target:g}", "no loss yet"
-    weight = 0.0 if series is held else max(_SMOOTHING, smoothing)
-    return target_figure(target, arrival(series, run.clock, target, weight))
+    arrival = loss_arrival(run.metrics, run.clock, target, smoothing)
+    return (f"target {target:g}", "no loss yet") if arrival is None else target_figure(target, arrival)
 
 
 def figure_styles(selection: Selection, smoothing: float, theme: Theme) -> dict[str, str]:

@@ -70,6 +70,34 @@ class DiscardedCurves(Protocol):
     tokens: Series
 
 
+class WholeCurves(DiscardedCurves, Protocol):
+    """The curves of a run, of which a restart discards a part."""
+
+    @property
+    def newest_step(self) -> float:
+        """The newest step of training."""
+        ...
+
+    def split_after(self, step: float) -> DiscardedCurves | None:
+        """Drop everything later than `step`. Returns the dropped curves; None if there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What a file held before it was truncated or replaced."""
+
+    curves: WholeCurves
+    attempts: Attempts
+    time: float | None
+    reason: str
+
+    def begins_with(self, step: float, loss: float) -> bool:
+        """Whether its first record is this one: then the new file repeats it, as one that is written anew each time."""
+        series = self.curves.metrics["train/loss"]
+        return len(series.steps) > 0 and series.steps[0] == step and math.isclose(series.mean[0], loss, rel_tol=1e-6)
+
+
 class Attempts:
     """The earlier attempts of a run, oldest first."""
 

@@ -106,6 +106,9 @@ class Reader:
     def _remark(self) -> None:
         """Say what was looked for while there is no loss."""
         state = self.state
+        if self._detector.names.trouble:
+            state.note = self._detector.names.trouble
+            return
         if "train/loss" in state.metrics or "eval/loss" in state.metrics or state.format in ("", "tdiff", "trace"):
             state.note = ""
             return
@@ -120,7 +123,12 @@ class Reader:
         self.state.closed = True
 
     def reset(self) -> None:
-        """The source was replaced or truncated: forget everything."""
+        """The source was replaced or truncated: read it anew. Its curves become an earlier attempt."""
+        self.state.reset(rewritten=True)
+        self._begin()
+
+    def forget(self) -> None:
+        """Another source is read from now on: forget everything."""
         self.state.reset()
         self._begin()
 
@@ -317,7 +325,7 @@ class Watched:
         self._close_reading()
         self.target = self._place.target
         self._source, self._lookout = open_source(self.target), Lookout(self.target.run)
-        self._reader.reset()
+        self._reader.forget()
         self._polled = self._settled = False
         self._early = ""
 

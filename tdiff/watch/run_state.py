@@ -20,7 +20,7 @@ from tdiff.series.series import Series
 from tdiff.visible import visible_line
 from tdiff.watch import lifecycle
 from tdiff.watch.alerts import MAX_KIND, Losses, Notice
-from tdiff.watch.attempts import Attempt, Attempts
+from tdiff.watch.attempts import Attempt, Attempts, Former
 from tdiff.watch.curves import Curves
 from tdiff.watch.formats.base import MAX_STEP, MAX_TIME
 from tdiff.watch.formats.endings import Ending
@@ -74,6 +74,7 @@ class RunState:
         self._curves = Curves()
         self.attempts = Attempts()
         """What restarts discarded."""
+        self._former: Former | None = None  # what the file held before, until it is known whether that is an attempt
         self.metrics: dict[str, Series] = self._curves.metrics
         """By name: train/loss and eval/loss (nats per token in tdiff's runs), gpu/load (%), mask/0.05 to mask/0.95."""
         self.clock: Series = self._curves.clock
@@ -127,9 +128,17 @@ class RunState:
         if self.ended is not None and not self.ended.time:
             self.ended = replace(self.ended, time=time)
 
-    def reset(self) -> None:
-        """Forget everything but the name: the file was replaced or truncated."""
+    def reset(self, *, rewritten: bool = False) -> None:
+        """Forget everything but the name.
+
+        With `rewritten` (the file was replaced or truncated) its curves are an earlier attempt, unless the new file
+        begins with the same record.
+        """
+        former = self._former
+        if "train/loss" in self.metrics:
+            former = Former(self._curves, self.attempts, self.last_time, self._why_ended)
         self._forget()
+        self._former = former if rewritten else None
         self.resets += 1
 
     # What a viewer asks
@@ -243,6 +252,8 @@ class RunState:
             time = times[0] if times is not None and 0 <= times[0] < MAX_TIME else None
             if before := self._restart(math.nextafter(steps[0], -math.inf), int(steps[0]), time):
                 self.write(f"-- started again at step {int(steps[0]):,}, after {before.reached}")
+        if self._former is not None and "train/loss" in values:
+            self._compare_with_former(steps[0], values["train/loss"][0])
         for name, column in values.items():
             self._curves.add(name, steps, column)
         notice_times: list[float | None]
@@ -286,12 +297,28 @@ class RunState:
         """The run continues from `step`: everything later belongs to an earlier attempt."""
         self._restart(step, int(step), None)
 
+    @property
+    def _why_ended(self) -> str:
+        return self.failure or (_END_WORDS[self.ended.reason] if self.ended else "")
+
+    def _compare_with_former(self, step: float, loss: float) -> None:
+        """The first training record of a file that was written anew: what the file held before may be an attempt."""
+        former, self._former = self._former, None
+        if former is None or former.begins_with(step, loss):
+            return
+        reached = former.curves.newest_step
+        if (curves := former.curves.split_after(math.nextafter(step, -math.inf))) is not None:
+            self.attempts = former.attempts
+            attempt = self.attempts.add(curves, int(step), int(reached), former.time, former.reason)
+            self._notice("restart", None, int(step), f"at step {int(step):,}, after {attempt.reached}")
+            self.write(f"-- the file was written anew at step {int(step):,}, after {attempt.reached}")
+
     def _restart(self, step: float, at: int, time: float | None) -> Attempt | None:
         """Keep what is later than `step` as an attempt, and forget it otherwise. Returns the attempt, if there is one.
 
         The next attempt continues at step `at` and at `time`.
         """
-        reached, why = self._curves.newest_step, self.failure or (_END_WORDS[self.ended.reason] if self.ended else "")
+        reached, why = self._curves.newest_step, self._why_ended
         curves = self._curves.split_after(step)
         self.samples = [sample for sample in self.samples if sample.step <= step]
         self._notices.drop_after(step)

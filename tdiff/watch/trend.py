@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tdiff.series.series import Series
 
 _FEWEST, _MOST = 5, 256
 """Points of a trend."""
+_SMOOTHING = 0.9
+"""Weight of the past, at least, in a training loss whose trend is measured."""
 _FIT = 0.5
 """Share of the variance that the trend must explain."""
 _FARTHEST = 20.0
@@ -25,6 +28,18 @@ class Arrival:
     reached: bool
     seconds: float | None = None
     """Seconds from the newest step on; None if unknown or reached."""
+
+
+def loss_arrival(metrics: Mapping[str, Series], clock: Series, target: float, smoothing: float) -> Arrival | None:
+    """When a run's loss reaches `target`: that of the validation where it has a trend, else the smoothed training loss.
+
+    None without a training loss. `smoothing` is the weight of the past in the training loss, 0..1, at least 0.9.
+    """
+    held = metrics.get("eval/loss")
+    series = held if held is not None and held.count >= _FEWEST else metrics.get("train/loss")
+    if series is None:
+        return None
+    return arrival(series, clock, target, 0.0 if series is held else max(_SMOOTHING, smoothing))
 
 
 def arrival(series: Series, clock: Series, target: float, smoothing: float = 0.0) -> Arrival:

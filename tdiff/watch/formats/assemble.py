@@ -7,50 +7,34 @@ the position of a bar, or the epoch. What decides is the same for every format, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 
+from tdiff.patterns import lazy
 from tdiff.watch.formats.bars import BarCounter, Progress
-from tdiff.watch.formats.choice import BY_HAND, Names
+from tdiff.watch.formats.choice import Names
+from tdiff.watch.formats.counter import FARTHEST, Counter
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Bar, Fields
+from tdiff.watch.formats.guesses import Guesses
+from tdiff.watch.formats.losses import Losses
 from tdiff.watch.formats.names import is_of_run, meaning
 from tdiff.watch.formats.plan import Plan, planned, shown
+from tdiff.watch.formats.redraws import Redraws
+from tdiff.watch.formats.sections import Section
 from tdiff.watch.formats.splits import UNKNOWN
 
-FARTHEST = 2.0**53
-"""Steps at or beyond this are no counts."""
 _EARLIEST, _LATEST = 1e8, 1e11
 _AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
 """Names that count steps only with a total or beside a loss."""
-_EPOCHS, _MOST_PLANS = 10_000, 256
+_MOST_PLANS = 256
+_BEST = lazy(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
+"""A heading of a record that is repeated."""
+_OF_EPOCH = "loss of the epoch"
+_LONGEST_TAG = 30
+"""Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""
 _DONE = "train_runtime"
 """In the last dictionary of a Hugging Face Trainer."""
-
-
-class Counter:
-    """Steps that begin anew with each epoch, counted through."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-        self._epoch = -1.0
-        self._offsets: dict[float, float] = {}
-
-    def place(self, step: float, epoch: float | None, total: float | None = None) -> float:
-        """The step since the beginning of the run; `total` is the number of steps of an epoch, where it is known."""
-        if epoch is None or not abs(epoch) < FARTHEST:
-            return step
-        epoch = float(math.floor(epoch))
-        if epoch not in self._offsets:
-            offset = self._offsets.get(self._epoch, 0.0) if epoch > self._epoch else 0.0
-            if len(self._offsets) >= _EPOCHS:
-                self._offsets.clear()
-            anew = epoch > self._epoch and step + offset <= self._last
-            if anew:
-                offset = self._last + (step == 0) if total is None else max(self._last, offset + total)
-            self._offsets[epoch] = offset
-        self._epoch = epoch
-        self._last = max(self._last, step + self._offsets[epoch])
-        return step + self._offsets[epoch]
 
 
 class Assembler:
@@ -60,6 +44,7 @@ class Assembler:
         """With `counts_rows` every structured row is a record, counted where nothing tells its step."""
         self._curves, self._reads, self._counts_rows = curves, names or Names(), counts_rows
         self._plans: dict[tuple[tuple[str, ...], str], Plan] = {}
+        self._guesses = Guesses(self._reads)
         self._counter = Counter()
         self._bars = BarCounter()
         self._rank: int | None = None
@@ -70,13 +55,15 @@ class Assembler:
         self._whole_epochs = True  # no epoch so far has had a fraction
         self._farthest_epoch = -math.inf
         self._total: float | None = None  # that a line without a record named
-        self._split = ""  # of the block under a heading
+        self._heading_total: float | None = None
+        self._before = ""  # the newest line without a record
+        self._section = Section()
+        self._redraws = Redraws()
         self._splits_named = False  # records have named the split that they are of
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
-        self._names: dict[str, str] = {}  # `train/loss` or `eval/loss` -> the name that stands for it
-        self._beside_eval = False  # every row of that name has had a validation loss beside it
+        self._losses = Losses(curves, self._reads)
         self._structured = False  # records come as objects or dictionaries
         self._held: tuple[Fields, Plan] | None = None
         self._point: tuple[float, dict[str, float]] | None = None
@@ -124,14 +111,31 @@ class Assembler:
         if fields.structured and _DONE in fields.values and (self._step is not None or not plan.has_loss):
             self._curves.finish()
             return True
+        if fields.progress is not None and plan.has_loss:
+            in_epoch = self._epoch is not None
+            records = list(self._redraws.take(fields, in_epoch=in_epoch))
+            for one in records:
+                self._take_record(one, self._plan(one, one.split), None)
+            return bool(records)
+        if self._redraws.waits and (fields.text.strip() or fields.structured):
+            self.release()
         if self._is_text(fields, plan):
             if progress is not None:
                 self._curves.advance(*progress)
-            elif fields.bar is None and not plan.has_loss and (plan.steps or fields.split):
+            elif fields.bar is None and not plan.has_loss and (plan.steps or plan.epoch is not None or fields.split):
                 self._head(fields, plan)
+            if fields.text and not fields.text.isspace():
+                self._before = fields.text
             return False
+        return self._take_record(fields, plan, progress)
+
+    def _take_record(self, fields: Fields, plan: Plan, progress: Progress | None) -> bool:
+        """Record a line, or hold a dictionary back until the bar that counts it has come."""
         self._structured = self._structured or (fields.structured and plan.has_loss)
-        split = fields.split or (self._split if not plan.steps else "")
+        count, epoch = self._counts(fields, plan)
+        split = fields.split or self._section.of(count, epoch)
+        if not split and not plan.losses["eval"] and plan.losses["train"]:
+            self._section.trained(count, epoch)
         if split != fields.split:
             plan = self._plan(fields, split)
         waits = fields.structured and fields.bar is None and self._bars.total is not None and not self._counts_rows
@@ -139,10 +143,21 @@ class Assembler:
             self._held = (fields, plan)
             return True
         self._record(fields, plan, progress)
+        for name, metric in self._guesses.take(fields).items():
+            self._losses.be(metric, name)
+            self._plans.clear()
         return True
 
+    def _counts(self, fields: Fields, plan: Plan) -> tuple[float | None, float | None]:
+        """The step and the epoch that a line has, as they are there."""
+        name = self._step_of(fields, plan)
+        return (
+            fields.values[name] if name is not None else None,
+            fields.values[plan.epoch] if plan.epoch is not None else None,
+        )
+
     def release(self) -> bool:
-        """Record the dictionary that waits for the bar which counts it. Returns whether one waited.
+        """Record what waits: a dictionary for the bar which counts it, and a bar that may be drawn again. Did any?
 
         The count of the bar before it may be some steps old, since tqdm does not redraw at each step; it redraws the
         bar right after the dictionary.
@@ -150,16 +165,16 @@ class Assembler:
         held, self._held = self._held, None
         if held is not None:
             self._record(*held, None)
-        return held is not None
+        waited = list(self._redraws.settle()) if self._redraws.waits else []
+        for one in waited:
+            self._take_record(one, self._plan(one, one.split), None)
+        return held is not None or bool(waited)
 
     def _is_text(self, fields: Fields, plan: Plan) -> bool:
         """Whether a line holds no record."""
         if fields.bar is not None and ((self._structured and not fields.structured) or not plan.has_loss):
             return True
-        if not plan.has_loss and not self._is_record(fields, plan):
-            return True
-        # A bar that is still filling.
-        return fields.progress is not None and fields.progress[0] < fields.progress[1]
+        return not plan.has_loss and not self._is_record(fields, plan)
 
     def _plan(self, fields: Fields, split: str) -> Plan:
         key = (tuple(fields.values), split)
@@ -187,25 +202,34 @@ class Assembler:
         """Whether a line without a loss holds metrics of a step."""
         if self._counts_rows and fields.structured:
             return plan.measured
-        return plan.measured and (bool(plan.steps) or (self._heading is not None and len(fields.values) == 1))
+        counted = any(name not in _AMBIGUOUS or name in fields.totals for name in plan.steps)
+        return plan.measured and (counted or (self._heading is not None and len(fields.values) == 1))
 
     def _head(self, fields: Fields, plan: Plan) -> None:
-        """A line that opens a block: a step without values, or the name of a split."""
+        """A line that opens a block: a step or an epoch without values, or the name of a split."""
         name = self._step_of(fields, plan)
         if name in _AMBIGUOUS and name not in fields.totals:
             return  # such as the setting `batch: 128`
+        count, epoch = self._counts(fields, plan)
         if name is not None and not plan.counts_eval and fields.split != "eval":
-            value = fields.values[name]
-            self._heading, self._split, self._step = value, "", value
+            assert count is not None
             self._heads_batches = name == "batch"
-            self._curves.advance(value, fields.totals.get(name), None, None)
+            total = fields.totals.get(name)
+            value = self._counter.place(count, epoch, total) if self._heads_batches else count
+            self._heading, self._heading_total, self._step = value, total, value
+            self._section.open("", alone=False)
+            if not self._heads_batches or epoch is None:
+                self._curves.advance(value, total, None, None)
+        elif fields.split or name is not None:
+            alone = not fields.values and not fields.unread and len(fields.text) < _LONGEST_TAG
+            self._section.open(fields.split or ("eval" if plan.counts_eval else ""), alone=alone)
         else:
-            self._split = fields.split or ("eval" if plan.counts_eval else "")
+            self._section.of(None, epoch)  # an epoch after that of the evaluation is one of training
 
     def _step_of(self, fields: Fields, plan: Plan) -> str | None:
         """The name of the step: the best one whose value can be a count."""
-        for name in plan.steps:
-            if abs(fields.values[name]) < FARTHEST:
+        for name in sorted(plan.steps, key=lambda n: n not in fields.totals) if fields.totals else plan.steps:
+            if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
                 return name
         return None
 
@@ -222,15 +246,17 @@ class Assembler:
         left = read[plan.left] if plan.left is not None else None
         total = read[plan.total] if plan.total is not None else None
         evaluates = bool(plan.losses["eval"])
-        for split, names in plan.losses.items():
-            if names:
-                self._choose(split, names, read, values, beside_eval=evaluates)
+        self._losses.choose(plan, read, values, self._counts(fields, plan) if plan.stands_in else None)
+        if "train/loss" in values and bar is None and self._sums_up(fields, plan):
+            values[_OF_EPOCH] = values.pop("train/loss")
         # A summary, or an estimate beside an evaluation, moves nothing on.
-        training = "train/loss" in values or ("train/loss" not in self._names and not evaluates)
+        training = "train/loss" in values or (not self._losses.trains and not evaluates)
         count = self._step_of(fields, plan)
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
+        if bar is None and self._repeats(step, values, plan, counted=count is not None):
+            return
         if count is not None and training and "train/loss" in values:
             newest = (step, values["train/loss"], len(values), read.get("round") if count != "round" else None)
             before, self._newest = self._newest, newest
@@ -263,6 +289,21 @@ class Assembler:
             progress=progress,
         )
 
+    def _sums_up(self, fields: Fields, plan: Plan) -> bool:
+        """Whether a record is the mean of an epoch, in a log whose steps or bars have losses of their own."""
+        counted = self._newest is not None or self._point is not None
+        alone = self._step_of(fields, plan) is None and self._heading is None and fields.bar is None
+        return counted and alone and not self._counts_rows and (plan.epoch is not None or bool(plan.losses["eval"]))
+
+    def _repeats(self, step: float, values: Mapping[str, float], plan: Plan, *, counted: bool) -> bool:
+        """Whether a record tells again the loss of the newest step, or of the best one."""
+        if self._newest is None or "train/loss" not in values:
+            return False
+        newest = self._newest[0] or 0.0
+        if counted:
+            return step < newest and _BEST.search(self._before) is not None
+        return step == newest and plan.epoch is None and self._heading is None
+
     @staticmethod
     def _of_another(newest: tuple[float | None, ...], before: tuple[float | None, ...]) -> bool:
         """Whether a record is that of another process: a number in brackets differs, and the step does not."""
@@ -276,6 +317,9 @@ class Assembler:
             if self._epochs and (done or self._epoch):
                 return max(total * self._epochs, done + total)
             return done + total
+        if count is None and step == self._heading and self._heading_total and training:
+            epochs = self._epochs if self._heads_batches and self._epoch is not None else None
+            return max(self._heading_total * (epochs or 1), step)
         if count is None and self._epochs and step == self._epoch and fields.bar is None:
             return self._epochs  # the step is the epoch
         counted = count is not None or step == self._heading  # in steps, as the total is
@@ -283,51 +327,15 @@ class Assembler:
             return self._total
         return None
 
-    def _choose(
-        self,
-        split: str,
-        names: Sequence[str],
-        read: Mapping[str, float],
-        values: dict[str, float],
-        *,
-        beside_eval: bool,
-    ) -> None:
-        """Put the losses of a split into `values`: one as the curve, the others under their own names."""
-        metric = f"{split}/loss"
-        if self._reads.chosen(split):
-            for name in names:
-                by_hand = self._reads.meaning(name).precedence == BY_HAND
-                values[metric if by_hand else shown(name)] = read[name]
-                if by_hand:
-                    self._names[metric] = name
-            return
-        spelled = names[0].lower()
-        chosen = self._names.get(metric)
-        if chosen is None:
-            self._names[metric] = chosen = spelled
-            if split == "train":
-                self._beside_eval = beside_eval
-        elif split == "train" and chosen == spelled:
-            self._beside_eval = self._beside_eval and beside_eval
-        elif split == "train" and self._beside_eval and not beside_eval:
-            # The rows before were evaluations that estimate the training loss too; these are the training itself.
-            self._curves.rename(metric, shown(chosen))
-            self._names[metric] = chosen = spelled
-            self._beside_eval = False
-        for n, name in enumerate(names):
-            if n == 0 and chosen == spelled:
-                values[metric] = read[name]
-                continue
-            other = shown(name)
-            values[f"eval/{other}" if split == "eval" and not self._reads.meaning(name).split else other] = read[name]
-
     def _position(self, fields: Fields, plan: Plan, name: str | None, *, training: bool) -> float:
         """The step of a record: its own, a bar's, a heading's, the epoch, or its number."""
         epoch = fields.values[plan.epoch] if plan.epoch is not None else None
         if name is not None:
             step = fields.values[name]
             if training:
-                step = self._counter.place(step, epoch, fields.totals.get(name))
+                turn = epoch if epoch is not None else self._epoch
+                turn = self._redraws.turns if turn is None and self._redraws.turns else turn
+                step = self._counter.place(step, turn, fields.totals.get(name))
                 if name != self._step_name:
                     self._step_name, self._step_names = name, {n.lower() for n in fields.values}
             elif self._step is not None and name != self._step_name and name.lower() in self._step_names:
@@ -341,6 +349,8 @@ class Assembler:
         elif not training and self._step is not None:
             by_epoch = not self._step_name and not self._count and self._whole_epochs
             return max(self._step, self._epoch or 0.0) if by_epoch else self._step
+        elif self._newest is not None and self._step is not None and epoch is None:
+            step = self._step
         elif (passed := epoch if epoch is not None else self._epoch) is not None and self._whole_epochs:
             step = passed
         else:

@@ -90,6 +90,8 @@ class Names:
         """Options of the choice (`loss`, `step`, `val`) whose name has occurred."""
         self.met: dict[str, None] = {}
         """Names that have occurred, in order; only those of documents without a choice."""
+        self.trouble = ""
+        """Why the pattern is no longer searched for, on one line; "" where it is."""
         self.decimal_comma = False
         """Commas in this log are decimal signs, as a number has shown that can be read in no other way."""
         self._by_hand = {
@@ -104,6 +106,11 @@ class Names:
         self._by_words = meaning
         self.meaning: Callable[[str], Meaning] = self._chosen if self._by_hand else meaning
         """What a name means."""
+
+    def assume(self, name: str, what: Meaning) -> None:
+        """Take a name to mean something, as its values have shown."""
+        self._by_hand.setdefault(spelled(name), ("", what))
+        self.meaning = self._chosen
 
     def heard(self, name: str) -> Meaning:
         """What a name means; it is stored among those that have occurred."""

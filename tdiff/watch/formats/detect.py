@@ -12,6 +12,7 @@ from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
 
 if TYPE_CHECKING:
     from tdiff.watch.formats.choice import Choice, Names
+    from tdiff.watch.formats.guesses import Guesses
     from tdiff.watch.formats.survey import Survey
     from tdiff.watch.formats.text import LineReader
 
@@ -82,6 +83,13 @@ class Detector:
         return Survey()
 
     @cached_property
+    def _guesses(self) -> Guesses:
+        """What numbers without known names may be."""
+        from tdiff.watch.formats.guesses import Guesses
+
+        return Guesses(self.names)
+
+    @cached_property
     def reader(self) -> LineReader:
         """See `Shared.reader`."""
         from tdiff.watch.formats.text import LineReader
@@ -145,3 +153,8 @@ class Detector:
         self.survey.take(candidate.fields)
         self._parser = self.fallback
         self._parser.feed([candidate.line])
+        if not self.names.choice.pattern and self._guesses.take(candidate.fields):
+            from tdiff.watch.formats.text_log import TextLog
+
+            self._sink.format, self._detected = "text", True
+            self._parser = TextLog(self._sink, self.reader, self._recent)

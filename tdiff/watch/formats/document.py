@@ -1,4 +1,7 @@
-"""A log that is one JSON document, read when it is complete; see `documents` for the shapes that it may have."""
+"""A log that is one JSON document, read when it is complete, or objects of several lines, one below the other.
+
+See `documents` for the shapes that it may have.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class Document(Parser):
 
     def __init__(self, sink: Sink, names: Names) -> None:
         self._sink, self._names = sink, names
+        self._curves = Curves(sink)
+        self._assembler = Assembler(self._curves, names, counts_rows=True)  # of objects, one below the other
         self._lines: list[str] = []
         self._size = 0
 
@@ -36,6 +41,11 @@ class Document(Parser):
     def _read(self) -> bool:
         if not self._lines or (rows := documents.records("\n".join(self._lines), self._names.heard)) is None:
             return False
+        if not rows and (row := documents.record("\n".join(self._lines), self._names.heard)) is not None:
+            self._lines, self._size = [], 0
+            self._assembler.take(row)
+            self._curves.flush()
+            return True
         self._lines = []
         curves = Curves(self._sink)
         assembler = Assembler(curves, self._names)

@@ -12,6 +12,7 @@ from typing import Any
 from tdiff.patterns import lazy
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.plan import holds_record
 from tdiff.watch.formats.splits import split_of_object
 from tdiff.watch.formats.structured import numbers
 
@@ -44,6 +45,18 @@ def records(text: str, meaning: Meanings) -> list[Fields] | None:
     except (ValueError, RecursionError):
         return None
     return list(_records(document, {}, meaning))
+
+
+def record(text: str, meaning: Meanings) -> Fields | None:
+    """The record that an object is which lies on several lines; None where it is none, or is not complete."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    fields = Fields(values=numbers(value, meaning), split=split_of_object(value), structured=True)
+    return fields if holds_record(fields, meaning) else None
 
 
 def _records(value: Any, around: Mapping[str, float], meaning: Meanings, depth: int = 0) -> Iterator[Fields]:

@@ -69,7 +69,9 @@ def _words(text: str) -> list[str]:
 
 
 _SPLITS = dict.fromkeys(_words("train training tr trn trainer learn"), "train") | dict.fromkeys(
-    _words("val valid validation validate eval evaluation dev heldout held holdout test testing"), "eval"
+    _words("val va vld vali valid validation validate validating eval evaluation evaluating dev heldout held holdout")
+    + _words("test tst testing cv"),
+    "eval",
 )
 _ABBREVIATIONS = (
     dict.fromkeys(["trl", "trloss", "tloss", "trainloss", "tl"], ("train", "loss"))
@@ -83,13 +85,15 @@ _ABBREVIATIONS = (
 )
 """Words that stand for several."""
 _STEPS = names_of(
-    "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, steps, iteration,"
-    "iter, iter num, iters, iterations, num iter, n iter, it, update, updates, completed steps, completed step, batch,"
+    "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, iteration,"
+    "iter, iter num, episode, generation, steps, iters, iterations, num iter, n iter, it, update, updates,"
+    "completed steps, completed step, batch,"
     "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba, index, idx, s, i, n"
 )
 """Names of the step, the best first."""
 _OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update", "iteration"])
 _OF_EPOCHS = frozenset(["epochs", "passes"])
+_ONE_STEP, _NUMBERS = frozenset(["step", "iter", "iteration", "update"]), frozenset(["n", "num", "number"])
 _PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned", "budget", "target", "number", "limit"])
 _BESIDE_PLANS = frozenset(["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned"])
 """Words that may stand in the name of a plan (`Total optimization steps`, `number of updates`)."""
@@ -147,6 +151,10 @@ _NOT_LOSS = frozenset(
     """)
 )
 """Words beside which `loss` is not the value of a loss."""
+_UNITS = frozenset(
+    _words("per token tok word char byte sample example utterance utt frame seq sentence image pixel item")
+)
+"""Of what a loss is the mean: `loss per token`, `loss/frame`."""
 _PLAIN = {
     word: precedence
     for precedence, names in enumerate(
@@ -199,6 +207,8 @@ def meaning(name: str) -> Meaning:
         return whole
     group, _, leaf = name.rpartition("/")
     last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
+    if leaf.lower() in _UNITS and (of := _meaning(group)).role is Role.LOSS:
+        return of
     if len(leaf) > 1 and last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
         return Meaning(last.role, whole.split, last.precedence + 1)
     plain = whole.split == "eval" or around <= _GROUPS or "total" in words(leaf)
@@ -259,20 +269,23 @@ def _plan(rest: set[str]) -> tuple[Role, int] | None:
     if not plans:
         return (Role.TOTAL, 0) if rest in _PLANS_IN_FULL else None
     counted = rest - _PLANS - _BESIDE_PLANS
+    if counted and counted <= _ONE_STEP and plans <= _NUMBERS and not rest & {"of"}:
+        return Role.STEP, len(_STEPS)  # `step number`
     if len(counted) != 1 or ("batches" in counted and not {"total", "max", "planned"} & plans):
         return None  # such as the number of batches of an epoch
     if counted <= _OF_STEPS:
         return Role.TOTAL, 0
-    return (Role.EPOCHS, 0) if counted <= _OF_EPOCHS else None
+    one = counted == {"epoch"} and not plans <= _NUMBERS | {"target"}
+    return (Role.EPOCHS, 0) if counted <= _OF_EPOCHS or one else None
 
 
 def _loss(rest: list[str], split: str) -> Meaning | None:
-    others = [word for word in rest if word not in _LOSSES]
+    others = [word for word in rest if word not in _LOSSES and not ("per" in rest and word in _UNITS)]
     entropy = "entropy" in rest and "cross" in rest
-    if len(others) == len(rest) and not entropy and rest not in (["ce"], ["cost"]):
+    if len(others) == len(rest) and not entropy and "cost" not in rest and rest != ["ce"]:
         return None
-    if rest == ["cost"]:
-        return Meaning(Role.LOSS, split, 2)
+    if "cost" in rest:
+        return Meaning(Role.LOSS, split, 2) if _PLAIN.keys() >= set(others) - {"cost"} else None
     if _NOT_LOSS & set(others):
         return None
     term = ("value" in others and rest[-1] != "value") or (

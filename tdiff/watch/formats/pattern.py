@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 from tdiff.watch.formats.assemble import Assembler
 from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
-from tdiff.watch.formats.choice import compiled
+from tdiff.watch.formats.choice import Names, compiled, quoted
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import meaning
@@ -15,21 +17,49 @@ from tdiff.watch.formats.prefix import without_colours
 
 LONGEST = 1_000
 """Characters of a line that are searched: some patterns take a time that grows fast with them."""
+LIMIT = 0.5
+"""Seconds that the search of one line may take. The time of `(a+)+$` doubles with each character."""
 _NAMES = {"val": "val_loss", "total": "total_steps", "time": "timestamp"}
 """Group -> the name by which other formats know it."""
+
+
+@lru_cache(8)
+def searcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    """The search for a pattern, which raises TimeoutError where it takes too long. Raises TdiffError as `compiled`."""
+    search = compiled(pattern).search
+    try:
+        import regex  # type: ignore[import-untyped] # it takes 30 ms
+    except ImportError:
+        return search
+    try:
+        limited = regex.compile(pattern)
+    except regex.error:  # the two differ in rare cases, in which no time is limited
+        return search
+    in_time: Callable[[str], re.Match[str] | None] = partial(limited.search, timeout=LIMIT)
+    return in_time
 
 
 class Matcher:
     """Finds the numbers of a pattern on a line."""
 
-    def __init__(self, pattern: str) -> None:
-        """Raises TdiffError for an invalid pattern."""
-        self._search = compiled(pattern).search
+    def __init__(self, pattern: str, names: Names) -> None:
+        """Raises TdiffError for an invalid pattern. A pattern that is too slow is given up, and `names` says so."""
+        self._pattern, self._names = pattern, names
+        self._search = searcher(pattern)
 
     def read(self, line: str) -> Fields | None:
         """The numbers of the first match; None where nothing matches, or no group is a number."""
         text = without_colours(line)[:LONGEST]
-        match = self._search(text)
+        if self._names.trouble:
+            return None
+        try:
+            match = self._search(text)
+        except TimeoutError:
+            self._names.trouble = (
+                f"--pattern {quoted(self._pattern)} needs more than {LIMIT:g} s for a line of {len(text)} characters; "
+                "avoid repeats within repeats, such as (a+)+"
+            )
+            return None
         if match is None:
             return None
         values = {}
@@ -66,5 +96,5 @@ def recognize(candidate: Candidate) -> Parser | Decision:
     pattern = candidate.reader.names.choice.pattern
     if not pattern:
         return Decision.NO
-    matcher = Matcher(pattern)  # the compiled pattern is cached
+    matcher = Matcher(pattern, candidate.reader.names)  # the compiled pattern is cached
     return PatternLog(candidate.sink, matcher) if matcher.read(candidate.line) is not None else Decision.NO

@@ -9,6 +9,7 @@ from tdiff.visible import visible_line
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
 from tdiff.watch.formats.splits import UNKNOWN
+from tdiff.watch.formats.standins import stand_ins, terms_named_value
 
 
 class Plan(NamedTuple):
@@ -20,6 +21,8 @@ class Plan(NamedTuple):
     """The first of them counts an evaluation."""
     losses: dict[str, tuple[str, ...]]
     """Split -> names that may stand for the loss, the best first."""
+    stands_in: frozenset[str]
+    """Those of them that stand for the loss, which no name is."""
     own: tuple[tuple[str, str], ...]
     """(name, metric) of everything else that is drawn."""
     parts: bool
@@ -41,6 +44,8 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
     """The plan of a record with these names."""
     split = "" if split == UNKNOWN else split
     known = {name: meaning(name) for name in names}
+    for name in list(terms_named_value(known)):
+        known[name] = Meaning(Role.LOSS, known[name].split, PART)
     of: dict[Role, list[str]] = {}
     for name, kind in known.items():
         of.setdefault(kind.role, []).append(name)
@@ -60,6 +65,14 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         of[Role.LOSS] = minimized
         if not minimized:
             del of[Role.LOSS]
+    stands_in = frozenset[str]()
+    if of.get(Role.STEP) or of.get(Role.EPOCH):
+        found = dict(stand_ins(known))
+        stands_in = frozenset(found)
+        known |= found
+        of[Role.LOSS] = [name for name, kind in known.items() if kind.role is Role.LOSS]
+        if not of[Role.LOSS]:
+            del of[Role.LOSS]
     whole = [name for name in of.get(Role.LOSS, ()) if known[name].precedence < PART]
     for name in sorted(whole, key=lambda n: known[n].precedence):
         losses[known[name].split or split or "train"].append(name)
@@ -78,6 +91,7 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         steps=tuple(steps),
         counts_eval=bool(steps) and known[steps[0]].split == "eval",
         losses={split: tuple(names) for split, names in losses.items()},
+        stands_in=stands_in,
         own=tuple(own.items()),
         parts=any((known[name].split or split) != "eval" for name in of.get(Role.LOSS, ())),
         has_loss=Role.LOSS in of,

@@ -18,17 +18,24 @@ _NAMED_RANK = (
     r"|\[\d{1,5},(?P<f>\d{1,5})\]<std(?:out|err)>:?"
 )
 _RANK = lazy(
-    rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}}):(?= ))\s*",
+    rf"\s*(?:{_NAMED_RANK}|\[(?:[\w.-]{{0,60}}:)?(?P<g>\d{{1,5}})(?:/\d+)?\]:?|(?P<h>\d{{1,4}})[:|>](?= )"
+    r"|[A-Za-z][\w-]{0,60}\d[.:/](?P<i>\d{1,4})\s*[|>:](?=\s))\s*",
     re.IGNORECASE,
 )
 """The rank at the beginning of a line, where a number alone (groups g and h) may be one."""
 _NAMED_PROCESS = lazy(rf"(?<![^\W_]){_PROCESS}[ _:=#-]{{0,2}}\d", re.IGNORECASE)
+_HOST_AND_RANK = lazy(r"[A-Za-z][\w-]{0,60}\d[.:/]\d{1,4}\s*[|>:]")
 _COUNT = lazy(r"\s*\[\d+(?:/\d+)?\]")
 _CLOCK = lazy(
     r"\s*\[?(?P<stamp>\d{4}[-/]\d\d[-/]\d\d[T _]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)\]?[\s:|,-]*"
     r"|\s*\[?(?:\d\d[-/]\d\d(?:[-/]\d\d(?:\d\d)?)?[ ,]\s*)?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?[\s:|,-]+"
 )
 _LEVEL = lazy(r"\s*[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL|I|W)[\])>|]?(?=[\s:|-])[\s:|-]*")
+_LOGGER = lazy(
+    r"\s*[\[(<]?(?!(?:val|valid|validation|eval|evaluation|test|dev)\b)[A-Za-z_][\w.<>]{0,60}(?:\[\d+\])?[\])>]?\s*[-:|]?\s*"
+    r"[\[(<|]?(?:DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|CRITICAL)[\])>|]?(?=[\s:|-])[\s:|-]*"
+)
+"""The name of a logger before its level, which says nothing of a split even where it is `trainer`."""
 _ORIGIN = lazy(  # where in the program a line was written
     r"(?:[\w.<>]+:)?[\w.<>]+:\d+(?=\s+-\s)|[\w./-]+\.(?:py|cc|cpp|cu|c|go|rs|jl|m):\d+\]?|(?<=\[)[\w.]+\.\w+:\d+(?=[,\]])"
 )
@@ -64,8 +71,8 @@ def taken_off(text: str, is_number: re.Pattern[str]) -> Prefix:
         text = " " * clock.end() + text[clock.end() :]
     else:
         text = _without(text, _GLOG)
-    text = _without(text, _LEVEL)
-    if span is None and (rank := _rank(text)) is not None and rank.lastgroup not in ("g", "h"):
+    text = _without(_without(text, _LEVEL), _LOGGER)
+    if span is None and (rank := _rank(text)) is not None and rank.lastgroup not in ("g", "h", "i"):
         span = _number_of(rank)
         text = " " * rank.end() + text[rank.end() :]
     if ":" in text[:200]:
@@ -78,6 +85,7 @@ def _rank(text: str) -> re.Match[str] | None:
     start = _start(text)
     first = text[start : start + 1]
     may_match = first in ("[", "(") or first.isdecimal() or _NAMED_PROCESS.search(text, start, start + 200) is not None
+    may_match = may_match or _HOST_AND_RANK.match(text, start) is not None
     return _RANK.match(text) if may_match else None
 
 

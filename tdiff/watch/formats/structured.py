@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tdiff.patterns import lazy
+from tdiff.watch.formats.long_form import long_form
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.numbers import decoded
 from tdiff.watch.formats.splits import split_of_object
@@ -37,6 +38,10 @@ def numbers(pairs: Mapping[Any, Any], meaning: Callable[[str], Meaning]) -> dict
     A loss that is null is not finite, except beside an evaluation: a row for both leaves one of them empty.
     """
     values = dict(flattened(pairs, meaning))
+    if "value" in pairs or "scalar" in pairs or "val" in pairs:
+        form = long_form(tuple(map(str, pairs)))
+        if form is not None and isinstance(name := pairs.get(form[0]), str) and (number := values.pop(form[1], None)):
+            values[name] = number
     if None in pairs.values() and any(
         meaning(name).role is Role.LOSS and meaning(name).split == "eval" and math.isfinite(value)
         for name, value in values.items()

@@ -44,6 +44,8 @@ def not_found(survey: Survey, kind: str, records: int, metrics: Iterable[str], n
     `kind` is the format, `records` the lines of its log, `metrics` the names of what is drawn all the same.
     """
     choice = names.choice
+    if names.trouble:
+        return names.trouble
     found = [name for name in dict.fromkeys([*metrics, *survey.names, *names.met]) if name]
     lines = max(records, survey.lines)
     if not lines:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import Meaning, Role
+from tdiff.watch.formats.long_form import long_form
+from tdiff.watch.formats.names import Meaning, Role, is_split
 from tdiff.watch.formats.numbers import (
     decoded,
     dots_for_thousands,
@@ -27,6 +28,7 @@ _NAME = lazy(r"(?:[^\W\d]|#)[\w ./%()\[\]:@#+'-]{0,63}")
 _RULE = lazy(r"[\s|+:=\u2500-\u257f-]*")
 _VALUE = lazy(r"[:=]\s*[-+]?\.?\d|\s[-+]?\d*\.\d|\d\s*/\s*\d")  # which no name of a column holds
 _ALIGNED = lazy(r"\S\s{2,}\S")
+_NORM = lazy(r"(?<=\s)\|{1,2}(\w{1,12})\|{1,2}(?=\s|$)")  # `|grad|`
 _PROGRESS = lazy(r":?\s*(\d{1,3})%\|.*$")  # a bar of tqdm after the fields
 _BARS = lazy(r"[\u2502\u2503\u2551]")  # of box-drawing characters
 
@@ -43,6 +45,8 @@ def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Head
     if _VALUE.search(line):
         return None
     text = _BARS.sub("|", line.strip("\ufeff \t\r"))
+    if not text.startswith("|"):
+        text = _NORM.sub(r"norm_\1", text)
     if text.startswith("#"):
         text = text.lstrip("# ")
     for delimiter in ("\t", ";", ",", "|", BLANKS):
@@ -55,7 +59,9 @@ def header(line: str, meaning: Callable[[str], Meaning], *, first: bool) -> Head
         if not all(map(_NAME.fullmatch, named)) or len({name.lower() for name in named}) != len(named):
             continue
         known = [meaning(name) for name in named]
-        losses = any(kind.role is Role.LOSS for kind in known)
+        losses = any(kind.role is Role.LOSS for kind in known) or (
+            {kind.split for name, kind in zip(named, known, strict=True) if is_split(name)} == {"train", "eval"}
+        )
         counted = any(kind.role in (Role.STEP, Role.EPOCH) for kind in known)
         if delimiter in (BLANKS, "|"):
             fine = losses and (counted or len(named) > 2) and len(named) <= 40
@@ -116,6 +122,8 @@ class Rows:
         self._splits = {name for name in head.names if is_key(name)}
         self._commas = head.delimiter == ";"  # commas are decimal signs
         self._split = ""
+        form = long_form(head.names)
+        self._long = form and (head.names.index(form[0]), form[1])
 
     def read(self, line: str) -> Fields | None:
         """The values of a row; None where it has none, or is text between the rows."""
@@ -134,6 +142,8 @@ class Rows:
             except ValueError:
                 if cell := cell.strip():
                     self._cell(name, cell, values, totals)
+        if self._long and len(cells) > self._long[0] and (value := values.pop(self._long[1], None)) is not None:
+            values[cells[self._long[0]].strip().strip('"')] = value
         if self._commas and "," in line and "." in line:
             self._undot(cells, values)
         return Fields(values, totals, self._split, None, None, None, None, True, line) if values else None

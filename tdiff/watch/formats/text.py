@@ -16,11 +16,12 @@ from typing import NamedTuple
 from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Bar, Fields
+from tdiff.watch.formats.found import Found, Span
 from tdiff.watch.formats.numbers import moment, parsed, seconds
 from tdiff.watch.formats.prefix import taken_off, without_colours
 from tdiff.watch.formats.splits import split_of_text, without_words
 from tdiff.watch.formats.structured import structured
-from tdiff.watch.formats.words import NUMBER, Found, Span, named_numbers
+from tdiff.watch.formats.words import NUMBER, named_numbers
 
 LONGEST = 20_000
 """Characters of a line that are read; a longer one is text."""
@@ -193,7 +194,7 @@ def _filled(shape: _Shape, match: re.Match[str], text: str) -> Fields:
         part = match[group]
         match span.target:
             case "total":
-                found.totals[span.name] = _value(part)
+                found.totals[span.name] = _value(part) * span.factor
             case "time":
                 found.time = moment(part)
             case "rank":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
-from tdiff.watch.formats.fields import Bar
+from tdiff.watch.formats.found import Found, Span
+from tdiff.watch.formats.groups import Group, promote_total
+from tdiff.watch.formats.guesses import UNNAMED
 from tdiff.watch.formats.languages import in_english
-from tdiff.watch.formats.names import PART, Role, meaning, words_beside_split
+from tdiff.watch.formats.names import PART, Role, is_split, meaning, words_beside_split
 from tdiff.watch.formats.numbers import (
     APART,
     DECIMAL_COMMA,
@@ -28,10 +28,12 @@ from tdiff.watch.formats.numbers import (
 from tdiff.watch.formats.structured import MOST
 
 NUMBER = lazy(
-    r"(?<![\w.])(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
+    r"(?:(?<![\w.])|(?<=\bep)|(?<=\bepoch)|(?<=\bstep)|(?<=\biter)|(?<=\bit)|(?<=\bbatch)|(?<=\b[bie])(?=\d+/\d|0\d))"
+    r"(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
     rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
-    rf"(?:\s*/\s*(?P<total>\d(?:[\d,]|[{APART}](?=\d\d\d))*)(?![\d.:]*\w*/)"
+    r"(?:(?P<kilo>[kKM])(?!\w|/[A-Za-z]))?"
+    rf"(?:\s*/\s*(?P<total>\d(?:[\d,]|[{APART}](?=\d\d\d))*(?:(?:\.\d+)?[kKM](?!\w))?)(?![\d.:]*\w*/)"
     rf"|\s+\(?(?:out of|of|von|van|sur|de|di|из)\s+(?P<of>\d(?:[\d,]|[{APART}](?=\d\d\d))*))?"
     r"(?P<unit>\s?%|[A-Za-z/µ]+(?![\w:=]))?",
     re.IGNORECASE | re.ASCII,
@@ -39,7 +41,7 @@ NUMBER = lazy(
 """A number, the total after it, and its unit."""
 _CELLS = lazy(r"\s*\|\s*(?P<name>[A-Za-z][^|]*?)\s*\|\s*(?P<value>[^|\s]+)\s*\|\s*")
 _CUT = lazy(
-    r"[|,;:=<>\[\]{}()\t\"\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|(?<!\w)'|'(?!\w)|\u2192|\s-\s|->|\s{3,}"
+    r"[|,;:=<>\[\]{}()\t\"\uff1a\uff0c\uff1b\u3001\uff08\uff09\uff5c\u3010\u3011\u2500-\u257f]|(?<!\w)'|'(?!\w)|\u2192|\s-\s|->|\s{2,}"
 )
 _PREPOSITION = lazy(r"\b(?:at|after|for|in|on)\s+|@\s*", re.IGNORECASE)
 _BEST = lazy(r"\b(?:best|lowest|final|so far)\b", re.IGNORECASE)
@@ -61,39 +63,9 @@ _PLANNED = lazy(
     re.IGNORECASE,
 )
 """A plan in words: `training the model for 700 steps`."""
+_THOUSAND = {"k": 1e3, "K": 1e3, "M": 1e6}
 _MOST_UNREAD = 20
 _COUNTS = (Role.STEP, Role.EPOCH, Role.TOTAL, Role.EPOCHS, Role.TOKENS, Role.RANK)
-
-
-class Span(NamedTuple):
-    """A part of a line and what it is for, so that the next line of the same shape is read by one pattern."""
-
-    start: int
-    end: int
-    target: str
-    """`value`, `total`, `time`, `rank`, `progress`, or a field of `Bar` after `bar_`."""
-    name: str = ""
-    factor: float = 1.0
-    comma: bool = False
-    """Its comma is a decimal sign."""
-
-
-@dataclass(slots=True)
-class Found:
-    """What has been found on a line so far."""
-
-    values: dict[str, float] = field(default_factory=dict)
-    totals: dict[str, float] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    """Names of numbers that are no values, since no sign says so."""
-    split: str = ""
-    time: float | None = None
-    rank: int | None = None
-    bar: Bar | None = None
-    progress: tuple[float, float] | None = None
-    uncertain: bool = False
-    """A comma may be a decimal sign or not: the next line of this shape may tell."""
 
 
 def heading(text: str) -> str:
@@ -104,108 +76,241 @@ def heading(text: str) -> str:
     return ""
 
 
-_BETWEEN_COUNTS = lazy(r"[\s\]\[)(:,|#=>.\-━─█▉▊▋▌▍▎▏░▒▓]*")
-"""What stands between an epoch and its batches: signs, and a bar."""
+_BETWEEN_COUNTS = lazy(r"[\s\]\[)(:,|#=>.\-━─█▉▊▋▌▍▎▏░▒▓]*[bi]?")
+"""What stands between an epoch and its batches: signs, a bar, and a letter (`ep01 b0100/0600`)."""
 _OPENING, _CLOSING = lazy(r"\s*[\[(]\s*"), lazy(r"\s*[\])/]")
 """The brackets of a count at the beginning of a line."""
+_AFTER_COUNT = lazy(r"\s*[\])]?\s*(?:[:|,=>\u2192-]+\s*|\s{2,})[\[(]?\s*")
+"""What stands between a count and a number without a name, which the count introduces (`it 300: 2.31`)."""
+_CLOSES_COUNT = lazy(r"\s*[\]:|),]|\s{2,}|\s+-")
+_FRACTION = lazy(r"\d*\.\d+(?:[eE][-+]?\d+)?|\d\.?\d*[eE][-+]?\d+")
+_KEY = lazy(r"[\w.-]*[_/.][\w./-]*")
+"""A name that is one word, as programs write them before `=`."""
+_NO_COUNT = lazy(
+    r"\b(?:per|every|each|of|from|to|until|next|first|best|last|warm-?up|save|log|skip\w*|decay|time|size|resum\w+|no|a|the)\b",
+    re.IGNORECASE,
+)
+"""Words by which a step or an epoch is not the one that a line is about."""
+_BEFORE_COUNT = lazy(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
+_GLUED = {"b": "batch", "i": "iter", "e": "epoch"}
 
 
 def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
     """The named numbers of a text, which begins at `base` of the line, into `found`."""
-    meaning, spans = names.meaning, found.spans
     if (cells := _CELLS.fullmatch(text)) is not None:  # a table of names and values, a line each
         if (value := parsed(cells["value"])) is not None:
             found.values[cells["name"]] = value
-            spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
+            found.spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
     if " for " in text and (plan := _PLANNED.search(text)) is not None:
         name = f"total {plan['unit'].lower()}"
         found.values[name] = parsed(plan["number"].rstrip(",")) or 0.0
-        spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
+        found.spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
         text = text[: plan.start()] + " " * len(plan[0]) + text[plan.end() :]
-    text = text.replace("'s ", "_  ")
-    end, unnamed, epoch, has_loss = 0, "", False, False
-    for match in NUMBER.finditer(text):
-        if len(found.values) >= MOST:
-            return
-        between, end_before = text[end : match.start()], end
+    _Cutter(text.replace("'s ", "___"), base, found, names).cut()
+    if not found.split and not found.values and len(text) < 200:
+        found.split = heading(text)
+
+
+class _Cutter:
+    """Cuts a text at its numbers."""
+
+    def __init__(self, text: str, base: int, found: Found, names: Names) -> None:
+        self._text, self._base, self._found, self._names = text, base, found, names
+        self._meaning = names.meaning
+        self._end = 0  # of the number before
+        self._unnamed = ""  # the words before numbers without a name
+        self._epoch = False  # the number before counts epochs
+        self._count = False  # the number before is a count of its own
+        self._ahead = ""  # what stands before that count: `Eval loss at step 300: 2.4`
+        self._has_loss = False
+        self._group = Group()
+        self._bare: list[tuple[str, float, Span]] = []  # numbers that no sign gives to their names
+
+    def cut(self) -> None:
+        """Read all numbers."""
+        for match in NUMBER.finditer(self._text):
+            if len(self._found.values) >= MOST or self._group.over:
+                break
+            self._number(match)
+        if self._bare and not self._has_loss:
+            promote_total(self._bare, self._found)
+
+    def _number(self, match: re.Match[str]) -> None:
+        found, names, text = self._found, self._names, self._text
+        between, beginning = text[self._end : match.start()], self._end == 0
         name, sure = _name(between)
         name = names.shortened(name)
-        if " " in name and meaning(name).role is Role.OTHER:  # `resolved config max_steps=3000`
-            last_word = name.rpartition(" ")[2]
-            name = last_word if meaning(last_word).role in (Role.TOTAL, Role.EPOCHS) else name
+        if " " in name:
+            name = self._last_word(name, between)
         word = match["number"].lstrip("+-")[0].isalpha()  # `nan`, `inf` and `null` are words too
-        if word and not sure and meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
-            continue
-        end = match.end()
-        if not name and _ORDINAL[0].search(between) and (after := _ORDINAL[1].match(text, end)) is not None:
-            name, sure, end = after[1], True, after.end()
-        number, comma = _commas(match["number"], meaning(name).role, names)
+        if word and not sure and self._meaning(name).role not in (Role.LOSS, Role.GRAD_NORM):
+            return
+        self._end = match.end()
+        if not name and _ORDINAL[0].search(between) and (after := _ORDINAL[1].match(text, self._end)) is not None:
+            name, sure, self._end = after[1], True, after.end()
+        number, comma = _commas(match["number"], self._meaning(name).role, names)
         found.uncertain = found.uncertain or number is None
         value = _value(number, name, names, comma=comma) if number is not None else None
         if number is None or value is None:
-            continue
+            return
         of = "total" if match["total"] else "of" if match["of"] else ""
-        total = parsed(match[of].rstrip(",")) if of else None
+        total, thousand = _total(match[of]) if of else (None, 1.0)
         of = of if total is not None else ""
-        here = (base + match.start("number"), base + match.start("number") + len(number))
-        beyond = (base + match.start(of), base + match.end(of)) if of else (0, 0)
-        if epoch and total is not None and _BETWEEN_COUNTS.fullmatch(between):
-            found.values["batch"], found.totals["batch"] = value, total
-            spans += [Span(*here, "value", "batch"), Span(*beyond, "total", "batch")]
-            continue
-        epoch = False
+        here = (self._base + match.start("number"), self._base + match.start("number") + len(number))
+        beyond = (
+            (self._base + match.start(of), self._base + match.start(of) + len(_digits(match[of]))) if of else (0, 0)
+        )
+        after_epoch, self._epoch = self._epoch, False
+        after_count, self._count = self._count, False
+        if after_epoch and total is not None and _BETWEEN_COUNTS.fullmatch(between):
+            self._store("batch", value, Span(*here, "value", "batch"), total, Span(*beyond, "total", "batch", thousand))
+            return
+        if between.endswith(name) and name in _GLUED and not sure:
+            name = _GLUED[name]
         if not name:
-            bracketed = _OPENING.fullmatch(between) and _CLOSING.match(text, end)
-            numbered = not between.strip() and text[end : end + 2] == ":\t"
-            if end_before == 0 and (bracketed or numbered) and not found.values:
-                found.values["round"] = value
-                spans.append(Span(*here, "value", "round"))
-                if total is not None:
-                    found.totals["round"] = total
-                    spans.append(Span(*beyond, "total", "round"))
-            else:
-                unnamed += between
-                if found.progress is None and total is not None and not found.values:
-                    found.progress = (value, total)
-                    spans += [Span(*here, "progress"), Span(*beyond, "progress")]
-            continue
-        if between.rstrip().endswith("@") and meaning(name).split and meaning(name).role is not Role.LOSS:
-            found.split, name, sure = found.split or meaning(name).split, "step", True  # `held-out @ 500:`
-        known = meaning(name)
-        if known.role is Role.LOSS and _BEST.search(in_english(unnamed + between)):
-            continue
+            self._without_name(match, between, value, (here, beyond, total), beginning=beginning, count=after_count)
+            return
+        if between.rstrip().endswith("@") and self._meaning(name).split and self._meaning(name).role is not Role.LOSS:
+            found.split, name, sure = found.split or self._meaning(name).split, "step", True  # `held-out @ 500:`
+        known = self._meaning(name)
+        if known.role is Role.LOSS and _BEST.search(in_english(self._unnamed + between)):
+            return
         if known.role is Role.OTHER and known.split and not found.values and not words_beside_split(name):
-            # `Train: 3 [ 50/1251 (4%)]` counts epochs, `Test: [ 0/50]` nothing of training.
-            if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[end:]):
+            # `Train: 3 [ 50/1251 (4%)]` counts epochs, `[eval 05000]` steps, `Test: [ 0/50]` nothing of training.
+            counts = total is None and number.isdecimal() and _CLOSES_COUNT.match(text, self._end) is not None
+            if total is not None or not re.match(r"\s*\[\s*\d+/\d", text[self._end :]):
                 found.split = found.split or known.split
-                continue
-            name, known = "epoch", meaning("epoch")
-        epoch = known.role is Role.EPOCH
-        if known.role in (Role.EPOCH, Role.STEP):
+                self._count = True
+                if counts and known.split == "eval":
+                    self._store("step", value, Span(*here, "value", "step"))
+                return
+            name = "epoch"
+        unit = (match["unit"] or match["kilo"] or "").strip().lower()
+        before = between[: between.rfind(name)] if name in between else ""
+        measured = _measured(number, unit)
+        name = self._group.named(name, before, self._meaning, after_loss=self._has_loss, measured=measured)
+        known = self._meaning(name)
+        self._epoch = known.role is Role.EPOCH
+        self._count = known.role in (Role.EPOCH, Role.STEP)
+        if self._count:
+            self._ahead = before
             found.split = found.split or known.split  # `eval epoch: 3, loss: 2.1`
-        if not found.split and not has_loss:
-            found.split = heading(unnamed + between.replace(name, " ", 1))
+        if is_split(name) and self._counted() and not self._has_loss and measured:
+            self._store(name, value, Span(*here, "value", name, 1.0, comma))  # perhaps of the loss: see `guesses`
+            return
+        if not found.split and not self._has_loss:
+            found.split = heading(self._unnamed + between.replace(name, " ", 1))
         if known.role is Role.OTHER and not sure:
-            found.split = found.split or ("" if has_loss else known.split)
+            found.split = found.split or ("" if self._has_loss else known.split)
             if len(found.unread) < _MOST_UNREAD:
                 found.unread.append(name)
-            continue
-        if known.role is Role.LOSS and known.precedence >= PART and not sure:
-            continue
-        unit = (match["unit"] or "").strip().lower()
-        if (unit and known.role in (Role.STEP, Role.EPOCH)) or name in found.values:
-            continue  # a time for each step, or a share
-        timed = known.role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
-        factor = _SECONDS.get(unit or "s", 1.0) if timed else 1.0
-        found.values[name] = value * factor
-        has_loss = has_loss or known.role is Role.LOSS  # what follows says nothing about it
-        spans.append(Span(*here, "value", name, factor, comma))
-        if total is not None:
-            found.totals[name] = total
-            spans.append(Span(*beyond, "total", name))
-    if not found.split and not found.values and len(text) < 200:
-        found.split = heading(text)
+            if measured:
+                self._bare.append((name, value, Span(*here, "value", name, 1.0, comma)))
+            return
+        if known.role is Role.LOSS and known.precedence >= PART and not sure and len(name.split()) > 2:
+            return
+        factor = self._factor(known.role, unit, match)
+        if factor is None or name in found.values:
+            return
+        self._has_loss = self._has_loss or known.role is Role.LOSS  # what follows says nothing about it
+        beyond_span = Span(*beyond, "total", name, thousand) if total is not None else None
+        self._store(name, value * factor, Span(*here, "value", name, factor, comma), total, beyond_span)
+
+    def _place(self, start: int, text: str) -> tuple[int, int]:
+        """Where a part of the text stands in the line."""
+        return self._base + start, self._base + start + len(text)
+
+    def _store(
+        self, name: str, value: float, span: Span, total: float | None = None, beyond: Span | None = None
+    ) -> None:
+        self._found.values[name] = value
+        self._found.spans.append(span)
+        if total is not None and beyond is not None:
+            self._found.totals[name] = total
+            self._found.spans.append(beyond)
+
+    def _last_word(self, name: str, between: str) -> str:
+        """The last word of a name, where the words before it are no part of it."""
+        last, whole = name.rpartition(" ")[2], self._meaning(name)
+        role = self._meaning(last).role
+        if whole.role is Role.OTHER and role in (Role.TOTAL, Role.EPOCHS):
+            return last  # `resolved config max_steps=3000`
+        if whole.role is Role.OTHER and role in (Role.STEP, Role.EPOCH) and len(last) > 2:
+            return name if _NO_COUNT.search(name) else last  # `finetune step 30`
+        is_key = between.endswith("=") and _KEY.fullmatch(last) is not None
+        if is_key and whole.role is Role.LOSS and whole.precedence > self._meaning(last).precedence:
+            return last  # `ep01 done train_loss=0.3`
+        return name
+
+    def _counted(self) -> bool:
+        """Whether the line has had a count of steps or epochs."""
+        return any(self._meaning(name).role in (Role.STEP, Role.EPOCH) for name in self._found.values)
+
+    def _factor(self, role: Role, unit: str, match: re.Match[str]) -> float | None:
+        """What turns a number into seconds or a count; None for a number that is none, such as `step 0.3s`."""
+        if role in (Role.STEP, Role.TOTAL, Role.TOKENS) and (thousand := _THOUSAND.get(match["kilo"] or "")):
+            return thousand
+        if unit and role in (Role.STEP, Role.EPOCH):
+            return None  # a time for each step, or a share
+        timed = role in (Role.ELAPSED, Role.REMAINING, Role.TIME) and ":" not in match["number"]
+        return _SECONDS.get(unit or "s", 1.0) if timed else 1.0
+
+    def _without_name(
+        self,
+        match: re.Match[str],
+        between: str,
+        value: float,
+        place: tuple[tuple[int, int], tuple[int, int], float | None],
+        *,
+        beginning: bool,
+        count: bool,
+    ) -> None:
+        """A number without a name: a count at the beginning of the line, progress, or what a count introduces."""
+        found, (here, beyond, total) = self._found, place
+        bracketed = _OPENING.fullmatch(between) and _CLOSING.match(self._text, self._end)
+        numbered = between.strip() == "#" or (not between.strip() and self._text[self._end : self._end + 2] == ":\t")
+        thousand = _THOUSAND.get(match["kilo"] or "", 1.0)
+        of = match["total"] or match["of"]
+        beyond_span = Span(*beyond, "total", "round", _total(of)[1]) if total is not None else None
+        if beginning and (bracketed or numbered) and not found.values:
+            if ":" in match["number"]:  # a clock since the start
+                self._store("elapsed", value, Span(*here, "value", "elapsed"))
+                return
+            self._store("round", value * thousand, Span(*here, "value", "round", thousand), total, beyond_span)
+            self._count = True
+            return
+        unit = (match["unit"] or match["kilo"] or "").strip()
+        if count and total is None and _measured(match["number"], unit) and _AFTER_COUNT.fullmatch(between):
+            name = _name(_BEFORE_COUNT.sub("", self._ahead))[0]
+            known, name = self._meaning(name), name or UNNAMED
+            if (known.role is not Role.LOSS and not self._has_loss) or _BEST.search(self._ahead):
+                name = UNNAMED
+            if name not in found.values and (name != UNNAMED or not self._has_loss):
+                self._store(name, value, Span(*here, "value", name))
+                self._has_loss = self._has_loss or name != UNNAMED
+            return
+        self._unnamed += between
+        if found.progress is None and total is not None and not found.values:
+            found.progress = (value, total)
+            found.spans += [Span(*here, "progress"), Span(*beyond, "progress")]
+
+
+def _measured(number: str, unit: str) -> bool:
+    """Whether a number is neither a count nor a share nor a time."""
+    return not unit and _FRACTION.fullmatch(number.lstrip("+-")) is not None
+
+
+def _digits(text: str) -> str:
+    """A total without the letter of thousands and without a comma after it."""
+    return text.rstrip(",kKM")
+
+
+def _total(text: str) -> tuple[float | None, float]:
+    """(the total that a text is, what its letter multiplies it by)."""
+    thousand = _THOUSAND.get(text[-1], 1.0)
+    number = parsed(_digits(text))
+    return (None if number is None else number * thousand), thousand
 
 
 def _commas(text: str, role: Role, names: Names) -> tuple[str | None, bool]:

@@ -145,3 +145,14 @@ def test_names_are_found_in_packed_files_too(tmp_path):
     watched.finish(5)
     assert watched.run_state.metrics["train/loss"].count == 8
     watched.close()
+
+
+def test_a_pattern_that_takes_too_long_is_given_up_with_one_line(monkeypatch):
+    from tdiff.watch.formats import pattern
+
+    monkeypatch.setattr(pattern, "LIMIT", 0.02)
+    pattern.searcher.cache_clear()
+    reader = fed(["step 1 loss " + "a" * 80] * 3, Choice(pattern="(a|aa)+$(?P<loss>x)"))
+    assert reader.state.note.startswith("--pattern '(a|aa)+$(?P<loss>x)' needs more than 0.02 s for a line of 92 char")
+    assert reader.missing == reader.state.note
+    pattern.searcher.cache_clear()

@@ -1,0 +1,60 @@
+"""Words within a line that say something of the numbers after them: a split, a metric of several splits, a total."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from tdiff.patterns import lazy
+from tdiff.watch.formats.found import Found, Span
+from tdiff.watch.formats.names import Meaning, Role, is_split, meaning
+from tdiff.watch.formats.standins import has_loss_term, is_term, is_total
+
+_WORD = lazy(r"[A-Za-z][\w-]*")
+_AFTER_SPLIT = frozenset(["set", "data", "split", "metrics", "results", "phase"])
+_REPEATS = lazy(r"\b(?:best|lowest|final|so far|min|minimum)\b", re.IGNORECASE)
+"""Words by which a line repeats values of an earlier one."""
+
+
+class Group:
+    """What the words before the newest number say of it, and of the numbers after it."""
+
+    def __init__(self) -> None:
+        self.over = False
+        """The rest of the line repeats values of an earlier one."""
+        self._split = ""  # `train: loss 1.2 | val: loss 1.3`
+        self._metric = ""  # `loss: train 1.2, val 1.3`
+
+    def named(
+        self, name: str, before: str, known: Callable[[str], Meaning], *, after_loss: bool, measured: bool
+    ) -> str:
+        """A name with the split or the metric of its group; `before`: the text between it and the number before."""
+        spelled = [word for word in _WORD.findall(before) if word.lower() not in _AFTER_SPLIT]
+        if is_split(name):
+            if spelled and (kind := known(spelled[-1])).role in (Role.LOSS, Role.OTHER) and not kind.split:
+                self._metric = spelled[-1] if measured else ""
+            return f"{name} {self._metric}" if self._metric and measured else name
+        self._metric = ""
+        if spelled and after_loss and (split := meaning(spelled[-1]).split) and is_split(spelled[-1]):
+            self.over = _REPEATS.search(before) is not None
+            self._split = split
+        kind = known(name)
+        if self._split and not kind.split and kind.role in (Role.LOSS, Role.OTHER):
+            return f"{'val' if self._split == 'eval' else 'train'} {name}"
+        return name
+
+
+def promote_total(bare: Sequence[tuple[str, float, Span]], found: Found) -> None:
+    """Make values of a total and its terms on a counted line, though no sign gives them to their names."""
+    known = {name: meaning(name) for name in found.values}
+    if not any(kind.role in (Role.STEP, Role.EPOCH) for kind in known.values()):
+        return
+    terms = [one for one in bare if is_term(one[0]) and not is_total(one[0])]
+    totals = [one for one in bare if is_total(one[0])]
+    known_terms = has_loss_term(name for name, *_ in terms)
+    if len(totals) != 1 or len(terms) < 2 or not known_terms or any(value > totals[0][1] for _, value, _ in terms):
+        return
+    for name, value, span in (*totals, *terms):
+        if name not in found.values:
+            found.values[name] = value
+            found.spans.append(span)
