@@ -106,8 +106,8 @@ class Reader:
     def _remark(self) -> None:
         """Say what was looked for while there is no loss."""
         state = self.state
-        if self._detector.names.trouble:
-            state.note = self._detector.names.trouble
+        if self._detector.trouble:
+            state.note = self._detector.trouble
             return
         if "train/loss" in state.metrics or "eval/loss" in state.metrics or state.format in ("", "tdiff", "trace"):
             state.note = ""

@@ -75,6 +75,11 @@ class Detector:
 
         return Names(self._choice)
 
+    @property
+    def trouble(self) -> str:
+        """See `Names.trouble`; names that no line has asked for have none."""
+        return self.names.trouble if "names" in vars(self) else ""
+
     @cached_property
     def survey(self) -> Survey:
         """What unrecognized lines held."""
