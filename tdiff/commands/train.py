@@ -18,6 +18,8 @@ EXAMPLES = (
     "tdiff train --classes --data reviews.jsonl --label-field label --run reviews",
     "tdiff train --resume tale --steps 20000",
 )
+_CHANGEABLE = frozenset({"keep_last", "on_nan"})
+"""Settings that a resume may change besides the budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,19 @@ class Request:
     eval_every: int | None = option(
         None, "Steps between evaluations; 0: only at the end.", panel="Training", setting="train.eval_every"
     )
+    keep_last: int | None = option(
+        None,
+        "Number of saves to retain; the model of an earlier one is RUN:STEP.",
+        panel="Training",
+        setting="train.keep_last",
+    )
+    on_nan: str | None = option(
+        None,
+        "If a loss or gradient is not finite: stop, skip the step, or rewind to the last save.",
+        panel="Training",
+        setting="train.on_nan",
+        metavar="[stop|skip|rewind]",
+    )
     window: int | None = option(None, "Context length in tokens.", panel="Model and objective", setting="model.window")
     time_conditioning: bool | None = option(
         None,
@@ -197,15 +212,16 @@ def run(request: Request) -> None:
         train_per_class.start(request.config, request.preset, request.run, request.layers())
         return
     layer = request.layers()[0]
-    budget = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS}
+    changes = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS | _CHANGEABLE}
     other = request.config or request.preset or request.run or request.set_
-    if other or len(budget) > 1 or layer != ({"train": budget} if budget else {}):
+    if other or len(BUDGETS & changes.keys()) > 1 or layer != ({"train": changes} if changes else {}):
         raise TdiffError(
-            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change"
+            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change, "
+            "--keep-last and --on-nan"
         )
     if (folder := find_per_class(request.resume)) is None:
-        train_run.resume(request.resume, budget)
-    elif budget:
+        train_run.resume(request.resume, changes)
+    elif changes:
         raise TdiffError(
             f"{request.resume} has one model per class: resume one of them with --resume {request.resume}/CLASS"
         )

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from tdiff.commands.progress import progress_bar
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import Settings, read_layer
+from tdiff.config.settings import BUDGETS, Settings, read_layer
 from tdiff.errors import TdiffError, unknown
-from tdiff.files import write_atomic
+from tdiff.files import CannotWrite, write_atomic
 from tdiff.formatting import duration
 from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
@@ -23,6 +23,7 @@ from tdiff.protocol.metrics import METRICS
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
+from tdiff.runs.retention import best_bound, has_save, step_of
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible
@@ -75,23 +76,27 @@ def describe_run(settings: Settings, corpus: Corpus) -> str:
     return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
 
 
-def resume(name: str, budget: dict[str, float] | None = None) -> None:
-    """Resume a stopped run, to a new end where there is a `budget`, such as {"steps": 20000}."""
+def resume(name: str, changes: dict[str, Any] | None = None) -> None:
+    """Resume a stopped run, with `changes` to its training settings, such as {"steps": 20000}."""
     folder = lookup.find_run(name)
     settings = folder.settings()
-    if budget:
-        settings = Settings.of([settings.as_layer(), {"train": budget}])
-    if not folder.state.exists():
-        raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
+    if changes:
+        settings = Settings.of([settings.as_layer(), {"train": changes}])
     last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
+    if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
         raise TdiffError(
             f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, or "
             "start a new --run"
         )
     corpus = corpus_of(settings)
-    heading = f"resuming {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
+    again = "resuming" if has_save(folder) else "no save yet: beginning again in"
+    heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
+
+
+def _end_of(settings: Settings) -> list[float]:
+    """The budget, to be compared with another one."""
+    return [getattr(settings.train, name) for name in sorted(BUDGETS)]
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -184,6 +189,7 @@ def train_and_report(
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
+        stack.enter_context(_saying_what_is_safe(folder))
         if resumed:
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
@@ -191,7 +197,6 @@ def train_and_report(
         records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
         if resumed and settings != folder.settings():
             folder.keep(settings)
-            stack.enter_context(folder.locked())  # the locked file has been replaced
         if not resumed:  # only now, so that a refused run leaves no folder
             if not (may_exist and folder.path.exists()):
                 remember(runs.create(folder.name, settings, folder.path.parent))
@@ -209,12 +214,32 @@ def train_and_report(
         end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
+    best = best_bound(folder)
+    if best is not None and best.step < end.step:
+        say(f"the lowest held-out bound was {best.nats_per_token:.4f}, at step {best.step:,}: {folder.called}:best")
     if end.reason == "stopped":
         say(f"stopped at step {end.step:,}; everything is saved. Resume with: tdiff train --resume {folder.called}")
     else:
         command = f"classify --model {folder.called} 'some text'" if settings.data.classes else ""
         say(f"done. Try it: tdiff {command or f'generate --model {folder.called}'}")
     return end
+
+
+@contextmanager
+def _saying_what_is_safe(folder: Run) -> Iterator[None]:
+    """Add to the error of a file that cannot be written which step of the run is saved. Raises CannotTrain."""
+    try:
+        yield
+    except CannotWrite as error:
+        if (step := step_of(folder.state)) is None:
+            raise
+        raise CannotTrain(
+            f"{error}; the save of step {step:,} is whole: tdiff train --resume {folder.called} continues from it"
+        ) from error
+
+
+class CannotTrain(OSError):
+    """A failure of the machine that ends a run. Its text is one line."""
 
 
 @contextmanager

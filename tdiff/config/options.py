@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-MODEL_HELP = "Model: a folder, a run, or a name on the Hugging Face hub."
+MODEL_HELP = "Model: a folder, a run (RUN, RUN:best, RUN:STEP), or a name on the Hugging Face hub."
 TEXT_FIELD_HELP = "Field of .jsonl and .csv rows that holds the text."
 
 

@@ -84,7 +84,7 @@ def _opened(folder: Path) -> Iterator[IO[bytes]]:
 
 def _acquire(file: IO[bytes]) -> OSError | None:
     """Take the lock. Returns why that was not possible."""
-    if fcntl is None:
+    if not fcntl:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

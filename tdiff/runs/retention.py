@@ -132,6 +132,26 @@ def write_best_bound(run: Run, bound: Bound) -> None:
     write_atomic(run.path / BEST / _BOUND, (json.dumps(values) + "\n").encode())
 
 
+def model_of(run: Run, which: str) -> Path:
+    """The model of a run named "best", or by the step of a save. Raises TdiffError that names those that exist."""
+    if which == BEST and (run.path / BEST / "config.json").is_file():
+        return run.path / BEST
+    if which.isdecimal() and int(which) == step_of(run.state):
+        return run.model
+    if which.isdecimal() and (folder := _place(run, int(which)) / "model").is_dir():
+        return folder
+    best = [BEST] if (run.path / BEST).is_dir() else []
+    newest = step_of(run.state)
+    names = [*best, *map(str, earlier_steps(run)), *([str(newest)] if newest is not None else [])]
+    there = f"there are: {', '.join(names)}" if names else "it has saved nothing yet"
+    what = (
+        "has no best model: it is saved by the evaluations during training (train.eval_every, train.keep_best)"
+        if which == BEST
+        else f"has no save of step {which}"
+    )
+    raise TdiffError(f"run {run.name!r} {what}; {there}")
+
+
 def _place(run: Run, step: int) -> Path:
     return run.path / EARLIER / f"{step:08d}"
 

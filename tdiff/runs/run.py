@@ -5,7 +5,8 @@ checkpoints/RUN/
     events.jsonl     the records of training, append-only, one flushed line each
     samples/         traces of the texts sampled during training
     model/           the averaged weights, their config and tokenizer, as Hugging Face lays out a model
-    resume/          what `--resume` needs
+    resume/          what `--resume` needs, and the run's lock
+    earlier/, best/  earlier saves, and the model with the lowest held-out bound; see `retention`
     process.json     the process that trains, with its heartbeat
 """
 

@@ -19,7 +19,7 @@ from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.ptys import PATIENCE, Pty
-from tests.support.runs import COMMAND, SET_TINY, environment, words
+from tests.support.runs import COMMAND, SET_TINY, environment, settings_of, words
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
 
@@ -283,9 +283,12 @@ def test_hostile_names_are_made_visible_in_messages(here, cli_fast, corpus_file)
         assert "\x07" not in refusal
 
 
-def test_a_run_that_stopped_before_its_first_save_is_not_resumed(here, cli_fast, corpus_file):
-    runs.create("r", Settings.of([{"data": {"sources": [str(corpus_file)]}}]))
-    assert "there is nothing to resume" in cli_fast("train", "--resume=r").refused()
+def test_a_run_that_was_killed_before_its_first_save_begins_again(here, cli_fast, corpus_file):
+    runs.create("r", settings_of(corpus_file, {"train": {"steps": 2}}))
+    done = cli_fast("train", "--resume=r")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("no save yet: beginning again in checkpoints/r (")
+    assert lookup.find_run("r").history()[-1].step == 2
 
 
 def test_a_finished_run_is_not_resumed(trained, cli_fast):
