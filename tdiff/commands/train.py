@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -49,6 +50,14 @@ class Request:
         panel="Run",
         metavar="RUN",
         complete="runs",
+    )
+    detach: str | None = option(
+        None,
+        "Train in a session of its own, which survives this terminal: tmux if installed, else screen, else setsid.",
+        panel="Run",
+        choices=("auto", "tmux", "screen", "setsid"),
+        metavar="[tmux|screen|setsid]",
+        bare="auto",
     )
     init: str | None = option(
         None,
@@ -201,6 +210,9 @@ def run(request: Request) -> None:
     from tdiff.commands import train_per_class, train_run
     from tdiff.runs.lookup import find_per_class
 
+    if request.detach is not None:
+        _detach(request)
+        return
     if request.resume is None and not request.per_class:
         train_run.start(request.config, request.preset, request.run, request.layers())
         return
@@ -227,3 +239,20 @@ def run(request: Request) -> None:
         )
     else:
         train_per_class.resume(folder)
+
+
+def _detach(request: Request) -> None:
+    """Do the same in a session of its own."""
+    from tdiff.commands import detach
+    from tdiff.runs import lookup
+    from tdiff.runs.run import check_free
+
+    if "-" in request.data:
+        raise TdiffError("--detach with --data -: a run in its own session has no stdin; save the text to a file first")
+    if request.resume is not None:
+        folder = lookup.find_per_class(request.resume) or lookup.find_run(request.resume).path
+        detach.start(str(request.detach), sys.argv[1:], folder.name)
+        return
+    if request.run is not None:
+        check_free(request.run)
+    detach.start(str(request.detach), sys.argv[1:], request.run or "")

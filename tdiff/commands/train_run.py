@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import BUDGETS, Settings, read_layer
@@ -23,6 +24,7 @@ from tdiff.protocol.metrics import METRICS
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
+from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.retention import best_bound, has_save, step_of
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
@@ -207,10 +209,12 @@ def train_and_report(
                 text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
                 write_atomic(folder.corpus, text.encode())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
+        of_classes = (folder.path.parent / MANIFEST).is_file()
+        detached.report(run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid())
         say(heading)
         if unread := initialize.unread_settings(settings) if not resumed else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
-        events = folder.recorded(records)
+        events = _reported(folder.recorded(records))
         end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
@@ -236,6 +240,16 @@ def _saying_what_is_safe(folder: Run) -> Iterator[None]:
         raise CannotTrain(
             f"{error}; the save of step {step:,} is whole: tdiff train --resume {folder.called} continues from it"
         ) from error
+
+
+def _reported(events: Iterator[Event]) -> Iterator[Event]:
+    """Yield `events`, and report the first record of a loss to whoever started the run with --detach."""
+    begun = False
+    for event in events:
+        yield event
+        if not begun and isinstance(event, Train):
+            begun = True
+            detached.report(begun=f"step {event.step:,}, loss {METRICS['train/loss'].text(event.loss)}")
 
 
 class CannotTrain(OSError):
