@@ -38,7 +38,8 @@ class NonFinite:
             if self._skipped < MOST_SKIPPED:
                 self.outcome = "continue"
                 what = "gradient" if math.isfinite(loss) else "loss"
-                yield self._alert(step, f"{what} not finite at step {step:,} (gradient norm {norm:.4g}): skipped")
+                text = f"{what} not finite at step {step:,} (gradient norm {norm:.4g}): skipped"
+                yield self._alert(step, text + (f", {self._skipped} in a row" if self._skipped > 1 else ""))
         elif state.settings.train.on_nan == "rewind":
             if state.saved_step != self._save:
                 self._rewinds, self._save, self._variant = 0, state.saved_step, state.noise_variant
