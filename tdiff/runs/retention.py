@@ -73,7 +73,7 @@ def set_aside(run: Run, keep_last: int, next_step: int) -> None:
 def prune(run: Run, keep_last: int, step: int) -> None:
     """Remove all earlier saves but the newest ones: with the save of `step`, `keep_last` remain."""
     before = [number for number in earlier_steps(run) if number < step]
-    retained = set(before[len(before) - (keep_last - 1) :] if keep_last > 1 else [])
+    retained = set(before[-(keep_last - 1) :] if keep_last > 1 else [])
     for number in earlier_steps(run):
         if number not in retained:
             _remove(_place(run, number))

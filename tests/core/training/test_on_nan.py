@@ -1,6 +1,7 @@
 """`train.on_nan`: a step that is not finite is skipped, or the run goes back to its last save."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from tdiff.core.training import non_finite
 from tdiff.core.training.state import TrainState
 from tdiff.protocol.events import Alert, Resume, Train
 from tdiff.watch.run_state import RunState
+from tests.support.killing import without_sync
 from tests.support.runs import files_of, good, settings_of, train_in
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(os, "fsync", without_sync)
 
 
 def spoil(monkeypatch, *steps: int, once: bool = False, seen: list | None = None) -> None:
@@ -117,6 +124,7 @@ def test_rewinds_that_do_not_help_end_the_run_after_a_few(tmp_path, corpus_file,
     assert good(run) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_nan", ["stop", "skip", "rewind"])
 def test_settings_without_trouble_train_to_the_same_bits(on_nan, tmp_path, corpus_file):
     plain, _ = train_in(tmp_path, "plain", settings_of(corpus_file, {"train": {"steps": 3}}))
