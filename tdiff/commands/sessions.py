@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tdiff.errors import TdiffError
@@ -40,7 +40,7 @@ def available(kind: str) -> bool:
 def session(kind: str, name: str) -> Session:
     """A session that does not exist yet, of a name as similar to `name` as possible."""
     base = _NOT_IN_NAMES.sub("-", name)
-    made: Session = _BY_KIND[kind](base)
+    made = _BY_KIND[kind](base)
     number = 1
     while made.alive():
         number += 1
@@ -93,7 +93,7 @@ class _Setsid:
         return self._process is not None and self._process.poll() is None
 
 
-_BY_KIND = {"tmux": _Tmux, "screen": _Screen, "setsid": _Setsid}
+_BY_KIND: dict[str, Callable[[str], Session]] = {"tmux": _Tmux, "screen": _Screen, "setsid": _Setsid}
 
 
 def _run(command: Sequence[str]) -> None:

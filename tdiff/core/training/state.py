@@ -296,7 +296,7 @@ class TrainState:
         retention.set_aside(self.run, keep_last, self.step)
         self.save_model(self.run.model)
         # Parameters rather than the state dictionary, which has a tied weight twice.
-        tensors = {f"network.{name}": t for name, t in self.network.named_parameters()}
+        tensors: dict[str, Tensor] = {f"network.{name}": t for name, t in self.network.named_parameters()}
         tensors |= {f"average.{name}": t for name, t in self.average.named_parameters()}
         for n, optimizer in enumerate(self.optimizers):
             for i, values in optimizer.state_dict()["state"].items():
