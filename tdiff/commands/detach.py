@@ -1,4 +1,4 @@
-"""`--detach`: start a training in a session of its own, wait until it has begun, and say how to reach it."""
+"""`--detach`: start a training in a session of its own, wait until it has started, and say how to reach it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PYTHON = (sys.executable, "-P")  # -P: a folder called tdiff in the current one
 def start(kind: str, arguments: Sequence[str], name: str, program: Sequence[str] = ()) -> None:
     """Run `tdiff` with these arguments, which contain `--detach`, in a session of that kind; `name`: of the run, or "".
 
-    Returns when the training has begun. Exits with the code of a training that failed, after its error. `program`
+    Returns when the training has started. Exits with the code of a training that failed, after its error. `program`
     replaces `python -m tdiff`.
     """
     _check(kind)
@@ -112,7 +112,7 @@ def _begin(kind: str, name: str, folder: Path, log: Path, command: Sequence[str]
 
 
 def _wait(session: Session, folder: Path, log: Path, clock: Callable[[], float] = time.monotonic) -> None:
-    """Wait until the training has begun or ended, and report it."""
+    """Wait until the training has started or ended, and report it."""
     remind, look, patience = clock() + _REMINDER, clock() + _LOOK, float("inf")
     try:
         while True:
@@ -120,7 +120,7 @@ def _wait(session: Session, folder: Path, log: Path, clock: Callable[[], float] 
             if over:
                 _report_over(session, status, over, log)
                 return
-            if "begun" in status or clock() > patience:
+            if "first_step" in status or clock() > patience:
                 _report(session, status)
                 return
             if clock() > look:
@@ -143,12 +143,12 @@ def _wait(session: Session, folder: Path, log: Path, clock: Callable[[], float] 
 
 
 def _report(session: Session, status: dict[str, Any]) -> None:
-    """Say that the run has begun, and how to watch, attach and stop it; its folder is printed on stdout."""
+    """Say that the run has started, and how to watch, attach and stop it; its folder is printed on stdout."""
     run = Path(str(status["run"]))
     called = shlex.quote(Run(Path(_short(run))).called if run.is_relative_to(ROOT.absolute()) else str(run))
-    begun = status.get("begun", "which has not taken its first step yet")
+    progress = status.get("first_step", "which has not taken its first step yet")
     log = _short(run / detached.LOG)
-    lines = [f"{run.name} trains in {_where(session)}, process {status.get('pid')}: {begun}"]
+    lines = [f"{run.name} trains in {_where(session)}, process {status.get('pid')}: {progress}"]
     lines.append(f"  watch   tdiff watch {called}")
     lines.append(f"  attach  {session.attach}" if session.attach else f"  follow  tail -f {shlex.quote(log)}")
     lines.append(f"  stop    tdiff stop {called}     (saves first; tdiff resume {called} continues)")

@@ -5,7 +5,7 @@ environment, since the server of tmux has another one. Everything that the comma
 terminal of the session if there is one. Signals go to the command: a training saves and stops.
 
 The command finds the folder by the variable `FOLDER` of its environment, and reports there when its run is known and
-when it has begun (`report`); then the log moves into the folder of the run.
+when it has started (`report`); then the log moves into the folder of the run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHUNK = 1 << 16
 
 
 def report(**values: Any) -> None:
-    """Tell the caller of `--detach`, if there is one, such as `run`, its folder, or `begun`, a text."""
+    """Tell the caller of `--detach`, if there is one, such as `run`, its folder, or `first_step`, a text."""
     if folder := os.environ.get(FOLDER):
         with suppress(OSError):  # the caller may have gone
             write_atomic(Path(folder) / STATUS, json.dumps(read(Path(folder) / STATUS) | values).encode())

@@ -244,12 +244,12 @@ def _saying_what_is_safe(folder: Run) -> Iterator[None]:
 
 def _reported(events: Iterator[Event]) -> Iterator[Event]:
     """Yield `events`, and report the first record of a loss to whoever started the run with --detach."""
-    begun = False
+    reported = False
     for event in events:
         yield event
-        if not begun and isinstance(event, Train):
-            begun = True
-            detached.report(begun=f"step {event.step:,}, loss {METRICS['train/loss'].text(event.loss)}")
+        if not reported and isinstance(event, Train):
+            reported = True
+            detached.report(first_step=f"step {event.step:,}, loss {METRICS['train/loss'].text(event.loss)}")
 
 
 class CannotTrain(OSError):

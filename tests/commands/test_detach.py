@@ -41,7 +41,7 @@ print("-> checkpoints/tale", flush=True)
 if what == "finish":
     print("done", flush=True)
     sys.exit(0)
-detached.report(begun="step 1, loss 3.5")
+detached.report(first_step="step 1, loss 3.5")
 while True:
     print("step", flush=True)
     time.sleep(0.2)
