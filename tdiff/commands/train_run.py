@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import BUDGETS, Settings, read_layer
 from tdiff.errors import TdiffError, unknown
-from tdiff.files import CannotWrite, write_atomic
+from tdiff.files import write_atomic
 from tdiff.formatting import duration
 from tdiff.protocol.describe import describe
 from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
@@ -25,7 +26,7 @@ from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
 from tdiff.runs.per_class import MANIFEST
-from tdiff.runs.retention import best_bound, has_save, step_of
+from tdiff.runs.retention import best_bound, has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible
@@ -191,7 +192,7 @@ def train_and_report(
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        stack.enter_context(_saying_what_is_safe(folder))
+        stack.enter_context(saying_what_is_safe(folder))
         if resumed:
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
@@ -214,46 +215,20 @@ def train_and_report(
         say(heading)
         if unread := initialize.unread_settings(settings) if not resumed else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
-        events = _reported(folder.recorded(records))
+        events = reported(folder.recorded(records))
         end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     best = best_bound(folder)
     if best is not None and best.step < end.step:
-        say(f"the lowest held-out bound was {best.nats_per_token:.4f}, at step {best.step:,}: {folder.called}:best")
+        bound = f"the lowest bound of the evaluations during training was {best.nats_per_token:.4f}"
+        say(f"{bound}, at step {best.step:,}; its model is {folder.called}:best")
     if end.reason == "stopped":
         say(f"stopped at step {end.step:,}; everything is saved. Resume with: tdiff train --resume {folder.called}")
     else:
         command = f"classify --model {folder.called} 'some text'" if settings.data.classes else ""
         say(f"done. Try it: tdiff {command or f'generate --model {folder.called}'}")
     return end
-
-
-@contextmanager
-def _saying_what_is_safe(folder: Run) -> Iterator[None]:
-    """Add to the error of a file that cannot be written which step of the run is saved. Raises CannotTrain."""
-    try:
-        yield
-    except CannotWrite as error:
-        if (step := step_of(folder.state)) is None:
-            raise
-        raise CannotTrain(
-            f"{error}; the save of step {step:,} is whole: tdiff train --resume {folder.called} continues from it"
-        ) from error
-
-
-def _reported(events: Iterator[Event]) -> Iterator[Event]:
-    """Yield `events`, and report the first record of a loss to whoever started the run with --detach."""
-    reported = False
-    for event in events:
-        yield event
-        if not reported and isinstance(event, Train):
-            reported = True
-            detached.report(first_step=f"step {event.step:,}, loss {METRICS['train/loss'].text(event.loss)}")
-
-
-class CannotTrain(OSError):
-    """A failure of the machine that ends a run. Its text is one line."""
 
 
 @contextmanager
