@@ -46,6 +46,8 @@ def train(
     that is spent: at once, before anything is written.
     """
     recovered = retention.recover(run) if resume and (world is None or world.leads) else ""
+    if world is not None:
+        world.barrier()
     state = TrainState(settings, run, corpus, world)
     resume = resume and run.state.exists()  # else it was interrupted before its first save, and begins again
     if resume:

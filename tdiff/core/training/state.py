@@ -56,7 +56,9 @@ class TrainState:
         devices.keep_memory(self.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
-        self.stream, self.saved_step = STREAM, -1
+        self.stream = STREAM
+        self.saved_step = -1
+        """The step of the last save, by any process; -1 without one."""
         self.held_back = False
         """Whether the last update left the weights as they were, since its loss or gradient was not finite."""
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
@@ -289,6 +291,7 @@ class TrainState:
 
     def save(self) -> None:
         """Write the model, and the state that a resume needs."""
+        self.saved_step = self.step
         if not self.world.leads:
             return
         keep_last = self.settings.train.keep_last
@@ -308,7 +311,6 @@ class TrainState:
         notes[wholeness.CHECKSUM] = wholeness.checksum(contents)
         write_atomic(self.run.state, save(tensors, notes))
         sync_folder(self.run.state.parent)
-        self.saved_step = self.step
         retention.prune(self.run, keep_last, self.step)
 
     def save_model(self, folder: Path) -> None:

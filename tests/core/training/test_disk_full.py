@@ -26,6 +26,8 @@ LAYER = {
     "model": {"window": 16},
 }
 
+RARER = [pytest.param(how, marks=pytest.mark.slow) for how in ("cut", "missing", "config")]
+
 
 class Whole:
     """A run that was never interrupted, and a function that makes others of the same settings."""
@@ -76,7 +78,7 @@ def largest_file(size: int):
         signal.signal(signal.SIGXFSZ, signal_before)
 
 
-@pytest.mark.parametrize("part", ["state", "model", "events"])
+@pytest.mark.parametrize("part", ["state", pytest.param("model", marks=pytest.mark.slow), "events"])
 def test_a_write_that_the_system_refuses_names_the_file_and_the_run_resumes_as_if_it_had_not(part, whole):
     sizes = {
         "state": whole.run.state.stat().st_size - 1,
@@ -120,8 +122,7 @@ def full_at(number: int, whole: Whole, monkeypatch) -> None:
 
 
 def test_a_disk_that_is_full_at_a_write_loses_no_save(whole, monkeypatch):
-    for number in (6, 17):
-        full_at(number, whole, monkeypatch)
+    full_at(17, whole, monkeypatch)
 
 
 @pytest.mark.slow
@@ -130,7 +131,7 @@ def test_a_disk_that_is_full_at_any_write_loses_no_save(number, whole, monkeypat
     full_at(number, whole, monkeypatch)
 
 
-@pytest.mark.parametrize("how", ["cut", "zeros", "missing", "model", "config"])
+@pytest.mark.parametrize("how", ["zeros", "model", *RARER])
 def test_a_damaged_save_is_replaced_by_the_one_before_and_the_curve_is_the_same(how, whole):
     run = whole.new()
     shutil.copytree(whole.run.path, run.path, dirs_exist_ok=True)

@@ -14,7 +14,7 @@ from tests.support.killing import curve, killed, trained, without_sync
 from tests.support.runs import files_of, settings_of, words
 
 LAYER = {
-    "train": {"steps": 12, "save_every": 1e-9, "eval_every": 4, "sample_every": 0, "eval_tokens": 64},
+    "train": {"steps": 9, "save_every": 1e-9, "eval_every": 3, "sample_every": 0, "eval_tokens": 64},
     "model": {"window": 16},
 }
 SAMPLES = {"train": {"steps": 24, "sample_every": 8}}
