@@ -26,6 +26,20 @@ _METAVARS = {"models": "MODEL", "runs": "RUN", "configs": "CONFIG"}
 class GroupedCommand(TyperCommand):
     """A command whose plain help has the sections that the panels of the coloured help have."""
 
+    bare: Mapping[str, tuple[str, Sequence[str]]] = types.MappingProxyType({})
+    """Flag -> the value that it has if none of its choices follows it, and the choices."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, in which the value of an option of `bare` may be absent."""
+        given, positional = [*args], any(p.param_type_name == "argument" for p in self.params)
+        for n, argument in enumerate(args):
+            if argument in self.bare and "--" not in args[:n]:
+                value, choices = self.bare[argument]
+                following = args[n + 1] if n + 1 < len(args) else "-"
+                if following not in choices and (positional or following.startswith("-")):
+                    given[n] = f"{argument}={value}"
+        return super().parse_args(ctx, given)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, panel by panel."""
         panels: dict[str, list[tuple[str, str]]] = {}
@@ -70,7 +84,13 @@ def build(
         help=_escaped(summary, coloured),
         epilog=_escaped(epilog, coloured) if epilog else None,
     )(command)
-    return typing.cast(TyperCommand, typer.main.get_command(app))
+    made = typing.cast(GroupedCommand, typer.main.get_command(app))
+    made.bare = {
+        f"--{f.name}": (f.metadata["bare"], f.metadata["choices"])
+        for f in dataclasses.fields(request)
+        if f.metadata.get("bare")
+    }
+    return made
 
 
 def _order(parameter: inspect.Parameter) -> tuple[bool, bool]:

@@ -19,9 +19,24 @@ class Request:
     steps: int | None = option(None, "Train to this step, also past the run's end.")
     minutes: float | None = option(None, "Train for so many minutes in all, instead of --steps.")
     epochs: float | None = option(None, "Passes over the data in all, instead of --steps.")
+    detach: str | None = option(
+        None,
+        "Train in a session of its own, as train --detach does.",
+        choices=("auto", "tmux", "screen", "setsid"),
+        metavar="[tmux|screen|setsid]",
+        bare="auto",
+    )
 
 
 def run(request: Request) -> None:
     """Resume the run. Raises TdiffError where there is nothing to resume."""
     folder = str(named_run(request.run))
-    train.run(train.Request(resume=folder, steps=request.steps, minutes=request.minutes, epochs=request.epochs))
+    train.run(
+        train.Request(
+            resume=folder,
+            steps=request.steps,
+            minutes=request.minutes,
+            epochs=request.epochs,
+            detach=request.detach,
+        )
+    )

@@ -27,7 +27,19 @@ from tdiff.visible import visible
 
 EXAMPLES = ("tdiff rm tale", "tdiff rm tale-2 tale-3 --yes")
 _KNOWN = frozenset(
-    ("config.toml", "events.jsonl", "process.json", "samples", "model", "resume", MANIFEST, "README.md", "best", "log")
+    (
+        "config.toml",
+        "events.jsonl",
+        "process.json",
+        "samples",
+        "model",
+        "resume",
+        MANIFEST,
+        "README.md",
+        "best",
+        "earlier",
+        "log",
+    )
 )
 """What tdiff writes into a run's folder."""
 _MAX_NAMED = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -18,6 +19,8 @@ EXAMPLES = (
     "tdiff train --classes --data reviews.jsonl --label-field label --run reviews",
     "tdiff train --resume tale --steps 20000",
 )
+_CHANGEABLE = frozenset({"keep_last", "on_nan"})
+"""Settings that a resume may change besides the budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,14 @@ class Request:
         panel="Run",
         metavar="RUN",
         complete="runs",
+    )
+    detach: str | None = option(
+        None,
+        "Train in a session of its own, which survives this terminal: tmux if installed, else screen, else setsid.",
+        panel="Run",
+        choices=("auto", "tmux", "screen", "setsid"),
+        metavar="[tmux|screen|setsid]",
+        bare="auto",
     )
     init: str | None = option(
         None,
@@ -128,6 +139,19 @@ class Request:
         metavar="TRACKER",
         setting="train.track",
     )
+    keep_last: int | None = option(
+        None,
+        "Number of saves to retain; the model of an earlier one is RUN:STEP.",
+        panel="Training",
+        setting="train.keep_last",
+    )
+    on_nan: str | None = option(
+        None,
+        "If a loss or gradient is not finite: stop, skip the step, or rewind to the last save.",
+        panel="Training",
+        setting="train.on_nan",
+        metavar="[stop|skip|rewind]",
+    )
     window: int | None = option(None, "Context length in tokens.", panel="Model and objective", setting="model.window")
     time_conditioning: bool | None = option(
         None,
@@ -193,6 +217,9 @@ def run(request: Request) -> None:
     from tdiff.commands import train_per_class, train_run
     from tdiff.runs.lookup import find_per_class
 
+    if request.detach is not None:
+        _detach(request)
+        return
     if request.resume is None and not request.per_class:
         train_run.start(request.config, request.preset, request.run, request.layers())
         return
@@ -204,17 +231,35 @@ def run(request: Request) -> None:
         train_per_class.start(request.config, request.preset, request.run, request.layers())
         return
     layer = request.layers()[0]
-    budget = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS}
+    changes = {name: value for name, value in layer.get("train", {}).items() if name in BUDGETS | _CHANGEABLE}
     other = request.config or request.preset or request.run or request.set_
-    if other or len(budget) > 1 or layer != ({"train": budget} if budget else {}):
+    if other or len(BUDGETS & changes.keys()) > 1 or layer != ({"train": changes} if changes else {}):
         raise TdiffError(
-            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change"
+            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change, "
+            "--keep-last and --on-nan"
         )
     if (folder := find_per_class(request.resume)) is None:
-        train_run.resume(request.resume, budget)
-    elif budget:
+        train_run.resume(request.resume, changes)
+    elif changes:
         raise TdiffError(
             f"{request.resume} has one model per class: resume one of them with --resume {request.resume}/CLASS"
         )
     else:
         train_per_class.resume(folder)
+
+
+def _detach(request: Request) -> None:
+    """Do the same in a session of its own."""
+    from tdiff.commands import detach
+    from tdiff.runs import lookup
+    from tdiff.runs.run import check_free
+
+    if "-" in request.data:
+        raise TdiffError("--detach with --data -: a run in its own session has no stdin; save the text to a file first")
+    if request.resume is not None:
+        folder = lookup.find_per_class(request.resume) or lookup.find_run(request.resume).path
+        detach.start(str(request.detach), sys.argv[1:], folder.name)
+        return
+    if request.run is not None:
+        check_free(request.run)
+    detach.start(str(request.detach), sys.argv[1:], request.run or "")

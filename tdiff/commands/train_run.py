@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
+from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import Settings, read_layer
+from tdiff.config.settings import BUDGETS, Settings, read_layer
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.formatting import duration
@@ -24,6 +26,8 @@ from tdiff.protocol.metrics import METRICS
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
+from tdiff.runs.per_class import MANIFEST
+from tdiff.runs.retention import best_bound, has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible
@@ -76,23 +80,27 @@ def describe_run(settings: Settings, corpus: Corpus) -> str:
     return f"on {corpus.name}{f', {settings.data.rows} rows' * rows}, {_budget(settings)}"
 
 
-def resume(name: str, budget: dict[str, float] | None = None) -> None:
-    """Resume a stopped run, to a new end where there is a `budget`, such as {"steps": 20000}."""
+def resume(name: str, changes: dict[str, Any] | None = None) -> None:
+    """Resume a stopped run, with `changes` to its training settings, such as {"steps": 20000}."""
     folder = lookup.find_run(name)
     settings = folder.settings()
-    if budget:
-        settings = Settings.of([settings.as_layer(), {"train": budget}])
-    if not folder.state.exists():
-        raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
+    if changes:
+        settings = Settings.of([settings.as_layer(), {"train": changes}])
     last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
+    if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
         raise TdiffError(
             f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, or "
             "start a new --run"
         )
     corpus = corpus_of(settings)
-    heading = f"resuming {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
+    again = "resuming" if has_save(folder) else "no save yet: beginning again in"
+    heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
+
+
+def _end_of(settings: Settings) -> list[float]:
+    """The budget, to be compared with another one."""
+    return [getattr(settings.train, name) for name in sorted(BUDGETS)]
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -187,6 +195,7 @@ def train_and_report(
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
+        stack.enter_context(saying_what_is_safe(folder))
         if resumed:
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
@@ -194,7 +203,6 @@ def train_and_report(
         records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
         if resumed and settings != folder.settings():
             folder.keep(settings)
-            stack.enter_context(folder.locked())  # the locked file has been replaced
         created = not resumed and not (may_exist and folder.path.exists())
         if not resumed:  # only now, so that a refused run leaves no folder
             if created:
@@ -206,6 +214,8 @@ def train_and_report(
                 text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
                 write_atomic(folder.corpus, text.encode())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
+        of_classes = (folder.path.parent / MANIFEST).is_file()
+        detached.report(run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid())
         say(heading)
         if unread := initialize.unread_settings(settings) if not resumed else []:
             say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
@@ -215,10 +225,14 @@ def train_and_report(
             if created:  # its name stays free
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        events = stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say)))
+        events = reported(stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say))))
         end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
+    best = best_bound(folder)
+    if best is not None and best.step < end.step:
+        bound = f"the lowest bound of the evaluations during training was {best.nats_per_token:.4f}"
+        say(f"{bound}, at step {best.step:,}; its model is {folder.called}:best")
     if end.reason == "stopped":
         say(f"stopped at step {end.step:,}; everything is saved. Resume with: tdiff train --resume {folder.called}")
     else:

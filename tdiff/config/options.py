@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-MODEL_HELP = "Model: a folder, a run, or a name on the Hugging Face hub."
+MODEL_HELP = "Model: a folder, a run (RUN, RUN:best, RUN:STEP), or a name on the Hugging Face hub."
 TEXT_FIELD_HELP = "Field of .jsonl and .csv rows that holds the text."
 
 
@@ -26,13 +26,15 @@ def option(
     metavar: str = "",
     setting: str = "",
     rest: str = "",
+    bare: str = "",
     hidden: bool = False,
 ) -> Any:
     """A field that is an option of a command; without a default the option is required.
 
     `flag`: its name where that is not the field's. `shown`: the default for the help, in words. `choices`: its only
     values. `complete`: what the shell completes it with, a function of `tdiff.commands.completion`. `setting`: the
-    name of the training setting that it sets. `rest`: the field that holds all values but the first.
+    name of the training setting that it sets. `rest`: the field that holds all values but the first. `bare`: its value
+    if none of `choices` follows it.
     """
     metadata = {
         "help": help,
@@ -44,6 +46,7 @@ def option(
         "metavar": metavar,
         "setting": setting,
         "rest": rest,
+        "bare": bare,
         "hidden": hidden,
     }
     return dataclasses.field(default=default, metadata=metadata)

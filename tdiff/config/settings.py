@@ -200,6 +200,15 @@ class TrainSettings:
     """Also write the numbers and samples to an event file in the run's folder, for TensorBoard."""
     track: tuple[str, ...] = ()
     """Also send the numbers and samples to these experiment trackers: wandb, trackio, mlflow."""
+    keep_last: Positive = 2
+    """Number of saves that are retained: the newest, and the ones before it, in earlier/. If the newest is damaged, a
+    resume continues from the one before. Each takes the space of the weights about five times."""
+    keep_best: bool = True
+    """Retain the averaged weights with the lowest held-out bound of all evaluations during training, as RUN:best."""
+    on_nan: Literal["stop", "skip", "rewind"] = "stop"
+    """What to do if a loss or a gradient is not finite. stop: end the run; the last save stays. skip: leave weights and
+    optimizer unchanged and continue with the next step. rewind: continue from the last save with other random numbers.
+    skip and rewind wait for the device at each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tdiff.errors import TdiffError
 from tdiff.patterns import lazy
+from tdiff.runs import retention
 from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.run import ROOT, Run
 
@@ -80,7 +81,8 @@ def find_model(name: str) -> Path:
     """The folder of a model's weights, by its path or name.
 
     A run's folder stands for the model in it, the output folder of a Hugging Face Trainer for its newest checkpoint.
-    Raises TdiffError naming the nearest model; it is NoModel if nothing of that name exists.
+    `RUN:best` is the run's model with the lowest held-out bound, `RUN:STEP` that of an earlier save. Raises TdiffError
+    naming the nearest model; it is NoModel if nothing of that name exists.
     """
     reasons = []
     for path in _candidates(name):
@@ -90,6 +92,11 @@ def find_model(name: str) -> Path:
         if name and (newest := _newest_checkpoint(path)):
             return newest
         reasons += [_not_a_model(path)] if name else []  # an empty name does not stand for the current folder
+    run, colon, which = name.rpartition(":")
+    if colon and run and (which == retention.BEST or which.isdecimal()):
+        for path in _candidates(run):
+            if _is_file(path / "config.toml"):
+                return retention.model_of(Run(path), which)
     if reason := next(filter(None, reasons), ""):
         raise TdiffError(f"no model {name!r}: {reason}")
     raise NoModel(name)

@@ -5,30 +5,29 @@ checkpoints/RUN/
     events.jsonl     the records of training, append-only, one flushed line each
     samples/         traces of the texts sampled during training
     model/           the averaged weights, their config and tokenizer, as Hugging Face lays out a model
-    resume/          what `--resume` needs
+    resume/          what `--resume` needs, and the run's lock
+    earlier/, best/  earlier saves, and the model with the lowest held-out bound; see `retention`
     process.json     the process that trains, with its heartbeat
 """
 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from tdiff.errors import TdiffError
-from tdiff.files import write_atomic
+from tdiff.files import CannotWrite, write_atomic
+from tdiff.runs import lock
 
 if TYPE_CHECKING:  # a viewer needs neither settings nor records to find a run
     from tdiff.config.settings import Settings
     from tdiff.protocol.events import Event
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where a run is not locked
-    fcntl = None  # type: ignore[assignment]
 
 ROOT = Path("checkpoints")
 """Where runs are written, relative to the current folder."""
@@ -95,46 +94,51 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run's lock. Raises TdiffError if another process trains this run."""
-        with (self.path / "config.toml").open("rb") as file:
-            if fcntl:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise TdiffError(f"run {self.name!r} is being trained by another process") from None
+        with lock.held(self.path):
             yield
 
     @property
     def is_locked(self) -> bool:
         """Whether a process holds the run's lock; False where that cannot be found out."""
-        if not fcntl:
-            return False
-        try:
-            with (self.path / "config.toml").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return lock.is_held(self.path)
 
     @contextmanager
     def log(self) -> Iterator[IO[str]]:
         """The event log, open for appending; a torn last line, left by a crash, is ended first."""
-        with self.events.open("a+b") as last:
-            if last.tell() and (last.seek(-1, os.SEEK_END), last.read(1))[1] != b"\n":
-                last.write(b"\n")
-        with self.events.open("a", encoding="utf-8") as file:
+        try:
+            with self.events.open("a+b") as last:
+                if last.tell() and (last.seek(-1, os.SEEK_END), last.read(1))[1] != b"\n":
+                    last.write(b"\n")
+            file = self.events.open("a", encoding="utf-8")
+        except OSError as error:
+            raise CannotWrite(self.events, error) from error
+        try:
             yield file
+        finally:
+            with suppress(OSError):  # after a write that failed, closing tries it again
+                file.close()
 
     def recorded(self, records: Iterable[E]) -> Iterator[E]:
-        """Yield `records` as they come, each after it is appended to the event log and flushed."""
+        """Yield `records` as they come, each after it is appended to the event log and flushed.
+
+        Raises CannotWrite, for example for a full disk.
+        """
         from tdiff.protocol.events import to_line
 
         with self.log() as file:
             for record in records:
-                file.write(to_line(record))
-                file.flush()
+                line = to_line(record)
+                try:
+                    file.write(line)
+                    file.flush()
+                except OSError as error:
+                    raise CannotWrite(self.events, error, len(line)) from error
                 yield record
+
+    def sync_events(self) -> None:
+        """Have the records so far survive a power cut, so that none is missing before a save that does."""
+        with suppress(OSError), self.events.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def check_free(name: str, root: Path = ROOT) -> None:
@@ -153,10 +157,19 @@ def create(name: str, settings: Settings, root: Path = ROOT) -> Run:
     check_free(name, root)
     run = Run(root / name)
     try:
-        run.path.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
+        # A process that is killed here leaves no folder of that name without settings.
+        unfinished = root / f".{name}.{secrets.token_hex(4)}"
+        unfinished.mkdir()
+        try:
+            Run(unfinished).keep(settings)
+            unfinished.rename(run.path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
     except OSError as error:
-        raise TdiffError(f"the run folder {run.path} cannot be created: {error.strerror}") from None
-    run.keep(settings)
+        reason = str(error) if isinstance(error, CannotWrite) else error.strerror
+        raise TdiffError(f"the run folder {run.path} cannot be created: {reason}") from None
     return run
 
 

@@ -19,7 +19,7 @@ from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.support.ptys import PATIENCE, Pty
-from tests.support.runs import COMMAND, SET_TINY, environment, words
+from tests.support.runs import COMMAND, SET_TINY, environment, settings_of, words
 
 QUICK = [*SET_TINY, "--steps=1", "--device=cpu", "--eval-every=0", "--sample-every=0", "--run=r"]
 
@@ -283,9 +283,12 @@ def test_hostile_names_are_made_visible_in_messages(here, cli_fast, corpus_file)
         assert "\x07" not in refusal
 
 
-def test_a_run_that_stopped_before_its_first_save_is_not_resumed(here, cli_fast, corpus_file):
-    runs.create("r", Settings.of([{"data": {"sources": [str(corpus_file)]}}]))
-    assert "there is nothing to resume" in cli_fast("train", "--resume=r").refused()
+def test_a_run_that_was_killed_before_its_first_save_begins_again(here, cli_fast, corpus_file):
+    runs.create("r", settings_of(corpus_file, {"train": {"steps": 2}}))
+    done = cli_fast("train", "--resume=r")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("no save yet: beginning again in checkpoints/r (")
+    assert lookup.find_run("r").history()[-1].step == 2
 
 
 def test_a_finished_run_is_not_resumed(trained, cli_fast):
@@ -330,16 +333,25 @@ def test_a_new_end_that_is_already_passed_is_refused(end, trained, cli_fast):
     assert (lookup.find_run("r").path / "config.toml").read_text() == before
 
 
-def test_damaged_state_is_refused_and_unchanged(trained, cli_fast, here):
+def test_damaged_save_is_replaced_by_the_one_before_and_without_one_refused_and_unchanged(trained, cli_fast, here):
     trained()
     run = lookup.find_run("r")
     kept = [line for line in run.events.read_text().splitlines(keepends=True) if '"kind":"end"' not in line]
     run.events.write_text("".join(kept[:-1]))
     torn = run.state.read_bytes()[:1000]
     run.state.write_bytes(torn)
-    assert "are damaged" in cli_fast("train", "--resume=r").refused()
+    (run.path / "earlier").rename(here / "elsewhere")
+    refusal = cli_fast("train", "--resume=r").refused()
+    assert refusal.startswith("run 'r' cannot be resumed: state.safetensors is damaged: it")
+    assert refusal.endswith("there is no earlier save; --keep-last 2 or more retains earlier saves")
     assert run.state.read_bytes() == torn
     assert run.events.read_text() == "".join(kept[:-1])
+    (here / "elsewhere").rename(run.path / "earlier")
+    done = cli_fast("train", "--resume=r")
+    assert done.returncode == 0, done.stderr
+    assert "ALERT damaged: the newest save is damaged" in done.stderr
+    assert "the save of step 0 replaces it" in done.stderr
+    assert [event.step for event in run.history() if isinstance(event, Train)] == [1]
 
 
 def test_a_run_whose_reader_leaves_is_saved(here, corpus_file):

@@ -17,8 +17,8 @@ from torch import Tensor
 # The uses of a number: the streams of one key (seed, step, row, position).
 PROPOSAL, ORDER, REMASK, EVALUATION, PROMPT = range(5)
 # The streams of training: the text of a row, its protected context, its time, its mask, whether its label is dropped,
-# the label it is contrasted with, and torch's generator.
-DATA, CONTEXT, TIME, MASK, LABEL, CONTRAST, DROPOUT = range(5, 12)
+# the label it is contrasted with, torch's generator, and the seed after a rewind.
+DATA, CONTEXT, TIME, MASK, LABEL, CONTRAST, DROPOUT, REWIND = range(5, 13)
 _MASK64 = (1 << 64) - 1
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 

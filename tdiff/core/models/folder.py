@@ -49,7 +49,7 @@ def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> Loa
     add_missing_bias(tensors, network.label_bias)
     put_weights(network, tensors, weights)
     network.requires_grad_(False).eval().to(device)
-    label = folder.parent.name if folder.name == "model" else hub.repository(folder) or folder.name
+    label = folder.parent.name if folder.name in ("model", "best") else hub.repository(folder) or folder.name
     return LoadedModel(label, folder, network, tokenizer, origin)
 
 

@@ -51,6 +51,8 @@ class TrainingSet:
         """Raises TdiffError where a part is too short, or a class has no text to train on."""
         self.settings, self.corpus, self.tokenizer = settings, corpus, tokenizer
         window = settings.model.window
+        self.seed = settings.train.seed
+        """The seed of the random numbers of all steps."""
         self.real: Tensor | None = None
         """(N, W) bool: where padded rows are text; None: rows are packed."""
         self.labels: Tensor | None = None
@@ -105,7 +107,7 @@ class TrainingSet:
         length of the longest, or, at `full_width`, of the longest of the whole set.
         """
         settings, window = self.settings, self.settings.model.window
-        row_noise, conditioning = RowNoise(settings.train.seed, step, rows, self.step_rows), dict[str, Tensor]()
+        row_noise, conditioning = RowNoise(self.seed, step, rows, self.step_rows), dict[str, Tensor]()
         if self.real is None:
             first = row_noise.integers(noise.DATA, len(self.tokens) - window + 1)
             tokens = self.tokens[first[:, None] + torch.arange(window)]

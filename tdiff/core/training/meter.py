@@ -28,6 +28,11 @@ class Meter:
         self._loss = self._norm = torch.zeros((), device=self.state.device)
         self._tenths = torch.zeros(2, 10, device=self.state.device)
 
+    @property
+    def steps(self) -> int:
+        """Steps since the last record."""
+        return self._steps
+
     def add(self, losses: list[Loss], norm: Tensor) -> None:
         """Count one step, of these losses of its passes and this norm () of its gradient."""
         self._steps += 1

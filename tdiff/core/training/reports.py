@@ -64,6 +64,14 @@ def start(state: TrainState) -> events.Start:
     )
 
 
+def start_once(state: TrainState) -> Iterator[events.Event]:
+    """The first record of a run; where an earlier process has written one before its first save, that of a resume."""
+    if any(isinstance(event, events.Start) for event in state.run.history()):
+        yield from resume(state)
+    else:
+        yield start(state)
+
+
 def resume(state: TrainState) -> Iterator[events.Resume | events.Heartbeat]:
     """The first record of a resumed run; and a second where the rest is not what an unbroken run would have been."""
     yield events.Resume(
@@ -92,6 +100,21 @@ def nan_alert(state: TrainState) -> events.Alert:
         f"{state.run.model}; try a lower learning rate"
     )
     return events.Alert(time=time.time(), step=state.step, what="nan", text=text)
+
+
+def final_records(state: TrainState) -> list[events.Eval | events.Verdicts]:
+    """What the log already has of the evaluation and the calibration after training, at the present step."""
+    return [
+        event
+        for event in state.run.history()
+        if (isinstance(event, events.Verdicts) or (isinstance(event, events.Eval) and event.final))
+        and event.step == state.step
+    ]
+
+
+def damage_alert(state: TrainState, recovered: str) -> events.Alert:
+    """The record of a damaged save that an earlier one replaces."""
+    return events.Alert(time=time.time(), step=state.step, what="damaged", text=recovered)
 
 
 def end(state: TrainState, reason: EndReason) -> events.End:

@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from safetensors import safe_open
@@ -31,7 +32,8 @@ from tdiff.core.training.distributed import World
 from tdiff.core.training.optim import optimizers, rate
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
-from tdiff.files import write_atomic
+from tdiff.files import sync_folder, write_atomic
+from tdiff.runs import retention, wholeness
 from tdiff.runs.run import Run
 from tdiff.visible import visible_line
 
@@ -55,9 +57,14 @@ class TrainState:
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
         self.stream = STREAM
+        self.saved_step = -1
+        """The step of the last save, by any process; -1 without one."""
+        self.held_back = False
+        """Whether the last update left the weights as they were, since its loss or gradient was not finite."""
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = initialize.initial_model(settings, run, corpus, training)
         self.data = TrainingSet(settings, corpus, self.tokenizer)
+        self.noise_variant = 0
         self.corpus_sha256 = corpus.sha256()
         self._start_as_naive_bayes()
         self.network.to(self.device)
@@ -73,6 +80,16 @@ class TrainState:
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
         if self.compiled:
             self.network.wrap_trunk(torch.compile)
+
+    @property
+    def noise_variant(self) -> int:
+        """Which random numbers the steps draw: 0 at first, and another number after each rewind."""
+        return self._variant
+
+    @noise_variant.setter
+    def noise_variant(self, number: int) -> None:
+        self._variant, seed = number, self.settings.train.seed
+        self.data.seed = noise.mix(seed, noise.REWIND, number) if number else seed
 
     def start_clock(self) -> None:
         """Count time as training's from now on."""
@@ -134,13 +151,22 @@ class TrainState:
         return ""
 
     def update(self, spent: float) -> tuple[list[Loss], Tensor]:
-        """Take one optimizer step. Returns the losses of its passes and the gradient's norm () before clipping."""
+        """Take one optimizer step. Returns the losses of its passes and the gradient's norm () before clipping.
+
+        Unless `train.on_nan` is stop, a loss or a gradient that is not finite changes no weight: see `held_back`.
+        """
         options = self.settings.train
         if options.dropout or self.settings.model.self_conditioning:  # they draw from torch's own generator
-            torch.manual_seed(noise.mix(options.seed, self.step, noise.DROPOUT, self.world.rank))
+            torch.manual_seed(noise.mix(self.data.seed, self.step, noise.DROPOUT, self.world.rank))
         losses = self.backward(self.step)
         self.world.add_gradients(self.weights)
         norm = self._clip(options.clip or math.inf)
+        self.held_back = options.on_nan != "stop" and self._not_finite(losses, norm)
+        if self.held_back:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+            return losses, norm
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(options, spent)
@@ -227,6 +253,11 @@ class TrainState:
             torch.nn.utils.clip_grads_with_norm_(self.weights, limit, norm)
         return norm
 
+    def _not_finite(self, losses: list[Loss], norm: Tensor) -> bool:
+        """Whether a loss or the norm () of the gradient is not finite in any process. Waits for the device."""
+        values = torch.stack([norm, *(loss.nats.detach() for loss in losses)])
+        return bool(self.world.total((~torch.isfinite(values)).any().float()) > 0)
+
     @torch.no_grad()
     def finite(self) -> bool:
         """Whether all weights are still finite numbers."""
@@ -260,18 +291,31 @@ class TrainState:
 
     def save(self) -> None:
         """Write the model, and the state that a resume needs."""
+        self.saved_step = self.step
         if not self.world.leads:
             return
-        initialize.save(self.run.model, self.average, self.tokenizer, self.origin(), self.settings.train.weights)
+        keep_last = self.settings.train.keep_last
+        self.run.sync_events()  # first: a power cut must not leave a save whose records are missing
+        retention.set_aside(self.run, keep_last, self.step)
+        self.save_model(self.run.model)
         # Parameters rather than the state dictionary, which has a tied weight twice.
-        tensors = {f"network.{name}": t for name, t in self.network.named_parameters()}
+        tensors: dict[str, Tensor] = {f"network.{name}": t for name, t in self.network.named_parameters()}
         tensors |= {f"average.{name}": t for name, t in self.average.named_parameters()}
         for n, optimizer in enumerate(self.optimizers):
             for i, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
-        notes |= {"temperature": repr(self.temperature), "stream": str(STREAM)}
-        write_atomic(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
+        notes |= {"temperature": repr(self.temperature), "stream": str(STREAM), "noise": str(self.noise_variant)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        contents = ((name, [t.flatten().view(torch.uint8).numpy().data]) for name, t in tensors.items())
+        notes[wholeness.CHECKSUM] = wholeness.checksum(contents)
+        write_atomic(self.run.state, save(tensors, notes))
+        sync_folder(self.run.state.parent)
+        retention.prune(self.run, keep_last, self.step)
+
+    def save_model(self, folder: Path) -> None:
+        """Write the averaged weights as a model."""
+        initialize.save(folder, self.average, self.tokenizer, self.origin(), self.settings.train.weights)
 
     def load(self) -> None:
         """Load the state of the last save. Raises TdiffError where it is of another text or does not fit."""
@@ -294,4 +338,5 @@ class TrainState:
                     states.setdefault(int(i), {})[name] = tensor
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
+        self.noise_variant, self.saved_step = int(notes.get("noise", 0)), self.step
         self.temperature, self.stream = float(notes.get("temperature", 0.0)), int(notes.get("stream", 1))

@@ -1,0 +1,102 @@
+"""Whether the files of a saved model and its training state are whole. No torch.
+
+The length of a safetensors file follows from its header. A state also holds a checksum of its tensors, which shows
+blocks that a disk lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+CHECKSUM = "crc32"
+"""The note of a safetensors file that holds the checksum of its tensors."""
+_MAX_HEADER = 100_000_000
+_CHUNK = 1 << 24
+
+
+def checksum(parts: Iterable[tuple[str, Iterable[bytes | memoryview]]]) -> str:
+    """The checksum of tensors, given by name and content, in any order: eight hexadecimal digits."""
+    total = 0
+    for name, chunks in parts:
+        crc = zlib.crc32(name.encode())
+        for chunk in chunks:
+            crc = zlib.crc32(chunk, crc)
+        total += crc
+    return f"{total & 0xFFFFFFFF:08x}"
+
+
+def notes(path: Path) -> dict[str, str]:
+    """The notes of a safetensors file. Raises ValueError or OSError for a damaged one."""
+    with path.open("rb") as file:
+        return _notes(_header(file.read(8), file.read))
+
+
+def damage(state: Path, model: Path) -> str:
+    """What is wrong with the files of a save, in a few words; "" if they are whole."""
+    for path in (state, *sorted(model.glob("*.safetensors"))):
+        try:
+            _check_tensors(path)
+        except FileNotFoundError:
+            return f"{path.name} is missing"
+        except (OSError, ValueError) as error:
+            return f"{path.name} is damaged: {error}"
+    if not any(model.glob("*.safetensors")):
+        return f"{model.name} has no weights"
+    for path in sorted({model / "config.json", model / "tokenizer.json", *model.glob("*.json")}):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            if path.name == "config.json":
+                return f"{path.name} is missing"
+        except (OSError, ValueError, RecursionError):
+            return f"{path.name} is damaged"
+    return ""
+
+
+def _check_tensors(path: Path) -> None:
+    """Raise ValueError unless a safetensors file is whole: its length, and the checksum where it has one."""
+    with path.open("rb") as file:
+        header = _header(file.read(8), file.read)
+        begin = file.tell()
+        tensors = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+        needed = max((end for _, end in tensors.values()), default=0)
+        size = os.fstat(file.fileno()).st_size - begin
+        if size != needed:
+            raise ValueError(f"it has {size:,} bytes of tensors; its header requires {needed:,}")
+        if expected := _notes(header).get(CHECKSUM):
+
+            def read(offsets: tuple[int, int]) -> Iterator[bytes]:
+                file.seek(begin + offsets[0])
+                left = offsets[1] - offsets[0]
+                while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+                    left -= len(chunk)
+                    yield chunk
+
+            if checksum((name, read(offsets)) for name, offsets in tensors.items()) != expected:
+                raise ValueError("its checksum differs")
+
+
+def _header(length: bytes, read: Callable[[int], bytes]) -> dict[str, Any]:
+    count = int.from_bytes(length, "little")
+    if len(length) < 8 or count > _MAX_HEADER:
+        raise ValueError("it has no header")
+    try:
+        header = json.loads(read(count))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                first, last = entry["data_offsets"]
+                if not 0 <= first <= last:
+                    raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError("its header is damaged") from None
+    return header  # type: ignore[no-any-return]
+
+
+def _notes(header: dict[str, Any]) -> dict[str, str]:
+    found = header.get("__metadata__", {})
+    return found if isinstance(found, dict) else {}
