@@ -293,7 +293,7 @@ class Server:
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
         settings = model.decode_settings(options, request.seed)
         prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
-        lines = narrate(model, prompt, settings, length=request.length, row=request.row)
+        lines = narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail)
         header = next(lines)  # raises TdiffError if the prompt does not fit
         self._say(Begin(id=request.id))
         self._say(header)

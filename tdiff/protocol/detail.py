@@ -1,4 +1,4 @@
-"""The predictions at masked positions in the lines of a trace: packed, so that a trace grows at most threefold. No torch.
+"""The predictions at masked positions in a trace, packed, so that it grows at most threefold. No torch.
 
 In every step a model predicts a distribution at every masked position. Written out, they would be far larger than the
 trace: 100 steps of 256 positions have about 13,000 distributions. So the writer repeats a position only when its
@@ -21,6 +21,7 @@ Rounding down keeps the sum of the probabilities of a position at most 1.
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -236,7 +237,7 @@ class DetailReader:
             levels = raw[at : at + len(ids)]
             at += len(ids)
             p = [_P_OF[level] for level in levels]
-            if sum(p) > 1 + 1e-9 or any(a < b for a, b in zip(p, p[1:], strict=False)):
+            if sum(p) > 1 + 1e-9 or any(a < b for a, b in itertools.pairwise(p)):
                 raise ValueError("no distribution")
             self._ids[position] = ids
             yield position, Guess(tuple(zip(ids, p, strict=True)), _NATS_OF[entropy])

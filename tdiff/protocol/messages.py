@@ -41,6 +41,8 @@ class Generate:
     """Together with the seed, the key of the noise."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Fields of `config.DecodeSettings`; the others have their defaults."""
+    detail: bool = False
+    """Whether the steps have the predictions at masked positions; see `protocol.detail`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

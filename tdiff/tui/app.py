@@ -49,6 +49,8 @@ class WatchApp(WatchView):
         pane = self.arranger.focused
         if pane is None or self.screen is not pane.screen:
             return False
+        if pane.takes_key(pressed):
+            return True
         key = opening_key(pressed, pane.where, self.preferences.keys)
         if key is None:
             return False

@@ -279,6 +279,7 @@ class Live:
                 seed=self._seed,
                 row=turn.row,
                 settings=settings,
+                detail=True,
             )
         )
 
