@@ -227,7 +227,7 @@ def test_messages_carry_the_id_of_their_request():
     assert json.loads(messages.to_line(Begin(id=7))) == {"kind": "begin", "id": 7}
     assert json.loads(messages.to_line(Cancel(id=7))) == {"kind": "cancel", "id": 7}
     assert json.loads(messages.to_line(Generate(id=7))) == {
-        **{"kind": "generate", "id": 7, "length": 0, "seed": 0, "row": 0, "settings": {}}
+        **{"kind": "generate", "id": 7, "length": 0, "seed": 0, "row": 0, "settings": {}, "detail": False}
     }
 
 

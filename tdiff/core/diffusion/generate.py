@@ -77,7 +77,7 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
         )
     masks = torch.full((length or context - longest,), mask_id)
     start = torch.stack([torch.cat((row, masks)) for row in rows])
-    _check_causal(model.spec, start)
+    check_causal(model.spec, start)
     return start
 
 
@@ -95,11 +95,11 @@ def template_canvas(model: LoadedModel, template: Template) -> Tensor:
             text = part if n + 1 == len(template) else before_gap(model, part)
             parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
     start = torch.cat(parts)[None]
-    _check_causal(model.spec, start)
+    check_causal(model.spec, start)
     return start
 
 
-def _check_causal(spec: ModelSpec, start: Tensor) -> None:
+def check_causal(spec: ModelSpec, start: Tensor) -> None:
     """Raise TdiffError if the model is causal and cannot fill the masks of the canvas `start` (B, L) int64."""
     if not spec.causal:
         return

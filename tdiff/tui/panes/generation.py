@@ -9,16 +9,12 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tdiff.config.decoding import label
-from tdiff.draw.lens import in_a_line
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.draw.steps_line import scrub_line
-from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.protocol.canvas import Canvas
 from tdiff.tui.key import Key, bindings
-from tdiff.tui.panes.base import Pane
-from tdiff.tui.panes.lens import KEYS as LENS_KEYS
-from tdiff.tui.panes.lens import Lens
-from tdiff.tui.widgets.canvas import CanvasView
+from tdiff.tui.panes.looking import LOOKING_KEYS, LookingPane
 from tdiff.tui.widgets.lines import Lines, line_width
 from tdiff.visible import visible_line
 from tdiff.watch.generation.recording import Recording
@@ -30,7 +26,7 @@ _SHORTEST = 20
 """Minimum cells of a useful line of steps."""
 
 
-class GenerationPane(Pane):
+class GenerationPane(LookingPane):
     """A recording, at one of its steps.
 
     While it follows, it shows the newest step as it arrives; a pause keeps the step, and generation is still
@@ -54,7 +50,7 @@ class GenerationPane(Pane):
         Key("threshold_down", "less_than_sign,comma", "lower the threshold by 0.05", "generation", "", "shift(-1)"),
         Key("threshold_up", "greater_than_sign,full_stop", "raise the threshold by 0.05", "generation", "", "shift(1)"),
         Key("palette_next", "P", "use the next palette of confidence colours", "generation"),
-        *LENS_KEYS,
+        *LOOKING_KEYS,
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
@@ -86,9 +82,6 @@ class GenerationPane(Pane):
         """`of_two`: beside another canvas, the title names the model, and the legend is outside."""
         super().__init__(theme, id=id, where="generation")
         self._of_two = of_two
-        self.recording: Recording | None = None
-        self.at = 0
-        """Steps of the recording that are shown."""
         self.following = True
         """Whether it shows the newest step as it arrives."""
         self._replayed: float | None = None  # time of step 0 of the replay
@@ -96,15 +89,12 @@ class GenerationPane(Pane):
         self._live = False  # whether the recording is of the live model
         self._caption, self._called, self._seconds = "", "", 0.0
         self._message, self._short = "", ""
-        self._canvas_view = CanvasView(theme)
         self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
-        self.lens = Lens()
-        """The cursor, the drafts and the meaning of the colours."""
-        self._below = Lines(id="below")  # what is known about the cursor's position, and about the order
 
     def body(self) -> list[Widget]:
         """Canvas, legend, and the line of steps."""
-        return [self._canvas_view, *([] if self._of_two else [self._legend]), self._scrub, self._below]
+        canvases = [self._parent_view, self._rule, self._canvas_view]
+        return [*canvases, *([] if self._of_two else [self._legend]), self._scrub, self._below]
 
     def on_mount(self) -> None:
         """The legend changes with the palette only."""
@@ -169,7 +159,7 @@ class GenerationPane(Pane):
                 for step in range(min(at, at_before), max(at, at_before) + 1):
                     changed.update(recording.changed(step))
             canvas = self.canvas
-            self._canvas_view.show(canvas, changed, self.lens.overlay(recording, canvas, at, self.theme))
+            self._canvas_view.show(canvas, changed, self.show_parent(canvas))
         self._draw_frame_texts()
 
     @property
@@ -219,7 +209,7 @@ class GenerationPane(Pane):
             self._below.styles.height = 0
             return
         canvas = self.canvas
-        looked = self._draw_below(recording)
+        looked = self.draw_below(recording)
         if looked is not None:
             self.frame(title, [(self._readout(canvas), "")], *looked)
         elif self._of_two:
@@ -228,15 +218,6 @@ class GenerationPane(Pane):
             below: Line = [(self._message or self._caption, "")]
             self.frame(title, [(self._readout(canvas), "")], below, [(self._speed(canvas), "")])
         self._scrub.show([self._steps_line(recording, self.size.width - 2)])
-
-    def _draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
-        """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
-        facts = self.lens.facts(recording, self.at)
-        lines, has_lens = self.lens.below(recording, self.at, facts, *self.size, self.theme)
-        if self._below.size.height != len(lines):
-            self._below.styles.height = len(lines)
-        self._below.show(lines)
-        return None if facts is None or has_lens else in_a_line(facts, self.size.width - 10)
 
     def _steps_line(self, recording: Recording, width: int) -> Line:
         at, steps = recording.index(self.at), recording.index(recording.steps)
@@ -285,56 +266,13 @@ class GenerationPane(Pane):
         if not self._of_two:
             self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4), self.lens.mode)]])
 
-    # The lens
-
-    def takes_key(self, pressed: str) -> bool:
-        """While the cursor is on, the arrows move it; h and l still step."""
-        if self.lens.cursor is None or self.recording is None:
-            return False
-        if pressed == "escape":
-            self.look_at(None)
-        elif pressed in ("left", "right"):
-            self.look_at(self.lens.cursor + (1 if pressed == "right" else -1))
-        elif pressed in ("up", "down"):
-            self.look_at(self._canvas_view.beside(self.lens.cursor, 1 if pressed == "down" else -1))
-        else:
-            return False
-        return True
-
-    def look_at(self, position: int | None) -> None:
-        """Put the cursor on a position, the nearest of the canvas; None: remove it."""
-        cells = self.recording.header.cells if self.recording is not None else 0
-        self.lens.cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
-        if self.lens.cursor is not None:
-            self._canvas_view.reveal(self.lens.cursor)
-        self.draw()
-
-    def action_cursor(self) -> None:
-        """Show the cursor at the first position that the last step changed, or remove it."""
-        if self.lens.cursor is not None or self.recording is None:
-            self.look_at(None)
-            return
-        canvas = self.canvas
-        masked = canvas.confidence.index(MASKED) if canvas.left else len(self.recording.header.given)
-        self.look_at(min(canvas.fresh, default=masked))
-
-    def action_drafts(self) -> None:
-        """Show or hide the best guess of each masked position."""
-        self.lens.drafts = not self.lens.drafts
-        self.draw()
+    # Keys
 
     def action_colour_mode(self) -> None:
         """Use the colours for something else."""
         self.lens.next_mode()
         self._draw_legend()
         self.draw()
-
-    def on_canvas_view_pressed(self, message: CanvasView.Pressed) -> None:
-        """Look at the position under the mouse; the same position again removes the cursor."""
-        message.stop()
-        self.look_at(None if message.position == self.lens.cursor else message.position)
-
-    # Keys
 
     def _to(self, step: int) -> None:
         if self.recording is None:
@@ -389,7 +327,7 @@ class GenerationPane(Pane):
 
     def set_theme(self, theme: Theme) -> None:
         """Draw with another theme."""
-        self.theme = self._canvas_view.theme = theme
+        self.theme = self._canvas_view.theme = self._parent_view.theme = theme
         self._drawn = (None, 0, 0)
         self._draw_legend()
         self.draw()

@@ -15,20 +15,12 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.detail import TOP, Guess
-from tdiff.tui.key import Key
 from tdiff.tui.widgets.lines import two_ends
 from tdiff.watch.generation.insight import Insight, Look, tau
 from tdiff.watch.generation.recording import Recording
 
 NO_DETAIL = "this trace has no predictions (tdiff generate --trace FILE --detail records them)"
 """Said where a trace has none."""
-
-KEYS = (
-    Key("cursor", "c", "look at a position: arrows move the cursor, h and l still step", "generation", "lens"),
-    Key("drafts", "D", "show or hide the best guess of each masked position", "generation"),
-    Key("colour_mode", "o", "colour by confidence, entropy, margin, step or rank", "generation"),
-)
-"""The keys of the lens."""
 
 
 class Lens:

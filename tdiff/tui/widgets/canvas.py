@@ -176,6 +176,12 @@ class CanvasView(Sparse):
         if event.button == 1 and position is not None:
             self.post_message(self.Pressed(position, False))
 
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Tell over which position the pressed mouse is dragged."""
+        position = self.position_at(event.x - self.gutter.left, event.y - self.gutter.top)
+        if event.button == 1 and position is not None and (event.delta_x or event.delta_y):
+            self.post_message(self.Pressed(position, True))
+
     # Drawing
 
     def line(self, y: int) -> Line:

@@ -147,6 +147,15 @@ class Insight:
             remasked=sum(after is None for after in history.tokens[:changed]),
         )
 
+    def tokens(self, step: int) -> list[int | None]:
+        """The token id at each position after a step; None where it is masked."""
+        tokens: list[int | None] = [self._given.get(n) for n in range(self.recording.header.cells)]
+        for position, history in self._histories.items():
+            n = bisect_right(history.changes, step)
+            if n:
+                tokens[position] = history.tokens[n - 1]
+        return tokens
+
     def order(self, step: int) -> list[int | None]:
         """For each position the step that unmasked it, up to `step`; None where it is masked, 0 for the prompt."""
         order: list[int | None] = [None] * self.recording.header.cells
