@@ -151,7 +151,7 @@ def _alternative(facts: Facts, n: int, width: int, theme: Theme) -> Line:
     chosen = n == facts.chosen
     shades = styles(theme).shades
     shade = shades[min(int(p * len(shades)), len(shades) - 1)]
-    mark = "▸" if chosen else " "
+    mark = (">" if theme.ascii else "▸") if chosen else " "
     drawn = bar(p, max(1, width - size - 8), ascii=theme.ascii)
     return [
         (f"{mark}{name} ", "bold" if chosen else ""),
@@ -184,7 +184,7 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
         times = f"{changes}" + ("x " if ascii else "× ")
         rows.append([("best guess".ljust(label), "dim"), (times if changes else "", "bold"), (path, "")])
     if facts.chosen is not None:
-        rows.append([("rank".ljust(label), "dim"), (f"{facts.chosen + 1} of the alternatives", "")])
+        rows.append([("rank".ljust(label), "dim"), (f"{facts.chosen + 1} of {len(facts.alternatives)}", "")])
     if facts.remasked:
         rows.append([("remasked".ljust(label), "dim"), (f"{facts.remasked}" + ("x" if ascii else "×"), "")])
     return rows

@@ -185,8 +185,8 @@ class WatchApp(WatchView):
 
     def on_looking_pane_branch(self, message: LookingPane.Branch) -> None:
         """Continue the changed text as a branch."""
-        notice = self.canvases.of(message.pane).fork(message.change)
-        self.say(notice)
+        if notice := self.canvases.of(message.pane).fork(message.change):
+            self.say(notice)
         if self.models.started:
             self._frames.resume()
 

@@ -114,7 +114,7 @@ class CanvasController:
     # Branches
 
     def fork(self, change: Change) -> str:
-        """Continue the changed text that is shown as a branch; a notice."""
+        """Continue the changed text that is shown as a branch; a notice, "" where it begins at once."""
         live, recording, step = self.live, self.pane.recording, self.pane.at
         if live is None or recording is None:
             return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
@@ -127,7 +127,7 @@ class CanvasController:
         self.pane.end_selection()
         waits = live.state != "waiting"
         live.fork(Fork(node, step, name, request))
-        return f"branch {name} from step {recording.index(step)}" + (" begins when the model is ready" if waits else "")
+        return f"branch {name} from step {recording.index(step)} begins when the model is ready" if waits else ""
 
     def walk(self, *, undo: bool) -> str:
         """Show what a branch continues (`undo`), or the next text of the tree; a notice."""

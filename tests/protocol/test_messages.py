@@ -45,6 +45,8 @@ BY_TYPE = {
     str: TEXT,
     str | None: st.none() | TEXT,
     int | None: st.none() | WHOLE,
+    bool: st.booleans(),
+    list[int]: st.lists(WHOLE, max_size=4),
     list[str]: st.lists(TEXT, max_size=3),
     list[typing.Any] | None: st.none() | st.lists(JSON, max_size=3),
     dict[str, typing.Any]: st.dictionaries(TEXT, JSON, max_size=3),

@@ -30,7 +30,8 @@ def branch_start(
 
     `tokens` (L,) are ids, -1 where masked; `frozen` positions that no decoder may change. A `text` is written over the
     `room` positions from `at` on: they are frozen, and those that it does not need are masked. A decoder with a number
-    of steps takes those that remain after `steps`, at least one. A decoder that never remasks keeps every token.
+    of steps takes those that remain after `steps`, at least one; on a canvas longer than the context length, all of
+    them in each window. A decoder that never remasks keeps every token.
 
     Raises TdiffError for ids that the model does not have, positions outside the canvas, and a text that is too long.
     """
@@ -59,4 +60,6 @@ def branch_start(
     rule, planned = plan(settings)
     if rule.remask is None:
         fixed = canvas != mask_id
-    return Start(canvas, fixed), replace(settings, steps=max(1, planned - steps)) if planned else settings
+    if planned and size <= model.spec.context:
+        settings = replace(settings, steps=max(1, planned - steps))
+    return Start(canvas, fixed), settings

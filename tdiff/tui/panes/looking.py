@@ -22,13 +22,13 @@ from tdiff.watch.generation.branches import Change, Node, first_difference
 from tdiff.watch.generation.recording import Recording
 
 LOOKING_KEYS = (
-    Key("cursor", "c", "look at a position: arrows move the cursor, h and l still step", "generation", "lens"),
-    Key("drafts", "D", "show or hide the best guess of each masked position", "generation"),
-    Key("colour_mode", "o", "colour by confidence, entropy, margin, step or rank", "generation"),
-    Key("select", "v", "select positions from the cursor on, or end the selection", "generation"),
-    Key("remask", "m", "remask the selection, and continue as a branch", "generation"),
-    Key("edit", "e", "write over the selection, and continue as a branch", "generation", opens_line=True),
-    Key("undo", "u", "from a branch back to the text it continues", "generation"),
+    Key("cursor", "c", "look at a position; arrows move, h and l step", "generation", "lens"),
+    Key("drafts", "D", "show or hide the best guess of each mask", "generation"),
+    Key("colour_mode", "o", "colour by confidence, entropy, margin, step, rank", "generation"),
+    Key("select", "v", "select from the cursor on, or end the selection", "generation"),
+    Key("remask", "m", "remask the selection; continue as a branch", "generation"),
+    Key("edit", "e", "write over the selection; continue as a branch", "generation", opens_line=True),
+    Key("undo", "u", "back from a branch to the text it continues", "generation"),
     Key("next_branch", "b", "the next branch", "generation"),
 )
 """The keys of a pane in which positions can be looked at."""
@@ -193,7 +193,10 @@ class LookingPane(Pane):
     def question(self, key_id: str) -> Question | None:
         """The text to write over what is selected."""
         chosen = self._chosen
-        if key_id != "edit" or self.recording is None or not chosen:
+        if key_id != "edit" or self.recording is None:
+            return None
+        if not chosen:
+            self.action_select()
             return None
         first, room = min(chosen), len(chosen)
         texts, facts = self.canvas.texts[first : first + room], self.lens.facts(self.recording, self.at)

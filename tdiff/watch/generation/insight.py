@@ -170,7 +170,7 @@ def _path(history: _History, step: int, value: Callable[[Guess], float]) -> list
     """The value of the newest prediction in each of steps 1..`step`; None before the first."""
     path: list[float | None] = [None] * step
     ends = [*history.steps[1:], step + 1]
-    for begin, end, guess in zip(history.steps, ends, history.guesses, strict=True):
+    for begin, end, guess in zip(history.steps, ends, history.guesses, strict=False):
         if begin > step:
             break
         path[begin - 1 : min(end - 1, step)] = [value(guess)] * (min(end - 1, step) - begin + 1)
