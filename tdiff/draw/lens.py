@@ -193,11 +193,18 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
 # The order in which positions resolved
 
 
-def flow_line(commits: Sequence[int], at: int, tau: float | None, width: int, *, ascii: bool) -> Line:
+def order_heading(theme: Theme) -> Line:
+    """What the map of the order shows."""
+    first, last = (_ASCII_SHADES if theme.ascii else _SHADES)[:: len(_SHADES) - 1]
+    return [("order", "bold"), (f" · {first} early {last} late · {'.' if theme.ascii else '·'} masked", "dim")]
+
+
+def flow_line(commits: Sequence[int], at: int, tau: float | None, width: int, theme: Theme) -> Line:
     """Positions unmasked in each step, under the line of steps, and how far the order is from left to right.
 
-    `at` is the step that is shown: later steps are dim.
+    `at` is the step that is shown: later steps are fainter.
     """
+    ascii = theme.ascii
     order = "" if tau is None else f" {'tau' if ascii else 'τ'} {tau:+.2f} "
     label = " commits "
     room = max(0, width - len(label) - len(order))
@@ -205,12 +212,13 @@ def flow_line(commits: Sequence[int], at: int, tau: float | None, width: int, *,
         return [(label, "dim")]
     drawn = sparkline([float(n) for n in commits], room, ascii=ascii, top=max(1, *commits) if len(commits) > 1 else 1)
     done = len(drawn) * min(at, len(commits)) // len(commits)
-    line: Line = [(label, "dim"), (drawn[:done], ""), (drawn[done:], "dim")]
+    later = "dim" if theme.colour == "none" else styles(theme).draft
+    line: Line = [(label, "dim"), (drawn[:done], "dim"), (drawn[done:], later)]
     return [*line, (" " * (room - len(drawn)), ""), (order, "bold")]
 
 
 def order_lines(order: Sequence[int | None], steps: int, width: int, rows: int, theme: Theme) -> list[Line]:
-    """A map of the order: a cell for each position, or for several, darker the later; `·` where it is masked.
+    """A map of the order: a cell for each position, or for several, fuller the later; `·` where it is masked.
 
     `order` holds the step of each position, 0 for the prompt, None where it is masked; `steps` is the largest.
     """
@@ -227,4 +235,4 @@ def order_lines(order: Sequence[int | None], steps: int, width: int, rows: int, 
             step = max(part)
             cells.append(" " if step == 0 else shades[min(3, 4 * (step - 1) // max(1, steps))])
     text = "".join(cells)
-    return [[(text[n : n + width], "")] for n in range(0, len(text), width)][:rows]
+    return [[(text[n : n + width], "dim")] for n in range(0, len(text), width)][:rows]

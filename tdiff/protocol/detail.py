@@ -42,6 +42,8 @@ _CHANGE = 0.02
 """Total variation from the last reported distribution from which a position is reported again."""
 _WIDTHS = (TOP, 4, 2, 1)
 """Alternatives of positions that are not unmasked in the step: the first number with which all of them fit."""
+_BYTES = 3
+"""Bytes of a position in the columns, beside those of its alternatives."""
 _NAMES = len(',"detail":"","tokens":')
 
 
@@ -96,6 +98,7 @@ class DetailWriter:
         self._reported: dict[int, _Packed] = {}
         self._named: set[int] = set()
         self._room = 0
+        self._ratio = 1.0  # written bytes for a byte of the columns, in the last step
 
     def earn(self, plain_bytes: int) -> None:
         """A line of so many bytes without details was or will be written."""
@@ -139,28 +142,31 @@ class DetailWriter:
         self, first: dict[int, _Packed], others: list[int], now: Mapping[int, _Packed]
     ) -> tuple[str, list[tuple[int, str]]]:
         """Pack `first`, and as much of `others` as has room, with as many alternatives as all of them have room for."""
-        count = len(others)
-        for width in _WIDTHS:
+        # From the size of the last step: trying every width would take longer than a call of a small model.
+        fixed = sum(_BYTES + 2 * len(packed.ids) for packed in first.values())
+        room, count = self._room / self._ratio - fixed, len(others)
+        width = next((width for width in _WIDTHS if (_BYTES + 2 * width) * count <= 1.1 * room), 1)
+        if width == 1:
+            count = max(0, min(count, int(1.1 * room / (_BYTES + 2))))
+        while True:
             chosen = first | {n: now[n].cut(width) for n in others[:count]}
-            if chosen and (written := self._written_if_fits(chosen)):
-                return written
-        while count > 0:
-            size = _size(*self._write(chosen))
-            count = min(count - 1, int(count * max(0.0, 0.95 * self._room / size)))
-            chosen = first | {n: now[n].cut(1) for n in others[:count]}
-            if chosen and (written := self._written_if_fits(chosen)):
-                return written
-        return "", []
+            if not chosen:
+                return "", []
+            text, tokens = self._write(chosen)
+            size, raw = _size(text, tokens), sum(_BYTES + 2 * len(packed.ids) for packed in chosen.values())
+            self._ratio = min(2.0, max(0.2, len(text) / raw))
+            if size <= self._room:
+                self._reported.update(chosen)
+                return text, tokens
+            if not count:
+                return "", []
+            if width > 1 and 0.8 * size > self._room:
+                width = _WIDTHS[_WIDTHS.index(width) + 1]
+            else:
+                count = min(count - 1, int(0.95 * count * self._room / size))
 
     def _fits(self, chosen: Mapping[int, _Packed]) -> bool:
         return _size(*self._write(chosen)) <= self._room
-
-    def _written_if_fits(self, chosen: Mapping[int, _Packed]) -> tuple[str, list[tuple[int, str]]] | None:
-        text, tokens = self._write(chosen)
-        if _size(text, tokens) > self._room:
-            return None
-        self._reported.update(chosen)
-        return text, tokens
 
     def _write(self, chosen: Mapping[int, _Packed]) -> tuple[str, list[tuple[int, str]]]:
         gaps, heads, entropies, ids, levels = bytearray(), bytearray(), bytearray(), bytearray(), bytearray()
@@ -248,8 +254,8 @@ _NATS_OF = tuple((level / 255) ** 2 * MOST_NATS for level in range(256))
 
 
 def _packed(ids: Sequence[float], probabilities: Sequence[float], entropy: float) -> _Packed:
-    levels = bytes(min(255, max(0, int(255 * math.sqrt(max(0.0, p))))) for p in probabilities[:TOP])
-    number = max(1, sum(level > 0 for level in levels))
+    levels = bytes([int(255 * math.sqrt(p)) if p < 1 else 255 for p in probabilities[:TOP]])
+    number = max(1, len(levels.rstrip(b"\0")))
     nats = min(255, round(255 * math.sqrt(max(0.0, entropy) / MOST_NATS)))
     return _Packed(tuple(map(int, ids[:number])), levels[:number], nats)
 

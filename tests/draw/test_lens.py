@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from tdiff.draw.lens import Facts, flow_line, heading, in_a_line, lens_lines, numbers, order_lines, share, sparkline
+from tdiff.draw.lens import (
+    Facts,
+    flow_line,
+    heading,
+    in_a_line,
+    lens_lines,
+    numbers,
+    order_heading,
+    order_lines,
+    share,
+    sparkline,
+)
 from tdiff.draw.overlay import MODES, Overlay, draft_text
 from tdiff.draw.palettes import PALETTES, Theme, styles
 from tdiff.draw.render import drawn_texts, legend, plain, row_line
@@ -44,8 +55,12 @@ def test_the_lens_shows_alternatives_and_history_at_every_width():
         assert cell_len(plain([[*head, *rest]])) <= max(width, 24)
         text.append(f"{plain([head])} | {plain([rest])}")
     order = [0, 0, 3, 1, None, 2, 4, None, 4, 1, 1, 2]
-    text += ["-- order", plain([flow_line([3, 2, 1, 2], 3, 0.34, 40, ascii=False)])]
-    text += [plain([flow_line([3, 2, 1, 2], 3, 0.34, 40, ascii=True)]), plain(order_lines(order, 4, 6, 2, UTF8))]
+    text += [
+        "-- order",
+        plain([order_heading(UTF8), order_heading(ASCII)]),
+        plain([flow_line([3, 2, 1, 2], 3, 0.34, 40, UTF8)]),
+    ]
+    text += [plain([flow_line([3, 2, 1, 2], 3, 0.34, 40, ASCII)]), plain(order_lines(order, 4, 6, 2, UTF8))]
     text += [plain(order_lines(order, 4, 6, 2, ASCII)), plain(order_lines(order, 4, 3, 1, UTF8))]
     golden("lens", "\n".join(line.rstrip() for line in "\n".join(text).splitlines()) + "\n")
 

@@ -19,7 +19,7 @@ def detailed(count: int) -> tuple[TraceHeader, list[TraceStep]]:
     writer.earn(10**6)
     masked, lines = set(range(4, len(TEXT))), []
     for line in steps(count):
-        told = {}
+        predictions = {}
         for position in sorted(masked):
             right, wrong = _IDS[TEXT[position]], 99 if position == 40 else _IDS["e"]
             p = min(0.9, 0.2 + 0.04 * line.index + position % 5 / 50)
@@ -29,9 +29,9 @@ def detailed(count: int) -> tuple[TraceHeader, list[TraceStep]]:
                 else [(p, right), (0.05, _IDS["x" if "x" in _IDS else "h"])]
             )
             order.sort(reverse=True)
-            told[position] = [token for _, token in order], [p for p, _ in order], 2.5 - 2 * p
+            predictions[position] = [token for _, token in order], [p for p, _ in order], 2.5 - 2 * p
         cells = [(n, TEXT[n], _IDS[TEXT[n]], c, "commit") for n, _, _, c, _ in line.cells]
-        detail, tokens = writer.pack(told, {cell[0] for cell in cells})
+        detail, tokens = writer.pack(predictions, {cell[0] for cell in cells})
         lines.append(replace(line, cells=cells, detail=detail, tokens=tokens or None))
         masked -= {cell[0] for cell in cells}
     given = [(n, character, _IDS[character]) for n, character in enumerate("Once")]

@@ -97,14 +97,14 @@ class Lens:
         insight = self.insight(recording)
         order = insight.order(step)
         if flow:
-            lines.append(drawing.flow_line(insight.commits, step, tau(order), width, ascii=theme.ascii))
+            lines.append(drawing.flow_line(insight.commits, step, tau(order), width, theme))
         if facts is not None and looked:
             numbers = drawing.numbers(facts)
             right: Line = [(" ", ""), *numbers, (" ─", "dim")] if numbers else []
             lines.append(two_ends([("─ ", "dim"), *drawing.heading(facts), (" ", "")], right, width, "─", "dim"))
             lines += drawing.lens_lines(facts, width, looked - 1, theme)
         if mapped:
-            title: Line = [("─ ", "dim"), ("order", "bold"), (" · darker: later ", "dim")]
+            title: Line = [("─ ", "dim"), *drawing.order_heading(theme), (" ", "")]
             lines.append(two_ends(title, [], width, "─", "dim"))
             rows = drawing.order_lines(order, recording.steps, width - 2, mapped - 1, theme)
             lines += [[(" ", ""), *row] for row in rows]
@@ -133,6 +133,7 @@ def rows_below(height: int, looking: bool, cells: int, width: int) -> tuple[int,
 def _values(mode: str, insight: Insight, canvas: Canvas, step: int, guesses: dict[int, Guess]) -> list[float | None]:
     """For each position what its colour shows, 0..1: high is sure, early in the order, or the likeliest token."""
     value = _VALUES[mode]
+    tokens = insight.tokens(step) if mode == "rank" else []
     values: list[float | None] = []
     for position, confidence in enumerate(canvas.confidence):
         if confidence >= GIVEN:
@@ -147,16 +148,14 @@ def _values(mode: str, insight: Insight, canvas: Canvas, step: int, guesses: dic
             values.append(1 - at / (insight.recording.steps + 1) if at else None)
         else:
             guess = insight.guess(position, step)
-            values.append(None if guess is None else _of_token(mode, insight, position, step, guess))
+            if guess is None:
+                values.append(None)
+            elif mode == "rank":
+                ids: list[int | None] = [token for token, _ in guess.alternatives]
+                values.append(1 - ids.index(tokens[position]) / TOP if tokens[position] in ids else 0.0)
+            else:
+                values.append(value(guess) if value is not None else None)
     return values
-
-
-def _of_token(mode: str, insight: Insight, position: int, step: int, guess: Guess) -> float | None:
-    if mode == "rank":
-        rank = insight.look(position, step).rank
-        return 0.0 if rank is None else 1 - (rank - 1) / TOP
-    value = _VALUES[mode]
-    return value(guess) if value is not None else None
 
 
 _VALUES: dict[str, Callable[[Guess], float] | None] = {

@@ -100,7 +100,7 @@ class Live:
         self.complete = False
         """Whether the text requested last has been written to its end."""
         self.branch: Node | None = None
-        """The branch that is generated, or was last; None after another text has begun."""
+        """The branch that is generated, or was last; None once another text is generated."""
         self._fork: Fork | None = None  # the branch that is requested, until its header comes
         self._answering = 0  # id of the generation whose lines are coming
         self._running = 0  # id of the requested generation; 0: none

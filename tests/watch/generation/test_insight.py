@@ -32,12 +32,12 @@ class Story:
 
     def step(self, commit=(), remask=(), **predictions) -> None:
         self._index += 1
-        told = {
+        predictions = {
             int(name[1:]): ([t for t, _ in pairs], [p for _, p in pairs], 1.0) for name, pairs in predictions.items()
         }
         cells = [(n, f"t{token}", token, 0.5, "commit") for n, token in commit]
         cells += [(n, "", 0, 0.0, "remask") for n in remask]
-        detail, tokens = self._writer.pack(told, {n for n, _ in commit})
+        detail, tokens = self._writer.pack(predictions, {n for n, _ in commit})
         self.recording.take(
             TraceStep(
                 index=self._index, t=0.5, calls=self._index, cells=cells, detail=detail or None, tokens=tokens or None
