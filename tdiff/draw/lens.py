@@ -195,8 +195,11 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
 
 def order_heading(theme: Theme) -> Line:
     """What the map of the order shows."""
-    first, last = (_ASCII_SHADES if theme.ascii else _SHADES)[:: len(_SHADES) - 1]
-    return [("order", "bold"), (f" · {first} early {last} late · {'.' if theme.ascii else '·'} masked", "dim")]
+    shades = _ASCII_SHADES if theme.ascii else _SHADES
+    return [
+        ("order", "bold"),
+        (f" · {shades[0]} early {shades[-1]} late · {'.' if theme.ascii else '·'} masked", "dim"),
+    ]
 
 
 def flow_line(commits: Sequence[int], at: int, tau: float | None, width: int, theme: Theme) -> Line:

@@ -134,6 +134,10 @@ class WatchApp(WatchView):
         """Use the palette everywhere."""
         self.panes.set_theme(message.theme)
 
+    def on_generation_pane_mode_changed(self, message: GenerationPane.ModeChanged) -> None:
+        """The colours of positions mean the same everywhere."""
+        self.panes.set_mode(message.mode)
+
     # Samples
 
     def action_sample(self, count: int) -> None:

@@ -71,6 +71,13 @@ class GenerationPane(LookingPane):
             super().__init__()
             self.pane, self.what = pane, what
 
+    class ModeChanged(Message):
+        """The colours mean something else from now on: one of `overlay.MODES`."""
+
+        def __init__(self, mode: str) -> None:
+            super().__init__()
+            self.mode = mode
+
     class ThemeChanged(Message):
         """The user has selected another palette."""
 
@@ -269,8 +276,12 @@ class GenerationPane(LookingPane):
     # Keys
 
     def action_colour_mode(self) -> None:
-        """Use the colours for something else."""
-        self.lens.next_mode()
+        """Use the colours for something else, on every canvas."""
+        self.post_message(self.ModeChanged(self.lens.next_mode()))
+
+    def set_mode(self, mode: str) -> None:
+        """Use the colours for `mode` from now on."""
+        self.lens.mode = mode
         self._draw_legend()
         self.draw()
 
