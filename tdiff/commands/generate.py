@@ -53,8 +53,8 @@ def run(request: Request) -> None:
         return
     if request.input is None:
         raise TdiffError("--output requires --input FILE; for one text, redirect stdout")
-    if request.stream or request.trace:
-        raise TdiffError("--stream and --trace show one text; --input writes many")
+    if request.stream or request.trace or request.detail:
+        raise TdiffError("--stream, --trace and --detail show one text; --input writes many")
 
     from tdiff.commands import generate_file
 
@@ -69,6 +69,8 @@ def generate(request: Request) -> None:
         raise TdiffError(
             "--json and --stream both take stdout: choose one (--trace FILE saves the trace beside --json)"
         )
+    if request.detail and not (stream or trace):
+        raise TdiffError("--detail adds to a trace: it requires --trace FILE or --stream")
     check_input(request)
     if request.template is not None:
         templates.parse(request.template)  # before a model is loaded
@@ -88,7 +90,15 @@ def generate(request: Request) -> None:
         print_notes(settings, request.options)
         if stream or file or (sys.stdout.isatty() and not as_json):
             for row, prompt in enumerate(prompts):
-                lines = narrate(model, prompt, settings, length=request.length, row=row, template=template)
+                lines = narrate(
+                    model,
+                    prompt,
+                    settings,
+                    length=request.length,
+                    row=row,
+                    template=template,
+                    detail=request.detail,
+                )
                 recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
                 watched = sys.stdout.isatty() and not as_json and not stream
                 fills = not request.length and request.template is None

@@ -64,6 +64,11 @@ class Request:
     as_json: bool = option(False, "Print one JSON object per text.", flag="--json", panel="Output")
     stream: bool = option(False, "Print the trace as JSON lines, step by step.", flag="--stream", panel="Output")
     trace: Path | None = option(None, "Save the trace, the JSON lines of --stream.", panel="Output", metavar="FILE")
+    detail: bool = option(
+        False,
+        "Add the predictions at masked positions to the trace of --trace or --stream, for the lens of `tdiff watch`.",
+        panel="Output",
+    )
     device: str = option("auto", "Device.", choices=DEVICES, panel="Advanced")
     precision: str = option(
         "float32", "Precision of matrix products on CUDA; a CPU uses float32.", choices=PRODUCTS, panel="Advanced"

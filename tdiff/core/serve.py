@@ -25,6 +25,7 @@ from tdiff.errors import TdiffError, unknown
 from tdiff.protocol.messages import (
     Answer,
     Begin,
+    Branch,
     Cancel,
     Cancelled,
     Classify,
@@ -137,7 +138,8 @@ class Inbox:
 
         def ends() -> bool:
             return any(
-                isinstance(request, (Generate, Classify)) or (isinstance(request, Cancel) and request.id == generation)
+                isinstance(request, (Generate, Branch, Classify))
+                or (isinstance(request, Cancel) and request.id == generation)
                 for request in self._waiting
             )
 
@@ -166,7 +168,7 @@ class Server:
         elif isinstance(request, Load):
             with self._refusing(None):
                 self._load(request.model)
-        elif isinstance(request, Generate):
+        elif isinstance(request, (Generate, Branch)):
             with self._refusing(request.id):
                 self._generate(request)
         elif isinstance(request, Classify):
@@ -282,18 +284,15 @@ class Server:
             )
             start_time, start_cpu = time.perf_counter(), time.thread_time()
 
-    def _generate(self, request: Generate) -> None:
-        from tdiff.core.diffusion.generate import default_prompt, narrate
-
+    def _generate(self, request: Generate | Branch) -> None:
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
             return
-        model, options = self._model, _settings(request)
+        model = self._model
         if model is None:
+            _settings(request)
             raise TdiffError("no model is loaded, so nothing can be generated; load one")
-        settings = model.decode_settings(options, request.seed)
-        prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
-        lines = narrate(model, prompt, settings, length=request.length, row=request.row)
+        lines = _lines(model, request)
         header = next(lines)  # raises TdiffError if the prompt does not fit
         self._say(Begin(id=request.id))
         self._say(header)
@@ -338,9 +337,26 @@ def _write_time(model: str) -> float:
         return 0.0
 
 
-def _settings(request: Generate) -> dict[str, Any]:
+def _lines(model: LoadedModel, request: Generate | Branch) -> Iterator[TraceLine]:
+    """The trace that answers a request. Raises TdiffError for invalid settings or an invalid canvas."""
+    from tdiff.core.diffusion.generate import default_prompt, narrate
+
+    settings = model.decode_settings(_settings(request), request.seed)
+    if isinstance(request, Branch):
+        from tdiff.core.diffusion.branch import branch_start
+
+        text, at, room = request.text, request.at, request.room
+        start, settings = branch_start(
+            model, request.tokens, request.frozen, settings, text=text, at=at, room=room, steps=request.steps
+        )
+        return narrate(model, request.prompt, settings, row=request.row, start=start, detail=True)
+    prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
+    return narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail)
+
+
+def _settings(request: Generate | Branch) -> dict[str, Any]:
     """The validated decoding settings of a request. Raises TdiffError for unknown or invalid ones."""
-    for name in ("length", "row"):
+    for name in ("row", "steps" if isinstance(request, Branch) else "length"):
         if not 0 <= getattr(request, name) <= MOST:
             raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")
     hints = typing.get_type_hints(DecodeSettings)

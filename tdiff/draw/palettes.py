@@ -28,6 +28,18 @@ _SHADES = {
     ("traffic", "light"): ((160, 166, 130, 100, 64, 22), (9, 1, 5, 3, 6, 2)),
 }
 _ATTRIBUTES = ("dim", "", "bold", "underline", "reverse")
+# The same for drafts, darker than any token that is unmasked. Among 16 colours all drafts are grey.
+_FAINT = {
+    ("dark", "dark"): ((238, 240, 241, 243, 245, 247), (8,) * 6),
+    ("light", "light"): ((252, 250, 249, 247, 246, 244), (7,) * 6),
+    ("traffic", "dark"): ((52, 88, 94, 100, 64, 28), (8,) * 6),
+    ("traffic", "light"): ((217, 216, 223, 229, 193, 157), (7,) * 6),
+}
+# (the cursor, the selection): no shade of confidence, and readable without colour by being reversed.
+_MARKS = {
+    "dark": (("bold color(16) on color(231)", "color(16) on color(110)"), ("bold reverse", "reverse underline")),
+    "light": (("bold color(231) on color(16)", "color(231) on color(67)"), ("bold reverse", "reverse underline")),
+}
 # (a mask, a remasked position), as entries of the palette: a muted grey, and a blue that is no shade of confidence.
 _MASKS = {"dark": ((240, 75), (8, 12)), "light": ((250, 33), (8, 12))}
 # A character such as # covers less than a block, so its grey is closer to that of text.
@@ -69,6 +81,16 @@ class Styles:
     """(text, style) of a masked position."""
     remask: tuple[str, str]
     """(text, style) of a position that this step remasked."""
+    draft: str
+    """The draft at a masked position, without a colour."""
+    drafts: tuple[str, ...]
+    """The same, from low to high."""
+    tinted: tuple[str, ...]
+    """A mask whose colour shows a value, from low to high."""
+    cursor: str
+    """The position of the cursor."""
+    selected: str
+    """A selected position."""
     bare: frozenset[str]
     """Shades that do not apply to blanks: a reversed blank would resemble a mask, an underlined one like a gap."""
 
@@ -84,7 +106,19 @@ def styles(theme: Theme) -> Styles:
         new = "bold underline"
         fresh: tuple[str, ...] = (f"{new} dim", new, new, new, f"{new} reverse")
         masks = _mask_without_colour(theme.glyphs), _remask_without_colour(theme.glyphs)
-        return Styles(_ATTRIBUTES, fresh, new, *masks, frozenset({"underline", "reverse", *fresh}))
+        return Styles(
+            shades=_ATTRIBUTES,
+            fresh=fresh,
+            new=new,
+            mask=masks[0],
+            remask=masks[1],
+            draft="dim underline",
+            drafts=("dim underline",) * len(_ATTRIBUTES),
+            tinted=tuple(f"dim {style}".strip() for style in _ATTRIBUTES),
+            cursor="bold reverse",
+            selected="reverse underline",
+            bare=frozenset({"underline", "reverse", *fresh}),
+        )
     background = theme.background if theme.palette == "traffic" else theme.palette
     depth = 1 if theme.colour == "16" else 0
     new = "bold underline" if depth else "bold"
@@ -92,7 +126,21 @@ def styles(theme: Theme) -> Styles:
     fresh = tuple(f"{new} {shade}" for shade in shades)
     mask, remask = (_MASKS_OF_ASCII if theme.ascii else _MASKS)[background][depth]
     masks = _mask(theme.glyphs, mask), _remask(theme.glyphs, remask)
-    return Styles(shades, fresh, new, *masks, frozenset(fresh if depth else ()))
+    faint = tuple(f"color({n})" for n in _FAINT[theme.palette, background][depth])
+    cursor, selected = _MARKS[background][depth]
+    return Styles(
+        shades=shades,
+        fresh=fresh,
+        new=new,
+        mask=masks[0],
+        remask=masks[1],
+        draft=f"dim color({mask})",
+        drafts=faint,
+        tinted=tuple(_mask(theme.glyphs, n)[1] for n in _FAINT[theme.palette, background][depth]),
+        cursor=cursor,
+        selected=selected,
+        bare=frozenset(fresh if depth else ()),
+    )
 
 
 def _mask(glyphs: str, colour: int) -> tuple[str, str]:

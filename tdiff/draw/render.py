@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 from tdiff.draw.ascii_only import ascii_text
 from tdiff.draw.canvas_layout import Piece
-from tdiff.draw.palettes import Theme, styles
+from tdiff.draw.overlay import MODES, NOTHING, Overlay
+from tdiff.draw.palettes import Styles, Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 
 Run = tuple[str, str]
@@ -30,19 +31,24 @@ def style_of(confidence: float, theme: Theme = DEFAULT_THEME, fresh: bool = Fals
     return shades[min(int(confidence * len(shades)), len(shades) - 1)]
 
 
-def drawn_texts(canvas: Canvas, theme: Theme = DEFAULT_THEME) -> list[str]:
-    """The text to draw at each position, for `lay_out`: its token, or the glyph of a mask."""
+def drawn_texts(canvas: Canvas, theme: Theme = DEFAULT_THEME, overlay: Overlay = NOTHING) -> list[str]:
+    """The text to draw at each position, for `lay_out`: its token, or its draft or the glyph of a mask."""
     mask, remask = styles(theme).mask[0], styles(theme).remask[0]
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
     for position in canvas.remasked:
         texts[position] = remask
+    for position, draft in overlay.drafts.items():
+        if canvas.confidence[position] == MASKED:
+            texts[position] = draft
     return texts
 
 
-def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME) -> Line:
+def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME, overlay: Overlay = NOTHING) -> Line:
     """One row of a layout with styles; neighbours with the same style are one run."""
+    if overlay is not NOTHING:
+        return _overlaid(canvas, row, theme, overlay)
     chosen = styles(theme)
     shades, new, bare, mask, remask = chosen.shades, chosen.fresh, chosen.bare, chosen.mask[1], chosen.remask[1]
     last = len(shades) - 1
@@ -63,6 +69,46 @@ def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME)
     return line
 
 
+def _overlaid(canvas: Canvas, row: Sequence[Piece], theme: Theme, overlay: Overlay) -> Line:
+    """As `row_line`, with an overlay."""
+    chosen = styles(theme)
+    shades, new, mask, remask = chosen.shades, chosen.fresh, chosen.mask[1], chosen.remask[1]
+    count, values, drafts, marked = len(shades), overlay.values, overlay.drafts, overlay.marked
+    line: Line = []
+    for position, text in row:
+        confidence = canvas.confidence[position]
+        value = confidence if values is None else values[position]
+        shade = None if value is None or value == MASKED else min(int(value * count), count - 1)
+        if confidence == MASKED:
+            style = remask if position in canvas.remasked else mask
+            if position in drafts:
+                style = chosen.draft if shade is None else chosen.drafts[shade]
+            elif values is not None and shade is not None and position not in canvas.remasked:
+                style = chosen.tinted[shade]
+        elif confidence >= GIVEN and (values is None or shade is None):
+            style = ""
+        else:
+            style = "" if shade is None else (new if position in canvas.fresh else shades)[shade]
+            if style in chosen.bare and text[0] == " " and position not in marked:
+                rest = text.lstrip(" ")
+                _add(line, text[: len(text) - len(rest)], "")
+                text = rest
+        if position in marked:
+            line.append((text, _marked(style, position, overlay, chosen)))
+        else:
+            _add(line, text, style)
+    return line
+
+
+def _marked(style: str, position: int, overlay: Overlay, chosen: Styles) -> str:
+    """The style of a position with the cursor, in the selection, or that differs from the canvas beside it."""
+    if position == overlay.cursor:
+        return chosen.cursor
+    if position in overlay.selected:
+        return chosen.selected
+    return f"{style} underline".strip()
+
+
 def _add(line: Line, text: str, style: str) -> None:
     if line and line[-1][1] == style:
         line[-1] = (line[-1][0] + text, style)
@@ -70,13 +116,16 @@ def _add(line: Line, text: str, style: str) -> None:
         line.append((text, style))
 
 
-def legend(theme: Theme = DEFAULT_THEME, width: int = 80) -> Line:
-    """The meaning of colours and marks, in the longest form that fits into `width` cells: 17 to 71 cells."""
+def legend(theme: Theme = DEFAULT_THEME, width: int = 80, mode: str = MODES[0]) -> Line:
+    """The meaning of colours and marks, in the longest form that fits into `width` cells: 17 to 71 cells.
+
+    `mode` is what the colours mean: one of `overlay.MODES`.
+    """
     chosen = styles(theme)
     shades = chosen.shades
     glyph, style = chosen.remask
     lines = []
-    for low, high, new, remasked, as_share in _WORDS:
+    for low, high, new, remasked, as_share in _words(mode):
         labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
         ramp = [
             (f" {label[1:]}" if as_share else str(n + 1), shade)
@@ -97,6 +146,22 @@ _WORDS = (
     ("", "", "new", "remasked", False),
     ("", "", "new", "", False),
 )
+
+
+_ENDS = {
+    "entropy": ("entropy high", " low", False),
+    "margin": ("margin low", " high", True),
+    "step": ("unmasked late", " early", False),
+    "rank": ("rank 8", " 1", False),
+}
+"""The words for low and high, and whether levels are shares, where the colours do not mean confidence."""
+
+
+def _words(mode: str) -> list[tuple[str, str, str, str, bool]]:
+    if mode not in _ENDS:
+        return list(_WORDS)
+    low, high, as_share = _ENDS[mode]
+    return [(low if as_share else f"{low} ", high, *rest[2:4], as_share) for rest in _WORDS[1:3]] + list(_WORDS[3:])
 
 
 def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:

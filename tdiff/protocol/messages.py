@@ -1,9 +1,9 @@
 """The messages between a view and the process that holds the model, one JSON line each. No torch.
 
-A view sends requests (`Generate`, `Classify`, `Cancel`, `Load`); the process sends answers (`Ready`, `Begin`, `Scores`,
-`Cancelled`, `Refused`, and the lines of a trace). A request is read exactly as it was written, since its text goes to
-the model. An answer is checked down to the items of its lists and its text is made safe to print, since a screen is
-drawn from it.
+A view sends requests (`Generate`, `Branch`, `Classify`, `Cancel`, `Load`); the process sends answers (`Ready`, `Begin`,
+`Scores`, `Cancelled`, `Refused`, and the lines of a trace). A request is read exactly as it was written, since its text
+goes to the model. An answer is checked down to the items of its lists and its text is made safe to print, since a
+screen is drawn from it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,37 @@ class Generate:
     """Together with the seed, the key of the noise."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Fields of `config.DecodeSettings`; the others have their defaults."""
+    detail: bool = False
+    """Whether the steps have the predictions at masked positions; see `protocol.detail`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """Continue a text from a canvas that the user has changed. It cancels other requests, as `Generate` does.
+
+    The answer is that of `Generate`; the header of the trace gives all tokens of the canvas.
+    """
+
+    kind: ClassVar[str] = "branch"
+    id: int
+    tokens: list[int]
+    """The token id at each position; -1 where it is masked."""
+    frozen: list[int]
+    """Positions that no decoder may change; none of them is masked."""
+    prompt: str = ""
+    """Repeated in the header."""
+    at: int = 0
+    """Where `text` begins."""
+    room: int = 0
+    """The positions that `text` has; those that it does not need are masked. 0: there is no text."""
+    text: str = ""
+    """Text to write over the canvas. Its positions may not be changed either."""
+    steps: int = 0
+    """Steps of the decoder that were taken before."""
+    seed: int = 0
+    row: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    """As in `Generate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +180,7 @@ class Refused:
     """The request's id; None: it was to load a model, or the line was not a request."""
 
 
-Request = Generate | Classify | Cancel | Load
+Request = Generate | Branch | Classify | Cancel | Load
 Answer = Ready | Begin | Scores | Cancelled | Refused
 
 

@@ -45,6 +45,10 @@ class TraceStep:
     """Model calls so far."""
     cells: list[Cell]
     """The changed positions."""
+    detail: str | None = None
+    """On request: the predictions at masked positions, as `protocol.detail` packs them."""
+    tokens: list[tuple[int, str]] | None = None
+    """(token id, text) of the tokens that `detail` names for the first time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from tdiff.tui.key_table import APP_KEYS
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.panes.generation import GenerationPane
+from tdiff.tui.panes.looking import LookingPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
@@ -47,6 +48,8 @@ class WatchApp(WatchView):
         pane = self.arranger.focused
         if pane is None or self.screen is not pane.screen:
             return False
+        if pane.takes_key(pressed):
+            return True
         key = opening_key(pressed, pane.where, self.preferences.keys)
         if key is None:
             return False
@@ -56,7 +59,7 @@ class WatchApp(WatchView):
     def _open_line(self, key: Key, pane: Pane) -> None:
         if key.where == "app":
             self.action_palette()
-        elif isinstance(pane, GenerationPane):
+        elif key.id == "prompt":
             self._ask_for_prompt()
         elif question := pane.question(key.id):
             self._ask(question)
@@ -129,6 +132,10 @@ class WatchApp(WatchView):
         """Use the palette everywhere."""
         self.panes.set_theme(message.theme)
 
+    def on_generation_pane_mode_changed(self, message: GenerationPane.ModeChanged) -> None:
+        """The colours of positions mean the same everywhere."""
+        self.panes.set_mode(message.mode)
+
     # Samples
 
     def action_sample(self, count: int) -> None:
@@ -177,6 +184,17 @@ class WatchApp(WatchView):
             self.say(notice)
             if changed:
                 self._follow(controller)
+
+    def on_looking_pane_branch(self, message: LookingPane.Branch) -> None:
+        """Continue the changed text as a branch."""
+        if notice := self.canvases.of(message.pane).fork(message.change):
+            self.say(notice)
+        if self.models.started:
+            self._frames.resume()
+
+    def on_looking_pane_walk(self, message: LookingPane.Walk) -> None:
+        """Go back from a branch, or to the next one."""
+        self.say(self.canvases.of(message.pane).walk(undo=message.undo))
 
     def _follow(self, *controllers: CanvasController) -> None:
         self.go_live(*controllers)

@@ -45,7 +45,7 @@ class Canvases:
         """Whether a replay is running."""
         return any(controller.pane.moving for controller in self.controllers)
 
-    def of(self, pane: GenerationPane) -> CanvasController:
+    def of(self, pane: Pane) -> CanvasController:
         """The controller of a pane."""
         return next(controller for controller in self.controllers if controller.pane is pane)
 

@@ -12,6 +12,7 @@ from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
+from tdiff.watch.generation.branches import Change, Node, branch_request, next_name, tree
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.run_state import RunState
@@ -103,10 +104,58 @@ class CanvasController:
         if live is None or live.recording is None or live.recording is self._taken_in:
             return
         self._taken_in = live.recording
+        if live.branch is not None and live.branch.recording is live.recording:
+            self.gallery.add_live(live.recording, None)
+            self.gallery.selected = None
+            self._show_node(live.branch, live.branch.forked)
+            return
         step = live.ready.step if live.ready and not self._of_two else None  # the name of one of two includes it
         self.gallery.add_live(live.recording, step)
         if self.pane.following and self.gallery.selected is None:
             self.pane.show(live.recording, caption=self._caption, follow=True)
+
+    # Branches
+
+    def fork(self, change: Change) -> str:
+        """Continue the changed text that is shown as a branch; a notice, "" where it begins at once."""
+        live, recording, step = self.live, self.pane.recording, self.pane.at
+        if live is None or recording is None:
+            return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
+        node = self.pane.node
+        if node is None or node.recording is not recording:
+            node = Node("A", recording)
+        name = next_name({other.name for other in tree(node.root)})
+        request = branch_request(self.pane.lens.insight(recording), step, change)
+        self.pane.node = node
+        self.pane.end_selection()
+        waits = live.state != "waiting"
+        from tdiff.watch.generation.session import Fork
+
+        live.fork(Fork(node, step, name, request))
+        return f"branch {name} from step {recording.index(step)} begins when the model is ready" if waits else ""
+
+    def walk(self, *, undo: bool) -> str:
+        """Show what a branch continues (`undo`), or the next text of the tree; a notice."""
+        node = self.pane.node
+        if node is None or node.recording is not self.pane.recording:
+            return "this text has no branches: select positions with v, then m remasks and e edits them"
+        if undo:
+            if node.parent is None:
+                return f"{node.name} is the first text: there is nothing to undo"
+            self._show_node(node.parent, node.step, follow=False)
+            return f"{node.parent.name} at step {node.parent.recording.index(node.step)}"
+        nodes = tree(node.root)
+        following = nodes[(nodes.index(node) + 1) % len(nodes)]
+        self._show_node(following, following.recording.steps, follow=following.recording.ended is None)
+        return " · ".join(f"[{other.name}]" if other is following else other.name for other in nodes)
+
+    def _show_node(self, node: Node, at: int, *, follow: bool = True) -> None:
+        parent = node.parent
+        caption = f"branch {node.name} of {parent.name} at step {parent.recording.index(node.step)}" if parent else "A"
+        self.pane.node = node
+        self.pane.show(node.recording, caption=caption, follow=follow, at=at)
+
+    # Samples
 
     def show_sample(self) -> None:
         """Show the newest recorded sample where nothing else is shown: until a model generates."""

@@ -35,7 +35,8 @@ def _size(line: TraceLine) -> int:
         case TraceHeader():
             return 64 + len(line.prompt) + 32 * len(line.given)
         case TraceStep():
-            return 64 + sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
+            cells = sum(16 + len(str(cell[1:2])) for cell in line.cells if isinstance(cell, (list, tuple)))
+            return 64 + cells + len(line.detail or "") + 32 * len(line.tokens or ())
         case TraceEnd():
             return 64 + len(line.text)
         case _:

@@ -45,6 +45,8 @@ BY_TYPE = {
     str: TEXT,
     bool: st.booleans(),
     int | None: st.none() | WHOLE,
+    str | None: st.none() | TEXT,
+    list[tuple[int, str]] | None: st.none() | st.lists(st.tuples(WHOLE, TEXT), max_size=3),
     float | None: st.none() | FLOATS,
     dict[str, typing.Any]: st.dictionaries(TEXT, JSON, max_size=3),
     list[float | None]: st.lists(st.none() | FLOATS, max_size=10),

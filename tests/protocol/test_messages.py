@@ -45,6 +45,8 @@ BY_TYPE = {
     str: TEXT,
     str | None: st.none() | TEXT,
     int | None: st.none() | WHOLE,
+    bool: st.booleans(),
+    list[int]: st.lists(WHOLE, max_size=4),
     list[str]: st.lists(TEXT, max_size=3),
     list[typing.Any] | None: st.none() | st.lists(JSON, max_size=3),
     dict[str, typing.Any]: st.dictionaries(TEXT, JSON, max_size=3),
@@ -227,7 +229,7 @@ def test_messages_carry_the_id_of_their_request():
     assert json.loads(messages.to_line(Begin(id=7))) == {"kind": "begin", "id": 7}
     assert json.loads(messages.to_line(Cancel(id=7))) == {"kind": "cancel", "id": 7}
     assert json.loads(messages.to_line(Generate(id=7))) == {
-        **{"kind": "generate", "id": 7, "length": 0, "seed": 0, "row": 0, "settings": {}}
+        **{"kind": "generate", "id": 7, "length": 0, "seed": 0, "row": 0, "settings": {}, "detail": False}
     }
 
 

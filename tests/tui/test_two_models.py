@@ -248,7 +248,7 @@ def test_one_dead_model_is_restarted_by_a_key_while_the_other_continues():
 def test_the_palette_applies_to_both():
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        await stage.press("tab", "o")
+        await stage.press("tab", "P")
         one, other = (writing.pane for writing in stage.app.canvases.controllers)
         assert one.theme == other.theme and one.theme.palette == "light"
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tdiff.config.decoding import DecodeSettings
+from tdiff.core.diffusion.alternatives import unknown
 from tdiff.core.diffusion.decoders import StabilityTracker
 from tdiff.core.diffusion.denoise import Step, check_frozen, denoise, not_finite, plan
 from tdiff.core.models.base import Model
@@ -25,6 +26,7 @@ def in_blocks(
     *,
     rows: Tensor | None = None,
     first_position: int = 0,
+    detail: bool = False,
 ) -> Iterator[Step]:
     """As `denoise`, in blocks of `settings.block` positions, one after another, from each row's first maskable one.
 
@@ -37,14 +39,15 @@ def in_blocks(
     masked = canvas == model.spec.mask_id
     frozen = ~masked if frozen is None else frozen
     if not settings.block:
-        yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=first_position)
+        start = first_position
+        yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=start, detail=detail)
         return
     check_frozen(masked, frozen)
     block, counts = _blocks(frozen, settings.block)
     if plan(settings)[1] and bool((counts != counts[:1]).any()):
-        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, counts)
+        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, counts, detail)
     else:
-        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, block, counts)
+        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, block, counts, detail)
 
 
 def _by_block_count(
@@ -55,12 +58,21 @@ def _by_block_count(
     rows: Tensor | None,
     first_position: int,
     counts: Tensor,
+    detail: bool,
 ) -> Iterator[Step]:
     """As `in_blocks`, with a batch for each number of blocks that rows have, by their `counts` (B,)."""
     names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
     groups = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
     parts = [
-        in_blocks(model, canvas[group], frozen[group], settings, rows=names[group], first_position=first_position)
+        in_blocks(
+            model,
+            canvas[group],
+            frozen[group],
+            settings,
+            rows=names[group],
+            first_position=first_position,
+            detail=detail,
+        )
         for group in groups
     ]
     start = _start(canvas, canvas == model.spec.mask_id)
@@ -76,6 +88,7 @@ def _block_by_block(
     first_position: int,
     block: Tensor,
     counts: Tensor,
+    detail: bool,
 ) -> Iterator[Step]:
     """As `in_blocks`, with one batch; `block` (B, L) and `counts` (B,) come from `_blocks`."""
     masked = canvas == model.spec.mask_id
@@ -98,6 +111,7 @@ def _block_by_block(
             stability=stability,
             cache=cache,
             more_blocks=True,
+            detail=detail,
         ):
             latest = replace(
                 step,
@@ -121,11 +135,12 @@ def _side_by_side(latest: Step, parts: list[tuple[Tensor, Iterator[Step]]]) -> I
         steps = [(rows, step) for rows, part in parts if (step := next(part, None)) is not None]
         if not steps:
             return
-        latest = replace(latest, index=index, committed=nothing, remasked=nothing)
+        predicted = None if steps[0][1].likeliest is None else unknown(latest.masked)
+        latest = replace(latest, index=index, committed=nothing, remasked=nothing, likeliest=predicted)
         for rows, step in steps:
             values = {f.name: getattr(latest, f.name) for f in fields(Step) if f.name != "index"}
             for name, value in values.items():
-                values[name] = value.index_copy(0, rows, getattr(step, name))
+                values[name] = None if value is None else value.index_copy(0, rows, getattr(step, name))
             latest = Step(index=index, **values)
         yield latest
 
@@ -173,6 +188,7 @@ def slide(
     *,
     frozen: Tensor | None = None,
     rows: Tensor | None = None,
+    detail: bool = False,
 ) -> Iterator[Step]:
     """As `in_blocks`, for a canvas (B, L) that may be longer than the `context` length, in positions.
 
@@ -185,7 +201,7 @@ def slide(
             f"the overlap of a sliding canvas must be below the context length of {context}; got {overlap}"
         )
     if length <= context:
-        yield from in_blocks(model, canvas, frozen, settings, rows=rows)
+        yield from in_blocks(model, canvas, frozen, settings, rows=rows, detail=detail)
         return
     masked = canvas == model.spec.mask_id
     frozen = ~masked if frozen is None else frozen
@@ -196,8 +212,11 @@ def slide(
         view = slice(start, min(start + context, length))
         held = frozen[:, view].clone()
         held[:, : done - start] = True
-        before = replace(latest, committed=nothing, remasked=nothing)
-        for step in in_blocks(model, before.tokens[:, view], held, settings, rows=rows, first_position=start):
+        before = replace(
+            latest, committed=nothing, remasked=nothing, likeliest=unknown(latest.masked) if detail else None
+        )
+        window = before.tokens[:, view]
+        for step in in_blocks(model, window, held, settings, rows=rows, first_position=start, detail=detail):
             values = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
             # For this window these positions are a prompt; they keep the c with which they were unmasked.
             values["confidence"][:, start:done] = before.confidence[:, start:done]
@@ -208,6 +227,8 @@ def slide(
 
 def _paste(full: Any, part: Any, view: slice) -> Any:
     """Return a field of a Step of the full canvas from that of one window: (B, L) is pasted in, counters add up."""
+    if full is None:
+        return None
     if isinstance(full, int) or full.ndim == 1:
         return full + part
     full = full.clone()

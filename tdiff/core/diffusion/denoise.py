@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.alternatives import likeliest
 from tdiff.core.diffusion.decoders import Decoder, StabilityTracker, StepState, decoder, propose, repeated
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import indices_of, select
@@ -44,6 +45,9 @@ class Step:
     """(B,) int64: model calls so far that had the row in their batch."""
     forced: Tensor
     """(B,) int64: positions so far that were unmasked only because the steps ran out."""
+    likeliest: Tensor | None = None
+    """(B, L, WIDTH): what the model predicted in this step, as `alternatives.likeliest` returns it; None unless it was
+    requested."""
 
 
 def plan(settings: DecodeSettings) -> tuple[Decoder, int]:
@@ -66,6 +70,7 @@ def denoise(
     stability: StabilityTracker | None = None,
     cache: Cache | None = None,
     more_blocks: bool = False,
+    detail: bool = False,
 ) -> Iterator[Step]:
     """Fill the masks of `canvas` (B, L) int64. Yields a Step for each step of the decoder.
 
@@ -76,12 +81,12 @@ def denoise(
 
     A caller that decodes in blocks gives `within` (B, L) bool, the positions to fill, `steps`, their part of the
     decoder's steps, and `stability` and `cache`, the state that all blocks share. With `more_blocks` the caller checks
-    for logits that are not finite after the last block.
+    for logits that are not finite after the last block. With `detail` the steps have `likeliest`.
 
     Raises TdiffError for a frozen position that holds a mask, and for logits that are not finite.
     """
     settings = settings or DecodeSettings()
-    run = _Run(model, canvas, frozen, settings, rows, first_position, within, steps, stability, cache)
+    run = _Run(model, canvas, frozen, settings, rows, first_position, within, steps, stability, cache, detail)
     for index in itertools.count(1):
         run.read_counts(index)
         if not any(run.remaining):
@@ -107,9 +112,10 @@ class _Run:
         steps: int | None,
         stability: StabilityTracker | None,
         cache: Cache | None,
+        detail: bool,
     ) -> None:
         """The arguments are those of `denoise`."""
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.detail = model, settings, detail
         self.rule, planned = plan(settings)
         self.steps = planned if steps is None else steps
         scheduled = self.rule.steps or (self.rule.follows_steps and self.steps)
@@ -231,6 +237,7 @@ class _Run:
             masked=still | self.outside,
             calls=self.calls,
             forced=self.forced,
+            likeliest=likeliest(self.logits, masked) if self.detail else None,
         )
 
     def _propose(self, uniform: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,14 +14,27 @@ from torch import Tensor
 from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.alternatives import UNKNOWN, WIDTH
 from tdiff.core.diffusion.blocks import most_steps, slide
 from tdiff.core.diffusion.denoise import Step, plan
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.models.base import LoadedModel, ModelSpec
 from tdiff.core.models.pieces import Pieces
 from tdiff.errors import TdiffError
+from tdiff.protocol.detail import TOP, DetailWriter
+from tdiff.protocol.events import to_line
 from tdiff.protocol.template import Template
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A canvas from which a generation continues, of L positions on the CPU."""
+
+    tokens: Tensor
+    """(L,) int64, with masks."""
+    frozen: Tensor
+    """(L,) bool: positions that no decoder may change; none of them is masked."""
 
 
 def default_prompt(model: LoadedModel, seed: int, row: int) -> str:
@@ -63,7 +77,7 @@ def canvas(model: LoadedModel, prompts: Sequence[str], length: int = 0) -> Tenso
         )
     masks = torch.full((length or context - longest,), mask_id)
     start = torch.stack([torch.cat((row, masks)) for row in rows])
-    _check_causal(model.spec, start)
+    check_causal(model.spec, start)
     return start
 
 
@@ -81,11 +95,11 @@ def template_canvas(model: LoadedModel, template: Template) -> Tensor:
             text = part if n + 1 == len(template) else before_gap(model, part)
             parts.append(model.tokenizer.encode(text, "the template", inside=n > 0))
     start = torch.cat(parts)[None]
-    _check_causal(model.spec, start)
+    check_causal(model.spec, start)
     return start
 
 
-def _check_causal(spec: ModelSpec, start: Tensor) -> None:
+def check_causal(spec: ModelSpec, start: Tensor) -> None:
     """Raise TdiffError if the model is causal and cannot fill the masks of the canvas `start` (B, L) int64."""
     if not spec.causal:
         return
@@ -125,21 +139,37 @@ def generate(
     length: int = 0,
     rows: Sequence[int] | None = None,
     template: Template = (),
+    detail: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of texts that continue `prompts`, one row for each; longer texts use a sliding canvas.
 
     With a `template` each row fills its gaps, and only the number of prompts counts. `rows` are the row numbers for the
     noise: a text depends on its row number and prompt, not on the other texts. See `overlap` for the sliding canvas.
+    With `detail` the steps have `likeliest`.
     """
     start = template_canvas(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
-    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
+    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows, detail=detail)
 
 
-def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
-    """Yield the steps that resolve the masks of the canvases `start` (B, L); `rows` are their row numbers for noise."""
+def resolve(
+    model: LoadedModel,
+    start: Tensor,
+    settings: DecodeSettings,
+    rows: Sequence[int],
+    *,
+    frozen: Tensor | None = None,
+    detail: bool = False,
+) -> Iterator[Step]:
+    """Yield the steps that resolve the masks of the canvases `start` (B, L); `rows` are their row numbers for noise.
+
+    `frozen` (B, L) bool are positions that no decoder may change, by default all that hold a token. With `detail` the
+    steps have `likeliest`.
+    """
     start = start.to(model.device)
+    frozen = None if frozen is None else frozen.to(model.device)
     names = torch.tensor(rows, device=start.device)
-    yield from slide(model.network, start, model.spec.context, overlap(model), settings, rows=names)
+    context, shared = model.spec.context, overlap(model)
+    yield from slide(model.network, start, context, shared, settings, frozen=frozen, rows=names, detail=detail)
 
 
 def narrate(
@@ -150,16 +180,23 @@ def narrate(
     length: int = 0,
     row: int = 0,
     template: Template = (),
+    start: Start | None = None,
+    detail: bool = False,
 ) -> Iterator[TraceLine]:
-    """Yield the trace of one generation while it runs: a header, a line for each step, the text."""
+    """Yield the trace of one generation while it runs: a header, a line for each step, the text.
+
+    With `start` it continues from that canvas, and `prompt` is only reported. With `detail` the steps have the
+    predictions at masked positions; see `protocol.detail`.
+    """
     start_time = time.perf_counter()
-    canvas_ids = (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
-    start, frozen = canvas_ids.tolist(), canvas_ids != model.spec.mask_id
+    canvas_ids = start.tokens if start else _first_canvas(model, prompt, length, template)
+    ids, masked = canvas_ids.tolist(), canvas_ids == model.spec.mask_id
+    frozen = start.frozen if start else ~masked
     pieces = Pieces(model.tokenizer)
-    piece_texts = pieces.changed(start, [position for position, i in enumerate(start) if i != model.spec.mask_id])
-    visible_cells = [(position, piece_texts[position], start[position]) for position in sorted(piece_texts)]
-    total = len(start) - len(visible_cells)
-    yield TraceHeader(
+    piece_texts = pieces.changed(ids, [position for position, i in enumerate(ids) if i != model.spec.mask_id])
+    visible_cells = [(position, piece_texts[position], ids[position]) for position in sorted(piece_texts)]
+    left, total = len(ids) - len(visible_cells), int((~frozen).sum())
+    header = TraceHeader(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
@@ -167,26 +204,32 @@ def narrate(
         seed=settings.seed,
         row=row,
         prompt=prompt,
-        cells=len(start),
+        cells=len(ids),
         given=visible_cells,
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
-    left, step = total, None
-    for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):
-        ids, confidence, committed, remasked, calls = _first_row(step)
+    writer = DetailWriter(lambda token: pieces.of(1, token)) if detail else None
+    if writer:
+        writer.earn(len(to_line(header).encode()))
+    yield header
+    step = None
+    for step in resolve(model, canvas_ids[None], settings, [row], frozen=frozen[None], detail=detail):
+        ids, confidence, committed, remasked, calls, likeliest = _first_row(step)
         left += len(remasked) - len(committed)
         if committed or remasked:
             # A position is reported again if its character became complete or incomplete, though its token is the same.
             texts = pieces.changed(ids, [*committed, *remasked])
-            yield TraceStep(
+            line = TraceStep(
                 index=step.index,
                 t=left / total,
                 calls=calls,
                 cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
+            yield _detailed(line, writer, likeliest, committed) if writer else line
+    unchanged = model.tokenizer.decode(canvas_ids) if start else prompt
     yield TraceEnd(
-        text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
+        text=model.tokenizer.decode(step.tokens[0]) if step else unchanged,
         model_calls=int(step.calls[0]) if step else 0,
         forced=int(step.forced[0]) if step else 0,
         tokens=total,
@@ -194,15 +237,38 @@ def narrate(
     )
 
 
-def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int], int]:
-    """Return ids, confidences, committed and remasked positions, and calls so far, of the first row of a step.
+def _first_canvas(model: LoadedModel, prompt: str, length: int, template: Template) -> Tensor:
+    """Return (L,) int64: the canvas of one text before its first step."""
+    return (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
+
+
+def _detailed(
+    line: TraceStep, writer: DetailWriter, likeliest: list[list[float]], committed: Sequence[int]
+) -> TraceStep:
+    """Return the line with the predictions of its step, `likeliest` (L, WIDTH), as far as they have room."""
+    predictions = {
+        position: (numbers[:TOP], numbers[TOP : 2 * TOP], numbers[-1])
+        for position, numbers in enumerate(likeliest)
+        if numbers[-1] != UNKNOWN
+    }
+    writer.earn(len(to_line(line).encode()))
+    packed, tokens = writer.pack(predictions, set(committed))
+    return dataclasses.replace(line, detail=packed or None, tokens=tokens or None)
+
+
+def _first_row(step: Step) -> tuple[list[int], list[float], list[int], list[int], int, list[list[float]]]:
+    """Return ids, confidences, committed and remasked positions, calls so far, and `likeliest` (empty if it was not
+    requested), of the first row of a step.
 
     They are copied as one tensor of one type, so that the host waits for the device once.
     """
     precise = noise.precise(step.tokens.device)
-    parts = (step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None])
+    parts = [step.tokens, step.confidence, step.committed, step.remasked, step.calls[:, None]]
+    if step.likeliest is not None:
+        parts.append(step.likeliest.flatten(1))
     numbers: list[float] = torch.cat([part[0].to(precise) for part in parts]).tolist()
     n = step.tokens.size(1)
     ids, confidence, *flag_rows = (numbers[i : i + n] for i in range(0, 4 * n, n))
     committed, remasked = ([i for i, mark in enumerate(flags) if mark] for flags in flag_rows)
-    return list(map(int, ids)), confidence, committed, remasked, int(numbers[-1])
+    likeliest = [numbers[i : i + WIDTH] for i in range(4 * n + 1, len(numbers), WIDTH)]
+    return list(map(int, ids)), confidence, committed, remasked, int(numbers[4 * n]), likeliest

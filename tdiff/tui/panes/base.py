@@ -122,6 +122,10 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
         """Draw with another theme from now on."""
         self.theme = theme
 
+    def takes_key(self, pressed: str) -> bool:
+        """Act on a key before the bindings; whether it did."""
+        return False
+
     def question(self, key_id: str) -> Question | None:
         """What a key asks the user; None where it asks nothing."""
         return None

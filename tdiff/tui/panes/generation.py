@@ -11,10 +11,10 @@ from textual.widget import Widget
 from tdiff.config.decoding import label
 from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
+from tdiff.draw.steps_line import scrub_line
 from tdiff.protocol.canvas import Canvas
 from tdiff.tui.key import Key, bindings
-from tdiff.tui.panes.base import Pane
-from tdiff.tui.widgets.canvas import CanvasView
+from tdiff.tui.panes.looking import LOOKING_KEYS, LookingPane
 from tdiff.tui.widgets.lines import Lines, line_width
 from tdiff.visible import visible_line
 from tdiff.watch.generation.recording import Recording
@@ -26,7 +26,7 @@ _SHORTEST = 20
 """Minimum cells of a useful line of steps."""
 
 
-class GenerationPane(Pane):
+class GenerationPane(LookingPane):
     """A recording, at one of its steps.
 
     While it follows, it shows the newest step as it arrives; a pause keeps the step, and generation is still
@@ -49,7 +49,8 @@ class GenerationPane(Pane):
         Key("decoder", "d", "use the next decoder", "generation", "decoder", "request('decoder')"),
         Key("threshold_down", "less_than_sign,comma", "lower the threshold by 0.05", "generation", "", "shift(-1)"),
         Key("threshold_up", "greater_than_sign,full_stop", "raise the threshold by 0.05", "generation", "", "shift(1)"),
-        Key("palette_next", "o", "use the next palette of confidence colours", "generation"),
+        Key("palette_next", "P", "use the next palette of confidence colours", "generation"),
+        *LOOKING_KEYS,
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
 
@@ -70,6 +71,13 @@ class GenerationPane(Pane):
             super().__init__()
             self.pane, self.what = pane, what
 
+    class ModeChanged(Message):
+        """The colours mean something else from now on: one of `overlay.MODES`."""
+
+        def __init__(self, mode: str) -> None:
+            super().__init__()
+            self.mode = mode
+
     class ThemeChanged(Message):
         """The user has selected another palette."""
 
@@ -81,9 +89,6 @@ class GenerationPane(Pane):
         """`of_two`: beside another canvas, the title names the model, and the legend is outside."""
         super().__init__(theme, id=id, where="generation")
         self._of_two = of_two
-        self.recording: Recording | None = None
-        self.at = 0
-        """Steps of the recording that are shown."""
         self.following = True
         """Whether it shows the newest step as it arrives."""
         self._replayed: float | None = None  # time of step 0 of the replay
@@ -91,12 +96,12 @@ class GenerationPane(Pane):
         self._live = False  # whether the recording is of the live model
         self._caption, self._called, self._seconds = "", "", 0.0
         self._message, self._short = "", ""
-        self._canvas_view = CanvasView(theme)
         self._legend, self._scrub = Lines(id="legend"), Lines(id="scrub")
 
     def body(self) -> list[Widget]:
         """Canvas, legend, and the line of steps."""
-        return [self._canvas_view, *([] if self._of_two else [self._legend]), self._scrub]
+        canvases = [self._parent_view, self._rule, self._canvas_view]
+        return [*canvases, *([] if self._of_two else [self._legend]), self._scrub, self._below]
 
     def on_mount(self) -> None:
         """The legend changes with the palette only."""
@@ -160,7 +165,8 @@ class GenerationPane(Pane):
                 changed = set()
                 for step in range(min(at, at_before), max(at, at_before) + 1):
                     changed.update(recording.changed(step))
-            self._canvas_view.show(self.canvas, changed)
+            canvas = self.canvas
+            self._canvas_view.show(canvas, changed, self.show_parent(canvas))
         self._draw_frame_texts()
 
     @property
@@ -207,9 +213,13 @@ class GenerationPane(Pane):
             name = (self._of_two and self._called) or "generation"
             self.frame([(name, "")], [], [(self._message, "")] if self._message else [], [])
             self._scrub.show([])
+            self._below.styles.height = 0
             return
         canvas = self.canvas
-        if self._of_two:
+        looked = self.draw_below(recording)
+        if looked is not None:
+            self.frame(title, [(self._readout(canvas), "")], *looked)
+        elif self._of_two:
             self._frame_of_two(title, canvas)
         else:
             below: Line = [(self._message or self._caption, "")]
@@ -261,9 +271,19 @@ class GenerationPane(Pane):
 
     def _draw_legend(self) -> None:
         if not self._of_two:
-            self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4))]])
+            self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4), self.lens.mode)]])
 
     # Keys
+
+    def action_colour_mode(self) -> None:
+        """Use the colours for something else, on every canvas."""
+        self.post_message(self.ModeChanged(self.lens.next_mode()))
+
+    def set_mode(self, mode: str) -> None:
+        """Use the colours for `mode` from now on."""
+        self.lens.mode = mode
+        self._draw_legend()
+        self.draw()
 
     def _to(self, step: int) -> None:
         if self.recording is None:
@@ -318,7 +338,7 @@ class GenerationPane(Pane):
 
     def set_theme(self, theme: Theme) -> None:
         """Draw with another theme."""
-        self.theme = self._canvas_view.theme = theme
+        self.theme = self._canvas_view.theme = self._parent_view.theme = theme
         self._drawn = (None, 0, 0)
         self._draw_legend()
         self.draw()
@@ -330,18 +350,3 @@ class GenerationPane(Pane):
     def action_shift(self, steps: int) -> None:
         """Raise the threshold of the decoder by one step; lower it where negative."""
         self.action_request("threshold_up" if steps > 0 else "threshold_down")
-
-
-def scrub_line(at: int, steps: int, ended: bool, width: int, *, share: float = 1.0, cap: int = 0) -> Line:
-    """The shown step among all steps: ◀ 0 ━━━╸37───┄┄┄ 64 …: thick up to it, thin up to the newest step.
-
-    `share` is the share of `steps` so far in all steps; `cap` is the maximum number of steps, 0 where unknown.
-    """
-    head = " ◀ 0 "
-    tail = f" {steps} ▶ " if ended else f" {cap} … " if cap else " … "
-    label = str(at) if at > 0 and not (ended and at >= steps) else ""
-    room = max(0, width - len(head) - len(tail) - len(label) - 1)
-    reached = round(room * min(1.0, max(0.0, share)))
-    done = min(reached, max(0, round(reached * at / steps))) if steps else 0  # a trace may count backwards
-    line: Line = [(head, "dim"), ("━" * done + "╸", ""), (label, "bold"), ("─" * (reached - done), "dim")]
-    return [*line, ("┄" * (room - reached), "dim"), (tail, "dim")]

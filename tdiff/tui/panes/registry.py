@@ -118,7 +118,7 @@ PANES: tuple[PaneSpec, ...] = (
         content="the log",
         key="3",
         side="left",
-        shown=lambda now: now.only_curves or (now.roomy and not now.two),
+        shown=lambda now: now.only_curves or (now.roomy and not now.two and not now.only_traces),
     ),
     PaneSpec(
         name="details",
@@ -127,7 +127,7 @@ PANES: tuple[PaneSpec, ...] = (
         content="loss by mask ratio, samples and alerts",
         key="4",
         side="right",
-        shown=lambda now: now.roomy and (now.watched or not now.two),
+        shown=lambda now: now.roomy and (now.watched or not now.two) and not now.only_traces,
     ),
     PaneSpec(
         name="gpus",

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
+from tdiff.draw.overlay import MODES
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import legend
 from tdiff.tui.layout import COLUMNS_OF_TWO, SIDES, SIDES_OF_TWO, Arrangement
@@ -31,6 +32,7 @@ class Panes(Container):
         self.by_name: dict[str, Pane] = {str(canvas.id): canvas for canvas in self.canvases} | others
         """The panes by name, in the order in which Tab goes through them."""
         self._curves_first = False  # whether the right side is before the left one
+        self._mode = MODES[0]  # what the colours of positions mean
         self._theme, self._legend = theme, Lines(id="legend-of-two")
         self._sides = SIDES_OF_TWO if two else SIDES
         self._stacked = [name for name in SIDES_OF_TWO["right"] if name not in COLUMNS_OF_TWO]
@@ -83,6 +85,13 @@ class Panes(Container):
             part = part.parent
         return pane
 
+    def set_mode(self, mode: str) -> None:
+        """Use the colours of positions for `mode`, one of `overlay.MODES`, on every canvas."""
+        self._mode = mode
+        for canvas in self.canvases:
+            canvas.set_mode(mode)
+        self._draw_legend()
+
     def set_theme(self, theme: Theme) -> None:
         """Draw all panes, and the legend of two canvases, with another theme."""
         self._theme = theme
@@ -100,4 +109,4 @@ class Panes(Container):
         self._draw_legend()
 
     def _draw_legend(self) -> None:
-        self._legend.show([[("  ", ""), *legend(self._theme, max(1, self.size.width - 4))]])
+        self._legend.show([[("  ", ""), *legend(self._theme, max(1, self.size.width - 4), self._mode)]])

@@ -11,9 +11,11 @@ from collections.abc import Collection, Sequence
 from rich.cells import cell_len
 from textual import events
 from textual.geometry import Size
+from textual.message import Message
 
 from tdiff.draw.canvas_layout import CanvasLayout, lay_out
 from tdiff.draw.masks import WIDEST, adjust_mask_widths
+from tdiff.draw.overlay import NOTHING, Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line, drawn_texts, row_line
 from tdiff.protocol.canvas import MASKED, Canvas
@@ -30,10 +32,18 @@ class CanvasView(Sparse):
 
     DEFAULT_CSS = "CanvasView { width: 1fr; height: 1fr; }"
 
+    class Pressed(Message):
+        """The mouse was pressed on a position, or dragged to it."""
+
+        def __init__(self, position: int, dragged: bool) -> None:
+            super().__init__()
+            self.position, self.dragged = position, dragged
+
     def __init__(self, theme: Theme, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._theme = theme
         self._canvas: Canvas | None = None
+        self._overlay = NOTHING
         self._texts: list[str] = []  # what is drawn at each position
         self._marks: set[int] = set()  # positions that are drawn as new, or as remasked
         self._canvas_layout = lay_out([], 1)
@@ -46,13 +56,17 @@ class CanvasView(Sparse):
 
     # What is shown
 
-    def show(self, canvas: Canvas, changed: Collection[int] | None = None) -> None:
-        """Show a canvas, which must not change afterwards.
+    def show(self, canvas: Canvas, changed: Collection[int] | None = None, overlay: Overlay = NOTHING) -> None:
+        """Show a canvas, which must not change afterwards, and what lies over it.
 
         `changed` contains at least the positions that differ from the previous canvas of the same generation; None:
         any position may differ, and following starts at the top.
         """
         before, self._canvas = self._canvas, canvas
+        overlay_before, self._overlay = self._overlay, overlay
+        if not overlay.same_kind(overlay_before):
+            self._begin()
+            return
         if changed is None or before is None or len(before.texts) != len(canvas.texts):
             if self._following:
                 self._top = 0
@@ -61,6 +75,7 @@ class CanvasView(Sparse):
             return
         marks = canvas.fresh | canvas.remasked
         positions = {position for position in changed if 0 <= position < len(canvas.texts)} | self._marks | marks
+        positions.update(n for n in overlay.changed(overlay_before) if 0 <= n < len(canvas.texts))
         if self._masks:
             self._adjust_masks(canvas, positions)
         old, self._texts = self._texts, self._drawn_texts(canvas)
@@ -77,7 +92,7 @@ class CanvasView(Sparse):
 
     def clear(self) -> None:
         """Show nothing."""
-        self._canvas, self._top, self._following = None, 0, True
+        self._canvas, self._overlay, self._top, self._following = None, NOTHING, 0, True
         self._begin()
 
     @property
@@ -89,6 +104,43 @@ class CanvasView(Sparse):
     def theme(self, theme: Theme) -> None:
         self._theme = theme
         self._begin()
+
+    # Positions
+
+    def position_at(self, x: int, y: int) -> int | None:
+        """The position that is drawn at a cell of the widget; None where there is none."""
+        row = self._top + y
+        if self._canvas is None or not 0 <= row < len(self._canvas_layout.rows):
+            return None
+        at = 0
+        for position, text in self._canvas_layout.rows[row]:
+            at += cell_len(text)
+            if x < at:
+                return position
+        return None
+
+    def beside(self, position: int, rows: int) -> int:
+        """The position that is drawn `rows` below a position, in the same column or left of it; above where negative.
+
+        It is the position itself where there is no such row.
+        """
+        layout = self._canvas_layout
+        if not 0 <= position < len(layout.row):
+            return position
+        row, column = layout.row[position] + rows, layout.column[position]
+        while 0 <= row < len(layout.rows) and not layout.rows[row]:
+            row += 1 if rows > 0 else -1
+        if not 0 <= row < len(layout.rows):
+            return position
+        return next((n for n, _ in reversed(layout.rows[row]) if layout.column[n] <= column), layout.rows[row][0][0])
+
+    def reveal(self, position: int) -> None:
+        """Scroll to a position; following pauses while the followed row is out of view."""
+        if not 0 <= position < len(self._canvas_layout.row):
+            return
+        row, height = self._canvas_layout.row[position], self._fitted.height
+        if not self._top <= row < self._top + height:
+            self.scroll_rows(row - self._top if row < self._top else row - self._top - height + 1)
 
     # Scrolling
 
@@ -118,6 +170,18 @@ class CanvasView(Sparse):
         event.stop()
         self.scroll_rows(-_WHEEL)
 
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Tell which position was pressed."""
+        position = self.position_at(event.x - self.gutter.left, event.y - self.gutter.top)
+        if event.button == 1 and position is not None:
+            self.post_message(self.Pressed(position, False))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Tell over which position the pressed mouse is dragged."""
+        position = self.position_at(event.x - self.gutter.left, event.y - self.gutter.top)
+        if event.button == 1 and position is not None and (event.delta_x or event.delta_y):
+            self.post_message(self.Pressed(position, True))
+
     # Drawing
 
     def line(self, y: int) -> Line:
@@ -146,7 +210,7 @@ class CanvasView(Sparse):
     def _line(self, row: int) -> Line:
         if self._canvas is None or row >= len(self._canvas_layout.rows):
             return []
-        return row_line(self._canvas, self._canvas_layout.rows[row], self._theme)
+        return row_line(self._canvas, self._canvas_layout.rows[row], self._theme, self._overlay)
 
     def on_resize(self) -> None:
         """Compute the layout for the new size."""
@@ -155,7 +219,8 @@ class CanvasView(Sparse):
     def _begin(self) -> None:
         """Compute the layout, and draw everything."""
         canvas = self._canvas
-        wide = canvas.confidence if canvas and self._mask_width > 1 else []
+        # Drafts have their own widths.
+        wide = canvas.confidence if canvas and self._mask_width > 1 and not self._overlay.drafts else []
         self._masks = {position: self._mask_width for position, confidence in enumerate(wide) if confidence == MASKED}
         self._texts = self._drawn_texts(canvas) if canvas else []
         self._marks = canvas.fresh | canvas.remasked if canvas else set()
@@ -165,7 +230,7 @@ class CanvasView(Sparse):
         self.refresh_rows(range(self.size.height))
 
     def _drawn_texts(self, canvas: Canvas) -> list[str]:
-        texts = drawn_texts(canvas, self._theme)
+        texts = drawn_texts(canvas, self._theme, self._overlay)
         for position, width in self._masks.items():
             texts[position] *= width
         return texts
@@ -220,7 +285,7 @@ class CanvasView(Sparse):
             cells = self._drawn.get(row)
             if cells is None or not text:
                 continue
-            for run in row_line(canvas, [(position, text)], self._theme):
+            for run in row_line(canvas, [(position, text)], self._theme, self._overlay):
                 _, new_cells = self.learn(run)  # a row with combining marks is not cached
                 cells[at : at + len(new_cells)] = new_cells
                 at += len(new_cells)

@@ -130,6 +130,10 @@ class Recording:
         """The positions that step 1..`steps` changed, each once; none for other numbers."""
         return tuple(cell[0] for cell in self._steps[step - 1].line.cells) if 1 <= step <= self.steps else ()
 
+    def step_line(self, step: int) -> TraceStep:
+        """The valid line of step 1..`steps`."""
+        return self._steps[step - 1].line
+
     def lines(self) -> Iterator[TraceLine]:
         """The lines of the trace, without what was ignored."""
         yield self.header
@@ -173,7 +177,8 @@ class Recording:
             n = self._merged.setdefault(cell[0], len(last.before))
             last.line.cells[n : n + 1] = [cell]
             last.before[n : n + 1] = [last.before[n] if n < len(last.before) else state]
-        return dataclasses.replace(line, cells=last.line.cells), last.before
+        # The predictions of merged steps are left out: a step has one for each position.
+        return dataclasses.replace(line, cells=last.line.cells, detail=None, tokens=None), last.before
 
     def _valid(self, cells: Iterable[Any]) -> Iterator[Cell]:
         """The valid changes; of several changes of one position, the last."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
+from tdiff.protocol.messages import Answer, Begin, Branch, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
+from tdiff.watch.generation.branches import Node
 from tdiff.watch.generation.decoding_options import DecodingOptions
 from tdiff.watch.generation.model_process import FailedProcess, ModelProcess
 from tdiff.watch.generation.recording import Recording
@@ -24,6 +25,8 @@ KEPT = 16
 """Recordings that are stored."""
 _MESSAGE_SECONDS = 10.0
 """Seconds for which a refusal is shown if the process continues."""
+_FOREVER = 1e12
+"""When the next text begins after a branch: not by itself."""
 _COURTESY_SECONDS = 1.0
 """Seconds between two checks whether the process has to yield to a run."""
 
@@ -38,6 +41,17 @@ class Turn:
     """None: one of the model's default prompts."""
     length: int
     """0: as many tokens as fill the context length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A branch to generate."""
+
+    parent: Node
+    step: int
+    """Steps of the parent that it repeats."""
+    name: str
+    request: Branch
 
 
 class Live:
@@ -85,6 +99,9 @@ class Live:
         """Whether an autoregressive model that refuses the decoder in the options uses its own decoder instead."""
         self.complete = False
         """Whether the text requested last has been written to its end."""
+        self.branch: Node | None = None
+        """The branch that is generated, or was last; None once another text is generated."""
+        self._fork: Fork | None = None  # the branch that is requested, until its header comes
         self._answering = 0  # id of the generation whose lines are coming
         self._running = 0  # id of the requested generation; 0: none
         self._loading = False
@@ -194,6 +211,8 @@ class Live:
             self.message = self._message_of_end(str(self._process.reason))
         elif isinstance(self._process, FailedProcess) and self._weights.untried:
             self.start()  # the weights that could not be loaded have been replaced
+        elif self.state == "waiting" and self._fork is not None:
+            self._request_branch(self._fork, now)
         elif self.state == "waiting" and not self.resting and now >= self._timer.due:
             newer = self._weights.newer_than(self.model, self.ready)
             if newer is not None:
@@ -217,8 +236,15 @@ class Live:
 
     # What the user changes
 
+    def fork(self, fork: Fork) -> None:
+        """Generate a branch once the text in progress is complete. Afterwards no text begins until `new_text`."""
+        self._fork = fork
+        if self.state in ("off", "dead"):
+            self.start()
+
     def new_text(self) -> None:
         """Begin another text at once."""
+        self._fork = None
         self._timer.due, self._timer.refusals, self.complete = 0.0, 0, False
         if self._running and self._process is not None:
             self._process.send(Cancel(id=self._running))
@@ -279,11 +305,25 @@ class Live:
                 seed=self._seed,
                 row=turn.row,
                 settings=settings,
+                detail=True,
             )
         )
 
     def _default_turn(self, now: float) -> Turn:
         return Turn(self._count, self.prompt, self.length)
+
+    def _request_branch(self, fork: Fork, now: float) -> None:
+        assert self._process is not None and self.ready is not None
+        wrote = fork.parent.recording.header.model
+        if wrote != self.ready.model:
+            self._fork = None
+            self._timer.due = _FOREVER
+            self.message, self._message_came = f"{wrote} wrote this text; {self.ready.model} cannot continue it", now
+            return
+        self._count += 1
+        self._running, self.complete = self._count, False
+        self._timer.begin(now)
+        self._process.send(replace(fork.request, id=self._count))
 
     def _take(self, answer: Answer | TraceLine, now: float) -> None:
         match answer:
@@ -301,12 +341,20 @@ class Live:
             case TraceHeader():
                 if self._answering == self._running:
                     self._timer.first_line(now)
-                    self._accepted = self.prompt, self._decoding.options
-                    self.recordings.append(Recording(answer))
+                    fork, self._fork, self.branch = self._fork, None, None
+                    if fork is None:
+                        self._accepted = self.prompt, self._decoding.options
+                        self.recordings.append(Recording(answer))
+                    else:
+                        self.branch = Node.continuing(fork.parent, fork.step, answer, fork.name)
+                        self.recordings.append(self.branch.recording)
             case TraceStep() | TraceEnd():
                 if self._answering != self._running or not self.recordings:
                     return
-                self.recordings[-1].take(answer)
+                if self.branch is not None:
+                    self.branch.take(answer)
+                else:
+                    self.recordings[-1].take(answer)
                 if isinstance(answer, TraceEnd):
                     self.complete = True
                     self._timer.tick(now)
@@ -319,10 +367,16 @@ class Live:
     def _end_text(self, now: float) -> None:
         self._running = 0
         self._timer.end(now)
+        if self.branch is not None:
+            self._timer.due = _FOREVER
 
     def _refuse(self, answer: Refused, now: float) -> None:
         self.message, self._message_came = answer.text, now
         self._end_text(now)
+        if self._fork is not None and answer.id is not None:
+            self._fork = None
+            self._timer.due = _FOREVER
+            return
         if answer.id is None and self.ready is None:
             self._give_up(answer.text)
         elif answer.id is None:

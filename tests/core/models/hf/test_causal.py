@@ -18,6 +18,7 @@ from tdiff.core.models.hf.causal import CausalLM
 from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus
 from tdiff.errors import TdiffError
+from tdiff.protocol.detail import DetailReader
 from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.runs import lookup
 from tests.core.evaluation.test_causal_judge import TEXT, make
@@ -50,7 +51,11 @@ def test_causal_model_uses_the_autoregressive_decoder_by_default(gpt):
     model = load_model(str(gpt))
     settings = model.decode_settings({}, 1)
     assert settings.decoder == "autoregressive"
-    lines = list(narrate(model, "the ", settings, length=5))
+    lines = list(narrate(model, "the ", settings, length=5, detail=True))
+    reader, steps = DetailReader(lines[0].cells), [line for line in lines if isinstance(line, TraceStep)]
+    for step in steps:  # it predicts only the next position
+        [(position, guess)] = reader.unpack(step.detail or "")
+        assert position == step.cells[0][0] and len(guess.alternatives) >= 1
     positions = [cell[0] for line in lines if isinstance(line, TraceStep) for cell in line.cells]
     assert positions == sorted(positions)
     end = lines[-1]

@@ -15,6 +15,7 @@ from tdiff.core.evaluation.likelihood import score
 from tdiff.core.models.hf.base import longest_that_works
 from tdiff.core.models.load import load_model
 from tdiff.errors import TdiffError
+from tdiff.protocol.detail import DetailReader
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tests.support.hub_zoo import KINDS, make, reference, some_tokens
 from tests.support.runs import words
@@ -235,8 +236,9 @@ def test_half_a_character_is_refused(loaded):
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert"])
 def test_the_cells_of_a_trace_joined_are_its_text(kind, loaded):
     for prompt in ("", "the hare, twice"):
-        header, *steps, end = narrate(loaded[kind], prompt, DecodeSettings(seed=3), length=9)
+        header, *steps, end = narrate(loaded[kind], prompt, DecodeSettings(seed=3), length=9, detail=True)
         assert isinstance(header, TraceHeader) and isinstance(end, TraceEnd)
+        assert all(list(DetailReader(header.cells).unpack(step.detail or "")) for step in steps[:1])
         cells = {position: text for position, text, _ in header.given}
         for step in steps:
             assert isinstance(step, TraceStep)

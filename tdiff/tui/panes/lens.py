@@ -1,0 +1,200 @@
+"""The lens of a generation pane: a cursor on a position, drafts of masked positions, and the meaning of the colours.
+
+It computes what is drawn over the canvas and below it; the pane draws it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from tdiff.draw import lens as drawing
+from tdiff.draw.lens import Facts
+from tdiff.draw.overlay import MODES, NOTHING, Overlay, draft_text
+from tdiff.draw.palettes import Theme
+from tdiff.draw.render import Line
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.protocol.detail import TOP, Guess
+from tdiff.tui.widgets.lines import two_ends
+from tdiff.watch.generation.insight import Insight, Look, tau
+from tdiff.watch.generation.recording import Recording
+
+NO_DETAIL = "this trace has no predictions (tdiff generate --trace FILE --detail records them)"
+"""Said where a trace has none."""
+
+
+class Lens:
+    """What a generation pane shows about positions, beside the text."""
+
+    def __init__(self) -> None:
+        self.cursor: int | None = None
+        """The position of the cursor; None: it is off."""
+        self.drafts = False
+        """Whether masked positions show their best guess."""
+        self.mode = MODES[0]
+        """What the colours mean."""
+        self.selected: frozenset[int] = frozenset()
+        """The selected positions."""
+        self.differing: int | None = None
+        """The first position that differs from the canvas beside it."""
+        self._insight: Insight | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is drawn over the canvas."""
+        only_text = self.cursor is None and not self.drafts and self.mode == MODES[0]
+        return only_text and not self.selected and self.differing is None
+
+    def insight(self, recording: Recording) -> Insight:
+        """What is known about a recording, up to date."""
+        if self._insight is None or self._insight.recording is not recording:
+            self._insight = Insight(recording)
+        self._insight.update()
+        return self._insight
+
+    def next_mode(self) -> str:
+        """Change what the colours mean; what they mean now."""
+        self.mode = MODES[(MODES.index(self.mode) + 1) % len(MODES)]
+        return self.mode
+
+    # Over the canvas
+
+    def overlay(self, recording: Recording, canvas: Canvas, step: int, theme: Theme) -> Overlay:
+        """What is drawn over a canvas of the recording after a step."""
+        if self.plain:
+            return NOTHING
+        insight = self.insight(recording)
+        coloured = self.mode != MODES[0]
+        guesses = insight.guesses(canvas.confidence, step) if self.drafts or coloured else {}
+        drafts: dict[int, str] = {}
+        if self.drafts:
+            drafts = {n: draft_text(insight.text(guess.draft), theme.ascii) for n, guess in guesses.items()}
+        values: list[float | None] | None = None
+        if self.drafts or coloured:
+            values = _values(self.mode, insight, canvas, step, guesses)
+        return Overlay(values, drafts, self.cursor, self.selected, self.differing)
+
+    # Below the canvas
+
+    def facts(self, recording: Recording, step: int) -> Facts | None:
+        """What is known about the position of the cursor; None without a cursor."""
+        if self.cursor is None or not 0 <= self.cursor < recording.header.cells:
+            return None
+        insight = self.insight(recording)
+        return _facts(insight, insight.look(self.cursor, step), recording, step)
+
+    def below(
+        self, recording: Recording, step: int, facts: Facts | None, width: int, height: int, theme: Theme
+    ) -> tuple[list[Line], bool]:
+        """The lines below the line of steps in a pane of this size, and whether the `facts` of the cursor's position
+        are among them.
+        """
+        width = max(1, width - 2)
+        flow, looked, mapped = rows_below(height - 2, facts is not None, recording.header.cells, width)
+        lines: list[Line] = []
+        if not (flow or looked or mapped):
+            return lines, False
+        insight = self.insight(recording)
+        order = insight.order(step)
+        if flow:
+            lines.append(drawing.flow_line(insight.commits, step, tau(order), width, theme))
+        if facts is not None and looked:
+            numbers = drawing.numbers(facts)
+            right: Line = [(" ", ""), *numbers, (" ─", "dim")] if numbers else []
+            lines.append(two_ends([("─ ", "dim"), *drawing.heading(facts), (" ", "")], right, width, "─", "dim"))
+            lines += drawing.lens_lines(facts, width, looked - 1, theme)
+        if mapped:
+            title: Line = [("─ ", "dim"), *drawing.order_heading(theme), (" ", "")]
+            lines.append(two_ends(title, [], width, "─", "dim"))
+            rows = drawing.order_lines(order, recording.steps, width - 2, mapped - 1, theme)
+            lines += [[(" ", ""), *row] for row in rows]
+        return lines, looked > 0
+
+
+_LENS_ROWS = 9
+"""Rows of the lens, at most: its heading, and a row for each alternative."""
+
+
+def rows_below(height: int, looking: bool, cells: int, width: int) -> tuple[int, int, int]:
+    """How many of the `height` rows of a pane the commits in each step, the lens and the map of the order have.
+
+    The text has at least half of the pane. `looking`: whether there is a cursor; `cells` are the positions of the
+    canvas.
+    """
+    room = height - 2 - max(6, height // 2)
+    flow = 1 if room >= 3 else 0
+    room -= flow
+    lens = min(_LENS_ROWS, room) if looking and room >= 4 else 0
+    room -= lens
+    mapped = min(6, 1 - (-cells // max(1, width - 2)))
+    return flow, lens, min(room, mapped) if room >= 3 or room >= mapped else 0
+
+
+def _values(mode: str, insight: Insight, canvas: Canvas, step: int, guesses: dict[int, Guess]) -> list[float | None]:
+    """For each position what its colour shows, 0..1: high is sure, early in the order, or the likeliest token."""
+    value = _VALUES[mode]
+    tokens = insight.tokens(step) if mode == "rank" else []
+    values: list[float | None] = []
+    for position, confidence in enumerate(canvas.confidence):
+        if confidence >= GIVEN:
+            values.append(None)
+        elif confidence == MASKED:
+            guess = guesses.get(position)
+            values.append(value(guess) if guess is not None and value is not None else None)
+        elif mode == "confidence":
+            values.append(confidence)
+        elif mode == "step":
+            at = insight.committed(position, step)
+            values.append(1 - at / (insight.recording.steps + 1) if at else None)
+        else:
+            guess = insight.guess(position, step)
+            if guess is None:
+                values.append(None)
+            elif mode == "rank":
+                ids: list[int | None] = [token for token, _ in guess.alternatives]
+                values.append(1 - ids.index(tokens[position]) / TOP if tokens[position] in ids else 0.0)
+            else:
+                values.append(value(guess) if value is not None else None)
+    return values
+
+
+_VALUES: dict[str, Callable[[Guess], float] | None] = {
+    "confidence": lambda guess: guess.confidence,
+    "entropy": lambda guess: math.exp(-guess.entropy),
+    "margin": lambda guess: guess.margin,
+    "step": None,
+    "rank": None,
+}
+"""The value of a masked position, by mode."""
+
+
+def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
+    text = "" if look.token is None else insight.text(look.token)
+    if look.prompt:
+        text = next((text for n, text, _ in recording.header.given if n == look.position), "")
+        state = "prompt"
+    elif look.committed is not None:
+        state = f"unmasked in step {recording.index(look.committed)}"
+    else:
+        state = "masked"
+    guess = look.guess
+    note = ""
+    if guess is None and not look.prompt:
+        note = NO_DETAIL if not insight.detailed else "not predicted yet"
+        note = "before the first step" if step == 0 and insight.detailed else note
+    known = () if guess is None or look.prompt else guess.alternatives
+    return Facts(
+        position=look.position,
+        text=text,
+        state=state,
+        alternatives=[(insight.text(token), p) for token, p in known],
+        chosen=look.rank - 1 if look.rank is not None and known else None,
+        entropy=guess.entropy if guess else 0.0,
+        margin=guess.margin if guess else 0.0,
+        path=look.token_path,
+        entropies=look.entropy_path,
+        committed=recording.index(look.committed) if look.committed is not None else None,
+        best=[insight.text(token) for token in look.best],
+        remasked=look.remasked,
+        note=note,
+    )

@@ -1,0 +1,236 @@
+"""A pane in which a user looks at positions of a canvas, selects some, and changes them to continue as a branch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_right
+
+from textual.message import Message
+
+from tdiff.draw.lens import in_a_line
+from tdiff.draw.overlay import NOTHING, Overlay
+from tdiff.draw.palettes import Theme
+from tdiff.draw.render import Line
+from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.tui.key import Key
+from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.lens import Lens
+from tdiff.tui.widgets.canvas import CanvasView
+from tdiff.tui.widgets.lines import Lines, two_ends
+from tdiff.tui.widgets.question_line import Question
+from tdiff.watch.generation.branches import Change, Node, first_difference
+from tdiff.watch.generation.recording import Recording
+
+LOOKING_KEYS = (
+    Key("cursor", "c", "look at a position; arrows move, h and l step", "generation", "lens"),
+    Key("drafts", "D", "show or hide the best guess of each mask", "generation"),
+    Key("colour_mode", "o", "colour by confidence, entropy, margin, step, rank", "generation"),
+    Key("select", "v", "select from the cursor on, or end the selection", "generation"),
+    Key("remask", "m", "remask the selection; continue as a branch", "generation"),
+    Key("edit", "e", "write over the selection; continue as a branch", "generation", opens_line=True),
+    Key("undo", "u", "back from a branch to the text it continues", "generation"),
+    Key("next_branch", "b", "the next branch", "generation"),
+)
+"""The keys of a pane in which positions can be looked at."""
+
+
+class LookingPane(Pane):
+    """A canvas with a lens, and with the text that it continues above it."""
+
+    class Branch(Message):
+        """The user has changed the text that is shown, and wants it to continue from there."""
+
+        def __init__(self, pane: LookingPane, change: Change) -> None:
+            super().__init__()
+            self.pane, self.change = pane, change
+
+    class Walk(Message):
+        """The user goes back from a branch (`undo`), or to the next one."""
+
+        def __init__(self, pane: LookingPane, undo: bool) -> None:
+            super().__init__()
+            self.pane, self.undo = pane, undo
+
+    def __init__(self, theme: Theme, *, id: str, where: str = "") -> None:
+        super().__init__(theme, id=id, where=where)
+        self.recording: Recording | None = None
+        """What is shown."""
+        self.at = 0
+        """Steps of the recording that are shown."""
+        self.node: Node | None = None
+        """The place of the recording in a tree of branches; None where it is in none."""
+        self.lens = Lens()
+        """The cursor, the drafts and the meaning of the colours."""
+        self._anchor: int | None = None  # where the selection began
+        self._canvas_view = CanvasView(theme)
+        self._parent_view = CanvasView(theme)
+        self._rule = Lines(id="rule")
+        self._below = Lines(id="below")  # what is known about the cursor's position, and about the order
+        self._parent_view.display = self._rule.display = False
+
+    @property
+    @abstractmethod
+    def canvas(self) -> Canvas:
+        """The canvas that is shown."""
+
+    @abstractmethod
+    def draw(self) -> None:
+        """Draw the recording at this step."""
+
+    # Drawing
+
+    def show_parent(self, canvas: Canvas) -> Overlay:
+        """Show what a branch continues above it, at the same step of the model; the overlay of the branch."""
+        recording, node = self.recording, self.node
+        assert recording is not None
+        parent = node.parent if node is not None and node.recording is recording else None
+        self._parent_view.display = self._rule.display = parent is not None
+        self.lens.differing = None
+        if node is not None and parent is not None:
+            at = _same_step(parent.recording, recording.index(self.at))
+            above = parent.recording.canvas(at)
+            self.lens.differing = n = first_difference(above.texts, canvas.texts)
+            # The difference is that of the branch; in the parent it is only marked.
+            marks = NOTHING if n is None else Overlay(differing=n)
+            self._parent_view.show(above, None, marks)
+            if n is not None:
+                self._parent_view.reveal(n)
+            left: Line = [("─ ", "dim"), (parent.name, "bold"), (" above, ", "dim"), (node.name, "bold")]
+            left.append((f" from step {parent.recording.index(node.step)} below ", "dim"))
+            right: Line = [] if n is None else [(f" first difference @{n} ", ""), ("─", "dim")]
+            self._rule.show([two_ends(left, right, max(1, self.size.width - 2), "─", "dim")])
+        return self.lens.overlay(recording, canvas, self.at, self.theme)
+
+    def draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
+        """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
+        facts = self.lens.facts(recording, self.at)
+        width, height = self.size
+        if self._parent_view.display:
+            height -= 6
+        lines, has_lens = self.lens.below(recording, self.at, facts, width, height, self.theme)
+        if self._below.size.height != len(lines):
+            self._below.styles.height = len(lines)
+        self._below.show(lines)
+        return None if facts is None or has_lens else in_a_line(facts, self.size.width - 10)
+
+    # The cursor
+
+    def takes_key(self, pressed: str) -> bool:
+        """While the cursor is on, the arrows move it; h and l still step."""
+        if self.lens.cursor is None or self.recording is None:
+            return False
+        if pressed == "escape":
+            self.look_at(None)
+        elif pressed in ("left", "right"):
+            self.look_at(self.lens.cursor + (1 if pressed == "right" else -1))
+        elif pressed in ("up", "down"):
+            self.look_at(self._canvas_view.beside(self.lens.cursor, 1 if pressed == "down" else -1))
+        else:
+            return False
+        return True
+
+    def look_at(self, position: int | None) -> None:
+        """Put the cursor on a position, the nearest of the canvas; None: remove it, and the selection."""
+        cells = self.recording.header.cells if self.recording is not None else 0
+        self.lens.cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
+        if cursor is None:
+            self.end_selection()
+        else:
+            if self._anchor is not None:
+                self.lens.selected = frozenset(range(min(self._anchor, cursor), max(self._anchor, cursor) + 1))
+            self._canvas_view.reveal(cursor)
+        self.draw()
+
+    def action_cursor(self) -> None:
+        """Show the cursor at the first position that the last step changed, or remove it."""
+        if self.lens.cursor is not None or self.recording is None:
+            self.look_at(None)
+            return
+        canvas = self.canvas
+        masked = canvas.confidence.index(MASKED) if canvas.left else len(self.recording.header.given)
+        self.look_at(min(canvas.fresh, default=masked))
+
+    def on_canvas_view_pressed(self, message: CanvasView.Pressed) -> None:
+        """Look at the position under the mouse, the same one again removes the cursor; dragging selects."""
+        message.stop()
+        if message.dragged:
+            self._anchor = self.lens.cursor if self._anchor is None else self._anchor
+            self.look_at(message.position)
+        else:
+            self.end_selection()
+            self.look_at(None if message.position == self.lens.cursor else message.position)
+
+    def action_select(self) -> None:
+        """Begin a selection at the cursor, or end it."""
+        if self._anchor is not None:
+            self.end_selection()
+        else:
+            if self.lens.cursor is None:
+                self.action_cursor()
+            self._anchor = self.lens.cursor
+            self.lens.selected = self._chosen
+        self.draw()
+
+    def end_selection(self) -> None:
+        """Select nothing."""
+        self._anchor, self.lens.selected = None, frozenset()
+
+    # Branches
+
+    @property
+    def _chosen(self) -> frozenset[int]:
+        """The selected positions, or the one of the cursor."""
+        cursor = self.lens.cursor
+        return self.lens.selected or (frozenset() if cursor is None else frozenset({cursor}))
+
+    def action_remask(self) -> None:
+        """Remask what is selected, and continue as a branch."""
+        if self._chosen:
+            self.post_message(self.Branch(self, Change(remask=self._chosen)))
+        else:
+            self.action_select()
+
+    def question(self, key_id: str) -> Question | None:
+        """The text to write over what is selected."""
+        chosen = self._chosen
+        if key_id != "edit" or self.recording is None:
+            return None
+        if not chosen:
+            self.action_select()
+            return None
+        first, room = min(chosen), len(chosen)
+        texts, facts = self.canvas.texts[first : first + room], self.lens.facts(self.recording, self.at)
+        value = "".join(texts)
+        if not value and facts is not None and facts.alternatives:
+            value = facts.alternatives[0][0]
+
+        def answer(text: str) -> None:
+            change = Change(at=first, room=room, text=text.replace("\\n", "\n"))
+            self.post_message(self.Branch(self, change))
+
+        words = f"text for position {first}" if room == 1 else f"text for positions {first} to {first + room - 1}"
+        return Question(f"{words} (\\n is a new line)", answer, value.replace("\n", "\\n"))
+
+    def action_edit(self) -> None:
+        """Write over what is selected, and continue as a branch."""
+        self.action_ask("edit")
+
+    def action_undo(self) -> None:
+        """Go from a branch to what it continues."""
+        self.post_message(self.Walk(self, True))
+
+    def action_next_branch(self) -> None:
+        """Go to the next branch."""
+        self.post_message(self.Walk(self, False))
+
+    # The meaning of the colours
+
+    def action_drafts(self) -> None:
+        """Show or hide the best guess of each masked position."""
+        self.lens.drafts = not self.lens.drafts
+        self.draw()
+
+
+def _same_step(recording: Recording, index: int) -> int:
+    """The last step of a recording that has at most the number `index` of the model."""
+    return bisect_right(range(1, recording.steps + 1), index, key=recording.index)

@@ -1,0 +1,140 @@
+"""The lens, drafts, colours and branches in the live view."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tdiff.protocol.detail import DetailWriter
+from tdiff.protocol.messages import Begin, Branch, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
+
+HOSTILE = "\x1b[31m\x07\u202e"
+_IDS = {character: n for n, character in enumerate(sorted(set(TEXT)))} | {HOSTILE: 99}
+
+
+def detailed(count: int) -> tuple[TraceHeader, list[TraceStep]]:
+    """The text of the stage with predictions: the likeliest token of a position is right from the middle on."""
+    writer = DetailWriter(lambda token: next(text for text, n in _IDS.items() if n == token))
+    writer.earn(10**6)
+    masked, lines = set(range(4, len(TEXT))), []
+    for line in steps(count):
+        predictions = {}
+        for position in sorted(masked):
+            right, wrong = _IDS[TEXT[position]], 99 if position == 40 else _IDS["e"]
+            p = min(0.9, 0.2 + 0.04 * line.index + position % 5 / 50)
+            order = (
+                [(p, right), (0.9 - p, wrong)]
+                if right != wrong
+                else [(p, right), (0.05, _IDS["x" if "x" in _IDS else "h"])]
+            )
+            order.sort(reverse=True)
+            predictions[position] = [token for _, token in order], [p for p, _ in order], 2.5 - 2 * p
+        cells = [(n, TEXT[n], _IDS[TEXT[n]], c, "commit") for n, _, _, c, _ in line.cells]
+        detail, tokens = writer.pack(predictions, {cell[0] for cell in cells})
+        lines.append(replace(line, cells=cells, detail=detail, tokens=tokens or None))
+        masked -= {cell[0] for cell in cells}
+    given = [(n, character, _IDS[character]) for n, character in enumerate("Once")]
+    return replace(header(), given=given), lines
+
+
+async def begin(stage: Stage, count: int) -> None:
+    first, lines = detailed(count)
+    identity = await stage.begin(0)
+    stage.app.canvases.pane.recording = None
+    await stage.says(Begin(id=identity), first, *lines)
+
+
+def test_the_lens_at_80x24_is_in_the_frame_and_follows_the_arrows_and_the_steps():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        await stage.press("c")
+        pane = stage.app.canvases.pane
+        at = pane.lens.cursor
+        assert at in pane.canvas.fresh and f"@{at} " in stage.text() and "H=" in stage.text()
+        golden("lens-80x24", stage.text())
+        await stage.press("right", "right", "left", "down", "up")
+        assert pane.lens.cursor == at + 1 and pane.at == 9, "the arrows move the cursor"
+        await stage.press("h", "h")
+        assert pane.at == 7
+        await stage.press("c")
+        assert pane.lens.cursor is None and "H=" not in stage.text()
+        await stage.press("left")
+        assert pane.at == 6, "without a cursor the arrows step again"
+
+    play(scene, run_state(run_lines()))
+
+
+def test_lens_order_and_drafts_at_160x48_and_hostile_tokens_are_inert():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        assert "tau" not in stage.text() and "τ" in stage.text() and "order" in stage.text()
+        await stage.press("c", "D", "o")
+        text = stage.text()
+        assert "p over steps" in text and "entropy high" in text and "best guess" in text
+        golden("lens-160x48", text)
+        pane = stage.app.canvases.pane
+        pane.look_at(40)
+        await stage.settle()
+        assert "\x1b" not in stage.text() and "\u202e" not in stage.text()
+        assert "[31m" in stage.text(), "the token is shown, and does nothing"
+        row = next(y for y, line in enumerate(stage.rows()) if "Once" in line)
+        column = stage.rows()[row].index("Once")
+        await stage.pilot.click(offset=(column + 6, row))
+        assert pane.lens.cursor == 6, "a click looks at the position under the mouse"
+        for mode in ("margin", "unmasked late", "rank", "confidence"):
+            await stage.press("o")
+            assert mode in stage.text()
+
+    play(scene, run_state(run_lines()), size=(160, 48))
+
+
+def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_undo_returns():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        pane, process = stage.app.canvases.pane, stage.process
+        await stage.press("space", "h", "c", "v", "right", "right", "m")
+        assert not any(isinstance(request, Branch) for request in process.asked), "the text in progress is not ended"
+        end = TraceEnd(text=TEXT, model_calls=9, forced=0, tokens=96, seconds=1.0)
+        await stage.says(end)
+        (request,) = [request for request in process.asked if isinstance(request, Branch)]
+        first = pane.canvas.texts
+        chosen = [n for n, token in enumerate(request.tokens) if token < 0]
+        assert request.steps == 8 and request.frozen == [0, 1, 2, 3] and request.prompt == "Once"
+        parent = pane.recording
+        given = [(n, first[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+        await stage.says(Begin(id=request.id), replace(header(), given=given))
+        cells = [(n, "Z", 50, 0.4, "commit") for n in chosen[:3]]
+        await stage.says(TraceStep(index=1, t=0.2, calls=1, cells=cells))
+        assert pane.recording is not parent and pane.node.name == "B"
+        assert "A above, B from step 8 below" in stage.text() and f"first difference @{chosen[0]}" in stage.text()
+        assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
+        golden("branch-120x36", stage.text())
+        await stage.press("u")
+        assert pane.recording is parent and pane.at == 8 and "A above" not in stage.text()
+        await stage.press("b")
+        assert pane.recording is not parent and "A above" in stage.text()
+        stage.clock.now += 10_000
+        await stage.settle()
+        assert len([r for r in process.asked if r.kind == "generate"]) == 1, "no text replaces a branch by itself"
+
+    play(scene, size=(120, 36))
+
+
+def test_an_edit_asks_for_the_text_and_a_refusal_is_said():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        end = TraceEnd(text=TEXT, model_calls=9, forced=0, tokens=96, seconds=1.0)
+        await stage.says(end)
+        pane = stage.app.canvases.pane
+        await stage.press("e")
+        assert len(pane.lens.selected) == 1, "without a selection it begins one"
+        await stage.press("right", "e")
+        await stage.press("ctrl+u", "H", "i", "enter")
+        await stage.settle()
+        (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
+        assert (request.room, request.text) == (2, "Hi") and request.at == min(pane.lens.cursor, pane.lens.cursor - 1)
+        await stage.says(Refused(id=request.id, text="the text has 2 tokens, too many"))
+        assert "too many" in stage.text() and pane.node.name == "A"
+
+    play(scene)
