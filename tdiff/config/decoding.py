@@ -178,6 +178,14 @@ class _Fields:
     """Raise the probability of a token that would repeat a span to this power; 1: no penalty."""
     repetition_span: int = _setting(1, "Length in tokens of a span that counts as a repetition.", "Sampling")
     """Length of such a span in tokens; 1: any token that is already in the text, which is usual with subwords."""
+    no_repeat: int = _setting(
+        0,
+        "Never complete a span of this many tokens that the text has already. [default: the model's, or off]",
+        "Sampling",
+        flag=True,
+    )
+    """Tokens that would complete a span of this length which the text has already are not proposed; 0: off. The model's
+    own value holds for every decoder."""
     seed: int = 0
     """Noise is keyed by (seed, row, step, position)."""
 
@@ -209,6 +217,7 @@ class _Fields:
             (0, "block"),
             (1, "history"),
             (1, "repetition_span"),
+            (0, "no_repeat"),
         ):
             at_least(least, name.replace("_", "-"), getattr(self, name))
             at_most(MOST, name.replace("_", "-"), getattr(self, name))
@@ -326,5 +335,10 @@ def decoding(texts: Iterable[str]) -> Layer:
 
 
 def laid_over(default: Mapping[str, Any], options: Mapping[str, Any]) -> Layer:
-    """The settings to decode with: `options` over the model's `default` settings, or alone if they name a decoder."""
-    return dict(options) if "decoder" in options else {**default, **options}
+    """The settings to decode with: `options` over the model's `default` settings.
+
+    If the options name a decoder, only the model's `no_repeat` is left of its own: that belongs to its vocabulary.
+    """
+    if "decoder" in options:
+        default = {name: value for name, value in default.items() if name == "no_repeat"}
+    return {**default, **options}

@@ -25,6 +25,7 @@ def in_blocks(
     *,
     rows: Tensor | None = None,
     first_position: int = 0,
+    earlier: Tensor | None = None,
 ) -> Iterator[Step]:
     """As `denoise`, in blocks of `settings.block` positions, one after another, from each row's first maskable one.
 
@@ -37,14 +38,14 @@ def in_blocks(
     masked = canvas == model.spec.mask_id
     frozen = ~masked if frozen is None else frozen
     if not settings.block:
-        yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=first_position)
+        yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=first_position, earlier=earlier)
         return
     check_frozen(masked, frozen)
     block, counts = _blocks(frozen, settings.block)
     if plan(settings)[1] and bool((counts != counts[:1]).any()):
-        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, counts)
+        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, earlier, counts)
     else:
-        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, block, counts)
+        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, earlier, block, counts)
 
 
 def _by_block_count(
@@ -54,13 +55,22 @@ def _by_block_count(
     settings: DecodeSettings,
     rows: Tensor | None,
     first_position: int,
+    earlier: Tensor | None,
     counts: Tensor,
 ) -> Iterator[Step]:
     """As `in_blocks`, with a batch for each number of blocks that rows have, by their `counts` (B,)."""
     names = torch.arange(len(canvas), device=canvas.device) if rows is None else rows
     groups = [(counts == count).nonzero()[:, 0] for count in sorted(set(counts.tolist()))]
     parts = [
-        in_blocks(model, canvas[group], frozen[group], settings, rows=names[group], first_position=first_position)
+        in_blocks(
+            model,
+            canvas[group],
+            frozen[group],
+            settings,
+            rows=names[group],
+            first_position=first_position,
+            earlier=None if earlier is None else earlier[group],
+        )
         for group in groups
     ]
     start = _start(canvas, canvas == model.spec.mask_id)
@@ -74,6 +84,7 @@ def _block_by_block(
     settings: DecodeSettings,
     rows: Tensor | None,
     first_position: int,
+    earlier: Tensor | None,
     block: Tensor,
     counts: Tensor,
 ) -> Iterator[Step]:
@@ -98,6 +109,7 @@ def _block_by_block(
             stability=stability,
             cache=cache,
             more_blocks=True,
+            earlier=earlier,
         ):
             latest = replace(
                 step,
@@ -197,7 +209,10 @@ def slide(
         held = frozen[:, view].clone()
         held[:, : done - start] = True
         before = replace(latest, committed=nothing, remasked=nothing)
-        for step in in_blocks(model, before.tokens[:, view], held, settings, rows=rows, first_position=start):
+        seen = before.tokens[:, :start]
+        for step in in_blocks(
+            model, before.tokens[:, view], held, settings, rows=rows, first_position=start, earlier=seen
+        ):
             values = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
             # For this window these positions are a prompt; they keep the c with which they were unmasked.
             values["confidence"][:, start:done] = before.confidence[:, start:done]

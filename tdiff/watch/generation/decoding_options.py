@@ -10,7 +10,7 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready
 
 _THRESHOLD_STEP = 0.05
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span")
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span", "no_repeat")
 """Fields of DecodeSettings that mean the same with every decoder."""
 
 
