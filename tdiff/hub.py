@@ -93,6 +93,14 @@ def cached(name: str) -> Path | None:
     return _cached(*parts, _is_model) if (parts := lookup.hub_name(name)) else None
 
 
+def cached_models() -> dict[str, Path]:
+    """Name -> folder of each complete model in the Hub's cache, sorted by name; the Hub is not asked."""
+    folders = sorted(_cache().glob("models--*")) if _cache().is_dir() else []
+    names = (folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+    found = ((name, cached(name)) for name in names)
+    return {name: folder for name, folder in found if folder is not None}
+
+
 def tokenizer_of(name: str, progress: Progress | None = None) -> Path:
     """Return a folder with the tokenizer of a model on the Hub, cached or downloaded without the weights.
 

@@ -170,6 +170,29 @@ def most_steps(settings: DecodeSettings, frozen: Tensor, context: int, overlap: 
     return total
 
 
+def segments(settings: DecodeSettings, frozen: Tensor, context: int, overlap: int) -> list[tuple[int, int]]:
+    """Return the parts of a canvas with the `frozen` positions (L,) bool that `slide` finishes one after another: the
+    blocks of each window, as (first, last + 1).
+    """
+    parts, start, done = [], 0, 0
+    while done < len(frozen):
+        end = min(start + context, len(frozen))
+        free = [i for i in range(done, end) if not frozen[i]]
+        size = settings.block or context
+        firsts = range(free[0], end, size) if free else range(0)
+        parts += [(first, min(first + size, end)) for first in firsts]
+        start, done = end - overlap, end
+    return parts
+
+
+def rows_apart(canvas: Tensor, masked: Tensor, parts: list[tuple[Tensor, Iterator[Step]]]) -> Iterator[Step]:
+    """Yield one step of all rows of a `canvas` (B, L), `masked` (B, L) bool, from a step of each part.
+
+    A part is row indices and the steps of these rows; finished parts wait.
+    """
+    yield from _side_by_side(_start(canvas, masked), parts)
+
+
 def _start(canvas: Tensor, masked: Tensor) -> Step:
     """Return a canvas before its first step."""
     nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)

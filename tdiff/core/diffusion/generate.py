@@ -15,6 +15,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.blocks import most_steps, slide
 from tdiff.core.diffusion.denoise import Step, plan
+from tdiff.core.diffusion.endings import ended_text, resolve_until
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.models.base import LoadedModel, ModelSpec
 from tdiff.core.models.pieces import Pieces
@@ -110,11 +111,15 @@ def overlap(model: LoadedModel) -> int:
     return min(max(model.origin.context, 1), model.spec.context - 1)
 
 
-def generation_metadata(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+def generation_metadata(
+    model: LoadedModel, settings: DecodeSettings, length: int, row: int, until: str = ""
+) -> dict[str, Any]:
     """Return all settings that, with the prompt, reproduce a text; defaults are resolved."""
     steps = plan(settings)[1]
     guidance = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
-    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | guidance
+    ending = {"until": until} if until else {}
+    names = {"steps": steps, "model": model.name, "length": length, "row": row}
+    return dataclasses.asdict(settings) | names | guidance | ending
 
 
 def generate(
@@ -125,21 +130,28 @@ def generate(
     length: int = 0,
     rows: Sequence[int] | None = None,
     template: Template = (),
+    until: str = "",
 ) -> Iterator[Step]:
     """Yield the steps of texts that continue `prompts`, one row for each; longer texts use a sliding canvas.
 
     With a `template` each row fills its gaps, and only the number of prompts counts. `rows` are the row numbers for the
     noise: a text depends on its row number and prompt, not on the other texts. See `overlap` for the sliding canvas.
+    `until`: stop at an ending, see `endings`; its other positions stay masked.
     """
     start = template_canvas(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
-    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows)
+    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows, until)
 
 
-def resolve(model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int]) -> Iterator[Step]:
+def resolve(
+    model: LoadedModel, start: Tensor, settings: DecodeSettings, rows: Sequence[int], until: str = ""
+) -> Iterator[Step]:
     """Yield the steps that resolve the masks of the canvases `start` (B, L); `rows` are their row numbers for noise."""
     start = start.to(model.device)
     names = torch.tensor(rows, device=start.device)
-    yield from slide(model.network, start, model.spec.context, overlap(model), settings, rows=names)
+    if until:
+        yield from resolve_until(model, start, settings, names, overlap(model), until)
+    else:
+        yield from slide(model.network, start, model.spec.context, overlap(model), settings, rows=names)
 
 
 def narrate(
@@ -150,8 +162,12 @@ def narrate(
     length: int = 0,
     row: int = 0,
     template: Template = (),
+    until: str = "",
 ) -> Iterator[TraceLine]:
-    """Yield the trace of one generation while it runs: a header, a line for each step, the text."""
+    """Yield the trace of one generation while it runs: a header, a line for each step, the text.
+
+    With `until`, the text is cut at its end, and positions after it may stay masked.
+    """
     start_time = time.perf_counter()
     canvas_ids = (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
     start, frozen = canvas_ids.tolist(), canvas_ids != model.spec.mask_id
@@ -163,7 +179,7 @@ def narrate(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
-        settings=generation_metadata(model, settings, total, row),
+        settings=generation_metadata(model, settings, total, row, until),
         seed=settings.seed,
         row=row,
         prompt=prompt,
@@ -172,7 +188,7 @@ def narrate(
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
     left, step = total, None
-    for step in generate(model, [prompt], settings, length=length, rows=[row], template=template):
+    for step in generate(model, [prompt], settings, length=length, rows=[row], template=template, until=until):
         ids, confidence, committed, remasked, calls = _first_row(step)
         left += len(remasked) - len(committed)
         if committed or remasked:
@@ -185,8 +201,12 @@ def narrate(
                 cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
+    text = model.tokenizer.decode(step.tokens[0]) if step else prompt
+    if until and step:
+        ended = ended_text(model, canvas_ids, step.tokens[0].tolist(), until)
+        text, total = ended.text, ended.tokens
     yield TraceEnd(
-        text=model.tokenizer.decode(step.tokens[0]) if step else prompt,
+        text=text,
         model_calls=int(step.calls[0]) if step else 0,
         forced=int(step.forced[0]) if step else 0,
         tokens=total,

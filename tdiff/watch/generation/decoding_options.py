@@ -72,6 +72,6 @@ class DecodingOptions:
         """The options over the model's settings. Raises TdiffError if a value is invalid."""
         defaults = self._model.decoding if self._model else {}
         try:
-            return DecodeSettings(**laid_over(defaults, dict(options)))
+            return DecodeSettings(**laid_over(defaults, options, self._model.presets if self._model else {}))
         except (TdiffError, TypeError):  # the model's settings come from a version of tdiff with other fields
             return DecodeSettings(**options)

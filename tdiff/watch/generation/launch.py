@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdiff.config.decoding_presets import chosen_preset
 from tdiff.errors import TdiffError
 from tdiff.runs import lookup
 from tdiff.watch.follow import Watched
@@ -86,9 +87,9 @@ def live_generation(
 
     return Live(
         start_here if address is None else start_there,
-        options.model or (lookup.SHIPPED if address is None else _folder(address)),
+        options.model or (lookup.DEFAULT_MODEL if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
-        options=options.decoding,
+        options=chosen_preset(options.fast, options.best, options.decoding) | options.decoding,
         prompt=options.prompt,
         length=options.length,
         every=options.every,
