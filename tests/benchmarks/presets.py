@@ -2,31 +2,35 @@
 
 FOLDER holds train.txt and tuning.txt (`python -m tests.benchmarks.tales prepare FOLDER`). Each candidate writes texts
 of `--words` words after the same prompts of the tuning part; the table shows how they read beside real text, and what
-they cost. `--rule` replaces the candidates; `--json FILE` saves the table.
+they cost. `--rule` replaces the candidates; `--json FILE` saves the table. What wins is written into
+`tdiff/config/decoding_presets.py`: `best` without a limit, `fast` among those with at most 0.25 calls a token.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 from pathlib import Path
 
-from tests.benchmarks.measures import TITLE, Measure, row
-from tests.benchmarks.writers import Writers, passages
+from tests.benchmarks import reading
 
 CANDIDATES = (
+    "fast",
+    "best",
     "confidence threshold=0.7",
-    "confidence threshold=0.7 no-repeat=8",
-    "topk k=4 temperature=0.5 no-repeat=8",
-    "topk k=4 block=16 temperature=0.5 no-repeat=8",
-    "topk k=2 block=16 temperature=0.5 no-repeat=8",
-    "topk k=1 block=8 temperature=0.5 no-repeat=8",
-    "entropy-bounded gamma=0.5 block=16 temperature=0.5 no-repeat=8",
-    "factor factor=1 block=16 temperature=0.5 no-repeat=8",
-    "autoregressive temperature=0.5 no-repeat=8",
+    "confidence threshold=0.7 temperature=0.5",
+    "topk k=4 temperature=0.5",
+    "topk k=4 block=16 temperature=0.5",
+    "topk k=2 temperature=0.5",
+    "schedule steps=64 temperature=0.5",
+    "remdm remask=loop steps=64 temperature=0.5",
+    "entropy steps=128 temperature=0.5",
+    "factor factor=1 temperature=0.5",
+    "entropy-bounded gamma=0.5 temperature=0.5",
+    "topk k=1 block=8 temperature=0.5",
+    "autoregressive temperature=0.5",
+    "autoregressive temperature=0.7",
 )
-"""What is compared by default."""
+"""What is compared by default. Where the model has a `no_repeat`, it holds for all of them."""
 
 
 def main() -> None:
@@ -39,23 +43,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rule", action="append", help="a decoder with options, instead of the usual candidates")
     parser.add_argument("--show", type=int, default=0, help="texts of each candidate to print")
+    parser.add_argument("--anchors", type=int, default=2, help=f"how many of {', '.join(reading.ANCHORS)}")
     parser.add_argument("--json", type=Path, help="file for the table")
     options = parser.parse_args()
-    writers = Writers(options.folder, options.words, options.seed)
-    chosen = passages(writers.tuning, options.texts, options.words, options.seed)
-    measure, rows = Measure(writers), {}
-    print(f"{options.model}: {len(chosen)} texts of {options.words} words after the same prompts, seed {options.seed}")
-    print(TITLE)
-    for name in ["real", "trigram", *(f"{options.model}:{rule}" for rule in options.rule or CANDIDATES)]:
-        texts = writers.write(name, chosen)
-        rows[name] = measure(texts, writers.costs.get(name))
-        print(row(name.removeprefix(f"{options.model}:"), rows[name]), flush=True)
-        if options.show:
-            print("\n".join(f"    {text.text!r}" for text in texts[: options.show]), flush=True)
-    if options.json:
-        table = {name: dataclasses.asdict(measures) for name, measures in rows.items()}
-        details = {"model": options.model, "texts": options.texts, "words": options.words, "seed": options.seed}
-        options.json.write_text(json.dumps(details | {"rows": table}, indent=2) + "\n", encoding="utf-8")
+    options.rule = options.rule or CANDIDATES
+    reading.judge(options)
 
 
 if __name__ == "__main__":

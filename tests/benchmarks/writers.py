@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tdiff.config.decoding import parse_decoder
+from tdiff.config.decoding_presets import DECODING_PRESETS
 from tdiff.core.diffusion.generate import default_prompt, generate, prompt_ids
 from tdiff.core.evaluation.ngrams import WordNGrams, pieces
 from tdiff.core.evaluation.quality import words
@@ -84,11 +85,11 @@ def cut(parts: Sequence[str], count: int) -> str:
     return text.rstrip()
 
 
-def options_of(model: LoadedModel, rule: str) -> dict[str, Any]:
+def options_of(rule: str) -> dict[str, Any]:
     """The fields of DecodeSettings of a rule. Raises TdiffError for one that is not valid."""
     if rule in ("", "default"):
         return {}
-    return parse_decoder(rule)
+    return {"preset": rule} if rule in DECODING_PRESETS else parse_decoder(rule)
 
 
 class Writers:
@@ -135,7 +136,7 @@ class Writers:
         if model_name not in self._models:
             self._models[model_name] = load_model(model_name)
         model = self._models[model_name]
-        settings = model.decode_settings(options_of(model, rule), self.seed)
+        settings = model.decode_settings(options_of(rule), self.seed)
 
         def write(n: int, passage: Passage) -> Passage:
             try:
