@@ -118,7 +118,7 @@ def described(question: str, result: Outcome, a: str) -> str:
     every = result.a + result.b + result.equal
     agreement = "" if result.agreement is None else f"; readers agree on {result.agreement:.0%}"
     return (
-        f"{question}: {a} is preferred in {result.a} of {every} pairs, {result.preferred:.0%} (95% interval {low:.0%} to "
-        f"{high:.0%}), the other in {result.b}, neither in {result.equal}; sign test p {result.p:.2g}{agreement}; the "
-        f"text shown first got {result.first:.0%} of the decided votes"
+        f"{question}: {a} is preferred in {result.a} of {every} pairs, {result.preferred:.0%} "
+        f"(95% interval {low:.0%} to {high:.0%}), the other in {result.b}, neither in {result.equal}; "
+        f"sign test p {result.p:.2g}{agreement}; the text shown first got {result.first:.0%} of the decided votes"
     )
