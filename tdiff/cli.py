@@ -43,7 +43,7 @@ COMMANDS = {
     "classify": Command("classify", "Classify texts by Bayes' rule on likelihood bounds."),
     "import": Command("convert", "Convert a checkpoint from another project."),
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
-    "models": Command("models", "List models: shipped, runs, cached from the hub; size, bound, text."),
+    "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
     "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),
     "resume": Command("resume", "Resume a stopped run (train --resume)."),

@@ -33,7 +33,7 @@ DECODING_PRESETS: dict[str, Preset] = {
     "fast": Preset(
         "At most a quarter of a model call a token",
         {
-            "subwords": "topk k=4 block=16 temperature=0.5 no-repeat=8",
+            "subwords": "topk k=4 temperature=0.5 no-repeat=8",
             "characters": "topk k=4 temperature=0.7",
         },
     ),

@@ -263,8 +263,9 @@ class _Run:
     def _one_by_one(self, commit: Tensor, draft: Tensor, score: Tensor) -> Tensor:
         """Return `commit` (B, L) bool without positions that wait, so that no span is repeated by several together."""
         every = (self.masked | self.outside) & ~commit
-        parts = map(self._after_earlier, (draft, commit, every, score))
-        return commit & ~completed_together(*parts, self.settings.no_repeat)[:, self.earlier.size(1) :]
+        tokens, new, masks, c = map(self._after_earlier, (draft, commit, every, score))
+        waiting = completed_together(tokens, new, masks, c, self.settings.no_repeat)
+        return commit & ~waiting[:, self.earlier.size(1) :]
 
     def _after_earlier(self, values: Tensor) -> Tensor:
         """Return `values` (B, L) after the tokens before the canvas, or after zeros for those; (B, P + L)."""

@@ -105,15 +105,21 @@ def _first_shared(training: str, codes: Tensor, texts: Sequence[str], size: int)
 def _shared(codes: Tensor, texts: Sequence[str], size: int) -> list[tuple[str, int]]:
     """The texts and places at which a span begins whose hash occurs in the training text, given by its `codes`."""
     hashes = [_hashes(_codes(text), size) for text in texts]
-    wanted = torch.cat([torch.empty(0, dtype=torch.int64), *hashes]).unique()
+    wanted = _distinct(torch.cat([torch.empty(0, dtype=torch.int64), *hashes]))
     known = _hashes(codes, size)
     if not len(wanted) or not len(known):
         return []
     # The training text is looked up among the spans of the texts: sorting those is quick.
     at = torch.searchsorted(wanted, known).clamp(max=len(wanted) - 1)
-    found = wanted[at[wanted[at] == known].unique()]
+    found = wanted[_distinct(at[wanted[at] == known])]
     places = [torch.isin(of_text, found).nonzero()[:, 0].tolist() for of_text in hashes]
     return [(text, place) for text, ats in zip(texts, places, strict=True) for place in ats]
+
+
+def _distinct(values: Tensor) -> Tensor:
+    """The distinct values (N,) int64, ascending."""
+    distinct: Tensor = torch.unique_consecutive(values.sort().values)
+    return distinct
 
 
 def words(text: str) -> list[str]:
