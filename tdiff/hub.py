@@ -95,10 +95,8 @@ def cached(name: str) -> Path | None:
 
 def cached_models() -> dict[str, Path]:
     """Name -> folder of each complete model in the Hub's cache, sorted by name; the Hub is not asked."""
-    folders = sorted(_cache().glob("models--*")) if _cache().is_dir() else []
-    names = (folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
-    found = ((name, cached(name)) for name in names)
-    return {name: folder for name, folder in found if folder is not None}
+    names = sorted(path.name.removeprefix("models--").replace("--", "/", 1) for path in _cache().glob("models--*"))
+    return {name: folder for name in names if (folder := cached(name)) is not None}
 
 
 def tokenizer_of(name: str, progress: Progress | None = None) -> Path:

@@ -17,6 +17,7 @@ from tdiff.commands.generate_request import (
     check_input,
     check_sizes,
     decoding_options,
+    in_plain_spelling,
     load,
     print_notes,
     requested_template,
@@ -84,6 +85,13 @@ def generate(request: Request) -> None:
 
     model = load(request)
     settings = model.decode_settings(options, seed)
+    written = in_plain_spelling(model, request)
+    if written != request:
+        print(
+            f"{visible_line(model.name)} has no token for some characters of the prompt; plain ones replace them",
+            file=sys.stderr,
+        )
+    request = written
     template = requested_template(model, request)
     prompts = _prompts(model, request, seed, template)
     with ExitStack() as stack:

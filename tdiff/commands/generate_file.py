@@ -25,6 +25,7 @@ from tdiff.commands.generate_request import (
     check_input,
     check_sizes,
     decoding_options,
+    in_plain_spelling,
     load,
     print_notes,
     requested_template,
@@ -163,6 +164,7 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
     line_request = replace(request, **overrides)
     check_input(line_request)
+    line_request = in_plain_spelling(model, line_request)
     template = requested_template(model, line_request)
     prompt = line_request.prompt or ""
     start = template_canvas(model, template) if template else canvas(model, [prompt], line_request.length)

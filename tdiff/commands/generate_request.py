@@ -147,6 +147,15 @@ def load(request: Request) -> LoadedModel:
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
 
 
+def in_plain_spelling(model: LoadedModel, request: Request) -> Request:
+    """The request with typographic characters that the model's vocabulary lacks in plain spelling."""
+    from tdiff.core.models.spelling import plain_spelling
+
+    texts = {name: getattr(request, name) for name in ("prompt", "template", "prefix", "suffix")}
+    changed = {name: plain_spelling(model, text) for name, text in texts.items() if text is not None}
+    return dataclasses.replace(request, **{name: text for name, text in changed.items() if text != texts[name]})
+
+
 def requested_template(model: LoadedModel, request: Request) -> templates.Template:
     """The requested template; empty for a prompt.
 

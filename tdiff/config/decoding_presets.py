@@ -1,7 +1,7 @@
 """Decoding presets: a name that a person can remember for a decoder with its settings, for each kind of model.
 
-`python -m tests.benchmarks.presets` compares candidates. A preset costs what its summary says with any length of text:
-its settings are relative to the text, or to a block of it.
+`python -m tests.benchmarks.presets` compares candidates. The settings of `fast` are relative to the text, so that it
+costs what its summary says with any length.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ DECODING_PRESETS: dict[str, Preset] = {
         },
     ),
     "best": Preset(
-        "The best text, in at most one model call a token",
+        "The best text that was measured",
         {
-            "subwords": "topk k=1 block=8 temperature=0.5 no-repeat=8",
+            "subwords": "remdm remask=loop steps=64 temperature=0.5 no-repeat=8",
             "characters": "remdm remask=loop steps=68 temperature=0.4",
             "causal": "autoregressive temperature=0.7",
         },
