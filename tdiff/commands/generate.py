@@ -126,8 +126,9 @@ def _prompts(model: LoadedModel, request: Request, seed: int, template: template
     from tdiff.core.diffusion.generate import canvas, default_prompt, template_canvas
 
     if template:
+        start = template_canvas(model, template)
         if request.until:
-            check_ending(template_canvas(model, template)[0], model.spec.mask_id)
+            check_ending(start[0], model.spec.mask_id)
         return [templates.shown(template)] * request.samples
     prompt = request.prompt
     prompts = [default_prompt(model, seed, row) if prompt is None else prompt for row in range(request.samples)]

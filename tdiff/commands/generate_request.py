@@ -40,11 +40,11 @@ class Request:
     )
     until: str = option(
         "",
-        "Stop at the end of a paragraph (a line break) or a story (a blank line), and leave out what follows; without "
-        f"--length after {MOST_TOKENS:,} tokens at the latest.",
+        "Stop at the end of a `paragraph` (a line break) or a `story` (a blank line), and leave out what follows; "
+        f"without --length after {MOST_TOKENS:,} tokens at the latest.",
         panel="Input",
         choices=("", *ENDINGS),
-        metavar=f"[{'|'.join(ENDINGS)}]",
+        metavar="ENDING",
     )
     template: str | None = option(
         None, "Text with gaps to fill: ____ (a token per underscore) or {12} (12 tokens).", panel="Input"
@@ -152,8 +152,8 @@ def in_plain_spelling(model: LoadedModel, request: Request) -> Request:
     from tdiff.core.models.spelling import plain_spelling
 
     texts = {name: getattr(request, name) for name in ("prompt", "template", "prefix", "suffix")}
-    changed = {name: plain_spelling(model, text) for name, text in texts.items() if text is not None}
-    return dataclasses.replace(request, **{name: text for name, text in changed.items() if text != texts[name]})
+    changed: dict[str, Any] = {name: plain_spelling(model, text) for name, text in texts.items() if text is not None}
+    return dataclasses.replace(request, **changed)
 
 
 def requested_template(model: LoadedModel, request: Request) -> templates.Template:
