@@ -44,6 +44,7 @@ COMMANDS = {
     "import": Command("convert", "Convert a checkpoint from another project."),
     "export": Command("export", "Export a recorded generation as GIF, HTML, SVG, MP4, cast or PNG."),
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
+    "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
     "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),
     "resume": Command("resume", "Resume a stopped run (train --resume)."),

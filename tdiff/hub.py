@@ -93,6 +93,12 @@ def cached(name: str) -> Path | None:
     return _cached(*parts, _is_model) if (parts := lookup.hub_name(name)) else None
 
 
+def cached_models() -> dict[str, Path]:
+    """Name -> folder of each complete model in the Hub's cache, sorted by name; the Hub is not asked."""
+    names = sorted(path.name.removeprefix("models--").replace("--", "/", 1) for path in _cache().glob("models--*"))
+    return {name: folder for name in names if (folder := cached(name)) is not None}
+
+
 def tokenizer_of(name: str, progress: Progress | None = None) -> Path:
     """Return a folder with the tokenizer of a model on the Hub, cached or downloaded without the weights.
 

@@ -16,10 +16,13 @@ from tdiff.commands.generate_request import (
     as_data,
     check_input,
     check_sizes,
+    decoding_options,
+    in_plain_spelling,
     load,
     print_notes,
     requested_template,
     text_end,
+    with_length,
 )
 from tdiff.config.decoding import DecodeSettings, label
 from tdiff.errors import TdiffError
@@ -63,6 +66,7 @@ def run(request: Request) -> None:
 
 def generate(request: Request) -> None:
     """Generate and print. The seed goes to stderr, so that any text can be reproduced."""
+    request = with_length(request)
     as_json, stream, trace = request.as_json, request.stream, request.trace
     check_sizes(request)
     if as_json and stream:
@@ -77,12 +81,19 @@ def generate(request: Request) -> None:
     import secrets
 
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    DecodeSettings(**request.options)  # before a model is loaded
+    options = decoding_options(request)
 
     from tdiff.core.diffusion.generate import generation_metadata, narrate
 
     model = load(request)
-    settings = model.decode_settings(request.options, seed)
+    settings = model.decode_settings(options, seed)
+    written = in_plain_spelling(model, request)
+    if written != request:
+        print(
+            f"{visible_line(model.name)} has no token for some characters of the prompt; plain ones replace them",
+            file=sys.stderr,
+        )
+    request = written
     template = requested_template(model, request)
     prompts = _prompts(model, request, seed, template)
     with ExitStack() as stack:
@@ -97,6 +108,7 @@ def generate(request: Request) -> None:
                     length=request.length,
                     row=row,
                     template=template,
+                    until=request.until,
                     detail=request.detail,
                 )
                 recorded = _recorded(lines, [f for f in (file, sys.stdout if stream else None) if f])
@@ -104,10 +116,10 @@ def generate(request: Request) -> None:
                 fills = not request.length and request.template is None
                 end = _watch(recorded, settings, fills=fills) if watched else _last(recorded)
                 if not stream:
-                    metadata = generation_metadata(model, settings, end.tokens, row)
+                    metadata = generation_metadata(model, settings, _most(request, template, end), row, request.until)
                     _print(end, prompt, metadata, as_json, end.seconds, end.tokens)
         else:
-            _batches(model, prompts, request.length, settings, as_json, template)
+            _batches(model, prompts, request, settings, template)
 
 
 def _open(path: Path) -> IO[str]:
@@ -119,10 +131,13 @@ def _open(path: Path) -> IO[str]:
 
 def _prompts(model: LoadedModel, request: Request, seed: int, template: templates.Template) -> list[str]:
     """The prompt of each sample. Raises TdiffError, before anything is written, for one that the model refuses."""
+    from tdiff.core.diffusion.endings import check_ending
     from tdiff.core.diffusion.generate import canvas, default_prompt, template_canvas
 
     if template:
-        template_canvas(model, template)
+        start = template_canvas(model, template)
+        if request.until:
+            check_ending(start[0], model.spec.mask_id)
         return [templates.shown(template)] * request.samples
     prompt = request.prompt
     prompts = [default_prompt(model, seed, row) if prompt is None else prompt for row in range(request.samples)]
@@ -134,15 +149,14 @@ def _prompts(model: LoadedModel, request: Request, seed: int, template: template
 def _batches(
     model: LoadedModel,
     prompts: list[str],
-    length: int,
+    request: Request,
     settings: DecodeSettings,
-    as_json: bool,
     template: templates.Template,
 ) -> None:
     """Print all samples; those whose prompts have the same number of tokens are one batch."""
-    from tdiff.core.diffusion.generate import generate as steps_of
-    from tdiff.core.diffusion.generate import generation_metadata, prompt_ids
+    from tdiff.core.diffusion.generate import canvas, generation_metadata, prompt_ids, resolve, template_canvas
 
+    length, until = request.length, request.until
     sizes = [0 if template else len(prompt_ids(model, prompt)) for prompt in prompts]
     ends: dict[int, tuple[TraceEnd, float, int]] = {}
     printed = 0
@@ -152,18 +166,26 @@ def _batches(
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
     for rows in sorted(chunks):
         start_time = time.perf_counter()
-        steps = steps_of(model, [prompts[row] for row in rows], settings, length=length, rows=rows, template=template)
-        step = deque(steps, maxlen=1).pop()
+        texts = [prompts[row] for row in rows]
+        start = template_canvas(model, template).repeat(len(rows), 1) if template else canvas(model, texts, length)
+        step = deque(resolve(model, start, settings, rows, until=until), maxlen=1).pop()
         seconds = time.perf_counter() - start_time
         written = sum(part for part in template if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         for i, row in enumerate(rows):
-            ends[row] = text_end(model, step, i, tokens, seconds), seconds, tokens * len(rows)
+            ends[row] = text_end(model, step, i, tokens, seconds, start[i], until), seconds, tokens * len(rows)
         while printed in ends:
             end, seconds, batch_tokens = ends.pop(printed)
-            metadata = generation_metadata(model, settings, end.tokens, printed)
-            _print(end, prompts[printed], metadata, as_json, seconds, batch_tokens)
+            metadata = generation_metadata(model, settings, _most(request, template, end), printed, until)
+            _print(end, prompts[printed], metadata, request.as_json, seconds, batch_tokens)
             printed += 1
+
+
+def _most(request: Request, template: templates.Template, end: TraceEnd) -> int:
+    """The number of tokens that were requested; with --until a text may have fewer."""
+    if not request.until:
+        return end.tokens
+    return sum(part for part in template if isinstance(part, int)) or request.length
 
 
 def _print(

@@ -6,6 +6,7 @@ and a line that was invalid and has been corrected since is added at the end.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 import sys
@@ -23,10 +24,13 @@ from tdiff.commands.generate_request import (
     as_data,
     check_input,
     check_sizes,
+    decoding_options,
+    in_plain_spelling,
     load,
     print_notes,
     requested_template,
     text_end,
+    with_length,
 )
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import Saved, Skipped, check_names, check_settings, writer
@@ -67,6 +71,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     A line is a JSON object with prompt, template, or prefix and suffix, and perhaps a length; or a prompt as a string.
     Other fields are copied to the output. Invalid lines are reported by number and skipped; the exit code is 1 then.
     """
+    request = with_length(request)
     check_sizes(request)
     if request.samples != 1:
         raise TdiffError("--input writes one text per line: repeat a line instead of using --samples")
@@ -75,14 +80,14 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     if output is not None:
         check_names(source, output)
     lines = _read(source)
-    DecodeSettings(**request.options)
+    options = decoding_options(request)
     done = Saved.read(output, _is_record, "tdiff generate --input")
     if output is not None:
         done.check_input({number: _parsed(text) for number, text in lines}, output)
     last = done.lines[-1] if done.lines else None
     first_seed: int = last["seed"] if last is not None else secrets.randbelow(2**31)
     model = load(request)
-    settings = model.decode_settings(request.options, first_seed if request.seed is None else request.seed)
+    settings = model.decode_settings(options, first_seed if request.seed is None else request.seed)
     if last is not None and output is not None:
         _check_settings(last, model, request, settings, output)
     todo = [(number, text) for number, text in lines if number not in done.numbers]
@@ -102,7 +107,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
                     good.append(_line(model, request, number, text))
                 except TdiffError as error:
                     skipped.report(number, str(error))
-            for record in _texts(model, settings, good):
+            for record in _texts(model, settings, good, request.until):
                 write(record)
             finished += len(chunk)
             if progress:
@@ -132,6 +137,7 @@ def _parsed(text: str) -> Any:
 
 def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     """Parse a line. Raises TdiffError for an invalid line, or one that the model refuses."""
+    from tdiff.core.diffusion.endings import check_ending
     from tdiff.core.diffusion.generate import canvas, template_canvas
 
     try:
@@ -158,13 +164,16 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
     line_request = replace(request, **overrides)
     check_input(line_request)
+    line_request = in_plain_spelling(model, line_request)
     template = requested_template(model, line_request)
     prompt = line_request.prompt or ""
     start = template_canvas(model, template) if template else canvas(model, [prompt], line_request.length)
+    if request.until:
+        check_ending(start[0], model.spec.mask_id)
     return Line(number, content, templates.shown(template) if template else prompt, start[0])
 
 
-def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> Iterator[dict[str, Any]]:
+def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], until: str) -> Iterator[dict[str, Any]]:
     """The output for the lines, in their order; those of one length are generated together."""
     from tdiff.core.diffusion.generate import generation_metadata, resolve
 
@@ -179,12 +188,14 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line]) -> I
             part = group[i : i + _BATCH]
             start_time = time.perf_counter()
             canvases = _stacked([line.canvas for line in part])
-            step = deque(resolve(model, canvases, settings, [line.number - 1 for line in part]), maxlen=1).pop()
+            step = deque(
+                resolve(model, canvases, settings, [line.number - 1 for line in part], until=until), maxlen=1
+            ).pop()
             seconds = time.perf_counter() - start_time
             written = (canvases == model.spec.mask_id).sum(1).tolist()
             for n, line in enumerate(part):
-                end = text_end(model, step, n, written[n], seconds)
-                metadata = generation_metadata(model, settings, written[n], line.number - 1)
+                end = text_end(model, step, n, written[n], seconds, canvases[n], until)
+                metadata = generation_metadata(model, settings, written[n], line.number - 1, until)
                 record = as_data(end, line.shown, metadata, seconds, sum(written))
                 records[line.number] = {"line": line.number, "input": line.content} | record
             while numbers and numbers[0] in records:
@@ -211,12 +222,17 @@ def _check_settings(
     from tdiff.core.diffusion.generate import generation_metadata
 
     per_text = ("length", "row")
-    now = {name: value for name, value in generation_metadata(model, settings, 0, 0).items() if name not in per_text}
-    before = dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
+    now = {
+        name: value
+        for name, value in generation_metadata(model, settings, 0, 0, request.until).items()
+        if name not in per_text
+    }
+    # An output of an earlier version lacks the settings that did not exist then.
+    before = dataclasses.asdict(DecodeSettings()) | dict(last["settings"], decoder=last["decoder"], seed=last["seed"])
     check_settings({name: before.get(name) for name in now}, now, output)
     line = _line(model, request, last["line"], json.dumps(last["input"]))
     length = int((line.canvas == model.spec.mask_id).sum())
-    if length != last["tokens"]:
+    if length != last["settings"].get("length", last["tokens"]):
         raise TdiffError(
             f"settings mismatch: {str(output)!r} was written with another --length: its line {last['line']} has "
             f"{last['tokens']} generated tokens, not {length}; use the same settings, or another --output"

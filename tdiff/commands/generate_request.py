@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import PRODUCTS, DecodeSettings, no_effect
+from tdiff.config.decoding_presets import chosen_preset, preset_help
 from tdiff.config.options import DEVICES, MODEL_HELP, argument, decoding, option
 from tdiff.errors import TdiffError
 from tdiff.protocol import template as templates
+from tdiff.protocol.endings import ENDINGS, MOST_TOKENS
+from tdiff.runs.lookup import DEFAULT_MODEL
 from tdiff.schema import MOST
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tdiff.core.diffusion.denoise import Step
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd
@@ -26,12 +31,20 @@ class Request:
     """The options of the command."""
 
     prompt: str | None = argument(None, "Text to continue; without it, a default prompt of the model.")
-    model: str = option("shakespeare", MODEL_HELP, panel="Input", complete="models")
+    model: str = option(DEFAULT_MODEL, MODEL_HELP, panel="Input", complete="models")
     length: int = option(
         0,
         "Tokens to generate (characters, for a character model).",
         panel="Input",
         shown="default: up to the context length",
+    )
+    until: str = option(
+        "",
+        "Stop at the end of a `paragraph` (a line break) or a `story` (a blank line), and leave out what follows; "
+        f"without --length after {MOST_TOKENS:,} tokens at the latest.",
+        panel="Input",
+        choices=("", *ENDINGS),
+        metavar="ENDING",
     )
     template: str | None = option(
         None, "Text with gaps to fill: ____ (a token per underscore) or {12} (12 tokens).", panel="Input"
@@ -56,6 +69,8 @@ class Request:
     )
     samples: int = option(1, "Number of texts.", panel="Input")
     seed: int | None = option(None, "Seed; the same seed gives the same text.", panel="Input", shown="default: random")
+    fast: bool = option(False, preset_help("fast"), flag="--fast", panel="Decoding")
+    best: bool = option(False, preset_help("best"), flag="--best", panel="Decoding")
     options: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
     output: Path | None = option(
@@ -76,6 +91,21 @@ class Request:
     compile: bool = option(
         False, "Capture the model on CUDA: a slow first step, then fewer launches.", flag="--compile", panel="Advanced"
     )
+
+
+def decoding_options(request: Request) -> dict[str, Any]:
+    """The requested fields of DecodeSettings, with the preset. Raises TdiffError for invalid ones, before a model is
+    loaded.
+    """
+    options = chosen_preset(request.fast, request.best, request.options) | request.options
+    DecodeSettings(**options)
+    return options
+
+
+def with_length(request: Request) -> Request:
+    """The request with the length that an ending has at most, where it sets none."""
+    needs = request.until and not request.length and request.template is None
+    return dataclasses.replace(request, length=MOST_TOKENS) if needs else request
 
 
 def check_sizes(request: Request) -> None:
@@ -122,6 +152,15 @@ def load(request: Request) -> LoadedModel:
     return guided(model, request.kind, 1.0 if request.guidance is None else request.guidance)
 
 
+def in_plain_spelling(model: LoadedModel, request: Request) -> Request:
+    """The request with typographic characters that the model's vocabulary lacks in plain spelling."""
+    from tdiff.core.models.spelling import plain_spelling
+
+    texts = {name: getattr(request, name) for name in ("prompt", "template", "prefix", "suffix")}
+    changed: dict[str, Any] = {name: plain_spelling(model, text) for name, text in texts.items() if text is not None}
+    return dataclasses.replace(request, **changed)
+
+
 def requested_template(model: LoadedModel, request: Request) -> templates.Template:
     """The requested template; empty for a prompt.
 
@@ -152,12 +191,23 @@ def print_notes(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
     sys.stderr.flush()
 
 
-def text_end(model: LoadedModel, step: Step, n: int, tokens: int, seconds: float) -> TraceEnd:
-    """The text of row `n` of a batch after its last step; `tokens` of it were generated, in `seconds`."""
+def text_end(
+    model: LoadedModel, step: Step, n: int, tokens: int, seconds: float, start: Tensor | None = None, until: str = ""
+) -> TraceEnd:
+    """The text of row `n` of a batch after its last step; `tokens` of it were generated, in `seconds`.
+
+    With `until`, the text up to its end; `start` (L,) int64 is the row's canvas before generation.
+    """
     from tdiff.protocol.trace import TraceEnd
 
+    text = model.tokenizer.decode(step.tokens[n])
+    if until and start is not None:
+        from tdiff.core.diffusion.endings import ended_text
+
+        ended = ended_text(model, start, step.tokens[n].tolist(), until)
+        text, tokens = ended.text, ended.tokens
     return TraceEnd(
-        text=model.tokenizer.decode(step.tokens[n]),
+        text=text,
         model_calls=int(step.calls[n]),
         forced=int(step.forced[n]),
         tokens=tokens,

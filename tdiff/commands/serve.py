@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tdiff.config.options import DEVICES, MODEL_HELP, option
+from tdiff.runs.lookup import DEFAULT_MODEL
 
 EXAMPLES = ()
 
@@ -13,7 +14,7 @@ EXAMPLES = ()
 class Request:
     """The options of the command."""
 
-    model: str = option("shakespeare", MODEL_HELP, complete="models")
+    model: str = option(DEFAULT_MODEL, MODEL_HELP, complete="models")
     device: str = option("auto", "Device.", choices=DEVICES)
     share: bool = option(
         False, "Give way to a run on this machine: use the CPU only, and only when it is idle.", flag="--share"

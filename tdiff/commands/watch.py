@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdiff.config.decoding import DecodeSettings
+from tdiff.config.decoding_presets import chosen_preset
 from tdiff.errors import TdiffError, unknown
 from tdiff.schema import MOST
 from tdiff.series.series import LIMIT
@@ -183,6 +184,7 @@ def _check(options: Options) -> None:
         raise TdiffError(f"--smooth must be at least 0 and below 1; got {options.smooth:g}")
     if options.target is not None and not abs(options.target) < LIMIT:
         raise TdiffError(f"--target must be a finite number; got {options.target:g}")
+    chosen_preset(options.fast, options.best, options.decoding)
     DecodeSettings(**options.decoding)
     models = [options.model, *options.others] if options.model is not None else []
     if len(models) > 1:

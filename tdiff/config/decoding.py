@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tdiff.config.decoding_presets import DECODING_PRESETS, KINDS, preset_text
 from tdiff.errors import TdiffError, unknown
 from tdiff.schema import MOST, Layer, at_least, at_most, convert, within
 
@@ -178,6 +179,16 @@ class _Fields:
     """Raise the probability of a token that would repeat a span to this power; 1: no penalty."""
     repetition_span: int = _setting(1, "Length in tokens of a span that counts as a repetition.", "Sampling")
     """Length of such a span in tokens; 1: any token that is already in the text, which is usual with subwords."""
+    no_repeat: int = _setting(
+        0,
+        "Never complete a span of this many tokens that the text has already. [default: the model's, or off]",
+        "Sampling",
+        flag=True,
+    )
+    """Tokens that would complete a span of this length which the text has already are not proposed; 0: off. The model's
+    own value holds for every decoder."""
+    preset: str = ""
+    """The preset that the settings come from, for the record; "" if they come from none."""
     seed: int = 0
     """Noise is keyed by (seed, row, step, position)."""
 
@@ -188,6 +199,8 @@ class _Fields:
             raise unknown("remask", self.remask, REMASKS)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.preset and self.preset not in DECODING_PRESETS:
+            raise unknown("preset", self.preset, DECODING_PRESETS)
         within(0, 1, "threshold", self.threshold)
         within(0, 1, "top-p", self.top_p)
         if self.rank not in RANKS:
@@ -209,6 +222,7 @@ class _Fields:
             (0, "block"),
             (1, "history"),
             (1, "repetition_span"),
+            (0, "no_repeat"),
         ):
             at_least(least, name.replace("_", "-"), getattr(self, name))
             at_most(MOST, name.replace("_", "-"), getattr(self, name))
@@ -239,9 +253,10 @@ def _defaults_by_decoder(given: dict[str, Any]) -> Layer:
     return values
 
 
-FIELDS = tuple(f for f in dataclasses.fields(DecodeSettings) if f.name != "seed")
+_NO_OPTIONS = ("preset", "seed")
+FIELDS = tuple(f for f in dataclasses.fields(DecodeSettings) if f.name not in _NO_OPTIONS)
 """The fields that are options of a command."""
-HINTS = {name: hint for name, hint in typing.get_type_hints(DecodeSettings).items() if name != "seed"}
+HINTS = {name: hint for name, hint in typing.get_type_hints(DecodeSettings).items() if name not in _NO_OPTIONS}
 """Their types."""
 SAMPLING = tuple(f.name for f in FIELDS if f.metadata["panel"] == "Sampling")
 """Fields that choose a token from the model's distribution and mean the same for every decoder."""
@@ -325,6 +340,26 @@ def decoding(texts: Iterable[str]) -> Layer:
     return settings
 
 
-def laid_over(default: Mapping[str, Any], options: Mapping[str, Any]) -> Layer:
-    """The settings to decode with: `options` over the model's `default` settings, or alone if they name a decoder."""
-    return dict(options) if "decoder" in options else {**default, **options}
+def laid_over(
+    default: Mapping[str, Any], options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> Layer:
+    """The settings to decode with: `options` over those of their preset, over the model's `default` settings.
+
+    `presets` are the model's, by name. A decoder that the options name replaces the preset. Where the options or their
+    preset name a decoder, only the model's `no_repeat` is left of its own: that belongs to its vocabulary.
+    """
+    options = dict(options)
+    if "decoder" in options:
+        options.pop("preset", None)
+    elif preset := (presets or {}).get(options.get("preset", "")):
+        options = {**preset, **options}
+    if "decoder" in options:
+        default = {name: value for name, value in default.items() if name == "no_repeat"}
+    return {**default, **options}
+
+
+def presets_of(kind: str) -> dict[str, Layer]:
+    """The presets of a kind of model, by name: fields of DecodeSettings."""
+    names = [name for name, preset in DECODING_PRESETS.items() if kind in preset.settings]
+    assert kind in KINDS, kind
+    return {name: parse_decoder(preset_text(name, kind)) for name in names}

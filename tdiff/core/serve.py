@@ -213,6 +213,7 @@ class Server:
                 weights=weights,
                 decoders=list(DECODERS),
                 decoding=parse_decoding(model.origin.decoding),
+                presets=model.presets,
             )
         )
 

@@ -127,6 +127,8 @@ class Ready:
     decoders: list[str]
     decoding: dict[str, Any] = field(default_factory=dict)
     """Fields of `config.DecodeSettings` that the model uses for a request without a decoder."""
+    presets: dict[str, Any] = field(default_factory=dict)
+    """Fields of `config.DecodeSettings` of each decoding preset that the model has, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

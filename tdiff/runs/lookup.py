@@ -20,8 +20,10 @@ from tdiff.runs import retention
 from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.run import ROOT, Run
 
-SHIPPED = "shakespeare"
-"""The model that comes with the package."""
+SHIPPED = ("shakespeare",)
+"""The models that come with the package."""
+DEFAULT_MODEL = "shakespeare"
+"""The model of `tdiff generate`, `tdiff watch` and `make demo` where none is named."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")
 _SIMILAR = 0.8  # a name less similar than this to a folder's name is not a misspelling of it
@@ -124,6 +126,22 @@ def run_names(root: Path = ROOT) -> list[str]:
 def model_names() -> list[str]:
     """The names of all models that are on this machine by name."""
     return sorted({*_names(_SHELVES, "model"), *_names(_SHELVES, MANIFEST)})
+
+
+def models() -> dict[str, Path]:
+    """Name -> folder of each model that has a name on this machine: what `find_model` and `find_per_class` find."""
+    named = {path.name for shelf in _SHELVES if _is_dir(shelf) for path in shelf.iterdir() if _is_dir(path)}
+    found: dict[str, Path] = {}
+    for name in sorted(named):
+        with suppress(TdiffError):
+            found[name] = find_per_class(name) or find_model(name)
+    return found
+
+
+def is_shipped(name: str, folder: Path) -> bool:
+    """Whether the model that a name stands for is one of the package, rather than a run of the same name."""
+    shelves = [shelf.resolve() for shelf in _SHELVES[1:]]
+    return name in SHIPPED and any(folder.resolve().is_relative_to(shelf / name) for shelf in shelves)
 
 
 def _config_shelves() -> list[Path]:

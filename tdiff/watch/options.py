@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tdiff.config.decoding_presets import preset_help
 from tdiff.config.options import DEVICES, argument, decoding, option
 
 ALIGNMENTS = ("step", "time", "start")
@@ -45,6 +46,8 @@ class Options:
     )
     length: int = option(0, "Tokens to generate.", panel="Input", shown="default: up to the context length")
     seed: int | None = option(None, "Seed of the texts.", shown="default: random", panel="Input")
+    fast: bool = option(False, preset_help("fast"), flag="--fast", panel="Decoding")
+    best: bool = option(False, preset_help("best"), flag="--best", panel="Decoding")
     decoding: dict[str, Any] = decoding()
     """The fields of DecodeSettings that the user set."""
     every: float = option(5.0, "Seconds between the end of a text and the start of the next.", panel="Input")

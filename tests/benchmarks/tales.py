@@ -3,6 +3,16 @@
 `prepare` reads `tales.txt.gz` (`--text FILE`: another file), repairs errors that its cleaning missed, and writes
 `train.txt` and `tuning.txt`, the last 2% of the stories, by which recipes and decoders are selected. The held-out books
 are a separate file; `prepare --held-out` repairs it in the same way, for `tdiff eval` only.
+
+`ship RUN --decoding "DECODER OPTION=VALUE ..."` makes `checkpoints/tales` of a run: weights in 8 bits, a model card,
+its rows in pyproject.toml and in the lookup. The card's figures come from files:
+
+    tdiff eval RUN --data FOLDER/held-out.txt --json > eval.json
+    python -m tests.benchmarks.reading judge FOLDER --model RUN --json judge.json
+    python -m tests.benchmarks.reading count VOTES... --key key.json --json votes.json
+    python -m tests.benchmarks.tales ship RUN --decoding ... --eval eval.json --judge judge.json --votes votes.json
+
+`--default` makes it the model of `tdiff generate`, `tdiff watch` and `make demo`.
 """
 
 from __future__ import annotations
@@ -87,7 +97,19 @@ def main() -> None:
     command.add_argument("folder", type=Path)
     command.add_argument("--text", type=Path)
     command.add_argument("--held-out", action="store_true")
+    command = commands.add_parser("ship")
+    command.add_argument("model", help="a run")
+    command.add_argument("--decoding", required=True, help="the model's own decoder with its options")
+    command.add_argument("--eval", dest="evaluation", type=Path)
+    command.add_argument("--judge", dest="judged", type=Path)
+    command.add_argument("--votes", type=Path, action="append", default=[])
+    command.add_argument("--default", action="store_true")
     options = parser.parse_args()
+    if options.command == "ship":
+        from tests.benchmarks.tales_ship import ship  # which requires torch
+
+        ship(options, Path())
+        return
     name = "tales-held-out.txt.gz" if options.held_out else "tales.txt.gz"
     prepare(options.folder, options.text or DATA / name, options.held_out)
 

@@ -114,8 +114,8 @@ def test_interrupted_output_is_resumed(ask, here, kept, torn):
 
 
 def test_ctrl_c_saves_finished_results_and_says_how_to_resume(ask, here, monkeypatch):
-    def until_stopped(model, settings, good):
-        yield next(texts(model, settings, good))
+    def until_stopped(*arguments):
+        yield next(texts(*arguments))
         raise KeyboardInterrupt
 
     texts = generate_file._texts

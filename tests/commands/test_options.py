@@ -11,7 +11,7 @@ from tdiff.config.decoding import DECODERS, FIELDS, DecodeSettings
 from tests.support.ptys import Pty
 from tests.support.runs import COMMAND, environment
 
-FLAGS = {"decoder", "threshold", "k", "steps", "block", "schedule", "temperature", "top_p", "top_k"}
+FLAGS = {"decoder", "threshold", "k", "steps", "block", "schedule", "temperature", "top_p", "top_k", "no_repeat"}
 
 
 def sections(text: str) -> list[str]:
@@ -45,7 +45,7 @@ def test_help_on_a_terminal_has_panels_and_its_brackets():
     assert "tdiff generate --input prompts.jsonl --output texts.jsonl" in text
 
 
-def test_nine_decoding_options_are_listed_and_all_work(cli_fast):
+def test_ten_decoding_options_are_listed_and_all_work(cli_fast):
     listed = set(re.findall(r"^  --([\w-]+)", cli_fast("generate", "--help").stdout, re.M))
     names = {f.name for f in FIELDS}
     assert {name for name in names if name.replace("_", "-") in listed} == FLAGS

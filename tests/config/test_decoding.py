@@ -51,7 +51,7 @@ def test_exactly_one_decoder_is_causal_and_its_block_is_one_position():
 def test_readers_of_an_option_are_the_decoders_that_list_it_and_all_read_the_sampling_options():
     assert readers("threshold") == ("confidence", "klass")
     assert all(readers(name) == tuple(DECODERS) for name in (*SAMPLING, "steps", "block"))
-    assert SAMPLING == ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span")
+    assert SAMPLING == ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span", "no_repeat")
 
 
 def test_options_that_a_decoder_does_not_read_are_noted():

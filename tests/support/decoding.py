@@ -40,6 +40,7 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
         block=draw.choice([0, 0, 1, 4, 30]),
         repetition_penalty=draw.choice([1.0, 1.0, 1.5, 4.0]),
         repetition_span=draw.randint(1, 3),
+        no_repeat=draw.choice([0, 0, 0, 1, 2, 3, 5]),
         steps=steps,
         schedule=draw.choice(config.SCHEDULES),
         temperature=draw.choice([0.0, 0.3, 1.0, 2.5]),

@@ -90,6 +90,7 @@ def decode():
         "block": {"block": 4, "decoder": "topk", "k": 2},  # a schedule divides rows by their number of blocks
         "top-k and top-p": {"top_k": 5, "top_p": 0.8},
         "repetition": {"repetition_penalty": 1.3, "repetition_span": 2},
+        "no repeat": {"no_repeat": 2, "decoder": "topk", "k": 3},
         "margin": {"rank": "margin"},
         "rows out of step": {"decoder": "first-hitting", "steps": 12},
         "remask conf": {"decoder": "remdm", "remask": "conf", "steps": 12},

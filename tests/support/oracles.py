@@ -104,16 +104,38 @@ def kl(p: list[float], q: list[float]) -> float:
     return sum(x * math.log(x / y) for x, y in zip(p, q, strict=True) if x > 0)
 
 
+def spans(tokens: list[int], mask: int, span: int) -> dict[int, list[int]]:
+    """Start -> tokens of each span without a mask."""
+    every = {start: tokens[start : start + span] for start in range(len(tokens) - span + 1)}
+    return {start: part for start, part in every.items() if mask not in part}
+
+
 def repeats(tokens: list[int], mask: int, position: int, span: int) -> set[int]:
-    """The tokens that would complete, at that position, a span of `span` tokens that the row already contains."""
-    before = tokens[position - span + 1 : position] if position >= span - 1 else [mask]
-    if mask in before:
-        return set()
-    return {
-        tokens[j]
-        for j in range(span - 1, len(tokens))
-        if tokens[j] != mask and tokens[j - span + 1 : j] == before and j != position
-    }
+    """The tokens that would make, at that position, two spans of `span` tokens equal."""
+    filled = [-1 if i == position else token for i, token in enumerate(tokens)]
+    parts = spans(filled, mask, span)
+    found = set()
+    for start in range(max(0, position - span + 1), position + 1):
+        for other, part in parts.items():
+            if start not in parts or other == start:
+                continue
+            unequal = [{x, y} for x, y in zip(parts[start], part, strict=True) if x != y]
+            values = {max(pair) for pair in unequal}
+            if len(values) == 1 and all(-1 in pair for pair in unequal):
+                found |= values
+    return found
+
+
+def waiting(tokens: list[int], mask: int, new: list[int], c: dict[int, float], span: int) -> set[int]:
+    """The positions of `new` that wait, because the tokens of one step would make two spans equal."""
+    waits, last = set(), {}
+    for start, part in spans(tokens, mask, span).items():
+        if (before := last.get(tuple(part))) is not None:
+            both = {*range(before, before + span), *range(start, start + span)} & set(new)
+            if len(both) >= 2:
+                waits.add(min(both, key=lambda i: (c[i], -i)))
+        last[tuple(part)] = start
+    return waits
 
 
 def propose(
@@ -124,14 +146,19 @@ def propose(
     u: float,
     repeated: set[int] = frozenset(),
     penalty: float = 1.0,
+    forbidden: set[int] = frozenset(),
 ) -> tuple[int, float]:
     """The proposed token, and its probability before temperature and truncation. `u` is the uniform random number.
 
-    The tokens in `repeated` are sampled with the power `penalty` of their probability.
+    The tokens in `repeated` are sampled with the power `penalty` of their probability; those in `forbidden` are not
+    proposed, unless there is no other.
     """
     p = softmax(logits)
     if repeated:
         logits = [(math.log(x) if x else -math.inf) * (penalty if v in repeated else 1) for v, x in enumerate(p)]
+    if forbidden:
+        others = [-math.inf if v in forbidden else x for v, x in enumerate(logits)]
+        logits = others if max(others) > -math.inf else logits
     likeliest_first = sorted(range(len(p)), key=lambda v: (-logits[v], v))
     if temperature == 0:
         return likeliest_first[0], p[likeliest_first[0]]
@@ -210,7 +237,9 @@ def decode(
             margin[i], entropy[i] = p[0] - p[1], -sum(x * math.log(x) for x in p if x > 0)
             penalty = settings.repetition_penalty
             again = repeats(before, mask, i, settings.repetition_span) if penalty > 1 else set()
-            proposal[i], c[i] = propose(logits, temperature, settings.top_k, settings.top_p, draw[i], again, penalty)
+            never = repeats(before, mask, i, settings.no_repeat) if settings.no_repeat else set()
+            limits = temperature, settings.top_k, settings.top_p
+            proposal[i], c[i] = propose(logits, *limits, draw[i], again, penalty, never)
         for i in positions:
             if before[i] != mask:
                 continue
@@ -276,6 +305,9 @@ def decode(
         if step == steps:
             forced += len(masked) - len(commit)
             commit = masked
+        elif settings.no_repeat:
+            after = [proposal[i] if i in commit else token for i, token in enumerate(before)]
+            commit = [i for i in commit if i not in waiting(after, mask, commit, c, settings.no_repeat)]
         for i in commit:
             tokens[i], confidence[i] = proposal[i], c[i]
 

@@ -26,6 +26,7 @@ def in_blocks(
     *,
     rows: Tensor | None = None,
     first_position: int = 0,
+    earlier: Tensor | None = None,
     detail: bool = False,
 ) -> Iterator[Step]:
     """As `denoise`, in blocks of `settings.block` positions, one after another, from each row's first maskable one.
@@ -40,14 +41,18 @@ def in_blocks(
     frozen = ~masked if frozen is None else frozen
     if not settings.block:
         start = first_position
-        yield from denoise(model, canvas, frozen, settings, rows=rows, first_position=start, detail=detail)
+        yield from denoise(
+            model, canvas, frozen, settings, rows=rows, first_position=start, earlier=earlier, detail=detail
+        )
         return
     check_frozen(masked, frozen)
     block, counts = _blocks(frozen, settings.block)
     if plan(settings)[1] and bool((counts != counts[:1]).any()):
-        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, counts, detail)
+        yield from _by_block_count(model, canvas, frozen, settings, rows, first_position, earlier, counts, detail)
     else:
-        yield from _block_by_block(model, canvas, frozen, settings, rows, first_position, block, counts, detail)
+        yield from _block_by_block(
+            model, canvas, frozen, settings, rows, first_position, earlier, block, counts, detail
+        )
 
 
 def _by_block_count(
@@ -57,6 +62,7 @@ def _by_block_count(
     settings: DecodeSettings,
     rows: Tensor | None,
     first_position: int,
+    earlier: Tensor | None,
     counts: Tensor,
     detail: bool,
 ) -> Iterator[Step]:
@@ -71,6 +77,7 @@ def _by_block_count(
             settings,
             rows=names[group],
             first_position=first_position,
+            earlier=None if earlier is None else earlier[group],
             detail=detail,
         )
         for group in groups
@@ -86,6 +93,7 @@ def _block_by_block(
     settings: DecodeSettings,
     rows: Tensor | None,
     first_position: int,
+    earlier: Tensor | None,
     block: Tensor,
     counts: Tensor,
     detail: bool,
@@ -111,6 +119,7 @@ def _block_by_block(
             stability=stability,
             cache=cache,
             more_blocks=True,
+            earlier=earlier,
             detail=detail,
         ):
             latest = replace(
@@ -173,6 +182,29 @@ def most_steps(settings: DecodeSettings, frozen: Tensor, context: int, overlap: 
     return total
 
 
+def segments(settings: DecodeSettings, frozen: Tensor, context: int, overlap: int) -> list[tuple[int, int]]:
+    """Return the parts of a canvas with the `frozen` positions (L,) bool that `slide` finishes one after another: the
+    blocks of each window, as (first, last + 1).
+    """
+    parts, start, done = [], 0, 0
+    while done < len(frozen):
+        end = min(start + context, len(frozen))
+        free = [i for i in range(done, end) if not frozen[i]]
+        size = settings.block or context
+        firsts = range(free[0], end, size) if free else range(0)
+        parts += [(first, min(first + size, end)) for first in firsts]
+        start, done = end - overlap, end
+    return parts
+
+
+def rows_apart(canvas: Tensor, masked: Tensor, parts: list[tuple[Tensor, Iterator[Step]]]) -> Iterator[Step]:
+    """Yield one step of all rows of a `canvas` (B, L), `masked` (B, L) bool, from a step of each part.
+
+    A part is row indices and the steps of these rows; finished parts wait.
+    """
+    yield from _side_by_side(_start(canvas, masked), parts)
+
+
 def _start(canvas: Tensor, masked: Tensor) -> Step:
     """Return a canvas before its first step."""
     nothing, none = torch.zeros_like(masked), torch.zeros(len(canvas), dtype=torch.int64, device=canvas.device)
@@ -215,8 +247,10 @@ def slide(
         before = replace(
             latest, committed=nothing, remasked=nothing, likeliest=unknown(latest.masked) if detail else None
         )
-        window = before.tokens[:, view]
-        for step in in_blocks(model, window, held, settings, rows=rows, first_position=start, detail=detail):
+        seen, window = before.tokens[:, :start], before.tokens[:, view]
+        for step in in_blocks(
+            model, window, held, settings, rows=rows, first_position=start, earlier=seen, detail=detail
+        ):
             values = {f.name: _paste(getattr(before, f.name), getattr(step, f.name), view) for f in fields(Step)}
             # For this window these positions are a prompt; they keep the c with which they were unmasked.
             values["confidence"][:, start:done] = before.confidence[:, start:done]

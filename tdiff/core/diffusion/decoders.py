@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
+from tdiff.core.diffusion.repetition import penalised, without
 from tdiff.core.diffusion.schedules import Schedule, unmask_share
 from tdiff.core.mask_indices import indices_of
 from tdiff.errors import unknown
@@ -73,18 +74,23 @@ class Decoder:
 
 
 def propose(
-    logits: Tensor, settings: DecodeSettings, noise: Tensor | None, repeats: Tensor | None = None
+    logits: Tensor,
+    settings: DecodeSettings,
+    noise: Tensor | None,
+    repeats: Tensor | None = None,
+    forbidden: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a token for each position (N,) int64, and c (N,) float32, its probability under the model before
     temperature and truncation.
 
     `logits` (N, V) are -inf at suppressed tokens; `noise` (N,) is uniform in [0, 1), or None for greedy decoding;
-    `repeats` (N, V) bool are the tokens with a repetition penalty. Tokens are sampled by inverting the distribution
-    function in float64: float32 noise cuts off the tail and so lowers the real temperature (Zheng et al. 2024,
-    arXiv:2409.02908).
+    `repeats` (N, V) bool are the tokens with a repetition penalty, and `forbidden` (N, V) bool those that are not
+    proposed. Tokens are sampled by inverting the distribution function in float64: float32 noise cuts off the tail and
+    so lowers the real temperature (Zheng et al. 2024, arXiv:2409.02908).
     """
     logits = logits.float()
     adjusted = logits if repeats is None else penalised(logits, repeats, settings.repetition_penalty)
+    adjusted = adjusted if forbidden is None else without(adjusted, forbidden)
     best, greedy = adjusted.max(-1)
     if noise is None:
         token = greedy
@@ -112,42 +118,6 @@ def _truncate(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         outside[:, 0] = False
         logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
     return logits
-
-
-def repeated(tokens: Tensor, masked: Tensor, every: Tensor, span: int, vocabulary: int) -> Tensor:
-    """Return (N, V) bool: for each of the N `masked` positions, the tokens that would complete a span of `span` tokens
-    which the row has already.
-
-    `tokens` (B, L) int64; `every` (B, L) bool are all masks, which no span contains. A span of 1 is any token of the
-    row.
-    """
-    rows, length = tokens.shape
-    if span > length:
-        return torch.zeros(len(indices_of(masked)), vocabulary, dtype=torch.bool, device=tokens.device)
-    # A hash of the span - 1 tokens before each position, valid if none of them is masked or outside the row.
-    before = tokens.new_zeros(rows, length)
-    valid = torch.ones_like(masked)
-    for back in range(1, span):
-        shifted = tokens.roll(back, 1)
-        before = before * _BASE + shifted + 1  # overflows wrap; two spans that meet in 64 bits are a rare mistake
-        valid &= ~every.roll(back, 1)
-        valid[:, :back] = False
-    row, column = indices_of(masked).div(length, rounding_mode="floor"), indices_of(masked) % length
-    same = (before[row] == before[row, column][:, None]) & valid[row] & valid[row, column][:, None] & ~every[row]
-    hits = torch.zeros(len(row), vocabulary, dtype=torch.int32, device=tokens.device)
-    return hits.scatter_add_(1, tokens[row], same.to(torch.int32)) > 0
-
-
-_BASE = 0x100000001B3
-
-
-def penalised(logits: Tensor, repeats: Tensor, penalty: float) -> Tensor:
-    """Return log p (N, V), times `penalty` where a token `repeats` (after Keskar et al. 2019, arXiv:1909.05858, eq. 1).
-
-    Their version divides logits, whose sign and size have no meaning; this one raises p to the power of `penalty`.
-    """
-    log_p = logits.log_softmax(-1)
-    return torch.where(repeats, log_p * penalty, log_p)
 
 
 def highest(score: Tensor, count: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.alternatives import likeliest
-from tdiff.core.diffusion.decoders import Decoder, StabilityTracker, StepState, decoder, propose, repeated
+from tdiff.core.diffusion.decoders import Decoder, StabilityTracker, StepState, decoder, propose
+from tdiff.core.diffusion.repetition import completed_together, repeated
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import indices_of, select
 from tdiff.core.models.base import Cache, Inputs, Model
@@ -70,6 +71,7 @@ def denoise(
     stability: StabilityTracker | None = None,
     cache: Cache | None = None,
     more_blocks: bool = False,
+    earlier: Tensor | None = None,
     detail: bool = False,
 ) -> Iterator[Step]:
     """Fill the masks of `canvas` (B, L) int64. Yields a Step for each step of the decoder.
@@ -81,12 +83,13 @@ def denoise(
 
     A caller that decodes in blocks gives `within` (B, L) bool, the positions to fill, `steps`, their part of the
     decoder's steps, and `stability` and `cache`, the state that all blocks share. With `more_blocks` the caller checks
-    for logits that are not finite after the last block. With `detail` the steps have `likeliest`.
+    for logits that are not finite after the last block. `earlier` (B, P) int64 are the tokens before the canvas, which
+    the model does not see and whose spans are not repeated either. With `detail` the steps have `likeliest`.
 
     Raises TdiffError for a frozen position that holds a mask, and for logits that are not finite.
     """
     settings = settings or DecodeSettings()
-    run = _Run(model, canvas, frozen, settings, rows, first_position, within, steps, stability, cache, detail)
+    run = _Run(model, canvas, frozen, settings, rows, first_position, within, steps, stability, cache, earlier, detail)
     for index in itertools.count(1):
         run.read_counts(index)
         if not any(run.remaining):
@@ -112,10 +115,12 @@ class _Run:
         steps: int | None,
         stability: StabilityTracker | None,
         cache: Cache | None,
+        earlier: Tensor | None,
         detail: bool,
     ) -> None:
         """The arguments are those of `denoise`."""
         self.model, self.settings, self.detail = model, settings, detail
+        self.earlier = canvas[:, :0] if earlier is None else earlier
         self.rule, planned = plan(settings)
         self.steps = planned if steps is None else steps
         scheduled = self.rule.steps or (self.rule.follows_steps and self.steps)
@@ -218,6 +223,8 @@ class _Run:
         if index == self.steps:
             self.forced = self.forced + (masked & ~commit).sum(1)
             commit = masked
+        elif self.settings.no_repeat:
+            commit = self._one_by_one(masked & commit, draft, score)
         still = masked & ~commit
         if self.rule.remask:
             still = still | (state.maskable & self.rule.remask(state, self.settings))
@@ -243,18 +250,36 @@ class _Run:
     def _propose(self, uniform: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
         """Return the canvas with a proposed token at each masked position, and c there, -1 elsewhere; both (B, L)."""
         settings, masked = self.settings, self.masked
-        repeats = None
-        if settings.repetition_penalty > 1:
-            every = masked | self.outside
-            repeats = repeated(self.tokens, masked, every, settings.repetition_span, self.logits.size(-1))
+        repeats = self._repeated(settings.repetition_span) if settings.repetition_penalty > 1 else None
+        forbidden = self._repeated(settings.no_repeat) if settings.no_repeat else None
         random = select(uniform(noise.PROPOSAL), masked) if settings.temperature else None
-        token, c = propose(self.logits, settings, random, repeats)
+        token, c = propose(self.logits, settings, random, repeats, forbidden)
         self.broken = self.broken | ~c.isfinite().all()
         # On another device this would wait; there `read_counts` reads it.
         if self.broken.device.type == "cpu" and bool(self.broken.any()):
             raise not_finite()
         score = torch.full_like(self.confidence, -1.0).masked_scatter(masked, c)
         return self.tokens.masked_scatter(masked, token), score
+
+    def _repeated(self, span: int) -> Tensor:
+        """Return (N, V) bool: the tokens at the N masked positions that would repeat a span, see `repeated`."""
+        tokens, masked, every = map(self._after_earlier, (self.tokens, self.masked, self.masked | self.outside))
+        indices_of(masked, sum(self.remaining))
+        return repeated(tokens, masked, every, span, self.logits.size(-1))
+
+    def _one_by_one(self, commit: Tensor, draft: Tensor, score: Tensor) -> Tensor:
+        """Return `commit` (B, L) bool without positions that wait, so that no span is repeated by several together."""
+        every = (self.masked | self.outside) & ~commit
+        tokens, new, masks, c = map(self._after_earlier, (draft, commit, every, score))
+        waiting = completed_together(tokens, new, masks, c, self.settings.no_repeat)
+        return commit & ~waiting[:, self.earlier.size(1) :]
+
+    def _after_earlier(self, values: Tensor) -> Tensor:
+        """Return `values` (B, L) after the tokens before the canvas, or after zeros for those; (B, P + L)."""
+        before = (
+            self.earlier if values.dtype == self.earlier.dtype else torch.zeros_like(self.earlier, dtype=values.dtype)
+        )
+        return torch.cat((before, values), 1) if before.size(1) else values
 
     def _state(self, index: int, score: Tensor, uniform: Callable[..., Tensor]) -> StepState:
         """Return what the decoder may depend on in step `index`; `score` (B, L) is c of the proposed tokens."""

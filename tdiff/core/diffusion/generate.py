@@ -17,6 +17,7 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.alternatives import UNKNOWN, WIDTH
 from tdiff.core.diffusion.blocks import most_steps, slide
 from tdiff.core.diffusion.denoise import Step, plan
+from tdiff.core.diffusion.endings import ended_text, resolve_until
 from tdiff.core.diffusion.guidance import Guided
 from tdiff.core.models.base import LoadedModel, ModelSpec
 from tdiff.core.models.pieces import Pieces
@@ -124,11 +125,15 @@ def overlap(model: LoadedModel) -> int:
     return min(max(model.origin.context, 1), model.spec.context - 1)
 
 
-def generation_metadata(model: LoadedModel, settings: DecodeSettings, length: int, row: int) -> dict[str, Any]:
+def generation_metadata(
+    model: LoadedModel, settings: DecodeSettings, length: int, row: int, until: str = ""
+) -> dict[str, Any]:
     """Return all settings that, with the prompt, reproduce a text; defaults are resolved."""
     steps = plan(settings)[1]
     guidance = {"class": g.name, "guidance": g.weight} if isinstance(g := model.network, Guided) else {}
-    return dataclasses.asdict(settings) | {"steps": steps, "model": model.name, "length": length, "row": row} | guidance
+    ending = {"until": until} if until else {}
+    names = {"steps": steps, "model": model.name, "length": length, "row": row}
+    return dataclasses.asdict(settings) | names | guidance | ending
 
 
 def generate(
@@ -139,16 +144,19 @@ def generate(
     length: int = 0,
     rows: Sequence[int] | None = None,
     template: Template = (),
+    until: str = "",
     detail: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of texts that continue `prompts`, one row for each; longer texts use a sliding canvas.
 
     With a `template` each row fills its gaps, and only the number of prompts counts. `rows` are the row numbers for the
     noise: a text depends on its row number and prompt, not on the other texts. See `overlap` for the sliding canvas.
-    With `detail` the steps have `likeliest`.
+    `until`: stop at an ending, see `endings`; its other positions stay masked. With `detail`, steps have `likeliest`.
     """
     start = template_canvas(model, template).repeat(len(prompts), 1) if template else canvas(model, prompts, length)
-    yield from resolve(model, start, settings, range(len(prompts)) if rows is None else rows, detail=detail)
+    yield from resolve(
+        model, start, settings, range(len(prompts)) if rows is None else rows, until=until, detail=detail
+    )
 
 
 def resolve(
@@ -158,18 +166,22 @@ def resolve(
     rows: Sequence[int],
     *,
     frozen: Tensor | None = None,
+    until: str = "",
     detail: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps that resolve the masks of the canvases `start` (B, L); `rows` are their row numbers for noise.
 
-    `frozen` (B, L) bool are positions that no decoder may change, by default all that hold a token. With `detail` the
-    steps have `likeliest`.
+    `frozen` (B, L) bool are positions that no decoder may change, by default all that hold a token; with `until`, no
+    others are. With `detail` the steps have `likeliest`.
     """
     start = start.to(model.device)
     frozen = None if frozen is None else frozen.to(model.device)
     names = torch.tensor(rows, device=start.device)
     context, shared = model.spec.context, overlap(model)
-    yield from slide(model.network, start, context, shared, settings, frozen=frozen, rows=names, detail=detail)
+    if until:
+        yield from resolve_until(model, start, settings, names, shared, until, detail=detail)
+    else:
+        yield from slide(model.network, start, context, shared, settings, frozen=frozen, rows=names, detail=detail)
 
 
 def narrate(
@@ -181,12 +193,14 @@ def narrate(
     row: int = 0,
     template: Template = (),
     start: Start | None = None,
+    until: str = "",
     detail: bool = False,
 ) -> Iterator[TraceLine]:
     """Yield the trace of one generation while it runs: a header, a line for each step, the text.
 
-    With `start` it continues from that canvas, and `prompt` is only reported. With `detail` the steps have the
-    predictions at masked positions; see `protocol.detail`.
+    With `start` it continues from that canvas, and `prompt` is only reported. With `until`, the text is cut at its end,
+    and positions after it may stay masked. With `detail` the steps have the predictions at masked positions; see
+    `protocol.detail`.
     """
     start_time = time.perf_counter()
     canvas_ids = start.tokens if start else _first_canvas(model, prompt, length, template)
@@ -200,7 +214,7 @@ def narrate(
         version=__version__,
         model=model.name,
         decoder=settings.decoder,
-        settings=generation_metadata(model, settings, total, row),
+        settings=generation_metadata(model, settings, total, row, until),
         seed=settings.seed,
         row=row,
         prompt=prompt,
@@ -213,7 +227,8 @@ def narrate(
         writer.earn(len(to_line(header).encode()))
     yield header
     step = None
-    for step in resolve(model, canvas_ids[None], settings, [row], frozen=frozen[None], detail=detail):
+    steps = resolve(model, canvas_ids[None], settings, [row], frozen=frozen[None], until=until, detail=detail)
+    for step in steps:
         ids, confidence, committed, remasked, calls, likeliest = _first_row(step)
         left += len(remasked) - len(committed)
         if committed or remasked:
@@ -228,8 +243,12 @@ def narrate(
             )
             yield _detailed(line, writer, likeliest, committed) if writer else line
     unchanged = model.tokenizer.decode(canvas_ids) if start else prompt
+    text = model.tokenizer.decode(step.tokens[0]) if step else unchanged
+    if until and step:
+        ended = ended_text(model, canvas_ids, step.tokens[0].tolist(), until)
+        text, total = ended.text, ended.tokens
     yield TraceEnd(
-        text=model.tokenizer.decode(step.tokens[0]) if step else unchanged,
+        text=text,
         model_calls=int(step.calls[0]) if step else 0,
         forced=int(step.forced[0]) if step else 0,
         tokens=total,

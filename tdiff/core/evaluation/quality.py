@@ -70,29 +70,56 @@ class Judge:
 
     def copied(self, texts: Sequence[str]) -> str:
         """The longest span of any of the texts that also occurs in the training text, character for character."""
-        training, others = _codes(self._training), [_codes(text) for text in texts]
-        best, low, high = "", 0, max(map(len, texts), default=0)
-        while low < high:  # a copied span contains copied spans of every shorter length
-            size = (low + high + 1) // 2
-            span = self._shared(training, others, texts, size)
-            if span is None:
-                high = size - 1
-            else:
-                best, low = span, size
-        return best
+        return copied_span(self._training, texts)
 
-    def _shared(self, training: Tensor, others: Sequence[Tensor], texts: Sequence[str], size: int) -> str | None:
-        """A span of `size` characters that a text shares with the training text."""
-        known = _hashes(training, size).sort().values
-        for codes, text in zip(others, texts, strict=True):
-            hashes = _hashes(codes, size)
-            if not len(hashes) or not len(known):
-                continue
-            at = torch.searchsorted(known, hashes).clamp(max=len(known) - 1)
-            for i in (known[at] == hashes).nonzero()[:, 0].tolist():
-                if text[i : i + size] in self._training:
-                    return text[i : i + size]
-        return None
+
+_SEED = 16
+"""Characters of the spans by which copies are found."""
+
+
+def copied_span(training: str, texts: Sequence[str]) -> str:
+    """The longest span of any of the texts that also occurs in the training text, character for character."""
+    codes = _codes(training)
+    if places := _shared(codes, texts, _SEED):
+        best = ""
+        for text, at in places:  # a longer copied span begins at one of these places
+            size = max(len(best) + 1, _SEED)
+            while at + size <= len(text) and text[at : at + size] in training:
+                best = text[at : at + size]
+                size += 1
+        if best:
+            return best
+    low, high = 0, _SEED - 1
+    while low < high:  # a copied span contains copied spans of every shorter length
+        size = (low + high + 1) // 2
+        low, high = (size, high) if _first_shared(training, codes, texts, size) else (low, size - 1)
+    return _first_shared(training, codes, texts, low) if low else ""
+
+
+def _first_shared(training: str, codes: Tensor, texts: Sequence[str], size: int) -> str:
+    """A span of `size` characters that a text shares with the training text; "" if there is none."""
+    spans = (text[at : at + size] for text, at in _shared(codes, texts, size))
+    return next((span for span in spans if span in training), "")
+
+
+def _shared(codes: Tensor, texts: Sequence[str], size: int) -> list[tuple[str, int]]:
+    """The texts and places at which a span begins whose hash occurs in the training text, given by its `codes`."""
+    hashes = [_hashes(_codes(text), size) for text in texts]
+    wanted = _distinct(torch.cat([torch.empty(0, dtype=torch.int64), *hashes]))
+    known = _hashes(codes, size)
+    if not len(wanted) or not len(known):
+        return []
+    # The training text is looked up among the spans of the texts: sorting those is quick.
+    at = torch.searchsorted(wanted, known).clamp(max=len(wanted) - 1)
+    found = wanted[_distinct(at[wanted[at] == known])]
+    places = [torch.isin(of_text, found).nonzero()[:, 0].tolist() for of_text in hashes]
+    return [(text, place) for text, ats in zip(texts, places, strict=True) for place in ats]
+
+
+def _distinct(values: Tensor) -> Tensor:
+    """The distinct values (N,) int64, ascending."""
+    distinct: Tensor = torch.unique_consecutive(values.sort().values)
+    return distinct
 
 
 def words(text: str) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tdiff.config.decoding import LEFT_TO_RIGHT, DecodeSettings, laid_over
+from tdiff.config.decoding import LEFT_TO_RIGHT, DecodeSettings, laid_over, presets_of
 from tdiff.config.decoding import decoding as parse_decoding
+from tdiff.config.decoding_presets import preset_text
 from tdiff.core.models.origin import Origin
 from tdiff.errors import TdiffError
 
@@ -259,13 +260,31 @@ class LoadedModel:
         """The device of the network."""
         return self.network.device
 
-    def decode_settings(self, options: Mapping[str, Any], seed: int) -> DecodeSettings:
-        """Return decoding settings: `options`, fields of DecodeSettings, over the model's own settings unless the
-        options name a decoder.
+    @property
+    def kind(self) -> str:
+        """Its kind for the decoding presets, one of `decoding_presets.KINDS`."""
+        if self.spec.causal:
+            return "causal"
+        lengths = self.tokenizer.lengths.clone()
+        lengths[list(self.spec.suppressed)] = 1
+        return "characters" if int(lengths.max()) <= 1 else "subwords"
 
-        Raises TdiffError for a causal model and another decoder than the autoregressive one.
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Its decoding presets by name: fields of DecodeSettings."""
+        return presets_of(self.kind)
+
+    def decode_settings(self, options: Mapping[str, Any], seed: int) -> DecodeSettings:
+        """Return decoding settings: `options`, fields of DecodeSettings, over those of their preset, over the model's
+        own settings unless the options or the preset name a decoder.
+
+        Raises TdiffError for a preset that this kind of model has not, and for a causal model and another decoder than
+        the autoregressive one.
         """
-        settings = DecodeSettings(**laid_over(parse_decoding(self.origin.decoding), options), seed=seed)
+        if name := options.get("preset"):
+            preset_text(name, self.kind)
+        own = parse_decoding(self.origin.decoding)
+        settings = DecodeSettings(**laid_over(own, options, self.presets), seed=seed)
         if self.spec.causal and settings.decoder != LEFT_TO_RIGHT:
             raise TdiffError(
                 f"{self.name} is autoregressive and requires --decoder {LEFT_TO_RIGHT}; got {settings.decoder}"

@@ -10,7 +10,7 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready
 
 _THRESHOLD_STEP = 0.05
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span")
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span", "no_repeat")
 """Fields of DecodeSettings that mean the same with every decoder."""
 
 
@@ -72,6 +72,6 @@ class DecodingOptions:
         """The options over the model's settings. Raises TdiffError if a value is invalid."""
         defaults = self._model.decoding if self._model else {}
         try:
-            return DecodeSettings(**laid_over(defaults, dict(options)))
+            return DecodeSettings(**laid_over(defaults, options, self._model.presets if self._model else {}))
         except (TdiffError, TypeError):  # the model's settings come from a version of tdiff with other fields
             return DecodeSettings(**options)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdiff.config.decoding_presets import chosen_preset
 from tdiff.errors import TdiffError
 from tdiff.patterns import lazy
 from tdiff.watch.follow import Watched
@@ -54,7 +55,6 @@ def live_generation(
     `trains_here` returns that a watched run trains on this machine, the process yields to it, unless the user
     requested a device.
     """
-    from tdiff.runs.lookup import SHIPPED
     from tdiff.watch.generation.process import Child, command
     from tdiff.watch.generation.session import Live
 
@@ -87,11 +87,13 @@ def live_generation(
             return f"tdiff is not installed on {address.host}: no model writes there, and the log's samples are shown"
         return f"the model's process ended: {reason}"
 
+    from tdiff.runs.lookup import DEFAULT_MODEL
+
     return Live(
         start_here if address is None else start_there,
-        options.model or (SHIPPED if address is None else _folder(address)),
+        options.model or (DEFAULT_MODEL if address is None else _folder(address)),
         seed=secrets.randbelow(2**31) if options.seed is None else options.seed,
-        options=options.decoding,
+        options=chosen_preset(options.fast, options.best, options.decoding) | options.decoding,
         prompt=options.prompt,
         length=options.length,
         every=options.every,

@@ -11,7 +11,8 @@ import torch
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion import noise
-from tdiff.core.diffusion.decoders import penalised, propose, repeated
+from tdiff.core.diffusion.decoders import propose
+from tdiff.core.diffusion.repetition import penalised, repeated
 from tests.support import oracles
 from tests.support.decoding import CHI_SQUARE, every_place_alike, texts
 
