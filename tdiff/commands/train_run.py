@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from tdiff import ranks
 from tdiff.commands.progress import progress_bar
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, read_layer
@@ -28,18 +30,27 @@ from tdiff.schema import Layer
 from tdiff.visible import visible
 
 if TYPE_CHECKING:
+    from tdiff.core.training.distributed import World
     from tdiff.corpus.corpus import Corpus
 
 _FAILED = 1
+_SAME_SIGNAL = 3.0
+"""Seconds within which a second Ctrl-C of a run of several processes is the first one, passed on."""
 
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Start a run with the settings of preset, file and options, each over the one before."""
-    settings, preset_label, has_source = resolve_settings(config, preset, layers)
-    if run is not None:
-        runs.check_free(run)
-    settings, corpus = (settings, corpus_of(settings)) if has_source else _default_corpus(settings)
-    folder = Run(runs.ROOT / (run or runs.free_name(folder_name(corpus.name, settings.preset))))
+    from tdiff.core.training import processes
+
+    world = processes.join()
+    with world.together():
+        settings, preset_label, has_source = resolve_settings(config, preset, layers)
+        world.passes(settings.train.batch_size, settings.train.accumulate)
+        if run is not None:
+            runs.check_free(run)
+        settings, corpus = (settings, corpus_of(settings)) if has_source else _default_corpus(settings)
+        name = run or runs.free_name(folder_name(corpus.name, settings.preset))
+    folder = Run(runs.ROOT / world.agreed(name))
     if "-" in settings.data.sources:  # stdin cannot be read again, so the text is saved
         settings = _with_source(settings, str(folder.corpus))
     heading = f"{preset_label} {describe_run(settings, corpus)} -> {folder.path}"
@@ -54,9 +65,9 @@ def resolve_settings(config: str | None, preset: str | None, layers: list[Layer]
     if initial_model:
         from tdiff import hub
         from tdiff.commands.progress import download_progress
-        from tdiff.core.training import initialize
+        from tdiff.core.training import initialize, processes
 
-        with download_progress(initial_model) as progress:
+        with processes.join().in_turn(), download_progress(initial_model) as progress:
             model_folder = str(hub.find(initial_model, progress))
         sizes = initialize.sizes(model_folder)
         if not preset_name and initialize.is_pretrained(model_folder):
@@ -77,19 +88,22 @@ def describe_run(settings: Settings, corpus: Corpus) -> str:
 
 def resume(name: str, budget: dict[str, float] | None = None) -> None:
     """Resume a stopped run, to a new end where there is a `budget`, such as {"steps": 20000}."""
-    folder = lookup.find_run(name)
-    settings = folder.settings()
-    if budget:
-        settings = Settings.of([settings.as_layer(), {"train": budget}])
-    if not folder.state.exists():
-        raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
-    last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
-        raise TdiffError(
-            f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, or "
-            "start a new --run"
-        )
-    corpus = corpus_of(settings)
+    from tdiff.core.training import processes
+
+    with processes.join().together():
+        folder = lookup.find_run(name)
+        settings = folder.settings()
+        if budget:
+            settings = Settings.of([settings.as_layer(), {"train": budget}])
+        if not folder.state.exists():
+            raise TdiffError(f"run {folder.name!r} stopped before its first save; there is nothing to resume")
+        last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
+        if isinstance(last, End) and last.reason == "finished" and settings == folder.settings():
+            raise TdiffError(
+                f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, "
+                "or start a new --run"
+            )
+        corpus = corpus_of(settings)
     heading = f"resuming {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
 
@@ -150,9 +164,14 @@ def _default_corpus(settings: Settings) -> tuple[Settings, Corpus]:
 
 def corpus_of(settings: Settings) -> Corpus:
     """The corpus that the settings name."""
+    from tdiff.core.training import processes
     from tdiff.corpus import corpus as data
 
-    with progress_bar("fetching the corpus", of_bytes=True) as progress:
+    world = processes.join()
+    if world.size > 1 and "-" in settings.data.sources:
+        raise TdiffError(f"--data -: {world.size} processes cannot read one stdin: give a file")
+    turn = world.in_turn() if "shakespeare" in settings.data.sources else nullcontext()  # which is fetched once
+    with turn, progress_bar("fetching the corpus", of_bytes=True) as progress:
         labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
         corpus = data.load(
             settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
@@ -177,9 +196,12 @@ def train_and_report(
     The folder of a run that is not `resumed` is created, unless it exists and `may_exist`; then `on_created` is called.
     """
     from tdiff.core import devices
-    from tdiff.core.training import initialize
+    from tdiff.core.training import initialize, processes
     from tdiff.core.training.loop import train
 
+    world = processes.join()
+    if not world.leads:
+        return _follow(settings, folder, corpus, world, resumed=resumed)
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
@@ -188,7 +210,9 @@ def train_and_report(
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         final_evaluation = _FinalEvaluation()
-        records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
+        records = train(
+            settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation, world=world
+        )
         if resumed and settings != folder.settings():
             folder.keep(settings)
             stack.enter_context(folder.locked())  # the locked file has been replaced
@@ -217,6 +241,19 @@ def train_and_report(
     return end
 
 
+def _follow(settings: Settings, folder: Run, corpus: Corpus, world: World, *, resumed: bool) -> End:
+    """Train as another process than the first, which prints and writes. Returns the last event."""
+    from tdiff.core.training.loop import train
+
+    with _stopping() as stop:
+        for record in train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world):
+            if isinstance(record, End):
+                if record.reason == "nan":
+                    sys.exit(_FAILED)
+                return record
+    raise AssertionError("the last event of a run is End")
+
+
 @contextmanager
 def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
     """An event that Ctrl-C, SIGTERM and a hang-up set: the run then saves and stops. A second Ctrl-C quits at once.
@@ -225,12 +262,21 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
     """
     requested = threading.Event()
 
+    first = 0.0
+
     def request_stop(number: int, _frame: object) -> None:
+        nonlocal first
         if requested.is_set() and number == signal.SIGINT:
+            # torchrun passes the terminal's Ctrl-C on to processes that have got it already.
+            if ranks.size() > 1 and time.monotonic() - first < _SAME_SIGNAL:
+                return
             raise KeyboardInterrupt
+        first = time.monotonic()
         requested.set()
         # The signal may arrive within a print, which is not reentrant.
         with suppress(OSError):
+            if not ranks.talks():
+                return
             os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to quit at once)\n")
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -347,5 +393,6 @@ def _bar(events: Iterator[Event], folder: Run, final_evaluation: _FinalEvaluatio
 
 
 def say(text: str) -> None:
-    """Print a message on stderr."""
-    print(visible(text), file=sys.stderr, flush=True)
+    """Print a message on stderr; of several processes the first does."""
+    if ranks.talks():
+        print(visible(text), file=sys.stderr, flush=True)

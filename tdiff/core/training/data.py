@@ -97,7 +97,7 @@ class TrainingSet:
         row = self.settings.model.window if self.real is None else self.token_count / len(self.tokens)
         return self.step_rows * row
 
-    def batch(self, step: int, rows: range, full_width: bool = False) -> Batch:
+    def batch(self, step: int, rows: Sequence[int], full_width: bool = False) -> Batch:
         """The `rows` of optimizer step `step`, by their numbers in it, 0..step_rows-1.
 
         Each row, the positions that may be masked and its label depend on the seed, the step and the number of the row

@@ -41,12 +41,14 @@ def train(
     Raises TdiffError for a corpus too short, a device that is not available, a state that does not fit, or a new budget
     that is spent: at once, before anything is written.
     """
-    state = TrainState(settings, run, corpus, world)
-    if resume:
-        state.load()
-        if settings != run.settings() and state.spent() >= 1.0:  # unchanged settings may lack the final evaluation
-            raise TdiffError(f"run {run.name!r} is at step {state.step:,}, which is not before the new end")
-    state.world.barrier()  # until all have read the folder, into which the first of them writes
+    with (world or World()).together():  # until all have read the folder, into which the first of them writes
+        state = TrainState(settings, run, corpus, world)
+        if resume:
+            state.load()
+        changed = resume and settings != run.settings()  # unchanged settings may lack the final evaluation
+    if changed and state.spent() >= 1.0:
+        raise TdiffError(f"run {run.name!r} is at step {state.step:,}, which is not before the new end")
+    state.world.watch()
     return _steps(state, resume, stop, progress)
 
 
@@ -65,7 +67,7 @@ def _steps(state: TrainState, resume: bool, stop: Stop, progress: Progress) -> I
     saved = time.monotonic()
     reason: EndReason = "finished"
     while (spent := state.spent()) < 1.0:
-        if agreed(stop()):
+        if state.world.any(stop()):
             reason = "stopped"
             break
         meter.add(*state.update(spent))
@@ -91,8 +93,9 @@ def _steps(state: TrainState, resume: bool, stop: Stop, progress: Progress) -> I
         yield reports.nan_alert(state)
     else:
         yield reports.save(state)
-    if reason == "finished":
+    if reason == "finished" and state.world.leads:
         reason = yield from _after_training(state, stop, progress)
+    reason = agreed(reason)  # the others wait here for the evaluation
     yield reports.end(state, reason)
 
 
