@@ -56,7 +56,7 @@ class TrainState:
         devices.keep_memory(self.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
-        self.stream = STREAM
+        self.stream, self.saved_by = STREAM, self.world.size
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = initialize.initial_model(settings, run, corpus, training)
         self.data = TrainingSet(settings, corpus, self.tokenizer)
@@ -290,6 +290,7 @@ class TrainState:
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
         notes |= {"temperature": repr(self.temperature), "stream": str(STREAM)}
+        notes["processes"] = str(self.world.size)
         write_atomic(self.run.state, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, notes))
 
     def load(self) -> None:
@@ -314,3 +315,4 @@ class TrainState:
             optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
         self.temperature, self.stream = float(notes.get("temperature", 0.0)), int(notes.get("stream", 1))
+        self.saved_by = int(notes.get("processes", 1))
