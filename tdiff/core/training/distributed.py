@@ -69,6 +69,10 @@ class World:
         """The `values` (any shape, int64, on the CPU) of each process, along a new first dimension."""
         return values[None]
 
+    def collect(self, value: T) -> list[T]:
+        """The values of all processes, in their order; they can be pickled."""
+        return [value]
+
     def add_gradients(self, weights: Sequence[Tensor]) -> None:
         """Replace the gradient of each weight by its sum over all processes."""
 

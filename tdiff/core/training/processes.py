@@ -63,6 +63,13 @@ class Processes(World):
             dist.all_gather(gathered, values)
         return torch.stack(gathered)
 
+    def collect(self, value: T) -> list[T]:
+        """The values of all processes, in their order; they can be pickled."""
+        gathered: list[Any] = [None] * self.size
+        with self._reaching():
+            dist.all_gather_object(gathered, value)
+        return gathered
+
     def add_gradients(self, weights: Sequence[Tensor]) -> None:
         """Replace the gradient of each weight by its sum over all processes, in one exchange.
 

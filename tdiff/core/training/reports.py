@@ -77,8 +77,8 @@ def resume(state: TrainState) -> Iterator[events.Resume | events.Heartbeat]:
     if state.saved_by != state.world.size:
         yield heartbeat(
             state,
-            f"saved by {_processes(state.saved_by)}, resumed by {_processes(state.world.size)}: the same rows, whose sums "
-            "differ in the last digits",
+            f"saved by {_processes(state.saved_by)}, resumed by {_processes(state.world.size)}: the same rows, but "
+            "sums that differ in the last digits",
         )
     if state.stream != STREAM:
         yield heartbeat(
