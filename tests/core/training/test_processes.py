@@ -1,6 +1,12 @@
 """Several processes train as one does: the same losses and weights, and all processes have the same bits."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +16,10 @@ from tdiff.core.training.distributed import World
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.runs.run import Run
-from tests.support.forked import in_processes
-from tests.support.runs import settings_of, words
+from tests.core.training.test_finetune import settings_from
+from tests.support.forked import free_port, in_processes
+from tests.support.paths import ROOT
+from tests.support.runs import SET_TINY, environment, settings_of, words
 
 ADAMW = {"train": {"batch_size": 8, "lr": 2e-3}}
 WAYS = {
@@ -83,3 +91,60 @@ def test_two_processes_train_as_one(tales, tmp_path):
 @pytest.mark.parametrize("size", [2, 4])
 def test_processes_train_as_one_for_twenty_steps(size, tales, tmp_path):
     check_alike(size, tales, tmp_path, steps=20)
+
+
+@pytest.mark.slow
+def test_pretrained_models_train_as_one_with_dropout_and_checkpointing(zoo, tales, tmp_path):
+    layers = {
+        "masked": {"train": {"dropout": 0.1, "checkpointing": True}},
+        "padded": {"data": {"rows": "padded"}, "train": {"dropout": 0.1, "batch_size": 4, "accumulate": 2}},
+    }
+
+    def trained_from(world: World, layer: dict) -> torch.Tensor:
+        settings = settings_from(zoo["bert"], tales, {"train": {"batch_size": 8, "lr": 1e-4}}, layer)
+        state = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources), world)
+        for step in range(5):
+            state.update(step / 5)
+        # The gradient of a key's bias is zero apart from rounding, which AdamW scales to its learning rate.
+        named = state.network.named_parameters()
+        return torch.cat([weight.detach().flatten() for name, weight in named if "key.bias" not in name])
+
+    results = in_processes(2, lambda world: [trained_from(world, layer) for layer in layers.values()], tmp_path, 300)
+    for name, first, second in zip(layers, *results, strict=True):
+        assert torch.equal(first, second), name
+        assert float((first - trained_from(World(), layers[name])).abs().max()) < 1e-5, name
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_within_a_minute_with_one_line(here, corpus_file):
+    options = ["--data", str(corpus_file), "--device=cpu", *SET_TINY, "--steps=100000", "--set=train.eval_every=0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    with (here / "out.txt").open("w") as out:
+        launcher = subprocess.Popen(
+            [*torchrun, "-m", "--", "tdiff", "train", *options, "--run=lost"],
+            cwd=here,
+            env=environment(PYTHONPATH=str(ROOT)),
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            log = here / "checkpoints" / "lost" / "events.jsonl"
+            until = time.monotonic() + 120
+            while time.monotonic() < until and not (log.exists() and log.read_text().count('"train"') > 2):
+                time.sleep(0.2)
+            children = [int(pid) for pid in _children(launcher.pid)]
+            second = next(pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+            killed = time.monotonic()
+            os.kill(second, signal.SIGKILL)
+            assert launcher.wait(60) != 0
+            assert time.monotonic() - killed < 60
+        finally:
+            launcher.kill()
+    lines = [line for line in (here / "out.txt").read_text().splitlines() if line.startswith("tdiff: ")]
+    assert len(lines) == 1
+    assert re.search(rf"process 1 of 2 \(.+, pid {second}\) has ended .* resume it with --resume", lines[0])
+
+
+def _children(pid: int) -> list[str]:
+    """The processes that a process has started."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
