@@ -166,12 +166,15 @@ def corpus_of(settings: Settings) -> Corpus:
     """The corpus that the settings name."""
     from tdiff.core.training import processes
     from tdiff.corpus import corpus as data
+    from tdiff.corpus import stream
 
     world = processes.join()
     if world.size > 1 and "-" in settings.data.sources:
         raise TdiffError(f"--data -: {world.size} processes cannot read one stdin: give a file")
     turn = world.in_turn() if "shakespeare" in settings.data.sources else nullcontext()  # which is fetched once
     with turn, progress_bar("fetching the corpus", of_bytes=True) as progress:
+        if settings.data.token_files:
+            return stream.sample(settings.data.sources, settings.data.text_field)
         labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
         corpus = data.load(
             settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
@@ -210,9 +213,17 @@ def train_and_report(
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         final_evaluation = _FinalEvaluation()
-        records = train(
-            settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation, world=world
-        )
+        with progress_bar("writing token files", of_bytes=True) as writing:
+            records = train(
+                settings,
+                folder,
+                corpus,
+                resume=resumed,
+                stop=stop.is_set,
+                progress=final_evaluation,
+                world=world,
+                writing=writing,
+            )
         if resumed and settings != folder.settings():
             folder.keep(settings)
             stack.enter_context(folder.locked())  # the locked file has been replaced

@@ -27,6 +27,7 @@ def train(
     stop: Stop = lambda: False,
     progress: Progress = lambda done, total: None,
     world: World | None = None,
+    writing: Progress | None = None,
 ) -> Iterator[events.Event]:
     """Train in the folder of `run`: an iterator over the records of training, each as it happens.
 
@@ -38,11 +39,12 @@ def train(
     continues with the new ones, and a record says so. `settings` may then have another budget than the run's own, and
     the learning rate falls to the new end from where it would have been on the way there. A loss that is not finite
     ends the run with an alert, and the last good weights stay. `world` is one process of several that train together.
+    `writing(done, total)` is called in bytes while token files are written (`data.token_files`).
     Raises TdiffError for a corpus too short, a device that is not available, a state that does not fit, or a new budget
     that is spent: at once, before anything is written.
     """
     with (world or World()).together():  # until all have read the folder, into which the first of them writes
-        state = TrainState(settings, run, corpus, world)
+        state = TrainState(settings, run, corpus, world, writing)
         if resume:
             state.load()
         changed = resume and settings != run.settings()  # unchanged settings may lack the final evaluation

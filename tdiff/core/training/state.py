@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -46,7 +48,14 @@ _REASON = 300
 class TrainState:
     """A run in training, between one step and the next."""
 
-    def __init__(self, settings: Settings, run: Run, corpus: Corpus, world: World | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run: Run,
+        corpus: Corpus,
+        world: World | None = None,
+        writing: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Raises TdiffError for a device that is not available, a corpus that is too short, or settings in conflict."""
         self.settings, self.run, self.corpus = settings, run, corpus
         self.world = world or World()
@@ -59,8 +68,9 @@ class TrainState:
         self.stream, self.saved_by = STREAM, self.world.size
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = initialize.initial_model(settings, run, corpus, training)
-        self.data = TrainingSet(settings, corpus, self.tokenizer)
-        self.corpus_sha256 = corpus.sha256()
+        with self.world.in_turn() if settings.data.token_files else nullcontext():  # the first process writes them
+            self.data = TrainingSet(settings, corpus, self.tokenizer, writing)
+        self.corpus_sha256 = self.data.files.text_sha256 if self.data.files else corpus.sha256()
         self._start_as_naive_bayes()
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
