@@ -11,7 +11,7 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
 from tdiff.corpus import named
 from tdiff.corpus.corpus import Corpus
@@ -86,8 +86,8 @@ def _joined(paths: Sequence[Path], text_field: str) -> Iterator[str]:
             raise unreadable(label, error) from None
 
 
-def _opened(path: Path) -> IO[Any]:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _rows(path: Path, label: str, text_field: str) -> Iterator[tuple[bool, str]]:

@@ -71,8 +71,8 @@ class Lifeline:
         except RuntimeError:  # the store has ended with the process that had it
             return
 
-    def report(self) -> str:
-        """After a failed exchange: the line about the lost processes, if this process is the one that prints it."""
+    def report(self, error: str) -> str:
+        """After an exchange failed with `error`: the line about it, if this process is the one that prints it."""
         self._observe()
         before, lost = {n: count for n, (count, _) in self._seen.items()}, set[int]()
         deadline = time.monotonic() + _LOOK
@@ -83,7 +83,10 @@ class Lifeline:
             self._observe()
         lost = {n for n, (count, _) in self._seen.items() if count == before.get(n) and count != b"left"}
         lost |= {n for n in range(self.size) if n != self.rank and n not in self._seen}
-        return self._line(lost or {n for n in range(self.size) if n != self.rank})
+        if lost:
+            return self._line(lost)
+        first = error.strip().partition("\n")[0][:200]
+        return "" if self.rank else f"the processes could not exchange their results: {first}; resume with --resume"
 
     def _line(self, lost: set[int]) -> str:
         """The line about `lost` processes; empty if a process before this one is alive and prints it."""

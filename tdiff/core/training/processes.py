@@ -38,8 +38,8 @@ class Processes(World):
     """One process of several, in the default group of torch.distributed."""
 
     lifeline: Lifeline | None = None
-    buffers: dict[int, Tensor] = field(default_factory=dict)
-    """The gradients of all weights in a row, by their number."""
+    buffers: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    """The gradients of all weights in a row, by the numbers of their elements and of the weights."""
 
     def check_device(self, device: str) -> None:
         """Raise TdiffError if this process has no GPU of its own."""
@@ -76,8 +76,8 @@ class Processes(World):
         A weight without a gradient in all of them stays without; which ones those are travels behind the gradients.
         """
         numbers, device = sum(weight.numel() for weight in weights), weights[0].device
-        if (flat := self.buffers.get(numbers)) is None:
-            flat = self.buffers[numbers] = torch.empty(numbers + len(weights), device=device)
+        if (flat := self.buffers.get((numbers, len(weights)))) is None:
+            flat = self.buffers[numbers, len(weights)] = torch.empty(numbers + len(weights), device=device)
         parts = torch.split(flat[:numbers], [weight.numel() for weight in weights])  # type: ignore[no-untyped-call]
         gradients = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
         present, absent = list[tuple[int, Tensor, Tensor]](), list[tuple[int, Tensor, Tensor]]()
@@ -178,7 +178,7 @@ class Processes(World):
     def _lost(self, error: RuntimeError) -> NoReturn:
         if self.lifeline is None:
             raise error
-        if text := self.lifeline.report():
+        if text := self.lifeline.report(str(error)):
             raise ConnectionError(text) from None
         sys.stderr.flush()
         os._exit(_FAILED)  # another process reports it
