@@ -97,7 +97,7 @@ class TrainingSet:
             check_length(len(self.tokens), len(self.held_out), window, settings.objective.context, corpus.name)
         self.prompts = tuple(map(self._shortened, _prompts(training, settings.objective.context)))
         """Beginnings of the training text, to start samples from."""
-        self.fingerprint = self.files.fingerprint if self.files else hashlib.sha256(self.tokens.numpy()).hexdigest()
+        self.fingerprint = self.files.fingerprint if self.files else _sha256(self.tokens)
         """SHA-256 of the tokens, as hexadecimal digits."""
         self.token_count = len(self.files or self.tokens) if self.real is None else int(self.real.sum())
         """Tokens of the training part, without padding."""
@@ -183,6 +183,10 @@ class TrainingSet:
         ids, most = self.tokenizer.encode(prompt, "the corpus"), self.settings.objective.context
         # The cut may fall within a character whose bytes are several tokens.
         return prompt if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN_TEXT)
+
+
+def _sha256(tokens: Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
 def _prompts(training: str, context: int) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Processes(World):
         numbers, device = sum(weight.numel() for weight in weights), weights[0].device
         if (flat := self.buffers.get((numbers, len(weights)))) is None:
             flat = self.buffers[numbers, len(weights)] = torch.empty(numbers + len(weights), device=device)
-        parts = torch.split(flat[:numbers], [weight.numel() for weight in weights])  # type: ignore[no-untyped-call]
+        parts = torch.split(flat[:numbers], [weight.numel() for weight in weights])
         gradients = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
         present, absent = list[tuple[int, Tensor, Tensor]](), list[tuple[int, Tensor, Tensor]]()
         for n, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):

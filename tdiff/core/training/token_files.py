@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ _MANIFEST, _UNFINISHED = "tokens.json", "unfinished.json"
 class TokenFiles:
     """The token files of a corpus, open for reading."""
 
-    shards: list[npt.NDArray[Any]]
+    shards: Sequence[npt.NDArray[Any]]
     starts: npt.NDArray[np.int64]
     """(shards + 1,): the number of the first token of each shard, and of all tokens."""
     training: int
