@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from tdiff import ranks
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_follow import follow
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings, read_layer
 from tdiff.errors import TdiffError, unknown
@@ -30,7 +31,6 @@ from tdiff.schema import Layer
 from tdiff.visible import visible
 
 if TYPE_CHECKING:
-    from tdiff.core.training.distributed import World
     from tdiff.corpus.corpus import Corpus
 
 _FAILED = 1
@@ -204,7 +204,8 @@ def train_and_report(
 
     world = processes.join()
     if not world.leads:
-        return _follow(settings, folder, corpus, world, resumed=resumed)
+        with _stopping() as stop:
+            return follow(train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world))
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
@@ -250,19 +251,6 @@ def train_and_report(
         command = f"classify --model {folder.called} 'some text'" if settings.data.classes else ""
         say(f"done. Try it: tdiff {command or f'generate --model {folder.called}'}")
     return end
-
-
-def _follow(settings: Settings, folder: Run, corpus: Corpus, world: World, *, resumed: bool) -> End:
-    """Train as another process than the first, which prints and writes. Returns the last event."""
-    from tdiff.core.training.loop import train
-
-    with _stopping() as stop:
-        for record in train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world):
-            if isinstance(record, End):
-                if record.reason == "nan":
-                    sys.exit(_FAILED)
-                return record
-    raise AssertionError("the last event of a run is End")
 
 
 @contextmanager
