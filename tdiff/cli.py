@@ -125,7 +125,7 @@ def main() -> NoReturn:
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except TdiffError as error:
-        _say(f"tdiff: {error}")
+        _say_once(error)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_INTERRUPTED)
@@ -138,7 +138,7 @@ def main() -> NoReturn:
     except Exception as error:
         if (text := _usage_error(error)) is None:
             raise
-        _say(f"tdiff: {text}")
+        _say_once(text)
         sys.exit(BAD_INPUT)
 
 
@@ -159,6 +159,16 @@ def _usage_error(error: Exception) -> str | None:
         message = message[:1].lower() + message[1:]
     command = getattr(getattr(error, "ctx", None), "command_path", "tdiff")
     return f"{message} ({command} --help)"
+
+
+def _say_once(error: object) -> None:
+    """Print the error, which all processes that torchrun started have, in the first of them."""
+    from tdiff import ranks
+
+    if ranks.talks():
+        _say(f"tdiff: {error}")
+    else:
+        ranks.wait_for_the_first()
 
 
 def _say(text: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import random
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tdiff.commands import classify_models
+from tdiff.commands import classify_models, sharded
 from tdiff.commands.progress import progress_bar
 from tdiff.commands.resumable import RESUMES, Saved, Skipped, check_names, check_settings
 from tdiff.config.options import TEXT_FIELD_HELP, argument, nested, option
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from tdiff.core.classification.classifier import Classifier
     from tdiff.core.classification.prediction import Effort, Prediction
+    from tdiff.core.training.distributed import World
 
 _INTERRUPTED = 130
 _AHEAD = 1024
@@ -84,22 +86,29 @@ class Request:
 def run(request: Request) -> None:
     """Classify the texts and print the predictions; progress bars and messages go to stderr."""
     _check(request)
-    rows = _rows(request)
-    selected = _selected(rows, request)
-    saved = Saved.read(request.output, _is_record, "tdiff classify")
-    if request.output is not None:
-        saved.check_input({row.number: row.value for row in rows}, request.output)
-    classifier = classify_models.load(request.model)
-    used = settings(request, classifier)
-    if saved.lines and request.output is not None:
-        check_settings(saved.lines[-1]["settings"], used, request.output)
+    world = sharded.join(request.input)
+    with world.together(), world.in_turn():
+        rows = _rows(request)
+        selected = _selected(rows, request)
+        saved = Saved.read(request.output, _is_record, "tdiff classify")
+        if request.output is not None:
+            saved.check_input({row.number: row.value for row in rows}, request.output)
+        classifier = classify_models.load(request.model)
+        used = settings(request, classifier)
+        if saved.lines and request.output is not None:
+            check_settings(saved.lines[-1]["settings"], used, request.output)
     # The label comes from the input: the output may have been started without labels.
     truths = {row.number: row.label for row in selected if not request.evaluate or row.label in classifier.classes}
     lines = [line | {"truth": truths[line["line"]]} for line in saved.lines if line["line"] in truths]
     skipped = Skipped(request.input or "text")
     todo = [row for row in selected if row.number not in saved.numbers]
-    records = _Scorer(classifier, request, used, skipped).records(todo)
+    records = _Scorer(classifier, request, used, skipped, world).records(todo)
+    if not world.leads:
+        deque(records, maxlen=0)
+        sharded.leave()
+        return
     stopped = _collect(records, lines, request, saved, len(selected), skipped)
+    sharded.leave()
     if request.evaluate:
         if not lines:
             raise TdiffError("nothing to evaluate: " + (skipped.last or "no text was scored"))
@@ -234,14 +243,30 @@ class _Scorer:
     settings: dict[str, Any]
     """Everything that predictions depend on besides the text, for the records."""
     skipped: Skipped
+    world: World
 
     def records(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """A record for each row that can be scored, in the order of the rows."""
         for start in range(0, len(rows), _AHEAD):
-            yield from self._chunk(rows[start : start + _AHEAD])
+            chunk = rows[start : start + _AHEAD]
+            good, bad = self._split(sharded.own(self.world, chunk))
+            reasons, records = sharded.merged(self.world, [row.number for row in chunk], bad, self._chunk(good))
+            for number, why in reasons:
+                self.skipped.report(number, why)
+            yield from records
 
-    def _chunk(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        good = [(row, ids) for row in rows if (ids := self._encode(row)) is not None]
+    def _split(self, rows: Sequence[Row]) -> tuple[list[tuple[Row, Tensor]], list[tuple[int, str]]]:
+        """The rows that can be scored, with their tokens, and the numbers of the others with the reasons."""
+        good, bad = list[tuple[Row, "Tensor"]](), list[tuple[int, str]]()
+        for row in rows:
+            ids = self._encode(row)
+            if isinstance(ids, str):
+                bad.append((row.number, ids))
+            else:
+                good.append((row, ids))
+        return good, bad
+
+    def _chunk(self, good: Sequence[tuple[Row, Tensor]]) -> Iterator[dict[str, Any]]:
         texts, numbers = [ids for _, ids in good], [row.number for row, _ in good]
         ready: dict[int, dict[str, Any]] = {}
         due = 0
@@ -253,8 +278,8 @@ class _Scorer:
                 yield ready.pop(due)
                 due += 1
 
-    def _encode(self, row: Row) -> Tensor | None:
-        """The tokens of a row; None, after a report, for one that cannot be scored."""
+    def _encode(self, row: Row) -> Tensor | str:
+        """The tokens of a row; for one that cannot be scored the reason."""
         classifier, why = self.classifier, row.error
         if not why and row.label is not None and row.label not in classifier.classes:
             why = f"its class {row.label!r} is not one of the model's classes: {', '.join(classifier.classes)}"
@@ -267,8 +292,7 @@ class _Scorer:
                 if classifier.can_score(ids):
                     return ids
                 why = "it has no token that the model can predict"
-        self.skipped.report(row.number, why)
-        return None
+        return why
 
     def _record(self, row: Row, ids: Tensor, prediction: Prediction, seconds: float) -> dict[str, Any]:
         classifier = self.classifier

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdiff import ranks
 from tdiff.config.decoding import DecodeSettings, assignments, decode_value
 from tdiff.config.options import DEVICES, TEXT_FIELD_HELP, argument, option
 from tdiff.draw.render import plain
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tdiff.core.evaluation.compare import Contender, Outcome, Task
     from tdiff.core.evaluation.quality import Judge
     from tdiff.core.models.base import LoadedModel
+    from tdiff.core.training.distributed import World
 
 _DEFAULT_GRIDS = (
     "decoder=confidence threshold=0.5,0.7,0.9",
@@ -91,12 +93,19 @@ def run(request: Request) -> None:
     from tdiff.commands.progress import load_model
     from tdiff.core import devices
     from tdiff.core.evaluation.compare import advise
+    from tdiff.core.training import processes
 
-    device = devices.choose(request.device)
-    models = [load_model(name, device) for name in request.models]
-    task, judge = _task(request, models, device)
+    world = processes.join()
+    with world.together(), world.in_turn():
+        device = devices.choose(request.device)
+        world.check_device(device)
+        models = [load_model(name, device) for name in request.models]
+        task, judge = _task(request, models, device)
     contenders = _contenders(models, combinations, request.seed)
-    outcomes = _generate(contenders, task, judge)
+    outcomes = _generate(contenders, task, judge, world)
+    processes.leave()
+    if not world.leads:
+        return
     advice = advise(outcomes, task)
     if request.html is not None:
         pages.save(request.html, comparison.page(outcomes, task, advice))
@@ -134,7 +143,7 @@ def _task(request: Request, models: Sequence[LoadedModel], device: str) -> tuple
     training, held_out = corpus.split(part, origin.rows, origin.only)
     if not request.data and request.split == "tuning":
         for model in models:
-            if model.origin.held_out == "tenth":
+            if ranks.talks() and model.origin.held_out == "tenth":
                 print(
                     f"{visible_line(model.name)} was trained on the tuning part: use that part to choose its settings, "
                     "not to compare it with other models",
@@ -165,7 +174,7 @@ def _contenders(
     ]
 
 
-def _generate(contenders: Sequence[Contender], task: Task, judge: Judge) -> list[Outcome]:
+def _generate(contenders: Sequence[Contender], task: Task, judge: Judge, world: World) -> list[Outcome]:
     """The texts of every contender, with a progress bar, or a line each where stderr is not a terminal."""
     from tdiff.commands.progress import progress_bar
     from tdiff.core.evaluation.compare import run as generate
@@ -174,8 +183,8 @@ def _generate(contenders: Sequence[Contender], task: Task, judge: Judge) -> list
     for n, contender in enumerate(contenders, 1):
         heading = f"{n}/{len(contenders)} {contender.label}"
         with progress_bar(heading) as bar:
-            outcomes.append(generate(contender, task, judge, bar))
-        if not sys.stderr.isatty():  # the comparison may take an hour
+            outcomes.append(generate(contender, task, judge, bar, world))
+        if world.leads and not sys.stderr.isatty():  # the comparison may take an hour
             print(f"{heading}: {outcomes[-1].seconds:.0f} s", file=sys.stderr, flush=True)
     return outcomes
 

@@ -49,11 +49,15 @@ def run(request: Request) -> None:
     from tdiff.commands.progress import load_model, progress_bar
     from tdiff.core import devices
     from tdiff.core.evaluation.likelihood import evaluate
+    from tdiff.core.training import processes
     from tdiff.visible import json_line
 
-    device = devices.choose(request.device)
-    model = load_model(request.model, device)
-    devices.lower_precision(model.network, request.precision, device)
+    world = processes.join()
+    with world.together(), world.in_turn():
+        device = devices.choose(request.device)
+        world.check_device(device)
+        model = load_model(request.model, device)
+        devices.lower_precision(model.network, request.precision, device)
     with progress_bar("masking windows") as bar:
         result = evaluate(
             model,
@@ -63,7 +67,11 @@ def run(request: Request) -> None:
             draws=request.draws,
             seed=request.seed,
             progress=bar,
+            shared=world,
         )
+    processes.leave()
+    if not world.leads:
+        return
     if request.as_json:
         data = dataclasses.asdict(result)
         print(json_line({name: value if name == "tokens" else _rounded(value) for name, value in data.items()}))

@@ -12,13 +12,14 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdiff.commands import sharded
 from tdiff.commands.generate_request import (
     Request,
     as_data,
@@ -79,14 +80,16 @@ def generate(request: Request, source: str, output: Path | None) -> None:
         raise TdiffError("--input FILE has the prompts and templates: leave out the one on the command line")
     if output is not None:
         check_names(source, output)
-    lines = _read(source)
-    options = decoding_options(request)
-    done = Saved.read(output, _is_record, "tdiff generate --input")
-    if output is not None:
-        done.check_input({number: _parsed(text) for number, text in lines}, output)
-    last = done.lines[-1] if done.lines else None
-    first_seed: int = last["seed"] if last is not None else secrets.randbelow(2**31)
-    model = load(request)
+    world = sharded.join(source)
+    with world.together(), world.in_turn():
+        lines = _read(source)
+        options = decoding_options(request)
+        done = Saved.read(output, _is_record, "tdiff generate --input")
+        if output is not None:
+            done.check_input({number: _parsed(text) for number, text in lines}, output)
+        last = done.lines[-1] if done.lines else None
+        model = load(request)
+    first_seed: int = last["seed"] if last is not None else world.agreed(secrets.randbelow(2**31))
     settings = model.decode_settings(options, first_seed if request.seed is None else request.seed)
     if last is not None and output is not None:
         _check_settings(last, model, request, settings, output)
@@ -94,25 +97,39 @@ def generate(request: Request, source: str, output: Path | None) -> None:
     skipped = Skipped(source)
     with ExitStack() as stack:
         write = writer(sys.stdout)
-        if output is not None:
+        if output is not None and world.leads:
             write = stack.enter_context(done.opened(output, len(done.numbers), len(lines), "texts"))
-        print_notes(settings, request.options)
+        if world.leads:
+            print_notes(settings, request.options)
         progress = stack.enter_context(progress_bar("generating"))
         finished = len(lines) - len(todo)
         remaining = iter(todo)
         while chunk := list(islice(remaining, _AHEAD)):
-            good: list[Line] = []
-            for number, text in chunk:
-                try:
-                    good.append(_line(model, request, number, text))
-                except TdiffError as error:
-                    skipped.report(number, str(error))
-            for record in _texts(model, settings, good, request.until):
+            good, bad = _split(model, request, sharded.own(world, chunk))
+            order = [number for number, _ in chunk]
+            reasons, records = sharded.merged(world, order, bad, _texts(model, settings, good, request.until))
+            for number, error in reasons:
+                skipped.report(number, error)
+            for record in records:
                 write(record)
             finished += len(chunk)
             if progress:
                 progress(finished, len(lines))
+    sharded.leave()
     skipped.exit(len(lines), "lines")
+
+
+def _split(
+    model: LoadedModel, request: Request, lines: Sequence[tuple[int, str]]
+) -> tuple[list[Line], list[tuple[int, str]]]:
+    """The lines that the model can take, and the numbers of the others with their errors."""
+    good, bad = list[Line](), list[tuple[int, str]]()
+    for number, text in lines:
+        try:
+            good.append(_line(model, request, number, text))
+        except TdiffError as error:
+            bad.append((number, str(error)))
+    return good, bad
 
 
 def _read(source: str) -> list[tuple[int, str]]:

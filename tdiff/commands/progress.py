@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from tdiff import ranks
 from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bar(what: str, *, of_bytes: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """A function of (done, total) that draws a bar from its first call on; None without a terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not ranks.talks():
         yield None
         return
     from rich.console import Console
@@ -42,7 +43,7 @@ def download_progress(name: str) -> Iterator[Callable[[int, int], None]]:
         nonlocal bar, announced
         if not announced:
             bar, announced = stack.enter_context(progress_bar(f"fetching {visible_line(name)}", of_bytes=True)), True
-            if bar is None:
+            if bar is None and ranks.talks():
                 from tdiff.hub import announcement
 
                 print(announcement(name, total), file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from tdiff import ranks
 from tdiff.config.decoding import SCHEDULES
 from tdiff.config.options import TEXT_FIELD_HELP, option
 from tdiff.config.presets import PRESETS
@@ -214,6 +215,14 @@ class Request:
 
 def run(request: Request) -> None:
     """Start a run or a model per class, or resume one."""
+    _train(request)
+    if ranks.size() > 1:
+        from tdiff.core.training import processes
+
+        processes.leave()
+
+
+def _train(request: Request) -> None:
     from tdiff.commands import train_per_class, train_run
     from tdiff.runs.lookup import find_per_class
 

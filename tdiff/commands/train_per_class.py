@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdiff import ranks
 from tdiff.commands import train_run
 from tdiff.commands.progress import progress_bar
 from tdiff.config.settings import Settings
@@ -30,7 +31,16 @@ _NO_CLASS = "?"
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Train a model of each class of the corpus."""
-    settings, preset_label, has_source = train_run.resolve_settings(config, preset, layers)
+    from tdiff.core.training import processes
+
+    with processes.join().together():
+        settings, preset_label, has_source = train_run.resolve_settings(config, preset, layers)
+        per_class, corpus, name = _planned(settings, has_source, run)
+    _train_classes(runs.ROOT / processes.join().agreed(name), per_class, corpus, preset_label)
+
+
+def _planned(settings: Settings, has_source: bool, run: str | None) -> tuple[PerClassRun, Corpus, str]:
+    """The runs to train, their text, and the name of their folder."""
     if not has_source or "-" in settings.data.sources:
         raise TdiffError("--per-class requires files of texts with classes: --data FILE")
     if run is not None:
@@ -47,19 +57,21 @@ def start(config: str | None, preset: str | None, run: str | None, layers: list[
         counts=tuple(sum(corpus.labels[n] == label for n in training) for label in corpus.classes),
         settings=settings.as_layer(),
     )
-    name = run or runs.free_name(train_run.folder_name(corpus.name, settings.preset))
-    _train_classes(runs.ROOT / name, per_class, corpus, preset_label)
+    return per_class, corpus, run or runs.free_name(train_run.folder_name(corpus.name, settings.preset))
 
 
 def resume(folder: Path) -> None:
     """Resume with the classes that are not finished."""
-    per_class = PerClassRun.read(folder)
-    corpus = train_run.corpus_of(Settings.of([per_class.settings]))
-    if corpus.classes != per_class.classes:
-        raise TdiffError(
-            f"{folder.name!r} was trained on texts of the classes {', '.join(per_class.classes)}; there are now "
-            f"{', '.join(corpus.classes)}"
-        )
+    from tdiff.core.training import processes
+
+    with processes.join().together():
+        per_class = PerClassRun.read(folder)
+        corpus = train_run.corpus_of(Settings.of([per_class.settings]))
+        if corpus.classes != per_class.classes:
+            raise TdiffError(
+                f"{folder.name!r} was trained on texts of the classes {', '.join(per_class.classes)}; there are now "
+                f"{', '.join(corpus.classes)}"
+            )
     _train_classes(folder, per_class, corpus, per_class.settings.get("preset", ""))
 
 
@@ -83,7 +95,7 @@ def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, preset_
         if end.reason != "finished":
             train_run.say(f"resume all classes with: tdiff train --resume {folder.name}")
             return
-    if trained or not per_class.texts:
+    if ranks.talks() and (trained or not per_class.texts):
         per_class = _calibrated(folder, per_class, corpus)
     train_run.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 

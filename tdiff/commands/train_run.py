@@ -7,13 +7,16 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from tdiff import ranks
 from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_follow import follow
 from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import BUDGETS, Settings, read_layer
@@ -36,15 +39,23 @@ if TYPE_CHECKING:
     from tdiff.corpus.corpus import Corpus
 
 _FAILED = 1
+_SAME_SIGNAL = 3.0
+"""Seconds within which a second Ctrl-C of a run of several processes is the first one, passed on."""
 
 
 def start(config: str | None, preset: str | None, run: str | None, layers: list[Layer]) -> None:
     """Start a run with the settings of preset, file and options, each over the one before."""
-    settings, preset_label, has_source = resolve_settings(config, preset, layers)
-    if run is not None:
-        runs.check_free(run)
-    settings, corpus = (settings, corpus_of(settings)) if has_source else _default_corpus(settings)
-    folder = Run(runs.ROOT / (run or runs.free_name(folder_name(corpus.name, settings.preset))))
+    from tdiff.core.training import processes
+
+    world = processes.join()
+    with world.together():
+        settings, preset_label, has_source = resolve_settings(config, preset, layers)
+        world.passes(settings.train.batch_size, settings.train.accumulate)
+        if run is not None:
+            runs.check_free(run)
+        settings, corpus = (settings, corpus_of(settings)) if has_source else _default_corpus(settings)
+        name = run or runs.free_name(folder_name(corpus.name, settings.preset))
+    folder = Run(runs.ROOT / world.agreed(name))
     if "-" in settings.data.sources:  # stdin cannot be read again, so the text is saved
         settings = _with_source(settings, str(folder.corpus))
     heading = f"{preset_label} {describe_run(settings, corpus)} -> {folder.path}"
@@ -59,9 +70,9 @@ def resolve_settings(config: str | None, preset: str | None, layers: list[Layer]
     if initial_model:
         from tdiff import hub
         from tdiff.commands.progress import download_progress
-        from tdiff.core.training import initialize
+        from tdiff.core.training import initialize, processes
 
-        with download_progress(initial_model) as progress:
+        with processes.join().in_turn(), download_progress(initial_model) as progress:
             model_folder = str(hub.find(initial_model, progress))
         sizes = initialize.sizes(model_folder)
         if not preset_name and initialize.is_pretrained(model_folder):
@@ -82,17 +93,20 @@ def describe_run(settings: Settings, corpus: Corpus) -> str:
 
 def resume(name: str, changes: dict[str, Any] | None = None) -> None:
     """Resume a stopped run, with `changes` to its training settings, such as {"steps": 20000}."""
-    folder = lookup.find_run(name)
-    settings = folder.settings()
-    if changes:
-        settings = Settings.of([settings.as_layer(), {"train": changes}])
-    last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-    if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
-        raise TdiffError(
-            f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, or "
-            "start a new --run"
-        )
-    corpus = corpus_of(settings)
+    from tdiff.core.training import processes
+
+    with processes.join().together():
+        folder = lookup.find_run(name)
+        settings = folder.settings()
+        if changes:
+            settings = Settings.of([settings.as_layer(), {"train": changes}])
+        last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
+        if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
+            raise TdiffError(
+                f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, "
+                "or start a new --run"
+            )
+        corpus = corpus_of(settings)
     again = "resuming" if has_save(folder) else "no save yet: beginning again in"
     heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
@@ -159,9 +173,17 @@ def _default_corpus(settings: Settings) -> tuple[Settings, Corpus]:
 
 def corpus_of(settings: Settings) -> Corpus:
     """The corpus that the settings name."""
+    from tdiff.core.training import processes
     from tdiff.corpus import corpus as data
+    from tdiff.corpus import stream
 
-    with progress_bar("fetching the corpus", of_bytes=True) as progress:
+    world = processes.join()
+    if world.size > 1 and "-" in settings.data.sources:
+        raise TdiffError(f"--data -: {world.size} processes cannot read one stdin: give a file")
+    turn = world.in_turn() if "shakespeare" in settings.data.sources else nullcontext()  # which is fetched once
+    with turn, progress_bar("fetching the corpus", of_bytes=True) as progress:
+        if settings.data.token_files:
+            return stream.sample(settings.data.sources, settings.data.text_field)
         labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
         corpus = data.load(
             settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
@@ -186,11 +208,16 @@ def train_and_report(
     The folder of a run that is not `resumed` is created, unless it exists and `may_exist`; then `on_created` is called.
     """
     from tdiff.core import devices
-    from tdiff.core.training import initialize
+    from tdiff.core.training import initialize, processes
     from tdiff.core.training.loop import train
     from tdiff.runs.trackers import base, select
 
-    select.check(settings)
+    world = processes.join()
+    with world.together():
+        select.check(settings)
+    if not world.leads:
+        with _stopping() as stop:
+            return follow(train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world))
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     device = devices.choose(settings.train.device)
     with ExitStack() as stack:
@@ -200,7 +227,17 @@ def train_and_report(
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         final_evaluation = _FinalEvaluation()
-        records = train(settings, folder, corpus, resume=resumed, stop=stop.is_set, progress=final_evaluation)
+        with progress_bar("writing token files", of_bytes=True) as writing:
+            records = train(
+                settings,
+                folder,
+                corpus,
+                resume=resumed,
+                stop=stop.is_set,
+                progress=final_evaluation,
+                world=world,
+                writing=writing,
+            )
         if resumed and settings != folder.settings():
             folder.keep(settings)
         created = not resumed and not (may_exist and folder.path.exists())
@@ -249,12 +286,21 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
     """
     requested = threading.Event()
 
+    first = 0.0
+
     def request_stop(number: int, _frame: object) -> None:
+        nonlocal first
         if requested.is_set() and number == signal.SIGINT:
+            # torchrun passes the terminal's Ctrl-C on to processes that have got it already.
+            if ranks.size() > 1 and time.monotonic() - first < _SAME_SIGNAL:
+                return
             raise KeyboardInterrupt
+        first = time.monotonic()
         requested.set()
         # The signal may arrive within a print, which is not reentrant.
         with suppress(OSError):
+            if not ranks.talks():
+                return
             os.write(2, clear + b"stopping after this step, and saving (Ctrl-C again to quit at once)\n")
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -371,5 +417,6 @@ def _bar(events: Iterator[Event], folder: Run, final_evaluation: _FinalEvaluatio
 
 
 def say(text: str) -> None:
-    """Print a message on stderr."""
-    print(visible(text), file=sys.stderr, flush=True)
+    """Print a message on stderr; of several processes the first does."""
+    if ranks.talks():
+        print(visible(text), file=sys.stderr, flush=True)

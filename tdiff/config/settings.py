@@ -57,6 +57,9 @@ class DataSettings:
     """Train on the texts of this class only; the tokenizer is still learned from all texts. `--per-class` uses it."""
     evaluation: tuple[str, ...] = ()
     """Files, folders or globs of held-out text. Empty: the last tenth of the sources is held out."""
+    token_files: str = ""
+    """Folder for the tokens of a corpus larger than memory: they are written there once, and read from there in each
+    run with the same data and tokenizer. Empty: all text and tokens are in memory."""
     held_out: Literal["tenth", "tuning"] = "tenth"
     """tenth: hold out the last tenth. tuning: hold out the last 5% of the rest instead, for choosing between models;
     the last tenth stays unread."""
@@ -249,6 +252,11 @@ class Settings:
             raise TdiffError("data.evaluation takes files, not stdin: each evaluation reads them again")
         if data.classes and data.rows != "padded":
             raise TdiffError("data.classes requires data.rows padded: a packed row mixes texts of several classes")
+        if data.token_files and (data.rows != "packed" or data.evaluation or data.held_out != "tenth"):
+            raise TdiffError(
+                "data.token_files requires data.rows packed and holds out the last tenth: leave out data.evaluation "
+                "and data.held_out"
+            )
         if data.only and (data.rows != "padded" or data.classes):
             raise TdiffError("data.only requires data.rows padded, and data.classes off: it trains on a single class")
         for name, value in (("objective.contrast", objective.contrast), ("model.pairs", model.pairs)):

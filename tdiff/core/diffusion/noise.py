@@ -6,8 +6,9 @@ number is a hash of its key (SplitMix64's finaliser, Steele et al. 2014), comput
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +73,8 @@ class RowNoise:
 
     seed: int
     step: int
-    rows: range
-    """The B consecutive row numbers, within 0..total."""
+    rows: Sequence[int]
+    """The B row numbers, within 0..total, ascending."""
     total: int
     """Rows of the entire step."""
 
@@ -92,7 +93,7 @@ class RowNoise:
 
     def numbers(self) -> Tensor:
         """(B,) int64: the numbers of the rows."""
-        return torch.arange(self.rows.start, self.rows.stop)
+        return torch.from_numpy(self._numbers(np.int64))
 
     def _bits(self, stream: int, width: int) -> npt.NDArray[np.uint64]:
         """(B, width): the hashes from which `_hashed` makes its numbers.
@@ -101,7 +102,7 @@ class RowNoise:
         0.16 ms, and 0.94 ms in torch.
         """
         key = np.uint64(mix(self.seed, self.step, stream))
-        rows = np.arange(self.rows.start, self.rows.stop, dtype=np.uint64) * np.uint64(_GOLDEN) + key
+        rows = self._numbers(np.uint64) * np.uint64(_GOLDEN) + key
         x = rows[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _FACTORS[0]
         shifted = np.empty_like(x)
         for _ in range(2):
@@ -111,6 +112,12 @@ class RowNoise:
                 if factor is not None:
                     np.multiply(x, factor, out=x)
         return x
+
+    def _numbers(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """(B,): the numbers of the rows."""
+        if isinstance(self.rows, range):
+            return np.arange(self.rows.start, self.rows.stop, dtype=dtype)
+        return np.array(self.rows, dtype=dtype)
 
 
 _compiled: Callable[..., Tensor] | None = None

@@ -19,6 +19,7 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.schedules import Schedule
 from tdiff.core.mask_indices import indices_of, select, send
 from tdiff.core.models.base import Inputs, Model
+from tdiff.core.shared import Shared, is_own
 from tdiff.errors import TdiffError
 
 Conditioning = Mapping[str, Tensor]
@@ -224,6 +225,7 @@ def likelihood(
     batch_size: int = 0,
     progress: Callable[[int], None] | None = None,
     conditioning: Conditioning | None = None,
+    shared: Shared | None = None,
 ) -> Likelihood:
     """Estimate the NELBO of `tokens` (n, L) int64 with masks of an exact count.
 
@@ -231,7 +233,8 @@ def likelihood(
     by L/l; its expectation is minus the log of the model's random-order likelihood bound. The l of all `draws` samples
     of all texts are stratified together, each text's marginally uniform. `progress` is called with the samples done, of
     n * draws. `conditioning` is that of the n texts. `batch_size` rows form one call; 0: as many as keep the device
-    busy. Raises TdiffError for a text without a maskable position.
+    busy. Processes that have the work `shared` do a part of the calls each, and all return the same. Raises TdiffError
+    for a text without a maskable position.
     """
     total = maskable.sum(1).cpu()
     if bool((total == 0).any()):
@@ -245,9 +248,11 @@ def likelihood(
     level = (strata + torch.rand(cells, generator=generator, dtype=torch.float64)) / cells
     text = torch.arange(cells) % n
     count = torch.minimum((level * total[text]).long() + 1, total[text])
-    nats = torch.empty(cells, dtype=torch.float64)
+    nats = torch.zeros(cells, dtype=torch.float64)
     columns = torch.arange(tokens.size(1), device=device)
     for start in range(0, cells, batch_size):
+        if not is_own(start // batch_size, shared):
+            continue
         part = slice(start, start + batch_size)
         which = send(text[part], device)
         rows, may = tokens[which], maskable[which]
@@ -267,6 +272,7 @@ def likelihood(
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
             progress(min(start + batch_size, cells))
+    nats = nats if shared is None else shared.total(nats)
     nats_by_text, scored_tokens = nats.view(draws, n).mean(0), int(total.sum())
     mean, half = float(nats_by_text.sum()) / scored_tokens, 1.96 * _deviation(nats, strata, n) / scored_tokens
     return Likelihood(nats_by_text, scored_tokens, mean, (mean - half, mean + half), draws)

@@ -14,6 +14,7 @@ from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import generate, prompt_ids
 from tdiff.core.evaluation.quality import Difference, Judge, Quality, Summary, compare, summarize
 from tdiff.core.models.base import LoadedModel
+from tdiff.core.shared import Shared
 from tdiff.errors import TdiffError
 
 PROMPT, LENGTH = 16, 240
@@ -95,13 +96,20 @@ def task(judge: Judge, held_out: str, count: int) -> Task:
     return Task(list(real), texts, qualities, judge.copied(texts))
 
 
-def run(contender: Contender, task: Task, judge: Judge, progress: Progress | None = None) -> Outcome:
-    """Generate a text after each prompt. `progress` receives the number of finished texts and of all texts."""
+def run(
+    contender: Contender, task: Task, judge: Judge, progress: Progress | None = None, shared: Shared | None = None
+) -> Outcome:
+    """Generate a text after each prompt. `progress` receives the number of finished texts and of all texts.
+
+    Processes that have the work `shared` generate a part of each batch, and all return the same texts.
+    """
     model, prompts = contender.model, task.prompts
     sizes = [len(prompt_ids(model, prompt, "a prompt")) for prompt in prompts]
     length = _length(model, task)
     texts, calls, forced, begin, done = [""] * len(prompts), 0, 0, time.perf_counter(), 0
     for rows in _batches(sizes):
+        if shared is not None and not (rows := rows[shared.rank :: shared.size]):
+            continue
         steps = generate(model, [prompts[n] for n in rows], contender.settings, length=length, rows=rows)
         step = deque(steps, maxlen=1).pop()
         calls, forced = calls + int(step.calls.sum()), forced + int(step.forced.sum())
@@ -111,6 +119,11 @@ def run(contender: Contender, task: Task, judge: Judge, progress: Progress | Non
         if progress:
             progress(done, len(prompts))
     seconds = time.perf_counter() - begin
+    if shared is not None:
+        parts = shared.collect((texts, calls, forced, seconds))
+        texts = ["".join(text) for text in zip(*(part[0] for part in parts), strict=True)]  # each is of one process
+        calls, forced = sum(part[1] for part in parts), sum(part[2] for part in parts)
+        seconds = max(part[3] for part in parts)
     qualities = [judge.measure(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
     count = len(prompts)
     return Outcome(

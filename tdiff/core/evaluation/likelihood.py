@@ -15,6 +15,7 @@ from tdiff.core.diffusion.objective import Likelihood, likelihood
 from tdiff.core.evaluation.corpora import PARTS, corpus_of, part_ids, part_labels
 from tdiff.core.models.base import LoadedModel, Model
 from tdiff.core.packing import PaddedRows, padded
+from tdiff.core.shared import Shared, is_own
 from tdiff.errors import TdiffError
 
 Progress = Callable[[int, int], None]
@@ -49,13 +50,15 @@ def evaluate(
     draws: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    shared: Shared | None = None,
 ) -> Score:
     """The likelihood bound of `model` on the text of `sources`, or on the corpus that the model was trained on.
 
     `part` is all, train (the first nine tenths), tuning (the end of train that `data.held_out` can hold out) or val
     (the last tenth); by default all of `sources`, or the held-out part of the model's corpus. `draws` masks are sampled
     for each window; None: 4, or more for a text of few windows, so that its interval is meaningful. `progress` receives
-    the number of windows masked so far and of all. Raises TdiffError if the corpus is not available.
+    the number of windows masked so far and of all. Processes that have the work `shared` mask a part of them each.
+    Raises TdiffError if the corpus is not available.
     """
     if part is not None and part not in PARTS:
         raise TdiffError(f"--split takes {', '.join(PARTS)}; got {part!r}")
@@ -76,6 +79,7 @@ def evaluate(
         seed=seed,
         progress=progress,
         labels=labels,
+        shared=shared,
     )
     return replace(result, seconds=time.perf_counter() - begin)
 
@@ -90,6 +94,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     labels: Sequence[int] | None = None,
+    shared: Shared | None = None,
 ) -> Score:
     """The likelihood bound of `ids` (L,) in disjoint windows, of which the last may be shorter. Each of several texts
     begins a new window.
@@ -112,10 +117,17 @@ def score(
 
         rows, maskable = part.rows.to(network.device), part.maskable.to(network.device)
         if network.spec.causal:
-            result = exactly(network, rows, maskable, progress=report)
+            result = exactly(network, rows, maskable, progress=report, shared=shared)
         else:
             result = likelihood(
-                network, rows, maskable, draws=part.draws, seed=seed, progress=report, conditioning=part.conditioning
+                network,
+                rows,
+                maskable,
+                draws=part.draws,
+                seed=seed,
+                progress=report,
+                conditioning=part.conditioning,
+                shared=shared,
             )
         nats, tokens, done = nats + float(result.nats.sum()), tokens + result.tokens, done + len(rows) * part.draws
         chars += int(lengths[part.rows[part.maskable]].sum())
@@ -173,18 +185,26 @@ def _windows(ids: Tensor | Sequence[Tensor], window: int, filler: int) -> Iterat
 
 @torch.inference_mode()
 def exactly(
-    network: Model, tokens: Tensor, scored: Tensor, *, progress: Callable[[int], None] | None = None
+    network: Model,
+    tokens: Tensor,
+    scored: Tensor,
+    *,
+    progress: Callable[[int], None] | None = None,
+    shared: Shared | None = None,
 ) -> Likelihood:
     """The likelihood of `tokens` (n, L) under a causal model. It is exact, so its interval is a point."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
     at_once = max(1, LOGITS // (tokens.size(1) * network.spec.vocab_size))
     for start in range(0, len(tokens), at_once):
+        if not is_own(start // at_once, shared):
+            continue
         batch = slice(start, start + at_once)
         log_p = network.log_likelihood(tokens[batch], scored[batch])
         assert log_p is not None, "a causal model has an exact likelihood"
         nats[batch] = -log_p.sum(1).cpu().double()
         if progress:
             progress(min(start + at_once, len(tokens)))
+    nats = nats if shared is None else shared.total(nats)
     count = int(scored.sum())
     mean = float(nats.sum()) / max(1, count)
     return Likelihood(nats, count, mean, (mean, mean), 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.objective import Conditioning, maskable_positions
 from tdiff.core.models.base import UNKNOWN_TEXT, Tokenizer
 from tdiff.core.packing import padded
+from tdiff.core.training import token_files
+from tdiff.core.training.token_files import TokenFiles
 from tdiff.corpus.corpus import Corpus, check_length
 from tdiff.errors import TdiffError, unknown
 
@@ -47,12 +50,23 @@ class TrainingSet:
     draws the same for every device.
     """
 
-    def __init__(self, settings: Settings, corpus: Corpus, tokenizer: Tokenizer) -> None:
-        """Raises TdiffError where a part is too short, or a class has no text to train on."""
+    def __init__(
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        writing: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Raises TdiffError where a part is too short, or a class has no text to train on.
+
+        `writing(done, total)` is called while token files are written, in bytes of text.
+        """
         self.settings, self.corpus, self.tokenizer = settings, corpus, tokenizer
         window = settings.model.window
         self.seed = settings.train.seed
         """The seed of the random numbers of all steps."""
+        self.files: TokenFiles | None = None
+        """The tokens of packed rows, if they are on disk instead of in `tokens`."""
         self.real: Tensor | None = None
         """(N, W) bool: where padded rows are text; None: rows are packed."""
         self.labels: Tensor | None = None
@@ -73,6 +87,11 @@ class TrainingSet:
                 classes = torch.tensor([corpus.classes.index(label) for label in corpus.labels])
                 self.labels = classes[training_texts][text]
                 self.held_out_labels = classes[held_out_texts].tolist()
+        elif settings.data.token_files:
+            folder, training = Path(settings.data.token_files), corpus.split()[0]
+            self.files = token_files.open_or_make(folder, settings.data, tokenizer, writing)
+            self.tokens, self.held_out = torch.empty(0, dtype=torch.int64), self.files.held_out()
+            check_length(len(self.files), len(self.held_out), window, settings.objective.context, corpus.name)
         else:
             training, held_out = corpus.split(settings.data.held_out)
             self.tokens = tokenizer.encode(training, "the corpus")  # (T,), not rows
@@ -80,9 +99,9 @@ class TrainingSet:
             check_length(len(self.tokens), len(self.held_out), window, settings.objective.context, corpus.name)
         self.prompts = tuple(map(self._shortened, _prompts(training, settings.objective.context)))
         """Beginnings of the training text, to start samples from."""
-        self.fingerprint = hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
+        self.fingerprint = self.files.fingerprint if self.files else _sha256(self.tokens)
         """SHA-256 of the tokens, as hexadecimal digits."""
-        self.token_count = len(self.tokens) if self.real is None else int(self.real.sum())
+        self.token_count = len(self.files or self.tokens) if self.real is None else int(self.real.sum())
         """Tokens of the training part, without padding."""
         self.held_out_count = len(self.held_out) if isinstance(self.held_out, Tensor) else sum(map(len, self.held_out))
         """Tokens of the held-out part."""
@@ -99,7 +118,7 @@ class TrainingSet:
         row = self.settings.model.window if self.real is None else self.token_count / len(self.tokens)
         return self.step_rows * row
 
-    def batch(self, step: int, rows: range, full_width: bool = False) -> Batch:
+    def batch(self, step: int, rows: Sequence[int], full_width: bool = False) -> Batch:
         """The `rows` of optimizer step `step`, by their numbers in it, 0..step_rows-1.
 
         Each row, the positions that may be masked and its label depend on the seed, the step and the number of the row
@@ -109,8 +128,10 @@ class TrainingSet:
         settings, window = self.settings, self.settings.model.window
         row_noise, conditioning = RowNoise(self.seed, step, rows, self.step_rows), dict[str, Tensor]()
         if self.real is None:
-            first = row_noise.integers(noise.DATA, len(self.tokens) - window + 1)
-            tokens = self.tokens[first[:, None] + torch.arange(window)]
+            first = row_noise.integers(noise.DATA, self.token_count - window + 1)
+            tokens = (
+                self.files.rows(first, window) if self.files else self.tokens[first[:, None] + torch.arange(window)]
+            )
         else:
             picked = row_noise.integers(noise.DATA, len(self.tokens))
             longest = self.tokens.size(1) if full_width else int(self.real[picked].sum(1).max())
@@ -164,6 +185,10 @@ class TrainingSet:
         ids, most = self.tokenizer.encode(prompt, "the corpus"), self.settings.objective.context
         # The cut may fall within a character whose bytes are several tokens.
         return prompt if len(ids) <= most else self.tokenizer.decode(ids[:most]).rstrip(UNKNOWN_TEXT)
+
+
+def _sha256(tokens: Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
 def _prompts(training: str, context: int) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def train(
     stop: Stop = lambda: False,
     progress: Progress = lambda done, total: None,
     world: World | None = None,
+    writing: Progress | None = None,
 ) -> Iterator[events.Event]:
     """Train in the folder of `run`: an iterator over the records of training, each as it happens.
 
@@ -41,20 +42,23 @@ def train(
     the one before it, with an alert. `settings` may then have another budget than the run's own, and
     the learning rate falls to the new end from where it would have been on the way there. Unless
     `train.on_nan` says otherwise, a loss that is not finite ends the run with an alert, and the last good weights stay.
-    `world` is one process of several that train together.
+    `world` is one process of several that train together. `writing(done, total)` is called in bytes while token files
+    are written (`data.token_files`).
     Raises TdiffError for a corpus too short, a device that is not available, a state that does not fit, or a new budget
     that is spent: at once, before anything is written.
     """
-    recovered = retention.recover(run) if resume and (world is None or world.leads) else ""
-    if world is not None:
-        world.barrier()
-    state = TrainState(settings, run, corpus, world)
-    resume = resume and run.state.exists()  # else it was interrupted before its first save, and begins again
-    if resume:
-        state.load()
-        if settings != run.settings() and state.spent() >= 1.0:  # unchanged settings may lack the final evaluation
-            raise TdiffError(f"run {run.name!r} is at step {state.step:,}, which is not before the new end")
-    state.world.barrier()  # until all have read the folder, into which the first of them writes
+    world = world or World()
+    with world.together():  # until all have read the folder, into which the first of them writes
+        with world.in_turn():
+            recovered = retention.recover(run) if resume and world.leads else ""
+        state = TrainState(settings, run, corpus, world, writing)
+        resume = resume and run.state.exists()  # else it was interrupted before its first save, and begins again
+        if resume:
+            state.load()
+        changed = resume and settings != run.settings()  # unchanged settings may lack the final evaluation
+    if changed and state.spent() >= 1.0:
+        raise TdiffError(f"run {run.name!r} is at step {state.step:,}, which is not before the new end")
+    state.world.watch()
     return _steps(state, resume, recovered, stop, progress)
 
 
@@ -77,7 +81,7 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
     reason: EndReason = "finished"
     trained = state.spent() >= 1.0  # only what comes after training may be missing
     while (spent := state.spent()) < 1.0:
-        if agreed(stop()):
+        if state.world.any(stop()):
             reason = "stopped"
             break
         meter.add(*state.update(spent))
@@ -110,9 +114,10 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
         yield reports.nan_alert(state)
     elif not trained:
         yield reports.save(state)
-    if reason == "finished":
+    if reason == "finished" and state.world.leads:
         earlier = reports.final_records(state) if trained else []
         reason = yield from _after_training(state, earlier, stop, progress)
+    reason = agreed(reason)  # the others wait here for the evaluation
     yield reports.end(state, reason)
 
 

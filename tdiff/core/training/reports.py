@@ -82,10 +82,20 @@ def resume(state: TrainState) -> Iterator[events.Resume | events.Heartbeat]:
         steps=state.total_steps or None,
         minutes=state.settings.train.minutes or None,
     )
+    if state.saved_by != state.world.size:
+        yield heartbeat(
+            state,
+            f"saved by {_processes(state.saved_by)}, resumed by {_processes(state.world.size)}: the same rows, but "
+            "sums that differ in the last digits",
+        )
     if state.stream != STREAM:
         yield heartbeat(
             state, "this version draws other random batches than the one that began the run: continuing with those"
         )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' * (count != 1)}"
 
 
 def heartbeat(state: TrainState, doing: str) -> events.Heartbeat:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +28,11 @@ from tdiff.core.mask_indices import send
 from tdiff.core.models.files import put_weights, read_tensors
 from tdiff.core.models.labels import naive_bayes
 from tdiff.core.models.origin import Origin
-from tdiff.core.training import initialize
+from tdiff.core.training import initialize, row_dropout
 from tdiff.core.training.data import Batch, TrainingSet
 from tdiff.core.training.distributed import World
 from tdiff.core.training.optim import optimizers, rate
+from tdiff.core.training.row_dropout import EachItsOwn, PassRows
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
 from tdiff.files import sync_folder, write_atomic
@@ -48,24 +51,34 @@ _REASON = 300
 class TrainState:
     """A run in training, between one step and the next."""
 
-    def __init__(self, settings: Settings, run: Run, corpus: Corpus, world: World | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run: Run,
+        corpus: Corpus,
+        world: World | None = None,
+        writing: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Raises TdiffError for a device that is not available, a corpus that is too short, or settings in conflict."""
         self.settings, self.run, self.corpus = settings, run, corpus
         self.world = world or World()
+        self.passes = self.world.passes(settings.train.batch_size, settings.train.accumulate)
         self.device = devices.choose(settings.train.device)
+        self.world.check_device(self.device)
         devices.keep_memory(self.device)
         self.bfloat16 = devices.in_bfloat16(settings.train.precision, self.device)
         self.step, self.seconds, self.temperature = 0, 0.0, 0.0
-        self.stream = STREAM
+        self.stream, self.saved_by = STREAM, self.world.size
         self.saved_step = -1
         """The step of the last save, by any process; -1 without one."""
         self.held_back = False
         """Whether the last update left the weights as they were, since its loss or gradient was not finite."""
         training, _ = corpus.split(settings.data.held_out, settings.data.rows)
         self.network, self.tokenizer = initialize.initial_model(settings, run, corpus, training)
-        self.data = TrainingSet(settings, corpus, self.tokenizer)
+        with self.world.in_turn() if settings.data.token_files else nullcontext():  # the first process writes them
+            self.data = TrainingSet(settings, corpus, self.tokenizer, writing)
         self.noise_variant = 0
-        self.corpus_sha256 = corpus.sha256()
+        self.corpus_sha256 = self.data.files.text_sha256 if self.data.files else corpus.sha256()
         self._start_as_naive_bayes()
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -137,6 +150,7 @@ class TrainState:
         """
         # With self-conditioning half of the steps make a first pass: a few seeds have both.
         seeds = range(_WARM_UP_SEEDS if self.settings.model.self_conditioning else 1)
+        world, self.world = self.world, World(self.world.rank, self.world.size)  # one may fail where another does not
         try:
             with devices.compiling():
                 for seed in seeds:
@@ -147,6 +161,7 @@ class TrainState:
             self.compiled = False
             return visible_line(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")[:_REASON]
         finally:
+            self.world = world
             self.network.zero_grad(set_to_none=True)
         return ""
 
@@ -157,7 +172,7 @@ class TrainState:
         """
         options = self.settings.train
         if options.dropout or self.settings.model.self_conditioning:  # they draw from torch's own generator
-            torch.manual_seed(noise.mix(self.data.seed, self.step, noise.DROPOUT, self.world.rank))
+            row_dropout.seed_step(self.data.seed, self.step, self.world)
         losses = self.backward(self.step)
         self.world.add_gradients(self.weights)
         norm = self._clip(options.clip or math.inf)
@@ -185,27 +200,27 @@ class TrainState:
         share of the batch's tokens: the gradients, and the nats, of all passes and processes add up to those of the
         step.
         """
-        accumulate, objective = self.settings.train.accumulate, self.settings.objective
+        passes, objective = self.passes, self.settings.objective
         losses = []
         clip = objective.least_masked, objective.most_masked
         contrast = objective.contrast if self.data.labels is not None else 0.0
-        rows = self.world.rows(self.data.step_rows)
-        batch = self.data.batch(step, rows, full_width=self.compiled)
+        rows = self.world.rows(self.data.step_rows, passes)
+        batch = self.data.batch(step, rows, full_width=self.compiled or self._shares_dropout)
         tokens, maskable, conditioning = batch.tokens, batch.maskable, batch.conditioning
         if self.network.spec.causal:
             maskable, masks = self.network.spec.scorable(maskable), None
         else:
             together = objective.mask_rate_per == "batch"
             masks = sample_masks(maskable, batch.row_noise, self.schedule, objective.timesteps, clip, together)
-        shares = self._shares(maskable, accumulate)
+        shares = self._shares(maskable)
         classes = len(self.corpus.classes)
         other = other_labels(conditioning["label"], classes, batch.row_noise) if contrast else None
-        labelled = self._shares(conditioning["label"] < classes, accumulate) if contrast else shares
-        size, lengths = len(tokens) // accumulate, self._lengths(batch)
-        for n, length in enumerate(lengths):
+        labelled = self._shares(conditioning["label"] < classes) if contrast else shares
+        size, calls = len(tokens) // passes, self._calls(batch, other)
+        for n, length in enumerate(calls.lengths):
             rows_of_pass = slice(n * size, (n + 1) * size)
             part, may = tokens[rows_of_pass, :length], maskable[rows_of_pass, :length]
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+            with calls.dropout(n), torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                 if masks is None:
                     scored = send(may, self.device)
                     log_p = self.network.log_likelihood(send(part, self.device), scored)
@@ -227,22 +242,37 @@ class TrainState:
                     )
             loss = replace(loss, nats=loss.nats * shares[n])
             combined = loss.nats if loss.contrastive is None else loss.nats + contrast * labelled[n] * loss.contrastive
-            torch.autograd.backward(combined)
+            with calls.dropout(n):  # for activation checkpointing
+                torch.autograd.backward(combined)
             losses.append(loss)
         return losses
 
-    def _shares(self, counted: Tensor, passes: int) -> list[float]:
+    def _shares(self, counted: Tensor) -> list[float]:
         """For each pass, its share of what is true in `counted` (B, ...) bool over the whole step."""
-        counts = counted.view(passes, -1).sum(1)
+        counts = counted.view(self.passes, -1).sum(1)
         shares: list[float] = (counts / self.world.total(counts.sum()).clamp(min=1)).tolist()
         return shares
 
+    @property
+    def _shares_dropout(self) -> bool:
+        """Whether dropout is drawn for the rows of all processes."""
+        return self.world.size > 1 and self.settings.train.dropout > 0 and self.device == "cpu"
+
+    def _calls(self, batch: Batch, other: Tensor | None) -> PassRows | EachItsOwn:
+        """The length of each pass and its dropout."""
+        lengths = self._lengths(batch)
+        if not self._shares_dropout:
+            return EachItsOwn(lengths)
+        again = (other >= 0).view(self.passes, -1).sum(1).tolist() if other is not None else [0] * self.passes
+        return PassRows(self.world, len(batch.tokens) // self.passes, lengths, again)
+
     def _lengths(self, batch: Batch) -> list[int]:
         """For each pass, the positions of its longest row."""
-        accumulate, longest = self.settings.train.accumulate, batch.tokens.size(1)
-        if accumulate == 1 or "attention" not in batch.conditioning or self.compiled:
-            return [longest] * accumulate
-        lengths: list[int] = batch.conditioning["attention"].sum(1).view(accumulate, -1).amax(1).tolist()
+        passes, longest = self.passes, batch.tokens.size(1)
+        alone = passes == 1 and not self._shares_dropout
+        if alone or "attention" not in batch.conditioning or self.compiled:
+            return [longest] * passes
+        lengths: list[int] = batch.conditioning["attention"].sum(1).view(passes, -1).amax(1).tolist()
         return lengths
 
     def _clip(self, limit: float) -> Tensor:
@@ -306,6 +336,7 @@ class TrainState:
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
         notes |= {"temperature": repr(self.temperature), "stream": str(STREAM), "noise": str(self.noise_variant)}
+        notes["processes"] = str(self.world.size)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         contents = ((name, [t.flatten().view(torch.uint8).numpy().data]) for name, t in tensors.items())
         notes[wholeness.CHECKSUM] = wholeness.checksum(contents)
@@ -340,3 +371,4 @@ class TrainState:
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
         self.noise_variant, self.saved_step = int(notes.get("noise", 0)), self.step
         self.temperature, self.stream = float(notes.get("temperature", 0.0)), int(notes.get("stream", 1))
+        self.saved_by = int(notes.get("processes", 1))

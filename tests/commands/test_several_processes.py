@@ -1,0 +1,165 @@
+"""The commands in several processes, as torchrun starts them: results of all, errors once, no row lost or twice."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tdiff import cli, ranks
+from tdiff.core.training import processes
+from tdiff.core.training.distributed import World
+from tdiff.errors import TdiffError
+from tdiff.runs.run import Run
+from tests.conftest import Done
+from tests.support.forked import in_processes
+from tests.support.runs import SET_TINY, settings_of, train_in
+
+
+def command(*arguments: str) -> Done:
+    """Run the command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["tdiff", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            return Done(int(end.code or 0), out.getvalue(), err.getvalue())
+    raise AssertionError("main exits")
+
+
+def stay(world: World) -> None:
+    """Stay in the group for the next command, and do not wait for a launcher."""
+    processes.leave = lambda: None
+    ranks.wait_for_the_first = lambda: None
+
+
+def prompts(path: Path) -> None:
+    """Lines of different lengths, of which some are invalid."""
+    lines = [json.dumps({"prompt": "The hare"[: 3 + n % 4], "length": 6 + n % 2}) for n in range(9)]
+    lines[4] = lines[6] = "{bad"
+    path.write_text("\n".join(lines))
+
+
+def terminate_when_training(*_: object) -> None:
+    """Send this process SIGTERM once the run has a few losses."""
+    events = Run(Path("checkpoints/stopped")).events
+    if events.exists() and events.read_text().count('"train"') > 3:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def records(path: Path) -> list[dict]:
+    """The records of an output, without their times."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.endswith("second") and k != "seconds"} for line in lines]
+
+
+def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny_run, corpus_file, tmp_path):
+    prompts(here / "prompts.jsonl")
+    corpus, model = str(corpus_file), str(tiny_run.path)
+    train = ["train", "--data", corpus, "--device=cpu", *SET_TINY]
+    generate = ["generate", "--model", model, "--input", "prompts.jsonl", "--seed=3"]
+    evaluate = ["eval", model, "--data", corpus, "--split=val", "--draws=2", "--json", "--device=cpu"]
+
+    def work(world: World) -> dict[str, Done]:
+        stay(world)
+        done = {
+            "indivisible": command(*train, "--steps=3", "--set=train.batch_size=5", "--run=bad"),
+            "no file": command(*train, "--steps=3", f"--data=missing-{world.rank and 'x'}"),
+            "stdin": command(*train, "--steps=3", "--data=-"),
+            "option": command(*train, "--stepz=3"),
+            "generate": command(*generate, "--output=two.jsonl"),
+            "eval": command(*evaluate),
+            "train": command(*train, "--steps=4", "--run=both"),
+        }
+        if world.rank == 1:  # a signal in any process stops all
+            signal.signal(signal.SIGALRM, terminate_when_training)
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        return done | {"stopped": command(*train, "--minutes=5", "--run=stopped", "--set=train.eval_every=0")}
+
+    first, second = in_processes(2, work, tmp_path)
+    assert {done.stdout + done.stderr for done in second.values()} == {""}
+    assert {name: done.returncode for name, done in first.items()} == {
+        name: done.returncode for name, done in second.items()
+    } | {"generate": 1}
+    assert first["indivisible"].refused() == (
+        "train.batch_size 5 does not divide by 2 processes; use a train.batch_size of 4 or 6, or 1 process"
+    )
+    assert first["no file"].refused().startswith("no such file or folder: 'missing-0'")
+    assert first["stdin"].refused() == "--data -: 2 processes cannot read one stdin: give a file"
+    assert first["option"].refused().startswith("unknown option '--stepz'")
+    assert not (here / "checkpoints" / "bad").exists()
+
+    alone = [command(*generate, "--output=one.jsonl"), command(*evaluate)]
+    assert records(here / "two.jsonl") == records(here / "one.jsonl")
+    assert first["generate"].stderr == alone[0].stderr
+    both, one = (json.loads(done.stdout) for done in (first["eval"], alone[1]))
+    assert both | {"seconds": 0} == one | {"seconds": 0}
+
+    assert [first["train"].returncode, first["stopped"].returncode] == [0, 0]
+    kinds = [event.kind for event in Run(here / "checkpoints" / "both").history()]
+    assert (kinds[0], kinds.count("train"), kinds.count("end")) == ("start", 4, 1)
+    last = Run(here / "checkpoints" / "stopped").history()[-1]
+    assert last.reason == "stopped"
+    rates = {event.lr for event in Run(here / "checkpoints" / "stopped").history() if event.kind == "train"}
+    assert len(rates) > 1  # they follow the clock of the first process
+    _, events = train_in(here / "checkpoints", "both", settings_of(corpus_file, {"train": {"steps": 6}}), resume=True)
+    assert "saved by 2 processes, resumed by 1 process" in events[1].doing
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "size", "expected"),
+    [
+        (8, 1, 2, 1),
+        (8, 3, 4, 3),
+        (6, 2, 4, 3),
+        (2, 4, 8, 1),
+    ],
+)
+def test_passes_of_a_process_have_at_most_its_part_of_a_batch(batch, accumulate, size, expected):
+    world = World(0, size)
+    assert world.passes(batch, accumulate) == expected
+    own = [row for rank in range(size) for row in World(rank, size).rows(batch * accumulate, expected)]
+    assert sorted(own) == list(range(batch * accumulate))
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "size", "expected"),
+    [
+        (
+            3,
+            1,
+            4,
+            "train.batch_size 3: 4 processes require at least 4 rows; use a train.batch_size of 4, or 3 processes",
+        ),
+        (
+            10,
+            1,
+            4,
+            "train.batch_size 10 does not divide by 4 processes; use a train.batch_size of 8 or 12, or 2 processes",
+        ),
+        (
+            5,
+            3,
+            4,
+            "train.batch_size 5 x train.accumulate 3 = 15 rows does not divide by 4 processes; "
+            "use a train.batch_size of 4 or 8, or 3 processes",
+        ),
+    ],
+)
+def test_rows_that_do_not_divide_are_refused_with_the_nearest_numbers(batch, accumulate, size, expected):
+    with pytest.raises(TdiffError) as error:
+        World(0, size).passes(batch, accumulate)
+    assert str(error.value) == expected
+
+
+def test_ranks_are_those_of_the_environment_and_one_without_a_launcher():
+    assert (ranks.size({}), ranks.rank({}), ranks.size({"WORLD_SIZE": "4"})) == (1, 0, 1)
+    started = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    assert (ranks.size(started), ranks.rank(started), ranks.local_rank(started)) == (4, 2, 1)
+    assert ranks.size({"RANK": "x", "WORLD_SIZE": "many"}) == 1

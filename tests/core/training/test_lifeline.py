@@ -1,0 +1,67 @@
+"""Which of the processes that train together are alive, as the others see it."""
+
+import threading
+
+import pytest
+from torch.distributed import HashStore
+
+from tdiff.core.training import lifeline
+from tdiff.core.training.lifeline import Lifeline
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    for name, seconds in (("BEAT", 0.02), ("SILENCE", 0.5), ("_LOOK", 0.3)):
+        monkeypatch.setattr(lifeline, name, seconds)
+
+
+def meet(size: int) -> list[Lifeline]:
+    """Processes of one store, all of which have come."""
+    store = HashStore()
+    lines = [Lifeline(store, rank, size, f"host{rank}") for rank in range(size)]
+    for line in lines:
+        line._store.set(f"host/{line.rank}", f"host{line.rank} {100 + line.rank}")
+    for line in lines:
+        line._hosts = {n: line._store.get(f"host/{n}").decode() for n in range(size)}
+    return lines
+
+
+def test_a_silent_process_ends_the_others_and_the_first_that_is_alive_says_so(quick, capfd):
+    first, second, _silent = meet(3)
+    ended, codes = threading.Barrier(3), []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        ended.wait(20)
+
+    first.watch(leave)
+    second.watch(leave)
+    ended.wait(20)
+    assert codes == [1, 1]
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [
+        "tdiff: process 2 of 3 (host2, pid 102) has ended or does not answer; the training ends, and its last save "
+        "stays: resume it with --resume"
+    ]
+    first.leave()
+    second.leave()
+
+
+def test_a_process_that_has_finished_is_not_missed(quick):
+    first, second = meet(2)
+    ended = threading.Event()
+    second.watch(lambda code: ended.set())
+    second.leave()
+    first.watch(lambda code: ended.set())
+    assert not ended.wait(1.0)
+    first.leave()
+
+
+def test_after_a_failed_exchange_the_line_names_the_process_that_stands_still(quick):
+    first, second = meet(2)
+    second._beat()
+    assert first.report("connection reset").startswith("process 1 of 2 (host1, pid 101) has ended")
+    third, fourth = meet(2)
+    fourth.watch(lambda code: None)
+    assert third.report("shape\nmismatch").startswith("the processes could not exchange their results: shape;")
+    fourth.leave()

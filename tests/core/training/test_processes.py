@@ -1,0 +1,150 @@
+"""Several processes train as one does: the same losses and weights, and all processes have the same bits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tdiff.core.training.distributed import World
+from tdiff.core.training.state import TrainState
+from tdiff.corpus import corpus as data
+from tdiff.runs.run import Run
+from tests.core.training.test_finetune import settings_from
+from tests.support.forked import free_port, in_processes
+from tests.support.paths import ROOT
+from tests.support.runs import SET_TINY, environment, settings_of, words
+
+ADAMW = {"train": {"batch_size": 8, "lr": 2e-3}}
+WAYS = {
+    "AdamW": {},
+    "Muon, accumulated": {"train": {"optimizer": "muon", "batch_size": 4, "accumulate": 3}},
+    "classes": {
+        "data": {"rows": "padded", "classes": True},
+        "objective": {"contrast": 1.0},
+        "train": {"label_dropout": 0.3, "optimizer": "muon", "muon_lr": 1e-2},
+        "model": {"pairs": 64},
+    },
+    "self-conditioning, accumulated": {
+        "model": {"self_conditioning": True},
+        "train": {"batch_size": 4, "accumulate": 2},
+    },
+    "dropout of padded rows": {
+        "data": {"rows": "padded", "classes": True},
+        "objective": {"contrast": 1.0},
+        "train": {"dropout": 0.2, "batch_size": 4, "accumulate": 2},
+        "model": {"self_conditioning": True},
+    },
+}
+"""Settings over those of AdamW."""
+
+
+@pytest.fixture(scope="module")
+def tales(tmp_path_factory) -> Path:
+    """Texts of different lengths, of two classes."""
+    path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
+    text = words(3000).split()
+    rows = [{"text": " ".join(text[n * 9 : n * 9 + 1 + n % 7]), "label": "ab"[n % 3 == 0]} for n in range(80)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def state_of(tales: Path, way: str, world: World) -> TrainState:
+    settings = settings_of(tales, ADAMW, WAYS[way])
+    corpus = data.load(settings.data.sources, label_field="label" if settings.data.classes else None)
+    return TrainState(settings, Run(tales.parent / "none"), corpus, world)
+
+
+def trained(tales: Path, way: str, world: World, steps: int) -> tuple[torch.Tensor, list[float]]:
+    """All weights and averages after the steps, and the loss of each step."""
+    state, losses = state_of(tales, way, world), []
+    for step in range(steps):
+        passes, _ = state.update(step / steps)
+        losses.append(float(world.total(sum(loss.nats.detach() for loss in passes))))
+    return torch.cat([weight.detach().flatten() for weight in (*state.weights, *state.averages)]), losses
+
+
+def check_alike(size: int, tales: Path, folder: Path, steps: int) -> None:
+    def work(world: World) -> list[tuple[torch.Tensor, list[float]]]:
+        return [trained(tales, way, world, steps) for way in WAYS]
+
+    results = in_processes(size, work, folder, timeout=300)
+    for n, way in enumerate(WAYS):
+        weights, losses = trained(tales, way, World(), steps)
+        for other, other_losses in (result[n] for result in results):
+            assert float((other - weights).abs().max()) < 1e-5, way
+            assert other_losses == pytest.approx(losses, rel=1e-5), way
+            assert torch.equal(other, results[0][n][0]), f"{way}: the processes have different weights"
+
+
+def test_two_processes_train_as_one(tales, tmp_path):
+    check_alike(2, tales, tmp_path, steps=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_train_as_one_for_twenty_steps(size, tales, tmp_path):
+    check_alike(size, tales, tmp_path, steps=20)
+
+
+@pytest.mark.slow
+def test_pretrained_models_train_as_one_with_dropout_and_checkpointing(zoo, tales, tmp_path):
+    layers = {
+        "masked": {"train": {"dropout": 0.1, "checkpointing": True}},
+        "padded": {"data": {"rows": "padded"}, "train": {"dropout": 0.1, "batch_size": 4, "accumulate": 2}},
+    }
+
+    def trained_from(world: World, layer: dict) -> torch.Tensor:
+        settings = settings_from(zoo["bert"], tales, {"train": {"batch_size": 8, "lr": 1e-4}}, layer)
+        state = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources), world)
+        for step in range(5):
+            state.update(step / 5)
+        # The gradient of a key's bias is zero apart from rounding, which AdamW scales to its learning rate.
+        named = state.network.named_parameters()
+        return torch.cat([weight.detach().flatten() for name, weight in named if "key.bias" not in name])
+
+    results = in_processes(2, lambda world: [trained_from(world, layer) for layer in layers.values()], tmp_path, 300)
+    for name, first, second in zip(layers, *results, strict=True):
+        assert torch.equal(first, second), name
+        assert float((first - trained_from(World(), layers[name])).abs().max()) < 1e-5, name
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others_within_a_minute_with_one_line(here, corpus_file):
+    options = ["--data", str(corpus_file), "--device=cpu", *SET_TINY, "--steps=100000", "--set=train.eval_every=0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    with (here / "out.txt").open("w") as out:
+        launcher = subprocess.Popen(
+            [*torchrun, "-m", "--", "tdiff", "train", *options, "--run=lost"],
+            cwd=here,
+            env=environment(PYTHONPATH=str(ROOT)),
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            log = here / "checkpoints" / "lost" / "events.jsonl"
+            until = time.monotonic() + 120
+            while time.monotonic() < until and not (log.exists() and log.read_text().count('"train"') > 2):
+                time.sleep(0.2)
+            children = [int(pid) for pid in _children(launcher.pid)]
+            second = next(pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+            killed = time.monotonic()
+            os.kill(second, signal.SIGKILL)
+            assert launcher.wait(60) != 0
+            assert time.monotonic() - killed < 60
+        finally:
+            launcher.kill()
+    lines = [line for line in (here / "out.txt").read_text().splitlines() if line.startswith("tdiff: ")]
+    assert len(lines) == 1
+    assert re.search(rf"process 1 of 2 \(.+, pid {second}\) has ended .* resume it with --resume", lines[0])
+
+
+def _children(pid: int) -> list[str]:
+    """The processes that a process has started."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
