@@ -91,6 +91,9 @@ _NO_COUNT = re.compile(
 )
 """Words by which a step or an epoch is not the one that a line is about."""
 _BEFORE_COUNT = re.compile(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
+_COUNTED = re.compile(r"\s+(steps?|iter(?:ation)?s?|updates?|batch(?:es)?|epochs?)\b", re.IGNORECASE)
+_COUNTED_AS = {"batch": "batch", "epoch": "epoch"}
+"""What is counted, where its name comes last."""
 _TAG, _DRAWN = re.compile(r"\s*\[[A-Za-z][\w .-]{0,20}\]\s*"), re.compile(r"[\s\[|]*[=#>.█-]{3}")
 """What stands before a count that has no name (`[distill] 250/4000`), and the beginning of a bar after it."""
 _GLUED = {"b": "batch", "i": "iter", "e": "epoch"}
@@ -169,6 +172,10 @@ class _Cutter:
             return
         if between.endswith(name) and name.lower() in _GLUED and not sure:
             name = _GLUED[name.lower()]
+        if not name and total is not None and (after := _COUNTED.match(text, self._end)) is not None:
+            name, sure = _COUNTED_AS.get(after[1].lower()[:5], "step"), True  # `25/1000 steps`
+            if name in found.values:
+                return
         if not name:
             self._without_name(match, between, value, (here, beyond, total), beginning=beginning, count=after_count)
             return
