@@ -247,6 +247,9 @@ class Assembler:
         total = read[plan.total] if plan.total is not None else None
         evaluates = bool(plan.losses["eval"])
         self._losses.choose(plan, read, values, self._counts(fields, plan) if plan.stands_in else None)
+        if self._losses.assumed:
+            self._plans.clear()
+            self._losses.assumed = False
         if "train/loss" in values and bar is None and self._sums_up(fields, plan):
             values[_OF_EPOCH] = values.pop("train/loss")
         # A summary, or an estimate beside an evaluation, moves nothing on.
@@ -334,7 +337,7 @@ class Assembler:
             step = fields.values[name]
             if training:
                 turn = epoch if epoch is not None else self._epoch
-                turn = self._redraws.turns if turn is None and self._redraws.turns else turn
+                turn = self._redraws.turns if turn is None and fields.progress is not None else turn
                 step = self._counter.place(step, turn, fields.totals.get(name))
                 if name != self._step_name:
                     self._step_name, self._step_names = name, {n.lower() for n in fields.values}

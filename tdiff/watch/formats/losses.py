@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tdiff.watch.formats.choice import BY_HAND, Names
 from tdiff.watch.formats.curves import Curves
+from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.plan import Plan, shown
+from tdiff.watch.formats.standins import STAND_IN, is_total
 
 
 class Losses:
@@ -17,6 +19,8 @@ class Losses:
         self._names: dict[str, str] = {}  # `train/loss` or `eval/loss` -> the name that stands for it
         self._beside_eval = False  # every row of that name has had a validation loss beside it
         self._stands_in: dict[str, object] = {}  # metric -> the newest count, where its name only stands for the loss
+        self.assumed = False
+        """A name has got another meaning since this was last set to False."""
         self._of_terms: set[str] = set()  # metrics that have terms only
 
     @property
@@ -81,6 +85,9 @@ class Losses:
             self._beside_eval = False
         if chosen == spelled and stands:
             self._stands_in[metric] = count
+            if is_total(names[0]):  # in an evaluation too, where no terms may be beside it
+                self._reads.assume(names[0], Meaning(Role.LOSS, "", STAND_IN))
+                self.assumed = True
         for n, name in enumerate(names):
             if n == 0 and chosen == spelled:
                 values[metric] = read[name]

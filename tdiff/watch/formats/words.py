@@ -28,7 +28,7 @@ from tdiff.watch.formats.numbers import (
 from tdiff.watch.formats.structured import MOST
 
 NUMBER = lazy(
-    r"(?:(?<![\w.])|(?<=\bep)|(?<=\bepoch)|(?<=\bstep)|(?<=\biter)|(?<=\bit)|(?<=\bbatch)|(?<=\b[bie])(?=\d+/\d|0\d))"
+    r"(?:(?<![\w.])|(?<=\bep)|(?<=\bepoch)|(?<=\bstep)|(?<=\biter)|(?<=\bit)|(?<=\bbatch)|(?<=\b[bie])(?=\d+\s*/\d|0\d|\d+\s+\d+/\d))"
     r"(?P<number>[-+]?1\.#(?:QNAN|SNAN|IND|INF)\w*|\d+(?::\d\d){1,2}(?![\d:])"
     rf"|[-+]?(?:{GROUPED}|{DECIMAL_COMMA}|\d+\.?\d*|\.\d+)(?:{EXPONENT})?"
     rf"|(?:{NOT_FINITE}|null)(?![\w]))(?![\d_])"
@@ -91,7 +91,12 @@ _NO_COUNT = lazy(
     re.IGNORECASE,
 )
 """Words by which a step or an epoch is not the one that a line is about."""
-_BEFORE_COUNT = lazy(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
+_BEFORE_COUNT = re.compile(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
+_COUNTED = lazy(r"\s+(steps?|iter(?:ation)?s?|updates?|batch(?:es)?|epochs?)\b", re.IGNORECASE)
+_COUNTED_AS = {"batch": "batch", "epoch": "epoch"}
+"""What is counted, where its name comes last."""
+_TAG, _DRAWN = lazy(r"\s*\[[A-Za-z][\w .-]{0,20}\]\s*"), lazy(r"[\s\[|]*[=#>.█-]{3}")
+"""What stands before a count that has no name (`[distill] 250/4000`), and the beginning of a bar after it."""
 _GLUED = {"b": "batch", "i": "iter", "e": "epoch"}
 
 
@@ -166,8 +171,12 @@ class _Cutter:
         if after_epoch and total is not None and _BETWEEN_COUNTS.fullmatch(between):
             self._store("batch", value, Span(*here, "value", "batch"), total, Span(*beyond, "total", "batch", thousand))
             return
-        if between.endswith(name) and name in _GLUED and not sure:
-            name = _GLUED[name]
+        if between.endswith(name) and name.lower() in _GLUED and not sure:
+            name = _GLUED[name.lower()]
+        if not name and total is not None and (after := _COUNTED.match(text, self._end)) is not None:
+            name, sure = _COUNTED_AS.get(after[1].lower()[:5], "step"), True  # `25/1000 steps`
+            if name in found.values:
+                return
         if not name:
             self._without_name(match, between, value, (here, beyond, total), beginning=beginning, count=after_count)
             return
@@ -269,7 +278,10 @@ class _Cutter:
         """A number without a name: a count at the beginning of the line, progress, or what a count introduces."""
         found, (here, beyond, total) = self._found, place
         bracketed = _OPENING.fullmatch(between) and _CLOSING.match(self._text, self._end)
-        numbered = between.strip() == "#" or (not between.strip() and self._text[self._end : self._end + 2] == ":\t")
+        tagged = total is not None and _TAG.fullmatch(between) and not _DRAWN.match(self._text, self._end)
+        numbered = (
+            tagged or between.strip() == "#" or (not between.strip() and self._text[self._end : self._end + 2] == ":\t")
+        )
         thousand = _THOUSAND.get(match["kilo"] or "", 1.0)
         of = match["total"] or match["of"]
         beyond_span = Span(*beyond, "total", "round", _total(of)[1]) if total is not None else None
