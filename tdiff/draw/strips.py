@@ -55,8 +55,8 @@ class StripCache:
         """The strip without a cursor."""
         curve, x = strip.curve, frame.x
         clock = None if curve.clock is None else id(curve.clock)
-        geometry: tuple[object, ...] = (frame.left, frame.columns, frame.across, frame.down, height, ascii, colour)
-        geometry += (x.low, x.log, view.robust, curve.style, curve.origin, clock)
+        of_frame = (frame.left, frame.columns, frame.across, frame.down, height, ascii, colour)
+        geometry = (*of_frame, x.low, x.log, view.robust, curve.style, curve.origin, clock)
         known = self._drawn.get(strip.label)
         if known is None or known.geometry != geometry or not _is_current(known, curve, frame):
             known = self._drawn[strip.label] = _draw(strip, view, frame, height, geometry, ascii=ascii, colour=colour)

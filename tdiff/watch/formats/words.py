@@ -91,7 +91,7 @@ _NO_COUNT = lazy(
     re.IGNORECASE,
 )
 """Words by which a step or an epoch is not the one that a line is about."""
-_BEFORE_COUNT = re.compile(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
+_BEFORE_COUNT = lazy(r"(?:\s*[(\[@,:]|\s+(?:at|after|in|for|on|by))\s*$", re.IGNORECASE)
 _COUNTED = lazy(r"\s+(steps?|iter(?:ation)?s?|updates?|batch(?:es)?|epochs?)\b", re.IGNORECASE)
 _COUNTED_AS = {"batch": "batch", "epoch": "epoch"}
 """What is counted, where its name comes last."""

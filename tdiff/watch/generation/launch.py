@@ -55,14 +55,14 @@ def live_generation(
     `trains_here` returns that a watched run trains on this machine, the process yields to it, unless the user
     requested a device.
     """
-    from tdiff.watch.generation.process import Child, command
+    from tdiff.watch.generation import process
     from tdiff.watch.generation.session import Live
 
     def courteous() -> bool:
         return options.device == "auto" and trains_here()
 
     def start_here(model: str) -> Child:
-        return Child(command(model, options.device, share=courteous()))
+        return process.Child(process.command(model, options.device, share=courteous()))
 
     def newest() -> tuple[str, float] | None:
         if options.model is not None:
@@ -80,7 +80,7 @@ def live_generation(
 
     def start_there(model: str) -> Child:
         assert address is not None
-        return Child(_over_ssh(address, model, options.device))
+        return process.Child(_over_ssh(address, model, options.device))
 
     def ended(reason: str) -> str:
         if address is not None and _MISSING.search(reason):

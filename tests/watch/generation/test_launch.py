@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tdiff.runs.run import Run
-from tdiff.watch.generation import launch
+from tdiff.watch.generation import launch, process
 from tdiff.watch.generation.session import Live
 from tdiff.watch.options import Options
 from tdiff.watch.sources.address import Address
@@ -65,7 +65,7 @@ def asked_for(live: Live, monkeypatch) -> str:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(launch, "Child", FakeChild)
+    monkeypatch.setattr(process, "Child", FakeChild)
     live.start()
     return " ".join(seen[-1])
 
