@@ -1,4 +1,4 @@
-"""`tdiff export`: a recorded generation as an animation, a player, a recording of a terminal, or a still."""
+"""`tdiff export`: a recorded generation as an animation, a player or a still; the curves of a run as a picture."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ EXAMPLES = (
     "tdiff export trace.jsonl trace.gif",
     "tdiff export confidence.jsonl race.html --beside entropy.jsonl",
     "tdiff export trace.jsonl step-20.png --step 20 --theme light",
+    "tdiff export tale curve.svg --captions",
 )
 FORMATS = ("cast", "gif", "html", "mp4", "png", "svg", "txt")
+"""What a generation becomes."""
+CURVE_FORMATS = ("csv", "png", "svg", "txt")
+"""What the curves of a run become."""
 _STILLS = ("svg", "png", "txt")
 
 
@@ -28,9 +32,13 @@ _STILLS = ("svg", "png", "txt")
 class Request:
     """The options of the command."""
 
-    trace: str = argument(help="A trace, as `tdiff generate --trace` writes it.", metavar="TRACE")
+    trace: str = argument(
+        help="A trace, as `tdiff generate --trace` writes it; or a run or a log, for its curves.", metavar="TRACE"
+    )
     out: str = argument(help="The file to write: its ending names the format.", metavar="OUT")
-    beside: str | None = option(None, "A second trace, beside the first and in step with it.", metavar="TRACE")
+    beside: str | None = option(
+        None, "A second trace, beside the first and in step with it; or a second run.", metavar="TRACE"
+    )
     sample: int = option(1, "Which generation of a file with several.")
     step: int | None = option(None, "A still after this step, for svg, png and txt.", shown="default: the last")
     size: str | None = option(
@@ -42,14 +50,16 @@ class Request:
     fps: float = option(10.0, "Steps shown in a second.")
     hold: float = option(3.0, "Seconds for which the finished text stays.")
     theme: str = option("dark", "Background.", choices=BACKGROUNDS)
-    title: str = option("", "Text before the counters.")
+    title: str = option("", "Text before the counters, or above the curves.")
+    smooth: float = option(0.9, "Weight of the past in the training curve, 0 to 0.999.", panel="Curves of a run")
+    captions: bool = option(False, "What the run generated on the way, below its curves.", panel="Curves of a run")
 
 
 def run(request: Request) -> None:
     """Write the file. Raises TdiffError for a trace, a format or a file that does not fit."""
-    out = Path(request.out)
-    ending = _check(request, out)
-    data = _exported(request, ending)
+    out, draws = Path(request.out), not _is_trace(request.trace)
+    ending = _check(request, out, CURVE_FORMATS if draws else FORMATS)
+    data = _curves(request, ending) if draws else _exported(request, ending)
     try:
         write_atomic(out, data)
     except OSError as error:
@@ -57,16 +67,30 @@ def run(request: Request) -> None:
     print(f"saved {request.out} ({formatting.size(len(data))})", file=sys.stderr)
 
 
-def _check(request: Request, out: Path) -> str:
+def _is_trace(word: str) -> bool:
+    """Whether the word names a file of generations rather than a run or a log."""
+    from tdiff.protocol import events
+    from tdiff.protocol.trace import TraceHeader
+
+    path = Path(word)
+    if not path.is_file():
+        return word.endswith(".jsonl") and not path.exists()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return isinstance(events.parse(file.readline(1 << 20)), TraceHeader)
+
+
+def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
     """The format of the file; raises TdiffError for options that do not fit it, before anything is drawn."""
     ending = out.suffix.lower().removeprefix(".")
-    if ending not in FORMATS:
-        raise unknown("format", ending or out.name, FORMATS)
+    if ending not in formats:
+        raise unknown("format", ending or out.name, formats)
     if out.is_dir() or not out.parent.is_dir():
         raise TdiffError(f"{request.out!r} cannot be written: name a file in an existing folder")
     for name, value, low, high in (("fps", request.fps, 0.1, 60), ("hold", request.hold, 0.1, 600)):
         if not low <= value <= high:
             raise TdiffError(f"--{name} must be {low:g} to {high:g}; got {value:g}")
+    if not 0 <= request.smooth <= 0.999:
+        raise TdiffError(f"--smooth must be 0 to 0.999; got {request.smooth:g}")
     if request.step is not None and (ending not in _STILLS or request.step < 0):
         raise TdiffError(
             f"--step N makes a still after step N, 0 or more, as {', '.join(_STILLS)}; got {request.step} and {ending}"
@@ -107,6 +131,26 @@ def _exported(request: Request, ending: str) -> bytes:
         if ending == "gif":
             return raster.gif(drawn, size, theme.background, report)
         return raster.mp4(drawn, size, theme.background, request.fps, report)
+
+
+def _curves(request: Request, ending: str) -> bytes:
+    from tdiff.report.export import curve, frames, svg
+
+    if ending == "png":
+        _check_pillow()
+    runs = curve.read([word for word in (request.trace, request.beside) if word is not None])
+    if ending == "csv":
+        return curve.table(runs).encode()
+    theme = Theme(palette=request.theme, background=request.theme)
+    size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
+    drawn = curve.frame(runs, size, theme, request.smooth, request.title, request.captions)
+    if ending == "txt":
+        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn.lines).split("\n")).encode()
+    if ending == "svg":
+        return svg.document([drawn], size, theme.background, request.title or runs[0].name).encode()
+    from tdiff.report.export import raster
+
+    return raster.png(drawn, size, theme.background)
 
 
 def _check_pillow() -> None:

@@ -10,6 +10,7 @@ from tdiff.draw.axes import Axis
 from tdiff.draw.curves import Curve, Level
 from tdiff.draw.differences import difference
 from tdiff.draw.palettes import Theme
+from tdiff.draw.run_styles import run_styles
 from tdiff.draw.strips import Strip
 from tdiff.protocol.metrics import METRICS, curve_name
 from tdiff.series.series import Series
@@ -30,23 +31,6 @@ SIGNS: dict[Comparison, str] = {"runs": "A-B", "gap": "val-train", "ratio": "val
 EQUAL: dict[Comparison, float] = {"runs": 0.0, "gap": 0.0, "ratio": 1.0}
 """The value of a comparison of two curves that are the same."""
 
-_STYLES = {
-    "dark": (
-        ("color(215)", "color(229)"),
-        ("color(80)", "color(123)"),
-        ("color(176)", "color(225)"),
-        ("color(150)", "color(193)"),
-    ),
-    "light": (
-        ("color(166)", "color(94)"),
-        ("color(25)", "color(24)"),
-        ("color(90)", "color(54)"),
-        ("color(28)", "color(22)"),
-    ),
-    "16": (("color(3)", "color(11)"), ("color(6)", "color(14)"), ("color(5)", "color(13)"), ("color(2)", "color(10)")),
-}
-"""Styles of each run: its training curve, and its held-out curve."""
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -66,13 +50,6 @@ class RunCurve(NamedTuple):
     curve: Curve
     metric: str
     """The name of its metric."""
-
-
-def run_styles(number: int, theme: Theme) -> tuple[str, str]:
-    """The styles of the training curve and of the held-out curve of a run; both are empty without colour."""
-    if theme.colour == "none":
-        return "", ""
-    return _STYLES["16" if theme.colour == "16" else theme.background][number % 4]
 
 
 def run_label(number: int, run: RunState) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from tdiff.draw.axes import Axis
 from tdiff.draw.curves import View
 from tdiff.draw.palettes import Theme
+from tdiff.draw.run_styles import run_styles
 from tdiff.errors import TdiffError
 from tdiff.protocol.metrics import METRICS, value_text
 from tdiff.series.series import LIMIT
 from tdiff.tui.figures import BEST, Figure, average, figures, target_figure
-from tdiff.tui.run_curves import HELD_OUT, LOSS, SIGNS, Selection, run_label, run_styles
+from tdiff.tui.run_curves import HELD_OUT, LOSS, SIGNS, Selection, run_label
 from tdiff.watch.run_state import RunState
 from tdiff.watch.trend import loss_arrival
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from textual import events
 
+from tdiff.draw.run_styles import run_styles
 from tdiff.tui.figures import figures
-from tdiff.tui.run_curves import run_styles
 from tests.support.fed import FedState
 from tests.support.stage import (
     NOW,

@@ -73,8 +73,8 @@ def frames(
             lines, starts[n] = _panel(recording, step, width, size.height, theme, name, starts[n])
             panels.append(lines)
         rows = [_join(row, width) for row in zip(*panels, strict=True)]
-        rows[-2] = _fit(render.legend(theme, size.width), size.width)
-        yield Frame([_fit(render.in_ascii(row, theme), size.width) for row in rows], moment.seconds)
+        rows[-2] = fit(render.legend(theme, size.width), size.width)
+        yield Frame([fit(render.in_ascii(row, theme), size.width) for row in rows], moment.seconds)
 
 
 def _panel_width(width: int, panels: int) -> int:
@@ -109,11 +109,11 @@ def _join(lines: Sequence[Line], width: int) -> Line:
     joined: Line = []
     for n, line in enumerate(lines):
         joined += [(" " * _GAP, "")] * (n > 0)
-        joined += _fit(line, width)
+        joined += fit(line, width)
     return joined
 
 
-def _fit(line: Line, width: int) -> Line:
+def fit(line: Line, width: int) -> Line:
     """The line in exactly `width` cells: cut, or filled with blanks."""
     fitted: Line = []
     for text, style in line:

@@ -13,6 +13,7 @@ from tdiff.draw import chart
 from tdiff.draw.curves import ChartLayout, Curve, Ranges, View, layout, ranges, readout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.draw.run_styles import run_styles
 from tdiff.draw.strips import Strip, StripCache, draw_strip
 from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
@@ -206,7 +207,7 @@ class TrainingPane(Pane):
             return []
         if selection.from_start and axis != "time":
             return []
-        styles = [run_curves.run_styles(number, self.theme)[0] for number in range(max(1, len(self._runs)))]
+        styles = [run_styles(number, self.theme)[0] for number in range(max(1, len(self._runs)))]
         return attempt_curves(self._runs, selection.metric, axis, styles)
 
     def _drawn_view(self) -> View:

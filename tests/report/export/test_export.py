@@ -203,7 +203,7 @@ def test_formats_without_pixels_need_no_pillow(ending, cli_fast, trace, here, mo
         (("trace.jsonl", "out"), f"known: {', '.join(FORMATS)}"),
         (("trace.jsonl", "nowhere/out.svg"), "name a file in an existing folder"),
         (("missing.jsonl", "out.svg"), "No such file"),
-        (("other.txt", "out.svg"), "holds no generation"),
+        (("other.txt", "out.svg"), "has no loss to draw"),
         (("trace.jsonl", "out.svg", "--sample", "2"), "holds 1 generation; got --sample 2"),
         (("trace.jsonl", "out.gif", "--step", "3"), "--step N makes a still"),
         (("trace.jsonl", "out.svg", "--fps", "0"), "--fps must be 0.1 to 60; got 0"),
@@ -211,7 +211,7 @@ def test_formats_without_pixels_need_no_pillow(ending, cli_fast, trace, here, mo
     ],
 )
 def test_bad_input_is_one_line(arguments, says, cli_fast, trace, here):
-    (here / "other.txt").write_text("step 1 loss 2\n")
+    (here / "other.txt").write_text("nothing here\n")
     assert says in cli_fast("export", *arguments).refused()
 
 

@@ -1,0 +1,110 @@
+"""The loss of one run or several as a picture, or as a table of values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from tdiff.draw import chart
+from tdiff.draw.canvas_layout import lay_out
+from tdiff.draw.curves import Curve, View
+from tdiff.draw.palettes import Theme
+from tdiff.draw.render import Line
+from tdiff.draw.run_styles import run_styles
+from tdiff.errors import TdiffError
+from tdiff.protocol.metrics import METRICS, curve_name
+from tdiff.report.export.frames import Frame, Size, fit
+from tdiff.visible import visible_line
+from tdiff.watch.follow import Watched
+from tdiff.watch.run_state import RunState
+from tdiff.watch.targets import locate
+
+_LOSS, _HELD_OUT = METRICS["train/loss"], METRICS["eval/loss"]
+_SECONDS = 30.0
+"""How long a log on another machine may take to be read."""
+_CAPTIONS = 3
+_CAPTION_ROWS = 2
+
+
+def read(words: Sequence[str]) -> list[RunState]:
+    """The runs or logs that `tdiff watch` would open by these words.
+
+    Raises TdiffError for one that cannot be read or has no loss.
+    """
+    watched = [Watched(locate(word)) for word in words]
+    try:
+        for word, followed in zip(words, watched, strict=True):
+            followed.finish(_SECONDS)
+            run = followed.run_state
+            if not any(metric.name in run.metrics for metric in (_LOSS, _HELD_OUT)):
+                raise TdiffError(f"{word!r} has no loss to draw: {followed.status().text or run.note or 'no records'}")
+        return [followed.run_state for followed in watched]
+    finally:
+        for followed in watched:
+            followed.close()
+
+
+def frame(runs: Sequence[RunState], size: Size, theme: Theme, smoothing: float, title: str, captions: bool) -> Frame:
+    """The curves as on the screen: a title, the chart, and on request below it what was generated on the way."""
+    below = _captions(runs[0], size.width) if captions else []
+    rows = size.height - 2 - len(below)
+    if rows < 3:
+        raise TdiffError(f"--size leaves {rows} rows for the chart; it needs {3 + size.height - rows} rows in all")
+    curves = []
+    for number, run in reversed(list(enumerate(runs))):
+        train, held_out = run_styles(number, theme)
+        for metric, style in ((_HELD_OUT, held_out), (_LOSS, train)):
+            if (series := run.metrics.get(metric.name)) is not None:
+                name = curve_name(metric.name)
+                label = name if len(runs) == 1 else f"{chr(65 + number)} {name}"
+                curves.append(Curve(series, style, label, smooth=metric is _LOSS))
+    drawn = chart.draw(curves, View(smoothing=smoothing), size.width, rows)
+    lines: list[Line] = [[(title or _title(runs), "bold")], [], *drawn, *below]
+    return Frame([fit(line, size.width) for line in lines], 0.0)
+
+
+def table(runs: Sequence[RunState]) -> str:
+    """The values as CSV: a row for each run and step, a column for each metric.
+
+    A series of more than 65,536 records has the mean of some neighbouring ones instead.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["run", "step", *names])
+    for run in runs:
+        rows = dict[float, dict[str, float]]()
+        for name, series in run.metrics.items():
+            for step, value in zip(series.steps, series.mean, strict=True):
+                rows.setdefault(step, {})[name] = value
+        for step in sorted(rows):
+            values = [f"{rows[step][name]:.7g}" if name in rows[step] else "" for name in names]
+            writer.writerow([visible_line(run.name), f"{step:.15g}", *values])
+    return file.getvalue()
+
+
+def _title(runs: Sequence[RunState]) -> str:
+    parts = []
+    for number, run in enumerate(runs):
+        name = visible_line(run.name)
+        values = [
+            f"{curve_name(metric.name)} {metric.text(series.last[1])}"
+            for metric in (_LOSS, _HELD_OUT)
+            if (series := run.metrics.get(metric.name)) is not None and series.last
+        ]
+        parts.append(" · ".join([f"{chr(65 + number)} {name}" if len(runs) > 1 else name, *values]))
+    return "   ".join(parts)
+
+
+def _captions(run: RunState, width: int) -> list[Line]:
+    """The first, the middle and the newest sample of a run, of at most two rows each."""
+    samples = run.samples
+    chosen = [samples[n] for n in sorted({0, len(samples) // 2, len(samples) - 1})][:_CAPTIONS] if samples else []
+    lines: list[Line] = []
+    for sample in chosen:
+        lines.append([(f"step {sample.step:,}", "dim")])
+        text = " ".join(visible_line(sample.text.replace("\n", " ")).split())
+        rows = lay_out([word + " " for word in text.split(" ")], width - 2).rows[:_CAPTION_ROWS]
+        lines += [[("  " + "".join(part for _, part in row), "")] for row in rows]
+    return lines
