@@ -21,6 +21,7 @@ _PUBLIC = {
     "Schedule": "tdiff.core.diffusion.schedules",
     "load_model": "tdiff.core.models.load",
     "generate": "tdiff.core.diffusion.generate",
+    "show": "tdiff.report.notebook",
 }
 
 __all__ = ["__version__", *_PUBLIC]

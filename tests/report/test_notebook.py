@@ -1,0 +1,33 @@
+"""The player of a notebook."""
+
+import html
+import json
+import re
+
+import pytest
+
+import tdiff
+from tdiff.config.decoding import DecodeSettings
+from tdiff.core.diffusion.generate import canvas
+from tdiff.errors import TdiffError
+
+
+@pytest.mark.parametrize("decoder", ["topk", "remdm"])
+def test_player_has_the_steps_and_ends_in_the_text(decoder, tiny_run):
+    model = tdiff.load_model(str(tiny_run.path))
+    settings = DecodeSettings(decoder=decoder, seed=1)
+    steps = list(tdiff.denoise(model.network, canvas(model, ["the ", "and "]), settings=settings))
+    player = tdiff.show(iter(steps), model, row=1)
+    last = player.recording.canvas(player.recording.steps)
+    assert "".join(last.texts) == model.tokenizer.decode(steps[-1].tokens[1])
+    assert last.left == 0 and player.recording.steps == sum(
+        bool(step.committed[1].any() or step.remasked[1].any()) for step in steps
+    )
+    [page] = re.findall(r'srcdoc="([^"]*)"', player._repr_html_())
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html.unescape(page), re.DOTALL)[1])
+    assert [text for _, text in data["recordings"][0]["given"]] == list("and ")
+
+
+def test_no_steps_are_refused(tiny_run):
+    with pytest.raises(TdiffError, match="no steps to show"):
+        tdiff.show(iter(()), tdiff.load_model(str(tiny_run.path)))
