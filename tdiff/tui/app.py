@@ -258,17 +258,24 @@ class WatchApp(WatchView):
         self.say(result.notice(len(text), sent=not result.sent))
 
     def action_export(self) -> None:
-        """Save the trace that is shown to a file in the working directory."""
+        """Save the trace that is shown, and a player of it, to files in the working directory."""
         recording = self.canvases.pane.recording
         if recording is None:
             self.say("there is no trace to save yet")
             return
+        from tdiff.draw.palettes import Theme
+        from tdiff.files import write_atomic
+        from tdiff.report.export import html, timeline
         from tdiff.watch.generation.recording import free_path, save
 
         path = free_path()
+        background = self.terminal.theme.background
+        theme = Theme(palette=background, background=background)
         try:
             save(recording, path)
+            page = html.document([recording], theme, 10.0, 3.0, timeline.footer(recording))
+            write_atomic(path.with_suffix(".html"), page.encode())
         except OSError as why:
             self.say(f"{path} cannot be written: {why.strerror}")
             return
-        self.say(f"saved {path}; tdiff watch {path} shows it again")
+        self.say(f"saved {path} and a player, {path.stem}.html; tdiff export {path} makes a GIF")

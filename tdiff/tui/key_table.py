@@ -31,7 +31,7 @@ APP_KEYS = (
     Key("next_sample", "right_square_bracket", "the next sample and its step", "app", "sample", "sample(1)"),
     Key("restart", "R", "start the model's process again", "app"),
     Key("copy", "y", "copy the text that is shown", "app"),
-    Key("export", "x", "save the trace that is shown to a file", "app"),
+    Key("export", "x", "save the trace that is shown, and a player of it", "app"),
 )
 """The keys that act everywhere."""
 KEYS = (*APP_KEYS, *(key for pane in PANES for key in pane.pane_class.KEYS))

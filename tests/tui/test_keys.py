@@ -329,6 +329,7 @@ def test_an_exported_trace_is_read_again(tmp_path, monkeypatch):
         assert read.steps == 9
         assert read.canvas(9) == stage.app.canvases.pane.canvas
         assert read.canvas(4) == stage.live.recording.canvas(4)
+        assert '<pre class="canvas">' in (tmp_path / "trace-1.html").read_text()
 
     play(scene, run_state(run_lines()))
 
