@@ -84,7 +84,7 @@ def _text(model: LoadedModel) -> tuple[str, str]:
     """The command of the card's text and the text, up to the end of its paragraph."""
     start = canvas(model, [PROMPT], 160)
     with redirect_stderr(io.StringIO()):
-        step = deque(resolve(model, start, model.decode_settings({}, SEED), [0], "paragraph"), maxlen=1).pop()
+        step = deque(resolve(model, start, model.decode_settings({}, SEED), [0], until="paragraph"), maxlen=1).pop()
     text = ended_text(model, start[0], step.tokens[0].tolist(), "paragraph").text
     return f'tdiff generate "{PROMPT}" --model {NAME} --length 160 --until paragraph --seed {SEED}', text
 

@@ -85,6 +85,7 @@ def test_loaded_model_is_described_by_ready(tiny_run, loaded, bench):
             step=30,
             weights=(tiny_run.model / "model.safetensors").stat().st_mtime,
             decoders=list(DECODERS),
+            presets=loaded.presets,
         )
     ]
 
@@ -183,7 +184,7 @@ def test_memory_that_runs_out_is_a_refusal(bench, monkeypatch):
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr("tdiff.core.diffusion.generate.generate", fail)
+            patched.setattr("tdiff.core.diffusion.generate.resolve", fail)
             said = bench.ask(Generate(id=8, settings=QUICK))
         assert shape_of(said) == ["begin", "trace", "refused"]
         assert said[-1].id == 8 and "out of memory" in said[-1].text and "\n" not in said[-1].text

@@ -19,13 +19,20 @@ WRITERS_OF_FILES = {
     "runs/index.py",
     "runs/per_class.py",
     "runs/process.py",
+    "runs/retention.py",
+    "runs/trackers/services.py",
     "watch/choices.py",
     "watch/devices/nvml.py",  # the answer of a child process
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
+    "commands/detach.py",
+    "commands/detached.py",
     "core/models/files.py",
     "core/models/folder.py",
     "core/models/tokenizers.py",
     "core/models/hf/load.py",
+    "core/training/token_files.py",
+    "report/export/cast.py",
+    "report/export/html.py",  # within a page, escaped for HTML
 }
 
 anything = st.recursive(

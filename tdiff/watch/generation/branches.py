@@ -10,12 +10,15 @@ import dataclasses
 import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tdiff.protocol.canvas import MASKED
-from tdiff.protocol.messages import Branch
 from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation.insight import Insight
 from tdiff.watch.generation.recording import Recording
+
+if TYPE_CHECKING:
+    from tdiff.protocol.messages import Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ def branch_request(insight: Insight, step: int, change: Change) -> Branch:
         tokens[position] = None
     given = [position for position, _, _ in header.given]
     settings = {name: value for name, value in header.settings.items() if name not in _NOT_SETTINGS}
+    from tdiff.protocol.messages import Branch
+
     return Branch(
         id=0,
         tokens=[-1 if token is None else token for token in tokens],

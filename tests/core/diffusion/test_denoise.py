@@ -186,6 +186,11 @@ def test_ancestral_with_more_steps_than_positions_has_empty_steps():
     assert len(denoiser.seen) <= 4
 
 
+def same(a, b) -> bool:
+    """Whether two values of a field of Step are the same."""
+    return a.equal(b) if isinstance(a, torch.Tensor) else a == b
+
+
 @given(cases())
 @examples(40)
 def test_every_decoder_repeats_itself_from_its_seed(case):
@@ -194,7 +199,7 @@ def test_every_decoder_repeats_itself_from_its_seed(case):
     for one, other in zip(first, again, strict=True):
         for f in fields(Step):
             a, b = getattr(one, f.name), getattr(other, f.name)
-            assert a == b if f.name == "index" else a.equal(b)
+            assert same(a, b), f.name
 
 
 @pytest.mark.parametrize("name", ["ancestral", "random", "refill"])
@@ -225,6 +230,8 @@ def test_a_row_decodes_the_same_alone_as_in_a_batch(case):
         )
         assert len(alone) <= len(together)
         for f in fields(Step)[1:]:
+            if f.name == "likeliest":  # only on request
+                continue
             for a, b in zip(alone, together, strict=False):
                 assert getattr(a, f.name)[0].equal(getattr(b, f.name)[row]), f.name
             # Once finished, the row rests: nothing is committed any more, the counters stand.
@@ -472,7 +479,7 @@ def test_sliding_in_one_window_is_denoising(case):
     for one, other in zip(slid, plain, strict=True):
         for f in fields(Step):
             a, b = getattr(one, f.name), getattr(other, f.name)
-            assert a == b if f.name == "index" else a.equal(b)
+            assert same(a, b), f.name
 
 
 def test_sliding_gives_the_model_no_more_than_its_window_and_the_overlap_as_context():
