@@ -26,7 +26,7 @@ def commands(page: str) -> list[list[str]]:
 
 
 def smaller(arguments: list[str]) -> list[str]:
-    """A command with less work: two steps of a tiny model, a snapshot, 64 tokens, a small text to evaluate.
+    """A command with less work: two steps of a tiny model, a snapshot, fewer tokens, a small text to evaluate.
 
     The installation of completion names a shell, because a test is not always started by one.
     """
@@ -36,6 +36,10 @@ def smaller(arguments: list[str]) -> list[str]:
         return [*arguments, "--data=mytexts"]
     if arguments[0] == "generate" and not {"--length", "--input", "--template", "--prefix"} & set(arguments):
         return [*arguments, "--length=64"]
+    if arguments[0] == "generate" and "--length" in arguments:
+        length = arguments.index("--length") + 1
+        # The context length is 256: beyond it the canvas slides, once being enough.
+        return [*arguments[:length], str(min(int(arguments[length]), 264)), *arguments[length + 1 :]]
     if arguments[0] == "watch" and not {"--once", "--doctor"} & set(arguments):
         return [*arguments, "--once"]
     if arguments[0] != "train" or "--resume" in arguments:

@@ -41,7 +41,7 @@ def compare(denoiser, canvas, frozen, settings):
 
 
 @EVERY
-@pytest.mark.parametrize("tables", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tables", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_decoder_agrees_with_its_oracle_on_random_tables(name, tables):
     draw = random.Random(f"tables of {name}")
     longest = 0
