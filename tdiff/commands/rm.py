@@ -23,6 +23,7 @@ from tdiff.runs.named import members, named_run
 from tdiff.runs.per_class import MANIFEST, PerClassRun
 from tdiff.runs.process import LOST, ThisMachine
 from tdiff.runs.run import Run
+from tdiff.runs.trackers import tensorboard
 from tdiff.visible import visible
 
 EXAMPLES = ("tdiff rm tale", "tdiff rm tale-2 tale-3 --yes")
@@ -39,6 +40,8 @@ _KNOWN = frozenset(
         "best",
         "earlier",
         "log",
+        "trackers.json",
+        "wandb",
     )
 )
 """What tdiff writes into a run's folder."""
@@ -144,7 +147,8 @@ def _agreed(folder: Path) -> bool:
 def _others(folder: Path) -> list[str]:
     """The names in the folder that are not tdiff's."""
     runs = {path.name for path in members(folder)} if (folder / MANIFEST).is_file() else set()
-    return sorted({entry.name for entry in folder.iterdir()} - _KNOWN - runs)
+    others = {entry.name for entry in folder.iterdir()} - _KNOWN - runs
+    return sorted(name for name in others if not name.startswith(tensorboard.PREFIX))
 
 
 def _remove(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
 from tdiff.runs.run import Run
@@ -23,9 +25,10 @@ def open_trackers(run: Run, settings: Settings) -> list[Tracker]:
     for name in settings.train.track:
         try:
             opened.append(services.Mlflow(run, layer) if name == "mlflow" else services.WandbLike(name, run, layer))
-        except TdiffError:
-            raise
         except Exception as error:  # whatever the tracker's library raises
+            for tracker in opened:
+                with suppress(Exception):
+                    tracker.close()
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise TdiffError(f"--track {name} could not begin: {reason[0]}") from None
     return opened

@@ -34,6 +34,7 @@ class WandbLike:
     def __init__(self, name: str, run: Run, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._library = load(name)
+        self._ended_well = False
         self._id = _remembered(run, name, uuid.uuid4().hex[:8])
         where = {"id": self._id, "dir": str(run.path)} if name == "wandb" else {}
         with _quiet_stdout():
@@ -50,6 +51,7 @@ class WandbLike:
 
     def record(self, event: Event) -> None:
         """Log the numbers or the text of a record."""
+        self._ended_well = isinstance(event, End) and event.reason != "nan"
         values: dict[str, Any] = dict(measurements(event))
         if isinstance(event, Sample):
             values = {"sample": event.text}
@@ -64,7 +66,10 @@ class WandbLike:
     def close(self) -> None:
         """Finish the tracker's run."""
         with _quiet_stdout():
-            self._library.finish()
+            if self.name == "wandb" and not self._ended_well:
+                self._library.finish(exit_code=1)  # W&B then calls the run failed
+            else:
+                self._library.finish()
 
 
 class Mlflow:
@@ -81,7 +86,7 @@ class Mlflow:
         if known is None:
             _remember(run, self.name, active.info.run_id)
             self._library.log_params(_flat(settings))
-        self._status = "FINISHED"
+        self._status = "FAILED"  # unless the last record says otherwise
 
     def record(self, event: Event) -> None:
         """Log the numbers or the text of a record."""

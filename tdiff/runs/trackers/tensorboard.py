@@ -13,7 +13,8 @@ from tdiff.protocol import event_file
 from tdiff.protocol.events import Event, Resume, Sample, Start
 from tdiff.runs.trackers.base import measurements
 
-_PREFIX = "events.out.tfevents."
+PREFIX = "events.out.tfevents."
+"""How the names of event files begin."""
 
 
 class TensorBoard:
@@ -52,14 +53,14 @@ class TensorBoard:
     def _begin(self, time: float) -> IO[bytes]:
         # TensorBoard reads the files of a folder in the order of their names, so a clock that was set back must not
         # give the new file an earlier name.
-        latest = max((_seconds(path) for path in self._folder.glob(f"{_PREFIX}*")), default=0)
+        latest = max((_seconds(path) for path in self._folder.glob(f"{PREFIX}*")), default=0)
         seconds = max(int(time), latest + 1)
-        path = self._folder / f"{_PREFIX}{seconds:010}.{platform.node()}.{os.getpid()}.0"
+        path = self._folder / f"{PREFIX}{seconds:010}.{platform.node()}.{os.getpid()}.0"
         self._file = path.open("xb")
         self._file.write(event_file.first_record(time))
         return self._file
 
 
 def _seconds(path: Path) -> int:
-    digits = path.name.removeprefix(_PREFIX).split(".")[0]
+    digits = path.name.removeprefix(PREFIX).split(".")[0]
     return int(digits) if digits.isdecimal() else 0

@@ -11,7 +11,7 @@ from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import Checkpoint, End, Eval, Resume, Sample, Start, Train, Verdicts
 from tdiff.runs import run as runs
-from tdiff.runs.trackers import base, select, services
+from tdiff.runs.trackers import base, select
 from tdiff.runs.trackers.tensorboard import TensorBoard
 from tdiff.watch.formats.tfevents import Decoder
 
@@ -160,6 +160,9 @@ def test_a_resumed_run_goes_on_in_the_run_of_the_tracker(name, run, monkeypatch)
         tracker.record(train_at(3))
         tracker.record(sample_at(3))
         tracker.close()
+    assert [keywords for function, _, keywords in calls if function == "finish"] == (
+        [{"exit_code": 1}] * 2 if name == "wandb" else [{}] * 2
+    ), "no record says that it ended well"
     first, second = (keywords for function, _, keywords in calls if function == "init")
     assert first == second
     assert first["project"] == "tdiff" and first["config"]["train"]["steps"] == 5 and first["resume"] == "allow"
@@ -181,7 +184,10 @@ def test_mlflow_gets_settings_once_numbers_with_steps_and_how_the_run_ended(run,
         tracker.close()
     assert [k["run_id"] for f, _, k in calls if f == "start_run"] == [None, "abc"]
     assert [a[0]["train.steps"] for f, a, _ in calls if f == "log_params"] == ["5"]
-    assert [a for f, a, _ in calls if f == "end_run"] == [("KILLED",), ("FINISHED",)]
+    (tracker,) = select.open_trackers(run, settings_with("mlflow"))
+    tracker.record(train_at(4))
+    tracker.close()  # a crash: there is no last record
+    assert [a for f, a, _ in calls if f == "end_run"] == [("KILLED",), ("FINISHED",), ("FAILED",)]
     (metrics, *_), keywords = next((a, k) for f, a, k in calls if f == "log_metrics")
     assert "train/loss" not in metrics and metrics["train/lr"] == 1e-3 and keywords["step"] == 3
 
@@ -204,6 +210,12 @@ def test_an_unknown_tracker_is_refused_with_the_nearest_name():
 
 def test_a_tracker_that_cannot_begin_is_one_error(run, monkeypatch):
     pretended(monkeypatch, "wandb")
-    monkeypatch.setattr(services.WandbLike, "__init__", lambda *a: (_ for _ in ()).throw(RuntimeError("no key\nmore")))
+
+    def init(**_):
+        raise RuntimeError("no key\nmore")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    calls = pretended(monkeypatch, "trackio")
     with pytest.raises(TdiffError, match=r"^--track wandb could not begin: no key$"):
-        select.open_trackers(run, settings_with("wandb"))
+        select.open_trackers(run, settings_with("trackio", "wandb"))
+    assert "finish" in [function for function, _, _ in calls], "the one that had begun is closed"
