@@ -222,6 +222,12 @@ def is_objective(name: str) -> bool:
     return _OBJECTIVE.search(name.lower()) is not None
 
 
+@lru_cache(1024)
+def is_global_step(name: str) -> bool:
+    """Whether a step is counted through the epochs, as its name says (`global_step`, `num_updates`)."""
+    return words(name) in (["global", "step"], ["num", "updates"], ["global", "iter"], ["global", "batch"])
+
+
 def is_of_run(name: str) -> bool:
     """Whether a number of steps is that of the whole run, rather than of a part such as `sampler/num_steps`."""
     group = name.rpartition("/")[0]

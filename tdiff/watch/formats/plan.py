@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tdiff.visible import visible_line
+from tdiff.watch.formats.counter import FARTHEST
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
+from tdiff.watch.formats.names import PART, Meaning, Role, is_global_step, is_objective, is_split
 from tdiff.watch.formats.splits import UNKNOWN
 from tdiff.watch.formats.standins import stand_ins, terms_named_value
+
+AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
+"""Names that count steps only with a total or beside a loss."""
 
 
 class Plan(NamedTuple):
@@ -134,3 +139,20 @@ def holds_record(fields: Fields, meaning: Callable[[str], Meaning]) -> bool:
 def shown(name: str) -> str:
     """A name of a log as a metric's name: short, and safe to print."""
     return visible_line(name[:100]).strip()
+
+
+def step_of(fields: Fields, plan: Plan) -> str | None:
+    """The name of the step: the best one whose value can be a count, those with a total first.
+
+    A count of the whole run wins over the position in an epoch, which has a total.
+    """
+    best = ""
+    for name in plan.steps:
+        if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
+            if not fields.totals or name in fields.totals:
+                runs_on = best and best not in AMBIGUOUS and fields.values[best] > fields.totals[name]
+                return best if runs_on else name
+            if is_global_step(name):
+                return name
+            best = best or name
+    return best or None
