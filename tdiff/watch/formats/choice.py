@@ -94,6 +94,8 @@ class Names:
         """Why the pattern is no longer searched for, on one line; "" where it is."""
         self.decimal_comma = False
         """Commas in this log are decimal signs, as a number has shown that can be read in no other way."""
+        self.rounds_are_epochs = False
+        """A count in brackets at the beginning of a line is one of epochs, as a second one behind it has shown."""
         self._by_hand = {
             spelled(name): (option, Meaning(role, split, BY_HAND))
             for option, name, role, split in (

@@ -72,8 +72,8 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
             del of[Role.LOSS]
     stands_in = frozenset[str]()
     if of.get(Role.STEP) or of.get(Role.EPOCH):
-        found = dict(stand_ins(known))
-        stands_in = frozenset(found)
+        found = dict(stand_ins(known, split))
+        stands_in = frozenset(name for name, kind in found.items() if kind.precedence < PART)
         known |= found
         of[Role.LOSS] = [name for name, kind in known.items() if kind.role is Role.LOSS]
         if not of[Role.LOSS]:

@@ -66,28 +66,42 @@ def _may_be_whole(name: str) -> bool:
     return not _TERMS & set(words(name))
 
 
+@lru_cache(1024)
+def is_bare_term(name: str) -> bool:
+    """Whether a name is that of a loss which may be a term of a total, as `ce` beside `dice` is."""
+    return not {"loss", "losses", "total", "objective", "cost"} & set(words(name))
+
+
 def has_loss_term(names: Iterable[str]) -> bool:
     """Whether one of the terms of a total is known as one of a loss, rather than of a time or a memory."""
     return any(_KNOWN_TERMS & set(words(name)) for name in names)
 
 
-def stand_ins(known: Mapping[str, Meaning]) -> Iterable[tuple[str, Meaning]]:
+def stand_ins(known: Mapping[str, Meaning], split: str = "") -> Iterable[tuple[str, Meaning]]:
     """The names of a record that stand for a loss of training or of an evaluation, with that meaning.
+
+    `split`: what the whole record is of. Where a total stands for the loss, its terms become terms.
 
     A term named `loss` does where it is the only one; a `total` does beside two terms or more. A total of seconds, of
     memory, or of rewards is no loss.
     """
     for side in ("eval", "train"):
-        of_side = {name: kind for name, kind in known.items() if (kind.split == "eval") == (side == "eval")}
-        losses = [name for name, kind in of_side.items() if kind.role is Role.LOSS]
-        if any(of_side[name].precedence < PART for name in losses):
+        of_side = {name: kind for name, kind in known.items() if ((kind.split or split) == "eval") == (side == "eval")}
+        assumed = [name for name, kind in of_side.items() if kind.precedence == STAND_IN and is_total(name)]
+        losses = [name for name, kind in of_side.items() if kind.role is Role.LOSS and name not in assumed]
+        whole = [name for name in losses if of_side[name].precedence < PART]
+        if not all(map(is_bare_term, whole)):
             continue
         others = [name for name, kind in of_side.items() if kind.role is Role.OTHER]
-        terms = [name for name in others if is_term(name) and not is_total(name)]
-        totals = [name for name in others if is_total(name)]
+        terms = [name for name in others if (is_term(name) or has_loss_term([name])) and not is_total(name)]
+        totals = assumed or [name for name in others if is_total(name)]
         summed = len(terms) + len(losses) >= 2 and (bool(losses) or has_loss_term(terms))
         if len(totals) == 1 and summed:
             yield totals[0], Meaning(Role.LOSS, of_side[totals[0]].split, STAND_IN)
+            for name in whole:
+                yield name, Meaning(Role.LOSS, of_side[name].split, PART)
+        elif whole:
+            continue
         elif len(losses) == 1 and _may_be_whole(losses[0]) and not any(_TERMS & set(words(name)) for name in others):
             yield losses[0], Meaning(Role.LOSS, of_side[losses[0]].split, STAND_IN)
 

@@ -138,8 +138,8 @@ class _Cutter:
             if len(self._found.values) >= MOST or self._group.over:
                 break
             self._number(match)
-        if self._bare and not self._has_loss:
-            promote_total(self._bare, self._found)
+        if self._bare:
+            promote_total(self._bare, self._found, self._text, self._base)
 
     def _number(self, match: re.Match[str]) -> None:
         found, names, text = self._found, self._names, self._text
@@ -226,9 +226,21 @@ class _Cutter:
         beyond_span = Span(*beyond, "total", name, thousand) if total is not None else None
         self._store(name, value * factor, Span(*here, "value", name, factor, comma), total, beyond_span)
 
-    def _place(self, start: int, text: str) -> tuple[int, int]:
-        """Where a part of the text stands in the line."""
-        return self._base + start, self._base + start + len(text)
+    def _rounds(self, between: str, here: tuple[int, int], beyond: tuple[int, int]) -> bool:
+        """Whether the count before, alone on the line, was that of the epochs (`[01/18][050/371]`)."""
+        found = self._found
+        if (
+            _BETWEEN_COUNTS.fullmatch(between) is None
+            or len(found.values) != 1
+            or found.totals.keys() != found.values.keys()
+        ):
+            return False
+        if "round" in found.values:
+            self._names.rounds_are_epochs = True
+            found.values = {"epoch": found.values["round"]}
+            found.totals = {"epoch": found.totals["round"]}
+            found.spans = [span._replace(name="epoch") if span.name == "round" else span for span in found.spans]
+        return "epoch" in found.values
 
     def _store(
         self, name: str, value: float, span: Span, total: float | None = None, beyond: Span | None = None
@@ -285,11 +297,16 @@ class _Cutter:
         thousand = _THOUSAND.get(match["kilo"] or "", 1.0)
         of = match["total"] or match["of"]
         beyond_span = Span(*beyond, "total", "round", _total(of)[1]) if total is not None else None
+        if total is not None and self._rounds(between, here, beyond):
+            self._store("batch", value, Span(*here, "value", "batch"), total, Span(*beyond, "total", "batch"))
+            return
         if beginning and (bracketed or numbered) and not found.values:
             if ":" in match["number"]:  # a clock since the start
                 self._store("elapsed", value, Span(*here, "value", "elapsed"))
                 return
-            self._store("round", value * thousand, Span(*here, "value", "round", thousand), total, beyond_span)
+            name = "epoch" if self._names.rounds_are_epochs and total is not None else "round"
+            beyond_span = beyond_span and beyond_span._replace(name=name)
+            self._store(name, value * thousand, Span(*here, "value", name, thousand), total, beyond_span)
             self._count = True
             return
         unit = (match["unit"] or match["kilo"] or "").strip()
@@ -367,7 +384,7 @@ def _name(between: str) -> tuple[str, bool]:
     if cut:
         text = text[cut[-1].end() :]
     parts = _PREPOSITION.split(text)
-    name = parts[-1].strip(" .-*#>_~")
+    name = parts[-1].strip(" .-+*#>_~")
     if len(name.split()) > 6 or not _LETTER.search(name):
         return "", False
     return name, sure
