@@ -9,11 +9,11 @@ from typing import NamedTuple
 from tdiff.visible import visible_line
 from tdiff.watch.formats.counter import FARTHEST
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import PART, Meaning, Role, is_global_step, is_objective, is_split
+from tdiff.watch.formats.names import PART, Meaning, Role, is_done_or_planned, is_global_step, is_objective, is_split
 from tdiff.watch.formats.splits import UNKNOWN
 from tdiff.watch.formats.standins import stand_ins, terms_named_value
 
-AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
+AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx", "timesteps", "num_timesteps"])
 """Names that count steps only with a total or beside a loss."""
 
 
@@ -54,6 +54,11 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
     of: dict[Role, list[str]] = {}
     for name, kind in known.items():
         of.setdefault(kind.role, []).append(name)
+    if Role.LOSS not in of:
+        for name in filter(is_done_or_planned, of.get(Role.STEP, [])[:]):
+            of[Role.STEP].remove(name)
+            of.setdefault(Role.TOTAL, []).append(name)
+            known[name] = Meaning(Role.TOTAL)
     steps = sorted(of.get(Role.STEP, ()), key=lambda n: (known[n].split == "eval", known[n].precedence))
     losses: dict[str, list[str]] = {"train": [], "eval": []}
     own: dict[str, str] = {}
@@ -71,7 +76,7 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         if not minimized:
             del of[Role.LOSS]
     stands_in = frozenset[str]()
-    if of.get(Role.STEP) or of.get(Role.EPOCH):
+    if of.get(Role.STEP) or of.get(Role.EPOCH) or split == "eval":
         found = dict(stand_ins(known, split))
         stands_in = frozenset(name for name, kind in found.items() if kind.precedence < PART)
         known |= found

@@ -19,14 +19,14 @@ _TERMS = _words(
     value policy pi vf v q qf actor critic entropy ent kl kld kldiv aux auxiliary reg regularization regularizer
     regularisation l1 l2 wd decay d g dis disc discriminator gen generator adv adversarial gan fm feat feature commit
     commitment vq codebook quantizer balance balancing router load z moe box bbox cls obj dfl rpn roi mask kpt dur
-    duration pitch energy gate stop penalty temperature alpha tv perceptual percep lpips style content cycle identity
+    duration pitch gate stop penalty temperature alpha tv perceptual percep lpips style content cycle identity
     smoothness ortho orthogonality sparsity a b c tf critic1 critic2 target prior post posterior
     """
 )
 """Words of a term, which is never the whole of a loss."""
 _KNOWN_TERMS = _TERMS | _words(
     """
-    recon rec reconstruction ce bce mse mae nll ctc att attention mel seg segmentation dice giou focal triplet
+    energy recon rec reconstruction ce bce mse mae nll ctc att attention mel seg segmentation dice giou focal triplet
     contrastive nce infonce kd distill distillation pde bc ic physics boundary residual residuals sdf eikonal depth rgb
     color colour pose heatmap hm wh off offset offsets smooth center centre id xyz rot trans flow photo chamfer normal
     normals edge rank bpr sup unsup cons consistency mlm nsp itm itc lm ar diff denoise noise spk stft wave hinge huber
@@ -59,6 +59,17 @@ def is_term(name: str) -> bool:
     """Whether a number of this name may be a term of the loss."""
     spelled = [word for word in words(name) if not split_of(word)]
     return bool(spelled) and not _NO_TERMS & set(spelled) and any(len(word) > 1 for word in spelled)
+
+
+_STATISTICS = _words("mean avg average max min std var variance values coef rate target loaded")
+"""Words of a number that is known of a term, such as the mean of `q`, and is none itself."""
+
+
+@lru_cache(1024)
+def _is_term_beside(name: str) -> bool:
+    """Whether a number beside a lone loss is another term of a sum."""
+    spelled = set(words(name))
+    return bool(_TERMS & spelled) and not _STATISTICS & spelled
 
 
 @lru_cache(1024)
@@ -102,7 +113,7 @@ def stand_ins(known: Mapping[str, Meaning], split: str = "") -> Iterable[tuple[s
                 yield name, Meaning(Role.LOSS, of_side[name].split, PART)
         elif whole:
             continue
-        elif len(losses) == 1 and _may_be_whole(losses[0]) and not any(_TERMS & set(words(name)) for name in others):
+        elif len(losses) == 1 and _may_be_whole(losses[0]) and not any(map(_is_term_beside, others)):
             yield losses[0], Meaning(Role.LOSS, of_side[losses[0]].split, STAND_IN)
 
 
