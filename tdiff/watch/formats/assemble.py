@@ -21,9 +21,10 @@ from tdiff.watch.formats.losses import Losses
 from tdiff.watch.formats.names import is_of_run, meaning
 from tdiff.watch.formats.numbers import when
 from tdiff.watch.formats.plan import AMBIGUOUS, Plan, planned, shown, step_of
+from tdiff.watch.formats.plans_in_words import LISTED
 from tdiff.watch.formats.redraws import Redraws
 from tdiff.watch.formats.sections import Section
-from tdiff.watch.formats.splits import UNKNOWN
+from tdiff.watch.formats.splits import OTHER_EVENT, UNKNOWN
 
 _MOST_PLANS = 256
 _BEST = lazy(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
@@ -58,6 +59,7 @@ class Assembler:
         self._section = Section()
         self._redraws = Redraws()
         self._splits_named = False  # records have named the split that they are of
+        self._says_train = False  # a record with a loss has said that it is of training
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
@@ -77,6 +79,8 @@ class Assembler:
 
     def _hear_totals(self, fields: Fields, plan: Plan) -> None:
         """The numbers of steps and epochs that a line without a loss tells."""
+        if self._newest is not None and any(name.startswith(LISTED) for name in fields.values):
+            return
         if plan.epochs is not None and is_of_run(plan.epochs):
             self._epochs = fields.values[plan.epochs]
         if plan.total is not None and is_of_run(plan.total) and 0 < fields.values[plan.total] < FARTHEST:
@@ -88,9 +92,14 @@ class Assembler:
             if self._splits_named:
                 return False  # neither training nor an evaluation
             fields.split = ""
+        elif fields.split == OTHER_EVENT:
+            fields.split = ""
+            if self._says_train and self._only_trains(fields):
+                return False  # an event that is no training
         elif fields.split and fields.values:
             self._splits_named = True
         plan = self._plan(fields, fields.split)
+        self._says_train = self._says_train or (fields.split == "train" and bool(plan.losses["train"]))
         ranked = fields.rank is not None or plan.rank is not None
         if ranked and not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):
             return False  # an evaluation may be reported by any of the processes
@@ -183,6 +192,12 @@ class Assembler:
                 self._plans.clear()
             plan = self._plans[key] = planned(*key, self._reads.meaning)
         return plan
+
+    def _only_trains(self, fields: Fields) -> bool:
+        """Whether a record that names no split would be one of training only."""
+        plan = self._plan(fields, "")
+        named = any(self._reads.meaning(name).split for name in plan.losses["train"])
+        return bool(plan.losses["train"]) and not plan.losses["eval"] and not named
 
     def _is_ours(self, fields: Fields, plan: Plan) -> bool:
         """Whether the line is of the one process whose records are drawn."""

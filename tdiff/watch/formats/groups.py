@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.found import Found, Span
-from tdiff.watch.formats.names import Meaning, Role, is_split, meaning
+from tdiff.watch.formats.names import Meaning, Role, is_split, is_symbol, meaning
 from tdiff.watch.formats.standins import has_loss_term, is_bare_term, is_term, is_total
 
 _WORD = lazy(r"[A-Za-z][\w-]*")
@@ -46,6 +46,16 @@ class Group:
         if self._split and not kind.split and kind.role in (Role.LOSS, Role.OTHER):
             return f"{'val' if self._split == 'eval' else 'train'} {name}"
         return name
+
+
+def promote_symbol(bare: Sequence[tuple[str, float, Span]], found: Found) -> None:
+    """Make a value of the letter of a loss on a counted line or on one of an evaluation, though no sign gives it."""
+    named = [one for one in bare if is_symbol(one[0]) and one[0] not in found.values]
+    counted = any(meaning(name).role in (Role.STEP, Role.EPOCH) for name in found.values) if named else False
+    for name, value, span in named:
+        if counted or found.split == "eval" or meaning(name).split == "eval":
+            found.values[name] = value
+            found.spans.append(span)
 
 
 def promote_total(bare: Sequence[tuple[str, float, Span]], found: Found, text: str, base: int) -> None:

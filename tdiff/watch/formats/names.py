@@ -8,6 +8,7 @@ The one place for CSV columns, JSON keys and words in text alike. A name is read
 from __future__ import annotations
 
 import re
+import unicodedata
 from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple
@@ -94,7 +95,7 @@ _STEPS = names_of(
     "index, idx, s, i, n"
 )
 """Names of the step, the best first."""
-_OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update", "iteration"])
+_OF_STEPS = frozenset(_words("step steps iters iterations updates batches iter update iteration its"))
 _OF_AGENTS = frozenset(["timesteps", "env", "environment"])
 """Words of a count of steps within the part of a path which is elsewhere that of durations (`time/env_steps`)."""
 _OF_EPOCHS = frozenset(["epochs", "passes"])
@@ -213,6 +214,8 @@ def words_beside_split(name: str) -> list[str]:
 @lru_cache(4096)
 def meaning(name: str) -> Meaning:
     """What a name means; see `Meaning`. Of a path (`at/update`) the last part may say it, where the whole does not."""
+    if name == "train/n_updates":
+        return Meaning(Role.OTHER, "train")  # those done so far
     whole = _meaning(name)
     if (
         "/" not in name
@@ -257,6 +260,15 @@ def is_of_run(name: str) -> bool:
     return not group or set(words(group)) <= _OF_RUN
 
 
+@lru_cache(1024)
+def is_symbol(name: str) -> bool:
+    """Whether a name is the letter that a loss has in formulas, perhaps with a split: `L`, `J`, `L_val`."""
+    if len(name) > 20 or not {"L", "J", "\u2112", "\U0001d4db", "\U0001d4d9", "\U0001d43f"} & set(name):
+        return False
+    spelled = _WORD.findall(unicodedata.normalize("NFKC", _UNIT.sub(_split_of_unit, name)))
+    return [word for word in spelled if word.lower() not in _SPLITS] in (["L"], ["J"])
+
+
 def is_split(name: str) -> bool:
     """Whether a name is that of a split alone, as in `learn: 0.61  test: 0.64`."""
     return bool(spelled := words(name)) and all(word in _SPLITS for word in spelled)
@@ -267,8 +279,6 @@ def _meaning(name: str) -> Meaning:
     split = next((_SPLITS[word] for word in spelled if word in _SPLITS and _SPLITS[word] == "eval"), "")
     split = split or next((_SPLITS[word] for word in spelled if word in _SPLITS), "")
     rest = list(dict.fromkeys(word for word in spelled if word not in _SPLITS))
-    if name == "train/n_updates":
-        return Meaning(Role.OTHER, split)  # those done so far
     role = _count_or_time(tuple(rest), split)
     if role is not None:
         return Meaning(role[0], split, role[1])

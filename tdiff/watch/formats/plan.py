@@ -10,7 +10,7 @@ from tdiff.visible import visible_line
 from tdiff.watch.formats.counter import FARTHEST
 from tdiff.watch.formats.fields import Fields
 from tdiff.watch.formats.names import PART, Meaning, Role, is_done_or_planned, is_global_step, is_objective, is_split
-from tdiff.watch.formats.splits import UNKNOWN
+from tdiff.watch.formats.splits import NEITHER
 from tdiff.watch.formats.standins import stand_ins, terms_named_value
 
 AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx", "timesteps", "num_timesteps"])
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
 def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning]) -> Plan:
     """The plan of a record with these names."""
-    split = "" if split == UNKNOWN else split
+    split = "" if split in NEITHER else split
     known = {name: meaning(name) for name in names}
     for name in list(terms_named_value(known)):
         known[name] = Meaning(Role.LOSS, known[name].split, PART)

@@ -7,7 +7,7 @@ import re
 from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.found import Found, Span
-from tdiff.watch.formats.groups import Group, promote_total
+from tdiff.watch.formats.groups import Group, promote_symbol, promote_total
 from tdiff.watch.formats.guesses import UNNAMED
 from tdiff.watch.formats.languages import in_english
 from tdiff.watch.formats.names import PART, Role, is_split, meaning, words_beside_split
@@ -25,6 +25,7 @@ from tdiff.watch.formats.numbers import (
     seconds,
     with_decimal_comma,
 )
+from tdiff.watch.formats.plans_in_words import plan_in_words
 from tdiff.watch.formats.structured import MOST
 
 NUMBER = lazy(
@@ -57,12 +58,6 @@ _ORDINAL = lazy(r"\u7b2c\s*$"), lazy(r"\s*([\u3040-\u30ff\u3400-\u9fff]{1,4})")
 _SECONDS = {
     "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
 }  # fmt: skip
-_PLANNED = lazy(
-    r"\b(?:train|training|run|running|fit|fitting|optimizing)\b(?:\s[a-z]+){0,3}\s+for\s+(?P<number>\d[\d,]*)\s+"
-    r"(?P<unit>steps|iterations|updates|epochs)\b",
-    re.IGNORECASE,
-)
-"""A plan in words: `training the model for 700 steps`."""
 _THOUSAND = {"k": 1e3, "K": 1e3, "M": 1e6}
 _MOST_UNREAD = 20
 _COUNTS = (Role.STEP, Role.EPOCH, Role.TOTAL, Role.EPOCHS, Role.TOKENS, Role.RANK)
@@ -107,11 +102,11 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             found.values[cells["name"]] = value
             found.spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
-    if " for " in text and (plan := _PLANNED.search(text)) is not None:
-        name = f"total {plan['unit'].lower()}"
-        found.values[name] = parsed(plan["number"].rstrip(",")) or 0.0
-        found.spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
-        text = text[: plan.start()] + " " * len(plan[0]) + text[plan.end() :]
+    if (plan := plan_in_words(text)) is not None:
+        found.values[plan.name] = plan.value
+        start, end = plan.of_number
+        found.spans.append(Span(base + start, base + end, "value", plan.name, plan.factor))
+        text = text[: plan.start] + " " * (plan.end - plan.start) + text[plan.end :]
     _Cutter(text.replace("'s ", "___"), base, found, names).cut()
     if not found.split and not found.values and len(text) < 200:
         found.split = heading(text)
@@ -139,6 +134,7 @@ class _Cutter:
                 break
             self._number(match)
         if self._bare:
+            promote_symbol(self._bare, self._found)
             promote_total(self._bare, self._found, self._text, self._base)
 
     def _number(self, match: re.Match[str]) -> None:
