@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.bars import BarCounter, Progress
@@ -23,13 +23,15 @@ from tdiff.watch.formats.numbers import when
 from tdiff.watch.formats.plan import AMBIGUOUS, Plan, planned, shown, step_of
 from tdiff.watch.formats.plans_in_words import LISTED
 from tdiff.watch.formats.redraws import Redraws
+from tdiff.watch.formats.said import Said
 from tdiff.watch.formats.sections import Section
-from tdiff.watch.formats.splits import OTHER_EVENT, UNKNOWN
 
 _MOST_PLANS = 256
 _BEST = lazy(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
 """A heading of a record that is repeated."""
 _OF_EPOCH = "loss of the epoch"
+_WITHIN_EPOCH = "running loss"
+"""What the bar of the first epoch has shown, once its loss is known."""
 _LONGEST_TAG = 30
 """Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""
 _DONE = "train_runtime"
@@ -58,8 +60,8 @@ class Assembler:
         self._before = ""  # the newest line without a record
         self._section = Section()
         self._redraws = Redraws()
-        self._splits_named = False  # records have named the split that they are of
-        self._says_train = False  # a record with a loss has said that it is of training
+        self._previews = False  # the curve of the loss is that within the first epoch
+        self._said = Said(self._reads.meaning)
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
@@ -88,18 +90,10 @@ class Assembler:
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
-        if fields.split == UNKNOWN:
-            if self._splits_named:
-                return False  # neither training nor an evaluation
-            fields.split = ""
-        elif fields.split == OTHER_EVENT:
-            fields.split = ""
-            if self._says_train and self._only_trains(fields):
-                return False  # an event that is no training
-        elif fields.split and fields.values:
-            self._splits_named = True
+        if self._said.is_neither(fields, self._plan):
+            return False
         plan = self._plan(fields, fields.split)
-        self._says_train = self._says_train or (fields.split == "train" and bool(plan.losses["train"]))
+        self._said.hear(fields.split, plan)
         ranked = fields.rank is not None or plan.rank is not None
         if ranked and not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):
             return False  # an evaluation may be reported by any of the processes
@@ -122,6 +116,7 @@ class Assembler:
         if fields.progress is not None and plan.has_loss:
             in_epoch = self._epoch is not None
             records = list(self._redraws.take(fields, in_epoch=in_epoch))
+            self._preview(fields, () if self._losses.trains else plan.losses["train"])
             for one in records:
                 self._take_record(one, self._plan(one, one.split), None)
             return bool(records)
@@ -174,9 +169,20 @@ class Assembler:
         if held is not None:
             self._record(*held, None)
         waited = list(self._redraws.settle()) if self._redraws.waits else []
+        self._preview()
         for one in waited:
             self._take_record(one, self._plan(one, one.split), None)
         return held is not None or bool(waited)
+
+    def _preview(self, fields: Fields | None = None, losses: Sequence[str] = ()) -> None:
+        """Draw the loss within a bar's first epoch by the share of that epoch, until it is known what a record is."""
+        if self._previews and not self._redraws.undecided:
+            self._previews = False
+            self._curves.rename("train/loss", _WITHIN_EPOCH)
+        elif fields is not None and fields.progress is not None and losses and self._redraws.undecided:
+            self._previews = True
+            share = min(fields.progress[0] / max(fields.progress[1], 1.0), 1.0)
+            self._curves.record(share, {"train/loss": fields.values[losses[0]]}, training=True)
 
     def _is_text(self, fields: Fields, plan: Plan) -> bool:
         """Whether a line holds no record."""
@@ -192,12 +198,6 @@ class Assembler:
                 self._plans.clear()
             plan = self._plans[key] = planned(*key, self._reads.meaning)
         return plan
-
-    def _only_trains(self, fields: Fields) -> bool:
-        """Whether a record that names no split would be one of training only."""
-        plan = self._plan(fields, "")
-        named = any(self._reads.meaning(name).split for name in plan.losses["train"])
-        return bool(plan.losses["train"]) and not plan.losses["eval"] and not named
 
     def _is_ours(self, fields: Fields, plan: Plan) -> bool:
         """Whether the line is of the one process whose records are drawn."""

@@ -7,7 +7,7 @@
     |    loss            | 0.62     |
     ---------------------------------
 
-A row without a value names the section of the rows below it. A ruler ends a box, unless the rows below it go on with
+A row without a value names the section of the rows below it. A ruler ends a box, unless the rows below it continue with
 other names.
 """
 
@@ -72,7 +72,7 @@ class Boxes:
         return record, True
 
     def settle(self) -> Fields | None:
-        """The record of a box that a ruler has closed, which no row goes on with."""
+        """The record of a box that a ruler has closed, which no row continues."""
         record = self.closed
         self._begin()
         return record
