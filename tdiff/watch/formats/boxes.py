@@ -46,7 +46,7 @@ class Boxes:
         """A box may go on with the next line."""
         self._values: dict[str, float] = {}
         self._totals: dict[str, float] = {}
-        self._names: set[str] = set()  # of rows and of sections
+        self._names: set[str] = set()  # of rows and of sections, as they are there
         self._section = ""
         self._ruled = False  # a ruler has come after the newest row
 
@@ -54,21 +54,24 @@ class Boxes:
         """(the record that this line ends, whether the line is a row of a box)."""
         text = without_colours(line)
         if _RULE.fullmatch(text) is not None:
+            record = self.settle() if self._ruled else None  # nothing continues behind two rulers
             self.open, self._ruled = True, bool(self._names)
-            return None, False
+            return record, False
         row = _ROW.fullmatch(text) if self.open else None
         if row is None or len(self._names) > _MOST:
             record = self.settle() if self._ruled else None
             self._begin()
             self.open = False
             return record, False
-        name = row["name"].strip()
-        again = name in self._names or f"{self._section}/{name}" in self._names
+        name, value = row["name"].strip(), (row["value"] or "").strip()
+        if not value and (title := _TITLE.fullmatch(name)) is not None:
+            name, value = title["name"], title["alone"] or f"{title['value']}/{title['total']}"
+        again = name in self._names
         record = self.settle() if self._ruled and again else None
         if self._ruled and again:
             self._begin()
         self._ruled = False
-        self._row(name, (row["value"] or "").strip(), alone=row["value"] is None)
+        self._row(name, value)
         return record, True
 
     def settle(self) -> Fields | None:
@@ -89,13 +92,10 @@ class Boxes:
     def _begin(self) -> None:
         self._values, self._totals, self._names, self._section, self._ruled = {}, {}, set(), "", False
 
-    def _row(self, name: str, value: str, *, alone: bool) -> None:
-        title = _TITLE.fullmatch(name) if alone or not value else None
-        if title is not None:
-            name, value = title["name"], title["alone"] or f"{title['value']}/{title['total']}"
-        elif not value:
+    def _row(self, name: str, value: str) -> None:
+        self._names.add(name)
+        if not value:
             self._section = name.strip("/: ")
-            self._names.add(name)
             return
         if _NAME.fullmatch(name) is None:
             return
@@ -103,7 +103,6 @@ class Boxes:
         name = _COUNTS_NOW.get(name.removeprefix("train/"), name)
         if self._section and self._section.lower() not in _WITHOUT_MEANING and "/" not in name:
             name = f"{self._section}/{name}"
-        self._names.add(name)
         of_total = _OF_TOTAL.fullmatch(value)
         number = parsed(of_total["value"] if of_total is not None else value.rstrip(" %"))
         if number is None or name in self._values:

@@ -76,7 +76,8 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         if not minimized:
             del of[Role.LOSS]
     stands_in = frozenset[str]()
-    if of.get(Role.STEP) or of.get(Role.EPOCH) or split == "eval":
+    evaluates = split == "eval" or any(kind.split == "eval" for kind in known.values())
+    if of.get(Role.STEP) or of.get(Role.EPOCH) or evaluates:
         found = dict(stand_ins(known, split))
         stands_in = frozenset(name for name, kind in found.items() if kind.precedence < PART)
         known |= found

@@ -213,7 +213,12 @@ class _Cutter:
             if measured:
                 self._bare.append((name, value, Span(*here, "value", name, 1.0, comma)))
             return
-        if known.role is Role.LOSS and known.precedence >= PART and not sure and len(name.split()) > 2:
+        if (
+            known.role is Role.LOSS
+            and known.precedence >= PART
+            and not sure
+            and len(name.split()) > 2 + bool(known.split)
+        ):
             return
         factor = self._factor(known.role, unit, match)
         if factor is None or name in found.values:
