@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.bars import BarCounter, Progress
@@ -19,18 +19,19 @@ from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.guesses import Guesses
 from tdiff.watch.formats.losses import Losses
 from tdiff.watch.formats.names import is_of_run, meaning
-from tdiff.watch.formats.plan import Plan, planned, shown
+from tdiff.watch.formats.numbers import when
+from tdiff.watch.formats.plan import AMBIGUOUS, Plan, planned, shown, step_of
+from tdiff.watch.formats.plans_in_words import LISTED
 from tdiff.watch.formats.redraws import Redraws
+from tdiff.watch.formats.said import Said
 from tdiff.watch.formats.sections import Section
-from tdiff.watch.formats.splits import UNKNOWN
 
-_EARLIEST, _LATEST = 1e8, 1e11
-_AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx"])
-"""Names that count steps only with a total or beside a loss."""
 _MOST_PLANS = 256
 _BEST = lazy(r"\bbest (?:iteration|step|round|epoch|model|score)\b.{0,20}:\s*$", re.IGNORECASE)
 """A heading of a record that is repeated."""
 _OF_EPOCH = "loss of the epoch"
+_WITHIN_EPOCH = "running loss"
+"""What the bar of the first epoch has shown, once its loss is known."""
 _LONGEST_TAG = 30
 """Characters of a line that names a split and nothing else (`[val]`, `mode=eval`)."""
 _DONE = "train_runtime"
@@ -59,10 +60,12 @@ class Assembler:
         self._before = ""  # the newest line without a record
         self._section = Section()
         self._redraws = Redraws()
-        self._splits_named = False  # records have named the split that they are of
+        self._previews = False  # the curve of the loss is that within the first epoch
+        self._said = Said(self._reads.meaning)
         self._step: float | None = None  # the newest step
         self._step_name, self._step_names = "", set[str]()  # what counts it, and the names beside it
         self._count = 0
+        self._in_epoch = False  # records tell their position in the epoch
         self._losses = Losses(curves, self._reads)
         self._structured = False  # records come as objects or dictionaries
         self._held: tuple[Fields, Plan] | None = None
@@ -78,6 +81,8 @@ class Assembler:
 
     def _hear_totals(self, fields: Fields, plan: Plan) -> None:
         """The numbers of steps and epochs that a line without a loss tells."""
+        if self._newest is not None and any(name.startswith(LISTED) for name in fields.values):
+            return
         if plan.epochs is not None and is_of_run(plan.epochs):
             self._epochs = fields.values[plan.epochs]
         if plan.total is not None and is_of_run(plan.total) and 0 < fields.values[plan.total] < FARTHEST:
@@ -85,13 +90,10 @@ class Assembler:
 
     def take(self, fields: Fields) -> bool:
         """Take in a line. Whether it was a record, rather than a bar or text."""
-        if fields.split == UNKNOWN:
-            if self._splits_named:
-                return False  # neither training nor an evaluation
-            fields.split = ""
-        elif fields.split and fields.values:
-            self._splits_named = True
+        if self._said.is_neither(fields, self._plan):
+            return False
         plan = self._plan(fields, fields.split)
+        self._said.hear(fields.split, plan)
         ranked = fields.rank is not None or plan.rank is not None
         if ranked and not self._is_ours(fields, plan) and (plan.parts or not plan.losses["eval"]):
             return False  # an evaluation may be reported by any of the processes
@@ -114,6 +116,7 @@ class Assembler:
         if fields.progress is not None and plan.has_loss:
             in_epoch = self._epoch is not None
             records = list(self._redraws.take(fields, in_epoch=in_epoch))
+            self._preview(fields, () if self._losses.trains else plan.losses["train"])
             for one in records:
                 self._take_record(one, self._plan(one, one.split), None)
             return bool(records)
@@ -139,7 +142,7 @@ class Assembler:
         if split != fields.split:
             plan = self._plan(fields, split)
         waits = fields.structured and fields.bar is None and self._bars.total is not None and not self._counts_rows
-        if waits and self._step_of(fields, plan) is None:
+        if waits and step_of(fields, plan) is None:
             self._held = (fields, plan)
             return True
         self._record(fields, plan, progress)
@@ -150,7 +153,7 @@ class Assembler:
 
     def _counts(self, fields: Fields, plan: Plan) -> tuple[float | None, float | None]:
         """The step and the epoch that a line has, as they are there."""
-        name = self._step_of(fields, plan)
+        name = step_of(fields, plan)
         return (
             fields.values[name] if name is not None else None,
             fields.values[plan.epoch] if plan.epoch is not None else None,
@@ -166,9 +169,20 @@ class Assembler:
         if held is not None:
             self._record(*held, None)
         waited = list(self._redraws.settle()) if self._redraws.waits else []
+        self._preview()
         for one in waited:
             self._take_record(one, self._plan(one, one.split), None)
         return held is not None or bool(waited)
+
+    def _preview(self, fields: Fields | None = None, losses: Sequence[str] = ()) -> None:
+        """Draw the loss within a bar's first epoch by the share of that epoch, until it is known what a record is."""
+        if self._previews and not self._redraws.undecided:
+            self._previews = False
+            self._curves.rename("train/loss", _WITHIN_EPOCH)
+        elif fields is not None and fields.progress is not None and losses and self._redraws.undecided:
+            self._previews = True
+            share = min(fields.progress[0] / max(fields.progress[1], 1.0), 1.0)
+            self._curves.record(share, {"train/loss": fields.values[losses[0]]}, training=True)
 
     def _is_text(self, fields: Fields, plan: Plan) -> bool:
         """Whether a line holds no record."""
@@ -202,13 +216,13 @@ class Assembler:
         """Whether a line without a loss holds metrics of a step."""
         if self._counts_rows and fields.structured:
             return plan.measured
-        counted = any(name not in _AMBIGUOUS or name in fields.totals for name in plan.steps)
+        counted = any(name not in AMBIGUOUS or name in fields.totals for name in plan.steps)
         return plan.measured and (counted or (self._heading is not None and len(fields.values) == 1))
 
     def _head(self, fields: Fields, plan: Plan) -> None:
         """A line that opens a block: a step or an epoch without values, or the name of a split."""
-        name = self._step_of(fields, plan)
-        if name in _AMBIGUOUS and name not in fields.totals:
+        name = step_of(fields, plan)
+        if name in AMBIGUOUS and name not in fields.totals:
             return  # such as the setting `batch: 128`
         count, epoch = self._counts(fields, plan)
         if name is not None and not plan.counts_eval and fields.split != "eval":
@@ -225,13 +239,6 @@ class Assembler:
             self._section.open(fields.split or ("eval" if plan.counts_eval else ""), alone=alone)
         else:
             self._section.of(None, epoch)  # an epoch after that of the evaluation is one of training
-
-    def _step_of(self, fields: Fields, plan: Plan) -> str | None:
-        """The name of the step: the best one whose value can be a count."""
-        for name in sorted(plan.steps, key=lambda n: n not in fields.totals) if fields.totals else plan.steps:
-            if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
-                return name
-        return None
 
     def _record(self, fields: Fields, plan: Plan, bar: Progress | None) -> None:
         read = fields.values
@@ -254,7 +261,7 @@ class Assembler:
             values[_OF_EPOCH] = values.pop("train/loss")
         # A summary, or an estimate beside an evaluation, moves nothing on.
         training = "train/loss" in values or (not self._losses.trains and not evaluates)
-        count = self._step_of(fields, plan)
+        count = step_of(fields, plan)
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
@@ -265,6 +272,8 @@ class Assembler:
             before, self._newest = self._newest, newest
             if newest == before or (newest[3] is not None and before is not None and self._of_another(newest, before)):
                 return
+        if training and plan.epoch is not None and not fields.totals.keys().isdisjoint(plan.steps):
+            self._in_epoch = True
         if total is None:
             total = self._total_of(fields, step, count, training=training)
         if bar is not None:
@@ -295,7 +304,9 @@ class Assembler:
     def _sums_up(self, fields: Fields, plan: Plan) -> bool:
         """Whether a record is the mean of an epoch, in a log whose steps or bars have losses of their own."""
         counted = self._newest is not None or self._point is not None
-        alone = self._step_of(fields, plan) is None and self._heading is None and fields.bar is None
+        if self._in_epoch and plan.epoch is not None and fields.totals.keys().isdisjoint(plan.steps):
+            return True  # the records before it tell their position in the epoch
+        alone = step_of(fields, plan) is None and self._heading is None and fields.bar is None
         return counted and alone and not self._counts_rows and (plan.epoch is not None or bool(plan.losses["eval"]))
 
     def _repeats(self, step: float, values: Mapping[str, float], plan: Plan, *, counted: bool) -> bool:
@@ -385,12 +396,3 @@ class Assembler:
         progress = self._bars.take(bar, self._epochs)
         self._step = progress.step
         return progress
-
-
-def when(value: float) -> float | None:
-    """Seconds since 1970, from those or from milli-, micro- or nanoseconds; None for what can be no date."""
-    if not _EARLIEST <= value < 1e20:
-        return None
-    while value >= _LATEST:
-        value /= 1e3
-    return value if value >= _EARLIEST else None

@@ -82,7 +82,7 @@ class Names:
 
     def __init__(self, choice: Choice | None = None) -> None:
         """Without a choice, words decide."""
-        from tdiff.watch.formats.names import Meaning, Role, meaning
+        from tdiff.watch.formats.names import Meaning, Role, is_symbol, meaning
 
         choice = choice or Choice()
         self.choice = choice
@@ -94,6 +94,8 @@ class Names:
         """Why the pattern is no longer searched for, on one line; "" where it is."""
         self.decimal_comma = False
         """Commas in this log are decimal signs, as a number has shown that can be read in no other way."""
+        self.rounds_are_epochs = False
+        """A count in brackets at the beginning of a line is one of epochs, as a second one behind it has shown."""
         self._by_hand = {
             spelled(name): (option, Meaning(role, split, BY_HAND))
             for option, name, role, split in (
@@ -103,13 +105,17 @@ class Names:
             )
             if name
         }
-        self._by_words = meaning
+        self._by_words, self._is_symbol = meaning, is_symbol
+        self._symbols: Meaning | None = None  # what the letter of a loss means, once its values have shown that
         self.meaning: Callable[[str], Meaning] = self._chosen if self._by_hand else meaning
         """What a name means."""
 
     def assume(self, name: str, what: Meaning) -> None:
         """Take a name to mean something, as its values have shown."""
-        self._by_hand.setdefault(spelled(name), ("", what))
+        if self._is_symbol(name):
+            self._symbols = what
+        else:
+            self._by_hand.setdefault(spelled(name), ("", what))
         self.meaning = self._chosen
 
     def heard(self, name: str) -> Meaning:
@@ -137,7 +143,10 @@ class Names:
             self.met[name] = None
         found = self._by_hand.get(key) or self._by_hand.get(key.rpartition("/")[2])
         if found is None:
-            return self._by_words(name)
+            known = self._by_words(name)
+            if self._symbols is not None and known.role is not self._symbols.role and self._is_symbol(name):
+                return self._symbols._replace(split=known.split)
+            return known
         self.used.add(found[0])
         return found[1]
 

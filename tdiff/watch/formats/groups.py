@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 
 from tdiff.patterns import lazy
 from tdiff.watch.formats.found import Found, Span
-from tdiff.watch.formats.names import Meaning, Role, is_split, meaning
-from tdiff.watch.formats.standins import has_loss_term, is_term, is_total
+from tdiff.watch.formats.names import Meaning, Role, is_split, is_symbol, meaning
+from tdiff.watch.formats.standins import has_loss_term, is_bare_term, is_term, is_total
 
 _WORD = lazy(r"[A-Za-z][\w-]*")
 _AFTER_SPLIT = frozenset(["set", "data", "split", "metrics", "results", "phase"])
+_TERMS = lazy(r"\s*(?:\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|=(?:\s?[^\s|;,])*)")
+"""The terms behind a total."""
+_SUM = 0.005
+"""Share of a total by which the sum of its terms differs at most, as numbers are printed."""
 _REPEATS = lazy(r"\b(?:best|lowest|final|so far|min|minimum)\b", re.IGNORECASE)
 """Words by which a line repeats values of an earlier one."""
 
@@ -44,15 +48,38 @@ class Group:
         return name
 
 
-def promote_total(bare: Sequence[tuple[str, float, Span]], found: Found) -> None:
-    """Make values of a total and its terms on a counted line, though no sign gives them to their names."""
+def promote_symbol(bare: Sequence[tuple[str, float, Span]], found: Found) -> None:
+    """Make a value of the letter of a loss on a counted line or on one of an evaluation, though no sign gives it."""
+    named = [one for one in bare if is_symbol(one[0]) and one[0] not in found.values]
+    counted = any(meaning(name).role in (Role.STEP, Role.EPOCH) for name in found.values) if named else False
+    for name, value, span in named:
+        if counted or found.split == "eval" or meaning(name).split == "eval":
+            found.values[name] = value
+            found.spans.append(span)
+
+
+def promote_total(bare: Sequence[tuple[str, float, Span]], found: Found, text: str, base: int) -> None:
+    """Make values of a total and its terms on a counted line, though no sign gives them to their names.
+
+    `text` begins at `base` of the line. Terms in brackets behind the total, or behind `=`, are all that it has.
+    """
+    totals = [one for one in bare if is_total(one[0])]
+    totals += [(s.name, found.values[s.name], s) for s in found.spans if s.target == "value" and is_total(s.name)]
+    if len(totals) != 1:
+        return
     known = {name: meaning(name) for name in found.values}
     if not any(kind.role in (Role.STEP, Role.EPOCH) for kind in known.values()):
         return
-    terms = [one for one in bare if is_term(one[0]) and not is_total(one[0])]
-    totals = [one for one in bare if is_total(one[0])]
-    known_terms = has_loss_term(name for name, *_ in terms)
-    if len(totals) != 1 or len(terms) < 2 or not known_terms or any(value > totals[0][1] for _, value, _ in terms):
+    losses = [name for name, kind in known.items() if kind.role is Role.LOSS]
+    terms = [one for one in bare if not is_total(one[0])]
+    if (listed := _TERMS.match(text, totals[0][2].end - base)) is not None:
+        terms = [one for one in terms if listed.start() <= one[2].start - base < listed.end()]
+    summed = sum(value for _, value, _ in terms) + sum(found.values[name] for name in losses)
+    if abs(summed - totals[0][1]) > _SUM * abs(totals[0][1]):
+        terms = [one for one in terms if is_term(one[0])]
+    known_terms = bool(losses) or has_loss_term(name for name, *_ in terms)
+    values = [*(value for _, value, _ in terms), *(found.values[name] for name in losses)]
+    if not all(map(is_bare_term, losses)) or len(values) < 2 or not known_terms or max(values) > totals[0][1]:
         return
     for name, value, span in (*totals, *terms):
         if name not in found.values:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import Meaning, Role, is_split
+from tdiff.watch.formats.names import Meaning, Role, is_split, is_symbol
 from tdiff.watch.formats.standins import STAND_IN
 
 UNNAMED = "value"
@@ -47,6 +47,8 @@ class Guesses:
         alone = [name for name in fields.values if is_split(name) and name not in losses]
         if not alone and not losses and UNNAMED in fields.values and fields.split != "eval" and not fields.structured:
             alone = [UNNAMED]
+        symbols = [name for name in fields.values if is_symbol(name)] if not losses and not alone else []
+        alone = alone or symbols
         trains = [name for name in alone if known[name].split != "eval"]
         if losses:
             return self._beside_loss(losses, alone, known, fields)
@@ -77,7 +79,7 @@ class Guesses:
 
     def _assume(self, splits: dict[str, str]) -> dict[str, str]:
         for name, split in splits.items():
-            own = "" if name == UNNAMED else split
+            own = "" if name == UNNAMED or is_symbol(name) else split
             self._names.assume(name, Meaning(Role.LOSS, own, STAND_IN))
         firsts: dict[str, str] = {}
         for name, split in splits.items():

@@ -8,6 +8,7 @@ The one place for CSV columns, JSON keys and words in text alike. A name is read
 from __future__ import annotations
 
 import re
+import unicodedata
 from enum import Enum, auto
 from functools import lru_cache
 from typing import NamedTuple
@@ -88,11 +89,18 @@ _STEPS = names_of(
     "global step, num updates, step, optimizer step, opt step, current steps, current step, cur step, iteration,"
     "iter, iter num, episode, generation, steps, iters, iterations, num iter, n iter, it, update, updates,"
     "completed steps, completed step, batch,"
-    "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba, index, idx, s, i, n"
+    "batch idx, batch id, minibatch, upd, upds, round, boosting round, ba,"
+    "env step, env steps, environment step, environment steps, total env steps, total environment steps,"
+    "total timesteps, num env steps, num env steps sampled, timesteps total, timesteps, num timesteps, time steps,"
+    "index, idx, s, i, n"
 )
 """Names of the step, the best first."""
-_OF_STEPS = frozenset(["step", "steps", "iters", "iterations", "updates", "batches", "iter", "update", "iteration"])
+_OF_STEPS = frozenset(_words("step steps iters iterations updates batches iter update iteration its"))
+_OF_AGENTS = frozenset(["timesteps", "env", "environment"])
+"""Words of a count of steps within the part of a path which is elsewhere that of durations (`time/env_steps`)."""
 _OF_EPOCHS = frozenset(["epochs", "passes"])
+_DONE_OR_PLANNED = frozenset(names_of("total env steps, total environment steps, total timesteps, timesteps total"))
+"""Names of a step that are those of the total where no loss is beside them."""
 _ONE_STEP, _NUMBERS = frozenset(["step", "iter", "iteration", "update"]), frozenset(["n", "num", "number"])
 _PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned", "budget", "target", "number", "limit"])
 _BESIDE_PLANS = frozenset(["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned"])
@@ -168,6 +176,14 @@ _PLAIN = {
     for word in names.split()
 }
 """Words that leave a loss the loss, with what they add to its precedence."""
+_OF_COST = frozenset(
+    _words(
+        "ctc rnnt transducer att attention crf hmm mle nce sgns kl hinge logistic mse mae l1 l2 rmse huber sequence seq"
+    )
+    + _words("label recon reconstruction ranking contrastive triplet energy alignment cluster training objective ce")
+    + [*_PLAIN]
+)
+"""Words beside which a cost is that of a model, rather than one of time, memory or money."""
 
 
 def _split_of_unit(unit: re.Match[str]) -> str:
@@ -198,6 +214,8 @@ def words_beside_split(name: str) -> list[str]:
 @lru_cache(4096)
 def meaning(name: str) -> Meaning:
     """What a name means; see `Meaning`. Of a path (`at/update`) the last part may say it, where the whole does not."""
+    if name == "train/n_updates":
+        return Meaning(Role.OTHER, "train")  # those done so far
     whole = _meaning(name)
     if (
         "/" not in name
@@ -209,6 +227,8 @@ def meaning(name: str) -> Meaning:
     last, around = _meaning(leaf), set(words(group)) - _SPLITS.keys()
     if leaf.lower() in _UNITS and (of := _meaning(group)).role is Role.LOSS:
         return of
+    if group == "time" and not _OF_AGENTS.isdisjoint(words(leaf)):
+        around = set()
     if len(leaf) > 1 and last.role in (Role.STEP, Role.TOTAL, Role.EPOCH, Role.EPOCHS) and not around & _MEASURES:
         return Meaning(last.role, whole.split, last.precedence + 1)
     plain = whole.split == "eval" or around <= _GROUPS or "total" in words(leaf)
@@ -222,10 +242,31 @@ def is_objective(name: str) -> bool:
     return _OBJECTIVE.search(name.lower()) is not None
 
 
+@lru_cache(1024)
+def is_done_or_planned(name: str) -> bool:
+    """Whether a count is of what has been done in a record, and of what is planned elsewhere (`total_timesteps`)."""
+    return tuple(words(name)) in _DONE_OR_PLANNED
+
+
+@lru_cache(1024)
+def is_global_step(name: str) -> bool:
+    """Whether a step is counted through the epochs, as its name says (`global_step`, `num_updates`)."""
+    return words(name) in (["global", "step"], ["num", "updates"], ["global", "iter"], ["global", "batch"])
+
+
 def is_of_run(name: str) -> bool:
     """Whether a number of steps is that of the whole run, rather than of a part such as `sampler/num_steps`."""
     group = name.rpartition("/")[0]
     return not group or set(words(group)) <= _OF_RUN
+
+
+@lru_cache(1024)
+def is_symbol(name: str) -> bool:
+    """Whether a name is the letter that a loss has in formulas, perhaps with a split: `L`, `J`, `L_val`."""
+    if len(name) > 20 or not {"L", "J", "\u2112", "\U0001d4db", "\U0001d4d9", "\U0001d43f"} & set(name):
+        return False
+    spelled = _WORD.findall(unicodedata.normalize("NFKC", _UNIT.sub(_split_of_unit, name)))
+    return [word for word in spelled if word.lower() not in _SPLITS] in (["L"], ["J"])
 
 
 def is_split(name: str) -> bool:
@@ -282,10 +323,13 @@ def _plan(rest: set[str]) -> tuple[Role, int] | None:
 def _loss(rest: list[str], split: str) -> Meaning | None:
     others = [word for word in rest if word not in _LOSSES and not ("per" in rest and word in _UNITS)]
     entropy = "entropy" in rest and "cross" in rest
-    if len(others) == len(rest) and not entropy and "cost" not in rest and rest != ["ce"]:
+    if len(others) == len(rest) and not entropy and not {"cost", "criterion"} & set(rest) and rest != ["ce"]:
         return None
-    if "cost" in rest:
-        return Meaning(Role.LOSS, split, 2) if _PLAIN.keys() >= set(others) - {"cost"} else None
+    if not _LOSSES & set(rest) and (one := {"cost", "criterion"} & set(rest)):
+        others = [word for word in others if word not in one]
+        if _PLAIN.keys() >= set(others):
+            return Meaning(Role.LOSS, split, 2)
+        return Meaning(Role.LOSS, split, PART) if set(others) <= _OF_COST else None
     if _NOT_LOSS & set(others):
         return None
     term = ("value" in others and rest[-1] != "value") or (

@@ -28,6 +28,8 @@ _COMMA = lazy(rf"[-+]?\d+,\d+(?:{EXPONENT})?")
 _FORTRAN = lazy(r"[-+]?(?:\d+\.?\d*|\.\d+)[dD](?:[-+]\d{1,3}|\d\d)")
 _DOTS = lazy(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?")
 _LONGEST = 40
+_EARLIEST, _LATEST = 1e8, 1e11
+"""Moments in seconds since 1970."""
 MEASURED = (Role.LOSS, Role.LEARNING_RATE, Role.GRAD_NORM)
 """What is small, and no count: a comma in it is unlikely to divide thousands."""
 
@@ -118,3 +120,12 @@ def decoded(value: Any, name: str, meaning: Callable[[str], Meaning]) -> float |
     if role in (Role.ELAPSED, Role.REMAINING):
         return seconds(value.partition(".")[0])
     return moment(value) if role is Role.TIME else None
+
+
+def when(value: float) -> float | None:
+    """Seconds since 1970, from those or from milli-, micro- or nanoseconds; None for what can be no date."""
+    if not _EARLIEST <= value < 1e20:
+        return None
+    while value >= _LATEST:
+        value /= 1e3
+    return value if value >= _EARLIEST else None

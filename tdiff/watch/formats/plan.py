@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tdiff.visible import visible_line
+from tdiff.watch.formats.counter import FARTHEST
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.names import PART, Meaning, Role, is_objective, is_split
-from tdiff.watch.formats.splits import UNKNOWN
+from tdiff.watch.formats.names import PART, Meaning, Role, is_done_or_planned, is_global_step, is_objective, is_split
+from tdiff.watch.formats.splits import NEITHER
 from tdiff.watch.formats.standins import stand_ins, terms_named_value
+
+AMBIGUOUS = frozenset(["batch", "i", "n", "s", "index", "idx", "timesteps", "num_timesteps"])
+"""Names that count steps only with a total or beside a loss."""
 
 
 class Plan(NamedTuple):
@@ -42,13 +47,18 @@ class Plan(NamedTuple):
 
 def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning]) -> Plan:
     """The plan of a record with these names."""
-    split = "" if split == UNKNOWN else split
+    split = "" if split in NEITHER else split
     known = {name: meaning(name) for name in names}
     for name in list(terms_named_value(known)):
         known[name] = Meaning(Role.LOSS, known[name].split, PART)
     of: dict[Role, list[str]] = {}
     for name, kind in known.items():
         of.setdefault(kind.role, []).append(name)
+    if Role.LOSS not in of:
+        for name in filter(is_done_or_planned, of.get(Role.STEP, [])[:]):
+            of[Role.STEP].remove(name)
+            of.setdefault(Role.TOTAL, []).append(name)
+            known[name] = Meaning(Role.TOTAL)
     steps = sorted(of.get(Role.STEP, ()), key=lambda n: (known[n].split == "eval", known[n].precedence))
     losses: dict[str, list[str]] = {"train": [], "eval": []}
     own: dict[str, str] = {}
@@ -66,9 +76,10 @@ def planned(names: tuple[str, ...], split: str, meaning: Callable[[str], Meaning
         if not minimized:
             del of[Role.LOSS]
     stands_in = frozenset[str]()
-    if of.get(Role.STEP) or of.get(Role.EPOCH):
-        found = dict(stand_ins(known))
-        stands_in = frozenset(found)
+    evaluates = split == "eval" or any(kind.split == "eval" for kind in known.values())
+    if of.get(Role.STEP) or of.get(Role.EPOCH) or evaluates:
+        found = dict(stand_ins(known, split))
+        stands_in = frozenset(name for name, kind in found.items() if kind.precedence < PART)
         known |= found
         of[Role.LOSS] = [name for name, kind in known.items() if kind.role is Role.LOSS]
         if not of[Role.LOSS]:
@@ -134,3 +145,20 @@ def holds_record(fields: Fields, meaning: Callable[[str], Meaning]) -> bool:
 def shown(name: str) -> str:
     """A name of a log as a metric's name: short, and safe to print."""
     return visible_line(name[:100]).strip()
+
+
+def step_of(fields: Fields, plan: Plan) -> str | None:
+    """The name of the step: the best one whose value can be a count, those with a total first.
+
+    A count of the whole run wins over the position in an epoch, which has a total.
+    """
+    best = ""
+    for name in plan.steps:
+        if abs(value := fields.values[name]) < FARTHEST and value == math.floor(value):
+            if not fields.totals or name in fields.totals:
+                runs_on = best and best not in AMBIGUOUS and fields.values[best] > fields.totals[name]
+                return best if runs_on else name
+            if is_global_step(name):
+                return name
+            best = best or name
+    return best or None

@@ -69,6 +69,11 @@ class Redraws:
             yield self._counted(fields, *fields.progress)
 
     @property
+    def undecided(self) -> bool:
+        """Whether it is unknown which lines are records."""
+        return self._each is None and bool(self._waiting)
+
+    @property
     def waits(self) -> bool:
         """Whether a full bar waits for what comes after it."""
         return bool(self._waiting) and self._waiting[-1].progress is not None and self._is_full(self._waiting[-1])

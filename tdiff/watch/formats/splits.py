@@ -13,7 +13,7 @@ from tdiff.watch.formats.names import names_of, split_of, words
 _KEYS = frozenset(["split", "phase", "mode", "stage", "set", "part", "subset", "dataset", "partition", "fold", "loop"])
 _STRICT = frozenset(["split", "subset", "partition", "phase"])
 """Names that say nothing else than the split: the first word of their value decides."""
-_EVENTS = frozenset(["event", "evt", "type", "kind", "message", "msg", "tag", "what", "section", "context"])
+_EVENTS = frozenset(["event", "ev", "evt", "type", "kind", "message", "msg", "tag", "what", "section", "context"])
 _BESIDE_KEYS = frozenset(["data", "current", "name", "run", "step", "metric", "eval", "log", "of"])
 _FILLERS = frozenset(
     name[0]
@@ -37,6 +37,11 @@ _PLAIN = frozenset([float, int])
 _DEEPEST = 3
 UNKNOWN = "?"
 """The split of a record that names one which is neither training nor an evaluation (`"split": "ood"`)."""
+OTHER_EVENT = "?event"
+"""The split of a record with an event that names none (`"event": "check"`): no training, if others say so."""
+NEITHER = (UNKNOWN, OTHER_EVENT)
+_NAMES_OF_EVENTS = frozenset(["event", "ev", "evt", "type", "kind"])
+"""Names under which each record says what it is of."""
 
 
 @lru_cache(1024)
@@ -69,7 +74,12 @@ def split_named(key: str, value: str) -> str:
 
 def split_of_cell(key: str, value: str) -> str:
     """The split that a text under a name tells, or that it is one of neither training nor an evaluation."""
-    return split_named(key, value) or (UNKNOWN if key.lower() in _SURE and value[:1].isalpha() else "")
+    if split := split_named(key, value):
+        return split
+    lowered = key.lower()
+    if not value[:1].isalpha():
+        return ""
+    return UNKNOWN if lowered in _SURE else OTHER_EVENT if lowered in _NAMES_OF_EVENTS else ""
 
 
 @lru_cache(1024)
@@ -98,9 +108,9 @@ def split_of_object(pairs: Mapping[Any, Any], depth: int = 0) -> str:
     for key, value in pairs.items():
         if type(value) is str:
             split = split_of_cell(str(key), value)
-            if split not in ("", UNKNOWN):
+            if split not in ("", *NEITHER):
                 return split
-            unknown = split or unknown
+            unknown = unknown if unknown == UNKNOWN else split or unknown
         elif type(value) is bool:
             if split := split_flagged(str(key), value):
                 return split
@@ -129,7 +139,9 @@ def without_words(text: str) -> tuple[str, str]:
         elif any(map(split_of, words(value))):
             return pair[0]  # it may say what is judged
         elif key in _SURE:
-            found = found or UNKNOWN
+            found = UNKNOWN if found in ("", OTHER_EVENT) else found
+        elif key in _NAMES_OF_EVENTS:
+            found = found or OTHER_EVENT
         return " " * len(pair[0])
 
     text = _WORD_PAIR.sub(blank, text) if "=" in text else text

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tdiff.watch.formats import boxes
 from tdiff.watch.formats.assemble import Assembler
 from tdiff.watch.formats.base import Candidate, Decision, Parser, Sink
 from tdiff.watch.formats.curves import Curves
 from tdiff.watch.formats.fields import Fields
-from tdiff.watch.formats.plan import holds_loss
+from tdiff.watch.formats.plan import holds_loss, planned
 from tdiff.watch.formats.text import LineReader
 
 
@@ -27,14 +28,19 @@ class TextLog(Parser):
         self._sink, self._reader = sink, reader
         self._curves = Curves(sink, muted=muted)
         self._assembler = Assembler(self._curves, reader.names)
+        self._boxes = boxes.Boxes()
         self._finished_label = ""
         for line in earlier:
-            self._assembler.take(reader.read(line))
+            if not self._is_boxed(line):
+                self._assembler.take(reader.read(line))
 
     def feed(self, lines: Sequence[str]) -> None:
         """Read the next lines."""
         read, take, write = self._reader.read, self._assembler.take, self._sink.write
         for line in lines:
+            if (self._boxes.open or line[:1] in boxes.STARTS) and self._is_boxed(line):
+                write(line)
+                continue
             fields = read(line)
             recorded = take(fields)
             if fields.bar is not None and not fields.structured:
@@ -48,9 +54,19 @@ class TextLog(Parser):
 
     def settle(self) -> bool:
         """Report the dictionary that waits for a bar. Returns whether one waited."""
+        record = self._boxes.settle()
         waited = self._assembler.release()
+        if record is not None:
+            waited = self._assembler.take(record) or waited
         self._curves.flush()
         return waited
+
+    def _is_boxed(self, line: str) -> bool:
+        """Whether a line is a row of a box, whose record is taken in once it is whole."""
+        record, inside = self._boxes.take(line)
+        if record is not None:
+            self._assembler.take(record)
+        return inside
 
     def _log_bar(self, fields: Fields) -> None:
         """Log a bar with a label once it is full: it is drawn again and again."""
@@ -62,7 +78,20 @@ class TextLog(Parser):
 
 
 def recognize(candidate: Candidate) -> Parser | Decision:
-    """A line with a loss is the first record of a log of text."""
-    if not candidate.fields.values or not holds_loss(candidate.fields, candidate.reader.names.meaning):
-        return Decision.NO
+    """A line with a loss is the first record of a log of text, and so is a box with the terms of one."""
+    meaning, fields = candidate.reader.names.meaning, candidate.fields
+    if not fields.values or not holds_loss(fields, meaning):
+        boxed = _box_before(candidate)
+        if boxed is None or not planned(tuple(boxed.values), "", meaning).has_loss:
+            return Decision.NO
     return TextLog(candidate.sink, candidate.reader, candidate.recent)
+
+
+def _box_before(candidate: Candidate) -> Fields | None:
+    """The record of the box that a line closes."""
+    if candidate.line[:1] not in boxes.STARTS or not candidate.recent or candidate.recent[-1][:1] not in boxes.STARTS:
+        return None
+    collected = boxes.Boxes()
+    for line in (*candidate.recent, candidate.line):
+        collected.take(line)
+    return collected.closed

@@ -7,7 +7,7 @@ import re
 from tdiff.patterns import lazy
 from tdiff.watch.formats.choice import Names
 from tdiff.watch.formats.found import Found, Span
-from tdiff.watch.formats.groups import Group, promote_total
+from tdiff.watch.formats.groups import Group, promote_symbol, promote_total
 from tdiff.watch.formats.guesses import UNNAMED
 from tdiff.watch.formats.languages import in_english
 from tdiff.watch.formats.names import PART, Role, is_split, meaning, words_beside_split
@@ -25,6 +25,7 @@ from tdiff.watch.formats.numbers import (
     seconds,
     with_decimal_comma,
 )
+from tdiff.watch.formats.plans_in_words import plan_in_words
 from tdiff.watch.formats.structured import MOST
 
 NUMBER = lazy(
@@ -57,12 +58,6 @@ _ORDINAL = lazy(r"\u7b2c\s*$"), lazy(r"\s*([\u3040-\u30ff\u3400-\u9fff]{1,4})")
 _SECONDS = {
     "ms": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0, "secs": 1.0, "m": 60.0, "min": 60.0, "mins": 60.0, "h": 3600.0,
 }  # fmt: skip
-_PLANNED = lazy(
-    r"\b(?:train|training|run|running|fit|fitting|optimizing)\b(?:\s[a-z]+){0,3}\s+for\s+(?P<number>\d[\d,]*)\s+"
-    r"(?P<unit>steps|iterations|updates|epochs)\b",
-    re.IGNORECASE,
-)
-"""A plan in words: `training the model for 700 steps`."""
 _THOUSAND = {"k": 1e3, "K": 1e3, "M": 1e6}
 _MOST_UNREAD = 20
 _COUNTS = (Role.STEP, Role.EPOCH, Role.TOTAL, Role.EPOCHS, Role.TOKENS, Role.RANK)
@@ -107,11 +102,11 @@ def named_numbers(text: str, base: int, found: Found, names: Names) -> None:
             found.values[cells["name"]] = value
             found.spans.append(Span(base + cells.start("value"), base + cells.end("value"), "value", cells["name"]))
         return
-    if " for " in text and (plan := _PLANNED.search(text)) is not None:
-        name = f"total {plan['unit'].lower()}"
-        found.values[name] = parsed(plan["number"].rstrip(",")) or 0.0
-        found.spans.append(Span(base + plan.start("number"), base + plan.end("number"), "value", name))
-        text = text[: plan.start()] + " " * len(plan[0]) + text[plan.end() :]
+    if (plan := plan_in_words(text)) is not None:
+        found.values[plan.name] = plan.value
+        start, end = plan.of_number
+        found.spans.append(Span(base + start, base + end, "value", plan.name, plan.factor))
+        text = text[: plan.start] + " " * (plan.end - plan.start) + text[plan.end :]
     _Cutter(text.replace("'s ", "___"), base, found, names).cut()
     if not found.split and not found.values and len(text) < 200:
         found.split = heading(text)
@@ -138,8 +133,9 @@ class _Cutter:
             if len(self._found.values) >= MOST or self._group.over:
                 break
             self._number(match)
-        if self._bare and not self._has_loss:
-            promote_total(self._bare, self._found)
+        if self._bare:
+            promote_symbol(self._bare, self._found)
+            promote_total(self._bare, self._found, self._text, self._base)
 
     def _number(self, match: re.Match[str]) -> None:
         found, names, text = self._found, self._names, self._text
@@ -217,7 +213,12 @@ class _Cutter:
             if measured:
                 self._bare.append((name, value, Span(*here, "value", name, 1.0, comma)))
             return
-        if known.role is Role.LOSS and known.precedence >= PART and not sure and len(name.split()) > 2:
+        if (
+            known.role is Role.LOSS
+            and known.precedence >= PART
+            and not sure
+            and len(name.split()) > 2 + bool(known.split)
+        ):
             return
         factor = self._factor(known.role, unit, match)
         if factor is None or name in found.values:
@@ -226,9 +227,21 @@ class _Cutter:
         beyond_span = Span(*beyond, "total", name, thousand) if total is not None else None
         self._store(name, value * factor, Span(*here, "value", name, factor, comma), total, beyond_span)
 
-    def _place(self, start: int, text: str) -> tuple[int, int]:
-        """Where a part of the text stands in the line."""
-        return self._base + start, self._base + start + len(text)
+    def _rounds(self, between: str, here: tuple[int, int], beyond: tuple[int, int]) -> bool:
+        """Whether the count before, alone on the line, was that of the epochs (`[01/18][050/371]`)."""
+        found = self._found
+        if (
+            _BETWEEN_COUNTS.fullmatch(between) is None
+            or len(found.values) != 1
+            or found.totals.keys() != found.values.keys()
+        ):
+            return False
+        if "round" in found.values:
+            self._names.rounds_are_epochs = True
+            found.values = {"epoch": found.values["round"]}
+            found.totals = {"epoch": found.totals["round"]}
+            found.spans = [span._replace(name="epoch") if span.name == "round" else span for span in found.spans]
+        return "epoch" in found.values
 
     def _store(
         self, name: str, value: float, span: Span, total: float | None = None, beyond: Span | None = None
@@ -285,11 +298,16 @@ class _Cutter:
         thousand = _THOUSAND.get(match["kilo"] or "", 1.0)
         of = match["total"] or match["of"]
         beyond_span = Span(*beyond, "total", "round", _total(of)[1]) if total is not None else None
+        if total is not None and self._rounds(between, here, beyond):
+            self._store("batch", value, Span(*here, "value", "batch"), total, Span(*beyond, "total", "batch"))
+            return
         if beginning and (bracketed or numbered) and not found.values:
             if ":" in match["number"]:  # a clock since the start
                 self._store("elapsed", value, Span(*here, "value", "elapsed"))
                 return
-            self._store("round", value * thousand, Span(*here, "value", "round", thousand), total, beyond_span)
+            name = "epoch" if self._names.rounds_are_epochs and total is not None else "round"
+            beyond_span = beyond_span and beyond_span._replace(name=name)
+            self._store(name, value * thousand, Span(*here, "value", name, thousand), total, beyond_span)
             self._count = True
             return
         unit = (match["unit"] or match["kilo"] or "").strip()
@@ -367,7 +385,7 @@ def _name(between: str) -> tuple[str, bool]:
     if cut:
         text = text[cut[-1].end() :]
     parts = _PREPOSITION.split(text)
-    name = parts[-1].strip(" .-*#>_~")
+    name = parts[-1].strip(" .-+*#>_~")
     if len(name.split()) > 6 or not _LETTER.search(name):
         return "", False
     return name, sure
