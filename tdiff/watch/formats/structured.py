@@ -40,7 +40,15 @@ def numbers(pairs: Mapping[Any, Any], meaning: Callable[[str], Meaning]) -> dict
     values = dict(flattened(pairs, meaning))
     if "value" in pairs or "scalar" in pairs or "val" in pairs:
         form = long_form(tuple(map(str, pairs)))
-        if form is not None and isinstance(name := pairs.get(form[0]), str) and (number := values.pop(form[1], None)):
+        name = pairs.get(form[0]) if form is not None else None
+        # Beside another loss, `name` is that of the run, and `val` its validation loss.
+        beside = any(meaning(other).role is Role.LOSS for other in values if form is None or other != form[1])
+        if (
+            form is not None
+            and isinstance(name, str)
+            and not beside
+            and (number := values.pop(form[1], None)) is not None
+        ):
             values[name] = number
     if None in pairs.values() and any(
         meaning(name).role is Role.LOSS and meaning(name).split == "eval" and math.isfinite(value)

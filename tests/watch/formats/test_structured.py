@@ -1,0 +1,13 @@
+"""The numbers of JSON objects and dictionaries."""
+
+from tdiff.watch.formats.names import meaning
+from tdiff.watch.formats.structured import numbers
+
+
+def test_a_value_that_another_field_names_may_be_zero():
+    assert numbers({"step": 3, "metric": "accuracy", "value": 0.0}, meaning) == {"step": 3, "accuracy": 0.0}
+
+
+def test_a_name_beside_a_loss_is_not_that_of_a_value():
+    record = {"step": 1, "name": "exp1", "loss": 2.1, "val": 1.9}
+    assert numbers(record, meaning) == {"step": 1, "loss": 2.1, "val": 1.9}
