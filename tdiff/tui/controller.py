@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.draw.render import Line
+from tdiff.errors import TdiffError
 from tdiff.formatting import duration
 from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
-from tdiff.watch.generation.branches import Change, Node, branch_request, next_name, tree
+from tdiff.watch.generation.branches import Change, Fork, Node, branch_request, next_name, tree
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.run_state import RunState
@@ -125,12 +126,13 @@ class CanvasController:
         if node is None or node.recording is not recording:
             node = Node("A", recording)
         name = next_name({other.name for other in tree(node.root)})
-        request = branch_request(self.pane.lens.insight(recording), step, change)
+        try:
+            request = branch_request(self.pane.lens.insight(recording), step, change)
+        except TdiffError as error:
+            return str(error)
         self.pane.node = node
         self.pane.end_selection()
         waits = live.state != "waiting"
-        from tdiff.watch.generation.session import Fork
-
         live.fork(Fork(node, step, name, request))
         return f"branch {name} from step {recording.index(step)} begins when the model is ready" if waits else ""
 
