@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff import formatting
 from tdiff.commands.progress import progress_bar
@@ -14,6 +15,9 @@ from tdiff.draw import render
 from tdiff.draw.palettes import BACKGROUNDS, Theme
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
+
+if TYPE_CHECKING:
+    from tdiff.report.export.frames import Frame
 
 EXAMPLES = (
     "tdiff export trace.jsonl trace.gif",
@@ -117,7 +121,7 @@ def _exported(request: Request, ending: str) -> bytes:
         moments = timeline.moments(recorded, request.fps, request.hold)
     drawn = list(frames.frames(recorded, moments, size, theme, request.title))
     if ending == "txt":
-        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn[0].lines).split("\n")).encode()
+        return _plain(drawn[0])
     if ending == "svg":
         return svg.document(drawn, size, theme.background, title).encode()
     if ending == "cast":
@@ -145,12 +149,17 @@ def _curves(request: Request, ending: str) -> bytes:
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
     drawn = curve.frame(runs, size, theme, request.smooth, request.title, request.captions)
     if ending == "txt":
-        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn.lines).split("\n")).encode()
+        return _plain(drawn)
     if ending == "svg":
         return svg.document([drawn], size, theme.background, request.title or runs[0].name).encode()
     from tdiff.report.export import raster
 
     return raster.png(drawn, size, theme.background)
+
+
+def _plain(frame: Frame) -> bytes:
+    """The text of a frame, without blanks at the ends of its rows."""
+    return "".join(f"{row.rstrip()}\n" for row in render.plain(frame.lines).split("\n")).encode()
 
 
 def _check_pillow() -> None:

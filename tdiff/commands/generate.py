@@ -172,8 +172,9 @@ def _batches(
         seconds = time.perf_counter() - start_time
         written = sum(part for part in template if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
-        for i, row in enumerate(rows):
-            ends[row] = text_end(model, step, i, tokens, seconds, start[i], until), seconds, tokens * len(rows)
+        batch = [text_end(model, step, i, tokens, seconds, start[i], until) for i in range(len(rows))]
+        batch_tokens = sum(end.tokens for end in batch)
+        ends |= {row: (end, seconds, batch_tokens) for row, end in zip(rows, batch, strict=True)}
         while printed in ends:
             end, seconds, batch_tokens = ends.pop(printed)
             metadata = generation_metadata(model, settings, _most(request, template, end), printed, until)

@@ -210,10 +210,11 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], unti
             ).pop()
             seconds = time.perf_counter() - start_time
             written = (canvases == model.spec.mask_id).sum(1).tolist()
-            for n, line in enumerate(part):
-                end = text_end(model, step, n, written[n], seconds, canvases[n], until)
+            ends = [text_end(model, step, n, written[n], seconds, canvases[n], until) for n in range(len(part))]
+            tokens = sum(end.tokens for end in ends)
+            for n, (line, end) in enumerate(zip(part, ends, strict=True)):
                 metadata = generation_metadata(model, settings, written[n], line.number - 1, until)
-                record = as_data(end, line.shown, metadata, seconds, sum(written))
+                record = as_data(end, line.shown, metadata, seconds, tokens)
                 records[line.number] = {"line": line.number, "input": line.content} | record
             while numbers and numbers[0] in records:
                 yield records.pop(numbers.popleft())

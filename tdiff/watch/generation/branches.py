@@ -89,7 +89,9 @@ class Node:
         now = {position: (text, token) for position, text, token in header.given}
         # A changed position of the prompt belongs to the prompt of the branch; one that was masked does not.
         given = [(n, *now[n]) for n, _, _ in before.header.given if n in now]
-        first = dataclasses.replace(before.header, given=given)
+        # A branch has no ending: it fills the canvas.
+        settings = {name: value for name, value in before.header.settings.items() if name != "until"}
+        first = dataclasses.replace(before.header, given=given, settings=settings)
         recording = Recording(first)
         for n in range(1, step + 1):
             recording.take(before.step_line(n))
