@@ -20,6 +20,7 @@ from tdiff.commands.generate_request import (
     in_plain_spelling,
     load,
     print_notes,
+    print_respelled,
     requested_template,
     text_end,
     with_length,
@@ -89,10 +90,7 @@ def generate(request: Request) -> None:
     settings = model.decode_settings(options, seed)
     written = in_plain_spelling(model, request)
     if written != request:
-        print(
-            f"{visible_line(model.name)} has no token for some characters of the prompt; plain ones replace them",
-            file=sys.stderr,
-        )
+        print_respelled(model, "the prompt")
     request = written
     template = requested_template(model, request)
     prompts = _prompts(model, request, seed, template)

@@ -16,7 +16,7 @@ from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.report.export import cast, frames, html, svg, timeline
 from tdiff.report.export.colours import colours
 from tdiff.report.export.frames import Size
-from tdiff.watch.generation.recording import Recording
+from tdiff.watch.generation.recording import Recording, free_path
 from tests.watch.generation.test_ending import with_ending
 from tests.watch.generation.test_insight import story
 
@@ -254,3 +254,30 @@ def test_player_has_the_predictions_of_a_trace_with_details_and_reading_it_loses
             assert entropy == pytest.approx(1.0, abs=0.1)
     assert guesses[1, 3] == [("t7", pytest.approx(0.6, abs=0.01)), ("t8", pytest.approx(0.3, abs=0.01))]
     assert guesses[2, 3][0][0] == "t8" and (4, 3) not in guesses and guesses[6, 3][0][0] == "t7"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
+def test_ffmpeg_ends_with_an_export_that_fails(pillow, failure, here, monkeypatch):
+    from tdiff.report.export import raster
+
+    program = here / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(raster, "ffmpeg", lambda: str(program))
+    started = []
+    popen = raster.subprocess.Popen
+    monkeypatch.setattr(raster.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+
+    def progress(done: int, total: int) -> None:
+        raise failure
+
+    drawn = list(frames.frames([recorded()], [timeline.moment_at([recorded()], 0)], Size(24, 8), THEME))
+    with pytest.raises(failure):
+        raster.mp4(drawn, Size(24, 8), "dark", 10, progress)
+    assert started[0].returncode is not None
+
+
+def test_a_trace_gets_a_name_whose_player_overwrites_nothing(here):
+    (here / "trace-1.html").write_text("kept")
+    (here / "trace-2.jsonl").write_text("kept")
+    assert free_path().name == "trace-3.jsonl"
