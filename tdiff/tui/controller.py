@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.formatting import duration
+from tdiff.runs.retention import model_name
 from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line
@@ -43,7 +44,7 @@ class CanvasController:
         if other is None:
             return live.caption if self._run_of(live) is not None else live.caption.removesuffix("@0")
         path = Path(live.model)
-        name = live.caption if live.ready else path.parent.name if path.name == "model" else path.name
+        name = live.caption if live.ready else model_name(path) or path.name
         name = visible_line(name).removesuffix("@0")  # a model whose training step is unknown
         if other.model != live.model and other.caption != live.caption:
             return name
@@ -52,7 +53,7 @@ class CanvasController:
     def _run_of(self, live: Live) -> RunState | None:
         """The watched run that wrote the weights of the model."""
         runs = [run for run in self._runs if run.start is not None]
-        return next((run for run in runs if live.ready is not None and live.ready.model == run.name), None)
+        return next((run for run in runs if live.ready is not None and _run_name(live.ready.model) == run.name), None)
 
     @property
     def _behind(self) -> str:
@@ -219,3 +220,8 @@ class CanvasController:
         if not self.pane.following:
             message = short = ""
         self.pane.describe(message, live.seconds, short=short, called=self.name)
+
+
+def _run_name(model: str) -> str:
+    """The run of a model's name: that of RUN, RUN:best and RUN:STEP."""
+    return model.partition(":")[0]
