@@ -209,11 +209,25 @@ def test_formats_without_pixels_need_no_pillow(ending, cli_fast, trace, here, mo
         (("trace.jsonl", "out.svg", "--sample", "2"), "holds 1 generation; got --sample 2"),
         (("trace.jsonl", "out.gif", "--step", "3"), "--step N makes a still"),
         (("trace.jsonl", "out.svg", "--fps", "0"), "--fps must be 0.1 to 60; got 0"),
+        (
+            ("trace.jsonl", "out.svg", "--captions", "--smooth", "0"),
+            "--smooth and --captions have no effect on a",
+        ),
+        (("trace.jsonl", "out.txt", "--fps", "10"), "--fps has no effect on a still: leave it out"),
+        (("trace.jsonl", "out.html", "--size", "80x24"), "--size has no effect on a player"),
+        (("trace.jsonl", "out.svg", "--beside", "run.log"), "'trace.jsonl' is a trace, --beside 'run.log' a run or"),
+        (
+            ("run.log", "out.svg", "--beside", "trace.jsonl"),
+            "'run.log' is a run or a log, --beside 'trace.jsonl' a tr",
+        ),
+        (("run.log", "out.svg", "--step", "3", "--sample", "1"), "--step and --sample have no effect on the curves"),
+        (("run.log", "out.csv", "--size", "80x24"), "--size has no effect on a table of values"),
         (("trace.jsonl", "out.svg", "--size", "80"), "--size takes COLUMNSxROWS"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, cli_fast, trace, here):
     (here / "other.txt").write_text("nothing here\n")
+    (here / "run.log").write_text("step 1 loss 2.5\n")
     assert says in cli_fast("export", *arguments).refused()
 
 
