@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdiff import formatting
 from tdiff.commands.progress import progress_bar
@@ -14,6 +15,9 @@ from tdiff.draw import render
 from tdiff.draw.palettes import BACKGROUNDS, Theme
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
+
+if TYPE_CHECKING:
+    from tdiff.report.export.frames import Frame
 
 EXAMPLES = (
     "tdiff export trace.jsonl trace.gif",
@@ -26,6 +30,7 @@ FORMATS = ("cast", "gif", "html", "mp4", "png", "svg", "txt")
 CURVE_FORMATS = ("csv", "png", "svg", "txt")
 """What the curves of a run become."""
 _STILLS = ("svg", "png", "txt")
+_FPS, _HOLD, _SMOOTH = 10.0, 3.0, 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,7 @@ class Request:
     beside: str | None = option(
         None, "A second trace, beside the first and in step with it; or a second run.", metavar="TRACE"
     )
-    sample: int = option(1, "Which generation of a file with several.")
+    sample: int | None = option(None, "Which generation of a file with several.", shown="default: 1")
     step: int | None = option(None, "A still after this step, for svg, png and txt.", shown="default: the last")
     size: str | None = option(
         None,
@@ -47,11 +52,16 @@ class Request:
         metavar="COLUMNSxROWS",
         shown="default: 80 and as many as needed, at most 24",
     )
-    fps: float = option(10.0, "Steps shown in a second.")
-    hold: float = option(3.0, "Seconds for which the finished text stays.")
+    fps: float | None = option(None, "Steps shown in a second.", shown=f"default: {_FPS:g}")
+    hold: float | None = option(None, "Seconds for which the finished text stays.", shown=f"default: {_HOLD:g}")
     theme: str = option("dark", "Background.", choices=BACKGROUNDS)
     title: str = option("", "Text before the counters, or above the curves.")
-    smooth: float = option(0.9, "Weight of the past in the training curve, 0 to 0.999.", panel="Curves of a run")
+    smooth: float | None = option(
+        None,
+        "Weight of the past in the training curve, 0 to 0.999.",
+        panel="Curves of a run",
+        shown=f"default: {_SMOOTH:g}",
+    )
     captions: bool = option(False, "What the run generated on the way, below its curves.", panel="Curves of a run")
 
 
@@ -59,6 +69,10 @@ def run(request: Request) -> None:
     """Write the file. Raises TdiffError for a trace, a format or a file that does not fit."""
     out, draws = Path(request.out), not _is_trace(request.trace)
     ending = _check(request, out, CURVE_FORMATS if draws else FORMATS)
+    _check_effects(request, ending, draws)
+    if request.beside is not None and _is_trace(request.beside) == draws:
+        kinds = ("a run or a log", "a trace") if draws else ("a trace", "a run or a log")
+        raise TdiffError(f"{request.trace!r} is {kinds[0]}, --beside {request.beside!r} {kinds[1]}: name two of a kind")
     data = _curves(request, ending) if draws else _exported(request, ending)
     try:
         write_atomic(out, data)
@@ -87,9 +101,9 @@ def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
     if out.is_dir() or not out.parent.is_dir():
         raise TdiffError(f"{request.out!r} cannot be written: name a file in an existing folder")
     for name, value, low, high in (("fps", request.fps, 0.1, 60), ("hold", request.hold, 0.1, 600)):
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             raise TdiffError(f"--{name} must be {low:g} to {high:g}; got {value:g}")
-    if not 0 <= request.smooth <= 0.999:
+    if request.smooth is not None and not 0 <= request.smooth <= 0.999:
         raise TdiffError(f"--smooth must be 0 to 0.999; got {request.smooth:g}")
     if request.step is not None and (ending not in _STILLS or request.step < 0):
         raise TdiffError(
@@ -98,26 +112,45 @@ def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
     return ending
 
 
+def _check_effects(request: Request, ending: str, draws: bool) -> None:
+    """Raise TdiffError for options that change nothing in this file."""
+    if draws:
+        useless, what = ["step", "fps", "hold", "sample"], "the curves of a run"
+        if ending == "csv":
+            useless, what = [*useless, "size", "smooth", "captions"], "a table of values"
+    else:
+        useless, what = ["smooth", "captions"], "a generation"
+        if ending == "html":
+            useless, what = [*useless, "size"], "a player of a generation"
+        elif request.step is not None or ending in ("png", "txt"):
+            useless, what = [*useless, "fps", "hold"], "a still"
+    values = {name: getattr(request, name) for name in useless}
+    given = [f"--{name}" for name, value in values.items() if value is not None and value is not False]
+    if given:
+        leave = "leave it out" if len(given) == 1 else "leave them out"
+        raise TdiffError(f"{' and '.join(given)} {'has' if len(given) == 1 else 'have'} no effect on {what}: {leave}")
+
+
 def _exported(request: Request, ending: str) -> bytes:
     from tdiff.report.export import cast, frames, html, svg, timeline
 
     if ending in ("gif", "mp4", "png"):
         _check_pillow()
     theme = Theme(palette=request.theme, background=request.theme)
-    recorded = [timeline.read(Path(request.trace), request.sample)]
-    if request.beside is not None:
-        recorded.append(timeline.read(Path(request.beside), request.sample))
+    words = [word for word in (request.trace, request.beside) if word is not None]
+    recorded = [timeline.read(Path(word), 1 if request.sample is None else request.sample) for word in words]
+    fps, hold = request.fps or _FPS, request.hold or _HOLD
     title = request.title or timeline.footer(recorded[0])
     if ending == "html":
-        return html.document(recorded, theme, request.fps, request.hold, title).encode()
+        return html.document(recorded, theme, fps, hold, title).encode()
     size = frames.parse_size(request.size) if request.size else frames.default_size(recorded, theme)
     if request.step is not None or ending in ("png", "txt"):
         moments = [timeline.moment_at(recorded, request.step)]
     else:
-        moments = timeline.moments(recorded, request.fps, request.hold)
+        moments = timeline.moments(recorded, fps, hold)
     drawn = list(frames.frames(recorded, moments, size, theme, request.title))
     if ending == "txt":
-        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn[0].lines).split("\n")).encode()
+        return _plain(drawn[0])
     if ending == "svg":
         return svg.document(drawn, size, theme.background, title).encode()
     if ending == "cast":
@@ -130,7 +163,7 @@ def _exported(request: Request, ending: str) -> bytes:
         report = progress or (lambda done, total: None)
         if ending == "gif":
             return raster.gif(drawn, size, theme.background, report)
-        return raster.mp4(drawn, size, theme.background, request.fps, report)
+        return raster.mp4(drawn, size, theme.background, fps, report)
 
 
 def _curves(request: Request, ending: str) -> bytes:
@@ -143,14 +176,20 @@ def _curves(request: Request, ending: str) -> bytes:
         return curve.table(runs).encode()
     theme = Theme(palette=request.theme, background=request.theme)
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
-    drawn = curve.frame(runs, size, theme, request.smooth, request.title, request.captions)
+    smooth = _SMOOTH if request.smooth is None else request.smooth
+    drawn = curve.frame(runs, size, theme, smooth, request.title, request.captions)
     if ending == "txt":
-        return "".join(f"{row.rstrip()}\n" for row in render.plain(drawn.lines).split("\n")).encode()
+        return _plain(drawn)
     if ending == "svg":
         return svg.document([drawn], size, theme.background, request.title or runs[0].name).encode()
     from tdiff.report.export import raster
 
     return raster.png(drawn, size, theme.background)
+
+
+def _plain(frame: Frame) -> bytes:
+    """The text of a frame, without blanks at the ends of its rows."""
+    return "".join(f"{row.rstrip()}\n" for row in render.plain(frame.lines).split("\n")).encode()
 
 
 def _check_pillow() -> None:

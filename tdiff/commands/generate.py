@@ -20,6 +20,7 @@ from tdiff.commands.generate_request import (
     in_plain_spelling,
     load,
     print_notes,
+    print_respelled,
     requested_template,
     text_end,
     with_length,
@@ -89,10 +90,7 @@ def generate(request: Request) -> None:
     settings = model.decode_settings(options, seed)
     written = in_plain_spelling(model, request)
     if written != request:
-        print(
-            f"{visible_line(model.name)} has no token for some characters of the prompt; plain ones replace them",
-            file=sys.stderr,
-        )
+        print_respelled(model, "the prompt")
     request = written
     template = requested_template(model, request)
     prompts = _prompts(model, request, seed, template)
@@ -172,8 +170,9 @@ def _batches(
         seconds = time.perf_counter() - start_time
         written = sum(part for part in template if isinstance(part, int))
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
-        for i, row in enumerate(rows):
-            ends[row] = text_end(model, step, i, tokens, seconds, start[i], until), seconds, tokens * len(rows)
+        batch = [text_end(model, step, i, tokens, seconds, start[i], until) for i in range(len(rows))]
+        batch_tokens = sum(end.tokens for end in batch)
+        ends |= {row: (end, seconds, batch_tokens) for row, end in zip(rows, batch, strict=True)}
         while printed in ends:
             end, seconds, batch_tokens = ends.pop(printed)
             metadata = generation_metadata(model, settings, _most(request, template, end), printed, until)

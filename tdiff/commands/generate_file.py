@@ -29,6 +29,7 @@ from tdiff.commands.generate_request import (
     in_plain_spelling,
     load,
     print_notes,
+    print_respelled,
     requested_template,
     text_end,
     with_length,
@@ -64,6 +65,8 @@ class Line:
     """Its prompt or template."""
     canvas: Tensor
     """(L,) int64."""
+    respelled: bool = False
+    """Whether plain characters replace some that the model has no token for."""
 
 
 def generate(request: Request, source: str, output: Path | None) -> None:
@@ -103,9 +106,12 @@ def generate(request: Request, source: str, output: Path | None) -> None:
             print_notes(settings, request.options)
         progress = stack.enter_context(progress_bar("generating"))
         finished = len(lines) - len(todo)
-        remaining = iter(todo)
+        remaining, noted = iter(todo), False
         while chunk := list(islice(remaining, _AHEAD)):
             good, bad = _split(model, request, sharded.own(world, chunk))
+            if not noted and (line := next((line for line in good if line.respelled), None)):
+                noted = True
+                print_respelled(model, f"line {line.number}, and perhaps of later ones")
             order = [number for number, _ in chunk]
             reasons, records = sharded.merged(world, order, bad, _texts(model, settings, good, request.until))
             for number, error in reasons:
@@ -181,13 +187,14 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
     overrides: dict[str, Any] = ({"length": 0} if "template" in values else {}) | values
     line_request = replace(request, **overrides)
     check_input(line_request)
-    line_request = in_plain_spelling(model, line_request)
+    written = in_plain_spelling(model, line_request)
+    respelled, line_request = written != line_request, written
     template = requested_template(model, line_request)
     prompt = line_request.prompt or ""
     start = template_canvas(model, template) if template else canvas(model, [prompt], line_request.length)
     if request.until:
         check_ending(start[0], model.spec.mask_id)
-    return Line(number, content, templates.shown(template) if template else prompt, start[0])
+    return Line(number, content, templates.shown(template) if template else prompt, start[0], respelled)
 
 
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], until: str) -> Iterator[dict[str, Any]]:
@@ -210,10 +217,11 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], unti
             ).pop()
             seconds = time.perf_counter() - start_time
             written = (canvases == model.spec.mask_id).sum(1).tolist()
-            for n, line in enumerate(part):
-                end = text_end(model, step, n, written[n], seconds, canvases[n], until)
+            ends = [text_end(model, step, n, written[n], seconds, canvases[n], until) for n in range(len(part))]
+            tokens = sum(end.tokens for end in ends)
+            for n, (line, end) in enumerate(zip(part, ends, strict=True)):
                 metadata = generation_metadata(model, settings, written[n], line.number - 1, until)
-                record = as_data(end, line.shown, metadata, seconds, sum(written))
+                record = as_data(end, line.shown, metadata, seconds, tokens)
                 records[line.number] = {"line": line.number, "input": line.content} | record
             while numbers and numbers[0] in records:
                 yield records.pop(numbers.popleft())

@@ -161,6 +161,12 @@ def in_plain_spelling(model: LoadedModel, request: Request) -> Request:
     return dataclasses.replace(request, **changed)
 
 
+def print_respelled(model: LoadedModel, where: str) -> None:
+    """Say that plain characters replace those of `where` that the model has no token for."""
+    name = visible_line(model.name)
+    print(f"{name} has no token for some characters of {where}; plain ones replace them", file=sys.stderr)
+
+
 def requested_template(model: LoadedModel, request: Request) -> templates.Template:
     """The requested template; empty for a prompt.
 

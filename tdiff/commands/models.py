@@ -11,10 +11,11 @@ from pathlib import Path
 from tdiff import hub
 from tdiff.config.options import option
 from tdiff.report.models import Entry, data, table
-from tdiff.runs import lookup
+from tdiff.runs import lookup, retention
 from tdiff.runs.model_facts import Facts, facts
 from tdiff.runs.per_class import MANIFEST
-from tdiff.visible import json_line
+from tdiff.runs.run import Run
+from tdiff.visible import json_line, visible_line
 
 EXAMPLES = ("tdiff models", "tdiff models --json")
 
@@ -35,6 +36,10 @@ def run(request: Request) -> None:
         return
     # A pipe, which has no width, gets the table of 80 columns, as from `tdiff runs` without --wide.
     print("\n".join(table(entries, shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80)))
+    for entry in entries:
+        if entry.earlier:
+            names = ", ".join(visible_line(f"{entry.name}:{step}") for step in entry.earlier)
+            print(f"earlier saves of {visible_line(entry.name)}: {names}", file=sys.stderr)
     print("* is the default; tdiff generate --model NAME generates with another one", file=sys.stderr)
 
 
@@ -52,7 +57,8 @@ def _entry(name: str, folder: Path) -> Entry:
     kind = "shipped" if lookup.is_shipped(name, folder) else "run"
     default = name == lookup.DEFAULT_MODEL
     if not (folder / MANIFEST).is_file():
-        return Entry(name, kind, folder, facts(folder), default)
+        earlier = retention.earlier_steps(Run(folder.parent)) if folder.name == "model" else []
+        return Entry(name, kind, folder, facts(folder), default, earlier=earlier)
     parts = [facts(path) for path in sorted(folder.glob("*/model"))]
     if not parts:
         return Entry(name, kind, folder, Facts(size=0, problem="no class has a model yet"), default)

@@ -181,12 +181,13 @@ class _Fields:
     """Length of such a span in tokens; 1: any token that is already in the text, which is usual with subwords."""
     no_repeat: int = _setting(
         0,
-        "Never complete a span of this many tokens that the text has already. [default: the model's, or off]",
+        "Avoid repeating a span of this many tokens that the text has already. [default: the model's, or off]",
         "Sampling",
         flag=True,
     )
     """Tokens that would complete a span of this length which the text has already are not proposed; 0: off. The model's
-    own value holds for every decoder."""
+    own value holds for every decoder. Positions that the last step unmasks together do not wait for one another, so
+    they may repeat a span together."""
     preset: str = ""
     """The preset that the settings come from, for the record; "" if they come from none."""
     seed: int = 0

@@ -31,14 +31,14 @@ class Preset:
 
 DECODING_PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        "At most a quarter of a model call a token",
+        "At most a quarter of a model call for each token of --length",
         {
             "subwords": "topk k=4 temperature=0.5 no-repeat=8",
             "characters": "topk k=4 temperature=0.7",
         },
     ),
     "best": Preset(
-        "The best text that was measured",
+        "Settings chosen for the quality of the text, with more model calls",
         {
             "subwords": "remdm remask=loop steps=64 temperature=0.5 no-repeat=8",
             "characters": "remdm remask=loop steps=68 temperature=0.4",

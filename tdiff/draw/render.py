@@ -15,6 +15,7 @@ from tdiff.draw.canvas_layout import Piece
 from tdiff.draw.overlay import MODES, NOTHING, Overlay
 from tdiff.draw.palettes import Styles, Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.protocol.counters import counters
 
 Run = tuple[str, str]
 Line = list[Run]
@@ -166,13 +167,9 @@ def _words(mode: str) -> list[tuple[str, str, str, str, bool]]:
 
 def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:
     """The counters of a generation; `cap` is the decoder's number of steps, 0 if it has none."""
-    step = f"step {canvas.index}/{cap}" if cap else f"step {canvas.index}"
     done = canvas.maskable - canvas.left
     speed = f"{done / seconds:,.0f} tok/s" if seconds > 0 and done else "… tok/s"
-    return (
-        f"{rule} · {step} · {canvas.revealed:.0%} · {canvas.left} left · "
-        f"mean confidence {canvas.mean_confidence:.2f} · {speed}"
-    )
+    return f"{rule} · {counters(canvas, cap)} · {speed}"
 
 
 def plain(lines: Iterable[Line]) -> str:

@@ -32,6 +32,8 @@ class Entry:
     """Whether commands use it where no model is named."""
     models: int = 1
     """Models that it consists of: one for each class, or one."""
+    earlier: Sequence[int] = ()
+    """The steps of its earlier saves, which `--model NAME:STEP` names."""
 
 
 def table(entries: Sequence[Entry], width: int) -> list[str]:
@@ -86,6 +88,7 @@ def data(entry: Entry) -> dict[str, Any]:
         "default": entry.default,
         "folder": str(entry.folder),
         "models": entry.models,
+        "earlier": list(entry.earlier),
         **facts,
         "problem": entry.facts.problem or None,
     }

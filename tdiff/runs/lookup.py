@@ -125,17 +125,29 @@ def run_names(root: Path = ROOT) -> list[str]:
 
 def model_names() -> list[str]:
     """The names of all models that are on this machine by name."""
-    return sorted({*_names(_SHELVES, "model"), *_names(_SHELVES, MANIFEST)})
+    best = {f"{path.parents[1].name}:best" for shelf in _SHELVES for path in shelf.glob("*/best/config.json")}
+    return sorted({*_names(_SHELVES, "model"), *_names(_SHELVES, MANIFEST), *best})
 
 
 def models() -> dict[str, Path]:
-    """Name -> folder of each model that has a name on this machine: what `find_model` and `find_per_class` find."""
+    """Name -> folder of each model that has a name on this machine: what `find_model` and `find_per_class` find.
+
+    The best model of a run follows its newest one; earlier saves are not listed.
+    """
     named = {path.name for shelf in _SHELVES if _is_dir(shelf) for path in shelf.iterdir() if _is_dir(path)}
     found: dict[str, Path] = {}
     for name in sorted(named):
         with suppress(TdiffError):
             found[name] = find_per_class(name) or find_model(name)
+        with suppress(TdiffError):
+            found[f"{name}:best"] = find_model(f"{name}:best")
     return found
+
+
+def shipped_run(name: str) -> Path | None:
+    """The folder of the training run of a model of the package; None for another name, or without its records."""
+    folders = [shelf / name for shelf in _SHELVES[1:] if name in SHIPPED]
+    return next((folder for folder in folders if _is_file(folder / "events.jsonl")), None)
 
 
 def is_shipped(name: str, folder: Path) -> bool:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tdiff.runs.retention import BEST, best_bound
+from tdiff.runs.run import Run
+
 _TAIL = 1 << 22
 """Bytes at the end of an event log that are read."""
 _HEADER = 1 << 26
@@ -57,9 +60,10 @@ def facts(folder: Path) -> Facts:
     config, problem = _config(folder / "config.json")
     origin = config.get("origin")
     origin = origin if isinstance(origin, Mapping) else {}
-    run = folder.parent if folder.name == "model" else folder
-    bound, interval, text = _card(run / "README.md")
-    measured = _newest(run / "events.jsonl")
+    best = best_bound(Run(folder.parent)) if folder.name == BEST else None
+    run = folder.parent if folder.name == "model" or best else folder
+    bound, interval, text = _card(run / "README.md") if best is None else (None, None, "")
+    measured = _newest(run / "events.jsonl", best.step if best else None)
     if bound is None and (evaluation := measured.get("eval")):
         bound, interval = _bound(evaluation)
     text = text or str(measured.get("sample", {}).get("text", ""))
@@ -139,8 +143,8 @@ def _card(path: Path) -> tuple[float | None, tuple[float, float] | None, str]:
     )
 
 
-def _newest(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The newest evaluation and sample near the end of an event log, by kind."""
+def _newest(path: Path, step: int | None = None) -> dict[str, Mapping[str, Any]]:
+    """The newest evaluation and sample near the end of an event log, by kind; with a `step` those until then."""
     found: dict[str, Mapping[str, Any]] = {}
     for line in _lines_from_the_end(path):
         kind = next((kind for kind in ("eval", "sample") if b'"kind":"%s"' % kind.encode() in line[:40]), None)
@@ -148,7 +152,7 @@ def _newest(path: Path) -> dict[str, Mapping[str, Any]]:
             continue
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
-            if isinstance(record, dict):
+            if isinstance(record, dict) and (step is None or (_count(record.get("step")) or 0) <= step):
                 found[kind] = record
         if len(found) == 2:
             break

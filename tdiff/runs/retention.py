@@ -152,6 +152,19 @@ def model_of(run: Run, which: str) -> Path:
     raise TdiffError(f"run {run.name!r} {what}; {there}")
 
 
+def model_name(folder: Path) -> str:
+    """What `--model` calls the model of a run in this folder: RUN, RUN:best, or RUN:STEP; "" for another folder."""
+    folder = folder if folder.parent.name else folder.absolute()
+    run = folder.parent
+    if folder.name == "model" and run.parent.name == EARLIER and run.name.isdecimal():
+        return f"{run.parent.parent.name}:{int(run.name)}"
+    if folder.name == "model":
+        return run.name
+    if folder.name == BEST and (run / "config.toml").is_file():
+        return f"{run.name}:{BEST}"
+    return ""
+
+
 def _place(run: Run, step: int) -> Path:
     return run.path / EARLIER / f"{step:08d}"
 

@@ -8,6 +8,9 @@ checkpoints/RUN/
     resume/          what `--resume` needs, and the run's lock
     earlier/, best/  earlier saves, and the model with the lowest held-out bound; see `retention`
     process.json     the process that trains, with its heartbeat
+    log              what a training in the background prints
+    trackers.json    the runs of other trackers that record this one
+    events.out.tfevents.*  its metrics for TensorBoard
 """
 
 from __future__ import annotations

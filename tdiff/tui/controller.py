@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.draw.render import Line
+from tdiff.errors import TdiffError
 from tdiff.formatting import duration
+from tdiff.runs.retention import model_name
 from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
-from tdiff.watch.generation.branches import Change, Node, branch_request, next_name, tree
+from tdiff.watch.generation.branches import Change, Fork, Node, branch_request, next_name, tree
 from tdiff.watch.generation.pair import ModelPair
 from tdiff.watch.generation.recording import Recording
 from tdiff.watch.run_state import RunState
@@ -42,7 +44,7 @@ class CanvasController:
         if other is None:
             return live.caption if self._run_of(live) is not None else live.caption.removesuffix("@0")
         path = Path(live.model)
-        name = live.caption if live.ready else path.parent.name if path.name == "model" else path.name
+        name = live.caption if live.ready else model_name(path) or path.name
         name = visible_line(name).removesuffix("@0")  # a model whose training step is unknown
         if other.model != live.model and other.caption != live.caption:
             return name
@@ -51,7 +53,7 @@ class CanvasController:
     def _run_of(self, live: Live) -> RunState | None:
         """The watched run that wrote the weights of the model."""
         runs = [run for run in self._runs if run.start is not None]
-        return next((run for run in runs if live.ready is not None and live.ready.model == run.name), None)
+        return next((run for run in runs if live.ready is not None and _run_name(live.ready.model) == run.name), None)
 
     @property
     def _behind(self) -> str:
@@ -125,12 +127,13 @@ class CanvasController:
         if node is None or node.recording is not recording:
             node = Node("A", recording)
         name = next_name({other.name for other in tree(node.root)})
-        request = branch_request(self.pane.lens.insight(recording), step, change)
+        try:
+            request = branch_request(self.pane.lens.insight(recording), step, change)
+        except TdiffError as error:
+            return str(error)
         self.pane.node = node
         self.pane.end_selection()
         waits = live.state != "waiting"
-        from tdiff.watch.generation.session import Fork
-
         live.fork(Fork(node, step, name, request))
         return f"branch {name} from step {recording.index(step)} begins when the model is ready" if waits else ""
 
@@ -217,3 +220,8 @@ class CanvasController:
         if not self.pane.following:
             message = short = ""
         self.pane.describe(message, live.seconds, short=short, called=self.name)
+
+
+def _run_name(model: str) -> str:
+    """The run of a model's name: that of RUN, RUN:best and RUN:STEP."""
+    return model.partition(":")[0]

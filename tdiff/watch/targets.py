@@ -47,8 +47,9 @@ class Target:
 
 
 def locate(word: str, root: Path = ROOT) -> Target:
-    """Find a target: a path, `-`, an ssh:// address, `slurm:JOBID`, or a run's name under `root` or in the index.
+    """Find a target: a path, `-`, an ssh:// address, `slurm:JOBID`, or a run's name.
 
+    Runs by name are under `root`, in the index, or shipped with the package.
     A folder is searched, files in it are read in part, and a job is asked for. Raises TdiffError with the problem, or
     with the nearest run.
     """
@@ -75,6 +76,10 @@ def locate(word: str, root: Path = ROOT) -> Target:
                 return _of_run(Run(folder))
     if exists:
         return _at_path(path, word)
+    from tdiff.runs.lookup import shipped_run
+
+    if shipped := shipped_run(word):
+        return _of_run(Run(shipped))
     raise TdiffError(f"{_absent(word, path)}{_hint(word, path, root)}")
 
 

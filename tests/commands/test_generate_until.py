@@ -42,6 +42,8 @@ def test_until_ends_each_line_of_an_input_and_each_sample(ask, tmp_path):
     samples = ask("ROMEO:", "--length=96", "--until=paragraph", "--samples=2", *SEED)
     for text in [*texts, *samples]:
         assert text["text"].count("\n") == 1 and text["tokens"] < text["settings"]["length"]
+    for text, tokens in [(text, text["tokens"]) for text in texts] + [(samples[0], sum(s["tokens"] for s in samples))]:
+        assert text["tokens_per_second"] == pytest.approx(tokens / text["seconds"], rel=0.02)
     assert texts[0]["text"] == samples[0]["text"] and len({text["text"] for text in samples}) == 2
 
 

@@ -113,3 +113,18 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path, monkeypatch):
     assert facts(tmp_path / "model").text == "old"
     monkeypatch.setattr(model_facts, "_TAIL", 50)
     assert facts(tmp_path / "model").text == ""
+
+
+def test_the_best_model_of_a_run_is_listed_with_its_own_bound_and_earlier_saves_are_named(cli_fast, here):
+    run = here / "checkpoints" / "tale"
+    for folder in ("model", "best", "earlier/00000500/model"):
+        (run / folder).mkdir(parents=True)
+        (run / folder / "config.json").write_text('{"model_type": "tdiff"}')
+    (run / "config.toml").write_text("")
+    (run / "best" / "bound.json").write_text('{"step": 500, "nats_per_token": 2.0}')
+    evaluations = [{"kind": "eval", "step": step, "nats_per_char": bound} for step, bound in ((500, 1.0), (900, 1.5))]
+    (run / "events.jsonl").write_text("".join(json.dumps(e, separators=(",", ":")) + "\n" for e in evaluations))
+    found = records(cli_fast("models", "--json"))
+    assert (found["tale"]["bound"], found["tale"]["earlier"]) == (1.5, [500])
+    assert (found["tale:best"]["bound"], found["tale:best"]["earlier"]) == (1.0, [])
+    assert "earlier saves of tale: tale:500\n" in cli_fast("models").stderr

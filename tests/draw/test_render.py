@@ -367,10 +367,10 @@ def test_ascii_glyphs_leave_letters_unchanged():
 
 def test_status_line():
     drawn = Canvas.begin(header(6, "ab"))
-    assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · mean confidence 0.00 · … tok/s"
+    assert status(drawn, "topk", 50, 0.0) == "topk · step 0/50 · 0% · 4 left · … tok/s"
     drawn.apply(step(7, (2, "c", 0.5), (5, "f", 1.0), (3, "d", 0.9)))
     assert status(drawn, "confidence 0.7", 0, 1.5) == (
-        "confidence 0.7 · step 7 · 75% · 1 left · mean confidence 0.80 · 2 tok/s"
+        "confidence 0.7 · step 7 · 75% · 1 left · confidence 0.80 · 2 tok/s"
     )
     assert "step 7/9 ·" in status(drawn, "x", 9, 0.0) and "… tok/s" in status(drawn, "x", 9, 0.0)
 

@@ -64,6 +64,8 @@ def test_a_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(wh
             assert not [name for name in names if archive.read(name) == b"private"]
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             assert f"tdiff/_data/checkpoints/shakespeare/model/{name}" in names
+        run = "tdiff/_data/checkpoints/shakespeare"
+        assert {f"{run}/events.jsonl", f"{run}/samples/00014000.jsonl"} <= set(names)
         configs = {f"tdiff/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.toml")}
         assert configs <= set(names)
         models = {name.split("/")[3] for name in names if name.startswith("tdiff/_data/checkpoints/")}

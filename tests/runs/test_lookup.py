@@ -8,6 +8,7 @@ from tdiff.files import write_atomic
 from tdiff.runs import lookup
 from tdiff.runs import run as runs
 from tdiff.runs.lookup import find_config, find_model, find_run
+from tdiff.runs.retention import model_name
 from tdiff.runs.run import create
 
 
@@ -65,3 +66,26 @@ def test_the_shipped_configuration_is_found_from_any_folder(tmp_path, monkeypatc
     assert find_config("shakespeare").is_file()
     with pytest.raises(TdiffError, match=r"did you mean shakespeare\?"):
         find_config("shakespere")
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("tale/model", "tale"),
+        ("tale/best", "tale:best"),
+        ("tale/earlier/00001000/model", "tale:1000"),
+        ("elsewhere/best", ""),
+        ("elsewhere", ""),
+    ],
+)
+def test_the_model_of_a_run_is_called_what_model_takes(no_models, folder, name):
+    create("tale", Settings())
+    assert model_name(runs.ROOT / folder) == name
+
+
+def test_best_models_have_names_and_come_after_the_newest(no_models):
+    create("tale", Settings())
+    for folder in ("model", "best"):
+        write_atomic(runs.ROOT / "tale" / folder / "config.json", b"{}")
+    assert list(lookup.models()) == lookup.model_names() == ["tale", "tale:best"]
+    assert [model_name(folder) for folder in lookup.models().values()] == ["tale", "tale:best"]

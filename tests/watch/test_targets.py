@@ -292,3 +292,10 @@ def test_folder_of_another_program_with_a_config_toml_is_no_run():
     assert locate("out").kind == "run"
     Path("out/train.log").write_text("step 1 loss 3\nstep 2 loss 2\n")
     assert locate("out").path == Path("out/train.log")
+
+
+def test_a_shipped_run_is_found_by_name_in_any_folder_after_runs_of_that_name():
+    shipped = locate("shakespeare")
+    assert shipped.run is not None and shipped.run.events.is_file() and shipped.label == "shakespeare"
+    mine = make("checkpoints/shakespeare")
+    assert locate("shakespeare").run == mine

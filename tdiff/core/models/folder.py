@@ -21,6 +21,7 @@ from tdiff.core.models.origin import Origin, read_origin
 from tdiff.core.models.transformer import Shape, Transformer
 from tdiff.errors import TdiffError
 from tdiff.files import write_atomic
+from tdiff.runs import retention
 from tdiff.schema import MOST, plain
 
 MODEL_TYPE = "tdiff"
@@ -49,7 +50,7 @@ def load(name: str, folder: Path, config: Mapping[str, Any], device: str) -> Loa
     add_missing_bias(tensors, network.label_bias)
     put_weights(network, tensors, weights)
     network.requires_grad_(False).eval().to(device)
-    label = folder.parent.name if folder.name in ("model", "best") else hub.repository(folder) or folder.name
+    label = retention.model_name(folder) or hub.repository(folder) or folder.name
     return LoadedModel(label, folder, network, tokenizer, origin)
 
 

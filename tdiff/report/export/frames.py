@@ -13,7 +13,9 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.protocol.canvas import MASKED, Canvas
-from tdiff.report.export.timeline import Moment, footer, title
+from tdiff.protocol.counters import counters
+from tdiff.report.export.timeline import Moment, footer
+from tdiff.watch.generation.ending import up_to_end
 from tdiff.watch.generation.recording import Recording
 
 LEAST = (24, 8)
@@ -56,6 +58,7 @@ def parse_size(text: str) -> Size:
 def default_size(recorded: Sequence[Recording], theme: Theme) -> Size:
     """80 columns, and as many rows as the finished texts need, at most 24."""
     width = _panel_width(WIDTH, len(recorded))
+    recorded = [up_to_end(recording) for recording in recorded]
     rows = max(len(lay_out(render.drawn_texts(r.canvas(r.steps), theme), width).rows) for r in recorded)
     masked = max(-(-r.header.cells // width) for r in recorded)
     return Size(WIDTH, min(max(rows, masked, LEAST[1] - _FRAME_ROWS) + _FRAME_ROWS, MAX_HEIGHT))
@@ -67,6 +70,7 @@ def frames(
     """A frame for each moment; `name` stands before the counters."""
     width = _panel_width(size.width, len(recorded))
     starts = [0] * len(recorded)
+    recorded = [up_to_end(recording) for recording in recorded]
     for moment in timeline:
         panels = []
         for n, (recording, step) in enumerate(zip(recorded, moment.steps, strict=True)):
@@ -91,8 +95,15 @@ def _panel(
     start = _start(canvas, layout.row, len(layout.rows), room, start)
     text = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
     text += [[] for _ in range(room - len(text))]
-    heading = f"{name} · {title(recording, canvas, step)}" if name else title(recording, canvas, step)
-    return [[(heading, "bold")], [], *text, [], [], [(footer(recording), "dim")]], start
+    heading = counters(canvas, recording.header.steps)
+    return [
+        [(f"{name} · {heading}" if name else heading, "bold")],
+        [],
+        *text,
+        [],
+        [],
+        [(footer(recording), "dim")],
+    ], start
 
 
 def _start(canvas: Canvas, row_of: Sequence[int], rows: int, room: int, start: int) -> int:

@@ -6,17 +6,20 @@ The finished text is in the page itself, so that it is readable without scripts.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
 
 from tdiff.draw.palettes import Theme, styles
-from tdiff.protocol.canvas import GIVEN, MASKED
-from tdiff.protocol.trace import TraceStep
+from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
+from tdiff.protocol.counters import counters
+from tdiff.protocol.detail import Guess
 from tdiff.report.export.colours import colours, hexadecimal
 from tdiff.report.export.timeline import footer
 from tdiff.visible import visible
+from tdiff.watch.generation.ending import up_to_end
+from tdiff.watch.generation.insight import Insight
 from tdiff.watch.generation.recording import Recording
 
 
@@ -39,6 +42,7 @@ def document(recorded: Sequence[Recording], theme: Theme, fps: float, hold: floa
 <button id="play" aria-label="Play or pause" title="space">pause</button>
 <input id="scrub" type="range" min="0" value="0" aria-label="Model calls">
 <span id="about">Space plays, ← and → step, Home and End jump; point at a position.</span></p>
+<p id="alternatives" class="controls" hidden></p>
 <script type="application/json" id="data">{_safe(data)}</script>
 <script>
 {script}</script>
@@ -47,20 +51,17 @@ def document(recorded: Sequence[Recording], theme: Theme, fps: float, hold: floa
 
 
 def _panel(recording: Recording, theme: Theme) -> str:
+    recording = up_to_end(recording)
     canvas = recording.canvas(recording.steps)
     spans = "".join(
         f'<span class="{_class(confidence, theme)}">{escape(text or "█")}</span>'
         for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     )
+    heading = escape(counters(canvas, recording.header.steps))
     return (
-        f'<section><h1 class="counters">{escape(_counters(recording))}</h1><pre class="canvas">{spans}</pre>'
+        f'<section><h1 class="counters">{heading}</h1><pre class="canvas">{spans}</pre>'
         f'<p class="footer">{escape(footer(recording))}</p></section>'
     )
-
-
-def _counters(recording: Recording) -> str:
-    canvas = recording.canvas(recording.steps)
-    return f"step {recording.index(recording.steps)} · {canvas.revealed:.0%}"
 
 
 def _class(confidence: float, theme: Theme) -> str:
@@ -73,26 +74,42 @@ def _class(confidence: float, theme: Theme) -> str:
 
 
 def _data(recording: Recording) -> dict[str, Any]:
-    """What the script needs of a recording."""
-    steps = [
-        {
-            "index": line.index,
-            "calls": line.calls,
-            "cells": [
-                [
-                    position,
-                    visible(text) if event == "commit" else "",
-                    round(confidence, 4) if event == "commit" else -1,
-                ]
-                for position, text, _, confidence, event in line.cells
-            ],
-        }
-        for line in recording.lines()
-        if isinstance(line, TraceStep)
-    ]
-    header = recording.header
+    """What the script needs of a recording: the counters of each step, and its changes.
+
+    Predictions are [position, entropy, token, probability, ...]; a token is its place in `tokens`.
+    """
+    shown = up_to_end(recording)
+    header, canvas = shown.header, Canvas.begin(shown.header)
+    begin = counters(canvas, header.steps)
+    insight = Insight(recording)
+    insight.update()
+    reported, places = insight.reported(), dict[int, int]()
+    steps: list[dict[str, Any]] = []
+    for number in range(1, shown.steps + 1):
+        line = shown.step_line(number)
+        canvas.apply(line)
+        changes = [
+            [position, visible(text) if event == "commit" else "", round(c, 4) if event == "commit" else -1]
+            for position, text, _, c, event in line.cells
+        ]
+        step = {"index": line.index, "calls": line.calls, "counters": counters(canvas, header.steps), "cells": changes}
+        if guesses := [
+            [position, round(guess.entropy, 3), *_alternatives(guess, places)]
+            for position, guess in reported.get(number, ())
+            if position < header.cells
+        ]:
+            step["guesses"] = guesses
+        steps.append(step)
     given = [[position, visible(text)] for position, text, _ in header.given]
-    return {"cells": header.cells, "given": given, "steps": steps, "cap": header.steps}
+    tokens = [insight.text(token) for token in places]
+    return {"cells": header.cells, "given": given, "begin": begin, "steps": steps, "tokens": tokens}
+
+
+def _alternatives(guess: Guess, places: dict[int, int]) -> Iterator[float]:
+    """The places of the likeliest tokens with their probabilities; a token that has no place gets the next."""
+    for token, probability in guess.alternatives:
+        yield places.setdefault(token, len(places))
+        yield round(probability, 4)
 
 
 def _colours(theme: Theme) -> str:

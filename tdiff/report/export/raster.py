@@ -103,15 +103,23 @@ def mp4(frames: Sequence[Frame], size: Size, background: str, fps: float, progre
         command = [program, "-loglevel", "error", "-y", *source, "-c:v", "libx264", *target, file.name]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # its exit code tells why
-            for number, frame in enumerate(frames, 1):
-                data = painter.paint(frame).tobytes()
-                for _ in range(max(round(frame.seconds * fps), 1)):
-                    process.stdin.write(data)
-                progress(number, len(frames))
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        if process.wait():
+        try:
+            with suppress(BrokenPipeError):  # its exit code tells why
+                for number, frame in enumerate(frames, 1):
+                    data = painter.paint(frame).tobytes()
+                    for _ in range(max(round(frame.seconds * fps), 1)):
+                        process.stdin.write(data)
+                    progress(number, len(frames))
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            code = process.wait()
+        except BaseException:  # a frame that cannot be drawn, or Ctrl-C
+            process.kill()
+            process.wait()
+            with suppress(OSError):
+                process.stdin.close()
+            raise
+        if code:
             errors.seek(0)
             said = errors.read().decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
             raise TdiffError(f"ffmpeg could not write the MP4: {said[-1]}")

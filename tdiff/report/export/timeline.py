@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tdiff.config.decoding import label
 from tdiff.errors import TdiffError
-from tdiff.protocol.canvas import Canvas
 from tdiff.visible import visible_line
 from tdiff.watch.generation.recording import Recording, recordings
 
@@ -61,17 +60,6 @@ def moments(recorded: Sequence[Recording], fps: float, hold: float, max_frames: 
 def moment_at(recorded: Sequence[Recording], step: int | None) -> Moment:
     """A still: each recording after this step of its own, or as it ended for None."""
     return Moment(tuple(r.steps if step is None else min(step, r.steps) for r in recorded), 0.0)
-
-
-def title(recording: Recording, canvas: Canvas, step: int) -> str:
-    """The counters of a step, such as `step 17/64 · 41% · 151 left · confidence .83`."""
-    number, cap = recording.index(step), recording.header.steps
-    counter = f"step {number}/{cap}" if cap else f"step {number}"
-    parts = [counter, f"{canvas.revealed:.0%}", f"{canvas.left} left"]
-    if canvas.left < canvas.maskable:
-        confidence = f"{canvas.mean_confidence:.2f}"
-        parts.append(f"confidence {confidence.removeprefix('0') if confidence.startswith('0.') else confidence}")
-    return " · ".join(parts)
 
 
 def footer(recording: Recording) -> str:

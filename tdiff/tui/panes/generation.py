@@ -13,6 +13,7 @@ from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.draw.steps_line import scrub_line
 from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.counters import counters
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.looking import LOOKING_KEYS, LookingPane
 from tdiff.tui.widgets.lines import Lines, line_width
@@ -172,8 +173,7 @@ class GenerationPane(LookingPane):
     @property
     def canvas(self) -> Canvas:
         """The canvas that is shown."""
-        assert self.recording is not None
-        return self.recording.canvas(self.at)
+        return self.text_of.canvas(self.at)
 
     def text(self) -> str:
         """The shown text, with masks as blocks."""
@@ -193,8 +193,7 @@ class GenerationPane(LookingPane):
 
     def _readout(self, canvas: Canvas) -> str:
         assert self.recording is not None
-        cap = f"/{self.recording.header.steps}" if self.recording.header.steps else ""
-        return f"step {canvas.index}{cap} · {canvas.revealed:.0%} · {canvas.left} left"
+        return counters(canvas, self.recording.header.steps, confidence=False)
 
     def _draw_frame_texts(self) -> None:
         if not self.is_mounted:
@@ -232,7 +231,7 @@ class GenerationPane(LookingPane):
             return scrub_line(at, steps, True, width)
         cap = recording.header.steps
         # Where the number of steps is unknown, the share of unmasked positions shows the progress.
-        share = steps / cap if cap > 0 else recording.canvas(recording.steps).revealed
+        share = steps / cap if cap > 0 else self.text_of.canvas(recording.steps).revealed
         return scrub_line(at, steps, False, width, share=share, cap=max(0, cap))
 
     def _title_of_two(self, state: str, mark: str) -> Line:

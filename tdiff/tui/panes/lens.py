@@ -84,18 +84,18 @@ class Lens:
         return _facts(insight, insight.look(self.cursor, step), recording, step)
 
     def below(
-        self, recording: Recording, step: int, facts: Facts | None, width: int, height: int, theme: Theme
+        self, recording: Recording, cells: int, step: int, facts: Facts | None, width: int, height: int, theme: Theme
     ) -> tuple[list[Line], bool]:
         """The lines below the line of steps in a pane of this size, and whether the `facts` of the cursor's position
-        are among them.
+        are among them. `cells` are the positions that are shown.
         """
         width = max(1, width - 2)
-        flow, looked, mapped = rows_below(height - 2, facts is not None, recording.header.cells, width)
+        flow, looked, mapped = rows_below(height - 2, facts is not None, cells, width)
         lines: list[Line] = []
         if not (flow or looked or mapped):
             return lines, False
         insight = self.insight(recording)
-        order = insight.order(step)
+        order = insight.order(step)[:cells]
         if flow:
             lines.append(drawing.flow_line(insight.commits, step, tau(order), width, theme))
         if facts is not None and looked:

@@ -12,6 +12,7 @@ from tdiff.draw.overlay import NOTHING, Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.lens import Lens
@@ -19,6 +20,7 @@ from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, two_ends
 from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.generation.branches import Change, Node, first_difference
+from tdiff.watch.generation.ending import up_to_end
 from tdiff.watch.generation.recording import Recording
 
 LOOKING_KEYS = (
@@ -61,12 +63,23 @@ class LookingPane(Pane):
         """The place of the recording in a tree of branches; None where it is in none."""
         self.lens = Lens()
         """The cursor, the drafts and the meaning of the colours."""
+        self._text_of: tuple[Recording, TraceEnd | None, Recording] | None = None
         self._anchor: int | None = None  # where the selection began
         self._canvas_view = CanvasView(theme)
         self._parent_view = CanvasView(theme)
         self._rule = Lines(id="rule")
         self._below = Lines(id="below")  # what is known about the cursor's position, and about the order
         self._parent_view.display = self._rule.display = False
+
+    @property
+    def text_of(self) -> Recording:
+        """What is shown, without the positions after the end of its text."""
+        assert self.recording is not None
+        known, ended, cut = self._text_of or (None, None, self.recording)
+        if known is not self.recording or ended is not self.recording.ended:
+            cut = up_to_end(self.recording)
+            self._text_of = self.recording, self.recording.ended, cut
+        return cut
 
     @property
     @abstractmethod
@@ -88,7 +101,7 @@ class LookingPane(Pane):
         self.lens.differing = None
         if node is not None and parent is not None:
             at = _same_step(parent.recording, recording.index(self.at))
-            above = parent.recording.canvas(at)
+            above = up_to_end(parent.recording).canvas(at)
             self.lens.differing = n = first_difference(above.texts, canvas.texts)
             # The difference is that of the branch; in the parent it is only marked.
             marks = NOTHING if n is None else Overlay(differing=n)
@@ -107,7 +120,9 @@ class LookingPane(Pane):
         width, height = self.size
         if self._parent_view.display:
             height -= 6
-        lines, has_lens = self.lens.below(recording, self.at, facts, width, height, self.theme)
+        lines, has_lens = self.lens.below(
+            recording, self.text_of.header.cells, self.at, facts, width, height, self.theme
+        )
         if self._below.size.height != len(lines):
             self._below.styles.height = len(lines)
         self._below.show(lines)
@@ -131,7 +146,7 @@ class LookingPane(Pane):
 
     def look_at(self, position: int | None) -> None:
         """Put the cursor on a position, the nearest of the canvas; None: remove it, and the selection."""
-        cells = self.recording.header.cells if self.recording is not None else 0
+        cells = self.text_of.header.cells if self.recording is not None else 0
         self.lens.cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
         if cursor is None:
             self.end_selection()

@@ -12,8 +12,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tdiff.config.decoding import FIELDS
+from tdiff.errors import TdiffError
 from tdiff.protocol.canvas import MASKED
 from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceStep
+from tdiff.visible import visible_line
 from tdiff.watch.generation.insight import Insight
 from tdiff.watch.generation.recording import Recording
 
@@ -35,14 +38,20 @@ class Change:
 
 
 def branch_request(insight: Insight, step: int, change: Change) -> Branch:
-    """The request, with id 0, that continues a recording after one of its steps and a change."""
+    """The request, with id 0, that continues a recording after one of its steps and a change.
+
+    Raises TdiffError for a text with classifier-free guidance, which a branch would lose.
+    """
     recording = insight.recording
     header = recording.header
+    if "guidance" in header.settings:
+        name = visible_line(str(header.settings.get("class", "")))
+        raise TdiffError(f"this text was generated for the class {name}; a branch cannot continue it with guidance")
     tokens = insight.tokens(step)
     for position in change.remask:
         tokens[position] = None
     given = [position for position, _, _ in header.given]
-    settings = {name: value for name, value in header.settings.items() if name not in _NOT_SETTINGS}
+    settings = {name: value for name, value in header.settings.items() if name in _SETTINGS}
     from tdiff.protocol.messages import Branch
 
     return Branch(
@@ -60,8 +69,8 @@ def branch_request(insight: Insight, step: int, change: Change) -> Branch:
     )
 
 
-_NOT_SETTINGS = frozenset({"seed", "model", "length", "row", "class", "guidance"})
-"""What `settings` of a header holds beside the fields of DecodeSettings."""
+_SETTINGS = frozenset({"preset", *(field.name for field in FIELDS)})
+"""What a branch takes of the `settings` of a header, which hold more than the fields of DecodeSettings."""
 
 
 class Node:
@@ -80,7 +89,9 @@ class Node:
         now = {position: (text, token) for position, text, token in header.given}
         # A changed position of the prompt belongs to the prompt of the branch; one that was masked does not.
         given = [(n, *now[n]) for n, _, _ in before.header.given if n in now]
-        first = dataclasses.replace(before.header, given=given)
+        # A branch has no ending: it fills the canvas.
+        settings = {name: value for name, value in before.header.settings.items() if name != "until"}
+        first = dataclasses.replace(before.header, given=given, settings=settings)
         recording = Recording(first)
         for n in range(1, step + 1):
             recording.take(before.step_line(n))
@@ -121,6 +132,17 @@ class Node:
         else:
             line = dataclasses.replace(line, model_calls=line.model_calls + self._calls)
         self.recording.take(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A branch to generate."""
+
+    parent: Node
+    step: int
+    """Steps of the parent that it repeats."""
+    name: str
+    request: Branch
 
 
 def first_difference(one: Sequence[str], other: Sequence[str]) -> int | None:

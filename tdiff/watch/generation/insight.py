@@ -113,6 +113,15 @@ class Insight:
         n = bisect_right(history.steps, step) if history else 0
         return history.guesses[n - 1] if history and n else None
 
+    def reported(self) -> dict[int, list[tuple[int, Guess]]]:
+        """For each step with predictions, the positions that it reports in ascending order, and their predictions."""
+        steps: dict[int, list[tuple[int, Guess]]] = {}
+        for position in sorted(self._histories):
+            history = self._histories[position]
+            for step, guess in zip(history.steps, history.guesses, strict=True):
+                steps.setdefault(step, []).append((position, guess))
+        return steps
+
     def guesses(self, confidence: Sequence[float], step: int) -> dict[int, Guess]:
         """The newest prediction at each masked position of a canvas with this `confidence`, after `step`."""
         found = ((n, self.guess(n, step)) for n, c in enumerate(confidence) if c == MASKED)

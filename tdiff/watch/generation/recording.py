@@ -245,9 +245,9 @@ def recordings(lines: Iterable[str]) -> list[Recording]:
 
 
 def free_path() -> Path:
-    """An unused file name for a trace in the current folder."""
+    """A file name for a trace in the current folder that is unused, and is so with .html for its player."""
     names = (Path(f"trace-{n}.jsonl") for n in range(1, 1_000_000))
-    return next(path for path in names if not path.exists())
+    return next(path for path in names if not path.exists() and not path.with_suffix(".html").exists())
 
 
 def save(recording: Recording, path: Path) -> None:

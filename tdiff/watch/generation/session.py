@@ -12,9 +12,9 @@ from typing import Any, assert_never
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Answer, Begin, Branch, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
+from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.watch.generation.branches import Node
+from tdiff.watch.generation.branches import Fork, Node
 from tdiff.watch.generation.decoding_options import DecodingOptions
 from tdiff.watch.generation.model_process import FailedProcess, ModelProcess
 from tdiff.watch.generation.recording import Recording
@@ -41,17 +41,6 @@ class Turn:
     """None: one of the model's default prompts."""
     length: int
     """0: as many tokens as fill the context length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """A branch to generate."""
-
-    parent: Node
-    step: int
-    """Steps of the parent that it repeats."""
-    name: str
-    request: Branch
 
 
 class Live:
@@ -101,7 +90,8 @@ class Live:
         """Whether the text requested last has been written to its end."""
         self.branch: Node | None = None
         """The branch that is generated, or was last; None once another text is generated."""
-        self._fork: Fork | None = None  # the branch that is requested, until its header comes
+        self._fork: Fork | None = None  # the branch to request once no text is in progress
+        self._requested: tuple[int, Fork] | None = None  # the branch that is requested, until its header comes
         self._answering = 0  # id of the generation whose lines are coming
         self._running = 0  # id of the requested generation; 0: none
         self._loading = False
@@ -166,6 +156,8 @@ class Live:
         if self._process is not None:
             self._process.close()
         self.ready, self._loading, self._running, self.message = None, False, 0, ""
+        if self._requested is not None:  # the process that it was sent to is gone
+            self._fork, self._requested = self._fork or self._requested[1], None
         self._decoding.use_model(None)
         self._noticed_death = self.complete = False
         self._timer.due = 0.0
@@ -244,7 +236,7 @@ class Live:
 
     def new_text(self) -> None:
         """Begin another text at once."""
-        self._fork = None
+        self._fork = self._requested = None
         self._timer.due, self._timer.refusals, self.complete = 0.0, 0, False
         if self._running and self._process is not None:
             self._process.send(Cancel(id=self._running))
@@ -314,15 +306,16 @@ class Live:
 
     def _request_branch(self, fork: Fork, now: float) -> None:
         assert self._process is not None and self.ready is not None
+        self._fork = None
         wrote = fork.parent.recording.header.model
         if wrote != self.ready.model:
-            self._fork = None
             self._timer.due = _FOREVER
             self.message, self._message_came = f"{wrote} wrote this text; {self.ready.model} cannot continue it", now
             return
         self._count += 1
         self._running, self.complete = self._count, False
         self._timer.begin(now)
+        self._requested = self._count, fork
         self._process.send(replace(fork.request, id=self._count))
 
     def _take(self, answer: Answer | TraceLine, now: float) -> None:
@@ -341,7 +334,7 @@ class Live:
             case TraceHeader():
                 if self._answering == self._running:
                     self._timer.first_line(now)
-                    fork, self._fork, self.branch = self._fork, None, None
+                    fork, self.branch = self._take_requested(), None
                     if fork is None:
                         self._accepted = self.prompt, self._decoding.options
                         self.recordings.append(Recording(answer))
@@ -364,6 +357,13 @@ class Live:
             case _:
                 assert_never(answer)
 
+    def _take_requested(self) -> Fork | None:
+        """The branch that the generation in progress is, the first time; None for another text."""
+        if self._requested is None or self._requested[0] != self._running:
+            return None
+        fork, self._requested = self._requested[1], None
+        return fork
+
     def _end_text(self, now: float) -> None:
         self._running = 0
         self._timer.end(now)
@@ -372,9 +372,9 @@ class Live:
 
     def _refuse(self, answer: Refused, now: float) -> None:
         self.message, self._message_came = answer.text, now
+        is_branch = answer.id is not None and self._take_requested() is not None
         self._end_text(now)
-        if self._fork is not None and answer.id is not None:
-            self._fork = None
+        if is_branch:
             self._timer.due = _FOREVER
             return
         if answer.id is None and self.ready is None:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tdiff.core.models.load import load_model
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.files import CannotWrite
@@ -190,6 +191,9 @@ def test_the_model_with_the_lowest_bound_is_retained(whole):
     assert (best.nats_per_token, best.step) == min(bounds)
     folder = lookup.find_model(f"{run.path}:best")
     assert folder == run.path / "best"
+    assert load_model(f"{run.path}:best").name == f"{run.name}:best"
+    earlier = retention.earlier_steps(run)[0]
+    assert load_model(f"{run.path}:{earlier}").name == f"{run.name}:{earlier}"
     assert good(run) == 9
     without = whole.new({"train": {"keep_best": False, "steps": 3}})
     whole.train(without)

@@ -1,13 +1,17 @@
 """Exported files in the programs that they are for: Chromium and asciinema, where these are installed."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
+from tdiff.draw.palettes import Theme
 from tdiff.protocol.events import to_line
+from tdiff.report.export import html
 from tests.report.export.test_export import lines_of
 from tests.support.ptys import Pty
+from tests.watch.generation.test_insight import story
 
 pytestmark = pytest.mark.slow
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -43,3 +47,20 @@ def test_asciinema_plays_the_cast(cli_fast, trace, here):
     assert cli_fast("export", trace, "out.cast", "--fps", "50").returncode == 0
     terminal = Pty(["asciinema", "cat", str(here / "out.cast")])  # it requires a terminal
     assert b"Once" in terminal.until(b"model calls")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="CHROMIUM IS MISSING: no page is opened in a browser")
+def test_chromium_shows_the_predictions_of_the_position_under_the_pointer(here):
+    page = html.document([story().recording], Theme(), 10, 3, "")
+    act = """<script>
+document.dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
+document.querySelectorAll(".canvas span")[3].dispatchEvent(new MouseEvent("mouseenter"));
+</script></body>"""
+    (here / "out.html").write_text(page.replace("</body>", act), "utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", str(here / "out.html")]
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    about, line = (
+        re.search(rf'id="{name}"[^>]*>(.*?)</(?:span|p)>\s*\n', dom)[1] for name in ("about", "alternatives")
+    )
+    assert 'position 3 · "t7" · confidence 0.500 · step 6' in about
+    assert re.fullmatch(r'<span class="c\d new">"t7" 0\.98</span>entropy 1\.01 nats', line)

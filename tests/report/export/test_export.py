@@ -16,7 +16,9 @@ from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.report.export import cast, frames, html, svg, timeline
 from tdiff.report.export.colours import colours
 from tdiff.report.export.frames import Size
-from tdiff.watch.generation.recording import Recording
+from tdiff.watch.generation.recording import Recording, free_path
+from tests.watch.generation.test_ending import with_ending
+from tests.watch.generation.test_insight import story
 
 THEME = Theme()
 WORDS = "Once upon a time </script> there was\na 龍 & a <fox>"
@@ -75,7 +77,7 @@ def test_first_frame_has_the_prompt_and_masks_last_the_text_and_the_counters():
         "Once " + "█" * (len(WORDS) - 5),
     ]
     assert texts(drawn[-1])[2:4] == ["Once upon a time </script> there was", "a 龍 & a <fox>"]
-    assert re.fullmatch(r"tales · step (\d+)/\1 · 100% · 0 left · confidence \.\d\d", texts(drawn[-1])[0])
+    assert re.fullmatch(r"tales · step (\d+)/\1 · 100% · 0 left · confidence 0\.\d\d", texts(drawn[-1])[0])
     assert texts(drawn[-1])[-1] == f"tale · conf ≥ 0.7 · seed 7 · {recording.steps} model calls"
     assert {frame.seconds for frame in drawn[:-1]} == {0.1} and drawn[-1].seconds == 3
 
@@ -207,14 +209,89 @@ def test_formats_without_pixels_need_no_pillow(ending, cli_fast, trace, here, mo
         (("trace.jsonl", "out.svg", "--sample", "2"), "holds 1 generation; got --sample 2"),
         (("trace.jsonl", "out.gif", "--step", "3"), "--step N makes a still"),
         (("trace.jsonl", "out.svg", "--fps", "0"), "--fps must be 0.1 to 60; got 0"),
+        (
+            ("trace.jsonl", "out.svg", "--captions", "--smooth", "0"),
+            "--smooth and --captions have no effect on a",
+        ),
+        (("trace.jsonl", "out.txt", "--fps", "10"), "--fps has no effect on a still: leave it out"),
+        (("trace.jsonl", "out.html", "--size", "80x24"), "--size has no effect on a player"),
+        (("trace.jsonl", "out.svg", "--beside", "run.log"), "'trace.jsonl' is a trace, --beside 'run.log' a run or"),
+        (
+            ("run.log", "out.svg", "--beside", "trace.jsonl"),
+            "'run.log' is a run or a log, --beside 'trace.jsonl' a tr",
+        ),
+        (("run.log", "out.svg", "--step", "3", "--sample", "1"), "--step and --sample have no effect on the curves"),
+        (("run.log", "out.csv", "--size", "80x24"), "--size has no effect on a table of values"),
         (("trace.jsonl", "out.svg", "--size", "80"), "--size takes COLUMNSxROWS"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, cli_fast, trace, here):
     (here / "other.txt").write_text("nothing here\n")
+    (here / "run.log").write_text("step 1 loss 2.5\n")
     assert says in cli_fast("export", *arguments).refused()
 
 
 def test_without_pillow_a_picture_is_refused_with_the_command_that_installs_it(cli_fast, trace, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pipx inject tdiff-lm pillow" in cli_fast("export", trace, "out.gif").refused()
+
+
+def test_a_text_with_an_ending_has_no_masks_after_it(cli_fast, here):
+    (here / "until.jsonl").write_text("".join(map(to_line, with_ending().lines())), "utf-8")
+    for ending in ("txt", "html", "cast", "svg"):
+        assert cli_fast("export", "until.jsonl", f"out.{ending}").returncode == 0
+    assert (here / "out.txt").read_text("utf-8").splitlines()[:3] == [
+        "step 3/9 · 100% · 0 left · confidence 0.50",
+        "",
+        "Once upon.",
+    ]
+    page = (here / "out.html").read_text("utf-8")
+    assert re.sub("<[^>]*>", "", re.search(r'<pre class="canvas">(.*?)</pre>', page)[1]) == "Once upon."
+    assert data_of(page)["recordings"][0]["cells"] == 3
+
+
+def data_of(page: str):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_player_has_the_predictions_of_a_trace_with_details_and_reading_it_loses_nothing(here):
+    recording = story().recording
+    (here / "detail.jsonl").write_text("".join(map(to_line, recording.lines())), "utf-8")
+    read = timeline.read(here / "detail.jsonl")
+    assert list(map(to_line, read.lines())) == list(map(to_line, recording.lines()))
+    [player] = data_of(html.document([read], THEME, 10, 3, ""))["recordings"]
+    guesses = {}
+    for step in player["steps"]:
+        for position, entropy, *pairs in step.get("guesses", ()):
+            named = [(player["tokens"][token], p) for token, p in zip(pairs[::2], pairs[1::2], strict=True)]
+            guesses[step["index"], position] = named
+            assert entropy == pytest.approx(1.0, abs=0.1)
+    assert guesses[1, 3] == [("t7", pytest.approx(0.6, abs=0.01)), ("t8", pytest.approx(0.3, abs=0.01))]
+    assert guesses[2, 3][0][0] == "t8" and (4, 3) not in guesses and guesses[6, 3][0][0] == "t7"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
+def test_ffmpeg_ends_with_an_export_that_fails(pillow, failure, here, monkeypatch):
+    from tdiff.report.export import raster
+
+    program = here / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(raster, "ffmpeg", lambda: str(program))
+    started = []
+    popen = raster.subprocess.Popen
+    monkeypatch.setattr(raster.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+
+    def progress(done: int, total: int) -> None:
+        raise failure
+
+    drawn = list(frames.frames([recorded()], [timeline.moment_at([recorded()], 0)], Size(24, 8), THEME))
+    with pytest.raises(failure):
+        raster.mp4(drawn, Size(24, 8), "dark", 10, progress)
+    assert started[0].returncode is not None
+
+
+def test_a_trace_gets_a_name_whose_player_overwrites_nothing(here):
+    (here / "trace-1.html").write_text("kept")
+    (here / "trace-2.jsonl").write_text("kept")
+    assert free_path().name == "trace-3.jsonl"

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tdiff.errors import TdiffError
 from tdiff.protocol.canvas import MASKED
 from tdiff.protocol.detail import DetailWriter
 from tdiff.protocol.trace import TraceHeader, TraceStep
@@ -143,3 +144,13 @@ def test_a_branch_can_change_its_prompt():
     canvas = [(0, "z", 3), *((n, f"t{t}", t) for n, t in enumerate(insight.tokens(6)) if n > 1 and t is not None)]
     node = Node.continuing(Node("A", parent), 6, TraceHeader(cells=6, given=canvas, settings={}, **HEADER), "B")
     assert node.recording.canvas(6).texts[:3] == ["z", "", "t5"]
+
+
+def test_a_branch_takes_the_decoding_settings_of_its_text_and_refuses_guidance():
+    header = TraceHeader(
+        cells=2, given=[], settings={"k": 3, "preset": "fast", "until": "story", "length": 9, "seed": 1}, **HEADER
+    )
+    assert branch_request(Insight(Recording(header)), 0, Change()).settings == {"k": 3, "preset": "fast"}
+    guided = TraceHeader(cells=2, given=[], settings={"class": "pos", "guidance": 2.0}, **HEADER)
+    with pytest.raises(TdiffError, match=r"for the class pos; a branch cannot"):
+        branch_request(Insight(Recording(guided)), 0, Change())

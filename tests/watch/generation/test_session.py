@@ -8,8 +8,9 @@ import pytest
 
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Begin, Cancel, Cancelled, Generate, Load, Ready, Refused
+from tdiff.protocol.messages import Begin, Branch, Cancel, Cancelled, Generate, Load, Ready, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tdiff.watch.generation.branches import Fork, Node
 from tdiff.watch.generation.session import Live
 
 
@@ -366,3 +367,55 @@ def test_leaving_slow_mode_starts_the_next_text_at_once():
     stage.live.new_text()
     stage.live.poll(151.0)
     assert isinstance(stage.process.asked[-1], Generate)
+
+
+def fork_of(stage: Stage, name: str = "B") -> Fork:
+    """A branch of the newest text, after its first step."""
+    request = Branch(id=0, tokens=[1, -1], frozen=[], prompt="", seed=7, row=0, settings={})
+    return Fork(Node("A", stage.live.recordings[0]), 1, name, request)
+
+
+def test_a_branch_waits_for_the_text_whose_header_has_not_come():
+    stage = Stage(every=5.0)
+    start_generation(stage)
+    stage.says(END, now=1.0)
+    stage.live.poll(6.0)
+    ordinary = stage.process.asked[-1]
+    stage.live.fork(fork_of(stage))
+    stage.says(Begin(id=ordinary.id), HEADER, STEP, END, now=7.0)
+    assert stage.live.branch is None
+    asked = stage.process.asked[-1]
+    assert isinstance(asked, Branch) and asked.id > ordinary.id
+    stage.says(Begin(id=asked.id), HEADER, now=8.0)
+    assert stage.live.branch is not None and stage.live.branch.name == "B"
+
+
+def test_a_refused_text_leaves_the_branch_that_waits_and_a_refused_branch_is_not_repeated():
+    stage = Stage(every=5.0)
+    start_generation(stage)
+    stage.says(END, now=1.0)
+    stage.live.poll(6.0)
+    stage.live.fork(fork_of(stage))
+    stage.says(Refused(id=stage.process.asked[-1].id, text="no memory"), now=7.0)
+    branch = stage.process.asked[-1]
+    assert isinstance(branch, Branch)
+    stage.says(Refused(id=branch.id, text="no room"), now=8.0)
+    asked = len(stage.process.asked)
+    stage.live.poll(90.0)
+    assert len(stage.process.asked) == asked and stage.live.message == "no room"
+
+
+def test_a_second_branch_waits_for_the_header_of_the_first_and_a_restart_requests_a_branch_again():
+    stage = Stage(every=5.0)
+    start_generation(stage)
+    stage.live.fork(fork_of(stage))
+    stage.says(END, now=1.0)
+    first = stage.process.asked[-1]
+    stage.live.fork(fork_of(stage, "C"))
+    stage.says(Begin(id=first.id), HEADER, STEP, END, now=2.0)
+    assert stage.live.branch.name == "B"
+    second = stage.process.asked[-1]
+    assert isinstance(second, Branch) and second.id > first.id
+    stage.live.start()
+    stage.says(ready(), now=3.0)
+    assert isinstance(stage.process.asked[-1], Branch)

@@ -32,6 +32,7 @@ from tdiff.core.models.labels import add_missing_bias
 from tdiff.core.models.origin import Origin, origin_unknown, read_origin
 from tdiff.errors import TdiffError
 from tdiff.hub import CONDITIONING, SIDECAR
+from tdiff.runs import retention
 
 _SCRATCH = ".model."
 _DEFAULT_POSITIONS = 1024
@@ -181,11 +182,10 @@ def _step(folder: Path) -> int:
 
 def _label(folder: Path, extra: _Sidecar) -> str:
     """Return the name to show for the model in `folder`."""
-    parent = folder.resolve().parent.name
-    if extra.origin is not None and folder.name == "model":
-        return parent
+    if extra.origin is not None and (name := retention.model_name(folder.resolve())):
+        return name
     if re.fullmatch(r"checkpoint-\d+", folder.name):
-        return f"{parent}/{folder.name}"
+        return f"{folder.resolve().parent.name}/{folder.name}"
     return hub.repository(folder) or folder.resolve().name
 
 

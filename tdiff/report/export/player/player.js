@@ -5,9 +5,19 @@
   const scrub = document.getElementById("scrub");
   const play = document.getElementById("play");
   const about = document.getElementById("about");
+  const alternatives = document.getElementById("alternatives");
   const help = about.textContent;
   const shades = document.querySelectorAll(".legend span").length;
   const masked = -1, given = 2;
+  const shadeOf = (value) => "c" + Math.min(Math.floor(value * shades), shades - 1);
+  let pointed = null;
+
+  // What is known of the position under the pointer, after the step that is shown.
+  function point() {
+    const [text, predictions] = pointed ? pointed() : [help, []];
+    about.textContent = text;
+    alternatives.replaceChildren(...predictions);
+  }
 
   // One player for each recording: it shows the state after a number of model calls.
   const players = data.recordings.map((recording, number) => {
@@ -15,6 +25,7 @@
     const counters = sections[number].querySelector(".counters");
     const known = new Map(recording.given);
     const confidence = new Array(recording.cells), texts = new Array(recording.cells), since = new Array(recording.cells);
+    const guesses = new Array(recording.cells);
     let shown = 0, fresh = [];
 
     function begin() {
@@ -23,6 +34,7 @@
         texts[position] = isGiven ? known.get(position) : "";
         confidence[position] = isGiven ? given : masked;
         since[position] = 0;
+        guesses[position] = null;
         draw(position, "");
       }
       shown = 0;
@@ -31,12 +43,13 @@
     function draw(position, mark) {
       const value = confidence[position], span = spans[position];
       span.textContent = value === masked ? (mark === "r" ? "▒" : "█") : texts[position];
-      const shade = value === given ? "g" : "c" + Math.min(Math.floor(value * shades), shades - 1);
+      const shade = value === given ? "g" : shadeOf(value);
       span.className = value === masked ? (mark === "r" ? "r" : "m") : mark === "new" ? shade + " new" : shade;
     }
 
     function apply(step) {
       for (const position of fresh) draw(position, "");
+      for (const [position, ...guess] of step.guesses || []) guesses[position] = guess;
       fresh = step.cells.map(([position, text, value]) => {
         texts[position] = text;
         confidence[position] = value;
@@ -49,13 +62,7 @@
     function show(calls) {
       if (shown && recording.steps[shown - 1].calls > calls) begin();
       while (shown < recording.steps.length && recording.steps[shown].calls <= calls) apply(recording.steps[shown++]);
-      const values = confidence.filter((value) => value !== given);
-      const done = values.filter((value) => value !== masked);
-      const index = shown ? recording.steps[shown - 1].index : 0;
-      const share = values.length ? Math.round((100 * done.length) / values.length) : 100;
-      const mean = done.reduce((sum, value) => sum + value, 0) / done.length;
-      counters.textContent = `step ${index}${recording.cap ? "/" + recording.cap : ""} · ${share}% · ` +
-        `${values.length - done.length} left` + (done.length ? ` · confidence ${mean.toFixed(2)}` : "");
+      counters.textContent = shown ? recording.steps[shown - 1].counters : recording.begin;
     }
 
     function describe(position) {
@@ -65,9 +72,22 @@
       return `position ${position} · ${JSON.stringify(texts[position])} · confidence ${value.toFixed(3)} · step ${since[position]}`;
     }
 
+    // The predicted tokens of a position with their probabilities; the one that it holds is bold.
+    function predictions(position) {
+      if (!guesses[position]) return [];
+      const [entropy, ...pairs] = guesses[position], items = [];
+      for (let n = 0; n < pairs.length; n += 2) {
+        const item = document.createElement("span"), text = recording.tokens[pairs[n]];
+        item.className = shadeOf(pairs[n + 1]) + (confidence[position] !== masked && text === texts[position] ? " new" : "");
+        item.textContent = `${JSON.stringify(text)} ${pairs[n + 1].toFixed(2)}`;
+        items.push(item);
+      }
+      return [...items, `entropy ${entropy.toFixed(2)} nats`];
+    }
+
     spans.forEach((span, position) => {
-      span.addEventListener("mouseenter", () => { about.textContent = describe(position); });
-      span.addEventListener("mouseleave", () => { about.textContent = help; });
+      span.addEventListener("mouseenter", () => { pointed = () => [describe(position), predictions(position)]; point(); });
+      span.addEventListener("mouseleave", () => { pointed = null; point(); });
     });
     begin();
     return { show, last: recording.steps.length ? recording.steps[recording.steps.length - 1].calls : 0 };
@@ -77,11 +97,13 @@
   let calls = 0, timer = 0;
   scrub.max = last;
   document.querySelector(".controls").hidden = false;
+  alternatives.hidden = !data.recordings.some((recording) => recording.tokens.length);
 
   function show(value) {
     calls = Math.max(0, Math.min(last, value));
     scrub.value = calls;
     for (const player of players) player.show(calls);
+    point();
   }
 
   function stop() {
