@@ -176,18 +176,25 @@ def corpus_of(settings: Settings) -> Corpus:
     from tdiff.core.training import processes
     from tdiff.corpus import corpus as data
     from tdiff.corpus import stream
+    from tdiff.corpus.named import Absent
 
     world = processes.join()
     if world.size > 1 and "-" in settings.data.sources:
         raise TdiffError(f"--data -: {world.size} processes cannot read one stdin: give a file")
     turn = world.in_turn() if "shakespeare" in settings.data.sources else nullcontext()  # which is fetched once
+    absent: Absent | None = None
     with turn, progress_bar("fetching the corpus", of_bytes=True) as progress:
         if settings.data.token_files:
             return stream.sample(settings.data.sources, settings.data.text_field)
         labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
-        corpus = data.load(
-            settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
-        )
+        try:
+            corpus = data.load(
+                settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
+            )
+        except Absent as error:  # no error of the turn, since the caller may have another corpus
+            absent = error
+    if absent is not None:
+        raise absent
     if corpus.note:
         say(corpus.note)
     return corpus
