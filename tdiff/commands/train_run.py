@@ -1,4 +1,4 @@
-"""One training run: settings from preset, file and options; its events as a progress bar or as plain lines."""
+"""One training run, begun or resumed: its settings from preset, file and options, its text and its folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from tdiff import ranks
 from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_display import FinalEvaluation, draw_bar, print_lines, say
 from tdiff.commands.train_follow import follow
 from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
@@ -23,9 +24,7 @@ from tdiff.config.settings import BUDGETS, Settings, read_layer
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.formatting import duration
-from tdiff.protocol.describe import describe
-from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.protocol.metrics import METRICS
+from tdiff.protocol.events import End, Eval, Heartbeat
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
@@ -33,7 +32,6 @@ from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.retention import best_bound, has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
-from tdiff.visible import visible
 
 if TYPE_CHECKING:
     from tdiff.corpus.corpus import Corpus
@@ -233,7 +231,7 @@ def train_and_report(
         if resumed:
             stack.enter_context(folder.locked())
             stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
-        final_evaluation = _FinalEvaluation()
+        final_evaluation = FinalEvaluation()
         with progress_bar("writing token files", of_bytes=True) as writing:
             records = train(
                 settings,
@@ -270,7 +268,7 @@ def train_and_report(
                 shutil.rmtree(folder.path, ignore_errors=True)
             raise
         events = reported(stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say))))
-        end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
+        end = draw_bar(events, folder, final_evaluation) if on_terminal else print_lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     best = best_bound(folder)
@@ -317,113 +315,3 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _lines(events: Iterator[Event], stop: threading.Event) -> End:
-    """Print events as plain lines on stdout, which are data. If the reader closes the pipe, the run saves and stops."""
-    waiting = True
-    for record in events:
-        text = describe(record)
-        waiting = waiting and not isinstance(record, Train)
-        if isinstance(record, Alert):
-            say(text or "")
-        elif isinstance(record, Heartbeat) and waiting:  # later the lines of losses show progress
-            say(f"{record.doing} ...")
-        elif text:
-            try:
-                print(visible(text), flush=True)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                stop.set()
-        if isinstance(record, End):
-            return record
-    raise AssertionError("the last event of a run is End")
-
-
-class _FinalEvaluation:
-    """Progress of the evaluation after training; it is drawn where there is a bar."""
-
-    def __init__(self) -> None:
-        self.draw: Callable[[int, int], None] = lambda done, total: None
-
-    def __call__(self, done: int, total: int) -> None:
-        self.draw(done, total)
-
-
-class _Figures:
-    """The newest figures of a run, for the end of its progress bar."""
-
-    def __init__(self) -> None:
-        self._newest = {"bound": "no bound yet"}
-
-    def update(self, record: Event) -> str:
-        """The text of the figures after this event."""
-        newest = self._newest
-        match record:
-            case Train():
-                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
-            case Eval():
-                newest["bound"] = f"bound {record.nats_per_char:.3f}"
-            case Heartbeat():
-                return f"{record.doing} ..."
-            case Verdicts():
-                newest["accuracy"] = f"accuracy {record.accuracy:.1%}"
-            case Resume() | Start():
-                newest["pace"] = "ETA after the first steps"
-            case End():
-                newest["pace"] = ""
-            case Sample() | Checkpoint() | Alert():
-                pass
-            case _:
-                assert_never(record)
-        return " · ".join(newest[name] for name in ("loss", "bound", "accuracy", "pace") if newest.get(name))
-
-
-def _bar(events: Iterator[Event], folder: Run, final_evaluation: _FinalEvaluation) -> End:
-    """A progress bar on stderr, with samples, bounds and alerts printed above it; it stays at the end.
-
-    The bar of a resumed run starts with the figures of its log.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("[bold]{task.fields[step]}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    figures = _Figures()
-    with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
-        final = bar.add_task("", total=1.0, step="after training", figures="", visible=False)
-        final_evaluation.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
-        for record in events:
-            for earlier in folder.history() if isinstance(record, Resume) else []:
-                figures.update(earlier)
-                bar.update(task, completed=getattr(earlier, "progress", None))
-            bar.update(task, figures=figures.update(record))
-            if not isinstance(record, Start):
-                bar.update(task, step=f"step {record.step:,}")
-            if isinstance(record, Train):
-                bar.update(task, completed=record.progress)
-                continue
-            if isinstance(record, End) and record.reason == "finished":
-                bar.update(task, completed=1.0)  # the clock may have run out after the last record of a loss
-            bar.update(final, visible=False)  # it may have been cut short
-            text = describe(record)
-            if text and not isinstance(record, Checkpoint):
-                bar.refresh()  # the bar under a line is as new as the line, however seldom the clock redraws it
-                bar.console.print(Text(visible(text)), soft_wrap=True)
-            if isinstance(record, End):
-                return record
-    raise AssertionError("the last event of a run is End")
-
-
-def say(text: str) -> None:
-    """Print a message on stderr; of several processes the first does."""
-    if ranks.talks():
-        print(visible(text), file=sys.stderr, flush=True)
