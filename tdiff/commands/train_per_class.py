@@ -19,6 +19,7 @@ from tdiff.protocol.describe import describe
 from tdiff.protocol.events import End
 from tdiff.runs import run as runs
 from tdiff.runs.per_class import PerClassRun
+from tdiff.runs.retention import has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible_line
@@ -85,7 +86,7 @@ def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, preset_
         if last is not None and last.reason == "finished":
             continue
         position = f"class {visible_line(label)}, {n} of {len(per_class.classes)}: {preset_label}"
-        resumed = run.state.exists()
+        resumed = has_save(run)
         if resumed:
             settings = run.settings()
         heading = f"{position} {train_run.describe_run(settings, corpus)} -> {run.path}"
