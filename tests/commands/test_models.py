@@ -113,3 +113,11 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path, monkeypatch):
     assert facts(tmp_path / "model").text == "old"
     monkeypatch.setattr(model_facts, "_TAIL", 50)
     assert facts(tmp_path / "model").text == ""
+
+
+def test_the_kind_of_a_large_tokenizer_is_known(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 300000}')
+    pieces = ", ".join(f'"{n}": {n}' for n in range(300_000))
+    (tmp_path / "tokenizer.json").write_text(f'{{"model": {{"type": "BPE", "vocab": {{{pieces}}}}}}}')
+    assert (tmp_path / "tokenizer.json").stat().st_size > 1 << 22
+    assert facts(tmp_path).tokenizer == "BPE"
