@@ -20,7 +20,7 @@ from tdiff.commands.train_display import FinalEvaluation, draw_bar, print_lines,
 from tdiff.commands.train_follow import follow
 from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import BUDGETS, Settings, read_layer
+from tdiff.config.settings import Settings, read_layer
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.formatting import duration
@@ -99,7 +99,8 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
         if changes:
             settings = Settings.of([settings.as_layer(), {"train": changes}])
         last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-        if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
+        finished = isinstance(last, End) and last.reason == "finished"
+        if last is not None and finished and settings.train.budget == folder.settings().train.budget:
             raise TdiffError(
                 f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, "
                 "or start a new --run"
@@ -108,11 +109,6 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
     again = "resuming" if has_save(folder) else "no save yet: beginning again in"
     heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
-
-
-def _end_of(settings: Settings) -> list[float]:
-    """The budget, to be compared with another one."""
-    return [getattr(settings.train, name) for name in sorted(BUDGETS)]
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -218,20 +214,19 @@ def train_and_report(
     from tdiff.runs.trackers import base, select
 
     world = processes.join()
-    with world.together():
-        select.check(settings)
-    if not world.leads:
-        with _stopping() as stop:
-            return follow(train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world))
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-    device = devices.choose(settings.train.device)
+    final_evaluation = FinalEvaluation()
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        stack.enter_context(saying_what_is_safe(folder))
-        if resumed:
-            stack.enter_context(folder.locked())
-            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
-        final_evaluation = FinalEvaluation()
+        if world.leads:
+            stack.enter_context(saying_what_is_safe(folder))
+        # What the first process alone does can fail as well, and must not while the others train.
+        with world.together():
+            select.check(settings)
+            device = devices.choose(settings.train.device)
+            if world.leads and resumed:
+                stack.enter_context(folder.locked())
+                stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         with progress_bar("writing token files", of_bytes=True) as writing:
             records = train(
                 settings,
@@ -241,32 +236,38 @@ def train_and_report(
                 stop=stop.is_set,
                 progress=final_evaluation,
                 world=world,
-                writing=writing,
+                writing=writing if world.leads else None,
             )
-        if resumed and settings != folder.settings():
-            folder.keep(settings)
-        created = not resumed and not (may_exist and folder.path.exists())
-        if not resumed:  # only now, so that a refused run leaves no folder
-            if created:
-                remember(runs.create(folder.name, settings, folder.path.parent))
-            on_created()
-            stack.enter_context(folder.locked())
-            if str(folder.corpus) in settings.data.sources:
-                # Without the text of --eval-data, which the corpus holds after two line feeds.
-                text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
-                write_atomic(folder.corpus, text.encode())
-            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
-        of_classes = (folder.path.parent / MANIFEST).is_file()
-        detached.report(run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid())
-        say(heading)
-        if unread := initialize.unread_settings(settings) if not resumed else []:
-            say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
-        try:
-            trackers = select.open_trackers(folder, settings)
-        except TdiffError:
-            if created:  # its name stays free
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
+        with world.together():
+            if world.leads:
+                created = not resumed and not (may_exist and folder.path.exists())
+                if resumed and settings != folder.settings():
+                    folder.keep(settings)
+                if not resumed:  # only now, so that a refused run leaves no folder
+                    if created:
+                        remember(runs.create(folder.name, settings, folder.path.parent))
+                    on_created()
+                    stack.enter_context(folder.locked())
+                    if str(folder.corpus) in settings.data.sources:
+                        # Without the text of --eval-data, which the corpus holds after two line feeds.
+                        text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
+                        write_atomic(folder.corpus, text.encode())
+                    stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
+                of_classes = (folder.path.parent / MANIFEST).is_file()
+                detached.report(
+                    run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid()
+                )
+                say(heading)
+                if unread := initialize.unread_settings(settings) if not resumed else []:
+                    say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
+                try:
+                    trackers = select.open_trackers(folder, settings)
+                except TdiffError:
+                    if created:  # its name stays free
+                        shutil.rmtree(folder.path, ignore_errors=True)
+                    raise
+        if not world.leads:
+            return follow(records)
         events = reported(stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say))))
         end = draw_bar(events, folder, final_evaluation) if on_terminal else print_lines(events, stop)
     if end.reason == "nan":

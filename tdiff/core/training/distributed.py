@@ -101,8 +101,8 @@ class World:
         """
         return nullcontext()
 
-    def watch(self) -> None:
-        """From now on, end this process if another one is lost."""
+    def watch(self, if_lost: str) -> None:
+        """From now on, end this process if another one is lost; `if_lost` says what that means."""
 
 
 def _indivisible(batch_size: int, accumulate: int, size: int) -> str:

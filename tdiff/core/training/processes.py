@@ -191,9 +191,10 @@ class Processes(World):
             error = error.__cause__ or error.__context__
         return False
 
-    def watch(self) -> None:
-        """From now on, end this process if another one is lost."""
+    def watch(self, if_lost: str) -> None:
+        """From now on, end this process if another one is lost; `if_lost` says what that means."""
         if self.lifeline is not None:
+            self.lifeline.if_lost = if_lost
             self.lifeline.watch()
 
     @contextmanager
@@ -216,8 +217,10 @@ class Processes(World):
 _joined: list[Processes] = []
 
 
-def join() -> World:
+def join(if_lost: str = "") -> World:
     """The processes that torchrun started with this one; without torchrun, this one alone.
+
+    `if_lost` says what the loss of a process means for the command, for the line about it.
 
     Raises TdiffError if they cannot reach one another.
     """
@@ -225,6 +228,8 @@ def join() -> World:
         return World()
     if not _joined:
         _joined.append(_connect())
+    if if_lost and (lifeline := _joined[0].lifeline) is not None:
+        lifeline.if_lost = if_lost
     return _joined[0]
 
 
