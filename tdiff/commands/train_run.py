@@ -1,4 +1,4 @@
-"""One training run, begun or resumed: its settings from preset, file and options, its text and its folder."""
+"""One training run, new or resumed: its settings from preset, file and options, its text and its folder."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
         if changes:
             settings = Settings.of([settings.as_layer(), {"train": changes}])
         last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-        finished = isinstance(last, End) and last.reason == "finished"
-        if last is not None and finished and settings.train.budget == folder.settings().train.budget:
+        new_end = settings.train.budget != folder.settings().train.budget
+        if isinstance(last, End) and last.reason == "finished" and not new_end:
             raise TdiffError(
                 f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, "
                 "or start a new --run"
