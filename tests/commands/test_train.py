@@ -232,9 +232,9 @@ REFUSED = {
     "resume-with-options": (["--resume=r", "--lr=5"], "--resume uses the saved settings of the run"),
     "resume-with-options-and-an-end": (
         ["--resume=r", "--lr=5", "--steps=9"],
-        "only one of --steps, --minutes and --epochs may change",
+        "a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs",
     ),
-    "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes and --epochs"),
+    "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes, --epochs"),
     "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume uses the saved settings of the run"),
     "resume-unknown": (["--resume=r"], "no run 'r' to resume"),
 }
