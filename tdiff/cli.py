@@ -8,11 +8,13 @@ completion are fast.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import io
 import os
 import sys
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -33,21 +35,23 @@ class Command:
     module: str
     summary: str
     hidden: bool = False
+    shares_work: bool = False
+    """Whether it can be started in several processes, or does so for some options and refuses the others itself."""
 
 
 COMMANDS = {
-    "train": Command("train", "Train a model; settings, log and weights go to checkpoints/RUN/."),
-    "generate": Command("generate", "Generate text: live on a terminal, plain text in a pipe."),
-    "eval": Command("evaluate", "Estimate the likelihood bound of a text, with its interval."),
-    "compare": Command("compare", "Compare models or settings: calls, speed, text quality."),
-    "classify": Command("classify", "Classify texts by Bayes' rule on likelihood bounds."),
+    "train": Command("train", "Train a model; settings, log and weights go to checkpoints/RUN/.", shares_work=True),
+    "generate": Command("generate", "Generate text: live on a terminal, plain text in a pipe.", shares_work=True),
+    "eval": Command("evaluate", "Estimate the likelihood bound of a text, with its interval.", shares_work=True),
+    "compare": Command("compare", "Compare models or settings: calls, speed, text quality.", shares_work=True),
+    "classify": Command("classify", "Classify texts by Bayes' rule on likelihood bounds.", shares_work=True),
     "import": Command("convert", "Convert a checkpoint from another project."),
     "export": Command("export", "Make a GIF, page, SVG or video of a generation or a curve."),
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
     "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
     "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),
-    "resume": Command("resume", "Resume a stopped run (train --resume)."),
+    "resume": Command("resume", "Resume a stopped run (train --resume).", shares_work=True),
     "rm": Command("rm", "Remove the folder of a run, after a question."),
     "config": Command("config", "Print or check the settings of a run or a config file."),
     "serve": Command("serve", "Serve a model over stdin and stdout for tdiff watch.", hidden=True),
@@ -83,7 +87,16 @@ def load(name: str) -> TyperCommand:
     module = importlib.import_module(f"tdiff.commands.{COMMANDS[name].module}")
     options = next(iter(typing.get_type_hints(module.run).values()))
     coloured = sys.stdout.isatty()
-    return build(name, options, module.run, COMMANDS[name].summary, module.EXAMPLES, coloured=coloured)
+    run = module.run if COMMANDS[name].shares_work else functools.partial(_run_alone, name, module.run)
+    return build(name, options, run, COMMANDS[name].summary, module.EXAMPLES, coloured=coloured)
+
+
+def _run_alone(name: str, run: Callable[[Any], None], request: Any) -> None:
+    """Run a command that does not share its work. Raises TdiffError in each of several processes."""
+    from tdiff import ranks
+
+    ranks.check_alone(name)
+    run(request)
 
 
 def _version(requested: bool) -> None:

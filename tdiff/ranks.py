@@ -10,6 +10,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from tdiff.errors import TdiffError
+
 _PATIENCE = 5.0
 """Seconds for which the others wait for the first one's message: a launcher ends all once one has failed."""
 
@@ -32,6 +34,18 @@ def local_rank(environ: Mapping[str, str] = os.environ) -> int:
 def talks() -> bool:
     """Whether this process prints and draws: the first one does."""
     return rank() == 0
+
+
+def check_alone(command: str) -> None:
+    """Raise TdiffError if a launcher started this process as one of several: the command does not share its work.
+
+    Launchers set LOCAL_RANK; the environment of a container may have the others for what is to be started in it.
+    """
+    if size() > 1 and "LOCAL_RANK" in os.environ:
+        raise TdiffError(
+            f"tdiff {command} is for one process, not {size()}: start it without torchrun; "
+            "train, eval, compare, classify and generate --input share their work"
+        )
 
 
 def wait_for_the_first() -> None:

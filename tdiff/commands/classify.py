@@ -86,7 +86,7 @@ class Request:
 def run(request: Request) -> None:
     """Classify the texts and print the predictions; progress bars and messages go to stderr."""
     _check(request)
-    world = sharded.join(request.input)
+    world = sharded.join(request.input, request.output)
     with world.together(), world.in_turn():
         rows = _rows(request)
         selected = _selected(rows, request)

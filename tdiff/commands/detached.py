@@ -1,8 +1,8 @@
 """The far side of `--detach`: runs a command within the session that was made for it, and reports how it begins.
 
-`python -m tdiff.commands.detached FOLDER` reads what to run from `spec.json` in that private folder, with the caller's
-environment, since the server of tmux has another one. Everything that the command prints goes to a log, and to the
-terminal of the session if there is one. Signals go to the command: a training saves and stops.
+`main`, which `detach` starts with the path of a private folder, reads what to run from `spec.json` there, with the
+caller's environment, since the server of tmux has another one. Everything that the command prints goes to a log, and to
+the terminal of the session if there is one. Signals go to the command: a training saves and stops.
 
 The command finds the folder by the variable `FOLDER` of its environment, and reports there when its run is known and
 when it has started (`report`); then the log moves into the folder of the run.
@@ -36,8 +36,14 @@ _CHUNK = 1 << 16
 def report(**values: Any) -> None:
     """Tell the caller of `--detach`, if there is one, such as `run`, its folder, or `first_step`, a text."""
     if folder := os.environ.get(FOLDER):
-        with suppress(OSError):  # the caller may have gone
-            write_atomic(Path(folder) / STATUS, json.dumps(read(Path(folder) / STATUS) | values).encode())
+        _write(Path(folder) / STATUS, read(Path(folder) / STATUS) | values)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    """Write a table to the private folder, unless the caller has gone, and the folder with it."""
+    if path.parent.is_dir():
+        with suppress(OSError):
+            write_atomic(path, json.dumps(values).encode())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -112,9 +118,7 @@ def main() -> int:
     except OSError as error:
         problem = f"tdiff: {error}"
     log.write(b"")
-    over = {"code": code, "error": problem or log.error, "last": log.last}
-    with suppress(OSError):
-        write_atomic(folder / OVER, json.dumps(over).encode())
+    _write(folder / OVER, {"code": code, "error": problem or log.error, "last": log.last})
     return code
 
 
@@ -128,7 +132,3 @@ def _handle_signals(children: list[subprocess.Popen[bytes]]) -> None:
     for name in (*_FROM_TERMINAL, *_FORWARDED):
         if hasattr(signal, name):  # not SIG_IGN, which the command would inherit
             signal.signal(getattr(signal, name), forward if name in _FORWARDED else lambda *_: None)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from tdiff import ranks
 from tdiff.commands.generate_request import (
     Request,
     as_data,
@@ -67,6 +68,7 @@ def run(request: Request) -> None:
 
 def generate(request: Request) -> None:
     """Generate and print. The seed goes to stderr, so that any text can be reproduced."""
+    ranks.check_alone("generate without --input")
     request = with_length(request)
     as_json, stream, trace = request.as_json, request.stream, request.trace
     check_sizes(request)

@@ -83,7 +83,7 @@ def generate(request: Request, source: str, output: Path | None) -> None:
         raise TdiffError("--input FILE has the prompts and templates: leave out the one on the command line")
     if output is not None:
         check_names(source, output)
-    world = sharded.join(source)
+    world = sharded.join(source, output)
     with world.together(), world.in_turn():
         lines = _read(source)
         options = decoding_options(request)

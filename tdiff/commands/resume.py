@@ -19,6 +19,12 @@ class Request:
     steps: int | None = option(None, "Train to this step, also past the run's end.")
     minutes: float | None = option(None, "Train for so many minutes in all, instead of --steps.")
     epochs: float | None = option(None, "Passes over the data in all, instead of --steps.")
+    keep_last: int | None = option(None, "Number of saves to retain from now on.")
+    on_nan: str | None = option(
+        None,
+        "If a loss or gradient is not finite: stop, skip the step, or rewind to the last save.",
+        metavar="[stop|skip|rewind]",
+    )
     detach: str | None = option(
         None,
         "Train in a session of its own, as train --detach does.",
@@ -37,6 +43,8 @@ def run(request: Request) -> None:
             steps=request.steps,
             minutes=request.minutes,
             epochs=request.epochs,
+            keep_last=request.keep_last,
+            on_nan=request.on_nan,
             detach=request.detach,
         )
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tdiff.commands.resumable import RESUMES
 from tdiff.errors import TdiffError
+from tdiff.visible import visible_line
 
 if TYPE_CHECKING:
     from tdiff.core.training.distributed import World
@@ -13,11 +16,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def join(source: str | None) -> World:
-    """The processes that torchrun started. Raises TdiffError if several should read stdin."""
+def join(source: str | None, output: Path | None = None) -> World:
+    """The processes that torchrun started. Raises TdiffError if several should read stdin.
+
+    `output` is the file, if any, that has the finished results if a process is lost.
+    """
     from tdiff.core.training import processes
 
-    world = processes.join()
+    world = processes.join(f"the command ends; {visible_line(str(output))} {RESUMES}" if output is not None else "")
     if world.size > 1 and source == "-":
         raise TdiffError(f"--input -: {world.size} processes cannot read one stdin: give a file")
     return world

@@ -244,8 +244,8 @@ def _train(request: Request) -> None:
     other = request.config or request.preset or request.run or request.set_
     if other or len(BUDGETS & changes.keys()) > 1 or layer != ({"train": changes} if changes else {}):
         raise TdiffError(
-            "--resume uses the saved settings of the run; only one of --steps, --minutes and --epochs may change, "
-            "--keep-last and --on-nan"
+            "--resume uses the saved settings of the run; "
+            "a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs"
         )
     if (folder := find_per_class(request.resume)) is None:
         train_run.resume(request.resume, changes)
@@ -263,6 +263,8 @@ def _detach(request: Request) -> None:
     from tdiff.runs import lookup
     from tdiff.runs.run import check_free
 
+    if ranks.size() > 1:
+        raise TdiffError("--detach is for one process: start torchrun itself in tmux or screen")
     if "-" in request.data:
         raise TdiffError("--detach with --data -: a run in its own session has no stdin; save the text to a file first")
     if request.resume is not None:

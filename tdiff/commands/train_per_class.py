@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from tdiff import ranks
 from tdiff.commands import train_run
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_display import say
 from tdiff.config.settings import Settings
 from tdiff.errors import TdiffError
 from tdiff.protocol.describe import describe
 from tdiff.protocol.events import End
 from tdiff.runs import run as runs
 from tdiff.runs.per_class import PerClassRun
+from tdiff.runs.retention import has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
 from tdiff.visible import visible_line
@@ -84,7 +86,7 @@ def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, preset_
         if last is not None and last.reason == "finished":
             continue
         position = f"class {visible_line(label)}, {n} of {len(per_class.classes)}: {preset_label}"
-        resumed = run.state.exists()
+        resumed = has_save(run)
         if resumed:
             settings = run.settings()
         heading = f"{position} {train_run.describe_run(settings, corpus)} -> {run.path}"
@@ -93,11 +95,11 @@ def _train_classes(folder: Path, per_class: PerClassRun, corpus: Corpus, preset_
         )
         trained = True
         if end.reason != "finished":
-            train_run.say(f"resume all classes with: tdiff train --resume {folder.name}")
+            say(f"resume all classes with: tdiff train --resume {folder.name}")
             return
     if ranks.talks() and (trained or not per_class.texts):
         per_class = _calibrated(folder, per_class, corpus)
-    train_run.say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
+    say(f"done. Try it: tdiff classify --model {folder.name} 'some text'")
 
 
 def _calibrated(folder: Path, per_class: PerClassRun, corpus: Corpus) -> PerClassRun:
@@ -109,7 +111,7 @@ def _calibrated(folder: Path, per_class: PerClassRun, corpus: Corpus) -> PerClas
     settings = Settings.of([per_class.settings])
     if not settings.train.calibrate:
         return per_class
-    train_run.say("scoring held-out texts ...")
+    say("scoring held-out texts ...")
     classifier = load(Request(models=(str(folder),), device=settings.train.device))
     _, held_out = corpus.split_indices(settings.data.held_out)
     texts = [classifier.encode(corpus.texts[n]) for n in held_out]

@@ -1,4 +1,4 @@
-"""One training run: settings from preset, file and options; its events as a progress bar or as plain lines."""
+"""One training run, new or resumed: its settings from preset, file and options, its text and its folder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from tdiff import ranks
 from tdiff.commands import detached
 from tdiff.commands.progress import progress_bar
+from tdiff.commands.train_display import FinalEvaluation, draw_bar, print_lines, say
 from tdiff.commands.train_follow import follow
 from tdiff.commands.train_records import reported, saying_what_is_safe
 from tdiff.config.presets import PRESETS
-from tdiff.config.settings import BUDGETS, Settings, read_layer
+from tdiff.config.settings import Settings, read_layer
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 from tdiff.formatting import duration
-from tdiff.protocol.describe import describe
-from tdiff.protocol.events import Alert, Checkpoint, End, Eval, Event, Heartbeat, Resume, Sample, Start, Train, Verdicts
-from tdiff.protocol.metrics import METRICS
+from tdiff.protocol.events import End, Eval, Heartbeat
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
 from tdiff.runs.index import remember
@@ -33,7 +32,6 @@ from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.retention import best_bound, has_save
 from tdiff.runs.run import Run
 from tdiff.schema import Layer
-from tdiff.visible import visible
 
 if TYPE_CHECKING:
     from tdiff.corpus.corpus import Corpus
@@ -101,7 +99,8 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
         if changes:
             settings = Settings.of([settings.as_layer(), {"train": changes}])
         last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
-        if isinstance(last, End) and last.reason == "finished" and _end_of(settings) == _end_of(folder.settings()):
+        new_end = settings.train.budget != folder.settings().train.budget
+        if isinstance(last, End) and last.reason == "finished" and not new_end:
             raise TdiffError(
                 f"run {folder.name!r} is finished (step {last.step:,}); resume it with --steps N to train to step N, "
                 "or start a new --run"
@@ -110,11 +109,6 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
     again = "resuming" if has_save(folder) else "no save yet: beginning again in"
     heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
-
-
-def _end_of(settings: Settings) -> list[float]:
-    """The budget, to be compared with another one."""
-    return [getattr(settings.train, name) for name in sorted(BUDGETS)]
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -176,18 +170,25 @@ def corpus_of(settings: Settings) -> Corpus:
     from tdiff.core.training import processes
     from tdiff.corpus import corpus as data
     from tdiff.corpus import stream
+    from tdiff.corpus.named import Absent
 
     world = processes.join()
     if world.size > 1 and "-" in settings.data.sources:
         raise TdiffError(f"--data -: {world.size} processes cannot read one stdin: give a file")
     turn = world.in_turn() if "shakespeare" in settings.data.sources else nullcontext()  # which is fetched once
+    absent: Absent | None = None
     with turn, progress_bar("fetching the corpus", of_bytes=True) as progress:
         if settings.data.token_files:
             return stream.sample(settings.data.sources, settings.data.text_field)
         labelled = settings.data.label_field if settings.data.classes or settings.data.only else None
-        corpus = data.load(
-            settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
-        )
+        try:
+            corpus = data.load(
+                settings.data.sources, settings.data.text_field, progress, labelled, settings.data.evaluation
+            )
+        except Absent as error:  # no error of the turn, since the caller may have another corpus
+            absent = error
+    if absent is not None:
+        raise absent
     if corpus.note:
         say(corpus.note)
     return corpus
@@ -213,20 +214,19 @@ def train_and_report(
     from tdiff.runs.trackers import base, select
 
     world = processes.join()
-    with world.together():
-        select.check(settings)
-    if not world.leads:
-        with _stopping() as stop:
-            return follow(train(settings, folder, corpus, resume=resumed, stop=stop.is_set, world=world))
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-    device = devices.choose(settings.train.device)
+    final_evaluation = FinalEvaluation()
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        stack.enter_context(saying_what_is_safe(folder))
-        if resumed:
-            stack.enter_context(folder.locked())
-            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
-        final_evaluation = _FinalEvaluation()
+        if world.leads:
+            stack.enter_context(saying_what_is_safe(folder))
+        # What the first process alone does can fail as well, and must not while the others train.
+        with world.together():
+            select.check(settings)
+            device = devices.choose(settings.train.device)
+            if world.leads and resumed:
+                stack.enter_context(folder.locked())
+                stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
         with progress_bar("writing token files", of_bytes=True) as writing:
             records = train(
                 settings,
@@ -236,34 +236,40 @@ def train_and_report(
                 stop=stop.is_set,
                 progress=final_evaluation,
                 world=world,
-                writing=writing,
+                writing=writing if world.leads else None,
             )
-        if resumed and settings != folder.settings():
-            folder.keep(settings)
-        created = not resumed and not (may_exist and folder.path.exists())
-        if not resumed:  # only now, so that a refused run leaves no folder
-            if created:
-                remember(runs.create(folder.name, settings, folder.path.parent))
-            on_created()
-            stack.enter_context(folder.locked())
-            if str(folder.corpus) in settings.data.sources:
-                # Without the text of --eval-data, which the corpus holds after two line feeds.
-                text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
-                write_atomic(folder.corpus, text.encode())
-            stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
-        of_classes = (folder.path.parent / MANIFEST).is_file()
-        detached.report(run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid())
-        say(heading)
-        if unread := initialize.unread_settings(settings) if not resumed else []:
-            say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
-        try:
-            trackers = select.open_trackers(folder, settings)
-        except TdiffError:
-            if created:  # its name stays free
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
+        with world.together():
+            if world.leads:
+                created = not resumed and not (may_exist and folder.path.exists())
+                if resumed and settings != folder.settings():
+                    folder.keep(settings)
+                if not resumed:  # only now, so that a refused run leaves no folder
+                    if created:
+                        remember(runs.create(folder.name, settings, folder.path.parent))
+                    on_created()
+                    stack.enter_context(folder.locked())
+                    if str(folder.corpus) in settings.data.sources:
+                        # Without the text of --eval-data, which the corpus holds after two line feeds.
+                        text = corpus.text[: -corpus.reserved].removesuffix("\n\n") if corpus.reserved else corpus.text
+                        write_atomic(folder.corpus, text.encode())
+                    stack.enter_context(process.beating(folder.path, device, devices.gpu_name(device)))
+                of_classes = (folder.path.parent / MANIFEST).is_file()
+                detached.report(
+                    run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid()
+                )
+                say(heading)
+                if unread := initialize.unread_settings(settings) if not resumed else []:
+                    say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
+                try:
+                    trackers = select.open_trackers(folder, settings)
+                except TdiffError:
+                    if created:  # its name stays free
+                        shutil.rmtree(folder.path, ignore_errors=True)
+                    raise
+        if not world.leads:
+            return follow(records)
         events = reported(stack.enter_context(closing(base.tracked(folder.recorded(records), trackers, say))))
-        end = _bar(events, folder, final_evaluation) if on_terminal else _lines(events, stop)
+        end = draw_bar(events, folder, final_evaluation) if on_terminal else print_lines(events, stop)
     if end.reason == "nan":
         sys.exit(_FAILED)
     best = best_bound(folder)
@@ -310,113 +316,3 @@ def _stopping(clear: bytes = b"") -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _lines(events: Iterator[Event], stop: threading.Event) -> End:
-    """Print events as plain lines on stdout, which are data. If the reader closes the pipe, the run saves and stops."""
-    waiting = True
-    for record in events:
-        text = describe(record)
-        waiting = waiting and not isinstance(record, Train)
-        if isinstance(record, Alert):
-            say(text or "")
-        elif isinstance(record, Heartbeat) and waiting:  # later the lines of losses show progress
-            say(f"{record.doing} ...")
-        elif text:
-            try:
-                print(visible(text), flush=True)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                stop.set()
-        if isinstance(record, End):
-            return record
-    raise AssertionError("the last event of a run is End")
-
-
-class _FinalEvaluation:
-    """Progress of the evaluation after training; it is drawn where there is a bar."""
-
-    def __init__(self) -> None:
-        self.draw: Callable[[int, int], None] = lambda done, total: None
-
-    def __call__(self, done: int, total: int) -> None:
-        self.draw(done, total)
-
-
-class _Figures:
-    """The newest figures of a run, for the end of its progress bar."""
-
-    def __init__(self) -> None:
-        self._newest = {"bound": "no bound yet"}
-
-    def update(self, record: Event) -> str:
-        """The text of the figures after this event."""
-        newest = self._newest
-        match record:
-            case Train():
-                newest["loss"] = f"loss {METRICS['train/loss'].text(record.loss)}"
-                newest["pace"] = f"{record.tokens_per_second:,.0f} tok/s · ETA {duration(record.eta)}"
-            case Eval():
-                newest["bound"] = f"bound {record.nats_per_char:.3f}"
-            case Heartbeat():
-                return f"{record.doing} ..."
-            case Verdicts():
-                newest["accuracy"] = f"accuracy {record.accuracy:.1%}"
-            case Resume() | Start():
-                newest["pace"] = "ETA after the first steps"
-            case End():
-                newest["pace"] = ""
-            case Sample() | Checkpoint() | Alert():
-                pass
-            case _:
-                assert_never(record)
-        return " · ".join(newest[name] for name in ("loss", "bound", "accuracy", "pace") if newest.get(name))
-
-
-def _bar(events: Iterator[Event], folder: Run, final_evaluation: _FinalEvaluation) -> End:
-    """A progress bar on stderr, with samples, bounds and alerts printed above it; it stays at the end.
-
-    The bar of a resumed run starts with the figures of its log.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("[bold]{task.fields[step]}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    figures = _Figures()
-    with Progress(*columns, console=console, transient=False, expand=True, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=1.0, step="step 0", figures="starting ...")
-        final = bar.add_task("", total=1.0, step="after training", figures="", visible=False)
-        final_evaluation.draw = lambda done, total: bar.update(final, completed=done, total=total, visible=done < total)
-        for record in events:
-            for earlier in folder.history() if isinstance(record, Resume) else []:
-                figures.update(earlier)
-                bar.update(task, completed=getattr(earlier, "progress", None))
-            bar.update(task, figures=figures.update(record))
-            if not isinstance(record, Start):
-                bar.update(task, step=f"step {record.step:,}")
-            if isinstance(record, Train):
-                bar.update(task, completed=record.progress)
-                continue
-            if isinstance(record, End) and record.reason == "finished":
-                bar.update(task, completed=1.0)  # the clock may have run out after the last record of a loss
-            bar.update(final, visible=False)  # it may have been cut short
-            text = describe(record)
-            if text and not isinstance(record, Checkpoint):
-                bar.refresh()  # the bar under a line is as new as the line, however seldom the clock redraws it
-                bar.console.print(Text(visible(text)), soft_wrap=True)
-            if isinstance(record, End):
-                return record
-    raise AssertionError("the last event of a run is End")
-
-
-def say(text: str) -> None:
-    """Print a message on stderr; of several processes the first does."""
-    if ranks.talks():
-        print(visible(text), file=sys.stderr, flush=True)

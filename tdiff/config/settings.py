@@ -213,6 +213,11 @@ class TrainSettings:
     optimizer unchanged and continue with the next step. rewind: continue from the last save with other random numbers.
     skip and rewind wait for the device at each step."""
 
+    @property
+    def budget(self) -> tuple[float, ...]:
+        """The end of training, to be compared with that of other settings."""
+        return self.steps, self.minutes, self.epochs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

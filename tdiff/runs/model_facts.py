@@ -13,16 +13,17 @@ from typing import Any
 
 from tdiff.runs.retention import BEST, best_bound
 from tdiff.runs.run import Run
+from tdiff.runs.wholeness import header
 
 _TAIL = 1 << 22
 """Bytes at the end of an event log that are read."""
-_HEADER = 1 << 26
-"""Bytes of the longest header of weights that is read."""
+_LARGEST_TOKENIZER = 1 << 26
+"""Bytes of the largest tokenizer.json that is read."""
 _CARD = 1 << 16
 """Bytes of a model card that are read."""
 _LONGEST = 400
 """Characters of a text that are kept."""
-_NEVER_SMALL = 1 << 31
+_MOST_IN_TENSOR = 1 << 31
 """Parameters of one tensor beyond which its header is damaged."""
 _KINDS = {"WordLevel": "characters", "BPE": "BPE", "WordPiece": "WordPiece", "Unigram": "Unigram"}
 
@@ -102,13 +103,12 @@ def _parameters(folder: Path) -> int | None:
     for path in files:
         try:
             with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header: dict[str, Any] = json.loads(file.read(length)) if length <= _HEADER else {"": {}}
-            for name, tensor in header.items():
-                if name == "__metadata__" or (name.endswith(".scale") and name.removesuffix(".scale") in header):
+                entries = header(file)
+            for name, tensor in entries.items():
+                if name == "__metadata__" or (name.endswith(".scale") and name.removesuffix(".scale") in entries):
                     continue
                 count = math.prod(tensor["shape"])
-                if not 0 <= count < _NEVER_SMALL:
+                if not 0 <= count < _MOST_IN_TENSOR:
                     return None
                 total += count
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -119,7 +119,7 @@ def _parameters(folder: Path) -> int | None:
 def _tokenizer(path: Path, vocabulary: int | None) -> str:
     """The kind of a tokenizer. Its type is near the beginning of the model's part; a character vocabulary is small."""
     with suppress(OSError, ValueError):
-        if vocabulary is not None and path.stat().st_size < _TAIL:
+        if vocabulary is not None and path.stat().st_size <= _LARGEST_TOKENIZER:
             found = re.search(r'"model"\s*:\s*\{\s*"type"\s*:\s*"(\w+)"', path.read_text("utf-8"))
             return _KINDS.get(found[1], "") if found else ""
     return ""

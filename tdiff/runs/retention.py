@@ -23,7 +23,7 @@ from typing import Any
 from tdiff.errors import TdiffError
 from tdiff.files import sync_folder, temporary_prefix, write_atomic
 from tdiff.runs.run import Run
-from tdiff.runs.wholeness import damage, notes
+from tdiff.runs.wholeness import damage, notes, weights_damage, whole_but_for_weights
 
 EARLIER, BEST = "earlier", "best"
 """The folders of the earlier saves and of the best model, in the run's folder."""
@@ -96,8 +96,9 @@ def has_save(run: Run) -> bool:
 def recover(run: Run) -> str:
     """Put the newest whole save in the place of a damaged one, and remove what an interrupted save left.
 
-    Returns what was damaged and which save replaces it; "" if the newest save is whole or there is none. Raises
-    TdiffError if none is whole.
+    Returns what was damaged and which save replaces it; "" if the newest save is whole or there is none. Without
+    another one, a save stays of which only the model's weights are damaged: `model_is_damaged` is then true, and the
+    state has them. Raises TdiffError if no save can be continued from.
     """
     _remove_unfinished(run)
     if not has_save(run) or not (problem := damage(run.state, run.model)):
@@ -111,10 +112,17 @@ def recover(run: Run) -> str:
             _replace(place / _STATE, run.state)
             of = "the newest save" if newest is None else f"the save of step {newest:,}"
             return f"{of} is damaged ({problem}); the save of step {step:,} replaces it"
+    if whole_but_for_weights(run.state, run.model):
+        return f"{problem}; the training state is whole, and the weights are written again"
     raise TdiffError(
         f"run {run.name!r} cannot be resumed: {problem}, and there is no earlier save; "
         "--keep-last 2 or more retains earlier saves"
     )
+
+
+def model_is_damaged(run: Run) -> bool:
+    """Whether the weights of the newest save's model are damaged."""
+    return bool(weights_damage(run.model))
 
 
 def best_bound(run: Run) -> Bound | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHECKSUM = "crc32"
 """The note of a safetensors file that holds the checksum of its tensors."""
@@ -33,20 +33,31 @@ def checksum(parts: Iterable[tuple[str, Iterable[bytes | memoryview]]]) -> str:
 def notes(path: Path) -> dict[str, str]:
     """The notes of a safetensors file. Raises ValueError or OSError for a damaged one."""
     with path.open("rb") as file:
-        return _notes(_header(file.read(8), file.read))
+        return _notes(header(file))
 
 
 def damage(state: Path, model: Path) -> str:
     """What is wrong with the files of a save, in a few words; "" if they are whole."""
-    for path in (state, *sorted(model.glob("*.safetensors"))):
-        try:
-            _check_tensors(path)
-        except FileNotFoundError:
-            return f"{path.name} is missing"
-        except (OSError, ValueError) as error:
-            return f"{path.name} is damaged: {error}"
-    if not any(model.glob("*.safetensors")):
-        return f"{model.name} has no weights"
+    return _damaged_tensors(state) or weights_damage(model) or _damaged_texts(model)
+
+
+def weights_damage(model: Path) -> str:
+    """What is wrong with the weights of a model, in a few words; "" if they are whole."""
+    files = sorted(model.glob("*.safetensors"))
+    return next(filter(None, map(_damaged_tensors, files)), "") if files else f"{model.name} has no weights"
+
+
+def _damaged_tensors(path: Path) -> str:
+    try:
+        _check_tensors(path)
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except (OSError, ValueError) as error:
+        return f"{path.name} is damaged: {error}"
+    return ""
+
+
+def _damaged_texts(model: Path) -> str:
     for path in sorted({model / "config.json", model / "tokenizer.json", *model.glob("*.json")}):
         try:
             json.loads(path.read_text("utf-8"))
@@ -58,17 +69,22 @@ def damage(state: Path, model: Path) -> str:
     return ""
 
 
+def whole_but_for_weights(state: Path, model: Path) -> bool:
+    """Whether nothing but the weights of the model is damaged, which the state has as well."""
+    return not (_damaged_tensors(state) or _damaged_texts(model)) and bool(weights_damage(model))
+
+
 def _check_tensors(path: Path) -> None:
     """Raise ValueError unless a safetensors file is whole: its length, and the checksum where it has one."""
     with path.open("rb") as file:
-        header = _header(file.read(8), file.read)
+        entries = header(file)
         begin = file.tell()
-        tensors = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+        tensors = {name: entry["data_offsets"] for name, entry in entries.items() if name != "__metadata__"}
         needed = max((end for _, end in tensors.values()), default=0)
         size = os.fstat(file.fileno()).st_size - begin
         if size != needed:
             raise ValueError(f"it has {size:,} bytes of tensors; its header requires {needed:,}")
-        if expected := _notes(header).get(CHECKSUM):
+        if expected := _notes(entries).get(CHECKSUM):
 
             def read(offsets: tuple[int, int]) -> Iterator[bytes]:
                 file.seek(begin + offsets[0])
@@ -81,22 +97,27 @@ def _check_tensors(path: Path) -> None:
                 raise ValueError("its checksum differs")
 
 
-def _header(length: bytes, read: Callable[[int], bytes]) -> dict[str, Any]:
+def header(file: IO[bytes]) -> dict[str, Any]:
+    """The header of a safetensors file: the entry of each tensor, with its shape and offsets, and `__metadata__`.
+
+    The position is then at the first tensor. Raises ValueError for a damaged one.
+    """
+    length = file.read(8)
     count = int.from_bytes(length, "little")
     if len(length) < 8 or count > _MAX_HEADER:
         raise ValueError("it has no header")
     try:
-        header = json.loads(read(count))
-        for name, entry in header.items():
+        entries = json.loads(file.read(count))
+        for name, entry in entries.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 if not 0 <= first <= last:
                     raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError("its header is damaged") from None
-    return header  # type: ignore[no-any-return]
+    return entries  # type: ignore[no-any-return]
 
 
-def _notes(header: dict[str, Any]) -> dict[str, str]:
-    found = header.get("__metadata__", {})
+def _notes(entries: dict[str, Any]) -> dict[str, str]:
+    found = entries.get("__metadata__", {})
     return found if isinstance(found, dict) else {}

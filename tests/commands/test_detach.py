@@ -170,6 +170,17 @@ def test_private_folder_is_read_and_its_environment_removed(tmp_path):
     assert detached.read(tmp_path / "status.json") == {}
 
 
+def test_nothing_is_reported_to_a_caller_that_has_gone(tmp_path, monkeypatch):
+    folder = tmp_path / "tdiff-private"
+    monkeypatch.setenv(detached.FOLDER, str(folder))
+    detached.report(run="x")
+    assert not folder.exists()
+    folder.mkdir()
+    detached.report(run="x")
+    detached.report(pid=3)
+    assert detached.read(folder / detached.STATUS) == {"run": "x", "pid": 3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_real_training_survives_its_terminal_stops_and_resumes(kind, begin, here, corpus_file):

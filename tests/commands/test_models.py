@@ -128,3 +128,11 @@ def test_the_best_model_of_a_run_is_listed_with_its_own_bound_and_earlier_saves_
     assert (found["tale"]["bound"], found["tale"]["earlier"]) == (1.5, [500])
     assert (found["tale:best"]["bound"], found["tale:best"]["earlier"]) == (1.0, [])
     assert "earlier saves of tale: tale:500\n" in cli_fast("models").stderr
+
+
+def test_the_kind_of_a_large_tokenizer_is_known(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 300000}')
+    pieces = ", ".join(f'"{n}": {n}' for n in range(300_000))
+    (tmp_path / "tokenizer.json").write_text(f'{{"model": {{"type": "BPE", "vocab": {{{pieces}}}}}}}')
+    assert (tmp_path / "tokenizer.json").stat().st_size > 1 << 22
+    assert facts(tmp_path).tokenizer == "BPE"

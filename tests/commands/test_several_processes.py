@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tdiff import cli, ranks
 from tdiff.core.training import processes
 from tdiff.core.training.distributed import World
 from tdiff.errors import TdiffError
+from tdiff.runs import lock
 from tdiff.runs.run import Run
 from tests.conftest import Done
 from tests.support.forked import in_processes
@@ -62,6 +64,7 @@ def records(path: Path) -> list[dict]:
 def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny_run, corpus_file, tmp_path):
     prompts(here / "prompts.jsonl")
     corpus, model = str(corpus_file), str(tiny_run.path)
+    shutil.copytree(tiny_run.path, here / "checkpoints" / "used")
     train = ["train", "--data", corpus, "--device=cpu", *SET_TINY]
     generate = ["generate", "--model", model, "--input", "prompts.jsonl", "--seed=3"]
     evaluate = ["eval", model, "--data", corpus, "--split=val", "--draws=2", "--json", "--device=cpu"]
@@ -73,6 +76,11 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
             "no file": command(*train, "--steps=3", f"--data=missing-{world.rank and 'x'}"),
             "stdin": command(*train, "--steps=3", "--data=-"),
             "option": command(*train, "--stepz=3"),
+            "detached": command(*train, "--steps=3", "--detach"),
+            "detached resume": command("resume", "used", "--detach"),
+            "in use": command("train", "--resume=used", "--steps=99"),
+            "one text": command("generate", "--model", model),
+            "no shared work": command("runs"),
             "generate": command(*generate, "--output=two.jsonl"),
             "eval": command(*evaluate),
             "train": command(*train, "--steps=4", "--run=both"),
@@ -82,7 +90,8 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
             signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
         return done | {"stopped": command(*train, "--minutes=5", "--run=stopped", "--set=train.eval_every=0")}
 
-    first, second = in_processes(2, work, tmp_path)
+    with lock.held(here / "checkpoints" / "used"):
+        first, second = in_processes(2, work, tmp_path)
     assert {done.stdout + done.stderr for done in second.values()} == {""}
     assert {name: done.returncode for name, done in first.items()} == {
         name: done.returncode for name, done in second.items()
@@ -93,6 +102,11 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
     assert first["no file"].refused().startswith("no such file or folder: 'missing-0'")
     assert first["stdin"].refused() == "--data -: 2 processes cannot read one stdin: give a file"
     assert first["option"].refused().startswith("unknown option '--stepz'")
+    for name in ("detached", "detached resume"):
+        assert first[name].refused() == "--detach is for one process: start torchrun itself in tmux or screen"
+    assert first["in use"].refused().startswith("run 'used' is being trained by another process")
+    for name, what in (("one text", "generate without --input"), ("no shared work", "runs")):
+        assert first[name].refused().startswith(f"tdiff {what} is for one process, not 2: start it without torchrun; ")
     assert not (here / "checkpoints" / "bad").exists()
 
     alone = [command(*generate, "--output=one.jsonl"), command(*evaluate)]
@@ -163,3 +177,13 @@ def test_ranks_are_those_of_the_environment_and_one_without_a_launcher():
     started = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
     assert (ranks.size(started), ranks.rank(started), ranks.local_rank(started)) == (4, 2, 1)
     assert ranks.size({"RANK": "x", "WORLD_SIZE": "many"}) == 1
+
+
+def test_a_shell_in_a_container_of_a_training_runs_any_command(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    ranks.check_alone("runs")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(TdiffError, match=r"tdiff runs is for one process, not 2"):
+        ranks.check_alone("runs")

@@ -232,9 +232,9 @@ REFUSED = {
     "resume-with-options": (["--resume=r", "--lr=5"], "--resume uses the saved settings of the run"),
     "resume-with-options-and-an-end": (
         ["--resume=r", "--lr=5", "--steps=9"],
-        "only one of --steps, --minutes and --epochs may change",
+        "a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs",
     ),
-    "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes and --epochs"),
+    "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes, --epochs"),
     "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume uses the saved settings of the run"),
     "resume-unknown": (["--resume=r"], "no run 'r' to resume"),
 }
@@ -289,6 +289,16 @@ def test_a_run_that_was_killed_before_its_first_save_begins_again(here, cli_fast
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("no save yet: beginning again in checkpoints/r (")
     assert lookup.find_run("r").history()[-1].step == 2
+
+
+def test_resume_has_the_options_that_a_resume_may_change(trained, cli_fast, here):
+    trained("--steps=1", "--run=r")
+    done = cli_fast("resume", "r", "--steps=2", "--keep-last=4", "--on-nan=skip")
+    assert done.returncode == 0, done.stderr
+    options = Run(here / "checkpoints" / "r").settings().train
+    assert (options.steps, options.keep_last, options.on_nan) == (2, 4, "skip")
+    refusal = cli_fast("train", "--resume=r", "--seed=3").refused()
+    assert refusal.endswith("a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs")
 
 
 def test_a_finished_run_is_not_resumed(trained, cli_fast):

@@ -12,11 +12,15 @@ from tdiff.core.classification.classifier import calibrate
 from tdiff.core.classification.load import from_model, from_models
 from tdiff.core.classification.prediction import Effort
 from tdiff.core.models.load import load_model
+from tdiff.core.training import loop
+from tdiff.core.training.loop import train
 from tdiff.errors import TdiffError
 from tdiff.runs import run as runs
 from tdiff.runs.per_class import PerClassRun
+from tdiff.runs.retention import earlier_steps
 from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.support.classifying import rows_of
+from tests.support.runs import After
 
 
 def test_temperature_is_fitted_after_training_and_saved(model):
@@ -82,6 +86,26 @@ def test_per_class_training_resumes_after_a_stop_between_classes(here, cli_fast,
     assert done.returncode == 0, done.stderr
     assert asked == ["bad", "bad", "good"]
     assert PerClassRun.read(here / "checkpoints" / "pair").texts == 8
+
+
+def test_a_class_whose_newest_state_is_missing_resumes_from_its_earlier_save(here, cli_fast, monkeypatch):
+    rows_of(here / "reviews.jsonl", 40)
+    saving = ("--set=train.save_every=1e-9", "--set=train.log_every=0")
+    stop_after(monkeypatch, 3)
+    done = cli_fast("train", "--per-class", "--data=reviews.jsonl", "--run=pair", *SHORT, *THIN, *saving)
+    assert done.returncode == 0, done.stderr
+    run = runs.Run(here / "checkpoints" / "pair" / "bad")
+    assert earlier_steps(run) == [2]
+    run.state.unlink()
+    stop_after(monkeypatch, 1)
+    done = cli_fast("train", "--resume=pair")
+    assert "the save of step 2 replaces it" in done.stderr, done.stderr
+    assert "stopped at step 3" in done.stderr
+
+
+def stop_after(monkeypatch, steps: int) -> None:
+    """Have each training stop after so many steps."""
+    monkeypatch.setattr(loop, "train", lambda *a, **how: train(*a, **how | {"stop": After(steps)}))
 
 
 def test_causal_models_per_class_give_exact_likelihoods(here, cli_fast):

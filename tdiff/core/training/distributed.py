@@ -88,15 +88,21 @@ class World:
         """Wait until all processes are here."""
 
     def together(self) -> AbstractContextManager[None]:
-        """Leave the block once all processes have; an error in any of them is raised in all."""
+        """Leave the block once all processes have; an error in any of them is raised in all.
+
+        Within the block `in_turn` alone may exchange anything: a process that has failed does not take part in more.
+        """
         return nullcontext()
 
     def in_turn(self) -> AbstractContextManager[None]:
-        """Enter the block once the first process has left it, so that it alone fills a cache."""
+        """Enter the block once the first process has left it, so that it alone fills a cache.
+
+        An error that any process has had until then is raised in all, in those that wait before they enter.
+        """
         return nullcontext()
 
-    def watch(self) -> None:
-        """From now on, end this process if another one is lost."""
+    def watch(self, if_lost: str) -> None:
+        """From now on, end this process if another one is lost; `if_lost` says what that means."""
 
 
 def _indivisible(batch_size: int, accumulate: int, size: int) -> str:

@@ -29,6 +29,8 @@ class Lifeline:
 
     def __init__(self, store: Store, rank: int, size: int, host: str) -> None:
         self.rank, self.size = rank, size
+        self.if_lost = "the command ends without a result: start it again"
+        """What the loss of a process means, for the line about it."""
         self._own_host, self._hosts = host, dict[int, str]()
         self._store = PrefixStore("tdiff-lifeline", store)
         self._ended = threading.Event()
@@ -73,8 +75,19 @@ class Lifeline:
 
     def report(self, error: str) -> str:
         """After an exchange failed with `error`: the line about it, if this process is the one that prints it."""
+        try:
+            lost = self._standing_still()
+        except RuntimeError:  # the store has ended with the process that had it
+            return self._line_of_store()
+        if lost:
+            return self._line(lost)
+        first = error.strip().partition("\n")[0][:200]
+        return "" if self.rank else f"the processes could not exchange their results: {first}; {self.if_lost}"
+
+    def _standing_still(self) -> set[int]:
+        """The processes that do not count for a while. Raises RuntimeError if the store is lost."""
         self._observe()
-        before, lost = {n: count for n, (count, _) in self._seen.items()}, set[int]()
+        before = {n: count for n, (count, _) in self._seen.items()}
         deadline = time.monotonic() + _LOOK
         while time.monotonic() < deadline:
             time.sleep(BEAT / 4)
@@ -82,11 +95,13 @@ class Lifeline:
                 self._beat()
             self._observe()
         lost = {n for n, (count, _) in self._seen.items() if count == before.get(n) and count != b"left"}
-        lost |= {n for n in range(self.size) if n != self.rank and n not in self._seen}
-        if lost:
-            return self._line(lost)
-        first = error.strip().partition("\n")[0][:200]
-        return "" if self.rank else f"the processes could not exchange their results: {first}; resume with --resume"
+        return lost | {n for n in range(self.size) if n != self.rank and n not in self._seen}
+
+    def _line_of_store(self) -> str:
+        """The line once the store is lost: it is with the first process, or with its launcher."""
+        if self.rank:
+            return self._line({0})
+        return f"the launcher of the {self.size} processes has ended or does not answer; {self.if_lost}"
 
     def _line(self, lost: set[int]) -> str:
         """The line about `lost` processes; empty if a process before this one is alive and prints it."""
@@ -96,8 +111,7 @@ class Lifeline:
         host, _, pid = self._hosts.get(number, "? ?").partition(" ")
         others = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         return (
-            f"process {number} of {self.size} ({host}, pid {pid}){others} has ended or does not answer; the training "
-            "ends, and its last save stays: resume it with --resume"
+            f"process {number} of {self.size} ({host}, pid {pid}){others} has ended or does not answer; {self.if_lost}"
         )
 
     def _beat(self) -> None:
@@ -124,16 +138,16 @@ class Lifeline:
                 time.sleep(_LOOK)  # the exchange that fails in the main thread says more
                 if self._ended.is_set():
                     return
-                self._leave_process({0}, exit_process)
+                self._leave_process(self._line_of_store(), exit_process)
                 return
             now = time.monotonic()
             silent = {n for n, (count, at) in self._seen.items() if count != b"left" and now - at > SILENCE}
             silent |= {n for n in range(self.size) if n not in self._seen and n != self.rank and now - began > SILENCE}
             if silent:
-                self._leave_process(silent, exit_process)
+                self._leave_process(self._line(silent), exit_process)
                 return
 
-    def _leave_process(self, lost: set[int], exit_process: Callable[[int], object]) -> None:
-        if text := self._line(lost):
+    def _leave_process(self, text: str, exit_process: Callable[[int], object]) -> None:
+        if text:
             print(f"tdiff: {text}", file=sys.stderr, flush=True)
         exit_process(_FAILED)

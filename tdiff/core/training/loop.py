@@ -19,6 +19,9 @@ from tdiff.protocol import events
 from tdiff.runs import retention
 from tdiff.runs.run import Run
 
+_IF_LOST = "the training ends, and its last save stays: resume it with --resume"
+"""What happens if a process is lost."""
+
 
 def train(
     settings: Settings,
@@ -55,17 +58,32 @@ def train(
         resume = resume and run.state.exists()  # else it was interrupted before its first save, and begins again
         if resume:
             state.load()
-        changed = resume and settings != run.settings()  # unchanged settings may lack the final evaluation
+        changed = resume and settings.train.budget != run.settings().train.budget
+    _check_saves(state, resume)
     if changed and state.spent() >= 1.0:
         raise TdiffError(f"run {run.name!r} is at step {state.step:,}, which is not before the new end")
-    state.world.watch()
     return _steps(state, resume, recovered, stop, progress)
 
 
+def _check_saves(state: TrainState, resumed: bool) -> None:
+    """Raise TdiffError in all processes if they have loaded different saves, as from a file system over a network."""
+    saves = state.world.collect(state.step if resumed else None)
+    if len(set(saves)) > 1:
+        texts = ["no save" if step is None else f"step {step:,}" for step in saves]
+        other = next(rank for rank, text in enumerate(texts) if text != texts[0])
+        raise TdiffError(
+            f"the processes read different saves of run {state.run.name!r}: process 0 {texts[0]}, process {other} "
+            f"{texts[other]}; all must see the same folder, and after a moment may: resume again"
+        )
+
+
 def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress: Progress) -> Iterator[events.Event]:
+    state.world.watch(_IF_LOST)
     if resume:
         yield from reports.resume(state)
         if recovered:
+            if retention.model_is_damaged(state.run):
+                state.save_model(state.run.model)
             yield reports.damage_alert(state, recovered)
     else:
         yield from reports.start_once(state)

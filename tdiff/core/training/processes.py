@@ -40,6 +40,8 @@ class Processes(World):
     lifeline: Lifeline | None = None
     buffers: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """The gradients of all weights in a row, by the numbers of their elements and of the weights."""
+    known: list[Exception] = field(default_factory=list)
+    """Errors that all processes have raised within a block of `together`."""
 
     def check_device(self, device: str) -> None:
         """Raise TdiffError if this process has no GPU of its own."""
@@ -127,44 +129,72 @@ class Processes(World):
         self.total(torch.zeros(()))
 
     def together(self) -> AbstractContextManager[None]:
-        """Leave the block once all processes have; an error in any of them is raised in all."""
+        """Leave the block once all processes have; an error in any of them is raised in all.
+
+        Within the block `in_turn` alone may exchange anything: a process that has failed does not take part in more.
+        """
         return self._together()
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        error: Exception | None = None
         try:
             yield
-        except Exception as raised:
-            error = raised
-        gathered: list[tuple[str, bool] | None] = [None] * self.size
-        with self._reaching():
-            dist.all_gather_object(gathered, None if error is None else (str(error), isinstance(error, TdiffError)))
-        if error is not None:
-            raise error
-        for rank, other in enumerate(gathered):
-            if other is not None:
-                text, is_input = other
-                where = f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}"
-                raise TdiffError(where) if is_input else OSError(where)
+        except Exception as error:
+            if not self._is_known(error):
+                self._raise_in_all(error)
+            raise
+        finally:
+            self.known.clear()
+        self._raise_in_all(None)
 
     def in_turn(self) -> AbstractContextManager[None]:
-        """Enter the block once the first process has left it, so that it alone fills a cache."""
+        """Enter the block once the first process has left it, so that it alone fills a cache.
+
+        An error that any process has had until then is raised in all, in those that wait before they enter.
+        """
         return self._in_turn()
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
         if not self.leads:
-            self.barrier()
+            self._raise_in_all(None)
+            yield
+            return
         try:
             yield
-        finally:
-            if self.leads:
-                self.barrier()
+        except Exception as error:
+            self._raise_in_all(error)
+        self._raise_in_all(None)
 
-    def watch(self) -> None:
-        """From now on, end this process if another one is lost."""
+    def _raise_in_all(self, error: Exception | None) -> None:
+        """Raise the `error` of this process or, if it has none, that of another one. All processes call this at once.
+
+        It is the only exchange within `together`, so a process that failed meets the others wherever they are in it.
+        """
+        gathered: list[tuple[str, bool] | None] = [None] * self.size
+        with self._reaching():
+            dist.all_gather_object(gathered, None if error is None else (str(error), isinstance(error, TdiffError)))
+        for rank, other in enumerate(gathered):
+            if error is None and other is not None:
+                text, is_input = other
+                where = f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}"
+                error = TdiffError(where) if is_input else OSError(where)
+        if error is not None:
+            self.known.append(error)
+            raise error
+
+    def _is_known(self, error: BaseException | None) -> bool:
+        """Whether the other processes have this error, or the one that it replaces, already."""
+        while error is not None:
+            if any(error is other for other in self.known):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
+
+    def watch(self, if_lost: str) -> None:
+        """From now on, end this process if another one is lost; `if_lost` says what that means."""
         if self.lifeline is not None:
+            self.lifeline.if_lost = if_lost
             self.lifeline.watch()
 
     @contextmanager
@@ -187,8 +217,10 @@ class Processes(World):
 _joined: list[Processes] = []
 
 
-def join() -> World:
+def join(if_lost: str = "") -> World:
     """The processes that torchrun started with this one; without torchrun, this one alone.
+
+    `if_lost` says what the loss of a process means for the command, for the line about it.
 
     Raises TdiffError if they cannot reach one another.
     """
@@ -196,6 +228,8 @@ def join() -> World:
         return World()
     if not _joined:
         _joined.append(_connect())
+    if if_lost and (lifeline := _joined[0].lifeline) is not None:
+        lifeline.if_lost = if_lost
     return _joined[0]
 
 

@@ -168,6 +168,21 @@ def test_without_an_earlier_save_a_damaged_one_is_an_error_that_changes_nothing(
     assert files_of(run.model) == before
 
 
+def test_without_an_earlier_save_damaged_weights_are_written_again_from_the_training_state(whole):
+    run = whole.new({"train": {"keep_last": 1, "steps": 3}})
+    whole.train(run)
+    before = files_of(run.path)
+    weights = run.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:50])
+    whole.train(run)
+    after = files_of(run.path)
+    assert after["model/model.safetensors"] == before["model/model.safetensors"]
+    assert after["resume/state.safetensors"] == before["resume/state.safetensors"]
+    [alert] = [event for event in run.history() if isinstance(event, Alert)]
+    assert alert.text.startswith("model.safetensors is damaged: ")
+    assert alert.text.endswith("; the training state is whole, and the weights are written again")
+
+
 def test_as_many_saves_are_retained_as_the_setting_says_and_each_is_a_model(whole, monkeypatch):
     run = whole.new({"train": {"keep_last": 4}})
     whole.train(run)

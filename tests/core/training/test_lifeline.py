@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from torch.distributed import HashStore
+from torch.distributed import DistNetworkError, HashStore
 
 from tdiff.core.training import lifeline
 from tdiff.core.training.lifeline import Lifeline
@@ -34,14 +34,14 @@ def test_a_silent_process_ends_the_others_and_the_first_that_is_alive_says_so(qu
         codes.append(code)
         ended.wait(20)
 
+    first.if_lost = "the training ends, and its save stays"
     first.watch(leave)
     second.watch(leave)
     ended.wait(20)
     assert codes == [1, 1]
     lines = capfd.readouterr().err.splitlines()
     assert lines == [
-        "tdiff: process 2 of 3 (host2, pid 102) has ended or does not answer; the training ends, and its last save "
-        "stays: resume it with --resume"
+        "tdiff: process 2 of 3 (host2, pid 102) has ended or does not answer; the training ends, and its save stays"
     ]
     first.leave()
     second.leave()
@@ -65,3 +65,25 @@ def test_after_a_failed_exchange_the_line_names_the_process_that_stands_still(qu
     fourth.watch(lambda code: None)
     assert third.report("shape\nmismatch").startswith("the processes could not exchange their results: shape;")
     fourth.leave()
+
+
+class LostStore:
+    """The store of a process that has ended."""
+
+    def check(self, keys):
+        raise DistNetworkError("Connection reset by peer")
+
+    get = set = check
+
+
+def test_a_lost_store_is_one_line_about_the_process_or_launcher_that_had_it(quick):
+    lines = meet(3)
+    for line in lines:
+        line._store = LostStore()
+    texts = [line.report("connection reset") for line in lines]
+    ends = "the command ends without a result: start it again"
+    assert texts == [
+        f"the launcher of the 3 processes has ended or does not answer; {ends}",
+        f"process 0 of 3 (host0, pid 100) has ended or does not answer; {ends}",
+        "",
+    ]

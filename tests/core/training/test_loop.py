@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tdiff.config.settings import Settings, TrainSettings
 from tdiff.core.evaluation.likelihood import evaluate
 from tdiff.core.models.load import load_model
+from tdiff.core.training.distributed import World
 from tdiff.core.training.loop import train
 from tdiff.core.training.optim import rate
 from tdiff.core.training.state import TrainState
@@ -122,9 +123,22 @@ def test_stop_ends_the_final_evaluation_and_a_resume_makes_it(tmp_path, corpus_f
     _, events = train_in(tmp_path, "run", settings, stop=After(settings.train.steps + 1))
     assert events[-1] == End(time=events[-1].time, step=30, reason="stopped")
     assert not any(isinstance(e, Eval) for e in events)
+    settings = Settings.of([settings.as_layer(), {"train": {"keep_last": 3, "on_nan": "skip"}}])  # no new end
     _, events = train_in(tmp_path, "run", settings, resume=True)
     assert events[-1].reason == "finished"
     assert [e.final for e in events if isinstance(e, Eval)] == [True]
+
+
+def test_processes_that_load_different_saves_are_refused(tmp_path, corpus_file):
+    class Stale(World):
+        def collect(self, value):
+            return [value, value, 3]
+
+    settings = settings_of(corpus_file, {"train": {"steps": 5}})
+    run, _ = train_in(tmp_path, "run", settings, stop=After(4))
+    expected = r"read different saves of run 'run': process 0 step 4, process 2 step 3"
+    with pytest.raises(TdiffError, match=expected):
+        train(settings, run, data.load(settings.data.sources), resume=True, world=Stale())
 
 
 def test_training_without_a_budget_is_refused(tmp_path, corpus_file):

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tdiff.core.training.distributed import World
+from tdiff.core.training.loop import train
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
+from tdiff.protocol.events import Event, Train
+from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
 from tests.support.forked import free_port, in_processes
 from tests.support.paths import ROOT
-from tests.support.runs import SET_TINY, environment, settings_of, words
+from tests.support.runs import SET_TINY, After, environment, settings_of, words
 
 ADAMW = {"train": {"batch_size": 8, "lr": 2e-3}}
 WAYS = {
@@ -113,6 +117,63 @@ def test_pretrained_models_train_as_one_with_dropout_and_checkpointing(zoo, tale
     for name, first, second in zip(layers, *results, strict=True):
         assert torch.equal(first, second), name
         assert float((first - trained_from(World(), layers[name])).abs().max()) < 1e-5, name
+
+
+@pytest.mark.slow
+def test_a_run_saved_by_two_processes_is_resumed_by_four(tales, tmp_path):
+    settings = settings_of(tales, ADAMW, {"train": {"steps": 12, "eval_every": 0, "sample_every": 0}})
+    corpus = data.load(settings.data.sources)
+
+    def trained_by(world: World, name: str, **how) -> list[Event]:
+        run = Run(tmp_path / name)
+        records = train(settings, run, corpus, world=world, **how)
+        return list(run.recorded(records) if world.leads else records)
+
+    def losses(run: Run) -> list[float]:
+        return [event.loss for event in run.history() if isinstance(event, Train)]
+
+    one, shared = (runs.create(name, settings, tmp_path) for name in ("one", "shared"))
+    trained_by(World(), "one")
+    stopped = in_processes(2, lambda world: trained_by(world, "shared", stop=After(5)), tmp_path, 120)
+    assert [events[-1].reason for events in stopped] == ["stopped"] * 2
+    resumed = in_processes(4, lambda world: trained_by(world, "shared", resume=True), tmp_path, 120)
+    assert [(events[-1].step, events[-1].reason) for events in resumed] == [(12, "finished")] * 4
+    assert "saved by 2 processes, resumed by 4 processes" in resumed[0][1].doing
+    assert losses(shared) == pytest.approx(losses(one), rel=1e-5)
+    before, after = (load_file(run.state) for run in (one, shared))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        if name.startswith(("network.", "average.")):
+            assert float((tensor - after[name]).abs().max()) < 1e-5, name
+
+
+@pytest.mark.slow
+def test_a_budget_of_minutes_gives_all_processes_the_learning_rates_of_the_first_ones_clock(tales, tmp_path):
+    layer = {"train": {"steps": 0, "minutes": 0.05, "eval_every": 0, "sample_every": 0}}
+    settings = settings_of(tales, ADAMW, layer)
+    corpus = data.load(settings.data.sources)
+    runs.create("timed", settings, tmp_path)
+
+    def rates(world: World) -> list[float]:
+        found, update, clock = list[float](), TrainState.update, time.monotonic
+
+        def recording(state: TrainState, spent: float):
+            result = update(state, spent)
+            found.append(state.optimizers[0].param_groups[0]["lr"])
+            return result
+
+        TrainState.update = recording
+        if world.rank == 1:
+            time.monotonic = lambda: 2 * clock()  # its own clock would end the training after half of the time
+        run = Run(tmp_path / "timed")
+        records = train(settings, run, corpus, world=world)
+        list(run.recorded(records) if world.leads else records)
+        return found
+
+    first, second = in_processes(2, rates, tmp_path, 120)
+    assert first == second
+    assert len(set(first)) > 3
+    assert first[-1] < 0.2 * max(first)
 
 
 @pytest.mark.slow
