@@ -47,6 +47,7 @@ COMMANDS = {
     "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
     "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),
+    "fetch": Command("fetch", "Bring a run on another machine, or its model, to this one."),
     "resume": Command("resume", "Resume a stopped run (train --resume)."),
     "rm": Command("rm", "Remove the folder of a run, after a question."),
     "config": Command("config", "Print or check the settings of a run or a config file."),

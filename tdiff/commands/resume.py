@@ -30,6 +30,13 @@ class Request:
 
 def run(request: Request) -> None:
     """Resume the run. Raises TdiffError where there is nothing to resume."""
+    if request.run.startswith("ssh://"):
+        from tdiff.commands import on_run
+
+        budgets = {"steps": request.steps, "minutes": request.minutes, "epochs": request.epochs}
+        options = [f"--{name}={value}" for name, value in budgets.items() if value is not None]
+        on_run.resume(request.run, [*options, f"--detach={request.detach or 'auto'}"])
+        return
     folder = str(named_run(request.run))
     train.run(
         train.Request(

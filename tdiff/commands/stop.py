@@ -41,7 +41,12 @@ def run(request: Request) -> None:
     """Stop the run. Raises TdiffError if no process of this machine trains it."""
     name = request.run
     if name.startswith("ssh://"):
-        raise TdiffError(_by_ssh(name))
+        _stop_there(name, now=request.now)
+        return
+    from tdiff.commands import on_run
+
+    if (number := on_run.local_job(name)) and on_run.stop_local_job(number, now=request.now):
+        return
     folder, process = _training(named_run(name), name)
     before = len(folder.history())
     with _handle(process) as handle:
@@ -164,6 +169,20 @@ def _report(folder: Run, events: list[Event], *, now: bool) -> None:
         _say(f"{folder.name!r} has ended without saving; {last}")
         if not now:
             sys.exit(_FAILED)
+
+
+def _stop_there(address: str, *, now: bool) -> None:
+    from tdiff.commands import on_run
+    from tdiff.remote import place
+
+    try:
+        place.split_run(address)
+    except TdiffError:
+        raise TdiffError(_by_ssh(address)) from None
+    try:
+        on_run.stop(address, now=now)
+    except on_run.NoTdiff:
+        raise TdiffError(_by_ssh(address)) from None
 
 
 def _by_ssh(address: str) -> str:
