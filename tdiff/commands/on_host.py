@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,8 @@ class Plan:
 @contextmanager
 def prepared(address: Address, plan: Plan, run: str | None) -> Iterator[Link]:
     """A connection to a folder that has this version of tdiff and the data. Raises TdiffError if the run exists."""
-    with Link(address, create=True) as link:
+    with ExitStack() as stack:
+        link = stack.enter_context(Link(address, create=True))
         check_new(link, run)
         say(f"{link.host}: {link.root} ({size(int(link.facts['free']))} free)")
         with _last_line() as on_line:
@@ -136,9 +137,8 @@ def prepared(address: Address, plan: Plan, run: str | None) -> Iterator[Link]:
             with suppress(named.Absent):  # then the other machine fetches it
                 text, _ = named.shakespeare(None)
                 link.ask("put", text, path=".tdiff/shakespeare.txt", mode=0o644)
-    for files in plan.sets:
-        _copy(address, files)
-    with Link(address) as link:
+        for files in plan.sets:
+            link = _copy(link, files, stack)
         check_new(link, run)
         yield link
 
@@ -153,10 +153,9 @@ def check_new(link: Link, run: str | None) -> None:
         )
 
 
-def _copy(address: Address, files: data.Set) -> None:
-    """Copy a set; a connection that breaks is made again while that brings something."""
-    reached = -1
-    attempts = 0
+def _copy(link: Link, files: data.Set, stack: ExitStack) -> Link:
+    """Copy a set; a connection that breaks is made again while that brings something. Returns the connection."""
+    reached, attempts = -1, 0
     while True:
         now = reached
 
@@ -167,7 +166,7 @@ def _copy(address: Address, files: data.Set) -> None:
                 bar(done, total)
 
         try:
-            with Link(address) as link, progress_bar(f"copying {visible(files.label)}", of_bytes=True) as bar:
+            with progress_bar(f"copying {visible(files.label)}", of_bytes=True) as bar:
                 copied = copy.upload(link, files, note)
             break
         except ConnectionLost as lost:
@@ -176,8 +175,10 @@ def _copy(address: Address, files: data.Set) -> None:
                 raise TdiffError(f"{lost}; the same command continues the copy") from None
             reached = max(now, reached)
             say(f"{lost}; connecting again")
+            link = stack.enter_context(Link(link.address))
     count = f"{len(files.files):,} file{'s' * (len(files.files) != 1)}, {size(files.size)}"
     say(f"{files.label}: {count}, {'copied' if copied else 'there already'}")
+    return link
 
 
 def begin(link: Link, address: Address, arguments: list[str]) -> None:
@@ -200,7 +201,7 @@ def begin(link: Link, address: Address, arguments: list[str]) -> None:
     word = shlex.quote(url)
     lines = [f"  watch   tdiff watch {word}"]
     lines += [f"  attach  {ssh_words(address, '-t')} {shlex.quote(command)}" for command in attach]
-    lines += [f"  stop    tdiff stop {word}     (saves first; tdiff resume {word} continues)"]
+    lines += [f"  stop    tdiff stop {word}     (saves first)", f"  resume  tdiff resume {word}"]
     lines += [f"  fetch   tdiff fetch {word}"]
     say("\n".join(lines))
     print(visible(url), flush=True)

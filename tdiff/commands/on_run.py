@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,13 @@ def stop(text: str, *, now: bool) -> None:
             stop_job(number, lambda command: link.run(command)[:2], now=now)
             return
         command = [place.TDIFF, "stop", f"{place.RUNS}/{name}", *(["--now"] if now else [])]
-        code, _, _ = link.run(command, lambda _, line: say(f"{link.host}: {line}"))
+
+        def take(_: str, line: str) -> None:
+            said, found, _name = line.partition("Resume with: ")
+            again = f"{found}tdiff resume {shlex.quote(place.of_run(address, name))}" if found else ""
+            say(f"{link.host}: {said.removeprefix('tdiff: ')}{again}")
+
+        code, _, _ = link.run(command, take)
     if code:
         sys.exit(code)
 

@@ -39,6 +39,7 @@ _KNOWN = frozenset(
         "best",
         "earlier",
         "log",
+        "fetched.json",
     )
 )
 """What tdiff writes into a run's folder."""

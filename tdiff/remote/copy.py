@@ -1,7 +1,7 @@
 """Copy files to another machine and back: resumed where a connection broke, and checked by SHA-256.
 
-Small files travel together in tar archives, large ones in pieces. They arrive in a folder `NAME.part`, which gets its
-name when all checksums are right.
+rsync copies them to another machine where both have it. Else small files travel together in tar archives, large ones
+in pieces. They arrive in a folder `NAME.part`, which gets its name when all checksums are right.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tdiff.errors import TdiffError
+from tdiff.remote import rsync
 from tdiff.remote.data import File, Set, pieces
 from tdiff.remote.link import Link
 from tdiff.visible import visible_line
@@ -40,6 +41,9 @@ def upload(link: Link, files: Set, progress: Progress | None = None) -> bool:
     done = sum(min(there.get(file.name, 0), file.size) for file in files.files)
     if files.size - done > free:
         raise TdiffError(f"{link.host} has {free:,} bytes free; {files.label} needs {files.size - done:,}")
+    if rsync.upload(link, files, part, progress):
+        there = dict(link.ask("files", path=part)["files"] or ())
+        done = files.size
     pending: deque[int] = deque()
     for request, count in _requests(part, files, there):
         op, data, values = request

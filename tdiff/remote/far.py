@@ -114,6 +114,13 @@ class Far:
             raise Problem(f"another tdiff is preparing {self.root} at this moment; wait for it") from None
         return {}
 
+    def release(self) -> dict[str, Any]:
+        """Give the lock back."""
+        if self.guard is not None:
+            self.guard.close()
+            self.guard = None
+        return {}
+
     def exists(self, paths: list[str]) -> dict[str, Any]:
         """Whether anything has each of these names."""
         return {"there": [os.path.lexists(self.inside(path)) for path in paths]}
@@ -193,8 +200,8 @@ class Far:
         return {}
 
     def remove(self, path: str) -> dict[str, Any]:
-        """Remove a folder or a file of `.tdiff`."""
-        if not path.startswith(".tdiff/"):
+        """Remove a folder or a file of `.tdiff`, or of a copy that is under way."""
+        if not path.startswith(".tdiff/") and ".part/" not in path:
             raise Problem(f"only what tdiff made is removed; got {path!r}")
         whole = self.inside(path)
         if os.path.isdir(whole) and not os.path.islink(whole):

@@ -88,6 +88,7 @@ def install(link: Link, wheel: Wheel, say: Say, on_line: Say = lambda _: None) -
         facts = stamp["facts"]
         say(f"{wheel.name.split('-py3')[0]} is installed there already")
     link.ask("put", _COMMAND.encode(), path=TDIFF, mode=0o755)
+    link.ask("release")
     return Found(
         visible_line(str(facts.get("python"))),
         visible_line(str(facts.get("torch"))),

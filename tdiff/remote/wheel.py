@@ -8,6 +8,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Wheel:
     sha256: str
 
 
+@cache
 def build() -> Wheel:
     """The wheel of the tdiff that runs. Raises TdiffError if it was not installed as a package."""
     try:
