@@ -14,6 +14,7 @@ import pytest
 
 from tdiff.runs.run import Run
 from tests.support.far import sh_as_ssh as sh_as_ssh
+from tests.support.far import small_wheel as small_wheel
 from tests.support.far import stub_environment
 from tests.support.runs import SET_TINY
 from tests.support.ssh import far as far
@@ -24,7 +25,7 @@ FOLDER = 'it\'s $(touch hacked) "there"'
 
 
 @pytest.fixture
-def there(tmp_path, sh_as_ssh):
+def there(tmp_path, sh_as_ssh, small_wheel):
     """A folder on another machine whose environment is there, and where it notes what it is asked."""
     folder = tmp_path / FOLDER
     stub_environment(folder, tmp_path / "notes")
@@ -124,7 +125,7 @@ def test_bad_input_is_refused_before_anything_is_copied(cli_fast, here, sh_as_ss
     assert not sh_as_ssh.exists()
 
 
-def test_an_old_python_or_one_without_venv_is_named(cli_fast, here, tmp_path, sh_as_ssh, monkeypatch):
+def test_an_old_python_or_one_without_venv_is_named(cli_fast, here, tmp_path, sh_as_ssh, small_wheel, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
     old = programs / "python3"

@@ -11,6 +11,7 @@ import pytest
 from tdiff.remote.slurm_job import Job
 from tests.support.batch import pretend_batch
 from tests.support.far import sh_as_ssh as sh_as_ssh
+from tests.support.far import small_wheel as small_wheel
 from tests.support.far import stub_environment
 from tests.support.ptys import soon
 
@@ -137,7 +138,7 @@ def test_what_slurm_refuses_is_one_line(cli_fast, here, slurm, monkeypatch):
     assert "which has no sbatch" in cli_fast(*on, "slurm://").refused()
 
 
-def test_a_training_is_submitted_on_another_machine(cli_fast, here, slurm, sh_as_ssh, tmp_path):
+def test_a_training_is_submitted_on_another_machine(cli_fast, here, slurm, sh_as_ssh, small_wheel, tmp_path):
     there = tmp_path / "there it's"
     stub_environment(there, tmp_path / "notes")
     (here / "t.txt").write_text("a tale")
@@ -159,11 +160,19 @@ def test_a_real_training_saves_at_the_signal_and_resumes(here, slurm, corpus_fil
 
     start = ("train", "--run=tale", "--data", str(corpus_file), *SET_TINY, "--steps", "100000", "--device", "cpu")
     (here / "job.sh").write_text(Job(str(here), sys.executable, "checkpoints/tale", "tale", start).script())
+    log = here / "checkpoints/tale/events.jsonl"
+
+    def size() -> int:
+        return log.stat().st_size if log.exists() else 0
+
     for _ in range(2):
-        before = (here / "checkpoints/tale/events.jsonl").stat().st_size if (here / "checkpoints").exists() else 0
+        before = size()
         running = run(here)
-        soon(lambda n=before: (here / "checkpoints/tale/events.jsonl").stat().st_size > n + 2000, 120)
-        running.send_signal(signal.SIGUSR1)
-        assert running.wait(60) == 0
+        try:
+            soon(lambda n=before: size() > n + 2000, 120)
+            running.send_signal(signal.SIGUSR1)
+            assert running.wait(120) == 0
+        finally:
+            running.kill()
     assert (slurm / "calls").read_text() == "scontrol requeue 4711\n" * 2
-    assert '"kind":"resume"' in (here / "checkpoints/tale/events.jsonl").read_text()
+    assert '"kind":"resume"' in log.read_text()

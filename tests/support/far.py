@@ -1,9 +1,13 @@
 """A stand-in for ssh that runs the command on this machine, and a folder there whose environment trains nothing."""
 
+import hashlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from tdiff.remote import wheel
 
 _SSH = '#!/bin/sh\necho "$@" >>\'{log}\'\nfor last; do :; done\nexec sh -c "$last"\n'
 _PYTHON = """\
@@ -11,7 +15,7 @@ _PYTHON = """\
 echo "$*" >>'{folder}/calls'
 case "$*" in
 *"-m pip"*install*) [ ! -e '{folder}/pip-fails' ] || {{ cat '{folder}/pip-fails'; exit 1; }} ;;
-*"-m pip"*) exit 0 ;;
+*"-m pip"* | '-c ') exit 0 ;;
 *"import torch"*) echo '{{"python": "3.12.1", "torch": "2.9.0", "cuda": "12.6", "gpus": ["H200", "H200"]}}' ;;
 *"-m tdiff train"* | *"-m tdiff resume"*)
     pwd >>'{folder}/cwd'
@@ -38,8 +42,21 @@ def sh_as_ssh(tmp_path, monkeypatch) -> Path:
     program.write_text(_SSH.format(log=log))
     program.chmod(0o755)
     monkeypatch.setenv("TDIFF_SSH", str(program))
+    programs = tmp_path / "far-bin"  # a python3 that starts fast
+    programs.mkdir()
+    (programs / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    (programs / "python3").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TDIFF_STATE", str(tmp_path / "state"))
     return log
+
+
+@pytest.fixture
+def small_wheel(monkeypatch) -> None:
+    """A wheel that is made at once, since no pip reads it."""
+    data = b"a wheel"
+    made = wheel.Wheel("tdiff_lm-0.1.0-py3-none-any.whl", data, hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(wheel, "build", lambda: made)
 
 
 def stub_environment(place: Path, notes: Path) -> None:
