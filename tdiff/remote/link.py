@@ -28,6 +28,8 @@ _MAX_NOISE = 1 << 20
 _MAX_LINE = 64 << 20
 _MAX_ERRORS = 4096
 _WAIT = 5.0
+_PAYS = 0.6
+"""The part of its size to which a sample has to shrink, so that data is sent compressed."""
 # Constant, so that nothing in it is quoted for the user's login shell, which may be fish or csh.
 _START = "exec sh -c " + shlex.quote(
     "for p in python3 python3.14 python3.13 python3.12 python3.11 python; do "
@@ -86,9 +88,8 @@ class Link:
 
     def send(self, op: str, data: bytes = b"", **values: Any) -> None:
         """Send a request, whose answer `receive` returns later. Bytes that shrink are sent compressed."""
-        packed = zlib.compress(data, 1) if len(data) > 1 << 10 else data
-        smaller = len(packed) < 0.9 * len(data)
-        body = packed if smaller else data
+        smaller = _shrinks(data)
+        body = zlib.compress(data, 1) if smaller else data
         head = json.dumps({"op": op, "size": len(body), "packed": smaller, **values})
         try:
             self._in.write(head.encode() + b"\n" + body)
@@ -192,6 +193,12 @@ class Link:
         with stream:
             for line in stream:
                 self._errors = (self._errors + line)[-_MAX_ERRORS:]
+
+
+def _shrinks(data: bytes) -> bool:
+    """Whether compression pays, as it does for text; a fast network outruns it for less."""
+    sample = data[: 1 << 16]
+    return len(data) > 1 << 10 and len(zlib.compress(sample, 1)) < _PAYS * len(sample)
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:

@@ -9,7 +9,19 @@ import pytest
 
 from tdiff.remote import wheel
 
-_SSH = '#!/bin/sh\necho "$@" >>\'{log}\'\nfor last; do :; done\nexec sh -c "$last"\n'
+_SSH = """\
+#!/bin/sh
+echo "$@" >>'{log}'
+while :; do
+    case $1 in
+    --) shift ;;
+    -p | -l) shift 2 ;;
+    *) break ;;
+    esac
+done
+shift
+exec sh -c "$*"
+"""
 _PYTHON = """\
 #!/bin/sh
 echo "$*" >>'{folder}/calls'
