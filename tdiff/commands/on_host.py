@@ -29,7 +29,7 @@ from tdiff.watch.sources.address import Address
 if TYPE_CHECKING:
     from tdiff.commands.train import Request
 
-_FAILED, _BAD_INPUT = 1, 2
+_FAILED, _INTERRUPTED = 1, 130
 _ATTEMPTS = 5
 """Connections that are tried for one copy, as long as each brings something."""
 _NOT_A_FOLDER = Path("/dev/null")
@@ -121,14 +121,17 @@ class Plan:
 
 
 @contextmanager
-def prepared(address: Address, plan: Plan, run: str | None) -> Iterator[Link]:
-    """A connection to a folder that has this version of tdiff and the data. Raises TdiffError if the run exists."""
+def prepared(address: Address, plan: Plan, run: str | None, *, for_other_machines: bool = False) -> Iterator[Link]:
+    """A connection to a folder that has this version of tdiff and the data; see `install.install`.
+
+    Raises TdiffError if the run exists.
+    """
     with ExitStack() as stack:
         link = stack.enter_context(Link(address, create=True))
         check_new(link, run)
         say(f"{link.host}: {link.root} ({size(int(link.facts['free']))} free)")
         with _last_line() as on_line:
-            found = install.install(link, wheel.build(), say, on_line)
+            found = install.install(link, wheel.build(), say, on_line, for_other_machines=for_other_machines)
         for line in found.lines():
             say(line)
         if plan.config:
@@ -191,7 +194,11 @@ def begin(link: Link, address: Address, arguments: list[str]) -> None:
         elif stream == "stderr" and not line.startswith(_REPORT):
             say(line)
 
-    code, out, _ = link.run([place.TDIFF, *arguments], take)
+    try:
+        code, out, _ = link.run([place.TDIFF, *arguments], take)
+    except KeyboardInterrupt:
+        say(f"if the run has begun, it continues; tdiff runs {shlex.quote(place.url(address, place.RUNS))} lists it")
+        sys.exit(_INTERRUPTED)
     if code:
         say(f"the training did not start on {link.host}")
         sys.exit(code if 0 < code < 128 else _FAILED)

@@ -60,7 +60,7 @@ def _there(where: Place, request: Request, plan: Plan, options: tuple[tuple[str,
     address = where.address
     assert address is not None
     plan.collect()
-    with on_host.prepared(address, plan, request.run) as link:
+    with on_host.prepared(address, plan, request.run, for_other_machines=True) as link:
         if not link.has("sbatch"):
             raise TdiffError(f"{link.host} has no sbatch; ssh:// starts the training on that machine itself")
         name = request.run or _free(link, plan.stem)

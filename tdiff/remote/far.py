@@ -14,6 +14,7 @@ import os
 import platform
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -228,7 +229,7 @@ class Far:
             reader.start()
         while any(reader.is_alive() for reader in readers) or child.poll() is None:
             if select.select([0], [], [], 0.05)[0]:  # nothing is sent meanwhile: the other side is gone
-                child.terminate()
+                child.send_signal(signal.SIGINT)
                 sys.exit(1)
         return {"code": child.wait()}
 

@@ -69,9 +69,12 @@ class Found:
         return lines
 
 
-def install(link: Link, wheel: Wheel, say: Say, on_line: Say = lambda _: None) -> Found:
+def install(
+    link: Link, wheel: Wheel, say: Say, on_line: Say = lambda _: None, *, for_other_machines: bool = False
+) -> Found:
     """Install the wheel unless it is installed, and report what is there.
 
+    `for_other_machines`: the runs will be on the nodes of a cluster, whose GPUs cannot be seen from here.
     `say` takes what is done, `on_line` the lines of pip. Raises TdiffError where Python, venv or pip is missing or too
     old, and for what pip reports.
     """
@@ -81,11 +84,13 @@ def install(link: Link, wheel: Wheel, say: Say, on_line: Say = lambda _: None) -
     stamp = _stamp(link)
     fresh = _ensure_environment(link, say)
     if fresh or stamp.get("wheel") != wheel.sha256:
-        _install(link, wheel, seen, driver, again=not fresh and bool(stamp), say=say, on_line=on_line)
+        system = "" if for_other_machines and not seen else str(link.facts["system"])
+        options = [] if _has_own_index(link) else index_options(system, seen, driver)
+        _install(link, wheel, options, again=not fresh and bool(stamp), say=say, on_line=on_line)
         facts = _facts(link)
         link.ask("put", json.dumps({"wheel": wheel.sha256, "facts": facts}).encode(), path=_STAMP, mode=0o644)
     else:
-        facts = stamp["facts"]
+        facts = stamp["facts"] if len(stamp["facts"].get("gpus") or ()) == len(seen) else _facts(link)
         say(f"{wheel.name.split('-py3')[0]} is installed there already")
     link.ask("put", _COMMAND.encode(), path=TDIFF, mode=0o755)
     link.ask("release")
@@ -155,14 +160,13 @@ def _check_pip(link: Link) -> None:
         )
 
 
-def _install(link: Link, wheel: Wheel, gpus: list[str], driver: str, *, again: bool, say: Say, on_line: Say) -> None:
+def _install(link: Link, wheel: Wheel, options: list[str], *, again: bool, say: Say, on_line: Say) -> None:
     path = f".tdiff/wheels/{wheel.name}"
     for offset in range(0, len(wheel.data), _PIECE):
         link.ask("write", wheel.data[offset : offset + _PIECE], path=path, offset=offset)
     if link.ask("digest", path=path)["sha256"] != wheel.sha256:
         raise TdiffError(f"the wheel arrived damaged at {link.host}; try again")
     link.ask("put", b"", path=".tdiff/tmp/.keep", mode=0o644)
-    options = [] if _has_own_index(link) else index_options(str(link.facts["system"]), gpus, driver)
     say(f"installing {wheel.name.split('-py3')[0]} and what it requires there, with pip (minutes the first time)")
     commands = [[*_PIP, "install", *options, path]]
     if again:  # the same version number with other contents

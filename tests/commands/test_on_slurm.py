@@ -145,6 +145,8 @@ def test_a_training_is_submitted_on_another_machine(cli_fast, here, slurm, sh_as
     url = f"ssh://login{tmp_path}/there%20it%27s"
     done = cli_fast("train", "--data", "t.txt", "--run", "tale", "--on", f"slurm+{url}")
     assert (done.returncode, done.stdout) == (0, f"{url}/checkpoints/tale\n"), done
+    [pip] = [call for call in (tmp_path / "notes/calls").read_text().splitlines() if "install" in call]
+    assert "--extra-index-url" not in pip  # the login node has no GPU, the others do
     assert "  watch   tdiff watch ssh://login/slurm:4711" in done.stderr.splitlines()
     assert (slurm / "script").read_text() == (there / ".tdiff/jobs/tale/job.sh").read_text()
     (slurm / "state").write_text("RUNNING\n")

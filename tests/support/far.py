@@ -54,6 +54,8 @@ def sh_as_ssh(tmp_path, monkeypatch) -> Path:
     program.write_text(_SSH.format(log=log))
     program.chmod(0o755)
     monkeypatch.setenv("TDIFF_SSH", str(program))
+    for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
     programs = tmp_path / "far-bin"  # a python3 that starts fast
     programs.mkdir()
     (programs / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
