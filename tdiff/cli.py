@@ -46,7 +46,7 @@ COMMANDS = {
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
     "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),
-    "stop": Command("stop", "Stop a run that trains on this machine; it saves first."),
+    "stop": Command("stop", "Stop a run; it saves first."),
     "fetch": Command("fetch", "Bring a run on another machine, or its model, to this one."),
     "resume": Command("resume", "Resume a stopped run (train --resume)."),
     "rm": Command("rm", "Remove the folder of a run, after a question."),

@@ -197,7 +197,7 @@ def begin(link: Link, address: Address, arguments: list[str]) -> None:
     try:
         code, out, _ = link.run([place.TDIFF, *arguments], take)
     except KeyboardInterrupt:
-        say(f"if the run has begun, it continues; tdiff runs {shlex.quote(place.url(address, place.RUNS))} lists it")
+        say(f"if the run has started, it continues; tdiff runs {shlex.quote(place.url(address, place.RUNS))} lists it")
         sys.exit(_INTERRUPTED)
     if code:
         say(f"the training did not start on {link.host}")

@@ -70,14 +70,20 @@ def resume(text: str, options: Sequence[str]) -> None:
 def local_job(name: str) -> str:
     """The number of the Slurm job that was submitted here for a run; "" if there is none."""
     try:
-        return (Path(place.JOBS) / Path(name).name / "id").read_text().strip()
+        number = (Path(place.JOBS) / Path(name).name / "id").read_text().strip()
     except (OSError, ValueError):
         return ""
+    return number if number.isdecimal() else ""
+
+
+def is_queued_here(number: str) -> bool:
+    """Whether a job that was submitted here waits or runs."""
+    return shutil.which("squeue") is not None and bool(_state(number, _run_here))
 
 
 def stop_local_job(number: str, *, now: bool) -> bool:
     """Stop a job that was submitted here. Returns False if it is not in the queue."""
-    if not shutil.which("squeue") or not _state(number, _run_here):
+    if not is_queued_here(number):
         return False
     stop_job(number, _run_here, now=now)
     return True

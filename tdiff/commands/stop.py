@@ -22,7 +22,7 @@ from tdiff.runs.process import LOST, ThisMachine, TrainingProcess
 from tdiff.runs.run import Run
 from tdiff.visible import visible
 
-EXAMPLES = ("tdiff stop tale", "tdiff stop tale --now")
+EXAMPLES = ("tdiff stop tale", "tdiff stop tale --now", "tdiff stop ssh://me@gpu01/runs/checkpoints/tale")
 _FAILED = 1
 _PAUSE = 0.1
 _REMINDER = 20.0
@@ -33,12 +33,14 @@ _REMINDER = 20.0
 class Request:
     """The options of the command."""
 
-    run: str = argument(help="The run: its name, or its folder.", metavar="RUN", complete="runs")
+    run: str = argument(
+        help="The run: its name, its folder, or ssh://host/folder/checkpoints/RUN.", metavar="RUN", complete="runs"
+    )
     now: bool = option(False, "Quit at once, without saving what came after the last save.", flag="--now")
 
 
 def run(request: Request) -> None:
-    """Stop the run. Raises TdiffError if no process of this machine trains it."""
+    """Stop the run. Raises TdiffError if no process of its machine trains it."""
     name = request.run
     if name.startswith("ssh://"):
         _stop_there(name, now=request.now)

@@ -187,7 +187,9 @@ class Link:
         self._listener.join(_WAIT)
         said = [line for line in self._errors.decode("utf-8", "replace").splitlines() if line.strip()]
         reason = said[-1].strip() if said else f"ssh ended with status {self._process.poll()}"
-        return ConnectionLost(f"{what or f'the connection to {self.host} has ended'}: {visible_line(reason)}")
+        return ConnectionLost(
+            f"{what or f'the connection to {self.host} has ended'}: {visible_line(reason).rstrip('.')}"
+        )
 
     def _listen(self, stream: IO[bytes]) -> None:
         with stream:

@@ -124,6 +124,7 @@ def test_a_training_is_submitted_here_and_stopped_by_its_name(cli_fast, here, sl
     assert subprocess.run(["sh", "-n", slurm / "script"]).returncode == 0
     for state, call in (("RUNNING", "scancel --batch --signal=TERM 4711"), ("PENDING", "scancel 4711")):
         (slurm / "state").write_text(f"{state}\n")
+        assert "is job 4711" in cli_fast("resume", "tale").refused()
         assert cli_fast("stop", "tale").returncode == 0
         assert (slurm / "calls").read_text().splitlines()[-1] == call
 
