@@ -53,12 +53,16 @@ def run(request: Request) -> None:
     source = f"{place.RUNS}/{name}"
     came, attempts = 0, 0
     while True:
+        connected = False
         try:
             with Link(address) as link, progress_bar(f"fetching {visible_line(name)}", of_bytes=True) as progress:
+                connected = True
                 files = _chosen(link, source, whole=request.whole)
                 came += _fetch(link, source, files, target, url, progress)
             break
         except ConnectionLost as lost:
+            if not connected:
+                raise
             attempts += 1
             if attempts >= _ATTEMPTS:
                 raise TdiffError(f"{lost}; the same command continues") from None

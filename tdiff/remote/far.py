@@ -55,7 +55,7 @@ class Far:
     def open(self, path: str, at_home: bool, create: bool) -> dict[str, Any]:
         """Enter the folder, and describe this machine."""
         whole = os.path.join(os.path.expanduser("~"), path) if at_home else path
-        if create:
+        if create and not os.path.lexists(whole):
             os.makedirs(whole, exist_ok=True)
         if not os.path.isdir(whole):
             raise Problem(f"{whole} is not a folder there")

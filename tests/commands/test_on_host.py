@@ -169,6 +169,7 @@ def test_a_model_is_fetched_and_fetched_again_but_nothing_else_is_overwritten(cl
     assert (fetched / "resume/state.safetensors").exists()
     assert not (fetched / "outside").exists()
     assert not [p for p in (here / "checkpoints").iterdir() if p.name.startswith(".")]
+    assert "is not a folder there" in cli_fast("train", "--on", f"{url}/checkpoints/tale/config.toml").refused()
     (here / "mine").mkdir()
     assert "was not fetched" in cli_fast("fetch", f"{url}/checkpoints/tale", "--to", "mine").refused()
     assert "choose another folder" in cli_fast("fetch", f"{url}/checkpoints/tale2", "--to", str(fetched)).refused()
