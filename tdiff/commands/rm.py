@@ -42,6 +42,7 @@ _KNOWN = frozenset(
         "log",
         "trackers.json",
         "wandb",
+        "fetched.json",
     )
 )
 """What tdiff writes into a run's folder."""

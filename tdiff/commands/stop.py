@@ -22,7 +22,7 @@ from tdiff.runs.process import LOST, ThisMachine, TrainingProcess
 from tdiff.runs.run import Run
 from tdiff.visible import visible
 
-EXAMPLES = ("tdiff stop tale", "tdiff stop tale --now")
+EXAMPLES = ("tdiff stop tale", "tdiff stop tale --now", "tdiff stop ssh://me@gpu01/runs/checkpoints/tale")
 _FAILED = 1
 _PAUSE = 0.1
 _REMINDER = 20.0
@@ -33,15 +33,22 @@ _REMINDER = 20.0
 class Request:
     """The options of the command."""
 
-    run: str = argument(help="The run: its name, or its folder.", metavar="RUN", complete="runs")
+    run: str = argument(
+        help="The run: its name, its folder, or ssh://host/folder/checkpoints/RUN.", metavar="RUN", complete="runs"
+    )
     now: bool = option(False, "Quit at once, without saving what came after the last save.", flag="--now")
 
 
 def run(request: Request) -> None:
-    """Stop the run. Raises TdiffError if no process of this machine trains it."""
+    """Stop the run. Raises TdiffError if no process of its machine trains it."""
     name = request.run
     if name.startswith("ssh://"):
-        raise TdiffError(_by_ssh(name))
+        _stop_there(name, now=request.now)
+        return
+    from tdiff.commands import on_run
+
+    if (number := on_run.local_job(name)) and on_run.stop_local_job(number, now=request.now):
+        return
     folder, process = _training(named_run(name), name)
     before = len(folder.history())
     with _handle(process) as handle:
@@ -164,6 +171,20 @@ def _report(folder: Run, events: list[Event], *, now: bool) -> None:
         _say(f"{folder.name!r} has ended without saving; {last}")
         if not now:
             sys.exit(_FAILED)
+
+
+def _stop_there(address: str, *, now: bool) -> None:
+    from tdiff.commands import on_run
+    from tdiff.remote import place
+
+    try:
+        place.split_run(address)
+    except TdiffError:
+        raise TdiffError(_by_ssh(address)) from None
+    try:
+        on_run.stop(address, now=now)
+    except on_run.NoTdiff:
+        raise TdiffError(_by_ssh(address)) from None
 
 
 def _by_ssh(address: str) -> str:

@@ -19,6 +19,7 @@ EXAMPLES = (
     "tdiff train --preset char-10m --set train.lr=5e-4 --run big",
     "tdiff train --classes --data reviews.jsonl --label-field label --run reviews",
     "tdiff train --resume tale --steps 20000",
+    "tdiff train --data mytexts --run tale --on ssh://me@gpu01/home/me/runs",
 )
 _CHANGEABLE = frozenset({"keep_last", "on_nan"})
 """Settings that a resume may change besides the budget."""
@@ -59,6 +60,15 @@ class Request:
         choices=("auto", "tmux", "screen", "setsid"),
         metavar="[tmux|screen|setsid]",
         bare="auto",
+    )
+    on: str | None = option(
+        None,
+        "Train on another machine, or as a job of Slurm: ssh://user@host/folder, slurm:// or slurm+ssh://host/folder.",
+        panel="Run",
+        metavar="ADDRESS",
+    )
+    sbatch: Sequence[str] = option(
+        (), "With Slurm: an option of sbatch, such as time=4:00:00; repeatable.", panel="Run", metavar="NAME=VALUE"
     )
     init: str | None = option(
         None,
@@ -226,6 +236,13 @@ def _train(request: Request) -> None:
     from tdiff.commands import train_per_class, train_run
     from tdiff.runs.lookup import find_per_class
 
+    if request.on is not None:
+        from tdiff.commands import on_host
+
+        on_host.start(request)
+        return
+    if request.sbatch:
+        raise TdiffError("--sbatch requires --on slurm:// or --on slurm+ssh://host/folder")
     if request.detach is not None:
         _detach(request)
         return

@@ -27,7 +27,7 @@ from tdiff.formatting import duration
 from tdiff.protocol.events import End, Eval, Heartbeat
 from tdiff.runs import lookup, process
 from tdiff.runs import run as runs
-from tdiff.runs.index import remember
+from tdiff.runs.index import forget, remember
 from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.retention import best_bound, has_save
 from tdiff.runs.run import Run
@@ -265,6 +265,7 @@ def train_and_report(
                 except TdiffError:
                     if created:  # its name stays free
                         shutil.rmtree(folder.path, ignore_errors=True)
+                        forget(folder.path)
                     raise
         if not world.leads:
             return follow(records)
