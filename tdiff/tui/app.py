@@ -19,6 +19,7 @@ from tdiff.tui.panes.looking import LookingPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
+from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
 
@@ -61,6 +62,8 @@ class WatchApp(WatchView):
             self.action_palette()
         elif key.id == "prompt":
             self._ask_for_prompt()
+        elif key.id == "decoder":
+            self._open_picker()
         elif question := pane.question(key.id):
             self._ask(question)
 
@@ -174,6 +177,8 @@ class WatchApp(WatchView):
         if message.what == "replay":
             controller.pane.replay(self._clock())
             self._frames.resume()
+        elif message.what == "decoder":
+            self._open_picker()
         elif message.what == "prompt" or live is None or live.state == "off":
             self._ask_for_prompt()
         elif message.what == "new_text":
@@ -184,6 +189,22 @@ class WatchApp(WatchView):
             self.say(notice)
             if changed:
                 self._follow(controller)
+
+    def _open_picker(self) -> None:
+        """Choose a decoder."""
+        live = self.canvases.live
+        if live is None or live.state == "off":
+            self._ask_for_prompt()  # it says that there is no model's process
+        else:
+            self.picker.open(live.settings.decoder, live.ready.decoders if live.ready else ())
+
+    async def use_choice(self, choice: Choice | None) -> None:
+        """Return from the picker to the pane, and use what was chosen there."""
+        self.arranger.focus_back()
+        if choice is not None and choice.settings:
+            controller = self.canvases.current
+            self.say(controller.choose_decoder(choice.settings))
+            self._follow(controller)
 
     def on_looking_pane_branch(self, message: LookingPane.Branch) -> None:
         """Continue the changed text as a branch."""

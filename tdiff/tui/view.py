@@ -33,6 +33,7 @@ from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.status_lines import StatusLines
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.command_palette import CommandPalette
+from tdiff.tui.widgets.decoder_picker import Choice, DecoderPicker
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
 from tdiff.watch import summary
@@ -97,6 +98,7 @@ class WatchView(TerminalApp):
             watched, terminal, preferences.keys, self.arranger, self.canvases, self.training, clock
         )
         self.palette = CommandPalette(self._names_of, self.run_command)
+        self.picker = DecoderPicker(self.use_choice)
         self._page = Page()
         self._pacer = Pacer(self)
 
@@ -111,6 +113,7 @@ class WatchView(TerminalApp):
         yield self.lines.bottom
         yield self.lines.hints
         yield self.palette
+        yield self.picker
 
     def on_mount(self) -> None:
         """Show at once what there is; the models' processes start afterwards."""
@@ -153,6 +156,9 @@ class WatchView(TerminalApp):
 
     async def run_command(self, key: Key | None) -> None:
         """Run the command that was chosen in the palette; None: none was."""
+
+    async def use_choice(self, choice: Choice | None) -> None:
+        """Use what was chosen in the picker of decoders; None: nothing was."""
 
     def suspending(self) -> None:
         """The models' processes stop too: a stopped job computes nothing."""

@@ -6,7 +6,7 @@ This module knows neither the screen nor where the process runs; the caller pass
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -264,9 +264,10 @@ class Live:
         self._decoding.set(name, value)
         self.new_text()
 
-    def next_decoder(self) -> str:
-        """Change to the next decoder that the model's process knows."""
-        self.set_option("decoder", self._decoding.next_decoder)
+    def choose_decoder(self, options: Mapping[str, Any]) -> str:
+        """Use these fields of DecodeSettings from now on, which name a decoder. Raises TdiffError."""
+        self._decoding.replace(self._decoding.options | options)
+        self.new_text()
         return self.settings.decoder
 
     @property
