@@ -30,6 +30,7 @@ from tdiff.tui.panes.base import Scene
 from tdiff.tui.panes.registry import Situation
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.panes.training import TrainingPane
+from tdiff.tui.racing import Racing
 from tdiff.tui.status_lines import StatusLines
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.command_palette import CommandPalette
@@ -100,6 +101,7 @@ class WatchView(TerminalApp):
         self.palette = CommandPalette(self._names_of, self.run_command)
         self.picker = DecoderPicker(self.use_choice)
         self._page = Page()
+        self.racing = Racing(preferences.keys, lambda: self.attached.now() and self._pacer.ready(), clock)
         self._pacer = Pacer(self)
 
     # Start and end
@@ -162,6 +164,7 @@ class WatchView(TerminalApp):
 
     def suspending(self) -> None:
         """The models' processes stop too: a stopped job computes nothing."""
+        self.racing.halt()
         self.models.halt(self._clock())
 
     def hang_up(self) -> None:
@@ -190,7 +193,9 @@ class WatchView(TerminalApp):
         if not self.screen_stack:  # the timer fires once more after the end
             return
         now = self._clock()
-        self.models.resume(now)  # an update shows that the view is not stopped, or no longer
+        self.racing.resume()  # an update shows that the view is not stopped, or no longer
+        if self.racing.screen is None:  # a race has the processors for itself
+            self.models.resume(now)
         if not self.watched and (run := self._find_run()):
             self.watched.append(run)
             self.arranger.arrange()
@@ -273,7 +278,7 @@ class WatchView(TerminalApp):
 
     def _frame(self) -> None:
         """Take in what the models said; draw it if a frame can be drawn now."""
-        if not self.screen_stack:
+        if not self.screen_stack or self.racing.screen is not None:
             return
         now = self._clock()
         self.models.poll(now)

@@ -1,0 +1,109 @@
+"""One of several texts that are generated at once: its canvas, and its numbers in the frame."""
+
+from __future__ import annotations
+
+from textual.widget import Widget
+
+from tdiff.config.decoding import label
+from tdiff.draw.overlay import NOTHING, Overlay
+from tdiff.draw.palettes import Theme
+from tdiff.draw.render import Line
+from tdiff.protocol.canvas import Canvas
+from tdiff.tui.panes.base import Pane
+from tdiff.tui.widgets.canvas import CanvasView
+from tdiff.tui.widgets.lines import Lines, fold
+from tdiff.visible import visible_line
+from tdiff.watch.generation.race import Lane
+from tdiff.watch.generation.recording import Recording
+
+
+class LanePane(Pane):
+    """A text after one of its steps."""
+
+    DEFAULT_CSS = """
+    LanePane { height: 1fr; width: 1fr; }
+    LanePane #said { height: 1fr; padding: 0 1; display: none; }
+    """
+    can_focus = False
+
+    def __init__(self, theme: Theme, *, id: str) -> None:
+        super().__init__(theme, id=id, where="race")
+        self.chosen = False
+        """Whether the user has selected it."""
+        self._canvas_view = CanvasView(theme)
+        self._said = Lines(id="said")
+        self._drawn: tuple[Recording | None, int, int | None] = (None, 0, None)
+
+    def body(self) -> list[Widget]:
+        """The canvas, or why there is none."""
+        return [self._canvas_view, self._said]
+
+    def show(self, lane: Lane, step: int, difference: int | None, *, best: bool, alone: bool, waiting: str) -> None:
+        """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not begun."""
+        recording = lane.recording
+        said = lane.refused or (waiting if recording is None else "")
+        self._said.display, self._canvas_view.display = bool(said), not said
+        mark = "▸" if self.chosen and not alone else ""
+        title: Line = [(f"{mark}{lane.letter} ", "bold"), (self._title(lane), "bold" if self.chosen else "")]
+        if best:
+            title = [*title, (" ", ""), ("reads best", "reverse")]
+        if recording is None or said:
+            style = "" if lane.refused else "dim"
+            self._said.show(fold([(visible_line(said), style)], max(1, self.size.width - 4)))
+            self._drawn = (None, 0, None)
+            self.frame(title, [], [], [])
+            return
+        canvas = recording.canvas(step)
+        self._draw(recording, canvas, step, difference)
+        index, cap = canvas.index, recording.header.steps
+        ended = recording.ended is not None and step >= recording.steps
+        done = "done" if ended else f"{canvas.revealed:.0%}"
+        readout = f"{done} · step {index}/{cap}" if cap else f"{done} · step {index}"
+        self.frame(title, [(readout, "")], self._numbers(lane, canvas, step), self._difference(difference, canvas))
+
+    def _title(self, lane: Lane) -> str:
+        header = lane.recording.header if lane.recording is not None else None
+        if header is None or not lane.entry.label or lane.entry.label.startswith("row ") or lane.entry.settings:
+            name = lane.entry.label
+        else:  # the label does not say which decoder the model uses
+            name = f"{lane.entry.label} · {label(header.decoder, header.settings)}"
+        return visible_line(name)
+
+    def _numbers(self, lane: Lane, canvas: Canvas, step: int) -> Line:
+        seconds, done = lane.seconds(step), canvas.maskable - canvas.left
+        rate = done / seconds if seconds > 0 else 0.0
+        parts = [f"{canvas.calls} call{'s' * (canvas.calls != 1)}"]
+        parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate else []
+        parts += [f"conf {canvas.mean_confidence:.2f}"] if done else []
+        if remasked := lane.remasked(step):
+            parts.insert(1, f"{remasked} remasked")
+        return [(" · ".join(parts), "")]
+
+    def _difference(self, difference: int | None, canvas: Canvas) -> Line:
+        if difference is None:
+            return []
+        text = " ".join(canvas.texts[difference].split())
+        return [(f"differs @{difference}", ""), (f' · "{text}"' if text else "", "")]
+
+    def _draw(self, recording: Recording, canvas: Canvas, step: int, difference: int | None) -> None:
+        overlay = NOTHING if difference is None else Overlay(differing=difference)
+        before, step_before, difference_before = self._drawn
+        self._drawn = recording, step, difference
+        changed: set[int] | None = None
+        if before is recording and not (step == step_before == recording.steps):
+            changed = set()
+            for n in range(min(step, step_before), max(step, step_before) + 1):
+                changed.update(recording.changed(n))
+        elif before is recording and difference == difference_before and recording.steps < 2:
+            changed = set()
+        self._canvas_view.show(canvas, changed, overlay)
+
+    def set_theme(self, theme: Theme) -> None:
+        """Draw with another theme."""
+        self.theme = self._canvas_view.theme = theme
+
+    def _draw_frame(self) -> None:
+        title, readout, below, below_right = self._titles
+        style = "" if self.chosen else "dim"
+        self._upper.put(title, readout, style)
+        self._lower.put(below, below_right, style)
