@@ -35,7 +35,7 @@ def reference(model: LoadedModel) -> Reference:
     Raises TdiffError if the corpus is not available, has changed or is too short.
     """
     if "shakespeare" in model.origin.sources and not named.has_shakespeare():
-        raise TdiffError("the training text, Tiny Shakespeare, has not been downloaded (tdiff compare does that)")
+        raise TdiffError("Tiny Shakespeare, its training text, is not on this machine (tdiff compare downloads it)")
     corpus = corpus_of(model, (), None)
     origin = model.origin
     training, held_out = corpus.split(origin.held_out, origin.rows, origin.only)

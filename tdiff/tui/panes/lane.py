@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual.widget import Widget
 
 from tdiff.config.decoding import label
+from tdiff.draw.lens import flow_line
 from tdiff.draw.overlay import NOTHING, Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import Canvas
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.widgets.canvas import CanvasView
-from tdiff.tui.widgets.lines import Lines, fold
+from tdiff.tui.widgets.lines import Lines, fold, line_width, two_ends
 from tdiff.visible import visible_line
+from tdiff.watch.generation.insight import Insight, tau
 from tdiff.watch.generation.race import Lane
 from tdiff.watch.generation.recording import Recording
+
+_TALL = 12
+"""Rows of a pane from which it has room for more than a text."""
 
 
 class LanePane(Pane):
@@ -23,6 +29,7 @@ class LanePane(Pane):
     DEFAULT_CSS = """
     LanePane { height: 1fr; width: 1fr; }
     LanePane #said { height: 1fr; padding: 0 1; display: none; }
+    LanePane #facts { height: 2; display: none; }
     """
     can_focus = False
 
@@ -31,12 +38,13 @@ class LanePane(Pane):
         self.chosen = False
         """Whether the user has selected it."""
         self._canvas_view = CanvasView(theme)
-        self._said = Lines(id="said")
+        self._said, self._facts = Lines(id="said"), Lines(id="facts")
+        self._insight: Insight | None = None
         self._drawn: tuple[Recording | None, int, int | None] = (None, 0, None)
 
     def body(self) -> list[Widget]:
         """The canvas, or why there is none."""
-        return [self._canvas_view, self._said]
+        return [self._canvas_view, self._said, self._facts]
 
     def show(self, lane: Lane, step: int, difference: int | None, *, best: bool, alone: bool, waiting: str) -> None:
         """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not begun."""
@@ -59,7 +67,24 @@ class LanePane(Pane):
         ended = recording.ended is not None and step >= recording.steps
         done = "done" if ended else f"{canvas.revealed:.0%}"
         readout = f"{done} · step {index}/{cap}" if cap else f"{done} · step {index}"
-        self.frame(title, [(readout, "")], self._numbers(lane, canvas, step), self._difference(difference, canvas))
+        room = self.size.width - 9  # the frame, and blanks around both texts
+        readout = readout if line_width(title) + cell_len(readout) <= room else done
+        numbers, differs = self._numbers(lane, canvas, step), self._difference(difference, canvas)
+        self._draw_facts(lane, recording, step, differs)
+        self.frame(title, [(readout, "")], numbers, [] if self._facts.display else differs)
+
+    def _draw_facts(self, lane: Lane, recording: Recording, step: int, differs: Line) -> None:
+        """Below a text in a tall pane: the positions unmasked in each step and their order, and more numbers."""
+        self._facts.display = self.size.height >= _TALL
+        if not self._facts.display:
+            return
+        if self._insight is None or self._insight.recording is not recording:
+            self._insight = Insight(recording)
+        self._insight.update()
+        width = max(1, self.size.width - 2)
+        flow = flow_line(self._insight.commits, step, tau(self._insight.order(step)), width, self.theme)
+        numbers = f" {lane.remasked(step)} remasked · {lane.seconds(step):.1f} s "
+        self._facts.show([flow, two_ends([(numbers, "dim")], [*differs, (" ", "")], width)])
 
     def _title(self, lane: Lane) -> str:
         header = lane.recording.header if lane.recording is not None else None
@@ -75,7 +100,7 @@ class LanePane(Pane):
         parts = [f"{canvas.calls} call{'s' * (canvas.calls != 1)}"]
         parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate else []
         parts += [f"conf {canvas.mean_confidence:.2f}"] if done else []
-        if remasked := lane.remasked(step):
+        if (remasked := lane.remasked(step)) and self.size.height < _TALL:
             parts.insert(1, f"{remasked} remasked")
         return [(" · ".join(parts), "")]
 
