@@ -31,12 +31,11 @@ def fitting(count: int, height: int) -> tuple[list[int], int]:
     """Which of `count` rows have room in so many lines, evenly spread with the first and the last, and the lines of
     each.
     """
-    if height < 2 or count < 2:
-        return list(range(min(count, max(0, height)))), 1
-    shown = min(count, height)
-    every = next(step for step in range(1, count + 1) if -(-count // step) <= shown)
-    chosen = list(range(0, count, every))
-    return chosen, max(1, height // len(chosen))
+    shown = min(count, max(0, height))
+    if shown < 2:
+        return list(range(shown)), 1
+    chosen = [round(n * (count - 1) / (shown - 1)) for n in range(shown)]
+    return chosen, max(1, height // shown)
 
 
 def heat_lines(

@@ -39,7 +39,7 @@ def verdict_line(race: Race, *, batch: bool) -> Line:
         left = sum(not lane.ended for lane in race.lanes)
         return [(f" {left} of {len(race.lanes)} in progress" if race.header else f" {race.state}", "dim")]
     if race.measured is None:
-        why = f" no text is judged best: {visible_line(race.why_not)}" if race.why_not else ""
+        why = f" no winner: {visible_line(race.why_not)}" if race.why_not else ""
         return [(why, "dim")]
     found, best = race.measured, race.best
     number = race.finishers.index(best[0])

@@ -35,7 +35,7 @@ def reference(model: LoadedModel) -> Reference:
     Raises TdiffError if the corpus is not available, has changed or is too short.
     """
     if "shakespeare" in model.origin.sources and not named.has_shakespeare():
-        raise TdiffError("Tiny Shakespeare, its training text, is not on this machine (tdiff compare downloads it)")
+        raise TdiffError("its training text, Tiny Shakespeare, is not on this machine")
     corpus = corpus_of(model, (), None)
     origin = model.origin
     training, held_out = corpus.split(origin.held_out, origin.rows, origin.only)

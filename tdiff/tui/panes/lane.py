@@ -23,6 +23,10 @@ _TALL = 12
 """Rows of a pane from which it has room for more than a text."""
 
 
+_LOW, _NARROW = 9, 56
+"""Rows from which, and columns below which, a line below a text has the numbers that the frame has no room for."""
+
+
 class LanePane(Pane):
     """A text after one of its steps."""
 
@@ -47,7 +51,7 @@ class LanePane(Pane):
         return [self._canvas_view, self._said, self._facts]
 
     def show(self, lane: Lane, step: int, difference: int | None, *, best: bool, alone: bool, waiting: str) -> None:
-        """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not begun."""
+        """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not started."""
         recording = lane.recording
         said = lane.refused or (waiting if recording is None else "")
         self._said.display, self._canvas_view.display = bool(said), not said
@@ -69,21 +73,28 @@ class LanePane(Pane):
         readout = f"{done} · step {index}/{cap}" if cap else f"{done} · step {index}"
         room = self.size.width - 9  # the frame, and blanks around both texts
         readout = readout if line_width(title) + cell_len(readout) <= room else done
-        numbers, differs = self._numbers(lane, canvas, step), self._difference(difference, canvas)
+        differs = self._difference(difference, canvas)
         self._draw_facts(lane, recording, step, differs)
-        self.frame(title, [(readout, "")], numbers, [] if self._facts.display else differs)
+        shown = [] if self._facts.display else differs
+        self.frame(title, [(readout, "")], self._numbers(lane, canvas, step), shown)
 
     def _draw_facts(self, lane: Lane, recording: Recording, step: int, differs: Line) -> None:
         """Below a text in a tall pane: the positions unmasked in each step and their order, and more numbers."""
-        self._facts.display = self.size.height >= _TALL
-        if not self._facts.display:
+        width, height = self.size
+        rows = 2 if height >= _TALL else 1 if height >= _LOW and width < _NARROW else 0
+        self._facts.display = rows > 0
+        if not rows:
+            return
+        self._facts.styles.height = rows
+        width = max(1, width - 2)
+        numbers = f" {lane.remasked(step)} remasked · {lane.seconds(step):.1f} s "
+        if rows == 1:
+            self._facts.show([two_ends([(numbers, "dim")], [*differs[:1], (" ", "")], width)])
             return
         if self._insight is None or self._insight.recording is not recording:
             self._insight = Insight(recording)
         self._insight.update()
-        width = max(1, self.size.width - 2)
         flow = flow_line(self._insight.commits, step, tau(self._insight.order(step)), width, self.theme)
-        numbers = f" {lane.remasked(step)} remasked · {lane.seconds(step):.1f} s "
         self._facts.show([flow, two_ends([(numbers, "dim")], [*differs, (" ", "")], width)])
 
     def _title(self, lane: Lane) -> str:
@@ -100,7 +111,7 @@ class LanePane(Pane):
         parts = [f"{canvas.calls} call{'s' * (canvas.calls != 1)}"]
         parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate else []
         parts += [f"conf {canvas.mean_confidence:.2f}"] if done else []
-        if (remasked := lane.remasked(step)) and self.size.height < _TALL:
+        if (remasked := lane.remasked(step)) and not self._facts.display:
             parts.insert(1, f"{remasked} remasked")
         return [(" · ".join(parts), "")]
 

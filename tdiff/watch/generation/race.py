@@ -197,7 +197,7 @@ class Race:
 
     @property
     def header(self) -> TraceHeader | None:
-        """The header of the first text that has begun."""
+        """The header of the first text that has started."""
         return next((lane.recording.header for lane in self.lanes if lane.recording is not None), None)
 
     def begin(self) -> None:
