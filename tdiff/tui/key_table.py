@@ -61,7 +61,7 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
     for entry in (*KEYS, *RACE_KEYS):
         for key in names_of(all_keys.get(entry.id, entry.keys)):
             other = taken.setdefault((entry.where, key), entry.id)
-            if entry.where not in ("app", "race"):  # the keys of the app do not act over the screen of a race
+            if entry.where not in ("app", "texts"):  # the keys of the app do not act over the screen of a race
                 other = taken.get(("app", key), other)
             if other != entry.id and (entry.id in changes or other in changes):
                 raise TdiffError(

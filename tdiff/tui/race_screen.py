@@ -154,10 +154,9 @@ class RaceScreen(ModalScreen[None]):
         state = "replay" if self._replayed is not None else "" if self.following else "paused"
         self._head.show([heading(race, self.axis, self.point, state, width, batch=self._recount is not None)])
         end, shown = race.end(self.axis), self.point
-        scale = 1 if self.axis == "calls" else 10  # tenths of a second
-        self._scrub.show([scrub_line(round(shown * scale), round(end * scale), race.complete, width - 1)])
-        if self.axis != "calls":
-            self._scrub.show([_in_seconds(shown, end, race.complete, width - 1)])
+        by_calls = self.axis == "calls"
+        line = scrub_line(round(shown), round(end), race.complete, width - 1) if by_calls else None
+        self._scrub.show([line or _in_seconds(shown, end, race.complete, width - 1)])
         note: Line = [(f" {self._note}", "bold")] if self._note else []
         self._verdict.show([shortened(note or verdict_line(race, batch=self._recount is not None), width)])
         self._legend.show([[(" ", ""), *legend(self._theme, max(1, width - 2))]])

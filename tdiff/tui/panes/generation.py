@@ -55,7 +55,7 @@ class GenerationPane(LookingPane):
             "request('decoder')",
             opens_line=True,
         ),
-        Key("texts", "s", "several texts of one batch at once", "generation", "texts", "request('texts')"),
+        Key("texts", "s", "several texts of one batch at once", "generation", "", "request('texts')"),
         Key("threshold_down", "less_than_sign,comma", "lower the threshold by 0.05", "generation", "", "shift(-1)"),
         Key("threshold_up", "greater_than_sign,full_stop", "raise the threshold by 0.05", "generation", "", "shift(1)"),
         Key("palette_next", "P", "use the next palette of confidence colours", "generation"),

@@ -27,6 +27,11 @@ _LOW, _NARROW = 9, 56
 """Rows from which, and columns below which, a line below a text has the numbers that the frame has no room for."""
 
 
+_STEPS_OF_ORDER = 8
+"""Steps of a text in progress after which its order is measured again, which takes as long as drawing it."""
+_NOTHING_DRAWN = (None, 0, 0, None)
+
+
 class LanePane(Pane):
     """A text after one of its steps."""
 
@@ -38,13 +43,14 @@ class LanePane(Pane):
     can_focus = False
 
     def __init__(self, theme: Theme, *, id: str) -> None:
-        super().__init__(theme, id=id, where="race")
+        super().__init__(theme, id=id, where="texts")
         self.chosen = False
         """Whether the user has selected it."""
         self._canvas_view = CanvasView(theme)
         self._said, self._facts = Lines(id="said"), Lines(id="facts")
         self._insight: Insight | None = None
-        self._drawn: tuple[Recording | None, int, int | None] = (None, 0, None)
+        self._drawn: tuple[Recording | None, int, int, int | None] = _NOTHING_DRAWN
+        self._order: tuple[Recording | None, int, float | None] = (None, 0, None)  # of a recording, near a step
 
     def body(self) -> list[Widget]:
         """The canvas, or why there is none."""
@@ -62,7 +68,7 @@ class LanePane(Pane):
         if recording is None or said:
             style = "" if lane.refused else "dim"
             self._said.show(fold([(visible_line(said), style)], max(1, self.size.width - 4)))
-            self._drawn = (None, 0, None)
+            self._drawn = _NOTHING_DRAWN
             self.frame(title, [], [], [])
             return
         canvas = recording.canvas(step)
@@ -94,7 +100,10 @@ class LanePane(Pane):
         if self._insight is None or self._insight.recording is not recording:
             self._insight = Insight(recording)
         self._insight.update()
-        flow = flow_line(self._insight.commits, step, tau(self._insight.order(step)), width, self.theme)
+        near = step if recording.ended is not None else step - step % _STEPS_OF_ORDER
+        if self._order[:2] != (recording, near):
+            self._order = recording, near, tau(self._insight.order(step))
+        flow = flow_line(self._insight.commits, step, self._order[2], width, self.theme)
         self._facts.show([flow, two_ends([(numbers, "dim")], [*differs, (" ", "")], width)])
 
     def _title(self, lane: Lane) -> str:
@@ -123,20 +132,18 @@ class LanePane(Pane):
 
     def _draw(self, recording: Recording, canvas: Canvas, step: int, difference: int | None) -> None:
         overlay = NOTHING if difference is None else Overlay(differing=difference)
-        before, step_before, difference_before = self._drawn
-        self._drawn = recording, step, difference
+        before, step_before, taken_before, difference_before = self._drawn
+        self._drawn = recording, step, recording.taken, difference
+        same = before is recording and step == step_before
+        if same and (step < recording.steps or recording.taken == taken_before) and difference == difference_before:
+            return
         changed: set[int] | None = None
-        if before is recording and not (step == step_before == recording.steps):
+        # A step that has absorbed others may differ from its former state.
+        if before is recording and not (same and step == recording.steps and recording.taken != taken_before):
             changed = set()
             for n in range(min(step, step_before), max(step, step_before) + 1):
                 changed.update(recording.changed(n))
-        elif before is recording and difference == difference_before and recording.steps < 2:
-            changed = set()
         self._canvas_view.show(canvas, changed, overlay)
-
-    def set_theme(self, theme: Theme) -> None:
-        """Draw with another theme."""
-        self.theme = self._canvas_view.theme = theme
 
     def _draw_frame(self) -> None:
         title, readout, below, below_right = self._titles

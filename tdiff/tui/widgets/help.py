@@ -22,7 +22,7 @@ _WIDTH = 75
 _TITLES = {
     "app": "Everywhere",
     **{pane.name: f"{pane.title} pane" for pane in PANES if pane.pane_class.KEYS},
-    "race": "Race, and several texts",
+    "texts": "Race, and several texts",
 }
 """What each part of the table of keys is called."""
 
