@@ -174,7 +174,7 @@ class Begin:
 
     kind: ClassVar[str] = "begin"
     id: int
-    seconds: Finite = 0.0
+    seconds: Finite | None = None
     """For `Lanes`: seconds that this text has been computed for so far."""
 
 

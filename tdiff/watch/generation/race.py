@@ -270,7 +270,7 @@ class Race:
             case Ready():
                 runner.ready = answer
             case Begin():
-                runner.answering, runner.seconds = answer.id - runner.id - 1, answer.seconds
+                runner.answering, runner.seconds = answer.id - runner.id - 1, answer.seconds or 0.0
             case TraceHeader() | TraceStep() | TraceEnd():
                 if runner.asked and 0 <= runner.answering < len(runner.lanes):
                     runner.lanes[runner.answering].take(answer, runner.seconds)
