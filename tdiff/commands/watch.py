@@ -30,6 +30,7 @@ EXAMPLES = (
     "tdiff watch mine",
     "tdiff watch train.log ssh://host/path/to/run",
     "tdiff watch --model mine --model shakespeare",
+    'tdiff watch --race "confidence threshold=0.9" --race "remdm steps=64"',
     "tdiff watch --all",
     "tdiff watch --once",
 )
@@ -41,12 +42,13 @@ _REMOTE_TIMEOUT = 15.0
 
 def run(options: Options) -> None:
     """Show the live view or print a snapshot. Raises TdiffError for targets that cannot be watched."""
-    from tdiff.commands import watch_numbers
+    from tdiff.commands import watch_numbers, watch_race
     from tdiff.terminal import detect
     from tdiff.watch import preferences
     from tdiff.watch.targets import locate, newest_run
 
     _check(options)
+    options = watch_race.with_racers(options)
     saved = preferences.load()
     terminal = detect.this_terminal(
         color=options.color or saved.color or "auto",
@@ -193,10 +195,11 @@ def _check(options: Options) -> None:
         if len(models) > MAX_MODELS:
             raise TdiffError(f"watch shows up to {MAX_MODELS} models side by side; got {len(models)} of --model")
     for model in models:
-        _check_model(model)
+        check_model(model)
 
 
-def _check_model(model: str) -> None:
+def check_model(model: str) -> None:
+    """Raises TdiffError for a model that neither exists nor may come."""
     from tdiff.runs.lookup import NoModel, find_model, find_per_class
 
     if Path(model).is_dir() or find_per_class(model):  # it may have its weights later

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tdiff import hub
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.decoding import decoding as parse_decoding
+from tdiff.core.spare import cpu_only, lower_priority
 from tdiff.errors import TdiffError, unknown
 from tdiff.protocol.messages import (
     Answer,
@@ -30,7 +31,9 @@ from tdiff.protocol.messages import (
     Cancelled,
     Classify,
     Generate,
+    Lanes,
     Load,
+    Measure,
     Ready,
     Refused,
     Request,
@@ -44,6 +47,7 @@ from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
+    from tdiff.core.evaluation.single import Reference
     from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
@@ -60,7 +64,7 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
     takes half a percent of one core. Raises TdiffError if `share` is combined with another device.
     """
     if share:
-        device = _cpu_only(device)
+        device = cpu_only(device)
     requests, answers = _pipes()
     inbox = Inbox()
     threading.Thread(target=_listen, args=(requests, inbox), name="requests", daemon=True).start()
@@ -73,7 +77,7 @@ def serve(model: str, device: str = "auto", *, share: bool = False) -> NoReturn:
         server = Server(inbox, say, device, sparing=share)
         server.answer(Load(model=model))
         if share:
-            _lower_priority()  # after loading: an import at idle priority might take minutes
+            lower_priority()  # after loading: an import at idle priority might take minutes
         server.run()
     except BrokenPipeError:
         _leave()
@@ -138,7 +142,7 @@ class Inbox:
 
         def ends() -> bool:
             return any(
-                isinstance(request, (Generate, Branch, Classify))
+                isinstance(request, (Generate, Branch, Lanes, Classify))
                 or (isinstance(request, Cancel) and request.id == generation)
                 for request in self._waiting
             )
@@ -155,6 +159,7 @@ class Server:
         self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
         self._model: LoadedModel | None = None
         self._classifier: Classifier | None = None
+        self._reference: Reference | None = None  # what texts of this model are compared with
 
     def run(self) -> NoReturn:
         """Process requests, one after another, until the process ends."""
@@ -171,6 +176,9 @@ class Server:
         elif isinstance(request, (Generate, Branch)):
             with self._refusing(request.id):
                 self._generate(request)
+        elif isinstance(request, (Lanes, Measure)):
+            with self._refusing(request.id):
+                self._several(request)
         elif isinstance(request, Classify):
             with self._refusing(request.id):
                 self._classify(request)
@@ -201,7 +209,7 @@ class Server:
             self._load_each(folder)
             return
         model = self._model = load_model(name, devices.choose(self._device), announce)
-        self._classifier = None
+        self._classifier = self._reference = None
         self._say(
             Ready(
                 model=model.name,
@@ -285,6 +293,23 @@ class Server:
             )
             start_time, start_cpu = time.perf_counter(), time.thread_time()
 
+    def _several(self, request: Lanes | Measure) -> None:
+        if self._model is None:
+            raise TdiffError("no model is loaded, so nothing can be generated or measured; load one")
+        from tdiff.core import lanes
+
+        if isinstance(request, Measure):
+            answer, self._reference = lanes.measured(self._model, request, self._reference)
+            self._say(answer)
+            return
+        start_time, start_cpu = time.perf_counter(), time.thread_time()
+        for _ in lanes.answer(self._model, request, checked, self._say):
+            used = time.perf_counter() - start_time, time.thread_time() - start_cpu
+            if self._inbox.overtaken(request.id, within=pause(*used) if self._sparing else 0.0):
+                self._say(Cancelled(id=request.id))
+                return
+            start_time, start_cpu = time.perf_counter(), time.thread_time()
+
     def _generate(self, request: Generate | Branch) -> None:
         if self._inbox.overtaken(request.id):
             self._say(Cancelled(id=request.id))
@@ -360,37 +385,16 @@ def _settings(request: Generate | Branch) -> dict[str, Any]:
     for name in ("row", "steps" if isinstance(request, Branch) else "length"):
         if not 0 <= getattr(request, name) <= MOST:
             raise TdiffError(f"{name} must lie between 0 and {MOST:,}; got {getattr(request, name)}")
+    return checked(request.settings)
+
+
+def checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """These decoding settings, without a seed. Raises TdiffError for unknown or invalid ones."""
     hints = typing.get_type_hints(DecodeSettings)
-    for name in request.settings:
+    for name in settings:
         if name not in hints:
             raise unknown("setting", name, hints)
-    values = {name: convert(hints[name], value, name) for name, value in request.settings.items()}
+    values = {name: convert(hints[name], value, name) for name, value in settings.items()}
     values.pop("seed", None)
     DecodeSettings(**values)
     return values
-
-
-def _cpu_only(device: str) -> str:
-    """Hide the GPU and use one thread. Has no effect once torch is imported."""
-    if device not in ("auto", "cpu"):
-        raise TdiffError(f"--share computes on the CPU only, next to the run on the device; got --device {device}")
-    os.environ.update(CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    return "cpu"
-
-
-def _lower_priority() -> None:
-    """Set this process to idle priority, and make it the first to be killed when memory runs out."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    # Linux may first divide the CPU among sessions; then idle priority has no effect outside of the process's session.
-    if os.getsid(0) != os.getpid():
-        with suppress(OSError):
-            os.setsid()
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text("19")
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # its disk priority follows
-    except (AttributeError, OSError):
-        with suppress(OSError):
-            os.nice(19)

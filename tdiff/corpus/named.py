@@ -50,6 +50,14 @@ def is_shakespeare(data: bytes) -> bool:
     return len(data) == SHAKESPEARE_BYTES and hashlib.sha256(data).hexdigest() == SHAKESPEARE_SHA256
 
 
+def has_shakespeare() -> bool:
+    """Return whether Tiny Shakespeare is on this machine, so that `shakespeare` fetches nothing."""
+    import platformdirs
+
+    cache = platformdirs.user_cache_path("tdiff") / "shakespeare.txt"
+    return bool(os.environ.get("TDIFF_SHAKESPEARE")) or cache.is_file()
+
+
 def shakespeare(progress: Progress | None) -> tuple[bytes, str]:
     """Return Tiny Shakespeare from $TDIFF_SHAKESPEARE, the user's cache or the web, and a note, mostly empty.
 

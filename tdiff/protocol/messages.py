@@ -1,9 +1,9 @@
 """The messages between a view and the process that holds the model, one JSON line each. No torch.
 
-A view sends requests (`Generate`, `Branch`, `Classify`, `Cancel`, `Load`); the process sends answers (`Ready`, `Begin`,
-`Scores`, `Cancelled`, `Refused`, and the lines of a trace). A request is read exactly as it was written, since its text
-goes to the model. An answer is checked down to the items of its lists and its text is made safe to print, since a
-screen is drawn from it.
+A view sends requests (`Generate`, `Branch`, `Lanes`, `Measure`, `Classify`, `Cancel`, `Load`); the process sends
+answers (`Ready`, `Begin`, `Scores`, `Measured`, `Cancelled`, `Refused`, and the lines of a trace). A request is read
+exactly as it was written, since its text goes to the model. An answer is checked down to the items of its lists and its
+text is made safe to print, since a screen is drawn from it.
 """
 
 from __future__ import annotations
@@ -74,6 +74,43 @@ class Branch:
     """As in `Generate`."""
 
 
+MAX_LANES = 9
+"""Generations of one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """Generate several texts from one prompt at once. It cancels other requests, as `Generate` does.
+
+    With equal settings they are rows of one batch; else a step of each follows in turn, so that all have made as many
+    model calls. Text n (from 0) has the id `id + 1 + n`, which a `Begin` before each of its lines, or a `Refused`, has.
+    """
+
+    kind: ClassVar[str] = "lanes"
+    id: int
+    """Names the request in `Cancel`, `Cancelled` and a `Refused` of all texts."""
+    settings: list[dict[str, Any]]
+    """For each text, as in `Generate`."""
+    rows: list[int]
+    """For each text: with the seed, the key of the noise."""
+    prompt: str | None = None
+    length: int = 0
+    seed: int = 0
+    detail: bool = False
+    """As in `Generate`; without effect on a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Measure texts against the text that the model was trained on. The answer is `Measured` or `Refused`."""
+
+    kind: ClassVar[str] = "measure"
+    id: int
+    prompt: str
+    texts: list[str]
+    """Each begins with the prompt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classify:
     """Classify a text. It cancels the current request and a waiting one, as `Generate` does.
@@ -137,6 +174,8 @@ class Begin:
 
     kind: ClassVar[str] = "begin"
     id: int
+    seconds: Finite | None = None
+    """For `Lanes`: seconds that this text has been computed for so far."""
 
 
 Word = tuple[str, Finite]
@@ -164,6 +203,25 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How near texts are to held-out text of the corpus, by `core.evaluation.quality`. Lists have an item a text."""
+
+    kind: ClassVar[str] = "measured"
+    id: int
+    corpus: str
+    distances: list[Finite]
+    """From held-out text over all measures; 1 is the least that counts as a difference."""
+    nats: list[Finite]
+    """Nats a character of an n-gram model of the training text."""
+    distinct: list[Share]
+    """Share of distinct 4-grams."""
+    words: list[Share]
+    """Share of words that occur in the training text."""
+    real: list[Finite]
+    """The three measures of held-out text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
     """The request was cancelled before its text was complete, or before it started."""
 
@@ -182,8 +240,8 @@ class Refused:
     """The request's id; None: it was to load a model, or the line was not a request."""
 
 
-Request = Generate | Branch | Classify | Cancel | Load
-Answer = Ready | Begin | Scores | Cancelled | Refused
+Request = Generate | Branch | Lanes | Measure | Classify | Cancel | Load
+Answer = Ready | Begin | Scores | Measured | Cancelled | Refused
 
 
 def _safe(name: str, text: str) -> str:
@@ -226,6 +284,9 @@ def _consistent(answer: Answer | TraceLine | None) -> bool:
             return answer.seconds is not None and -LARGEST < answer.seconds < LARGEST
         case Scores():
             return len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
+        case Measured():
+            count = len(answer.distances)
+            return count == len(answer.nats) == len(answer.distinct) == len(answer.words) and len(answer.real) == 3
         case Ready() | Begin() | Cancelled() | Refused():
             return True
         case None:

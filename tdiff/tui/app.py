@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual import events
 
@@ -19,8 +20,13 @@ from tdiff.tui.panes.looking import LookingPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.view import WatchView
+from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
+from tdiff.watch.generation.race import Entry, entries
+
+if TYPE_CHECKING:
+    from tdiff.tui.race_screen import RaceScreen
 
 _ALERTS = "alerts"
 """The title of the page with all alerts."""
@@ -33,6 +39,8 @@ class WatchApp(WatchView):
     ENABLE_COMMAND_PALETTE = False  # the view has another palette
     TITLE = "tdiff watch"
     CSS_PATH = "app.tcss"
+    racers: Sequence[Entry] = ()
+    """What races at first."""
 
     # Keys
 
@@ -61,6 +69,8 @@ class WatchApp(WatchView):
             self.action_palette()
         elif key.id == "prompt":
             self._ask_for_prompt()
+        elif key.id == "decoder":
+            self._open_picker()
         elif question := pane.question(key.id):
             self._ask(question)
 
@@ -174,6 +184,10 @@ class WatchApp(WatchView):
         if message.what == "replay":
             controller.pane.replay(self._clock())
             self._frames.resume()
+        elif message.what == "texts":
+            self.action_texts()
+        elif message.what == "decoder":
+            self._open_picker()
         elif message.what == "prompt" or live is None or live.state == "off":
             self._ask_for_prompt()
         elif message.what == "new_text":
@@ -184,6 +198,57 @@ class WatchApp(WatchView):
             self.say(notice)
             if changed:
                 self._follow(controller)
+
+    def _open_picker(self) -> None:
+        """Choose a decoder."""
+        live = self.canvases.live
+        if live is None or live.state == "off":
+            self._ask_for_prompt()  # it says that there is no model's process
+        else:
+            self.picker.open(live.settings.decoder, live.ready.decoders if live.ready else ())
+
+    async def use_choice(self, choice: Choice | None) -> None:
+        """Return from the picker to the pane, and use what was chosen there."""
+        self.arranger.focus_back()
+        if choice is not None and choice.racers:
+            self._open_race(entries(choice.racers))
+        elif choice is not None:
+            controller = self.canvases.current
+            self.say(controller.choose_decoder(choice.settings))
+            self._follow(controller)
+
+    def _start_models(self) -> None:
+        """Begin with the race that was asked for; the models follow."""
+        if self.racers:
+            self._open_race(self.racers)
+        else:
+            super()._start_models()
+
+    def _open_race(self, chosen: Sequence[Entry]) -> None:
+        if live := self.canvases.live:
+            self._show_race(self.racing.race(live, chosen, self.canvases.pane.theme))
+
+    def action_texts(self) -> None:
+        """Generate several texts of one batch, beside each other."""
+        live = self.canvases.live
+        if live is None or live.state == "off":
+            self._ask_for_prompt()  # it says that there is no model's process
+        else:
+            self._show_race(self.racing.batch(live, 4, self.canvases.pane.theme))
+
+    def _show_race(self, screen: RaceScreen) -> None:
+        self.models.halt(self._clock())
+        self._frames.pause()
+        self.push_screen(screen, self._close_race)
+
+    def _close_race(self, _: None) -> None:
+        """Return to the view and its models."""
+        self.racing.screen = None
+        if self.models.started:
+            self.models.resume(self._clock())
+            self._frames.resume()
+        else:
+            super()._start_models()
 
     def on_looking_pane_branch(self, message: LookingPane.Branch) -> None:
         """Continue the changed text as a branch."""

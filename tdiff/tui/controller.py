@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tdiff.config.decoding import label
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.formatting import duration
@@ -88,12 +90,16 @@ class CanvasController:
         content = self.pane.in_a_line() if text else self.pane.readout()
         return [(f" {self.name}", "bold"), (f"  {content} ", "")]
 
+    def choose_decoder(self, settings: Mapping[str, Any]) -> str:
+        """Use a decoder, with other fields of DecodeSettings, for the next text; a notice."""
+        assert self.live is not None, "the pane has a model"
+        self.live.choose_decoder(settings)
+        return self.named(f"decoder {label(self.live.settings.decoder, dataclasses.asdict(self.live.settings))}")
+
     def change(self, what: str) -> tuple[bool, str]:
-        """Change `what` (decoder, threshold_down or threshold_up) for the next text; whether it could, and a notice."""
+        """Change `what` (threshold_down or threshold_up) for the next text; whether it could, and a notice."""
         live = self.live
         assert live is not None, "the pane has a model"
-        if what == "decoder":
-            return True, self.named(f"decoder {live.next_decoder()}")
         if not live.has_threshold:
             return False, self.named(f"the decoder {live.settings.decoder} has no threshold")
         return True, self.named(f"threshold {live.shift_threshold(1 if what == 'threshold_up' else -1):g}")

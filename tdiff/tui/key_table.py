@@ -14,6 +14,7 @@ from textual.keys import Keys
 from tdiff.errors import TdiffError, unknown
 from tdiff.tui.key import FOCUS_KEYS, NEVER, Key, names_of
 from tdiff.tui.panes.registry import PANES
+from tdiff.tui.race_keys import RACE_KEYS
 
 APP_KEYS = (
     Key("quit", "q,ctrl+q,ctrl+c", "quit", "app", "quit"),
@@ -47,7 +48,7 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
 
     Raises TdiffError for an unknown id, a key that cannot be bound, or a key that would do two things.
     """
-    known = {entry.id: entry for entry in KEYS}
+    known = {entry.id: entry for entry in (*KEYS, *RACE_KEYS)}
     for name, keys in changes.items():
         if name not in known:
             raise unknown("key id", name, known)
@@ -57,10 +58,10 @@ def remapped(changes: Mapping[str, str]) -> dict[str, str]:
     if "quit" in all_keys and "ctrl+c" not in names_of(all_keys["quit"]):
         all_keys["quit"] += ",ctrl+c"
     taken: dict[tuple[str, str], str] = {}
-    for entry in KEYS:
+    for entry in (*KEYS, *RACE_KEYS):
         for key in names_of(all_keys.get(entry.id, entry.keys)):
             other = taken.setdefault((entry.where, key), entry.id)
-            if entry.where != "app":
+            if entry.where not in ("app", "texts"):  # the keys of the app do not act over the screen of a race
                 other = taken.get(("app", key), other)
             if other != entry.id and (entry.id in changes or other in changes):
                 raise TdiffError(

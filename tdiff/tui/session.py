@@ -86,6 +86,10 @@ def view(
         on_alert=options.on_alert or "",
         board=Board(),
     )
+    if options.race:
+        from tdiff.watch.generation.race import entries
+
+        app.racers = entries(options.race)
     app.training.begin_with(options.smooth, options.target, options.align)
     theme = options.theme or preferences.theme
     if theme:

@@ -30,9 +30,11 @@ from tdiff.tui.panes.base import Scene
 from tdiff.tui.panes.registry import Situation
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.panes.training import TrainingPane
+from tdiff.tui.racing import Racing
 from tdiff.tui.status_lines import StatusLines
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.command_palette import CommandPalette
+from tdiff.tui.widgets.decoder_picker import Choice, DecoderPicker
 from tdiff.tui.widgets.help import Page
 from tdiff.tui.widgets.lines import Lines
 from tdiff.watch import summary
@@ -97,7 +99,9 @@ class WatchView(TerminalApp):
             watched, terminal, preferences.keys, self.arranger, self.canvases, self.training, clock
         )
         self.palette = CommandPalette(self._names_of, self.run_command)
+        self.picker = DecoderPicker(self.use_choice)
         self._page = Page()
+        self.racing = Racing(preferences.keys, lambda: self.attached.now() and self._pacer.ready(), clock)
         self._pacer = Pacer(self)
 
     # Start and end
@@ -111,6 +115,7 @@ class WatchView(TerminalApp):
         yield self.lines.bottom
         yield self.lines.hints
         yield self.palette
+        yield self.picker
 
     def on_mount(self) -> None:
         """Show at once what there is; the models' processes start afterwards."""
@@ -154,8 +159,12 @@ class WatchView(TerminalApp):
     async def run_command(self, key: Key | None) -> None:
         """Run the command that was chosen in the palette; None: none was."""
 
+    async def use_choice(self, choice: Choice | None) -> None:
+        """Use what was chosen in the picker of decoders; None: nothing was."""
+
     def suspending(self) -> None:
         """The models' processes stop too: a stopped job computes nothing."""
+        self.racing.halt()
         self.models.halt(self._clock())
 
     def hang_up(self) -> None:
@@ -184,7 +193,9 @@ class WatchView(TerminalApp):
         if not self.screen_stack:  # the timer fires once more after the end
             return
         now = self._clock()
-        self.models.resume(now)  # an update shows that the view is not stopped, or no longer
+        self.racing.resume()  # an update shows that the view is not stopped, or no longer
+        if self.racing.screen is None:  # a race has the processors for itself
+            self.models.resume(now)
         if not self.watched and (run := self._find_run()):
             self.watched.append(run)
             self.arranger.arrange()
@@ -267,7 +278,7 @@ class WatchView(TerminalApp):
 
     def _frame(self) -> None:
         """Take in what the models said; draw it if a frame can be drawn now."""
-        if not self.screen_stack:
+        if not self.screen_stack or self.racing.screen is not None:
             return
         now = self._clock()
         self.models.poll(now)

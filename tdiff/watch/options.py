@@ -38,6 +38,12 @@ class Options:
     others: Sequence[str] = ()
     """Models that generate beside it."""
     prompt: str | None = option(None, "Text to continue.", panel="Input", shown="default: the model's default prompts")
+    race: Sequence[str] = option(
+        (),
+        "Race a decoder with options, or model=NAME, against others on one prompt and seed: two to four times.",
+        panel="Decoding",
+        metavar="SETTINGS",
+    )
     classify: Sequence[str] = option(
         (),
         "Show the prediction for this text as mask samples arrive; requires --model; repeatable.",

@@ -19,6 +19,7 @@ from tdiff.protocol.messages import (
     Cancel,
     Generate,
     Load,
+    Measured,
     Ready,
     Refused,
     Request,
@@ -42,6 +43,7 @@ JSON = st.recursive(
 BY_TYPE = {
     int: WHOLE,
     float: FLOATS,
+    float | None: st.none() | FLOATS,
     str: TEXT,
     str | None: st.none() | TEXT,
     int | None: st.none() | WHOLE,
@@ -50,6 +52,7 @@ BY_TYPE = {
     list[str]: st.lists(TEXT, max_size=3),
     list[typing.Any] | None: st.none() | st.lists(JSON, max_size=3),
     dict[str, typing.Any]: st.dictionaries(TEXT, JSON, max_size=3),
+    list[dict[str, typing.Any]]: st.lists(st.dictionaries(TEXT, JSON, max_size=2), max_size=2),
 }
 REQUESTS, ANSWERS = typing.get_args(Request), typing.get_args(Answer)
 
@@ -72,9 +75,27 @@ def standings(draw) -> Scores:
     )
 
 
+@st.composite
+def measures(draw) -> Measured:
+    count = draw(st.integers(0, 3))
+
+    def numbers(of, size=count):
+        return draw(st.lists(of, min_size=size, max_size=size))
+
+    return Measured(
+        id=draw(WHOLE),
+        corpus=draw(TEXT),
+        distances=numbers(FLOATS),
+        nats=numbers(FLOATS),
+        distinct=numbers(SHARES),
+        words=numbers(SHARES),
+        real=numbers(FLOATS, 3),
+    )
+
+
 def strategy(kind) -> st.SearchStrategy:
-    if kind is Scores:
-        return standings()
+    if kind in (Scores, Measured):
+        return standings() if kind is Scores else measures()
     hints = typing.get_type_hints(kind)
     return st.builds(kind, **{f.name: BY_TYPE[hints[f.name]] for f in dataclasses.fields(kind)})
 

@@ -178,7 +178,7 @@ def test_decoder_and_threshold_change_on_the_fly():
         assert "threshold 0.8" in stage.text()
         await stage.press(",")
         assert stage.live.settings.threshold == pytest.approx(0.75)
-        await stage.press("d")
+        await stage.press("d", *"topk", "enter")
         assert stage.live.settings.decoder == "topk"
         assert "decoder topk" in stage.text()
         await stage.press(">")

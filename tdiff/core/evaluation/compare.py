@@ -150,10 +150,14 @@ def _length(model: LoadedModel, task: Task) -> int:
 
 def shortfall(outcome: Outcome, task: Task) -> float:
     """The distance from real text over all measures, in units of what counts as equal; 0 if it is as good."""
-    generated, real = outcome.summary, task.summary
-    distance = abs(generated.nats.mean - real.nats.mean) / 0.05
+    return distance(outcome.summary, task.summary)
+
+
+def distance(generated: Summary, real: Summary) -> float:
+    """The distance of texts from real text over all measures, in units of what counts as equal; 0 if as good."""
+    nats = abs(generated.nats.mean - real.nats.mean) / 0.05
     distinct = max(0.0, real.distinct.mean - generated.distinct.mean) / 0.02
-    return distance + distinct + max(0.0, real.words.mean - generated.words.mean) / 0.02
+    return nats + distinct + max(0.0, real.words.mean - generated.words.mean) / 0.02
 
 
 @dataclass(frozen=True, slots=True)

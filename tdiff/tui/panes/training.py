@@ -17,7 +17,7 @@ from tdiff.draw.run_styles import run_styles
 from tdiff.draw.strips import Strip, StripCache, draw_strip
 from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.errors import TdiffError
-from tdiff.tui import run_curves, training_texts
+from tdiff.tui import heat_map, run_curves, training_texts
 from tdiff.tui.figures import Figure, flow, progress
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.attempts import attempt_curves
@@ -67,6 +67,7 @@ class TrainingPane(Pane):
         Key("previous_metric", "M", "show the previous metric", "training", "", "step_metric(-1)"),
         Key("compare", "c", "show A-B, val-train or val/train, or the curves", "training"),
         Key("target", "t", "draw a line at a target", "training", "", "ask('target')", opens_line=True),
+        Key("heat", "v", "show loss by mask ratio as a heat map, or the curves", "training", "mask ratio"),
         Key("strips", "w", "show or hide learning rate and gradient norm", "training"),
     )
     BINDINGS = bindings(KEYS)  # type: ignore[assignment]
@@ -91,6 +92,7 @@ class TrainingPane(Pane):
         self._filter = ""
         self._target: float | None = None
         self._strips = True
+        self._heat = False  # whether the loss by mask ratio is shown instead of the curves
         self._pointed: int | None = None  # the column of the chart under the mouse
         self._builder = CurveBuilder()
         self._curves_view = CurvesView(self._chart, self._point, self._wheel)
@@ -224,6 +226,10 @@ class TrainingPane(Pane):
             waiting = fold([(f" {text}", "" if run is not None and run.note else "dim")], width)
             hint = waiting if self._runs else no_run_lines(width, height)
             return [[], *hint][-height:] if len(hint) >= height else [[], *hint]
+        if self._shows_heat and height >= heat_map.MIN_ROWS:
+            frame = layout(curves, self._drawn_view(), width, height, ascii=self.theme.ascii)
+            own = next((one.curve for one in self._curves_of() if one.run is self._runs[0]), curves[-1])
+            return heat_map.draw(self._runs[0], own, frame, width, height, self._x, self.theme)
         view, ascii, colour = self._drawn_view(), self.theme.ascii, self.theme.colour != "none"
         strips, rows = self._strips_in(height)
         height -= len(strips) * rows
@@ -235,6 +241,10 @@ class TrainingPane(Pane):
         for strip in strips:
             lines += draw_strip(strip, view, frame, rows, ascii=ascii, colour=colour, cache=self._strip_cache)
         return lines
+
+    @property
+    def _shows_heat(self) -> bool:
+        return self._heat and bool(self._runs) and heat_map.has_ratios(self._runs[0])
 
     def _strips_in(self, height: int) -> tuple[list[Strip], int]:
         """The strips below a chart of so many rows, and the rows of each."""
@@ -255,8 +265,8 @@ class TrainingPane(Pane):
         left_out = [n for n, other in enumerate(self._runs) if id(other) not in drawn]
         letter = "A " if len(self._runs) > 1 else ""
         self.frame(
-            [(training_texts.title(selection, len(self._runs)), "")],
-            [(training_texts.state(view, selection, axis, left_out), "")],
+            [("loss by mask ratio" if self._shows_heat else training_texts.title(selection, len(self._runs)), "")],
+            [(f"by {axis}" if self._shows_heat else training_texts.state(view, selection, axis, left_out), "")],
             [(letter + (progress(run, self._now) if self._x is None else f"step {run.step:,}"), "")],
             self._at_cursor(),
         )
@@ -423,6 +433,11 @@ class TrainingPane(Pane):
         following = found[(found.index(current) + 1) % len(found)] if current in found else ""
         self._selection = replace(self._selection, comparison=following)
         self._set_view(replace(self._view, y0=None, y1=None))
+
+    def action_heat(self) -> None:
+        """Show the loss by mask ratio, or the curves."""
+        self._heat = not self._heat
+        self.redraw()
 
     def action_strips(self) -> None:
         """Show or hide the strips below the curve."""

@@ -14,6 +14,7 @@ from tdiff.draw.render import Line
 from tdiff.tui.key import shown
 from tdiff.tui.key_table import KEYS
 from tdiff.tui.panes.registry import PANES
+from tdiff.tui.race_keys import RACE_KEYS
 from tdiff.tui.widgets.lines import Lines, fold, line_width
 
 _WIDTH = 75
@@ -21,6 +22,7 @@ _WIDTH = 75
 _TITLES = {
     "app": "Everywhere",
     **{pane.name: f"{pane.title} pane" for pane in PANES if pane.pane_class.KEYS},
+    "texts": "Race, and several texts",
 }
 """What each part of the table of keys is called."""
 
@@ -41,7 +43,7 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) ->
         lines += [[("Two models side by side", "bold")], *([(f"  {line}", "")] for line in _OF_TWO)]
     for where, title in _TITLES.items():
         lines += [[], [(title, "bold")]] if lines else [[(title, "bold")]]
-        for key in KEYS:
+        for key in (*KEYS, *RACE_KEYS):
             if key.where == where:
                 names = shown(changed.get(key.id, key.keys), ascii=ascii)
                 line: Line = [(f"  {names:<18}", "bold"), (f" {key.does}", "")]

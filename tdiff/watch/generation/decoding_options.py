@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tdiff.config.decoding import DECODERS, DecodeSettings, laid_over, readers
+from tdiff.config.decoding import DecodeSettings, laid_over, readers
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready
 
@@ -39,14 +39,6 @@ class DecodingOptions:
     def set(self, name: str, value: Any) -> None:
         """Set one field of DecodeSettings. Raises TdiffError if the value is invalid; then nothing changes."""
         self.replace(self.options | {name: value})
-
-    @property
-    def next_decoder(self) -> str:
-        """The decoder after the current one, among those that the model's process knows."""
-        names = list(self._model.decoders) if self._model and self._model.decoders else sorted(DECODERS)
-        names = [name for name in names if name in DECODERS] or sorted(DECODERS)
-        current = names.index(self.settings.decoder) if self.settings.decoder in names else -1
-        return names[(current + 1) % len(names)]
 
     @property
     def has_threshold(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Answer, Begin, Cancelled, Classify, Ready, Refused, Scores
+from tdiff.protocol.messages import Answer, Begin, Cancelled, Classify, Measured, Ready, Refused, Scores
 from tdiff.protocol.prediction import Contribution, PredictionRound
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.visible import visible
@@ -133,7 +133,7 @@ class LivePrediction:
             case Refused():
                 if answer.id in (None, self._id):
                     self.message = answer.text
-            case Begin() | Cancelled() | TraceHeader() | TraceStep() | TraceEnd():
+            case Begin() | Measured() | Cancelled() | TraceHeader() | TraceStep() | TraceEnd():
                 pass  # of generated texts, which are never requested here
             case _:
                 assert_never(answer)

@@ -6,13 +6,24 @@ This module knows neither the screen nor where the process runs; the caller pass
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Generate, Load, Ready, Refused, Scores
+from tdiff.protocol.messages import (
+    Answer,
+    Begin,
+    Cancel,
+    Cancelled,
+    Generate,
+    Load,
+    Measured,
+    Ready,
+    Refused,
+    Scores,
+)
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.watch.generation.branches import Fork, Node
 from tdiff.watch.generation.decoding_options import DecodingOptions
@@ -149,7 +160,21 @@ class Live:
         """Seconds until the next text begins; 0 while one is in progress."""
         return max(0.0, self._timer.next_due - now) if self.state == "waiting" else 0.0
 
+    @property
+    def seed(self) -> int:
+        """The seed of all texts."""
+        return self._seed
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Fields of DecodeSettings that the user set."""
+        return self._decoding.options
+
     # The process
+
+    def another_process(self, model: str | None = None) -> ModelProcess:
+        """Start another process where this one runs, of the same model unless `model` names one. Raises TdiffError."""
+        return self._start(model or self.model)
 
     def start(self) -> None:
         """Start the process, or restart it."""
@@ -256,9 +281,10 @@ class Live:
         self._decoding.set(name, value)
         self.new_text()
 
-    def next_decoder(self) -> str:
-        """Change to the next decoder that the model's process knows."""
-        self.set_option("decoder", self._decoding.next_decoder)
+    def choose_decoder(self, options: Mapping[str, Any]) -> str:
+        """Use these fields of DecodeSettings from now on, which name a decoder. Raises TdiffError."""
+        self._decoding.replace({**self._decoding.options, **options})
+        self.new_text()
         return self.settings.decoder
 
     @property
@@ -352,8 +378,8 @@ class Live:
                     self.complete = True
                     self._timer.tick(now)
                     self._end_text(now)
-            case Scores():
-                pass  # of classified texts, which are never requested here
+            case Scores() | Measured():
+                pass  # of requests that are never made here
             case _:
                 assert_never(answer)
 

@@ -227,7 +227,7 @@ def test_changed_decoder_repeats_the_row_while_the_other_continues():
     both_ready(stage)
     first = stage.begins(stage.one, prompt="Once ")
     second = stage.begins(stage.other)
-    assert stage.one.next_decoder() == "topk"
+    assert stage.one.choose_decoder({"decoder": "topk"}) == "topk"
     stage.says(stage.one, Cancelled(id=first.id), now=1.0)
     again = stage.asked(stage.one)[-1]
     assert (again.row, again.prompt, again.settings) == (0, "Once ", {"decoder": "topk"})
@@ -245,7 +245,7 @@ def test_decoder_changed_in_the_pause_repeats_the_row():
     stage = Stage(every=5.0)
     both_ready(stage)
     stage.both_write(1.0)
-    stage.one.next_decoder()
+    stage.one.choose_decoder({"decoder": "topk"})
     stage.pair.poll(2.0)
     assert [request.row for request in stage.asked(stage.one)] == [0, 0]
     stage.pair.poll(7.0)

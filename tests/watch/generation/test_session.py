@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from tdiff.config.decoding import DECODERS, DecodeSettings
+from tdiff.config.decoding import DecodeSettings
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Branch, Cancel, Cancelled, Generate, Load, Ready, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
@@ -146,7 +144,7 @@ def test_unknown_model_settings_are_ignored():
     ("change", "settings", "prompt"),
     [
         (lambda live: live.set_prompt("new"), {}, "new"),
-        (lambda live: live.next_decoder(), {"decoder": "topk"}, None),
+        (lambda live: live.choose_decoder({"decoder": "topk"}), {"decoder": "topk"}, None),
         (lambda live: live.shift_threshold(1), {"threshold": 0.75}, None),
         (lambda live: live.new_text(), {}, None),
     ],
@@ -241,12 +239,6 @@ def test_refused_first_model_ends_the_process_and_newer_weights_restart_it():
     newest[0] = ("mine", 2.0)
     stage.live.poll(1.0)
     assert len(stage.processes) == 2 and stage.live.state == "loading"
-
-
-def test_unknown_decoders_of_the_process_are_ignored():
-    stage = Stage()
-    stage.says(replace(ready(), decoders=["quantum"]))
-    assert stage.live.next_decoder() in DECODERS
 
 
 def test_refused_prompt_is_reverted_and_its_message_expires():

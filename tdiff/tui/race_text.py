@@ -1,0 +1,75 @@
+"""The words around the texts of a race: what races, which text reads best and what decided, and the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.cells import cell_len
+
+from tdiff.draw.render import Line
+from tdiff.tui.key import first_name
+from tdiff.tui.race_keys import RACE_KEYS
+from tdiff.tui.widgets.lines import shortened, two_ends
+from tdiff.visible import visible_line
+from tdiff.watch.generation.race import Race
+
+
+def heading(race: Race, axis: str, point: float, state: str, width: int, *, batch: bool) -> Line:
+    """What is compared, from which prompt and seed, and at which point."""
+    header = race.header
+    words = f"{len(race.lanes)} texts of one batch" if batch else f"race of {len(race.lanes)}"
+    left: Line = [(" tdiff ", "bold"), (words, "bold")]
+    if header is not None:
+        prompt = " ".join(visible_line(header.prompt).split())
+        prompt = prompt if cell_len(prompt) <= 30 else f"{prompt[:28]} …"
+        left += [(f' · "{prompt}"' if prompt else "", ""), (f" · seed {race.seed} row {race.row}", "")]
+        left += [(f" · {visible_line(header.model)}", "")] if race.models == 1 else []
+    where = f"call {point:.0f}" if axis == "calls" else f"{point:.1f} s each"
+    mark = {"": "▶", "paused": "‖", "replay": "▷"}[state]
+    step = "calls" if axis == "calls" else "time"
+    shown = f"{mark} {state} " if state else ""
+    right: Line = [(shown, "reverse" if state else ""), (f" in step by {step} · {where} ", "")]
+    room = max(0, width - sum(cell_len(text) for text, _ in right) - 1)
+    return two_ends(shortened(left, room), right, width)
+
+
+def verdict_line(race: Race, *, batch: bool) -> Line:
+    """Which text reads best and what decided that; what is awaited before, or why nothing decides."""
+    if not race.complete:
+        left = sum(not lane.ended for lane in race.lanes)
+        return [(f" {left} of {len(race.lanes)} in progress" if race.header else f" {race.state}", "dim")]
+    if race.measured is None:
+        why = f" no winner: {visible_line(race.why_not)}" if race.why_not else ""
+        return [(why, "dim")]
+    found, best = race.measured, race.best
+    number = race.finishers.index(best[0])
+    names = " and ".join(lane.letter for lane in best)
+    line: Line = [(f" {names} reads best" if len(best) == 1 else f" {names} read alike", "bold")]
+    facts = (
+        f" · decided by n-grams of {visible_line(found.corpus)}: {found.nats[number]:.2f} nats/char"
+        f" (real text {found.real[0]:.2f})",
+        f" · {found.distinct[number]:.0%} distinct ({found.real[1]:.0%})",
+        f" · {found.words[number]:.0%} known words ({found.real[2]:.0%})",
+        " · one text each: tdiff compare decides with many",
+    )
+    return [*line, *((fact, "") for fact in facts[: 3 if batch else 4])]
+
+
+def key_hints(changed: Mapping[str, str], width: int, *, ascii: bool, batch: bool) -> Line:
+    """The most important keys, as many as fit; neighbours with one hint are together."""
+    parts: list[tuple[str, str]] = []
+    for key in RACE_KEYS:
+        hint = key.hint or ("four or nine" if key.id == "race_count" and batch else "")
+        if not hint:
+            continue
+        name = first_name(key, changed, ascii=ascii)
+        if parts and parts[-1][1] == hint:
+            parts[-1] = parts[-1][0] + name, hint
+        else:
+            parts.append((name, hint))
+    line: Line = [(" ", "")]
+    for name, hint in parts:
+        if sum(cell_len(text) for text, _ in line) + cell_len(name + hint) + 3 > width:
+            break
+        line += [(name, "bold"), (f" {hint}  ", "")]
+    return line

@@ -1,0 +1,145 @@
+"""The screen of a race, the grid of a batch, and the heat map of mask ratios."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tdiff.protocol.messages import Begin, Lanes, Measured
+from tdiff.protocol.trace import TraceEnd
+from tdiff.tui.race_screen import columns_of, has_room
+from tdiff.watch.generation.race import entries
+from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
+from tests.watch.generation.test_session import ready
+
+HOSTILE = "\x1b[31m\x07\u202e"
+
+
+async def answer(stage: Stage, count: int, done: bool = False) -> None:
+    """Every lane gets the first `count` steps of the text, the second one with another letter and hostile text."""
+    await stage.says(ready()) if not any(isinstance(one, Lanes) for one in stage.process.asked) else None
+    await frame(stage)
+    request = [one for one in stage.process.asked if isinstance(one, Lanes)][-1]
+    for n, row in enumerate(request.rows):
+        lines = [replace(header(), row=row), *steps(count)]
+        if n == 1:
+            lines[1] = replace(
+                lines[1], cells=[(p, HOSTILE if p == 6 else "z", t, c, e) for p, _, t, c, e in lines[1].cells]
+            )
+        if done:
+            lines.append(TraceEnd(text=TEXT, model_calls=count, forced=0, tokens=96, seconds=0.5))
+        for line in lines:
+            stage.process.says += [Begin(id=request.id + 1 + n, seconds=0.25), line]
+    await frame(stage)
+
+
+async def frame(stage: Stage) -> None:
+    screen = stage.app.screen
+    screen.frame()
+    screen.draw()
+    await stage.pilot.pause()
+
+
+def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("d", "tab")
+        stage.app.picker._line.value = "conf threshold=0.9"
+        await stage.press("tab", "enter")
+        assert stage.app.racing.screen is stage.app.screen and stage.processes[0].asked[-1] == "halt"
+        await answer(stage, 9)
+        text = stage.text()
+        assert "A confidence" in text and "B confidence threshold=0.9" in text and "differs @6" in text
+        assert "\x1b" not in text and "\u202e" not in text and "in step by calls · call 9" in text
+        await stage.press("left")
+        assert "paused" in stage.text() and "call 8" in stage.text()
+        await stage.press("t")
+        assert "in step by time" in stage.text()
+        await stage.press("t", "end")
+        await answer(stage, 9, done=True)
+        measure = stage.process.asked[-1]
+        facts = {"corpus": "tale", "distances": [3.0, 0.0], "nats": [2.0, 1.5], "distinct": [0.9, 0.8]}
+        stage.process.says.append(Measured(id=measure.id, words=[1.0, 0.9], real=[1.5, 0.8, 0.9], **facts))
+        await frame(stage)
+        assert "B reads best · decided by n-grams of tale: 1.50 nats/char (real text 1.50)" in stage.text()
+        golden("race-100x30", stage.text())
+        assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
+        await stage.press("tab", "enter")
+        assert [pane.display for pane in stage.app.screen.panes] == [False, True]
+        await stage.press("q", "q")
+        assert len(stage.app.screen_stack) == 1 and stage.processes[1].closed
+        assert stage.processes[0].asked[-1] == "resume"
+
+    play(scene, run_state(run_lines()), size=(100, 30))
+
+
+@pytest.mark.slow
+def test_a_race_of_the_command_line_begins_before_the_model_and_q_starts_it():
+    async def scene(stage: Stage) -> None:
+        assert [process.model for process in stage.processes] == ["mine"] and stage.live.state == "off"
+        await answer(stage, 5)
+        assert "race of 3" in stage.text() and "C topk k=4" in stage.text()
+        await stage.press("q")
+        assert stage.processes[0].closed and stage.live.state == "loading"
+
+    stage_options = {"size": (80, 24)}
+    original = Stage.__init__
+
+    def with_racers(self, *stories, **options):
+        original(self, *stories, **options)
+        self.app.racers = entries(["confidence", "remdm steps=8", "topk k=4"])
+
+    Stage.__init__ = with_racers
+    try:
+        play(scene, run_state(run_lines()), **stage_options)
+    finally:
+        Stage.__init__ = original
+
+
+def test_a_batch_has_four_texts_or_nine_where_there_is_room():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("s")
+        await answer(stage, 5)
+        (request,) = [one for one in stage.process.asked if isinstance(one, Lanes)]
+        assert request.rows == [0, 1, 2, 3] and request.prompt == "Once" and request.length == len(TEXT) - 4
+        golden("texts-80x24", stage.text())
+        await stage.press("s")
+        assert "9 texts need a window of 100 columns and 32 rows" in stage.text()
+
+    play(scene, run_state(run_lines()))
+
+
+@pytest.mark.slow
+def test_nine_texts_replace_four_in_a_large_window():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("s")
+        await stage.pilot.resize_terminal(120, 40)
+        await stage.press("s")
+        assert len(stage.app.screen.panes) == 9 and stage.processes[1].closed
+        await answer(stage, 3)
+        assert "9 texts of one batch" in stage.text() and "I row 8" in stage.text()
+
+    play(scene, run_state(run_lines()))
+
+
+def test_columns_follow_the_window():
+    assert [columns_of(count, 80, 24) for count in (2, 3, 4, 9)] == [1, 1, 2, 3]
+    assert [columns_of(count, 160, 48) for count in (2, 3, 4, 9)] == [2, 3, 2, 3]
+    assert has_room(4, 80, 24) and not has_room(9, 80, 24) and has_room(9, 120, 36)
+
+
+def test_v_shows_the_loss_by_mask_ratio_and_the_curves_again():
+    async def scene(stage: Stage) -> None:
+        await stage.press("tab", "v")
+        text = stage.text()
+        assert "loss by mask ratio" in text and "t .95" in text and "t .05" in text and "loss 4.29" in text
+        golden("heat-80x24", text)
+        await stage.press("left")
+        assert "┊" in stage.text(), "the cursor of the curve"
+        await stage.press("v")
+        assert "t .95" not in stage.text()
+
+    play(scene, run_state(run_lines()), colour="none", model=False)

@@ -1,0 +1,154 @@
+"""Texts that are generated at once: which settings race, what is asked of each model, and who reads best."""
+
+from __future__ import annotations
+
+import pytest
+
+from tdiff.commands.watch_race import with_racers
+from tdiff.errors import TdiffError
+from tdiff.protocol.messages import Begin, Cancel, Lanes, Measure, Measured, Refused
+from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tdiff.watch.generation.race import Entry, Race, entries
+from tdiff.watch.options import Options
+from tests.watch.generation.test_session import Process, ready
+
+
+def header(row: int = 0) -> TraceHeader:
+    known = {"version": "1", "model": "mine", "decoder": "topk", "settings": {}, "seed": 7, "prompt": "O"}
+    return TraceHeader(**known, row=row, cells=4, given=[(0, "O", 1)])
+
+
+def step(index: int, position: int, text: str, event: str = "commit") -> TraceStep:
+    return TraceStep(index=index, t=0.5, calls=index, cells=[(position, text, 2, 0.5, event)])
+
+
+def end(text: str = "Oabc") -> TraceEnd:
+    return TraceEnd(text=text, model_calls=3, forced=0, tokens=3, seconds=1.5)
+
+
+class Bench:
+    """A race and its processes."""
+
+    def __init__(self, *texts: str, **options) -> None:
+        self.processes: list[Process] = []
+        fields = {"prompt": None, "length": 0, "seed": 7} | options
+        self.race = Race(self._start, entries(texts), **fields)
+        self.race.begin()
+
+    def _start(self, model: str | None) -> Process:
+        self.processes.append(Process(model or "mine"))
+        return self.processes[-1]
+
+    def says(self, *answers, of: int = 0) -> None:
+        self.processes[of].says += answers
+        self.race.poll()
+        self.race.poll()
+
+    def lines(self, lane: int, *lines, seconds: float = 0.0, of: int = 0) -> None:
+        first = [request.id for request in self.processes[of].asked if isinstance(request, Lanes)][-1]
+        self.says(*(part for line in lines for part in (Begin(id=first + 1 + lane, seconds=seconds), line)), of=of)
+
+
+def test_entries_are_decoders_with_options_and_models():
+    found = entries(["confidence threshold=0.9", "model=tale", "remdm steps=64 model=tale"])
+    assert [(one.settings, one.model) for one in found] == [
+        ({"decoder": "confidence", "threshold": 0.9}, None),
+        ({}, "tale"),
+        ({"decoder": "remdm", "steps": 64}, "tale"),
+    ]
+    for bad in (["topk"], ["topk"] * 2, ["topk", "fastest"], ["topk", "topk k=x"], ["topk", ""], ["topk"] * 5):
+        with pytest.raises(TdiffError):
+            entries(bad)
+
+
+def test_targets_that_are_settings_race_too_and_other_modes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = with_racers(Options(race=("topk k=4",), targets=("remdm steps=64", "train.log")))
+    assert (options.race, options.targets) == (("topk k=4", "remdm steps=64"), ["train.log"])
+    assert with_racers(Options(targets=("topk",))).targets == ("topk",)
+    for more in ({"once": True}, {"others": ("b",)}, {"race": ("topk",)}):
+        with pytest.raises(TdiffError):
+            with_racers(Options(**{"race": ("topk", "remdm")} | more))
+
+
+def test_one_process_generates_all_texts_of_a_model_and_they_are_in_step_by_calls_and_by_time():
+    bench = Bench("topk", "remdm")
+    bench.says(ready())
+    (asked,) = bench.processes[0].asked
+    assert [options["decoder"] for options in asked.settings] == ["topk", "remdm"]
+    assert (asked.rows, asked.seed, asked.prompt) == ([0, 0], 7, None)
+    race, (one, other) = bench.race, bench.race.lanes
+    bench.lines(0, header(), step(1, 1, "a"), step(2, 2, "b"), seconds=1.0)
+    bench.lines(1, header(), step(1, 1, "a"), seconds=4.0)
+    assert race.reached("calls") == 1.0 and race.reached("seconds") == 1.0
+    assert [lane.at("calls", 1) for lane in race.lanes] == [1, 1]
+    assert [lane.at("seconds", 1.0) for lane in race.lanes] == [2, 0]
+    bench.lines(1, step(2, 1, "", "remask"), step(3, 1, "z"), seconds=5.0)
+    assert (other.remasked(1), other.remasked(3), one.remasked(2)) == (0, 1, 0)
+    assert race.difference(other, "calls", 1) is None and race.difference(other, "calls", 3) == 1
+    bench.lines(0, end(), seconds=1.5)
+    assert one.ended and one.seconds(2) == 1.5 and race.reached("calls") == 3.0
+
+
+def test_another_model_gets_the_prompt_and_length_of_the_first_one():
+    bench = Bench("topk", "model=tale")
+    bench.says(ready(), of=1)
+    bench.says(ready())
+    assert bench.processes[1].model == "tale" and not bench.processes[1].asked
+    bench.lines(0, header())
+    bench.race.poll()
+    (asked,) = bench.processes[1].asked
+    assert (asked.prompt, asked.length) == ("O", 3)
+    bench.lines(0, header(), step(1, 1, "z"), of=1)
+    bench.lines(0, step(1, 1, "a"))
+    assert bench.race.difference(bench.race.lanes[1], "calls", 1) is None, "their tokens may not be the same"
+
+
+def test_complete_texts_are_measured_and_the_nearest_to_real_text_wins():
+    bench = Bench("topk", "remdm", "schedule")
+    bench.says(ready())
+    first = bench.processes[0].asked[0].id
+    bench.says(Refused(id=first + 3, text="no"))
+    for lane in (0, 1):
+        bench.lines(lane, header(), step(1, 1, "a"), end(f"text {lane}"))
+    measure = bench.processes[0].asked[-1]
+    assert isinstance(measure, Measure) and measure.texts == ["text 0", "text 1"]
+    measures = {"corpus": "tale", "nats": [2.0, 1.9], "distinct": [1.0, 1.0], "words": [1.0, 1.0], "real": [1.9, 1, 1]}
+    bench.says(Measured(id=measure.id, distances=[2.0, 0.0], **measures))
+    assert [lane.letter for lane in bench.race.best] == ["B"] and not bench.race.busy
+    bench.race.measured = Measured(id=measure.id, distances=[0.5, 0.0], **measures)
+    assert [lane.letter for lane in bench.race.best] == ["A", "B"], "a difference that says nothing"
+
+
+def test_without_a_corpus_the_reason_is_reported_and_a_dead_process_ends_its_texts():
+    bench = Bench("topk", "remdm")
+    bench.says(ready())
+    for lane in (0, 1):
+        bench.lines(lane, header(), step(1, 1, "a"), end())
+    bench.says(Refused(id=bench.processes[0].asked[-1].id, text="no corpus"))
+    assert bench.race.why_not == "no corpus" and not bench.race.best and not bench.race.busy
+    bench = Bench("topk", "remdm")
+    bench.says(Refused(text="weights are damaged"))
+    assert [lane.refused for lane in bench.race.lanes] == ["weights are damaged"] * 2
+    bench = Bench("topk", "remdm")
+    bench.processes[0].reason = "killed"
+    bench.race.poll()
+    assert all("killed" in lane.refused for lane in bench.race.lanes) and bench.race.complete
+
+
+def test_other_texts_cancel_the_request_and_lines_of_the_old_one_are_ignored():
+    bench = Bench("topk", "remdm")
+    bench.says(ready())
+    old = bench.processes[0].asked[0].id
+    bench.lines(0, header(), step(1, 1, "a"))
+    bench.race.again(1)
+    bench.race.poll()
+    cancel, asked = bench.processes[0].asked[1:]
+    assert isinstance(cancel, Cancel) and cancel.id == old and asked.rows == [1, 1]
+    bench.says(Begin(id=old + 1), header(), step(1, 1, "x"))
+    assert bench.race.lanes[0].recording is None
+    batch = Race(bench._start, [Entry("", row=n) for n in range(4)], prompt="O", length=3, seed=1, row=2)
+    batch.begin()
+    bench.says(ready(), of=-1)
+    batch.poll()
+    assert bench.processes[-1].asked[-1].rows == [2, 3, 4, 5]
