@@ -21,6 +21,7 @@ from tdiff.watch.formats.numbers import moment, parsed, seconds
 from tdiff.watch.formats.prefix import taken_off, without_colours
 from tdiff.watch.formats.splits import split_of_text, without_words
 from tdiff.watch.formats.structured import structured
+from tdiff.watch.formats.wordings import plainer
 from tdiff.watch.formats.words import NUMBER, named_numbers
 
 LONGEST = 20_000
@@ -117,6 +118,7 @@ class LineReader:
         found.split, text = split_of_text(text)
         flagged, text = without_words(text)
         found.split = found.split or flagged
+        text = plainer(text)
         end = 0
         if (match := _bar(text)) is not None:
             label = text[match.start("label") : match.end("label")]
