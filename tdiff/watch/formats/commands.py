@@ -8,6 +8,8 @@ from typing import Any
 from tdiff.watch.formats.names import Meaning, Role
 
 _KEYS = ("argv", "args", "cmd", "command", "cmdline", "command_line", "commandline", "cli")
+_INNER = frozenset(_KEYS)
+_NUMBERS = frozenset([float, int])
 _COUNTED = frozenset(["steps", "iters", "iterations", "updates", "rounds"])
 """Names of an option that is the number of all steps, though a record's step may be named so too."""
 _LONGEST, _MOST_WORDS = 20_000, 1_000
@@ -16,6 +18,11 @@ _LONGEST, _MOST_WORDS = 20_000, 1_000
 def plan_of_command(pairs: Mapping[Any, Any], meaning: Callable[[str], Meaning]) -> dict[str, float]:
     """Name -> number of the steps or the epochs that the command line of a record asks for."""
     found: dict[str, float] = {}
+    if _NUMBERS.issuperset(map(type, pairs.values())):
+        return found
+    for inner in pairs.values():
+        if isinstance(inner, Mapping) and not _INNER.isdisjoint(inner):
+            found |= plan_of_command(inner, meaning)
     for key in _KEYS:
         if (command := pairs.get(key)) is None or type(command) not in (str, list):
             continue

@@ -27,7 +27,9 @@ _IS_NO_PLAN = lazy(
     re.IGNORECASE,
 )
 _OPTION = lazy(
-    r"(?<!\S)--(?P<unit>iters|iterations|steps|updates|epochs)(?:=|\s+)(?P<number>\d+)(?P<kilo>)(?!\S)", re.IGNORECASE
+    r"(?<![^\s\"'])--(?P<unit>iters|iterations|steps|updates|epochs)[\"']?(?:=|,?\s+)[\"']?(?P<number>\d+)(?P<kilo>)"
+    r"(?![^\s\"'\]])",
+    re.IGNORECASE,
 )
 _SETTING = lazy(
     r"(?<![\w./-])(?P<unit>iters|iterations|steps|updates)\s?[=:]\s?(?P<number>\d+)(?P<kilo>[kKM]?)(?=[\s,;)}|]|$)",
