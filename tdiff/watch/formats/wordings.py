@@ -37,6 +37,11 @@ _BEST_IN_BRACKETS = lazy(
     r"\s*\((?P<repeated>[^()]*)\)",
     re.IGNORECASE,
 )
+_GOES_BACK = lazy(
+    r"^\W*(?:\w+\]\s*)?(?:revert|restor|reload|load|roll)\w*\s(?:back\s)?[^()]{0,80}\((?P<repeated>[^()]*)\)",
+    re.IGNORECASE,
+)
+"""A line about an earlier step that the run goes back to."""
 _BEST_FIRST = lazy(
     r"^\W*(?:\w+\]\s*)?(?:the )?best (?:boosting )?(?:iteration|round|epoch|step)(?: was| is)?"
     r"\s*[:=#]?\s*\d+\s*[,;|:-]",
@@ -75,7 +80,9 @@ def _without_repeats(text: str) -> str:
         return " " * len(text)
     if (best := _BEST_FIRST.match(text)) is not None:
         return text[: best.end()] + " " * (len(text) - best.end())
-    for found in _BEST_IN_BRACKETS.finditer(text) if "(" in text else ():
+    if "(" not in text:
+        return text
+    for found in (*_GOES_BACK.finditer(text), *_BEST_IN_BRACKETS.finditer(text)):
         start, end = found.span("repeated")
         text = text[:start] + " " * (end - start) + text[end:]
     return text

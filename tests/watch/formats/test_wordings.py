@@ -51,7 +51,7 @@ def test_other_words_in_brackets_are_no_evaluation(line):
     "end",
     ["[Info] Early stopping at round 8, best round 5 (valid loss 1.234)", "Best round: 5 (valid loss: 1.234)", "best iteration 5, valid loss 1.234",
      "Stopped early after 8 rounds. Best: round 5 valid loss 1.234", "Restored weights of the best round 5 (valid loss 1.234).",
-     "Meilleure époque : 5 (perte de validation 1.234)", "early stopping triggered: valid loss 1.234 did not improve"],
+     "Meilleure époque : 5 (perte de validation 1.234)", "reverting to epoch 5 (valid loss 1.234)", "early stopping triggered: valid loss 1.234 did not improve"],
 )  # fmt: skip
 def test_a_value_of_the_best_step_is_no_record(end):
     assert reading(log("epoch {e} loss {x} valid loss {v}", tail=[end])) == by_epoch()
