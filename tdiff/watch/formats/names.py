@@ -82,6 +82,7 @@ _ABBREVIATIONS = (
     | dict.fromkeys(["maxiters", "maxiter", "maxits"], ("max", "iters"))
     | dict.fromkeys(["maxsteps", "nsteps", "numsteps", "totalsteps"], ("total", "steps"))
     | dict.fromkeys(["niters", "numiters", "totaliters"], ("total", "iters"))
+    | dict.fromkeys(["nrounds", "nround", "numrounds", "maxrounds"], ("total", "rounds"))
     | dict.fromkeys(["maxepochs", "maxepoch", "nepochs", "numepochs", "totalepochs"], ("max", "epochs"))
 )
 """Words that stand for several."""
@@ -95,7 +96,9 @@ _STEPS = names_of(
     "index, idx, s, i, n"
 )
 """Names of the step, the best first."""
-_OF_STEPS = frozenset(_words("step steps iters iterations updates batches iter update iteration its"))
+_OF_STEPS = frozenset(
+    _words("step steps iters iterations updates batches iter update iteration its rounds round estimators trees")
+)
 _OF_AGENTS = frozenset(["timesteps", "env", "environment"])
 """Words of a count of steps within the part of a path which is elsewhere that of durations (`time/env_steps`)."""
 _OF_EPOCHS = frozenset(["epochs", "passes"])
@@ -103,7 +106,9 @@ _DONE_OR_PLANNED = frozenset(names_of("total env steps, total environment steps,
 """Names of a step that are those of the total where no loss is beside them."""
 _ONE_STEP, _NUMBERS = frozenset(["step", "iter", "iteration", "update"]), frozenset(["n", "num", "number"])
 _PLANS = frozenset(["total", "max", "num", "n", "maximum", "planned", "budget", "target", "number", "limit"])
-_BESIDE_PLANS = frozenset(["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned"])
+_BESIDE_PLANS = frozenset(
+    ["optimization", "optimizer", "training", "gradient", "global", "of", "to", "run", "planned", "boost", "boosting"]
+)
 """Words that may stand in the name of a plan (`Total optimization steps`, `number of updates`)."""
 """Words beside a number of steps or epochs that the run will take."""
 _PLANS_IN_FULL = ({"optimization", "steps"}, {"optimisation", "steps"})
@@ -301,6 +306,8 @@ def _count_or_time(rest: tuple[str, ...], split: str) -> tuple[Role, int] | None
         return Role.STEP, _STEPS.index(rest)
     if rest in _COUNTS_AND_TIMES and not (split == "eval" and _COUNTS_AND_TIMES[rest] in _OF_THE_RUN):
         return _COUNTS_AND_TIMES[rest], 0
+    if rest[:1] == ("round",):
+        return None  # `round number`: of one, rather than of all of them
     return _plan(set(rest))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tdiff.patterns import lazy
+from tdiff.watch.formats.commands import plan_of_command
 from tdiff.watch.formats.long_form import long_form
 from tdiff.watch.formats.names import Meaning, Role
 from tdiff.watch.formats.numbers import decoded
@@ -38,6 +39,7 @@ def numbers(pairs: Mapping[Any, Any], meaning: Callable[[str], Meaning]) -> dict
     A loss that is null is not finite, except beside an evaluation: a row for both leaves one of them empty.
     """
     values = dict(flattened(pairs, meaning))
+    values |= plan_of_command(pairs, meaning)
     if "value" in pairs or "scalar" in pairs or "val" in pairs:
         form = long_form(tuple(map(str, pairs)))
         name = pairs.get(form[0]) if form is not None else None

@@ -19,8 +19,10 @@ from tdiff.watch.formats.fields import Bar, Fields
 from tdiff.watch.formats.found import Found, Span
 from tdiff.watch.formats.numbers import moment, parsed, seconds
 from tdiff.watch.formats.prefix import taken_off, without_colours
+from tdiff.watch.formats.split_pairs import split_pair
 from tdiff.watch.formats.splits import split_of_text, without_words
 from tdiff.watch.formats.structured import structured
+from tdiff.watch.formats.wordings import plainer
 from tdiff.watch.formats.words import NUMBER, named_numbers
 
 LONGEST = 20_000
@@ -117,6 +119,10 @@ class LineReader:
         found.split, text = split_of_text(text)
         flagged, text = without_words(text)
         found.split = found.split or flagged
+        text = plainer(text)
+        pair = split_pair(text)
+        if pair is not None:
+            text = text[: pair.start] + " " * (pair.end - pair.start) + text[pair.end :]
         end = 0
         if (match := _bar(text)) is not None:
             label = text[match.start("label") : match.end("label")]
@@ -129,6 +135,8 @@ class LineReader:
                 named_numbers(match["postfix"], match.start("postfix"), found, self.names)
             end = match.start("after")
         named_numbers(text[end:], end, found, self.names)
+        if pair is not None:
+            pair.store(found)
         return found
 
 
