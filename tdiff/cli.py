@@ -46,7 +46,7 @@ COMMANDS = {
     "compare": Command("compare", "Compare models or settings: calls, speed, text quality.", shares_work=True),
     "classify": Command("classify", "Classify texts by Bayes' rule on likelihood bounds.", shares_work=True),
     "import": Command("convert", "Convert a checkpoint from another project."),
-    "export": Command("export", "Make a GIF, page, SVG or video of a generation or a curve."),
+    "export": Command("export", "Make a GIF, page, SVG or video of a text or a curve."),
     "watch": Command("watch", "Watch generation and training live (q quits, ? shows the keys)."),
     "models": Command("models", "List models: shipped, runs, cached; size, bound, text."),
     "runs": Command("runs", "List runs: state, step, loss, trend, ETA, host, process, size."),

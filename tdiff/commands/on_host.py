@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,11 @@ _REPORT = ("  watch ", "  attach ", "  follow ", "  stop ", "  log ")
 """How the lines of `--detach` begin that are true on the other machine only."""
 
 
-def start(request: Request) -> None:
-    """Do what `--on` asks. Raises TdiffError for bad input, and for what the other machine lacks."""
+def start(request: Request, submit: Callable[[place.Place, Request, Plan], None]) -> None:
+    """Do what `--on` asks; `submit` hands the training to Slurm.
+
+    Raises TdiffError for bad input, and for what the other machine lacks.
+    """
     where = place.parse(str(request.on))
     if request.resume is not None:
         raise TdiffError("--on starts a run; tdiff resume ssh://host/folder/checkpoints/RUN resumes one")
@@ -50,9 +53,7 @@ def start(request: Request) -> None:
         raise TdiffError("--detach is not for Slurm: a job has a session of its own")
     plan = Plan(request)
     if where.slurm:
-        from tdiff.commands import on_slurm
-
-        on_slurm.submit(where, request, plan)
+        submit(where, request, plan)
         return
     assert where.address is not None
     plan.collect()

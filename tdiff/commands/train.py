@@ -237,9 +237,9 @@ def _train(request: Request) -> None:
     from tdiff.runs.lookup import find_per_class
 
     if request.on is not None:
-        from tdiff.commands import on_host
+        from tdiff.commands import on_host, on_slurm
 
-        on_host.start(request)
+        on_host.start(request, on_slurm.submit)
         return
     if request.sbatch:
         raise TdiffError("--sbatch requires --on slurm:// or --on slurm+ssh://host/folder")

@@ -25,7 +25,7 @@ def with_racers(options: Options) -> Options:
     targets = [target for target in options.targets if target not in racers]
     options = dataclasses.replace(options, race=(*options.race, *racers), targets=targets)
 
-    from tdiff.commands.watch import check_model
+    from tdiff.commands.watch_models import check_model
     from tdiff.watch.generation.race import entries
 
     for entry in entries(options.race):

@@ -23,10 +23,10 @@ from tdiff.tui.view import WatchView
 from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
-from tdiff.watch.generation.race import Entry, entries
 
 if TYPE_CHECKING:
     from tdiff.tui.race_screen import RaceScreen
+    from tdiff.watch.generation.race import Entry
 
 _ALERTS = "alerts"
 """The title of the page with all alerts."""
@@ -211,6 +211,8 @@ class WatchApp(WatchView):
         """Return from the picker to the pane, and use what was chosen there."""
         self.arranger.focus_back()
         if choice is not None and choice.racers:
+            from tdiff.watch.generation.race import entries
+
             self._open_race(entries(choice.racers))
         elif choice is not None:
             controller = self.canvases.current

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tdiff.draw.palettes import Theme
-from tdiff.watch.generation.race import Entry, Race
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the first frame shows no race
     from tdiff.tui.race_screen import RaceScreen
+    from tdiff.watch.generation.race import Entry, Race
     from tdiff.watch.generation.session import Live
 
 
@@ -35,6 +35,7 @@ class Racing:
     def batch(self, live: Live, count: int, theme: Theme) -> RaceScreen:
         """The screen of so many texts of one batch, with the settings of `live`."""
         from tdiff.tui.race_screen import RaceScreen
+        from tdiff.watch.generation.race import Entry
 
         def of(count: int) -> Race:
             settings = live.options
@@ -75,6 +76,8 @@ def _race(live: Live, chosen: Sequence[Entry]) -> Race:
     ):
         header = recording.header
         prompt, length, row = header.prompt, header.cells - len(header.given), header.row
+    from tdiff.watch.generation.race import Race
+
     return Race(live.another_process, chosen, prompt=prompt, length=length, seed=seed, row=row)
 
 
