@@ -330,7 +330,7 @@ def _plan(rest: set[str]) -> tuple[Role, int] | None:
 def _loss(rest: list[str], split: str) -> Meaning | None:
     others = [word for word in rest if word not in _LOSSES and not ("per" in rest and word in _UNITS)]
     entropy = "entropy" in rest and "cross" in rest
-    if len(others) == len(rest) and not entropy and not {"cost", "criterion"} & set(rest) and rest != ["ce"]:
+    if not {*_LOSSES, "cost", "criterion"} & set(rest) and not entropy and rest != ["ce"]:
         return None
     if not _LOSSES & set(rest) and (one := {"cost", "criterion"} & set(rest)):
         others = [word for word in others if word not in one]
