@@ -274,6 +274,8 @@ class RunState:
         self._notices.add(*self._losses.examine(steps, values, notice_times, self.total))
         if training and not earlier:
             self.step = int(steps[-1])
+            if self.total and self.progress is not None and self.progress < self.step / self.total:
+                self.progress = min(1.0, self.step / self.total)  # records have passed the last progress that was told
         self.ending.survived()
         if "train/loss" in values:
             self.ended = None
