@@ -62,3 +62,10 @@ def test_reported_time_left_precedes_the_pace():
     run = dated(*((step, 2.0 * step) for step in range(10, 51, 10)))
     run.set_progress(0.5, 7.0)
     assert run.eta == 7.0
+
+
+def test_progress_follows_the_records_where_a_total_was_told_once():
+    run = RunState("x")
+    run.advance(0, 400, None, None)
+    run.points([100, 200], {"train/loss": [3.0, 2.0]})
+    assert (run.step, run.progress) == (200, 0.5)

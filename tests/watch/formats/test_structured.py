@@ -2,10 +2,8 @@
 
 import pytest
 
-from tdiff.watch.follow import Watched
 from tdiff.watch.formats.names import Role, meaning
 from tdiff.watch.formats.structured import numbers
-from tdiff.watch.targets import locate
 
 
 def test_a_value_that_another_field_names_may_be_zero():
@@ -21,16 +19,3 @@ def test_a_name_beside_a_loss_is_not_that_of_a_value():
 def test_a_number_per_something_is_no_loss(name):
     assert meaning(name).role is not Role.LOSS
     assert meaning("loss per token").role is Role.LOSS
-
-
-def test_progress_follows_the_records_of_a_log_that_tells_its_total_once(tmp_path):
-    lines = ['{"message": "config", "payload": {"max_steps": 400}}']
-    lines += [
-        f'{{"payload": {{"global_step": {n}, "epoch": {n / 400}, "bce_loss": {3 - n / 200}}}}}' for n in (100, 200)
-    ]
-    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
-    watched = Watched(locate(str(tmp_path / "log.jsonl")))
-    watched.finish(5.0)
-    watched.close()
-    run = watched.run_state
-    assert (run.step, run.total, run.progress) == (200, 400, 0.5)
