@@ -102,7 +102,7 @@ gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
 
 # TensorBoard itself reads the event files of a run; 130 MB, for `make test-all` only.
 .venv/tensorboard: .venv/developed
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check tensorboard
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check tensorboard
 	@touch $@
 
 # The lowest versions that pyproject.toml allows, in a separate virtual environment.
@@ -124,14 +124,13 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tdiff needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -m venv .venv
 
-# The constraints keep pip from choosing a torch that installs gigabytes of CUDA packages. Without --no-compile, pip
-# compiles thousands of modules of transformers and torch that are never imported, which takes 50 s of one core.
+# The constraints keep pip from choosing a torch that installs gigabytes of CUDA packages.
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing tdiff into .venv (about a minute, 1 GB on disk, once) ..." >&2
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 .venv/developed: .venv/installed
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		pytest pytest-xdist hypothesis ruff mypy import-linter build hatchling scikit-learn tensorboardX pillow
 	@touch $@
