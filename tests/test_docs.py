@@ -40,6 +40,8 @@ def smaller(arguments: list[str]) -> list[str]:
         length = arguments.index("--length") + 1
         # The context length is 256: beyond it the canvas slides, once being enough.
         return [*arguments[:length], str(min(int(arguments[length]), 264)), *arguments[length + 1 :]]
+    if arguments[0] == "watch" and "--race" in arguments:
+        return ["watch", "--doctor"]  # a race needs a terminal
     if arguments[0] == "watch" and not {"--once", "--doctor"} & set(arguments):
         return [*arguments, "--once"]
     if arguments[0] != "train" or "--resume" in arguments:
@@ -50,8 +52,12 @@ def smaller(arguments: list[str]) -> list[str]:
     return [*arguments, *keep, "--set=train.compile=off", "--minutes=0", "--steps=2", "--device=cpu"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+_LONG = ("the-bound", "masking-and-schedules", "decoders")  # minutes of trainings and evaluations
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p in _LONG else p for p in PAGES])
 def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, zoo, monkeypatch):
+    (here / "checkpoints").mkdir()
     (here / "mytexts").mkdir()
     (here / "mytexts" / "tale.txt").write_text(corpus_file.read_text("utf-8"), "utf-8")
     (here / "prompts.jsonl").write_text('"KING:"\n{"template": "To be, or ____ to be"}\n')

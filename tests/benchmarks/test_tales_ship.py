@@ -61,8 +61,8 @@ def test_a_run_becomes_the_shipped_model_with_a_card_of_measured_figures(root, t
         if path.suffix in (".toml", ".jsonl", ".json", ".md"):
             assert str(tiny_run.settings().data.sources[0]) not in path.read_text("utf-8"), path
     project = (root / "pyproject.toml").read_text("utf-8")
-    assert len(re.findall(r'^"checkpoints/tales/.*= "tdiff/_data/checkpoints/tales/', project, re.MULTILINE)) == 3
-    assert project.count('"/checkpoints/tales/') == 3
+    assert len(re.findall(r'^"checkpoints/tales/.*= "tdiff/_data/checkpoints/tales/', project, re.MULTILINE)) == 5
+    assert project.count('"/checkpoints/tales/') == 5
     lookup = (root / "tdiff" / "runs" / "lookup.py").read_text("utf-8")
     assert 'SHIPPED = ("shakespeare", "tales")' in lookup and 'DEFAULT_MODEL = "tales"' in lookup
 

@@ -454,6 +454,7 @@ def test_on_a_terminal_blocks_resolve_in_place_and_the_plain_text_stays(tiny_run
     assert "█" not in stays
 
 
+@pytest.mark.slow
 def test_without_a_length_the_progress_says_that_the_text_goes_up_to_the_context_length(tiny_run, here):
     options = [f"--model={tiny_run.path}", "--seed=3", "--decoder=topk", "--k=1"]
     left = 32 - len("The ")

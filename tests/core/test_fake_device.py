@@ -41,6 +41,7 @@ def too_many(cases: dict[str, dict], a_step: float) -> dict[str, dict]:
     return {name: case["waits"] for name, case in cases.items() if sum(case["waits"].values()) > a_step * case["steps"]}
 
 
+@pytest.mark.slow
 def test_faults_that_are_planted_are_seen():
     planted = results(*FAST)["planted"]
     refused = {name for name, case in planted.items() if "refused" in case}

@@ -25,12 +25,18 @@ WRITERS_OF_FILES = {
     "watch/devices/nvml.py",  # the answer of a child process
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
     "commands/detach.py",
+    "commands/fetch.py",
+    "commands/on_host.py",
     "commands/detached.py",
     "core/models/files.py",
     "core/models/folder.py",
     "core/models/tokenizers.py",
     "core/models/hf/load.py",
     "core/training/token_files.py",
+    "remote/far.py",
+    "remote/install.py",
+    "remote/known.py",
+    "remote/link.py",  # what crosses the connection
     "report/export/cast.py",
     "report/export/html.py",  # within a page, escaped for HTML
 }

@@ -233,6 +233,7 @@ def recover(pty: Pty) -> None:
     raise AssertionError(f"no key is heard: {pty.written[-1000:]!r}")
 
 
+@pytest.mark.slow
 def test_300_random_inputs_do_not_end_the_view(place):
     fuzz(300)
 

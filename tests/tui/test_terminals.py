@@ -151,6 +151,7 @@ def test_two_models_generate_side_by_side_in_tmux_and_leave_no_process(place):
         client.send(b"\x02d")
 
 
+@pytest.mark.slow
 def test_two_models_generate_stacked_in_screen(place):
     with screen() as session:
         session.start("sh", "-c", " ".join([*TWO, "; sleep 60"]))

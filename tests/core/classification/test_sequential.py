@@ -81,6 +81,7 @@ def bayes(joint: torch.Tensor, text, priors) -> torch.Tensor:
     return p / p.sum()
 
 
+@pytest.mark.slow
 def test_posterior_matches_bayes_within_its_interval():
     joint, priors = joints(3, seed=1), [0.5, 0.3, 0.2]
     texts = list(itertools.product(range(SYMBOLS), repeat=POSITIONS))

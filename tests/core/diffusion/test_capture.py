@@ -67,6 +67,7 @@ def test_capture_has_no_effect_on_a_cpu_or_for_other_families():
     assert "trunk" not in vars(model)
 
 
+@pytest.mark.slow
 def test_generate_says_where_compile_has_no_effect(cli, tiny_run):
     plain, compiled = (
         cli("generate", "--model", str(tiny_run.path), "--length=5", "--seed=1", *more) for more in ([], ["--compile"])

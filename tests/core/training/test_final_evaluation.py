@@ -108,6 +108,7 @@ def test_calibration_scores_complete_groups_until_its_time_is_over(monkeypatch):
     assert set(heard) == {100}
 
 
+@pytest.mark.slow
 def test_terminal_shows_a_bar_after_training_and_a_stop_can_be_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
