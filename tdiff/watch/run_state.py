@@ -275,7 +275,7 @@ class RunState:
         if training and not earlier:
             self.step = int(steps[-1])
             if self.total and self.progress is not None and self.progress < self.step / self.total:
-                self.progress = min(1.0, self.step / self.total)  # records have passed the last progress that was told
+                self.progress = min(1.0, self.step / self.total)  # records have passed the newest progress
         self.ending.survived()
         if "train/loss" in values:
             self.ended = None

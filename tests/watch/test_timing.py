@@ -64,7 +64,7 @@ def test_reported_time_left_precedes_the_pace():
     assert run.eta == 7.0
 
 
-def test_progress_follows_the_records_where_a_total_was_told_once():
+def test_progress_follows_the_records_of_a_log_with_a_known_total():
     run = RunState("x")
     run.advance(0, 400, None, None)
     run.points([100, 200], {"train/loss": [3.0, 2.0]})
