@@ -106,6 +106,7 @@ class Tmux:
 
 @contextlib.contextmanager
 def tmux() -> Iterator[Tmux]:
+    # What tmux passes on and draws is the case: a stand-in would only repeat what we believe of it. CI has it.
     if not shutil.which("tmux"):
         pytest.skip("TMUX IS MISSING: apt-get install tmux, or these paths stay untested")
     with short_folder() as folder:
@@ -139,6 +140,7 @@ class Screen:
 
 @contextlib.contextmanager
 def screen() -> Iterator[Screen]:
+    # As for tmux: its own buffer, its own colours and its own way of passing keys are the case. CI has it.
     if not shutil.which("screen"):
         pytest.skip("GNU SCREEN IS MISSING: apt-get install screen, or these paths stay untested")
     with short_folder() as folder:

@@ -89,6 +89,8 @@ def write(path: Path, lines: list[str], mode: str = "a") -> None:
 @pytest.fixture(scope="module")
 def server():
     """An sshd of our own on loopback: how to reach it, and its process id."""
+    # Real connections, keys and broken links are the case; how the program is called is tested without a server. CI
+    # has it. pip cannot install a server, so a machine without one must be able to run all other tests.
     if not SSHD or not shutil.which("ssh-keygen"):
         pytest.skip("NO SSHD HERE: sources over ssh are not tested (apt-get install openssh-server)")
     folder = Path(tempfile.mkdtemp(prefix="td", dir="/tmp"))
