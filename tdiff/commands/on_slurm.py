@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdiff.commands import on_host
+from tdiff.commands.external import output_of
 from tdiff.commands.on_host import Plan, say
 from tdiff.errors import TdiffError
 from tdiff.files import write_atomic
@@ -119,11 +119,4 @@ def _free(link: Link, stem: str) -> str:
 
 def submitted(command: list[str]) -> str:
     """Run sbatch here. Returns the number of the job. Raises TdiffError for what it reports."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TdiffError(f"sbatch cannot be started: {error}") from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise TdiffError(f"sbatch refuses the job: {visible_line(said[-1] if said else str(done.returncode))}")
-    return slurm_job.job_id(done.stdout)
+    return slurm_job.job_id(output_of(command, "sbatch refuses the job", _TIMEOUT))

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tdiff.errors import TdiffError
+from tdiff.commands.external import output_of
 
 _NOT_IN_NAMES = re.compile(r"[^\w-]", re.ASCII)
 _TIMEOUT = 20.0
@@ -97,13 +97,7 @@ _BY_KIND: dict[str, Callable[[str], Session]] = {"tmux": _Tmux, "screen": _Scree
 
 
 def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TdiffError(f"{command[0]} cannot be started: {error}") from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise TdiffError(f"{command[0]} cannot start a session: {said[0] if said else f'exit code {done.returncode}'}")
+    output_of(command, f"{command[0]} cannot start a session", _TIMEOUT)
 
 
 def _succeeds(command: Sequence[str]) -> bool:

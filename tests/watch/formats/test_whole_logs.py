@@ -76,7 +76,7 @@ def test_logs_of_programs_that_do_not_exist_are_read(name):
 
 @pytest.mark.parametrize("name", SHARED_LOGS)
 def test_shared_logs_are_read(name):
-    # These logs lie beside the project, not in it. Golden logs of every kind in them are in the project and always read.
+    # These logs lie beside the project, not in it. Golden logs of every kind in them are in the project, always read.
     if not LOGS.exists():
         pytest.skip(f"THE LOGS ARE MISSING: {LOGS} is not there")
     for value, right in zip(reading(LOGS / name), SHARED_LOGS[name], strict=True):
