@@ -14,11 +14,6 @@ def gpu_figures(scene: Scene) -> list[Figure]:
     return figures_of(*scene.devices[0])
 
 
-def short_text(devices: Devices, job: RunProcesses) -> str:
-    """The GPUs of a job in a few words, such as "GPU 97% 41.2/48G 63°C 402W"; "" if nothing is known of them."""
-    return " ".join(part for pair in figures_of(devices, job) for part in pair if part)
-
-
 def figures_of(devices: Devices, job: RunProcesses) -> list[Figure]:
     """The GPUs of a job as pairs of name and value: mean load, memory and power in total, the highest temperature.
 

@@ -12,8 +12,6 @@ from tdiff.tui.panes.registry import CANVASES, PANES, Situation
 
 NAMES = tuple(pane.name for pane in PANES)
 """Names of all panes, in the order in which Tab goes through them."""
-NAMES_OF_TWO = (*CANVASES, *NAMES[1:])
-"""As `NAMES`, where two models generate: each has a canvas."""
 SIDES = {side: tuple(pane.name for pane in PANES if pane.side == side) for side in ("left", "right")}
 """The two columns, or halves, and the panes in each."""
 SIDES_OF_TWO = {"left": CANVASES, "right": NAMES[1:]}

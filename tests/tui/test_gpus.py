@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from tdiff.draw.palettes import Theme
-from tdiff.tui.gpu_figures import short_text
+from tdiff.tui.gpu_figures import figures_of
 from tdiff.tui.gpu_lines import device_lines
 from tdiff.watch.devices.reading import GIB, Devices, Gpu, GpuProcess, JobProcess, RunProcesses
 from tests.support.stage import NOW, Stage, golden, in_utc, play, run_lines, run_state, terminal_with  # noqa: F401
@@ -139,7 +139,11 @@ def test_hostile_names_are_shown_inert_and_keep_the_columns():
     assert "\x1b" not in "".join(shown) and "[/x]" in shown[1]
 
 
-def test_short_text_is_that_of_the_gpus_of_the_run():
+def short_text(devices, job) -> str:
+    return " ".join(part for pair in figures_of(devices, job) for part in pair if part)
+
+
+def test_figures_are_those_of_the_gpus_of_the_run():
     assert short_text(TWO, JOB) == "GPU 97% 41.2/48G 63°C 402W"
     assert short_text(HOSTS["eight"][0], JOB) == "GPU 4× 19% 164.8/192G 63°C 1609W"
     assert short_text(host(gpu(0), gpu(1)), RunProcesses()) == "", "which of them is unknown"

@@ -3,8 +3,8 @@
 import pytest
 
 from tdiff.tui.absence import Absence
-from tdiff.tui.layout import NAMES, NAMES_OF_TWO, arrange, shown_panes
-from tdiff.tui.panes.registry import Situation
+from tdiff.tui.layout import NAMES, arrange, shown_panes
+from tdiff.tui.panes.registry import CANVASES, Situation
 
 BOTH = ["generation", "training"]
 
@@ -49,7 +49,7 @@ def test_stacked_panes_have_at_least_six_rows_each(width, height, here, panes):
 
 
 def test_panes_below_two_canvases_have_at_least_six_rows():
-    shown = [*NAMES_OF_TWO]
+    shown = [*CANVASES, *NAMES[1:]]
     assert arrange(99, 30, shown, "generation", False, two=True).panes == {"generation", "second", "training"}
     assert arrange(99, 30, shown, "log", False, two=True).panes == {"generation", "second", "log"}
     assert arrange(99, 76, shown, "log", False, two=True).panes == set(shown)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 LONGEST_PATTERN = 500
 """Characters of a pattern."""
-GROUPS = ("loss", "step", "val", "total", "epoch", "lr", "time")
-"""Named groups of a pattern that have a meaning; any other group is a metric of its own."""
 
 
 @dataclass(frozen=True, slots=True)

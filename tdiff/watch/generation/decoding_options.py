@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tdiff.config.decoding import DecodeSettings, laid_over, readers
+from tdiff.config.decoding import SAMPLING, DecodeSettings, laid_over, readers
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Ready
 
 _THRESHOLD_STEP = 0.05
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "repetition_span", "no_repeat")
-"""Fields of DecodeSettings that mean the same with every decoder."""
 
 
 class DecodingOptions:
@@ -58,7 +56,7 @@ class DecodingOptions:
     @property
     def sampling(self) -> dict[str, Any]:
         """The options that mean the same with every decoder."""
-        return {name: value for name, value in self.options.items() if name in _SAMPLING}
+        return {name: value for name, value in self.options.items() if name in SAMPLING}
 
     def _settings_of(self, options: Mapping[str, Any]) -> DecodeSettings:
         """The options over the model's settings. Raises TdiffError if a value is invalid."""
