@@ -20,7 +20,7 @@ from tests.support.runs import COMMAND, environment, settings_of, train_in, word
 
 # No test asks the real hub: nothing listens on port 9. Set before any import reads it; child processes inherit it.
 os.environ |= {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*", "no_proxy": "*"}
-# Where Python is told to write no bytecode, each of the hundreds of child processes would compile tdiff anew.
+# Without bytecode files, each of the hundreds of child processes would compile tdiff anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
     os.environ.pop(name, None)
