@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+import shellingham
 
 from tdiff import guide
 from tests.core.evaluation.test_causal_judge import make as make_causal
@@ -26,12 +27,7 @@ def commands(page: str) -> list[list[str]]:
 
 
 def smaller(arguments: list[str]) -> list[str]:
-    """A command with less work: two steps of a tiny model, a snapshot, fewer tokens, a small text to evaluate.
-
-    The installation of completion names a shell, because a test is not always started by one.
-    """
-    if arguments == ["--install-completion"]:
-        return [*arguments, "bash"]
+    """A command with less work: two steps of a tiny model, a snapshot, fewer tokens, a small text to evaluate."""
     if arguments[:2] == ["eval", "shakespeare"] and "--data" not in arguments:
         return [*arguments, "--data=mytexts"]
     if arguments[0] == "generate" and not {"--length", "--input", "--template", "--prefix"} & set(arguments):
@@ -52,7 +48,8 @@ def smaller(arguments: list[str]) -> list[str]:
     return [*arguments, *keep, "--set=train.compile=off", "--minutes=0", "--steps=2", "--device=cpu"]
 
 
-_LONG = ("the-bound", "masking-and-schedules", "decoders")  # minutes of trainings and evaluations
+# Minutes of trainings and evaluations together.
+_LONG = ("the-bound", "masking-and-schedules", "decoders", "adding", "coming-from", "sharing")
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p in _LONG else p for p in PAGES])
@@ -67,6 +64,9 @@ def test_every_command_of_the_page_runs(page, cli_fast, here, corpus_file, zoo, 
     make_causal(here / "my-gpt2", bos=True)
     if SHAKESPEARE.exists():
         monkeypatch.setenv("TDIFF_SHAKESPEARE", str(SHAKESPEARE))
+    # The installation of completion asks which shell started it, and writes to its files.
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: ("bash", "/bin/bash"))
+    monkeypatch.setenv("HOME", str(here))
     found = commands(PAGES[page])
     assert found, "a page without a command to try"
     skipped = []

@@ -82,7 +82,7 @@ def answers(draw: random.Random, asked: int) -> list:
     return [one for one in through if one is not None]
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 40))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 40))])
 def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
     draw = random.Random(seed)
     monkeypatch.chdir(tmp_path)

@@ -58,7 +58,7 @@ def test_500_continue_signals_while_text_is_drawn_are_harmless(place):
     storm_of_continues(500)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize("delay", [0.02, *(pytest.param(other, marks=pytest.mark.slow) for other in (0.0, 0.1, 0.3))])
 def test_a_key_typed_at_any_time_after_a_continue_is_handled(place, delay):
     pty = Pty(LOG)
     pty.until(b"train/loss")

@@ -154,7 +154,11 @@ def test_killed_run_continues_from_its_last_save(here, corpus_file, cli_fast):
     assert "finished" in cli_fast("train", "--resume", "run").refused()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGINT, signal.SIGHUP))],
+    ids=lambda number: number.name,
+)
 def test_signal_saves_prints_how_to_resume_and_exits_with_0(number, here, corpus_file):
     child = begin(here, corpus_file, "--steps=1000000")
     child.send_signal(number)

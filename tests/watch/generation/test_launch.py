@@ -108,7 +108,9 @@ def test_third_model_and_missing_second_model_are_refused(cli_fast, here, tiny_r
 
 
 def test_two_models_write_side_by_side_in_processes_of_their_own(here):
-    both = launch.model_pair(Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1), list, bool)
+    both = launch.model_pair(
+        Options(model="shakespeare", others=("shakespeare",), device="cpu", seed=1, length=40), list, bool
+    )
     both.start()
     end = time.monotonic() + 2 * PATIENCE
     try:
