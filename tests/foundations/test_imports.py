@@ -93,11 +93,20 @@ def test_modules_that_both_sides_share_load_neither_engine_nor_view():
     assert "tdiff" in loaded
 
 
-def test_the_engine_loads_no_terminal_library_and_no_transformers():
+def test_the_engine_loads_no_terminal_library_no_transformers_and_to_train_uncompiled_no_compiler():
     code = (
         "import importlib, pkgutil, tdiff.core\n"
         "for module in pkgutil.walk_packages(tdiff.core.__path__, 'tdiff.core.'):\n"
         "    importlib.import_module(module.name)\n"
+        "import torch\n"
+        "from tdiff.core.training.optim import AdamW, Muon\n"
+        "weight = torch.nn.Parameter(torch.eye(2))\n"
+        "for optimizer in (AdamW([weight], fused=True), Muon([weight])):\n"
+        "    weight.sum().backward()\n"
+        "    optimizer.step()\n"
+        "    optimizer.zero_grad()\n"
+        "    optimizer.load_state_dict(optimizer.state_dict())\n"
+        "assert 'torch._dynamo' not in sys.modules"
     )
     loaded, _ = loaded_by(code)
     assert not loaded & (SCREEN | {"transformers"})

@@ -6,6 +6,7 @@ hundred times slower than float32. Here all matrices of one shape are iterated t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -27,7 +28,25 @@ class Trainable(Protocol):
         ...
 
 
-class Muon(torch.optim.Optimizer):
+class Eager(torch.optim.Optimizer):
+    """An optimizer that is not compiled, and so does without the wrappers by which torch keeps it from its compiler.
+
+    They import `torch._dynamo`: two seconds of each start.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class AdamW(Eager, torch.optim.AdamW):
+    """torch's own."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Muon(Eager):
     """Muon over matrices (out, in), with Nesterov momentum and decoupled weight decay.
 
     The update of an (out, in) matrix has singular values near 1, times sqrt(max(1, out/in)).
@@ -94,7 +113,7 @@ def optimizers(network: Trainable, options: TrainSettings, device: str, bfloat16
 
     def adamw(*groups: dict[str, Any]) -> torch.optim.Optimizer:
         fused = device in ("cpu", "cuda")
-        return torch.optim.AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
+        return AdamW(list(groups), lr=options.lr, betas=(0.9, options.beta2), fused=fused)
 
     if options.optimizer == "muon":
         return [adamw(plain), Muon([matrix | {"peak": options.muon_lr}], bfloat16=bfloat16)]
