@@ -5,8 +5,10 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,13 +127,33 @@ def cli_fast(here, monkeypatch):
     return run
 
 
+class OnRequest(Mapping[str, Any]):
+    """A mapping whose values are made when they are first asked for."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Any]) -> None:
+        self._names, self._make, self._made = tuple(names), make, {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @pytest.fixture(scope="session")
-def zoo(tmp_path_factory) -> dict[str, Path]:
-    """The folder of a random Hugging Face model of each kind; see `hub_zoo`."""
+def zoo(tmp_path_factory) -> Mapping[str, Path]:
+    """The folder of a random Hugging Face model of each kind, made when it is asked for; see `hub_zoo`."""
     from tests.support.hub_zoo import KINDS, make  # which needs torch
 
     root = tmp_path_factory.mktemp("zoo")
-    return {kind: make(kind, root / kind) for kind in KINDS}
+    return OnRequest(KINDS, lambda kind: make(kind, root / kind))
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +161,7 @@ def loaded(zoo):
     """The models of `zoo`, loaded."""
     from tdiff.core.models.load import load_model
 
-    return {kind: load_model(str(folder)) for kind, folder in zoo.items()}
+    return OnRequest(zoo, lambda kind: load_model(str(zoo[kind])))
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,19 @@
 """`tdiff guide` on a terminal: pages are paged, in styles where the pager shows them and in plain text where not."""
 
+import contextlib
+import io
 import re
 import shutil
 
 import pytest
+from rich.cells import cell_len
 
 from tdiff import guide
 from tests.support.ptys import Pty
 from tests.support.runs import COMMAND
 
 BOLD = b"\x1b[1m"
-CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\x1b[=>]")
+CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\x1b[=>]|\x1b\]8;[^\x1b]*\x1b\\\\")
 
 
 def paged(page: str, **env: str) -> tuple[bytes, str]:
@@ -44,8 +47,15 @@ def test_another_pager_gets_plain_text(pager):
     assert "A masked-diffusion model learns one thing" in text
 
 
-def test_no_formula_is_wrapped_at_80_columns():
+def test_no_formula_is_wrapped_at_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "100000")  # no page is long enough for a pager
     for page, source in guide.pages().items():
         formulas = [line.strip() for line in re.findall(r"^ {4,}\S.*", source, re.MULTILINE)]
-        text = paged(page, PAGER="cat")[1]
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        with contextlib.redirect_stdout(terminal):
+            guide.show(page)
+        text = CONTROL.sub("", terminal.getvalue())
+        assert max(map(cell_len, text.splitlines())) <= 80
         assert not [formula for formula in formulas if formula not in text], page

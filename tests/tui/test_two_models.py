@@ -78,7 +78,15 @@ def test_without_a_run_the_canvases_are_larger_with_commands_below():
     of_two(scene, size=(160, 48), colour="none")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (39, 5), (40, 6), (44, 24), (80, 18), (80, 21), (300, 3), (250, 80)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (1, 1),
+        (44, 24),
+        (80, 21),
+        *(pytest.param(size, marks=pytest.mark.slow) for size in ((39, 5), (40, 6), (80, 18), (300, 3), (250, 80))),
+    ],
+)
 def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await begin(stage)

@@ -58,7 +58,11 @@ def logits(model, tokens: torch.Tensor, share: float = 0.5) -> torch.Tensor:
         return model.network(tokens, torch.full((len(tokens),), share), where)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# A kind of each tokenizer: WordPiece, byte-level BPE, Unigram.
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("bert", "roberta", "albert") else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+)
 def test_each_pretrained_family_trains_generates_evaluates_saves_and_loads(kind, zoo, book, tmp_path):
     layer = {"train": {"steps": 50, "lr": 3e-3}}
     run, events = train_in(tmp_path, kind, settings_from(zoo[kind], book, layer))
