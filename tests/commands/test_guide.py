@@ -13,7 +13,7 @@ from tests.support.ptys import Pty
 from tests.support.runs import COMMAND
 
 BOLD = b"\x1b[1m"
-CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\x1b[=>]|\x1b\]8;[^\x1b]*\x1b\\\\")
+CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|\x1b[=>]|\x1b\]8;[^\x1b]*\x1b\\")
 
 
 def paged(page: str, **env: str) -> tuple[bytes, str]:
