@@ -135,25 +135,27 @@ class Assembler:
     def _take_record(self, fields: Fields, plan: Plan, progress: Progress | None) -> bool:
         """Record a line, or hold a dictionary back until the bar that counts it has come."""
         self._structured = self._structured or (fields.structured and plan.has_loss)
-        count, epoch = self._counts(fields, plan)
+        name = step_of(fields, plan)
+        count, epoch = self._counts(fields, plan, name)
         split = fields.split or self._section.of(count, epoch)
         if not split and not plan.losses["eval"] and plan.losses["train"]:
             self._section.trained(count, epoch)
         if split != fields.split:
             plan = self._plan(fields, split)
+            name = step_of(fields, plan)
         waits = fields.structured and fields.bar is None and self._bars.total is not None and not self._counts_rows
-        if waits and step_of(fields, plan) is None:
+        if waits and name is None:
             self._held = (fields, plan)
             return True
-        self._record(fields, plan, progress)
+        self._record(fields, plan, name, progress)
         for name, metric in self._guesses.take(fields).items():
             self._losses.be(metric, name)
             self._plans.clear()
         return True
 
-    def _counts(self, fields: Fields, plan: Plan) -> tuple[float | None, float | None]:
-        """The step and the epoch that a line has, as they are there."""
-        name = step_of(fields, plan)
+    @staticmethod
+    def _counts(fields: Fields, plan: Plan, name: str | None) -> tuple[float | None, float | None]:
+        """The step, called `name`, and the epoch that a line has, as they are there."""
         return (
             fields.values[name] if name is not None else None,
             fields.values[plan.epoch] if plan.epoch is not None else None,
@@ -167,7 +169,7 @@ class Assembler:
         """
         held, self._held = self._held, None
         if held is not None:
-            self._record(*held, None)
+            self._record(*held, step_of(*held), None)
         waited = list(self._redraws.settle()) if self._redraws.waits else []
         self._preview()
         for one in waited:
@@ -224,7 +226,7 @@ class Assembler:
         name = step_of(fields, plan)
         if name in AMBIGUOUS and name not in fields.totals:
             return  # such as the setting `batch: 128`
-        count, epoch = self._counts(fields, plan)
+        count, epoch = self._counts(fields, plan, name)
         if name is not None and not plan.counts_eval and fields.split != "eval":
             assert count is not None
             self._heads_batches = name == "batch"
@@ -240,7 +242,8 @@ class Assembler:
         else:
             self._section.of(None, epoch)  # an epoch after that of the evaluation is one of training
 
-    def _record(self, fields: Fields, plan: Plan, bar: Progress | None) -> None:
+    def _record(self, fields: Fields, plan: Plan, count: str | None, bar: Progress | None) -> None:
+        """Put a record on the curves; `count` is the name of its step."""
         read = fields.values
         values = {metric: read[name] for name, metric in plan.own}
         time = fields.time
@@ -253,15 +256,14 @@ class Assembler:
         left = read[plan.left] if plan.left is not None else None
         total = read[plan.total] if plan.total is not None else None
         evaluates = bool(plan.losses["eval"])
-        self._losses.choose(plan, read, values, self._counts(fields, plan) if plan.stands_in else None)
+        self._losses.choose(plan, read, values, self._counts(fields, plan, count) if plan.stands_in else None)
         if self._losses.assumed:
             self._plans.clear()
             self._losses.assumed = False
-        if "train/loss" in values and bar is None and self._sums_up(fields, plan):
+        if "train/loss" in values and bar is None and self._sums_up(fields, plan, count):
             values[_OF_EPOCH] = values.pop("train/loss")
         # A summary, or an estimate beside an evaluation, moves nothing on.
         training = "train/loss" in values or (not self._losses.trains and not evaluates)
-        count = step_of(fields, plan)
         if not training and count in ("batch", "round") and self._step is not None:
             count = None  # it counts the evaluation
         step = self._position(fields, plan, count, training=training)
@@ -301,12 +303,12 @@ class Assembler:
             progress=progress,
         )
 
-    def _sums_up(self, fields: Fields, plan: Plan) -> bool:
+    def _sums_up(self, fields: Fields, plan: Plan, count: str | None) -> bool:
         """Whether a record is the mean of an epoch, in a log whose steps or bars have losses of their own."""
         counted = self._newest is not None or self._point is not None
         if self._in_epoch and plan.epoch is not None and fields.totals.keys().isdisjoint(plan.steps):
             return True  # the records before it tell their position in the epoch
-        alone = step_of(fields, plan) is None and self._heading is None and fields.bar is None
+        alone = count is None and self._heading is None and fields.bar is None
         return counted and alone and not self._counts_rows and (plan.epoch is not None or bool(plan.losses["eval"]))
 
     def _repeats(self, step: float, values: Mapping[str, float], plan: Plan, *, counted: bool) -> bool:
