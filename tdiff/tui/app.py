@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual import events
 
 from tdiff.draw.render import Line
+from tdiff.tui.adjustable import AdjustableView
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.key_table import APP_KEYS
@@ -19,7 +20,6 @@ from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.looking import LookingPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
-from tdiff.tui.view import WatchView
 from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
@@ -32,7 +32,7 @@ _ALERTS = "alerts"
 """The title of the page with all alerts."""
 
 
-class WatchApp(WatchView):
+class WatchApp(AdjustableView):
     """The live view, with its keys."""
 
     BINDINGS = bindings(APP_KEYS, app=True)  # type: ignore[assignment]
@@ -123,24 +123,7 @@ class WatchApp(WatchView):
             return self
         return self.canvases.pane if key.where == self.canvases.pane.where else self.panes.by_name[key.where]
 
-    # Panes
-
-    def action_step_focus(self, count: int) -> None:
-        """Move the focus `count` panes forward."""
-        self.arranger.step_focus(count)
-
-    def action_zoom(self) -> None:
-        """Show the focused pane alone, or all panes again."""
-        self.arranger.zoom()
-
-    def action_toggle_pane(self, name: str) -> None:
-        """Show or hide a pane."""
-        self.arranger.toggle(name)
-        self.draw_all()
-
-    def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
-        """Use the palette everywhere."""
-        self.panes.set_theme(message.theme)
+    # Meanings
 
     def on_generation_pane_mode_changed(self, message: GenerationPane.ModeChanged) -> None:
         """The colours of positions mean the same everywhere."""
