@@ -92,8 +92,14 @@ class WatchApp(AdjustableView):
         return lines or [[("nothing yet", "dim")]]
 
     def renew_page(self) -> None:
-        """The list of alerts also shows those that come while it is open."""
-        if self._page.title_text == _ALERTS and self._page.lines != (lines := self._alerts()):
+        """The list of alerts, or the screen of samples, also shows those that come while it is open."""
+        if renew := getattr(self.screen, "renew", None):
+            renew()
+        elif (
+            self.screen is self._page
+            and self._page.title_text == _ALERTS
+            and self._page.lines != (lines := self._alerts())
+        ):
             self._page.turn_to(_ALERTS, lines)
 
     def _open_page(self, title: str, lines: Sequence[Line]) -> None:
@@ -140,6 +146,18 @@ class WatchApp(AdjustableView):
         if entry.step is not None:
             self.training.put_cursor(entry.step)
         self.draw_sample()
+
+    def action_then_and_now(self) -> None:
+        """Show the first, a middle and the newest sample of the first run."""
+        if not self.runs or not self.runs[0].samples:
+            self.say("no samples yet")
+            return
+        from tdiff.tui.samples_screen import SamplesScreen
+
+        selected = self.canvases.current.gallery.selected_sample
+        middle = self.runs[0].samples[selected] if selected is not None else None
+        run = self.watched[0]
+        self.push_screen(SamplesScreen(lambda: run.run_state, middle, ascii=self.terminal.theme.ascii))
 
     def on_training_pane_moved(self, message: TrainingPane.Moved) -> None:
         """Show what the model generated at that step of its training."""

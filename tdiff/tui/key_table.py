@@ -40,6 +40,7 @@ APP_KEYS = (
     Key("alerts", "exclamation_mark", "list the alerts", "app"),
     Key("previous_sample", "left_square_bracket", "the previous sample and its step", "app", "sample", "sample(-1)"),
     Key("next_sample", "right_square_bracket", "the next sample and its step", "app", "sample", "sample(1)"),
+    Key("then_and_now", "S", "the first, a middle and the newest sample at once", "app"),
     Key("restart", "R", "start the model's process again", "app"),
     Key("copy", "y", "copy the text that is shown", "app"),
     Key("export", "x", "save the trace that is shown, and a player of it", "app"),

@@ -117,7 +117,7 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
             stories[-1].feed([evil(draw), "{'loss': 1.5, 'learning_rate': 1e-4, 'epoch': 0.1}"])
             await answered(stage)
             check(stage)
-            for keys in draw.sample([*"[]78123!?", "4", "T", "end", "tab", "m", "z", "home", "left", "5", "o"], 6):
+            for keys in draw.sample([*"[]78123!?ST", "4", "end", "tab", "m", "z", "home", "left", "5", "o"], 6):
                 await stage.press({"!": "exclamation_mark", "?": "question_mark"}.get(keys, keys))
                 check(stage)
             while len(stage.app.screen_stack) > 1:
