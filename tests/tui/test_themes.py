@@ -37,6 +37,10 @@ def test_each_theme_is_drawn_at_once_with_a_palette_for_its_background():
             assert theme.palette == theme.background == ("dark" if stage.app.current_theme.dark else "light")
             assert shades(stage) <= colours(stage), "canvas and legend have the new colours"
             assert stage.app.training.theme == theme
+            written = [
+                style for row in stage.strips() for text, style, _ in row if style and style.bgcolor and text.strip()
+            ]
+            assert all(style.color is not None and not style.color.is_default for style in written), "readable text"
         assert seen == list(THEMES[1:])
         await stage.press("T")
         assert "the colours of the terminal" in stage.text() and stage.app.theme == "ansi-dark"
