@@ -53,6 +53,8 @@ class WatchApp(AdjustableView):
     def takes_key(self, pressed: str) -> bool:
         """Remove the notice and the news; open a line of text where a key of the focused pane does so."""
         self.lines.clear()
+        if self.racing.screen is not None and self.screen is self.racing.screen:
+            return self.racing.screen.takes_key(pressed)
         pane = self.arranger.focused
         if pane is None or self.screen is not pane.screen:
             return False
