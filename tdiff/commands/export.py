@@ -23,7 +23,7 @@ EXAMPLES = (
     "tdiff export trace.jsonl trace.gif",
     "tdiff export confidence.jsonl race.html --beside entropy.jsonl",
     "tdiff export trace.jsonl step-20.png --step 20 --theme light",
-    "tdiff export tale curve.svg --captions",
+    "tdiff export tale curve.svg --strips --captions",
 )
 FORMATS = ("cast", "gif", "html", "mp4", "png", "svg", "txt")
 """What a generation becomes."""
@@ -62,6 +62,7 @@ class Request:
         panel="Curves of a run",
         shown=f"default: {_SMOOTH:g}",
     )
+    strips: bool = option(False, "Learning rate and gradient norm, below its loss.", panel="Curves of a run")
     captions: bool = option(False, "What the run generated on the way, below its curves.", panel="Curves of a run")
 
 
@@ -117,9 +118,9 @@ def _check_effects(request: Request, ending: str, draws: bool) -> None:
     if draws:
         useless, what = ["step", "fps", "hold", "sample"], "the curves of a run"
         if ending == "csv":
-            useless, what = [*useless, "size", "smooth", "captions"], "a table of values"
+            useless, what = [*useless, "size", "smooth", "captions", "strips"], "a table of values"
     else:
-        useless, what = ["smooth", "captions"], "a generation"
+        useless, what = ["smooth", "captions", "strips"], "a generation"
         if ending == "html":
             useless, what = [*useless, "size"], "a player of a generation"
         elif request.step is not None or ending in ("png", "txt"):
@@ -177,7 +178,7 @@ def _curves(request: Request, ending: str) -> bytes:
     theme = Theme(palette=request.theme, background=request.theme)
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
     smooth = _SMOOTH if request.smooth is None else request.smooth
-    drawn = curve.frame(runs, size, theme, smooth, request.title, request.captions)
+    drawn = curve.frame(runs, size, theme, smooth, request.title, request.captions, request.strips)
     if ending == "txt":
         return _plain(drawn)
     if ending == "svg":

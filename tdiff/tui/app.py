@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual import events
 
 from tdiff.draw.render import Line
+from tdiff.tui.adjustable import AdjustableView
 from tdiff.tui.controller import CanvasController
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.key_table import APP_KEYS
@@ -19,7 +20,6 @@ from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.looking import LookingPane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.questions import opening_key, prompt_question
-from tdiff.tui.view import WatchView
 from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
@@ -32,7 +32,7 @@ _ALERTS = "alerts"
 """The title of the page with all alerts."""
 
 
-class WatchApp(WatchView):
+class WatchApp(AdjustableView):
     """The live view, with its keys."""
 
     BINDINGS = bindings(APP_KEYS, app=True)  # type: ignore[assignment]
@@ -53,6 +53,8 @@ class WatchApp(WatchView):
     def takes_key(self, pressed: str) -> bool:
         """Remove the notice and the news; open a line of text where a key of the focused pane does so."""
         self.lines.clear()
+        if self.racing.screen is not None and self.screen is self.racing.screen:
+            return self.racing.screen.takes_key(pressed)
         pane = self.arranger.focused
         if pane is None or self.screen is not pane.screen:
             return False
@@ -92,8 +94,14 @@ class WatchApp(WatchView):
         return lines or [[("nothing yet", "dim")]]
 
     def renew_page(self) -> None:
-        """The list of alerts also shows those that come while it is open."""
-        if self._page.title_text == _ALERTS and self._page.lines != (lines := self._alerts()):
+        """The list of alerts, or the screen of samples, also shows those that come while it is open."""
+        if renew := getattr(self.screen, "renew", None):
+            renew()
+        elif (
+            self.screen is self._page
+            and self._page.title_text == _ALERTS
+            and self._page.lines != (lines := self._alerts())
+        ):
             self._page.turn_to(_ALERTS, lines)
 
     def _open_page(self, title: str, lines: Sequence[Line]) -> None:
@@ -123,24 +131,7 @@ class WatchApp(WatchView):
             return self
         return self.canvases.pane if key.where == self.canvases.pane.where else self.panes.by_name[key.where]
 
-    # Panes
-
-    def action_step_focus(self, count: int) -> None:
-        """Move the focus `count` panes forward."""
-        self.arranger.step_focus(count)
-
-    def action_zoom(self) -> None:
-        """Show the focused pane alone, or all panes again."""
-        self.arranger.zoom()
-
-    def action_toggle_pane(self, name: str) -> None:
-        """Show or hide a pane."""
-        self.arranger.toggle(name)
-        self.draw_all()
-
-    def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
-        """Use the palette everywhere."""
-        self.panes.set_theme(message.theme)
+    # Meanings
 
     def on_generation_pane_mode_changed(self, message: GenerationPane.ModeChanged) -> None:
         """The colours of positions mean the same everywhere."""
@@ -157,6 +148,18 @@ class WatchApp(WatchView):
         if entry.step is not None:
             self.training.put_cursor(entry.step)
         self.draw_sample()
+
+    def action_then_and_now(self) -> None:
+        """Show the first, a middle and the newest sample of the first run."""
+        if not self.runs or not self.runs[0].samples:
+            self.say("no samples yet")
+            return
+        from tdiff.tui.samples_screen import SamplesScreen
+
+        selected = self.canvases.current.gallery.selected_sample
+        middle = self.runs[0].samples[selected] if selected is not None else None
+        run = self.watched[0]
+        self.push_screen(SamplesScreen(lambda: run.run_state, middle, ascii=self.terminal.theme.ascii))
 
     def on_training_pane_moved(self, message: TrainingPane.Moved) -> None:
         """Show what the model generated at that step of its training."""

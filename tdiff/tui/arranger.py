@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tdiff.tui.layout import Arrangement, arrange, shown_panes
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.registry import CANVASES, Situation
 from tdiff.tui.panes.sides import Panes
+from tdiff.tui.sizes import PRESETS, Axis, Preset, groups, kind_of, preset_named
 
 
 class Arranger:
@@ -20,6 +21,11 @@ class Arranger:
         self._panes, self._get_situation, self._arranged = panes, situation, arranged
         self._wanted: dict[str, bool] = {}  # panes that the user has shown or hidden
         self._zoomed = False
+        self.preset: Preset | None = None
+        """The preset that the user has chosen; None: what is shown depends on the size of the window."""
+        self.sizes: dict[str, dict[str, int]] = {}
+        """The weights of the panes in each kind of layout (`sizes.kind_of`) that the user has resized."""
+        self._kind = kind_of()
         self.situation = Situation(0, 0)
         """The situation of the last arrangement."""
         self.displayed: frozenset[str] = frozenset()
@@ -51,7 +57,8 @@ class Arranger:
         name = str(self.current.id) if self.current else ""
         size = situation.width, situation.height
         arrangement = arrange(*size, self._shown(), name, self._zoomed, situation.two, situation.only_curves)
-        self._panes.display_panes(arrangement, situation.watched)
+        self._kind = kind_of(beside=arrangement.side_by_side, two=situation.two)
+        self._panes.display_panes(arrangement, situation.watched, self.sizes.get(self._kind, {}))
         self._arranged(arrangement)
         self.displayed = arrangement.panes
         app = self._panes.app
@@ -60,7 +67,42 @@ class Arranger:
             app.screen.set_focus(self.last)  # the focused widget was hidden, which takes the focus away
 
     def _shown(self) -> list[str]:
-        return shown_panes(self._get_situation(), self._wanted)
+        situation = self._get_situation()
+        preset = self.preset.wanted(situation) if self.preset is not None else {}
+        return shown_panes(situation, preset | self._wanted)
+
+    # Sizes
+
+    def restore(self, preset: str, sizes: Mapping[str, Mapping[str, int]]) -> None:
+        """Begin with a preset by its name, "" for none, and with weights."""
+        self.preset = preset_named(preset)
+        self.sizes = {kind: dict(weights) for kind, weights in sizes.items()}
+
+    def use_preset(self, n: int) -> str:
+        """Use a preset by its number, or none where it is used already; a notice."""
+        chosen = PRESETS[n] if self.preset is not PRESETS[n] else None
+        self.preset, self._wanted, self._zoomed = chosen, {}, False
+        self.sizes = chosen.sizes() if chosen else {}
+        self.arrange()
+        if self.focused is None or not self.focused.display:
+            self.step_focus(1)
+        return f"{chosen.name}: {chosen.does}; {n + 1} again: the default" if chosen else "the default arrangement"
+
+    def grow(self, axis: Axis, by: int) -> str:
+        """Give the focused pane `by` rows or columns of the pane beside it; a notice where it is alone."""
+        pane = self.current
+        if pane is None or (cells := self._panes.grown(str(pane.id), axis, by)) is None:
+            return f"no pane shares its {axis} with this one"
+        self.resize(cells)
+        return ""
+
+    def resize(self, cells: Mapping[str, int]) -> None:
+        """Give panes beside each other these cells; a pane that is shown later has the mean of those beside it."""
+        weights, parts = self.sizes.get(self._kind, {}), {*self.displayed, *groups(self._panes.two)}
+        self.sizes[self._kind] = {name: weight for name, weight in weights.items() if name in parts} | dict(cells)
+        self.arrange()
+
+    # What is shown
 
     def zoom(self) -> None:
         """Show the focused pane alone, or all panes again."""

@@ -56,6 +56,10 @@ _SHOWN = {
     "exclamation_mark": "!",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
+    "left_parenthesis": "(",
+    "right_parenthesis": ")",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "less_than_sign": "<",
     "greater_than_sign": ">",
     "comma": ",",
@@ -70,6 +74,10 @@ _SHOWN = {
     "shift+down": "⇧↓",
     "shift+right": "⇧→",
     "shift+tab": "⇧tab",
+    "ctrl+left": "^←",
+    "ctrl+up": "^↑",
+    "ctrl+down": "^↓",
+    "ctrl+right": "^→",
 }
 
 

@@ -15,6 +15,7 @@ from tdiff.errors import TdiffError, unknown
 from tdiff.tui.key import FOCUS_KEYS, NEVER, Key, names_of
 from tdiff.tui.panes.registry import PANES
 from tdiff.tui.race_keys import RACE_KEYS
+from tdiff.tui.sizes import PRESETS
 
 APP_KEYS = (
     Key("quit", "q,ctrl+q,ctrl+c", "quit", "app", "quit"),
@@ -27,9 +28,19 @@ APP_KEYS = (
         Key(f"toggle_{pane.name}", pane.key, f"show or hide {pane.content}", "app", "", f"toggle_pane('{pane.name}')")
         for pane in PANES
     ),
+    *(
+        Key(f"preset_{preset.name}", str(n + 1), f"{preset.does}; again: the default", "app", "", f"preset({n})")
+        for n, preset in enumerate(PRESETS)
+    ),
+    Key("fewer_rows", "left_parenthesis,ctrl+up", "fewer rows for this pane", "app", "", "resize('rows', -1)"),
+    Key("more_rows", "right_parenthesis,ctrl+down", "more rows for this pane", "app", "", "resize('rows', 1)"),
+    Key("fewer_columns", "left_curly_bracket,ctrl+left", "fewer columns", "app", "", "resize('columns', -2)"),
+    Key("more_columns", "right_curly_bracket,ctrl+right", "more columns", "app", "", "resize('columns', 2)"),
+    Key("next_theme", "T", "use the next theme of the screen", "app", "", "theme(1)"),
     Key("alerts", "exclamation_mark", "list the alerts", "app"),
     Key("previous_sample", "left_square_bracket", "the previous sample and its step", "app", "sample", "sample(-1)"),
     Key("next_sample", "right_square_bracket", "the next sample and its step", "app", "sample", "sample(1)"),
+    Key("then_and_now", "S", "the first, a middle and the newest sample at once", "app"),
     Key("restart", "R", "start the model's process again", "app"),
     Key("copy", "y", "copy the text that is shown", "app"),
     Key("export", "x", "save the trace that is shown, and a player of it", "app"),

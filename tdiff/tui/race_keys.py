@@ -21,6 +21,7 @@ RACE_KEYS = (
     Key("race_new", "n", "other texts: the next row of the seed", "texts", "new", "new"),
     Key("race_count", "s", "four texts of one batch, or nine", "texts", "", "count"),
     Key("race_save", "x", "save the trace of every text", "texts", "save", "save"),
+    Key("race_lens", "c", "look at a position of all texts; arrows move, h and l step", "texts", "lens", "lens"),
     Key("race_suspend", "ctrl+z", "suspend, as in a shell; fg resumes", "texts", "", "app.suspend_process"),
 )
 """Every key of the screen."""

@@ -78,6 +78,7 @@ class RaceScreen(ModalScreen[None]):
         """Whether the newest point is shown as it is reached."""
         self._replayed: float | None = None  # when the replay began
         self._chosen, self._zoomed, self._note = 0, False, ""
+        self._cursor: int | None = None  # the position that the lens shows in every text
         self._undrawn, self._drawn = True, (-1.0, "")
         self._head, self._scrub, self._verdict = Lines(id="race-head"), Lines(id="race-scrub"), Lines(id="race-verdict")
         self._legend, self._hints = Lines(id="race-legend"), Lines(id="race-hints")
@@ -150,6 +151,7 @@ class RaceScreen(ModalScreen[None]):
                 continue
             step = lane.at(self.axis, self.point)
             difference = race.difference(lane, self.axis, self.point) if self._recount is None else None
+            pane.lens.cursor = self._cursor
             pane.show(lane, step, difference, best=best == [lane], alone=alone, waiting=race.state)
         state = "replay" if self._replayed is not None else "" if self.following else "paused"
         self._head.show([heading(race, self.axis, self.point, state, width, batch=self._recount is not None)])
@@ -162,6 +164,50 @@ class RaceScreen(ModalScreen[None]):
         self._legend.show([[(" ", ""), *legend(self._theme, max(1, width - 2))]])
         hints = key_hints(self._changed_keys, width, ascii=self._theme.ascii, batch=self._recount is not None)
         self._hints.show([hints])
+
+    # The lens
+
+    def takes_key(self, pressed: str) -> bool:
+        """While the cursor is on, the arrows move it; h and l still step. Whether the key did."""
+        if self._cursor is None:
+            return False
+        pane = self.panes[self._chosen]
+        if pressed == "escape":
+            self.look_at(None)
+        elif pressed in ("left", "right"):
+            self.look_at(self._cursor + (1 if pressed == "right" else -1))
+        elif pressed in ("up", "down"):
+            self.look_at(pane.beside(self._cursor, 1 if pressed == "down" else -1))
+        else:
+            return False
+        return True
+
+    def look_at(self, position: int | None) -> None:
+        """Put the cursor on a position of every text, the nearest of the selected one; None: remove it."""
+        recording = self.race.lanes[self._chosen].recording
+        cells = recording.header.cells if recording is not None else 0
+        self._cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
+        self.draw()
+        for pane in self.panes:
+            if self._cursor is not None:
+                pane.reveal(self._cursor)
+
+    def action_lens(self) -> None:
+        """Show the cursor where a text first differs or was changed last, or remove it."""
+        lane = self.race.lanes[self._chosen]
+        if self._cursor is not None or lane.recording is None:
+            self.look_at(None)
+            return
+        difference = self.race.difference(lane, self.axis, self.point) if self._recount is None else None
+        canvas = lane.recording.canvas(lane.at(self.axis, self.point))
+        first = min(canvas.fresh, default=len(lane.recording.header.given))
+        self.look_at(first if difference is None else difference)
+
+    def on_lane_pane_looked(self, message: LanePane.Looked) -> None:
+        """Look at the position under the mouse, and select its text; the same one again removes the cursor."""
+        chosen = self.panes.index(message.pane)
+        self.action_select(chosen - self._chosen)
+        self.look_at(None if message.position == self._cursor else message.position)
 
     # Keys
 

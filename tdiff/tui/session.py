@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tdiff.tui.figures import progress
 from tdiff.tui.key_table import remapped
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
+from tdiff.watch import view_settings
 from tdiff.watch.devices.board import Board
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation import launch
@@ -91,9 +93,15 @@ def view(
 
         app.racers = entries(options.race)
     app.training.begin_with(options.smooth, options.target, options.align)
-    theme = options.theme or preferences.theme
-    if theme:
-        app.theme = theme
+    remembered = view_settings.load(preferences)
+    app.begin_with(
+        replace(
+            remembered,
+            theme=options.theme or remembered.theme or preferences.theme,
+            palette=options.palette or remembered.palette or preferences.palette,
+        )
+    )
+    app.remember = partial(view_settings.remember, preferences)
     return app
 
 

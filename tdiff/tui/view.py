@@ -226,7 +226,7 @@ class WatchView(TerminalApp):
             self._draw_runs()
         else:
             self.training.show_time(now)
-        if self.screen is self._page:
+        if len(self.screen_stack) > 1:
             self.renew_page()
         self.lines.draw(now)
 

@@ -139,13 +139,13 @@ def test_a_window_with_no_room_for_a_pane_says_what_is_needed(size, words):
 def test_where_one_pane_has_room_a_number_brings_its_pane_and_hides_it_again():
     async def scene(stage: Stage) -> None:
         await stage.begin()
-        for key, name in (("3", "log"), ("4", "details"), ("2", "training"), ("1", "generation")):
+        for key, name in (("7", "log"), ("8", "details"), ("6", "training"), ("5", "generation")):
             await stage.press(key)
             assert {
                 pane for pane in ("generation", "training", "log", "details") if stage.app.query_one(f"#{pane}").display
             } == {name}
             assert stage.app.focused.id == name
-        await stage.press("4", "4")
+        await stage.press("8", "8")
         assert stage.app.focused.id != "details" and not stage.app.panes.by_name["details"].display
 
     play(scene, run_state(run_lines()), size=(60, 15))
@@ -156,10 +156,10 @@ def test_panes_are_never_stacked_with_less_than_six_rows_each():
         await stage.begin()
         for height in (16, 22, 30):
             await stage.pilot.resize_terminal(59, height)
-            await stage.press("3", "4")
+            await stage.press("7", "8")
             panes = [pane for pane in stage.app.query("Pane") if pane.display]
             assert len(panes) >= 2 and min(pane.size.height for pane in panes) >= 6, (height, panes)
-            await stage.press("3", "4")
+            await stage.press("7", "8")
 
     play(scene, run_state(run_lines()), size=(59, 16))
 
@@ -417,7 +417,7 @@ assert HEADER
 
 def test_panes_hidden_in_a_large_window_leave_one_in_a_small_one():
     async def scene(stage: Stage) -> None:
-        await stage.press("1", "2")  # log and details are left
+        await stage.press("5", "6")  # log and details are left
         for size in ((80, 11), (80, 24), (160, 48)):
             await stage.pilot.resize_terminal(*size)
             await stage.press("tab")
@@ -455,7 +455,7 @@ def test_non_finite_or_huge_numbers_are_not_records():
 
 def test_a_pane_that_is_shown_again_is_up_to_date():
     async def scene(stage: Stage) -> None:
-        await stage.press("z", "3")
+        await stage.press("z", "7")
         assert "╭─ log" in stage.text() and "step 1,000  loss" in stage.text()
 
     play(scene, run_state(run_lines()), model=False)
@@ -514,7 +514,7 @@ def test_a_log_without_a_model_shows_only_curve_and_log(size):
         shown = stage.text()
         assert "shakespeare" not in shown and "generation" not in shown.replace("1 generation", "")
         assert "59,1.820" in shown, "the newest line, in the pane or in a line below the curve"
-        await stage.press("1")
+        await stage.press("5")
         assert app.canvases.pane.display or size[1] < 16, "whoever wants the pane has it"
 
     play(scene, run_state(FOREIGN, "metrics.csv"), size=size, model=False)

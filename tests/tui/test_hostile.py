@@ -117,15 +117,13 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
             stories[-1].feed([evil(draw), "{'loss': 1.5, 'learning_rate': 1e-4, 'epoch': 0.1}"])
             await answered(stage)
             check(stage)
-            for keys in draw.sample(
-                ["[", "]", "end", "3", "4", "!", "?", "tab", "m", "z", "home", "left", "1", "o"], 6
-            ):
+            for keys in draw.sample([*"[]78123!?ST", "4", "end", "tab", "m", "z", "home", "left", "5", "o"], 6):
                 await stage.press({"!": "exclamation_mark", "?": "question_mark"}.get(keys, keys))
                 check(stage)
             while len(stage.app.screen_stack) > 1:
                 await stage.press("q")
             stage.clock.now += 6
-            await stage.press("2", "slash", *"ab", "enter")
+            await stage.press("6", "slash", *"ab", "enter")
             check(stage)
 
     play(scene, *stories, size=size, colour=depth, **two)
@@ -133,7 +131,7 @@ def test_hostile_text_is_inert_in_every_pane(seed, monkeypatch, tmp_path):
 
 def test_a_line_of_a_megabyte_is_cut_and_inert():
     async def scene(stage: Stage) -> None:
-        await stage.press("3")
+        await stage.press("7")
         assert max(map(len, stage.watched[0].run_state.log)) < 2000
         assert all(cell_len(row) == 160 for row in stage.rows())
 

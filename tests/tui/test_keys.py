@@ -219,16 +219,16 @@ def test_panes_are_zoomed_hidden_and_shown():
         assert shown() == {"generation"}
         await stage.press("tab")
         assert shown() == {"training"}
-        await stage.press("z", "3")
+        await stage.press("z", "7")
         assert shown() == {"generation", "training", "log"}
         assert "loss" in stage.text()
-        await stage.press("1", "2", "3")
+        await stage.press("5", "6", "7")
         assert shown() == {"log"}
         await stage.pilot.resize_terminal(60, 11)
         await stage.settle()
         assert shown() == {"log"}
         await stage.pilot.resize_terminal(100, 30)
-        await stage.press("1", "2", "4")
+        await stage.press("5", "6", "8")
         assert {"generation", "training", "details"} <= shown()
 
     play(scene, run_state(run_lines()), size=(100, 30))
@@ -269,7 +269,7 @@ def test_the_curve_is_zoomed_panned_smoothed_and_its_axes_changed():
 def test_the_log_follows_scrolls_and_finds():
     async def scene(stage: Stage) -> None:
         await stage.begin()
-        await stage.press("3", "tab", "tab")
+        await stage.press("7", "tab", "tab")
         assert stage.app.focused.id == "log"
         assert "step 1,000" in stage.text()
         await stage.press("home")

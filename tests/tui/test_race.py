@@ -11,6 +11,7 @@ from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.race_screen import columns_of, has_room
 from tdiff.watch.generation.race import entries
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
+from tests.tui.test_lens import detailed
 from tests.watch.generation.test_session import ready
 
 HOSTILE = "\x1b[31m\x07\u202e"
@@ -123,6 +124,51 @@ def test_nine_texts_replace_four_in_a_large_window():
         assert "9 texts of one batch" in stage.text() and "I row 8" in stage.text()
 
     play(scene, run_state(run_lines()))
+
+
+async def detailed_race(stage: Stage, count: int) -> None:
+    """Both texts have predictions; the second one begins two steps later."""
+    await stage.says(ready())
+    await frame(stage)
+    request = [one for one in stage.process.asked if isinstance(one, Lanes)][-1]
+    assert request.detail
+    first, lines = detailed(count)
+    for n, settings in enumerate(request.settings):
+        for line in [replace(first, settings=settings), *lines[2 * n :]]:
+            stage.process.says += [Begin(id=request.id + 1 + n, seconds=0.25), line]
+    await frame(stage)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_lens_of_a_race_shows_one_position_of_every_text(size):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.app._open_race(entries(["confidence", "remdm"]))
+        await stage.pilot.pause()
+        await detailed_race(stage, 9)
+        screen = stage.app.screen
+        await stage.press("c")
+        at = screen._cursor
+        assert stage.text().count(f"@{at} ") == 2, "both texts say what was predicted there"
+        golden(f"race-lens-{size[0]}x{size[1]}", stage.text())
+        await stage.press("right", "down", "up", "left", "left")
+        assert screen._cursor == at - 1 and screen.following, "the arrows move the cursor"
+        await stage.press("h")
+        assert screen.point == 8 and screen._cursor == at - 1, "h steps"
+        await stage.press("enter")
+        assert f"@{at - 1} " in stage.text() and "alternatives" not in stage.text()
+        await stage.press("escape")
+        assert screen._cursor is None and screen._zoomed, "esc removes the cursor first"
+        await stage.press("q", "left")
+        assert screen.point == 7, "without a cursor the arrows step again"
+        first = screen.panes[1]._canvas_view.region
+        await stage.pilot.click(offset=(first.x + 8, first.y))
+        await stage.settle()
+        assert screen._cursor is not None and screen._chosen == 1
+        await stage.press("q", "q")
+        assert len(stage.app.screen_stack) == 1
+
+    play(scene, run_state(run_lines()), size=size)
 
 
 def test_columns_follow_the_window():

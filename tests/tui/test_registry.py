@@ -28,7 +28,7 @@ class RacePane(Pane):
 
 
 row = registry.PaneSpec(
-    name="race", pane_class=RacePane, title="Race", content="the race", key="5", side="left", shown=lambda now: False
+    name="race", pane_class=RacePane, title="Race", content="the race", key="9", side="left", shown=lambda now: False
 )
 registry.PANES = (*registry.PANES, row)
 
@@ -42,7 +42,7 @@ async def scene(stage):
     await stage.settle()
     app = stage.app
     assert "1 run at" not in stage.text()
-    await stage.press("5")
+    await stage.press("9")
     assert "1 run at 1000" in stage.text(), stage.text()
     app.arranger.focus_on("race")
     await stage.press("f")
@@ -51,7 +51,7 @@ async def scene(stage):
     await stage.press("tab")
     await stage.press("colon", *"race faster", "enter")
     assert app.panes.by_name["race"].speed == 4, "the palette runs its command"
-    await stage.press("5")
+    await stage.press("9")
     assert "1 run at" not in stage.text()
 
 

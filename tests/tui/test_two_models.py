@@ -90,7 +90,8 @@ def test_without_a_run_the_canvases_are_larger_with_commands_below():
 def test_every_window_size_is_drawn(size):
     async def scene(stage: Stage) -> None:
         await begin(stage)
-        await stage.press("tab", "z", "tab", "left", "z", "tab", "1", "tab", "2", "tab", "1")
+        await stage.press("tab", "z", "tab", "left", "z", "tab", "5", "tab", "6", "tab", "5")
+        await stage.press(*"1234", "tab", "right_parenthesis", "right_curly_bracket")
         assert len(stage.rows()) == size[1]
 
     of_two(scene, run_state(run_lines()), size=size)
@@ -279,11 +280,11 @@ def test_the_canvases_are_shown_and_hidden_together():
     async def scene(stage: Stage) -> None:
         await begin(stage)
         panes = [writing.pane for writing in stage.app.canvases.controllers]
-        await stage.press("1")
+        await stage.press("5")
         assert not any(pane.display for pane in panes) and stage.app.focused.id == "training"
-        await stage.press("1", "2")
+        await stage.press("5", "6")
         assert all(pane.display for pane in panes) and not stage.app.training.display
-        await stage.press("1")
+        await stage.press("5")
         assert all(pane.display for pane in panes), "the last ones stay"
 
     of_two(scene, run_state(run_lines()))

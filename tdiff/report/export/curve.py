@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tdiff.draw import chart
 from tdiff.draw.canvas_layout import lay_out
-from tdiff.draw.curves import Curve, View
+from tdiff.draw.curves import Curve, View, layout
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.draw.run_styles import run_styles
+from tdiff.draw.strips import Strip, draw_strip
 from tdiff.errors import TdiffError
 from tdiff.protocol.metrics import METRICS, curve_name
 from tdiff.report.export.frames import Frame, Size, fit
@@ -21,6 +23,9 @@ from tdiff.watch.run_state import RunState
 from tdiff.watch.targets import locate
 
 _LOSS, _HELD_OUT = METRICS["train/loss"], METRICS["eval/loss"]
+_STRIPS = (METRICS["train/lr"], METRICS["train/grad_norm"])
+_STRIP_ROWS = 2
+"""Rows of a strip, without the row of its name: on the curve, the name would cover the warm-up."""
 _SECONDS = 30.0
 """How long a log on another machine may take to be read."""
 _CAPTIONS = 3
@@ -45,10 +50,23 @@ def read(words: Sequence[str]) -> list[RunState]:
             followed.close()
 
 
-def frame(runs: Sequence[RunState], size: Size, theme: Theme, smoothing: float, title: str, captions: bool) -> Frame:
-    """The curves as on the screen: a title, the chart, and on request below it what was generated on the way."""
-    below = _captions(runs[0], size.width) if captions else []
-    rows = size.height - 2 - len(below)
+def frame(
+    runs: Sequence[RunState],
+    size: Size,
+    theme: Theme,
+    smoothing: float,
+    title: str,
+    captions: bool,
+    strips: bool = False,
+) -> Frame:
+    """The curves as on the screen: a title and the chart.
+
+    On request, learning rate and gradient norm are below it, and then what was generated on the way. Raises TdiffError
+    where there is no room, or no record of them.
+    """
+    caption_lines = _captions(runs[0], size.width) if captions else []
+    strip_curves = _strips(runs, theme) if strips else []
+    rows = size.height - 2 - len(caption_lines) - (1 + _STRIP_ROWS) * len(strip_curves)
     if rows < 3:
         raise TdiffError(f"--size leaves {rows} rows for the chart; it needs {3 + size.height - rows} rows in all")
     curves = []
@@ -59,8 +77,13 @@ def frame(runs: Sequence[RunState], size: Size, theme: Theme, smoothing: float, 
                 name = curve_name(metric.name)
                 label = name if len(runs) == 1 else f"{chr(65 + number)} {name}"
                 curves.append(Curve(series, style, label, smooth=metric is _LOSS))
-    drawn = chart.draw(curves, View(smoothing=smoothing), size.width, rows)
-    lines: list[Line] = [[(title or _title(runs), "bold")], [], *drawn, *below]
+    view = View(smoothing=smoothing)
+    chart_layout = layout(curves, view, size.width, rows)
+    drawn = chart.draw(curves, view, size.width, rows, frame=chart_layout)
+    for strip in strip_curves:
+        drawn.append([(" " * chart_layout.left + strip.label, "dim")])
+        drawn += draw_strip(replace(strip, label=""), view, chart_layout, _STRIP_ROWS, ascii=False, colour=True)
+    lines: list[Line] = [[(title or _title(runs), "bold")], [], *drawn, *caption_lines]
     return Frame([fit(line, size.width) for line in lines], 0.0)
 
 
@@ -82,6 +105,24 @@ def table(runs: Sequence[RunState]) -> str:
             values = [f"{rows[step][name]:.7g}" if name in rows[step] else "" for name in names]
             writer.writerow([visible_line(run.name), f"{step:.15g}", *values])
     return file.getvalue()
+
+
+def _strips(runs: Sequence[RunState], theme: Theme) -> list[Strip]:
+    """Learning rate and gradient norm of each run that records them, with their newest values in their names."""
+    found = []
+    for metric in _STRIPS:
+        for number, run in enumerate(runs):
+            series = run.metrics.get(metric.name)
+            if series is None or not series.last:
+                continue
+            letter = f"{chr(65 + number)} " if len(runs) > 1 else ""
+            style = run_styles(number, theme)[0] if len(runs) > 1 else "dim"
+            label = f"{letter}{metric.label} {metric.text(series.last[1])}"
+            found.append(Strip(Curve(series, style, metric.label), label, ""))
+    if not found:
+        names = " and ".join(visible_line(run.name) for run in runs)
+        raise TdiffError(f"--strips draws learning rate and gradient norm, and {names} has neither")
+    return found
 
 
 def _title(runs: Sequence[RunState]) -> str:

@@ -62,7 +62,9 @@ class DetailsPane(Pane):
         alerts = alert_lines(run, 3)
         room = max(0, height - len(first_lines) - (len(alerts) + 1 if alerts else 0) - 1)
         samples = sample_lines(run, self._sample, room)
-        lines = first_lines + ([[("samples", "bold"), ("   [ and ] step through", "dim")], *samples] if samples else [])
+        lines = first_lines + (
+            [[("samples", "bold"), ("   [ ] step through, S then and now", "dim")], *samples] if samples else []
+        )
         if alerts:
             lines += [[("alerts", "bold"), ("   ! lists all", "dim")], *alerts]
         lines = lines or [[("no alerts and no samples so far", "dim")]]

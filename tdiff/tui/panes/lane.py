@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from rich.cells import cell_len
+from textual.message import Message
 from textual.widget import Widget
 
 from tdiff.config.decoding import label
-from tdiff.draw.lens import flow_line
-from tdiff.draw.overlay import NOTHING, Overlay
+from tdiff.draw.lens import flow_line, in_a_line
+from tdiff.draw.overlay import Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import Canvas
 from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.lens import Lens
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, fold, line_width, two_ends
 from tdiff.visible import visible_line
-from tdiff.watch.generation.insight import Insight, tau
+from tdiff.watch.generation.insight import tau
 from tdiff.watch.generation.race import Lane
 from tdiff.watch.generation.recording import Recording
 
@@ -29,7 +31,7 @@ _LOW, _NARROW = 9, 56
 
 _STEPS_OF_ORDER = 8
 """Steps of a text in progress after which its order is measured again, which takes as long as drawing it."""
-_NOTHING_DRAWN = (None, 0, 0, None)
+_NOTHING_DRAWN = (None, 0, 0, Overlay())
 
 
 class LanePane(Pane):
@@ -42,14 +44,22 @@ class LanePane(Pane):
     """
     can_focus = False
 
+    class Looked(Message):
+        """The mouse was pressed on a position."""
+
+        def __init__(self, pane: LanePane, position: int) -> None:
+            super().__init__()
+            self.pane, self.position = pane, position
+
     def __init__(self, theme: Theme, *, id: str) -> None:
         super().__init__(theme, id=id, where="texts")
         self.chosen = False
         """Whether the user has selected it."""
         self._canvas_view = CanvasView(theme)
         self._said, self._facts = Lines(id="said"), Lines(id="facts")
-        self._insight: Insight | None = None
-        self._drawn: tuple[Recording | None, int, int, int | None] = _NOTHING_DRAWN
+        self.lens = Lens()
+        """The cursor, and what is known about its position."""
+        self._drawn: tuple[Recording | None, int, int, Overlay] = _NOTHING_DRAWN
         self._order: tuple[Recording | None, int, float | None] = (None, 0, None)  # of a recording, near a step
 
     def body(self) -> list[Widget]:
@@ -72,7 +82,8 @@ class LanePane(Pane):
             self.frame(title, [], [], [])
             return
         canvas = recording.canvas(step)
-        self._draw(recording, canvas, step, difference)
+        overlay = Overlay(cursor=self.lens.cursor, differing=difference)
+        self._draw(recording, canvas, step, overlay)
         index, cap = canvas.index, recording.header.steps
         ended = recording.ended is not None and step >= recording.steps
         done = "done" if ended else f"{canvas.revealed:.0%}"
@@ -80,9 +91,19 @@ class LanePane(Pane):
         room = self.size.width - 9  # the frame, and blanks around both texts
         readout = readout if line_width(title) + cell_len(readout) <= room else done
         differs = self._difference(difference, canvas)
-        self._draw_facts(lane, recording, step, differs)
-        shown = [] if self._facts.display else differs
-        self.frame(title, [(readout, "")], self._numbers(lane, canvas, step), shown)
+        facts = self.lens.facts(recording, step)
+        if facts is None:
+            self._draw_facts(lane, recording, step, differs)
+            shown = [] if self._facts.display else differs
+            self.frame(title, [(readout, "")], self._numbers(lane, canvas, step), shown)
+            return
+        width, height = self.size
+        lines, has_lens = self.lens.below(recording, recording.header.cells, step, facts, width, height, self.theme)
+        self._facts.display = bool(lines)
+        self._facts.styles.height = max(1, len(lines))
+        self._facts.show(lines)
+        looked = (self._numbers(lane, canvas, step), differs) if has_lens else in_a_line(facts, width - 10)
+        self.frame(title, [(readout, "")], *looked)
 
     def _draw_facts(self, lane: Lane, recording: Recording, step: int, differs: Line) -> None:
         """Below a text in a tall pane: the positions unmasked in each step and their order, and more numbers."""
@@ -97,13 +118,11 @@ class LanePane(Pane):
         if rows == 1:
             self._facts.show([two_ends([(numbers, "dim")], [*differs[:1], (" ", "")], width)])
             return
-        if self._insight is None or self._insight.recording is not recording:
-            self._insight = Insight(recording)
-        self._insight.update()
+        insight = self.lens.insight(recording)
         near = step if recording.ended is not None else step - step % _STEPS_OF_ORDER
         if self._order[:2] != (recording, near):
-            self._order = recording, near, tau(self._insight.order(step))
-        flow = flow_line(self._insight.commits, step, self._order[2], width, self.theme)
+            self._order = recording, near, tau(insight.order(step))
+        flow = flow_line(insight.commits, step, self._order[2], width, self.theme)
         self._facts.show([flow, two_ends([(numbers, "dim")], [*differs, (" ", "")], width)])
 
     def _title(self, lane: Lane) -> str:
@@ -130,12 +149,25 @@ class LanePane(Pane):
         text = " ".join(canvas.texts[difference].split())
         return [(f"differs @{difference}", ""), (f' · "{text}"' if text else "", "")]
 
-    def _draw(self, recording: Recording, canvas: Canvas, step: int, difference: int | None) -> None:
-        overlay = NOTHING if difference is None else Overlay(differing=difference)
-        before, step_before, taken_before, difference_before = self._drawn
-        self._drawn = recording, step, recording.taken, difference
+    def beside(self, position: int, rows: int) -> int:
+        """The position that is drawn `rows` below a position; above where negative."""
+        return self._canvas_view.beside(position, rows)
+
+    def reveal(self, position: int) -> None:
+        """Scroll to a position."""
+        self._canvas_view.reveal(position)
+
+    def on_canvas_view_pressed(self, message: CanvasView.Pressed) -> None:
+        """Say which position of which text the mouse is on."""
+        message.stop()
+        if not message.dragged:
+            self.post_message(self.Looked(self, message.position))
+
+    def _draw(self, recording: Recording, canvas: Canvas, step: int, overlay: Overlay) -> None:
+        before, step_before, taken_before, overlay_before = self._drawn
+        self._drawn = recording, step, recording.taken, overlay
         same = before is recording and step == step_before
-        if same and (step < recording.steps or recording.taken == taken_before) and difference == difference_before:
+        if same and (step < recording.steps or recording.taken == taken_before) and overlay == overlay_before:
             return
         changed: set[int] | None = None
         # A step that has absorbed others may differ from its former state.

@@ -24,10 +24,14 @@ def paint(line: Line, width: int, base: Style = _NULL) -> Strip:
 
 
 def base_style(widget: Widget) -> Style:
-    """The style under the lines of a widget: the theme's background, or the terminal's."""
+    """The style under the lines of a widget: the colours of the theme, or the terminal's.
+
+    Text without a colour needs that of the theme: the terminal's may have no contrast to the theme's background.
+    """
     if widget.app.native_ansi_color:
         return _NULL
-    return Style(bgcolor=widget.background_colors[1].rich_color)
+    _, _, background, foreground = widget.colors
+    return Style(color=foreground.rich_color, bgcolor=background.rich_color)
 
 
 @lru_cache(maxsize=4096)

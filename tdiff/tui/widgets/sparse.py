@@ -88,7 +88,7 @@ class Sparse(Widget, metaclass=AbstractWidgetMeta):
         if (region, padding) != self._place:
             self._place, self._rows, self._shown, self._cut = (region, padding), {}, {}, frozenset()
             self._sides = None
-        filters = (self.background_colors, *self.get_line_filters())
+        filters = (self.colors, *self.get_line_filters())
         if filters != self._filters:
             self._filters = filters
             self.forget()

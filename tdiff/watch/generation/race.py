@@ -262,6 +262,7 @@ class Race:
                 prompt=prompt,
                 length=length,
                 seed=self.seed,
+                detail=True,
             )
         )
 

@@ -57,6 +57,30 @@ def test_captions_are_samples_of_the_run(here):
     assert lines[at + 1].split()[:2] == newest.text.split()[:2]
 
 
+def test_strips_are_below_the_curve_with_their_names_and_newest_values(cli_fast, here):
+    lines = [f"step {n} loss {4 - n / 20:.3f} lr {n / 1000:.4f} grad_norm {n % 7}" for n in range(1, 41)]
+    (here / "a.log").write_text("\n".join(lines) + "\n")
+    (here / "b.log").write_text("step 1 loss 3.5 lr 0.5\nstep 40 loss 3.25 lr 0.25\n")
+    assert cli_fast("export", "a.log", "out.txt", "--strips").returncode == 0
+    text = (here / "out.txt").read_text().split("\n")
+    assert len(text) == 25 and text[18].strip() == "lr 4.00e-02" and text[21].strip() == "grad 5.0000", text
+    runs = curve.read(["a.log", "b.log"])
+    drawn = [render.plain([line]) for line in curve.frame(runs, Size(80, 20), Theme(), 0.9, "", False, True).lines]
+    below = "\n".join(drawn[-9:])
+    assert "A lr 4.00e-02" in below and "B lr 2.50e-01" in below and "A grad" in below and "B grad" not in below
+    assert {len(line) for line in drawn} == {80} and len(drawn) == 20
+
+
+def test_strips_of_a_run_without_either_or_without_room_are_refused(cli_fast, log, here):
+    done = cli_fast("export", log, "out.svg", "--strips")
+    assert done.returncode == 2 and "run.log has neither" in done.stderr
+    (here / "a.log").write_text("step 1 loss 2 lr 1 grad_norm 1\nstep 2 loss 1 lr 1 grad_norm 1\n")
+    done = cli_fast("export", "a.log", "out.svg", "--strips", "--size", "80x8")
+    assert done.returncode == 2 and "needs 11 rows" in done.stderr
+    done = cli_fast("export", "a.log", "out.csv", "--strips")
+    assert done.returncode == 2 and "--strips has no effect on a table of values" in done.stderr
+
+
 def test_a_log_without_a_loss_and_an_animation_of_a_run_are_refused(cli_fast, log, here):
     (here / "other.txt").write_text("nothing here\n")
     assert "'other.txt' has no loss to draw" in cli_fast("export", "other.txt", "out.svg").refused()

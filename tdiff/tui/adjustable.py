@@ -1,0 +1,116 @@
+"""The view whose looks the user changes while it runs: which panes it shows, their sizes, the theme and the palette."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tdiff.draw.palettes import PALETTES, Theme
+from tdiff.tui.panes.generation import GenerationPane
+from tdiff.tui.panes.sides import Panes
+from tdiff.tui.sizes import Axis
+from tdiff.tui.view import WatchView
+from tdiff.watch.view_settings import ViewSettings
+
+OWN_THEME = "own"
+"""The name of the terminal's own colours among the themes."""
+THEMES = (
+    OWN_THEME,
+    "textual-dark",
+    "textual-light",
+    "nord",
+    "gruvbox",
+    "dracula",
+    "solarized-dark",
+    "solarized-light",
+    "catppuccin-latte",
+)
+"""The themes that a key goes through."""
+
+
+class AdjustableView(WatchView):
+    """The view, with the keys that change its looks. What they change is remembered."""
+
+    remember: Callable[..., None] = staticmethod(lambda **changes: None)
+    """Stores settings, by the names of `ViewSettings`."""
+
+    def begin_with(self, settings: ViewSettings) -> None:
+        """Begin with these settings; a theme or an arrangement that does not exist is left out."""
+        self.arranger.restore(settings.preset, settings.sizes)
+        if settings.theme == OWN_THEME or settings.theme in self.available_themes:
+            self._use_theme(settings.theme)
+        if settings.palette in PALETTES:
+            self.panes.set_theme(replace(self._theme_of_panes, palette=settings.palette))
+
+    # Panes
+
+    def action_step_focus(self, count: int) -> None:
+        """Move the focus `count` panes forward."""
+        self.arranger.step_focus(count)
+
+    def action_zoom(self) -> None:
+        """Show the focused pane alone, or all panes again."""
+        self.arranger.zoom()
+
+    def action_toggle_pane(self, name: str) -> None:
+        """Show or hide a pane."""
+        self.arranger.toggle(name)
+        self.draw_all()
+
+    def action_preset(self, n: int) -> None:
+        """Arrange the panes by preset number `n`, or by default where they are."""
+        self.say(self.arranger.use_preset(n))
+        self.draw_all()
+        preset = self.arranger.preset
+        self.remember(preset=preset.name if preset else "", sizes=self.arranger.sizes)
+
+    def action_resize(self, axis: Axis, by: int) -> None:
+        """Give the focused pane so many more rows or columns; fewer where negative."""
+        if notice := self.arranger.grow(axis, by):
+            self.say(notice)
+        else:
+            self.remember(sizes=self.arranger.sizes)
+
+    def on_panes_resized(self, message: Panes.Resized) -> None:
+        """Follow the mouse."""
+        self.arranger.resize(message.cells)
+        if message.done:
+            self.remember(sizes=self.arranger.sizes)
+
+    # Colours
+
+    @property
+    def _theme_of_panes(self) -> Theme:
+        return self.canvases.pane.theme
+
+    def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
+        """Use the palette everywhere."""
+        self.panes.set_theme(message.theme)
+        self.draw_all()
+        self.say(f"colours of confidence: {message.theme.palette}")
+        self.remember(palette=message.theme.palette)
+
+    def action_theme(self, count: int) -> None:
+        """Use the theme that is `count` further; the palette of confidence follows its background."""
+        if self.terminal.colour == "none":
+            self.say("this terminal shows no colours, so no theme")
+            return
+        now = OWN_THEME if self.theme.startswith("ansi-") else self.theme
+        at = THEMES.index(now) if now in THEMES else 0
+        name = THEMES[(at + count) % len(THEMES)]
+        self._use_theme(name)
+        self.draw_all()
+        self.say(f"theme: {'the colours of the terminal' if name == OWN_THEME else name}")
+        self.remember(theme=name)
+
+    def _use_theme(self, name: str) -> None:
+        own = self.terminal.theme
+        if name == OWN_THEME:
+            self.theme, background, palette = f"ansi-{own.background}", own.background, own.palette
+        else:
+            self.theme = name
+            background = palette = "dark" if self.available_themes[name].dark else "light"
+        before = self._theme_of_panes
+        if before.palette == "traffic":
+            palette = before.palette
+        self.panes.set_theme(replace(before, background=background, palette=palette))

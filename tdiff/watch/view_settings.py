@@ -1,0 +1,79 @@
+"""What the user has changed of the view's looks, remembered in the user's state folder for the next view.
+
+Like the choices about logs it is a convenience: what cannot be read or written is skipped silently. Once the theme or
+the palette of watch.toml is changed there, it comes first again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tdiff.files import write_atomic
+from tdiff.runs.index import state_folder
+from tdiff.watch.preferences import Preferences
+
+_HIGHEST = 10_000
+"""The maximum weight of a pane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSettings:
+    """The settings; an empty text leaves it to the options, to watch.toml and to the terminal."""
+
+    preset: str = ""
+    """Name of the arrangement of the panes."""
+    sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Kind of layout -> name of a pane or of a group of panes -> its weight, from 1."""
+    theme: str = ""
+    """Name of the theme; "own": the terminal's colours."""
+    palette: str = ""
+    """Name of the colours of confidence."""
+
+
+def load(preferences: Preferences) -> ViewSettings:
+    """The remembered settings that watch.toml has not replaced since."""
+    stored = _read()
+
+    def text(name: str, now: str) -> str:
+        value = stored.get(name)
+        return value if isinstance(value, str) and stored.get(f"{name}_in_file", "") == now else ""
+
+    return ViewSettings(
+        preset=text("preset", ""),
+        sizes=_weights(stored.get("sizes")),
+        theme=text("theme", preferences.theme),
+        palette=text("palette", preferences.palette),
+    )
+
+
+def remember(preferences: Preferences, **changes: object) -> None:
+    """Store these settings, by their names; the others stay as another view may have stored them meanwhile."""
+    in_file = {"theme": preferences.theme, "palette": preferences.palette}
+    changes |= {f"{name}_in_file": value for name, value in in_file.items() if name in changes}
+    with suppress(OSError, ValueError):
+        write_atomic(_file(), (json.dumps(_read() | changes, indent=1) + "\n").encode())
+
+
+def _file() -> Path:
+    return state_folder() / "view.json"
+
+
+def _read() -> dict[str, object]:
+    with suppress(OSError, ValueError, RecursionError):
+        stored = json.loads(_file().read_text("utf-8"))
+        if isinstance(stored, dict):
+            return stored
+    return {}
+
+
+def _weights(sizes: object) -> dict[str, dict[str, int]]:
+    """The weights in what was read; whatever is not one is left out."""
+    found: dict[str, dict[str, int]] = {}
+    for kind, weights in sizes.items() if isinstance(sizes, dict) else ():
+        if isinstance(weights, dict):
+            found[kind] = {n: value for n, value in weights.items() if type(value) is int and 0 < value <= _HIGHEST}
+    return found
