@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 
 from tdiff.config.settings import Settings
-from tdiff.core.training import best, reports
+from tdiff.core.training import best, fitting, reports
 from tdiff.core.training.distributed import World
 from tdiff.core.training.meter import Meter
 from tdiff.core.training.non_finite import NonFinite
@@ -102,7 +102,7 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
         if state.world.any(stop()):
             reason = "stopped"
             break
-        meter.add(*state.update(spent))
+        meter.add(*fitting.update(state, spent))
         if due := meter.due() or state.held_back or state.spent() >= 1.0:
             record = meter.record(spent)
             yield record

@@ -258,6 +258,12 @@ def _connect() -> Processes:
     return Processes(rank, size, lifeline)
 
 
+def fails_first() -> bool:
+    """Whether no other process has failed by itself before this one, which then prints its error."""
+    lifeline = _joined[0].lifeline if _joined else None
+    return lifeline is None or lifeline.fail_first()
+
+
 def leave() -> None:
     """End the group, once all processes have finished."""
     if _joined:
