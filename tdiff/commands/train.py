@@ -134,6 +134,13 @@ class Request:
     optimizer: str | None = option(
         None, "Optimizer.", panel="Training", setting="train.optimizer", metavar="[adamw|muon]"
     )
+    fsdp: bool | None = option(
+        None,
+        "Divide a pretrained model among the processes of torchrun; AdamW only.",
+        flag="--fsdp/--no-fsdp",
+        panel="Training",
+        setting="train.fsdp",
+    )
     seed: int | None = option(
         None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed", shown="default: 0"
     )

@@ -272,6 +272,8 @@ def train_and_report(
                     run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid()
                 )
                 say(heading)
+                if settings.train.fsdp and world.size == 1:
+                    say("train.fsdp has no effect in one process: torchrun --nproc-per-node N -m -- tdiff train ...")
                 if unread := initialize.unread_settings(settings) if not resumed else []:
                     say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
                 try:

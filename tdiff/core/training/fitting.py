@@ -81,6 +81,8 @@ def _rows_that_fit(state: TrainState, rows: int) -> tuple[int, bool]:
 
     Gradients are computed and thrown away; of several processes this one does it alone.
     """
+    if not state.replica.whole:  # a pass requires all processes
+        return rows // 2, False
     deadline = time.monotonic() + _PATIENCE
     state.network.zero_grad(set_to_none=True)
     if state.compiled:  # or each number of rows would be compiled

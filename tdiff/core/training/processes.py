@@ -203,9 +203,10 @@ class Processes(World):
         try:
             yield
         except RuntimeError as error:  # DistBackendError and DistNetworkError are RuntimeErrors, as are those of gloo
-            self._lost(error)
+            self.lost(error)
 
-    def _lost(self, error: RuntimeError) -> NoReturn:
+    def lost(self, error: RuntimeError) -> NoReturn:
+        """End this process after an exchange that failed with `error`, with one line of one process."""
         if self.lifeline is None:
             raise error
         if text := self.lifeline.report(str(error)):
