@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import OutOfMemory, TdiffError, is_out_of_memory, unknown
 
 BAD_INPUT = 2
 _FAILED = 1
@@ -138,6 +138,9 @@ def main() -> NoReturn:
         join_equals(os.environ)
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+    except OutOfMemory as error:
+        _say_alone(str(error))
+        sys.exit(BAD_INPUT)
     except TdiffError as error:
         _say_once(error)
         sys.exit(BAD_INPUT)
@@ -150,6 +153,10 @@ def main() -> NoReturn:
         _say(f"tdiff: {error}")
         sys.exit(_FAILED)
     except Exception as error:
+        if is_out_of_memory(error):
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            _say_alone(f"out of memory: {reason}: use a smaller batch, length or model, or another --device")
+            sys.exit(BAD_INPUT)
         if (text := _usage_error(error)) is None:
             raise
         _say_once(text)
@@ -183,6 +190,19 @@ def _say_once(error: object) -> None:
         _say(f"tdiff: {error}")
     else:
         ranks.wait_for_the_first()
+
+
+def _say_alone(text: str) -> None:
+    """Print an error that one of several processes has by itself; only the first of them to fail prints its own."""
+    from tdiff import ranks
+
+    if ranks.size() > 1:
+        from tdiff.core.training import processes
+
+        if not processes.fails_first():
+            return
+        text = f"process {ranks.rank()} of {ranks.size()}: {text}"
+    _say(f"tdiff: {text}")
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,7 @@ from tdiff.commands.generate_request import (
     decoding_options,
     in_plain_spelling,
     load,
+    print_note,
     print_notes,
     print_respelled,
     requested_template,
@@ -155,6 +156,7 @@ def _batches(
 ) -> None:
     """Print all samples; those whose prompts have the same number of tokens are one batch."""
     from tdiff.core.diffusion.generate import canvas, generation_metadata, prompt_ids, resolve, template_canvas
+    from tdiff.core.memory import Portions
 
     length, until = request.length, request.until
     sizes = [0 if template else len(prompt_ids(model, prompt)) for prompt in prompts]
@@ -164,7 +166,9 @@ def _batches(
     for row, size in enumerate(sizes):
         groups.setdefault(size, []).append(row)
     chunks = [rows[i : i + _BATCH] for rows in groups.values() for i in range(0, len(rows), _BATCH)]
-    for rows in sorted(chunks):
+    portions = Portions(model.device.type, "a text of that length", "texts", print_note)
+
+    def texts_of(rows: Sequence[int]) -> dict[int, tuple[TraceEnd, float, int]]:
         start_time = time.perf_counter()
         texts = [prompts[row] for row in rows]
         start = template_canvas(model, template).repeat(len(rows), 1) if template else canvas(model, texts, length)
@@ -174,7 +178,11 @@ def _batches(
         tokens = written or int(step.tokens.size(1)) - sizes[rows[0]]
         batch = [text_end(model, step, i, tokens, seconds, start[i], until) for i in range(len(rows))]
         batch_tokens = sum(end.tokens for end in batch)
-        ends |= {row: (end, seconds, batch_tokens) for row, end in zip(rows, batch, strict=True)}
+        return {row: (end, seconds, batch_tokens) for row, end in zip(rows, batch, strict=True)}
+
+    for rows in sorted(chunks):
+        for finished in portions(rows, texts_of):
+            ends |= finished
         while printed in ends:
             end, seconds, batch_tokens = ends.pop(printed)
             metadata = generation_metadata(model, settings, _most(request, template, end), printed, until)

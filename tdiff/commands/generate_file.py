@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from tdiff.commands.generate_request import (
     decoding_options,
     in_plain_spelling,
     load,
+    print_note,
     print_notes,
     print_respelled,
     requested_template,
@@ -44,6 +45,7 @@ from tdiff.schema import MOST
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tdiff.core.diffusion.denoise import Step
     from tdiff.core.models.base import LoadedModel
 
 _BATCH = 64
@@ -200,6 +202,15 @@ def _line(model: LoadedModel, request: Request, number: int, text: str) -> Line:
 def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], until: str) -> Iterator[dict[str, Any]]:
     """The output for the lines, in their order; those of one length are generated together."""
     from tdiff.core.diffusion.generate import generation_metadata, resolve
+    from tdiff.core.memory import Portions
+
+    portions = Portions(model.device.type, "a text of that length", "texts", print_note)
+
+    def generated(part: Sequence[Line]) -> tuple[Sequence[Line], Tensor, Step, float]:
+        start_time = time.perf_counter()
+        canvases, numbers = _stacked([line.canvas for line in part]), [line.number - 1 for line in part]
+        step = deque(resolve(model, canvases, settings, numbers, until=until), maxlen=1).pop()
+        return part, canvases, step, time.perf_counter() - start_time
 
     groups: dict[int, list[Line]] = {}
     for line in lines:
@@ -208,14 +219,8 @@ def _texts(model: LoadedModel, settings: DecodeSettings, lines: list[Line], unti
     numbers = deque(line.number for line in lines)
     # Groups are in the order of their first lines, so that the next line to write is never far.
     for group in groups.values():
-        for i in range(0, len(group), _BATCH):
-            part = group[i : i + _BATCH]
-            start_time = time.perf_counter()
-            canvases = _stacked([line.canvas for line in part])
-            step = deque(
-                resolve(model, canvases, settings, [line.number - 1 for line in part], until=until), maxlen=1
-            ).pop()
-            seconds = time.perf_counter() - start_time
+        batches = [group[i : i + _BATCH] for i in range(0, len(group), _BATCH)]
+        for part, canvases, step, seconds in chain.from_iterable(portions(batch, generated) for batch in batches):
             written = (canvases == model.spec.mask_id).sum(1).tolist()
             ends = [text_end(model, step, n, written[n], seconds, canvases[n], until) for n in range(len(part))]
             tokens = sum(end.tokens for end in ends)

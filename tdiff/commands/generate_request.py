@@ -16,7 +16,7 @@ from tdiff.protocol import template as templates
 from tdiff.protocol.endings import ENDINGS, MOST_TOKENS
 from tdiff.runs.lookup import DEFAULT_MODEL
 from tdiff.schema import MOST
-from tdiff.visible import visible_line
+from tdiff.visible import visible, visible_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,6 +195,11 @@ def print_notes(settings: DecodeSettings, options: Mapping[str, Any]) -> None:
     for note in no_effect(settings.decoder, options):
         print(note, file=sys.stderr)
     sys.stderr.flush()
+
+
+def print_note(text: str) -> None:
+    """Print a message on stderr."""
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def text_end(

@@ -26,6 +26,8 @@ class Request:
     steps: int | None = option(None, "Train to this step, also past the run's end.")
     minutes: float | None = option(None, "Train for so many minutes in all, instead of --steps.")
     epochs: float | None = option(None, "Passes over the data in all, instead of --steps.")
+    batch_size: int | None = option(None, "Sequences per batch, with --accumulate for the same number per step.")
+    accumulate: int | None = option(None, "Batches per optimizer step.")
     keep_last: int | None = option(None, "Number of saves to retain from now on.")
     on_nan: str | None = option(
         None,
@@ -47,6 +49,7 @@ def run(request: Request) -> None:
 
     if request.run.startswith("ssh://"):
         budgets = {"steps": request.steps, "minutes": request.minutes, "epochs": request.epochs}
+        budgets |= {"batch-size": request.batch_size, "accumulate": request.accumulate}
         options = [f"--{name}={value}" for name, value in budgets.items() if value is not None]
         on_run.resume(request.run, [*options, f"--detach={request.detach or 'auto'}"])
         return
@@ -59,6 +62,8 @@ def run(request: Request) -> None:
             steps=request.steps,
             minutes=request.minutes,
             epochs=request.epochs,
+            batch_size=request.batch_size,
+            accumulate=request.accumulate,
             keep_last=request.keep_last,
             on_nan=request.on_nan,
             detach=request.detach,

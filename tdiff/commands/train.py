@@ -21,8 +21,8 @@ EXAMPLES = (
     "tdiff train --resume tale --steps 20000",
     "tdiff train --data mytexts --run tale --on ssh://me@gpu01/home/me/runs",
 )
-_CHANGEABLE = frozenset({"keep_last", "on_nan"})
-"""Settings that a resume may change besides the budget."""
+_CHANGEABLE = frozenset({"keep_last", "on_nan", "batch_size", "accumulate"})
+"""Settings that a resume may change besides the budget; of the last two not the product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +127,19 @@ class Request:
         None, "Passes over the data, instead of --steps.", panel="Training", setting="train.epochs"
     )
     batch_size: int | None = option(None, "Sequences per batch.", panel="Training", setting="train.batch_size")
+    accumulate: int | None = option(
+        None, "Batches per optimizer step, one after another.", panel="Training", setting="train.accumulate"
+    )
     lr: float | None = option(None, "Peak learning rate of AdamW.", panel="Training", setting="train.lr")
     optimizer: str | None = option(
         None, "Optimizer.", panel="Training", setting="train.optimizer", metavar="[adamw|muon]"
+    )
+    fsdp: bool | None = option(
+        None,
+        "Divide a pretrained model among the processes of torchrun; AdamW only.",
+        flag="--fsdp/--no-fsdp",
+        panel="Training",
+        setting="train.fsdp",
     )
     seed: int | None = option(
         None, "Seed of weights, data order and masks.", panel="Training", setting="train.seed", shown="default: 0"
@@ -262,7 +272,8 @@ def _train(request: Request) -> None:
     if other or len(BUDGETS & changes.keys()) > 1 or layer != ({"train": changes} if changes else {}):
         raise TdiffError(
             "--resume uses the saved settings of the run; "
-            "a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs"
+            "a resume may change --keep-last, --on-nan, one of --steps, --minutes, --epochs, and how --batch-size and "
+            "--accumulate divide a step"
         )
     if (folder := find_per_class(request.resume)) is None:
         train_run.resume(request.resume, changes)

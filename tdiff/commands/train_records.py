@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tdiff.commands import detached
+from tdiff.errors import OutOfMemory
 from tdiff.files import CannotWrite
 from tdiff.protocol.events import Event, Train
 from tdiff.protocol.metrics import METRICS
@@ -15,9 +16,16 @@ from tdiff.runs.run import Run
 
 @contextmanager
 def saying_what_is_safe(folder: Run) -> Iterator[None]:
-    """Add to the error of a file that cannot be written which step of the run is saved. Raises CannotTrain."""
+    """Add to the error of a file that cannot be written, or of a step that does not fit into memory, which step of the
+    run is saved. Raises CannotTrain or OutOfMemory.
+    """
     try:
         yield
+    except OutOfMemory as error:
+        if not error.remedy or (step := step_of(folder.state)) is None:
+            raise
+        resume = f"tdiff train --resume {folder.called} {error.remedy}"
+        raise OutOfMemory(f"{error.problem}; the same steps with less memory, after step {step:,}: {resume}") from None
     except CannotWrite as error:
         if (step := step_of(folder.state)) is None:
             raise

@@ -97,7 +97,9 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
         folder = lookup.find_run(name)
         settings = folder.settings()
         if changes:
-            settings = Settings.of([settings.as_layer(), {"train": changes}])
+            changed = Settings.of([settings.as_layer(), {"train": changes}])
+            _check_rows(folder, settings, changed)
+            settings = changed
         last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
         new_end = settings.train.budget != folder.settings().train.budget
         if isinstance(last, End) and last.reason == "finished" and not new_end:
@@ -109,6 +111,19 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
     again = "resuming" if has_save(folder) else "no save yet: beginning again in"
     heading = f"{again} {folder.path} ({settings.preset} on {corpus.name}, {_budget(settings)})"
     train_and_report(folder, settings, corpus, heading, resumed=True)
+
+
+def _check_rows(folder: Run, saved: Settings, changed: Settings) -> None:
+    """Raise TdiffError if a step has another number of rows than before: only its passes may change."""
+    before, after = (options.batch_size * options.accumulate for options in (saved.train, changed.train))
+    if before == after:
+        return
+    size = changed.train.batch_size
+    nearest = max(n for n in range(1, min(size, before) + 1) if before % n == 0)
+    raise TdiffError(
+        f"a step of run {folder.name!r} has {before:,} rows (--batch-size x --accumulate), also after a resume; got "
+        f"{after:,}: use --batch-size {nearest} --accumulate {before // nearest}"
+    )
 
 
 def _initial_model(file: Layer, layers: list[Layer]) -> str:
@@ -218,8 +233,7 @@ def train_and_report(
     final_evaluation = FinalEvaluation()
     with ExitStack() as stack:
         stop = stack.enter_context(_stopping(b"\r\x1b[2K" if on_terminal else b""))
-        if world.leads:
-            stack.enter_context(saying_what_is_safe(folder))
+        stack.enter_context(saying_what_is_safe(folder))
         # What the first process alone does can fail as well, and must not while the others train.
         with world.together():
             select.check(settings)
@@ -258,6 +272,8 @@ def train_and_report(
                     run=str((folder.path.parent if of_classes else folder.path).absolute()), pid=os.getpid()
                 )
                 say(heading)
+                if settings.train.fsdp and world.size == 1:
+                    say("train.fsdp has no effect in one process: torchrun --nproc-per-node N -m -- tdiff train ...")
                 if unread := initialize.unread_settings(settings) if not resumed else []:
                     say(f"ignored for the autoregressive model {settings.train.init}: {', '.join(unread)}")
                 try:

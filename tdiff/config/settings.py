@@ -174,6 +174,9 @@ class TrainSettings:
     a tdiff model lacks start as zero, so that they change nothing at first."""
     checkpointing: bool = False
     """Activation checkpointing of a pretrained model's blocks: less memory for a third more time."""
+    fsdp: bool = False
+    """Divide the weights of a pretrained model, their gradients, averages and AdamW's moments among the processes of
+    torchrun (FSDP), for a model that does not fit on one device. AdamW only."""
     final_share: Share = 0.1
     """With `minutes`: time of the final evaluation and calibration, as a share of the budget. If the held-out text
     takes longer, a random part of it is scored. 0: always score all of it."""
@@ -284,6 +287,10 @@ class Settings:
             raise TdiffError(
                 "objective.least_masked must be below objective.most_masked; "
                 f"got {objective.least_masked} and {objective.most_masked}"
+            )
+        if train.fsdp and train.optimizer != "adamw":
+            raise TdiffError(
+                f"train.fsdp divides AdamW only; got train.optimizer {train.optimizer}: leave one of them out"
             )
         decoding(train.decoding)
         for name in train.track:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,8 +52,35 @@ def keep_memory(device: str) -> None:
         mallopt(_TOP_PAD, 1 << 26)
 
 
+def release_memory(device: str) -> None:
+    """Give the memory of freed tensors back to the device."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+    else:
+        with suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h of glibc
 _MOST = (1 << 31) - 1
+
+
+def free_memory() -> int | None:
+    """The bytes that this process can still have on the CPU; None where the system does not report them."""
+    try:
+        import resource
+
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable"].split()[0])
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            free = min(free, max(0, limit - pages * resource.getpagesize()))
+    except (ImportError, OSError, ValueError, KeyError):  # Windows has no such limits, macOS no such files
+        return None
+    return free
 
 
 def in_bfloat16(precision: str, device: str) -> bool:

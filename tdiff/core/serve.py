@@ -22,7 +22,7 @@ from tdiff import hub
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.decoding import decoding as parse_decoding
 from tdiff.core.spare import cpu_only, lower_priority
-from tdiff.errors import TdiffError, unknown
+from tdiff.errors import TdiffError, is_out_of_memory, unknown
 from tdiff.protocol.messages import (
     Answer,
     Begin,
@@ -188,7 +188,7 @@ class Server:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, (TdiffError, MemoryError)) and not _is_out_of_memory(error):
+            if not isinstance(error, TdiffError) and not is_out_of_memory(error):
                 raise
             text = str(error).partition("\n")[0] or "out of memory"
             self._say(Refused(id=generation, text=text))
@@ -334,16 +334,6 @@ class Server:
             self._say(line)
             if isinstance(line, TraceEnd):
                 return
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory. The error's class is compared by name, so that torch is not imported; on MPS and
-    on a CPU it is a plain RuntimeError.
-    """
-    message = str(error).partition("\n")[0].lower()
-    return isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError" or "out of memory" in message or "can't allocate memory" in message
-    )
 
 
 def pause(elapsed: float, computed: float) -> float:

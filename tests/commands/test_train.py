@@ -232,7 +232,8 @@ REFUSED = {
     "resume-with-options": (["--resume=r", "--lr=5"], "--resume uses the saved settings of the run"),
     "resume-with-options-and-an-end": (
         ["--resume=r", "--lr=5", "--steps=9"],
-        "a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs",
+        "a resume may change --keep-last, --on-nan, one of --steps, --minutes, --epochs, "
+        "and how --batch-size and --accumulate divide a step",
     ),
     "resume-with-two-ends": (["--resume=r", "--steps=5", "--minutes=3"], "one of --steps, --minutes, --epochs"),
     "resume-with-a-setting": (["--resume=r", "--set=train.steps=5"], "--resume uses the saved settings of the run"),
@@ -298,7 +299,7 @@ def test_resume_has_the_options_that_a_resume_may_change(trained, cli_fast, here
     options = Run(here / "checkpoints" / "r").settings().train
     assert (options.steps, options.keep_last, options.on_nan) == (2, 4, "skip")
     refusal = cli_fast("train", "--resume=r", "--seed=3").refused()
-    assert refusal.endswith("a resume may change --keep-last, --on-nan and one of --steps, --minutes, --epochs")
+    assert refusal.endswith("and how --batch-size and --accumulate divide a step")
 
 
 def test_a_finished_run_is_not_resumed(trained, cli_fast):

@@ -7,7 +7,8 @@ only the model contract.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.noise import RowNoise
 from tdiff.core.diffusion.schedules import Schedule
 from tdiff.core.mask_indices import indices_of, select, send
+from tdiff.core.memory import Portions
 from tdiff.core.models.base import Inputs, Model
 from tdiff.core.shared import Shared, is_own
 from tdiff.errors import TdiffError
@@ -250,13 +252,13 @@ def likelihood(
     count = torch.minimum((level * total[text]).long() + 1, total[text])
     nats = torch.zeros(cells, dtype=torch.float64)
     columns = torch.arange(tokens.size(1), device=device)
-    for start in range(0, cells, batch_size):
-        if not is_own(start // batch_size, shared):
-            continue
-        part = slice(start, start + batch_size)
+    portions = Portions(device.type, f"a window of {tokens.size(1):,} tokens")
+
+    def score(cell_numbers: Sequence[int]) -> None:
+        part = slice(cell_numbers[0], cell_numbers[-1] + 1)
         which = send(text[part], device)
         rows, may = tokens[which], maskable[which]
-        names = torch.arange(start, start + len(rows), device=device)[:, None]
+        names = torch.arange(part.start, part.stop, device=device)[:, None]
         order = noise.uniform(seed, 0, noise.EVALUATION, names, columns).masked_fill(~may, 2.0)
         masked = (order.argsort(1).argsort(1) < send(count[part, None], device)) & may
         indices_of(masked, int(count[part].sum()))
@@ -271,7 +273,11 @@ def likelihood(
         row_sum = _by_row(F.cross_entropy(logits, select(rows, masked), reduction="none"), masked)
         nats[part] = row_sum.cpu().double() * total[text[part]] / count[part]
         if progress:
-            progress(min(start + batch_size, cells))
+            progress(part.stop)
+
+    for start in range(0, cells, batch_size):
+        if is_own(start // batch_size, shared):
+            deque(portions(range(start, min(start + batch_size, cells)), score), maxlen=0)
     nats = nats if shared is None else shared.total(nats)
     nats_by_text, scored_tokens = nats.view(draws, n).mean(0), int(total.sum())
     mean, half = float(nats_by_text.sum()) / scored_tokens, 1.96 * _deviation(nats, strata, n) / scored_tokens

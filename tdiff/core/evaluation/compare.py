@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tdiff.config.decoding import DecodeSettings
+from tdiff.core.diffusion.denoise import Step
 from tdiff.core.diffusion.generate import generate, prompt_ids
 from tdiff.core.evaluation.quality import Difference, Judge, Quality, Summary, compare, summarize
+from tdiff.core.memory import Portions
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.shared import Shared
 from tdiff.errors import TdiffError
@@ -107,17 +109,21 @@ def run(
     sizes = [len(prompt_ids(model, prompt, "a prompt")) for prompt in prompts]
     length = _length(model, task)
     texts, calls, forced, begin, done = [""] * len(prompts), 0, 0, time.perf_counter(), 0
-    for rows in _batches(sizes):
-        if shared is not None and not (rows := rows[shared.rank :: shared.size]):
-            continue
+    portions = Portions(model.device.type, f"a text of {length:,} tokens")
+
+    def generated(rows: Sequence[int]) -> tuple[Sequence[int], Step]:
         steps = generate(model, [prompts[n] for n in rows], contender.settings, length=length, rows=rows)
-        step = deque(steps, maxlen=1).pop()
-        calls, forced = calls + int(step.calls.sum()), forced + int(step.forced.sum())
-        for n, tokens in zip(rows, step.tokens, strict=True):
-            texts[n] = model.tokenizer.decode(tokens)[: PROMPT + LENGTH]
-        done += len(rows)
-        if progress:
-            progress(done, len(prompts))
+        return rows, deque(steps, maxlen=1).pop()
+
+    for batch in _batches(sizes):
+        own = batch if shared is None else batch[shared.rank :: shared.size]
+        for rows, step in portions(own, generated):
+            calls, forced = calls + int(step.calls.sum()), forced + int(step.forced.sum())
+            for n, tokens in zip(rows, step.tokens, strict=True):
+                texts[n] = model.tokenizer.decode(tokens)[: PROMPT + LENGTH]
+            done += len(rows)
+            if progress:
+                progress(done, len(prompts))
     seconds = time.perf_counter() - begin
     if shared is not None:
         parts = shared.collect((texts, calls, forced, seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tdiff.core.diffusion.objective import Likelihood, likelihood
 from tdiff.core.evaluation.corpora import PARTS, corpus_of, part_ids, part_labels
+from tdiff.core.memory import Portions
 from tdiff.core.models.base import LoadedModel, Model
 from tdiff.core.packing import PaddedRows, padded
 from tdiff.core.shared import Shared, is_own
@@ -195,15 +197,19 @@ def exactly(
     """The likelihood of `tokens` (n, L) under a causal model. It is exact, so its interval is a point."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
     at_once = max(1, LOGITS // (tokens.size(1) * network.spec.vocab_size))
-    for start in range(0, len(tokens), at_once):
-        if not is_own(start // at_once, shared):
-            continue
-        batch = slice(start, start + at_once)
+    portions = Portions(tokens.device.type, f"a window of {tokens.size(1):,} tokens")
+
+    def score_rows(rows: Sequence[int]) -> None:
+        batch = slice(rows[0], rows[-1] + 1)
         log_p = network.log_likelihood(tokens[batch], scored[batch])
         assert log_p is not None, "a causal model has an exact likelihood"
         nats[batch] = -log_p.sum(1).cpu().double()
         if progress:
-            progress(min(start + at_once, len(tokens)))
+            progress(batch.stop)
+
+    for start in range(0, len(tokens), at_once):
+        if is_own(start // at_once, shared):
+            deque(portions(range(start, min(start + at_once, len(tokens))), score_rows), maxlen=0)
     nats = nats if shared is None else shared.total(nats)
     count = int(scored.sum())
     mean = float(nats.sum()) / max(1, count)

@@ -54,22 +54,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy `tensors`, read from the file `path`, into the parameters of the network, converted to their dtype.
 
-    A parameter that two modules share occurs once. Raises TdiffError naming the first tensor that is missing, unknown,
-    of another shape, or not finite.
+    A parameter that two modules share occurs once. Raises TdiffError as `check_weights`.
     """
     parameters = dict(network.named_parameters())
-    for name in sorted(parameters.keys() | tensors.keys()):
-        if name not in tensors:
-            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json requires")
-        if name not in parameters:
-            raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json does not describe")
-        if parameters[name].shape != tensors[name].shape:
-            raise TdiffError(
-                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}; "
-                f"config.json requires {tuple(parameters[name].shape)}"
-            )
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")
+    check_weights({name: parameter.shape for name, parameter in parameters.items()}, tensors, path)
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
+
+
+def check_weights(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise TdiffError naming the first of `tensors`, read from the file `path`, that is missing, unknown, of another
+    shape than in `shapes`, or not finite.
+    """
+    for name in sorted(shapes.keys() | tensors.keys()):
+        if name not in tensors:
+            raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json requires")
+        if name not in shapes:
+            raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json does not describe")
+        if shapes[name] != tensors[name].shape:
+            raise TdiffError(
+                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}; "
+                f"config.json requires {tuple(shapes[name])}"
+            )
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from torch import Tensor
 
@@ -100,6 +100,10 @@ class World:
         An error that any process has had until then is raised in all, in those that wait before they enter.
         """
         return nullcontext()
+
+    def lost(self, error: RuntimeError) -> NoReturn:
+        """End this process after an exchange that failed with `error`."""
+        raise error
 
     def watch(self, if_lost: str) -> None:
         """From now on, end this process if another one is lost; `if_lost` says what that means."""

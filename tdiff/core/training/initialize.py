@@ -88,8 +88,9 @@ def initial_model(settings: Settings, run: Run, corpus: Corpus, training: str) -
     name = str(saved or (hub.find(settings.train.init) if settings.train.init else ""))
     if name and is_pretrained(name):
         return _pretrained(settings, name, saved is None, corpus)
-    if settings.train.checkpointing:
-        raise TdiffError("train.checkpointing requires a pretrained model: leave it out")
+    for option in ("checkpointing", "fsdp"):
+        if getattr(settings.train, option):
+            raise TdiffError(f"train.{option} requires a pretrained model: leave it out")
     source = _source_model(settings, corpus, name) if name and saved is None else None
     tokenizer: Any = source.tokenizer if source else None
     if saved:

@@ -22,6 +22,8 @@ SILENCE = 40.0
 _LOOK = 4.0
 """Seconds for which the counts are observed once an exchange has failed."""
 _FAILED = 1
+_FAILURES = "failures"
+"""The key of the number of processes that have failed by themselves."""
 
 
 class Lifeline:
@@ -73,10 +75,20 @@ class Lifeline:
         except RuntimeError:  # the store has ended with the process that had it
             return
 
+    def fail_first(self) -> bool:
+        """Whether no other process has failed by itself before this one, which says why and ends."""
+        try:
+            with self._lock:
+                return self._store.add(_FAILURES, 1) == 1
+        except RuntimeError:  # the store has ended with the process that had it
+            return True
+
     def report(self, error: str) -> str:
         """After an exchange failed with `error`: the line about it, if this process is the one that prints it."""
         try:
             lost = self._standing_still()
+            if self._has_failed():
+                return ""
         except RuntimeError:  # the store has ended with the process that had it
             return self._line_of_store()
         if lost:
@@ -114,6 +126,11 @@ class Lifeline:
             f"process {number} of {self.size} ({host}, pid {pid}){others} has ended or does not answer; {self.if_lost}"
         )
 
+    def _has_failed(self) -> bool:
+        """Whether a process has failed by itself, and said why."""
+        with self._lock:
+            return self._store.check([_FAILURES])
+
     def _beat(self) -> None:
         with self._lock:
             self._count += 1
@@ -144,7 +161,7 @@ class Lifeline:
             silent = {n for n, (count, at) in self._seen.items() if count != b"left" and now - at > SILENCE}
             silent |= {n for n in range(self.size) if n not in self._seen and n != self.rank and now - began > SILENCE}
             if silent:
-                self._leave_process(self._line(silent), exit_process)
+                self._leave_process("" if self._has_failed() else self._line(silent), exit_process)
                 return
 
     def _leave_process(self, text: str, exit_process: Callable[[int], object]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 
 from tdiff.config.settings import Settings
-from tdiff.core.training import best, reports
+from tdiff.core.training import best, fitting, reports
 from tdiff.core.training.distributed import World
 from tdiff.core.training.meter import Meter
 from tdiff.core.training.non_finite import NonFinite
@@ -81,9 +81,10 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
     state.world.watch(_IF_LOST)
     if resume:
         yield from reports.resume(state)
-        if recovered:
-            if retention.model_is_damaged(state.run):
-                state.save_model(state.run.model)
+        if state.world.any(bool(recovered)):  # in the first process alone
+            with state.replica.led():
+                if recovered and retention.model_is_damaged(state.run):
+                    state.save_model(state.run.model)
             yield reports.damage_alert(state, recovered)
     else:
         yield from reports.start_once(state)
@@ -102,7 +103,7 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
         if state.world.any(stop()):
             reason = "stopped"
             break
-        meter.add(*state.update(spent))
+        meter.add(*fitting.update(state, spent))
         if due := meter.due() or state.held_back or state.spent() >= 1.0:
             record = meter.record(spent)
             yield record
@@ -117,10 +118,12 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
         with meter.paused():
             if options.eval_every and state.step % options.eval_every == 0:
                 yield reports.heartbeat(state, "evaluating")
-                yield from best.retained(state, reports.evaluate(state, options.eval_tokens))
+                with state.replica.led():
+                    yield from best.retained(state, reports.evaluate(state, options.eval_tokens))
             if options.sample_every and state.step % options.sample_every == 0:
                 yield reports.heartbeat(state, "sampling")
-                yield from reports.sample(state)
+                with state.replica.led():
+                    yield from reports.sample(state)
             if due and options.save_every and agreed(time.monotonic() - saved >= options.save_every):
                 yield reports.save(state)
                 saved = time.monotonic()
@@ -132,9 +135,11 @@ def _steps(state: TrainState, resume: bool, recovered: str, stop: Stop, progress
         yield reports.nan_alert(state)
     elif not trained:
         yield reports.save(state)
-    if reason == "finished" and state.world.leads:
-        earlier = reports.final_records(state) if trained else []
-        reason = yield from _after_training(state, earlier, stop, progress)
+    if reason == "finished":
+        with state.replica.led():
+            if state.world.leads:
+                earlier = reports.final_records(state) if trained else []
+                reason = yield from _after_training(state, earlier, stop, progress)
     reason = agreed(reason)  # the others wait here for the evaluation
     yield reports.end(state, reason)
 

@@ -203,9 +203,10 @@ class Processes(World):
         try:
             yield
         except RuntimeError as error:  # DistBackendError and DistNetworkError are RuntimeErrors, as are those of gloo
-            self._lost(error)
+            self.lost(error)
 
-    def _lost(self, error: RuntimeError) -> NoReturn:
+    def lost(self, error: RuntimeError) -> NoReturn:
+        """End this process after an exchange that failed with `error`, with one line of one process."""
         if self.lifeline is None:
             raise error
         if text := self.lifeline.report(str(error)):
@@ -256,6 +257,12 @@ def _connect() -> Processes:
     except (RuntimeError, ValueError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors
         raise TdiffError(_unreachable(str(error), address, port)) from None
     return Processes(rank, size, lifeline)
+
+
+def fails_first() -> bool:
+    """Whether no other process has failed by itself before this one, which then prints its error."""
+    lifeline = _joined[0].lifeline if _joined else None
+    return lifeline is None or lifeline.fail_first()
 
 
 def leave() -> None:

@@ -6,7 +6,6 @@ drawn, and nothing but the step needs to be stored.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -25,13 +24,14 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.objective import Loss, exact_loss, nelbo_loss, other_labels, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import send
-from tdiff.core.models.files import put_weights, read_tensors
+from tdiff.core.models.files import read_tensors
 from tdiff.core.models.labels import naive_bayes
 from tdiff.core.models.origin import Origin
 from tdiff.core.training import initialize, row_dropout
 from tdiff.core.training.data import Batch, TrainingSet
 from tdiff.core.training.distributed import World
 from tdiff.core.training.optim import optimizers, rate
+from tdiff.core.training.replica import Replica
 from tdiff.core.training.row_dropout import EachItsOwn, PassRows
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
@@ -80,12 +80,10 @@ class TrainState:
         self.noise_variant = 0
         self.corpus_sha256 = self.data.files.text_sha256 if self.data.files else corpus.sha256()
         self._start_as_naive_bayes()
-        self.network.to(self.device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        # Listed once: walking the modules three times a step is 2% of a small one.
-        self.weights: list[Tensor] = list(self.network.parameters())
-        self.averages: list[Tensor] = list(self.average.parameters())
-        self.optimizers = optimizers(self.network, settings.train, self.device, self.bfloat16)
+        self.replica = self._replica()
+        self.average, self.weights, self.averages = self.replica.average, self.replica.weights, self.replica.averages
+        self.optimizers = optimizers(self.replica, settings.train, self.device, self.bfloat16)
+        self.replica.optimizers = self.optimizers
         self.schedule = schedule(settings.objective.schedule)
         self.total_steps = self._budget_steps()
         self.start_clock()
@@ -93,6 +91,14 @@ class TrainState:
         self.compiled = (compiles if settings.train.compile == "auto" else settings.train.compile) == "on"
         if self.compiled:
             self.network.wrap_trunk(torch.compile)
+
+    def _replica(self) -> Replica:
+        """The weights on the device: whole, or this process's part of them."""
+        if not self.settings.train.fsdp or self.world.size == 1:
+            return Replica(self.network, self.device)
+        from tdiff.core.training.fsdp import Shards  # which takes seconds to import
+
+        return Shards(self.network, self.device, self.world)
 
     @property
     def noise_variant(self) -> int:
@@ -173,8 +179,9 @@ class TrainState:
         options = self.settings.train
         if options.dropout or self.settings.model.self_conditioning:  # they draw from torch's own generator
             row_dropout.seed_step(self.data.seed, self.step, self.world)
-        losses = self.backward(self.step)
-        self.world.add_gradients(self.weights)
+        with self.replica.reducing():
+            losses = self.backward(self.step)
+        self.replica.add_gradients(self.world)
         norm = self._clip(options.clip or math.inf)
         self.held_back = options.on_nan != "stop" and self._not_finite(losses, norm)
         if self.held_back:
@@ -277,7 +284,7 @@ class TrainState:
 
     def _clip(self, limit: float) -> Tensor:
         """Scale the gradient down to norm `limit` where it is above. Returns its norm () before."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.weights if p.grad is not None])
+        norm = self.replica.norm()
         # Scaling by 1 is a pass over all weights. A CPU compares first at no cost; another device would wait for that.
         if self.device != "cpu" or not norm <= limit:
             torch.nn.utils.clip_grads_with_norm_(self.weights, limit, norm)
@@ -288,10 +295,9 @@ class TrainState:
         values = torch.stack([norm, *(loss.nats.detach() for loss in losses)])
         return bool(self.world.total((~torch.isfinite(values)).any().float()) > 0)
 
-    @torch.no_grad()
     def finite(self) -> bool:
         """Whether all weights are still finite numbers."""
-        return math.isfinite(float(torch.stack(torch._foreach_norm([*self.weights, *self.averages], math.inf)).sum()))
+        return self.replica.finite()
 
     def origin(self) -> Origin:
         """The provenance of the model: the text, the objective and how far it has been trained."""
@@ -322,22 +328,19 @@ class TrainState:
     def save(self) -> None:
         """Write the model, and the state that a resume needs."""
         self.saved_step = self.step
-        if not self.world.leads:
-            return
+        with self.replica.led():
+            if self.world.leads:
+                self._save()
+
+    def _save(self) -> None:
         keep_last = self.settings.train.keep_last
         self.run.sync_events()  # first: a power cut must not leave a save whose records are missing
         retention.set_aside(self.run, keep_last, self.step)
         self.save_model(self.run.model)
-        # Parameters rather than the state dictionary, which has a tied weight twice.
-        tensors: dict[str, Tensor] = {f"network.{name}": t for name, t in self.network.named_parameters()}
-        tensors |= {f"average.{name}": t for name, t in self.average.named_parameters()}
-        for n, optimizer in enumerate(self.optimizers):
-            for i, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
+        tensors = self.replica.tensors()
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
         notes |= {"temperature": repr(self.temperature), "stream": str(STREAM), "noise": str(self.noise_variant)}
         notes["processes"] = str(self.world.size)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         contents = ((name, [t.flatten().view(torch.uint8).numpy().data]) for name, t in tensors.items())
         notes[wholeness.CHECKSUM] = wholeness.checksum(contents)
         write_atomic(self.run.state, save(tensors, notes))
@@ -346,7 +349,7 @@ class TrainState:
 
     def save_model(self, folder: Path) -> None:
         """Write the averaged weights as a model."""
-        initialize.save(folder, self.average, self.tokenizer, self.origin(), self.settings.train.weights)
+        initialize.save(folder, self.replica.averaged(), self.tokenizer, self.origin(), self.settings.train.weights)
 
     def load(self) -> None:
         """Load the state of the last save. Raises TdiffError where it is of another text or does not fit."""
@@ -359,15 +362,7 @@ class TrainState:
                 f"run {self.run.name!r} was trained on another text than data.sources now gives ({self.corpus.name}); "
                 "a resume continues with the same text"
             )
-        for prefix, network in (("network.", self.network), ("average.", self.average)):
-            put_weights(network, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
-        for n, optimizer in enumerate(self.optimizers):
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in tensors.items():
-                if key.startswith(f"optimizer.{n}."):
-                    i, name = key.split(".")[2:]
-                    states.setdefault(int(i), {})[name] = tensor
-            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.replica.load(tensors, path)
         self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
         self.noise_variant, self.saved_step = int(notes.get("noise", 0)), self.step
         self.temperature, self.stream = float(notes.get("temperature", 0.0)), int(notes.get("stream", 1))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tdiff.core.models.files import read_config, read_tensors
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, is_out_of_memory
 from tdiff.visible import visible_line
 
 _LONGEST = 200  # characters of another program's error
@@ -35,9 +35,11 @@ def one_line(what: str) -> Iterator[None]:
     """Raise any error of transformers as a TdiffError of one line that begins with `what`."""
     try:
         yield
-    except (TdiffError, MemoryError):
+    except TdiffError:
         raise
     except Exception as error:  # of any class: OSError, ValueError, KeyError, ImportError, bare Exception ...
+        if is_out_of_memory(error):
+            raise
         message = visible_line((str(error).strip() or type(error).__name__).splitlines()[0])
         message = message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
         raise TdiffError(f"{what}: {message}") from None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tdiff.core.models.base import TrainableModel
+from tdiff.errors import is_out_of_memory
 
 
 class HFBackbone(TrainableModel):
@@ -104,7 +105,9 @@ def longest_that_works(model: nn.Module, ask: Callable[[int], Any], most: int) -
             ask(length)
         except _Enough:
             return True
-        except _FAILURES:
+        except _FAILURES as error:
+            if is_out_of_memory(error):
+                raise
             return False
         return True
 

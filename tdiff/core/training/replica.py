@@ -1,0 +1,103 @@
+"""The weights of a run and their running average, whole in each process; `fsdp.Shards` are a part of them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tdiff.core.models.base import Model, TrainableModel
+from tdiff.core.models.files import put_weights
+from tdiff.core.training.distributed import World
+
+
+class Replica:
+    """The network, its running average and what training does with their weights."""
+
+    whole = True
+    """Whether this process computes with the network by itself."""
+    average: Model
+    """The network with the averaged weights, for evaluation and sampling; see `led`."""
+
+    def __init__(self, network: TrainableModel, device: str) -> None:
+        """`network` is on the CPU, and moves to `device`."""
+        self.network = network.to(device)
+        self._average = copy.deepcopy(network).requires_grad_(False).eval()
+        self.average = self._average
+        # Listed once: walking the modules three times a step is 2% of a small one.
+        self.weights: list[Tensor] = list(network.parameters())
+        """The tensors that this process trains."""
+        self.averages: list[Tensor] = list(self._average.parameters())
+        """The running average of each of them."""
+        self.optimizers: Sequence[torch.optim.Optimizer] = ()
+        """The optimizers of these tensors, once they exist."""
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The tensors that this process trains."""
+        return iter(self.weights)
+
+    def matrices(self) -> Sequence[Tensor]:
+        """Those that decay."""
+        return self.network.matrices()
+
+    def reducing(self) -> AbstractContextManager[None]:
+        """The context of the gradients' computation."""
+        return nullcontext()
+
+    def add_gradients(self, world: World) -> None:
+        """Give each weight the sum of its gradient over all processes."""
+        world.add_gradients(self.weights)
+
+    def norm(self) -> Tensor:
+        """The norm () of the gradient."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.weights if p.grad is not None])
+
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether all weights are finite numbers."""
+        return math.isfinite(float(torch.stack(torch._foreach_norm([*self.weights, *self.averages], math.inf)).sum()))
+
+    def led(self) -> AbstractContextManager[None]:
+        """Within the block the first process may use `average`, `averaged` and `tensors`; the others do nothing."""
+        return nullcontext()
+
+    def averaged(self) -> TrainableModel:
+        """The averaged weights as a network to be saved."""
+        return self._average
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights, their average and the state of the optimizers, by name."""
+        # Parameters rather than the state dictionary, which has a tied weight twice.
+        tensors: dict[str, Tensor] = {f"network.{name}": t for name, t in self.network.named_parameters()}
+        tensors |= {f"average.{name}": t for name, t in self._average.named_parameters()}
+        for n, optimizer in enumerate(self.optimizers):
+            for i, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        """Load what `tensors` returned, read from the file `path`. Raises TdiffError for weights that do not fit."""
+        for prefix, network in (("network.", self.network), ("average.", self._average)):
+            put_weights(network, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
+        for n, optimizer in enumerate(self.optimizers):
+            load_optimizer(optimizer, states_of(tensors, n))
+
+
+def states_of(tensors: Mapping[str, Tensor], optimizer: int) -> dict[int, dict[str, Tensor]]:
+    """The saved state of each weight of the optimizer of that number, by the number of the weight in it."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(f"optimizer.{optimizer}."):
+            i, name = key.split(".")[2:]
+            states.setdefault(int(i), {})[name] = tensor
+    return states
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, states: dict[int, dict[str, Tensor]]) -> None:
+    """Replace the state of each weight, by its number in the optimizer; learning rates stay."""
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
