@@ -34,13 +34,13 @@ class Moment:
     """What the text begins with, which was not generated."""
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text, each with the blanks behind it; safe to print."""
     return tuple(re.findall(r"\S+\s*|^\s+", visible(text)))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def changed(before: str, after: str) -> tuple[frozenset[int], float]:
     """Which words of `after` are not at their place in `before`, and the share of the words that are (0..1)."""
     old, new = ([word.strip() for word in words_of(text)[:_WORDS]] for text in (before, after))

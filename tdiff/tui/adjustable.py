@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tdiff.draw.palettes import PALETTES, Theme
+from tdiff.draw.palettes import BACKGROUNDS, PALETTES, Theme
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.sizes import Axis
@@ -83,19 +83,29 @@ class AdjustableView(WatchView):
     def _theme_of_panes(self) -> Theme:
         return self.canvases.pane.theme
 
+    @property
+    def _is_own(self) -> bool:
+        """Whether the colours are those of the terminal."""
+        return self.theme.startswith("ansi-")
+
     def on_generation_pane_theme_changed(self, message: GenerationPane.ThemeChanged) -> None:
-        """Use the palette everywhere."""
-        self.panes.set_theme(message.theme)
+        """Use the palette everywhere; where the background is a theme's, the next one that can be read on it."""
+        theme = message.theme
+        # The terminal's own background may be another than was detected.
+        if not self._is_own and theme.palette in BACKGROUNDS and theme.palette != theme.background:
+            following = PALETTES[(PALETTES.index(theme.palette) + 1) % len(PALETTES)]
+            theme = replace(theme, palette=following)
+        self.panes.set_theme(theme)
         self.draw_all()
-        self.say(f"colours of confidence: {message.theme.palette}")
-        self.remember(palette=message.theme.palette)
+        self.say(f"colours of confidence: {theme.palette}")
+        self.remember(palette=theme.palette)
 
     def action_theme(self, count: int) -> None:
         """Use the theme that is `count` further; the palette of confidence follows its background."""
         if self.terminal.colour == "none":
             self.say("this terminal shows no colours, so no theme")
             return
-        now = OWN_THEME if self.theme.startswith("ansi-") else self.theme
+        now = OWN_THEME if self._is_own else self.theme
         at = THEMES.index(now) if now in THEMES else 0
         name = THEMES[(at + count) % len(THEMES)]
         self._use_theme(name)

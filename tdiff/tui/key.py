@@ -74,10 +74,10 @@ _SHOWN = {
     "shift+down": "⇧↓",
     "shift+right": "⇧→",
     "shift+tab": "⇧tab",
-    "ctrl+left": "^←",
-    "ctrl+up": "^↑",
-    "ctrl+down": "^↓",
-    "ctrl+right": "^→",
+    "ctrl+left": "ctrl+←",
+    "ctrl+up": "ctrl+↑",
+    "ctrl+down": "ctrl+↓",
+    "ctrl+right": "ctrl+→",
 }
 
 

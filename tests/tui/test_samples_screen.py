@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tdiff.tui.panes.details import sample_lines
 from tests.support.stage import NOW, Stage, golden, in_utc, play, run_lines, run_state  # noqa: F401
 
 TEXTS = [
@@ -71,6 +72,15 @@ def test_the_sample_that_is_shown_is_the_middle_one():
         assert "step 300" in stage.text() and "step 600" not in stage.text()
 
     play(scene, run_state(lines(*SAMPLES)), model=False)
+
+
+def test_the_details_pane_dims_the_words_that_are_as_in_the_sample_before():
+    rows = sample_lines(run_state(lines(*SAMPLES)), 3, 9)
+    assert [text for text, style in rows[0] if style == ""] == [TEXTS[0]], "nothing is before the first one"
+    assert [text.strip() for text, style in rows[1][1:] if style == ""] == ["there", "the girl and the"]
+    assert ("Once upon a the ", "dim") in rows[1] and rows[3][0] == ("     900▸ ", "bold")
+    assert "".join(text for text, _ in rows[3][1:]) == " ".join(TEXTS[3].split())
+    assert any(style == "bold" for _, style in rows[3][1:])
 
 
 @pytest.mark.parametrize("count", [1, 2])

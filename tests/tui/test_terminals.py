@@ -322,3 +322,37 @@ def test_without_torch_watch_and_guide_work_and_the_missing_model_is_explained(p
         done = subprocess.run([*WATCH[:-1], *words], env=clean(), capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, ""), words
         assert done.stdout
+
+
+def test_in_tmux_the_mouse_moves_a_border_and_the_next_view_begins_with_it(place):
+    log = place / "train.log"
+    log.write_text("".join(f"step {n} loss {4 / (1 + n / 40):.3f}\n" for n in range(1, 200)))
+    shown = ""
+
+    with tmux() as server:
+        client = None
+
+        def curve() -> int:
+            """The row in which the curve begins."""
+            nonlocal shown
+            client.read()
+            shown = server("capture-pane", "-p")
+            rows = [n for n, row in enumerate(shown.splitlines()) if "train/loss" in row]
+            return rows[0] if rows else -1
+
+        watch = " ".join([*WATCH, str(log)])
+        server("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", f"{watch}; {watch}; sleep 60")
+        client = server.attach()
+        assert soon(lambda: curve() == 1 and "╭─ log" in shown), shown
+        border = next(n for n, row in enumerate(shown.splitlines()) if "╭─ log" in row)
+        for code, row, end in ((0, border, "M"), (32, border - 2, "M"), (32, border - 4, "M"), (0, border - 4, "m")):
+            server("send-keys", "-l", f"\x1b[<{code};20;{row + 1}{end}")  # as a terminal reports the mouse
+        assert soon(lambda: curve() == 1 and "╭─ log" in shown.splitlines()[border - 4]), shown
+        server("send-keys", "3")
+        assert soon(lambda: curve() == 1 and "equal size" in shown), shown
+        halves = [n for n, row in enumerate(shown.splitlines()) if row.startswith("╭─")]
+        server("send-keys", "q")
+        assert soon(lambda: curve() == 1 and "equal size" not in shown and "╭─ log" in shown), shown
+        assert [n for n, row in enumerate(shown.splitlines()) if row.startswith("╭─")] == halves
+        server("send-keys", "q")
+        client.send(b"\x02d")

@@ -62,6 +62,11 @@ def test_a_palette_chosen_by_the_user_stays_with_another_theme():
         assert (stage.app.theme, theme.palette, theme.background) == ("textual-light", "traffic", "light")
         assert kept[:2] == [{"palette": "light"}, {"palette": "traffic"}]
         assert shades(stage) <= colours(stage)
+        seen = []
+        for _ in range(3):
+            await stage.press("P")
+            seen.append(stage.app.canvases.pane.theme.palette)
+        assert seen == ["light", "traffic", "light"], "shades for a dark background cannot be read on this one"
 
     play(scene, run_state(run_lines()))
 
@@ -100,7 +105,7 @@ def test_a_view_begins_as_the_last_one_ended(tmp_path, monkeypatch):
     app = view()
     assert app.arranger.preset.name == "curves" and app.theme == THEMES[1]
     assert app.arranger.sizes["stacked"] == {"generation": 7, "training": 14}
-    assert app.canvases.pane.theme.palette == "light"
+    assert app.canvases.pane.theme.palette == "traffic"
     app = view(theme="nord", palette="dark")
     assert app.theme == "nord" and app.canvases.pane.theme.palette == "dark", "an option comes first"
     app = view(Preferences(theme="dracula"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
 
 from textual.widget import Widget
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
+from tdiff.draw.then_and_now import changed, words_of
 from tdiff.protocol.metrics import value_text
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
@@ -16,6 +18,8 @@ from tdiff.watch.alerts import Notice
 from tdiff.watch.run_state import RunState
 
 _SHADES = " ░▒▓█"
+_ROW = 400
+"""Characters of a sample that a row shows at most."""
 
 
 class DetailsView(Lines):
@@ -130,7 +134,10 @@ def _shade(value: float | None, low: float, high: float) -> str:
 
 
 def sample_lines(run: RunState, selected: int | None, rows: int) -> list[Line]:
-    """The samples of the run, the newest last; the selected one stays in view."""
+    """The samples of the run, the newest last; the selected one stays in view.
+
+    Words that are as in the sample before are dim.
+    """
     samples = list(enumerate(run.samples))
     if not samples or rows <= 0:
         return []
@@ -138,14 +145,24 @@ def sample_lines(run: RunState, selected: int | None, rows: int) -> list[Line]:
     lines: list[Line] = []
     for n, sample in samples[max(0, end - rows) : end]:
         marked = n == selected
-        text = " ".join(sample.text.split())
-        lines.append(
-            [
-                (f"{sample.step:>8,}{'▸' if marked else ' '} ", "bold" if marked else "dim"),
-                (text, "bold" if marked else ""),
-            ]
-        )
+        head = (f"{sample.step:>8,}{'▸' if marked else ' '} ", "bold" if marked else "dim")
+        before = _beginning(run.samples[n - 1].text) if n else ""
+        lines.append([head, *_words(before, _beginning(sample.text), "bold" if marked else "")])
     return lines
+
+
+def _beginning(text: str) -> str:
+    """What a row can show of a text."""
+    return " ".join(text[:_ROW].split())
+
+
+def _words(before: str, text: str, style: str) -> Line:
+    """A text in a style, with the words that are as in the text before dim."""
+    new, _ = changed(before, text)
+    line: Line = []
+    for same, words in groupby(enumerate(words_of(text)), key=lambda word: word[0] not in new):
+        line.append(("".join(word for _, word in words), "dim" if same else style))
+    return line
 
 
 def alert_lines(run: RunState, rows: int | None = None, *, with_name: bool = False) -> list[Line]:
