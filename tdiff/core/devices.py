@@ -86,10 +86,12 @@ def free_memory() -> int | None:
 def in_bfloat16(precision: str, device: str) -> bool:
     """Whether to compute matrix products in bfloat16; `precision` is auto, float32 or bfloat16.
 
-    Raises TdiffError for a CPU without fast bfloat16 products: they can take a hundred times as long there.
+    auto is bfloat16 on CUDA GPUs that have it. Raises TdiffError for a GPU without bfloat16, and for a CPU without fast
+    bfloat16 products: they can take a hundred times as long there.
     """
     if precision != "bfloat16":
-        return precision == "auto" and device == "cuda"
+        return precision == "auto" and device == "cuda" and not _lacks_bfloat16(device)
+    _check_bfloat16(device)
     if device == "cpu" and (slower := _slowdown()) > _SLOW:
         raise TdiffError(
             f"precision bfloat16: on this CPU its products take {slower:.1f} times as long as those of float32, which "
@@ -98,11 +100,25 @@ def in_bfloat16(precision: str, device: str) -> bool:
     return True
 
 
+def _check_bfloat16(device: str) -> None:
+    """Raise TdiffError for a GPU without bfloat16."""
+    if _lacks_bfloat16(device):
+        name = torch.cuda.get_device_name() if device == "cuda" else "MPS before macOS 14"
+        raise TdiffError(f"precision bfloat16: {name} has no bfloat16 products: use float32")
+
+
+def _lacks_bfloat16(device: str) -> bool:
+    if device == "cuda" and torch.cuda.is_available():
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "mps" and torch.backends.mps.is_available() and not torch.backends.mps.is_macos_or_newer(14, 0)
+
+
 def lower_precision(network: Any, precision: str, device: str) -> None:
     """Make a loaded network on CUDA compute its products in tf32 or bfloat16, if that is `precision`.
 
     On other devices nothing changes: a seed gives the same text on every CPU. Sums, probabilities and sampling stay
-    float32 and float64. tf32 is a setting of the entire process. Raises TdiffError for an unknown precision.
+    float32 and float64. tf32 is a setting of the entire process. Raises TdiffError for an unknown precision, and for a
+    GPU without bfloat16.
     """
     if precision not in PRODUCTS:
         raise unknown("precision", precision, PRODUCTS)
@@ -111,6 +127,7 @@ def lower_precision(network: Any, precision: str, device: str) -> None:
     if precision == "tf32":
         torch.set_float32_matmul_precision("high")
     elif precision == "bfloat16":
+        _check_bfloat16(device)
         for name in ("logits", "log_likelihood"):
             if (method := getattr(network, name, None)) is not None:
                 setattr(network, name, _in_bfloat16(method, device))

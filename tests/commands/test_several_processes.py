@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tdiff.errors import TdiffError
 from tdiff.runs import lock
 from tdiff.runs.run import Run
 from tests.conftest import Done
-from tests.support.forked import in_processes
+from tests.support.forked import environment_of, in_processes
 from tests.support.runs import SET_TINY, settings_of, train_in
 
 
@@ -170,6 +171,19 @@ def test_rows_that_do_not_divide_are_refused_with_the_nearest_numbers(batch, acc
     with pytest.raises(TdiffError) as error:
         World(0, size).passes(batch, accumulate)
     assert str(error.value) == expected
+
+
+def test_a_port_that_is_in_use_is_refused_with_the_options_that_choose_another(here, corpus_file, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        for name, value in environment_of(0, 2, port).items():
+            monkeypatch.setenv(name, value)
+        done = command("train", "--data", str(corpus_file), "--steps=1")
+    assert done.refused() == (
+        f"port {port} of 127.0.0.1 is in use: choose another one with torchrun --master-port, or --standalone"
+    )
 
 
 def test_ranks_are_those_of_the_environment_and_one_without_a_launcher():

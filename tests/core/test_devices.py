@@ -9,11 +9,13 @@ import torch
 
 from tdiff.config.decoding import PRODUCTS
 from tdiff.core import devices
+from tdiff.errors import TdiffError
 
 ASKS = """
 import resource
 import torch
 from tdiff.core import devices
+from tdiff.errors import TdiffError
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -69,3 +71,33 @@ def test_elsewhere_products_are_taken_in_bfloat16(monkeypatch):
     devices.lower_precision(network, "bfloat16", "cuda")
     assert network.logits(torch.ones(1, 2)).dtype is torch.bfloat16
     assert seen == [("cuda", torch.bfloat16)]
+
+
+def test_a_missing_device_is_refused_with_those_that_are_available(monkeypatch, cli_fast, here, corpus_file):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    expected = "device 'cuda' is not available on this machine; available: cpu"
+    for command in (["train", f"--data={corpus_file}", "--steps=1"], ["generate"], ["eval", "shakespeare"]):
+        assert cli_fast(*command, "--device=cuda").refused() == expected
+    assert not (here / "checkpoints").exists()
+
+
+def test_a_gpu_without_bfloat16_trains_in_float32_and_refuses_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    assert not devices.in_bfloat16("auto", "cuda")
+    refusal = "precision bfloat16: Tesla T4 has no bfloat16 products: use float32"
+    with pytest.raises(TdiffError, match=refusal):
+        devices.in_bfloat16("bfloat16", "cuda")
+    with pytest.raises(TdiffError, match=refusal):
+        devices.lower_precision(SimpleNamespace(), "bfloat16", "cuda")
+
+
+def test_a_cpu_without_fast_bfloat16_refuses_it(monkeypatch, cli_fast, corpus_file, here):
+    monkeypatch.setattr(devices, "_slowdown", lambda: 80.0)
+    options = [f"--data={corpus_file}", "--device=cpu", "--steps=1", "--set=train.precision=bfloat16", "--context=8"]
+    assert cli_fast("train", *options).refused() == (
+        "precision bfloat16: on this CPU its products take 80.0 times as long as those of float32, which is the "
+        "default here"
+    )

@@ -52,6 +52,7 @@ def _explained(state: TrainState) -> OutOfMemory:
     asked = f"train.batch_size {options.batch_size:,}" + (f" in {size} processes" if size > 1 else "")
     if not fits:
         further = ", train.checkpointing" if options.init and not options.checkpointing else ""
+        further += ", --fsdp in several processes" if options.init and not options.fsdp else ""
         return OutOfMemory(
             f"out of memory on {state.device}: a step of {asked} does not fit, nor does one of a single row: use a "
             f"smaller model or model.window{further}, or another --device"

@@ -29,6 +29,8 @@ from tdiff.core.models.base import Cache, Inputs, Model, ModelSpec, TrainableMod
 from tdiff.core.models.files import check_weights
 from tdiff.core.training.distributed import World
 from tdiff.core.training.replica import Replica, load_optimizer, states_of
+from tdiff.errors import TdiffError
+from tdiff.visible import visible_line
 
 _EXCHANGE = ("gloo", "nccl")
 """Libraries whose plain RuntimeErrors are those of an exchange."""
@@ -40,15 +42,23 @@ class Shards(Replica):
     whole = False
 
     def __init__(self, network: TrainableModel, device: str, world: World) -> None:
-        """`network` is on the CPU in all processes; its weights go to `device` a block at a time."""
+        """`network` is on the CPU in all processes; its weights go to `device` a block at a time.
+
+        Raises TdiffError for a device or a model that cannot be divided.
+        """
+        if device == "mps":
+            raise TdiffError("train.fsdp requires GPUs with CUDA, or CPUs: leave it out, or use --device cpu")
         self.world, self.device = world, device
         self._leading = self._swapped = False
         self._copy = copy.deepcopy(network).requires_grad_(False).eval() if world.leads else None
         """On the CPU of the first process: it receives the averaged weights that are saved."""
         mesh = init_device_mesh(device, (world.size,))
-        for block in _blocks(network):
-            fully_shard(block, mesh=mesh)
-        fully_shard(network, mesh=mesh)
+        try:
+            for module in (*_blocks(network), network):
+                fully_shard(module, mesh=mesh)
+        except (ValueError, NotImplementedError) as error:  # such as a weight that is a single number
+            reason = str(error).strip().partition("\n")[0]
+            raise TdiffError(f"train.fsdp cannot divide this model, leave it out: {visible_line(reason)}") from None
         register_fsdp_forward_method(network, "log_likelihood")
         self.network = network
         self._named: dict[str, DTensor] = {name: _sharded(p) for name, p in network.named_parameters()}

@@ -128,8 +128,11 @@ class Lifeline:
 
     def _has_failed(self) -> bool:
         """Whether a process has failed by itself, and said why."""
-        with self._lock:
-            return self._store.check([_FAILURES])
+        try:
+            with self._lock:
+                return self._store.check([_FAILURES])
+        except RuntimeError:  # the store is lost
+            return False
 
     def _beat(self) -> None:
         with self._lock:

@@ -67,6 +67,18 @@ def test_after_a_failed_exchange_the_line_names_the_process_that_stands_still(qu
     fourth.leave()
 
 
+def test_a_process_that_fails_by_itself_is_the_only_one_that_says_why(quick, capfd):
+    first, second, third = meet(3)
+    assert [second.fail_first(), third.fail_first()] == [True, False]
+    assert first.report("connection reset") == ""
+    ended, codes = threading.Event(), []
+    first.watch(lambda code: codes.append(code) or ended.set())
+    assert ended.wait(20)
+    assert codes == [1]
+    assert capfd.readouterr().err == ""
+    first.leave()
+
+
 class LostStore:
     """The store of a process that has ended."""
 
