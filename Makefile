@@ -20,7 +20,7 @@ OUT ?= .gpu/results
 # The lowest release of torch that is available as a CPU wheel; 2.6 installs gigabytes of CUDA packages.
 LOWEST_TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-all test-lowest check check-types check-style check-imports check-language bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb clean
+.PHONY: demo test test-all test-lowest check check-types check-style check-imports check-language bench study gpu-pack gpu gpu-bench gpu-pretrained gpu-imdb gpu-tales clean
 
 demo: .venv/installed
 	@$(BIN)/tdiff generate --seed 7 < /dev/null
@@ -61,7 +61,7 @@ gpu-pack: .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --target .gpu/scratch $(GPU_PACKAGES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .gpu/scratch $(TRAINER_PACKAGES)
 	rm -rf .gpu/site && mv .gpu/scratch .gpu/site
-	mkdir -p .gpu/data && cp $(DATA)/tinyshakespeare.txt $(DATA)/imdb_train.jsonl.gz $(DATA)/imdb_test.jsonl.gz .gpu/data/
+	mkdir -p .gpu/data && cp $(DATA)/tinyshakespeare.txt $(DATA)/imdb_train.jsonl.gz $(DATA)/imdb_test.jsonl.gz $(DATA)/tales.txt.gz .gpu/data/
 
 # Checks correctness and speed on this GPU: a report in $(OUT), in about 8 minutes. ARGS="--parts decoders,bound"
 gpu-bench: .gpu/ready
@@ -90,6 +90,14 @@ gpu-imdb: .gpu/ready .gpu/data/imdb_train.jsonl.gz .gpu/data/imdb_test.jsonl.gz
 	$(GPU) -m tdiff classify --evaluate --input imdb/test.jsonl --model imdb-gpu --output imdb/verdicts.jsonl
 	split -C 15m imdb/verdicts.jsonl $(OUT)/verdicts.jsonl.
 	$(GPU) -m tests.benchmarks.imdb speed imdb --model imdb-gpu --limit 1000 | tee $(OUT)/imdb-speed.txt
+
+# Ten minutes of the largest model of stories that a GPU trains well in that time.
+# Rehearsal on a CPU: make gpu-tales ARGS="--minutes 0.1 --device cpu --set model.width=16 --set model.heads=2 ..."
+gpu-tales: .gpu/ready .gpu/data/tales.txt.gz
+	$(GPU) -m tests.benchmarks.tales prepare .gpu/data/tales --text .gpu/data/tales.txt.gz
+	$(GPU) -m tdiff train --config tales-gpu --data .gpu/data/tales/train.txt --eval-data .gpu/data/tales/tuning.txt \
+		--run tales-gpu $(ARGS)
+	$(GPU) -m tests.benchmarks.tales pack tales-gpu $(OUT)/tales
 
 # Requires `make gpu-pack` beforehand, or a network.
 .gpu/ready:

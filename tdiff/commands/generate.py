@@ -45,7 +45,7 @@ _FRAME = 1 / 24
 """Seconds between frames, at least."""
 
 EXAMPLES = (
-    'tdiff generate "KING RICHARD:" --decoder confidence --threshold 0.7 --seed 7',
+    'tdiff generate "The dragon said" --decoder confidence --threshold 0.7 --seed 7',
     'tdiff generate --template "To be, or ____ to be: that is the {12}"',
     'tdiff generate --decoder "remdm remask=loop eta=0.02" --steps 68 --temperature 0.4',
     "tdiff generate --input prompts.jsonl --output texts.jsonl",

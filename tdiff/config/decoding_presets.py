@@ -40,7 +40,7 @@ DECODING_PRESETS: dict[str, Preset] = {
     "best": Preset(
         "Settings chosen for the quality of the text, with more model calls",
         {
-            "subwords": "remdm remask=loop steps=64 temperature=0.5 no-repeat=8",
+            "subwords": "autoregressive temperature=0.7 top-p=0.9 no-repeat=8",
             "characters": "remdm remask=loop steps=68 temperature=0.4",
             "causal": "autoregressive temperature=0.7",
         },

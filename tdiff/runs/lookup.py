@@ -20,9 +20,9 @@ from tdiff.runs import retention
 from tdiff.runs.per_class import MANIFEST
 from tdiff.runs.run import ROOT, Run
 
-SHIPPED = ("shakespeare",)
+SHIPPED = ("shakespeare", "tales")
 """The models that come with the package."""
-DEFAULT_MODEL = "shakespeare"
+DEFAULT_MODEL = "tales"
 """The model of `tdiff generate`, `tdiff watch` and `make demo` where none is named."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHELVES = (ROOT, _PACKAGE / "_data" / "checkpoints", _PACKAGE.parent / "checkpoints")

@@ -22,13 +22,15 @@ CANDIDATES = (
     "topk k=4 block=16 temperature=0.5",
     "topk k=2 temperature=0.5",
     "schedule steps=64 temperature=0.5",
-    "remdm remask=loop steps=64 temperature=0.5",
+    "remdm remask=loop steps=40 temperature=0.6",
+    "ancestral steps=40 temperature=0.6 top-p=0.9",
+    "first-hitting temperature=0.6 top-p=0.9",
     "entropy steps=128 temperature=0.5",
     "factor factor=1 temperature=0.5",
     "entropy-bounded gamma=0.5 temperature=0.5",
     "topk k=1 block=8 temperature=0.5",
-    "autoregressive temperature=0.5",
-    "autoregressive temperature=0.7",
+    "autoregressive temperature=0.5 top-p=0.9",
+    "autoregressive temperature=0.7 top-p=0.9",
 )
 """What is compared by default. Where the model has a `no_repeat`, it holds for all of them."""
 

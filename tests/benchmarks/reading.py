@@ -7,6 +7,8 @@ continue the same prompts, which begin paragraphs of the tuning part:
     pairs   writes pairs of texts of two writers, their order hidden, for readers who do not know which is which
     count   counts the readers' votes, one file for each reader
 
+    baselines   the nats a character of n-gram models of the training part on a file, which a model's bound is beside
+
 A rule is a decoder with options, such as "confidence threshold=0.7", a preset (`fast`, `best`), or `default`, the
 model's own settings. Passages and seeds are fixed by `--seed` before a text exists; no text is left out.
 """
@@ -18,6 +20,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from tdiff.core.evaluation.ngrams import CharacterNGrams, WordNGrams
 from tdiff.core.evaluation.quality import words
 from tests.benchmarks.blind import QUESTIONS, described, hidden_order, outcome, votes_of
 from tests.benchmarks.measures import TITLE, Measure, row
@@ -85,6 +88,15 @@ def count(options: argparse.Namespace) -> None:
         options.json.write_text(json.dumps(key | {"readers": len(readers)} | table, indent=2) + "\n", encoding="utf-8")
 
 
+def baselines(options: argparse.Namespace) -> None:
+    """Print the nats a character of a character 5-gram and a word-trigram model, both of Witten-Bell's kind."""
+    training, text = ((options.folder / name).read_text("utf-8") for name in ("train.txt", options.on))
+    print(f"{options.on}: {len(text):,} characters, {len(text.encode()):,} bytes")
+    for name, model in (("character 5-gram", CharacterNGrams), ("word trigram", WordNGrams)):
+        order = 5 if model is CharacterNGrams else 3
+        print(f"{name:<17} {model(training, order).nats(text):.4f} nats a character", flush=True)
+
+
 def main() -> None:
     """Run the selected command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,6 +124,10 @@ def main() -> None:
             command.add_argument("votes", type=Path, nargs="+", help="one file for each reader")
         if name != "pairs":
             command.add_argument("--json", type=Path, help="file for the results")
+    command = commands.add_parser("baselines")
+    command.set_defaults(run=baselines)
+    command.add_argument("folder", type=Path)
+    command.add_argument("--on", default="tuning.txt", help="a file of the folder")
     options = parser.parse_args()
     options.run(options)
 

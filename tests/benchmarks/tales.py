@@ -13,6 +13,8 @@ its rows in pyproject.toml and in the lookup. The card's figures come from files
     python -m tests.benchmarks.tales ship RUN --decoding ... --eval eval.json --judge judge.json --votes votes.json
 
 `--default` makes it the model of `tdiff generate`, `tdiff watch` and `make demo`.
+
+`pack RUN OUT` checks that a run's loss fell and copies its model and its log in files of at most 15 MB.
 """
 
 from __future__ import annotations
@@ -104,7 +106,15 @@ def main() -> None:
     command.add_argument("--judge", dest="judged", type=Path)
     command.add_argument("--votes", type=Path, action="append", default=[])
     command.add_argument("--default", action="store_true")
+    command = commands.add_parser("pack")
+    command.add_argument("run")
+    command.add_argument("out", type=Path)
     options = parser.parse_args()
+    if options.command == "pack":
+        from tests.benchmarks.tales_pack import pack
+
+        pack(options.run, options.out)
+        return
     if options.command == "ship":
         from tests.benchmarks.tales_ship import ship  # which requires torch
 

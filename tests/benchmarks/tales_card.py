@@ -11,6 +11,7 @@ from typing import Any
 
 from tdiff import formatting
 from tdiff.core.models.base import LoadedModel
+from tdiff.runs.run import Run
 
 _LONGEST_PAUSE = 300.0
 """Seconds between two records of training beyond which it had stopped."""
@@ -20,20 +21,21 @@ UNMEASURED = "not measured yet"
 def card(
     model: LoadedModel,
     size: int,
-    events: Path,
+    run: Run,
     text: tuple[str, str],
     evaluation: Mapping[str, Any] | None,
     judged: Mapping[str, Any] | None,
     votes: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The card of a model of `size` bytes, trained as its `events` say; `text` is a command and what it printed.
+    """The card of a model of `size` bytes, trained as its `run` says; `text` is a command and what it printed.
 
     `evaluation` is the output of `tdiff eval --json` on the held-out books, `judged` and `votes` those of
     `tests.benchmarks.reading` with `--json`. What is missing is said to be not measured.
     """
     shape, origin = model.network.shape, model.origin  # type: ignore[attr-defined]
     parameters = sum(p.numel() for p in model.network.parameters())  # type: ignore[attr-defined]
-    hours = training_seconds(events) / 3600
+    hours = training_seconds(run.events) / 3600
+    falling = round(run.settings().train.decay * origin.steps)
     command, printed = text
     parts = [
         f"# {model.name}",
@@ -41,10 +43,11 @@ def card(
         f"{shape.heads} heads, {shape.width} wide, context length {shape.window} tokens, convolution over {shape.conv} "
         f"positions, {shape.vocab_size:,} tokens of byte-pair encoding), {formatting.size(size)} with large matrices "
         "in 8 bits.",
-        "**How it was made.** `tdiff train --config tales`: 6.9 million words of stories and fairy tales in the public "
-        f"domain, continuous time, linear schedule, mask ratios from 0.1 up, Muon and AdamW, {origin.steps:,} steps, "
-        f"{origin.tokens / 1e6:.1f}M tokens, {hours:.1f} hours of two CPU cores. Its loss and samples are in "
-        "`events.jsonl`.",
+        "**How it was made.** `tdiff train` with the settings in `config.toml`, those of `configs/tales.toml` with its "
+        "own number of steps: 6.9 million words of stories and fairy tales in the public domain, continuous time, "
+        f"linear schedule, mask ratios from 0.1 up, Muon and AdamW, {origin.steps:,} steps (the learning rate falls "
+        f"over the last {falling:,}), {origin.tokens / 1e6:.1f}M tokens, {hours:.1f} hours on a shared machine of two "
+        "CPU cores. Its loss and samples are in `events.jsonl`.",
         f"**Bound.** {_bound(evaluation)}",
         f"**How it generates.** With `{' '.join(origin.decoding)}`, chosen on the last 2% of the training part. "
         + _read(judged),

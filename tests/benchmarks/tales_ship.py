@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from collections import deque
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -16,18 +17,18 @@ import torch
 
 from tdiff import formatting
 from tdiff.config.decoding import decoding
-from tdiff.core.diffusion.endings import ended_text
 from tdiff.core.diffusion.generate import canvas, resolve
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.load import load_model, save_model
 from tdiff.runs.lookup import find_model
+from tdiff.runs.run import Run
 from tests.benchmarks.tales_card import card
 
 NAME = "tales"
 LIMIT = 16_000_000
 """Bytes of all models of the wheel together."""
-PROMPT, SEED = "Once upon a time", 7
-"""The prompt and the seed of the card's text, chosen before there was one."""
+PROMPT, LENGTH, SEED = "Once upon a time", 96, 7
+"""The prompt, the tokens and the seed of the card's text, chosen before there was one."""
 
 
 def ship(options: argparse.Namespace, root: Path) -> None:
@@ -56,11 +57,13 @@ def ship(options: argparse.Namespace, root: Path) -> None:
         for path, public in own.items():
             text = text.replace(path, public)
         (target / name).write_text(text, encoding="utf-8")
+    if (run / "samples").is_dir():
+        shutil.copytree(run / "samples", target / "samples", dirs_exist_ok=True)
     model = load_model(str(target))
     size = _size(target / "model")
     read = {name: _json(getattr(options, name)) for name in ("evaluation", "judged")}
     votes = [_json(path) for path in options.votes]
-    text = card(model, size, target / "events.jsonl", _text(model), read["evaluation"], read["judged"], votes)
+    text = card(model, size, Run(target), _text(model), read["evaluation"], read["judged"], votes)
     (target / "README.md").write_text(text, encoding="utf-8")
     shipped = [root / "checkpoints" / name for name in ("shakespeare", NAME)]
     total = sum(_size(path / "model") for path in shipped if path.is_dir())
@@ -81,12 +84,12 @@ def _json(path: Path | None) -> Any:
 
 
 def _text(model: LoadedModel) -> tuple[str, str]:
-    """The command of the card's text and the text, up to the end of its paragraph."""
-    start = canvas(model, [PROMPT], 160)
+    """The command of the card's text, and the text."""
+    start = canvas(model, [PROMPT], LENGTH)
     with redirect_stderr(io.StringIO()):
-        step = deque(resolve(model, start, model.decode_settings({}, SEED), [0], until="paragraph"), maxlen=1).pop()
-    text = ended_text(model, start[0], step.tokens[0].tolist(), "paragraph").text
-    return f'tdiff generate "{PROMPT}" --model {NAME} --length 160 --until paragraph --seed {SEED}', text
+        step = deque(resolve(model, start, model.decode_settings({}, SEED), [0]), maxlen=1).pop()
+    command = f'tdiff generate "{PROMPT}" --model {NAME} --length {LENGTH} --seed {SEED}'
+    return command, model.tokenizer.decode(step.tokens[0])
 
 
 def _enter(root: Path, *, default: bool) -> None:
@@ -95,9 +98,11 @@ def _enter(root: Path, *, default: bool) -> None:
     text = project.read_text("utf-8")
     if f"checkpoints/{NAME}/" not in text:
         rows = re.findall(r'^"checkpoints/shakespeare/.*\n', text, re.MULTILINE)
-        text = text.replace(rows[-1], rows[-1] + "".join(row.replace("shakespeare", NAME) for row in rows))
+        named = [row.replace("shakespeare", NAME) for row in rows]
+        present = [row for row in named if (root / row.split('"')[1]).exists()]
+        text = text.replace(rows[-1], rows[-1] + "".join(present))
         listed = re.findall(r'"/checkpoints/shakespeare/[^"]*"', text)
-        more = ", ".join(path.replace("shakespeare", NAME) for path in listed)
+        more = ", ".join(f'"/{row.split(chr(34))[1]}"' for row in present)
         text = text.replace(listed[-1], f"{listed[-1]}, {more}")
         project.write_text(text, encoding="utf-8")
     lookup = root / "tdiff" / "runs" / "lookup.py"

@@ -7,10 +7,10 @@ import pytest
 
 @pytest.fixture
 def ask(cli_fast):
-    """`tdiff generate --json` with the default model; its records."""
+    """`tdiff generate --json` with the model of characters, whose paragraphs are short; its records."""
 
     def run(*arguments: str):
-        done = cli_fast("generate", "--device=cpu", "--json", *arguments)
+        done = cli_fast("generate", "--model=shakespeare", "--device=cpu", "--json", *arguments)
         assert done.returncode == 0, done
         return [json.loads(line) for line in done.stdout.splitlines()]
 

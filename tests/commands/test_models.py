@@ -27,9 +27,11 @@ def test_the_shipped_model_and_runs_are_listed_with_their_facts(cli_fast, here, 
     listed(here, "mine", tiny_run)
     (here / "checkpoints" / "unfinished").mkdir()
     found = records(cli_fast("models", "--json"))
-    assert list(found) == ["shakespeare", "mine"]
+    assert list(found) == ["tales", "shakespeare", "mine"]
+    assert [record["name"] for record in found.values() if record["default"]] == ["tales"]
     shipped, mine = found["shakespeare"], found["mine"]
-    assert shipped["kind"] == "shipped" and shipped["default"] and not mine["default"]
+    assert shipped["kind"] == found["tales"]["kind"] == "shipped"
+    assert found["tales"]["tokenizer"] == "BPE" and found["tales"]["text"].startswith("Once upon a time")
     assert shipped["parameters"] == 2_691_072 and shipped["vocabulary"] == 66 and shipped["tokenizer"] == "characters"
     assert shipped["bound"] == 1.667 and shipped["interval"] == [1.657, 1.678]
     assert shipped["text"].startswith("ROMEO: They do be gentle")
@@ -52,15 +54,16 @@ def test_the_table_fits_into_80_columns_and_marks_the_default(cli_fast, here, ti
     lines = cli_fast("models").stdout.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].split() == ["model", "kind", "size", "params", "vocabulary", "trained", "on", "nats/char"]
-    assert lines[1].split()[:2] == ["shakespeare*", "shipped"] and "65 characters" in lines[1]
-    assert lines[2].startswith("    ROMEO: They do be") and lines[2].endswith("…")
+    assert lines[1].split()[:2] == ["tales*", "shipped"]
+    assert lines[3].split()[:2] == ["shakespeare", "shipped"] and "65 characters" in lines[3]
+    assert lines[4].startswith("    ROMEO: They do be") and lines[4].endswith("…")
 
 
 def test_a_run_of_the_name_of_the_shipped_model_is_a_run_as_for_model(cli_fast, here, tiny_run):
-    listed(here, "shakespeare", tiny_run)
-    [record] = records(cli_fast("models", "--json")).values()
+    listed(here, lookup.DEFAULT_MODEL, tiny_run)
+    record = records(cli_fast("models", "--json"))[lookup.DEFAULT_MODEL]
     assert record["kind"] == "run" and record["default"]
-    assert record["folder"] == str(lookup.find_model("shakespeare"))
+    assert record["folder"] == str(lookup.find_model(lookup.DEFAULT_MODEL))
 
 
 def test_damaged_files_leave_facts_out_and_hostile_text_is_inert(cli_fast, here):
@@ -92,7 +95,7 @@ def test_models_cached_from_the_hub_are_listed_by_the_name_that_model_takes(cli_
     (cache / "models--someone--unfinished" / "snapshots").mkdir(parents=True)
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     found = records(cli_fast("models", "--json"))
-    assert list(found) == ["shakespeare", "someone/their-roberta"]
+    assert list(found) == ["tales", "shakespeare", "someone/their-roberta"]
     record = found["someone/their-roberta"]
     assert record["kind"] == "hub" and record["family"] == "roberta" and record["parameters"] == 12
     assert (record["vocabulary"], record["tokenizer"], record["context"]) == (90, "BPE", 40)

@@ -8,6 +8,7 @@ from tdiff.cli import COMMANDS, load
 from tdiff.commands import generate_request
 from tdiff.commands.options import build
 from tdiff.config.decoding import DECODERS, FIELDS, DecodeSettings
+from tdiff.runs.lookup import DEFAULT_MODEL
 from tests.support.ptys import Pty
 from tests.support.runs import COMMAND, environment
 
@@ -41,7 +42,7 @@ def test_help_on_a_terminal_has_panels_and_its_brackets():
     assert child.end(120) == 0
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", child.written.decode())
     assert re.search("╭─ Decoding ─", text) and re.search("╭─ Sampling ─", text)
-    assert "[default: shakespeare]" in text
+    assert f"[default: {DEFAULT_MODEL}]" in text
     assert "tdiff generate --input prompts.jsonl --output texts.jsonl" in text
 
 

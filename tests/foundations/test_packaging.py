@@ -69,7 +69,7 @@ def test_a_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(wh
         configs = {f"tdiff/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.toml")}
         assert configs <= set(names)
         models = {name.split("/")[3] for name in names if name.startswith("tdiff/_data/checkpoints/")}
-        assert models == {"shakespeare"}
+        assert models == {"shakespeare", "tales"}
         assert not [name for name in names if "/resume/" in name or name.startswith("tests/")]
         pages = {f"tdiff/guide/{path.name}" for path in (ROOT / "tdiff" / "guide").glob("*.md")}
         assert pages <= set(names)
@@ -78,7 +78,7 @@ def test_a_wheel_holds_the_shipped_model_and_the_configs_and_no_run_of_a_user(wh
 def test_the_sdist_holds_no_run_of_a_user(built):
     with tarfile.open(built[0]) as archive:
         names = [name.split("/", 1)[1] for name in archive.getnames() if "/" in name]
-    assert {name.split("/")[1] for name in names if name.startswith("checkpoints/")} == {"shakespeare"}
+    assert {name.split("/")[1] for name in names if name.startswith("checkpoints/")} == {"shakespeare", "tales"}
     assert not set(PRIVATE) & set(names)
     assert "checkpoints/shakespeare/model/model.safetensors" in names
     assert "tests/support/oracles.py" in names

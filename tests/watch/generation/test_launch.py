@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tdiff.runs.lookup import DEFAULT_MODEL
 from tdiff.runs.run import Run
 from tdiff.watch.generation import launch, process
 from tdiff.watch.generation.session import Live
@@ -77,10 +78,11 @@ def test_model_is_the_requested_one_then_the_runs_then_the_shipped_one(here, tin
     assert "shakespeare" in asked_for(named, monkeypatch)
     young = here / "checkpoints" / "young"
     young.mkdir(parents=True)
-    assert "--model=shakespeare" in asked_for(
+    assert f"--model={DEFAULT_MODEL}" in asked_for(
         launch.live_generation(Options(), lambda: [target(young)], lambda: False), monkeypatch
     )
-    assert "--model=shakespeare" in asked_for(launch.live_generation(Options(), lambda: [], lambda: False), monkeypatch)
+    default = asked_for(launch.live_generation(Options(), lambda: [], lambda: False), monkeypatch)
+    assert f"--model={DEFAULT_MODEL}" in default
 
 
 def test_two_models_share_seed_prompt_and_length(here, tiny_run, monkeypatch):
@@ -131,7 +133,7 @@ def test_run_uses_its_own_weights_once_they_exist(here, tiny_run, monkeypatch):
     young.mkdir(parents=True)
     live = launch.live_generation(Options(), lambda: [target(young)], lambda: False)
     asked_for(live, monkeypatch)
-    assert live.model == "shakespeare"
+    assert live.model == DEFAULT_MODEL
     shutil.copytree(tiny_run.model, young / "model")
     assert live._weights.newest()[0] == str(young / "model")
 
