@@ -126,7 +126,7 @@ def test_the_python_of_the_readme_runs(here):
     assert [index for index, _ in printed] == [1, 2, 3]
     masks = [text.count("█") for _, text in printed]
     assert masks == sorted(set(masks), reverse=True)
-    assert all(text.startswith("ROMEO:") for _, text in printed)
+    assert all(text.startswith("Once upon a time") for _, text in printed)
 
 
 def test_the_list_of_commands_is_not_cut_short_at_80_columns(cli_fast):

@@ -50,7 +50,7 @@ def complete(program: Path, *words: str, **env: str) -> list[str]:
         (["tdiff", "generate", "--decoder", '"remdm et'], [f"remdm eta={rate}" for rate in (0.008, 0.015, 1, 0.02)]),
         (["tdiff", "generate", "--decoder", '"remdm remask=lo'], ["remdm remask=loop"]),
         (["tdiff", "watch", "--schedule", "cos"], ["cosine", "cosine-seed"]),
-        (["tdiff", "train", "--config", "ta"], ["tales"]),
+        (["tdiff", "train", "--config", "ta"], ["tales", "tales-gpu"]),
         (["tdiff", "guide", "dec"], ["decoders"]),
         (["tdiff", "eval", "shak"], ["shakespeare"]),
     ],

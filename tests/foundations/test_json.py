@@ -22,6 +22,7 @@ WRITERS_OF_FILES = {
     "runs/retention.py",
     "runs/trackers/services.py",
     "watch/choices.py",
+    "watch/view_settings.py",
     "watch/devices/nvml.py",  # the answer of a child process
     "commands/generate_file.py",  # a line that was read, as it would have stood in the input
     "commands/detach.py",

@@ -118,8 +118,12 @@ def descendants(of: int) -> list[int]:
 
 
 def arguments(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline") as file:  # noqa: PTH123
-        return file.read().replace("\0", " ")
+    """The command of a process; empty if it has ended since it was listed."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:  # noqa: PTH123
+            return file.read().replace("\0", " ")
+    except OSError:
+        return ""
 
 
 def close_at_random_moments(times: int) -> None:
