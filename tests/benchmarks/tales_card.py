@@ -82,8 +82,8 @@ def _bound(evaluation: Mapping[str, Any] | None) -> str:
     limits = [value * bound / token for value in evaluation["interval_95"] if value is not None]
     interval = f" (95% interval {limits[0]:.3f} to {limits[1]:.3f})" if limits else ""  # one draw has none
     return (
-        f"{bound:.3f} nats a character{interval}, {evaluation['bits_per_char']:.3f} bits a byte, on six whole books that "
-        "were not trained on."
+        f"{bound:.3f} nats a character{interval}, {evaluation['bits_per_char']:.3f} bits a byte, on six whole books "
+        "that were not trained on."
     )
 
 
