@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.training.test_classes import WORDS
-from tests.support.runs import settings_of, train_in
+from tests.support.runs import settings_of, train_in, words
 
 CLASSES = {"data": {"classes": True, "rows": "padded"}, "objective": {"context": 0}}
 
@@ -41,3 +41,11 @@ def model(tmp_path_factory) -> Path:
 def ask(cli_fast, model):
     """Run `tdiff classify` with that model."""
     return lambda *more, stdin=b"": cli_fast("classify", f"--model={model}", "--device=cpu", *more, stdin=stdin)
+
+
+def uneven_texts(path: Path) -> Path:
+    """Write texts of different lengths, of two classes, to a JSON Lines file. Returns its path."""
+    text = words(3000).split()
+    rows = [{"text": " ".join(text[n * 9 : n * 9 + 1 + n % 7]), "label": "ab"[n % 3 == 0]} for n in range(80)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

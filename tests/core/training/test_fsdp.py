@@ -1,6 +1,5 @@
 """Weights that are divided among the processes: the same training as with whole ones, saved and resumed as any run."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ from tdiff.runs.run import Run
 from tests.commands.test_several_processes import command, stay
 from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.core.training.test_finetune import settings_from
+from tests.support.classifying import uneven_texts
 from tests.support.forked import in_processes
-from tests.support.runs import After, words
+from tests.support.runs import After
 
 FSDP = {"train": {"fsdp": True}}
 WAYS = {
@@ -40,11 +40,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def tales(tmp_path_factory) -> Path:
     """Texts of different lengths, of two classes."""
-    path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
-    text = words(3000).split()
-    rows = [{"text": " ".join(text[n * 9 : n * 9 + 1 + n % 7]), "label": "ab"[n % 3 == 0]} for n in range(80)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return uneven_texts(tmp_path_factory.mktemp("tales") / "tales.jsonl")
 
 
 def corpus_of(settings):
@@ -151,10 +147,11 @@ def test_bad_requests_for_divided_weights_are_one_line(zoo, corpus_file, tiny_ru
 
 def test_the_command_divides_a_model(zoo, corpus_file, here, tmp_path):
     options = ["--batch-size=2", "--context=4", "--eval-every=0", "--sample-every=2", "--steps=2", "--device=cpu"]
+    bert = zoo["bert"]  # made here, and not in each process
 
     def work(world: World):
         stay(world)
-        return command("train", f"--init={zoo['bert']}", f"--data={corpus_file}", "--run=both", "--fsdp", *options)
+        return command("train", f"--init={bert}", f"--data={corpus_file}", "--run=both", "--fsdp", *options)
 
     first, second = in_processes(2, work, tmp_path, timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), (first.stderr, second.stderr)

@@ -1,6 +1,5 @@
 """Several processes train as one does: the same losses and weights, and all processes have the same bits."""
 
-import json
 import os
 import re
 import signal
@@ -21,9 +20,10 @@ from tdiff.protocol.events import Event, Train
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
 from tests.core.training.test_finetune import settings_from
+from tests.support.classifying import uneven_texts
 from tests.support.forked import free_port, in_processes
 from tests.support.paths import ROOT
-from tests.support.runs import SET_TINY, After, environment, settings_of, words
+from tests.support.runs import SET_TINY, After, environment, settings_of
 
 ADAMW = {"train": {"batch_size": 8, "lr": 2e-3}}
 WAYS = {
@@ -52,11 +52,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def tales(tmp_path_factory) -> Path:
     """Texts of different lengths, of two classes."""
-    path = tmp_path_factory.mktemp("tales") / "tales.jsonl"
-    text = words(3000).split()
-    rows = [{"text": " ".join(text[n * 9 : n * 9 + 1 + n % 7]), "label": "ab"[n % 3 == 0]} for n in range(80)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    return uneven_texts(tmp_path_factory.mktemp("tales") / "tales.jsonl")
 
 
 def state_of(tales: Path, way: str, world: World) -> TrainState:
