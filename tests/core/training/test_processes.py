@@ -100,8 +100,10 @@ def test_pretrained_models_train_as_one_with_dropout_and_checkpointing(zoo, tale
         "padded": {"data": {"rows": "padded"}, "train": {"dropout": 0.1, "batch_size": 4, "accumulate": 2}},
     }
 
+    bert = zoo["bert"]  # made here, and not in each process
+
     def trained_from(world: World, layer: dict) -> torch.Tensor:
-        settings = settings_from(zoo["bert"], tales, {"train": {"batch_size": 8, "lr": 1e-4}}, layer)
+        settings = settings_from(bert, tales, {"train": {"batch_size": 8, "lr": 1e-4}}, layer)
         state = TrainState(settings, Run(tmp_path / "none"), data.load(settings.data.sources), world)
         for step in range(5):
             state.update(step / 5)
