@@ -3,7 +3,6 @@
 import contextlib
 import os
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,9 +102,6 @@ def test_a_tab_loads_no_engine_and_takes_little_time(words, program, here):
 
 
 def test_in_bash_tab_completes_commands_decoders_and_their_options(program, here):
-    # The case is how bash itself treats the script that Typer writes for it; only bash can answer that.
-    if not shutil.which("bash"):
-        pytest.skip("BASH IS MISSING: its completion stays untested")
     (here / ".bashrc").write_text("")
     env = environment(HOME=str(here), PATH=f"{program}{os.pathsep}{os.environ['PATH']}", PS1="$ ", INPUTRC="/dev/null")
     shown = subprocess.run(

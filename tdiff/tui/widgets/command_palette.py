@@ -29,7 +29,7 @@ class CommandPalette(SearchBox[Key]):
         `run` is called once the palette is closed, with the command that the user chose, or None.
         """
         title = "commands · enter runs one, esc or ctrl+c closes"
-        super().__init__(id="palette", line=SearchLine(id="palette-line"), title=title)
+        super().__init__(self, id="palette", line=SearchLine(id="palette-line"), title=title)
         self._names, self._run = names, run
         self._where = ""
         self._used: list[str] = []  # ids, the newest first

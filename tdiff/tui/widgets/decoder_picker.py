@@ -52,7 +52,7 @@ class DecoderPicker(SearchBox[str]):
         """`choose` is called once the picker is closed, with what the user chose, or None."""
         line = _Line(id="picker-line", placeholder="a part of a name or explanation, and NAME=VALUE options")
         title = "decoders · enter chooses, tab marks for a race, esc or ctrl+c closes"
-        super().__init__(id="picker", line=line, title=title)
+        super().__init__(self, id="picker", line=line, title=title)
         self._choose = choose
         self._marks, self._about = Lines(id="picker-marks"), Lines(id="picker-about")
         self._known: Collection[str] = tuple(DECODERS)

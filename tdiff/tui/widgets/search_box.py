@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from textual import events
 from textual.binding import Binding
@@ -18,12 +18,28 @@ MAX_ROWS = 14
 T = TypeVar("T")
 
 
-class SearchBox(Vertical, Generic[T]):
-    """It always exists, and is displayed while the user looks for an entry.
+class Entries(Protocol[T]):
+    """What a box looks for."""
 
-    A subclass says what has the words of the line (`found`), how an entry is drawn (`row`), and what choosing one and
-    leaving the box do.
-    """
+    def found(self) -> Sequence[T]:
+        """The entries that have the words of the line."""
+        ...
+
+    def row(self, entry: T, width: int, style: str) -> Line:
+        """An entry in `width` cells; `style` is reverse for the selected one."""
+        ...
+
+    async def choose_selected(self) -> None:
+        """Choose the selected entry."""
+        ...
+
+    async def leave(self) -> None:
+        """Close the box without a choice."""
+        ...
+
+
+class SearchBox(Vertical, Generic[T]):
+    """It always exists, and is displayed while the user looks for an entry."""
 
     BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("down,ctrl+n", "move(1)", show=False),
@@ -38,30 +54,15 @@ class SearchBox(Vertical, Generic[T]):
     NOTHING = ""
     """What the list says where no entry has the words."""
 
-    def __init__(self, *, id: str, line: SearchLine, title: str) -> None:
+    def __init__(self, entries: Entries[T], *, id: str, line: SearchLine, title: str) -> None:
         """`id` is also the beginning of the ids of its parts."""
         super().__init__(id=id)
+        self.entries = entries
         self.border_title = title
         self.display = False
         self._line, self._list = line, Lines(id=f"{id}-list")
         self._matches: Sequence[T] = ()
         self._selected = 0
-
-    def found(self) -> Sequence[T]:
-        """The entries that have the words of the line."""
-        raise NotImplementedError
-
-    def row(self, entry: T, width: int, style: str) -> Line:
-        """An entry in `width` cells; `style` is reverse for the selected one."""
-        raise NotImplementedError
-
-    async def choose_selected(self) -> None:
-        """Choose the selected entry."""
-        raise NotImplementedError
-
-    async def leave(self) -> None:
-        """Close the box without a choice."""
-        raise NotImplementedError
 
     def show(self, selected: int, rows: int) -> None:
         """Display the box with a list of `rows` rows, and give its line the focus."""
@@ -73,7 +74,7 @@ class SearchBox(Vertical, Generic[T]):
 
     def look_up(self, at: int = 0) -> None:
         """Look up what is typed; entry `at` is selected if the entries stay the same, else the first."""
-        matches = self.found()
+        matches = self.entries.found()
         self._selected = at if matches == self._matches else 0
         self._matches = matches
         self.draw()
@@ -83,7 +84,7 @@ class SearchBox(Vertical, Generic[T]):
         width, rows = self._list.size
         first = self._first
         shown = enumerate(self._matches[first : first + max(rows, 1)], first)
-        lines = [self.row(entry, width, "reverse" if n == self._selected else "") for n, entry in shown]
+        lines = [self.entries.row(entry, width, "reverse" if n == self._selected else "") for n, entry in shown]
         self._list.show(lines or [[(f" {self.NOTHING}", "dim")]])
 
     def on_input_changed(self, message: Input.Changed) -> None:
@@ -99,7 +100,7 @@ class SearchBox(Vertical, Generic[T]):
         """Choose the entry under the mouse."""
         if event.widget is self._list and 0 <= (row := self._first + event.y) < len(self._matches):
             self._selected = row
-            await self.choose_selected()
+            await self.entries.choose_selected()
 
     def action_move(self, rows: int) -> None:
         """Select another entry, `rows` below the selected one."""
@@ -124,12 +125,12 @@ class SearchLine(Input):
         """Choose before the line takes another key."""
         message.stop()
         if isinstance(self.parent, SearchBox):
-            await self.parent.choose_selected()
+            await self.parent.entries.choose_selected()
 
     async def action_leave(self) -> None:
         """Close the box."""
         if isinstance(self.parent, SearchBox):
-            await self.parent.leave()
+            await self.parent.entries.leave()
 
     async def on_input_blurred(self) -> None:
         """Close the box when a pane gets the focus, but not when another window does."""

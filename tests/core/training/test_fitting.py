@@ -4,6 +4,7 @@ import json
 import math
 import os
 import resource
+import sys
 
 import pytest
 import torch
@@ -217,8 +218,6 @@ def test_memory_that_runs_out_elsewhere_is_one_line_without_a_traceback(cli_fast
 
 def test_the_free_memory_of_a_cpu_is_at_most_that_of_its_limit():
     free = devices.free_memory()
-    if free is None:
-        pytest.skip("this system does not report its free memory")
-    assert 0 < free < 1 << 50
+    assert free is None if sys.platform != "linux" else 0 < free < 1 << 50  # only Linux reports it
     limit, most = resource.getrlimit(resource.RLIMIT_AS)
-    assert limit != resource.RLIM_INFINITY or most == resource.RLIM_INFINITY or free <= most
+    assert limit != resource.RLIM_INFINITY or most == resource.RLIM_INFINITY or free is None or free <= most

@@ -284,8 +284,8 @@ def test_command_generates_text_streams_and_json(cli_fast, zoo):
 
 @pytest.fixture(scope="module")
 def real() -> LoadedModel:
-    # Weights that other people trained (the project may not ship them). Models of the same family that the tests make
-    # run everywhere; these cases are about files that this project did not write.
+    # Weights that other people trained, whose licence and size keep them out of the repository. Every case that random
+    # models can test runs everywhere; these read files that this project did not write, which no stand-in replaces.
     if not REAL.is_dir():
         pytest.skip("THE REAL MODEL IS NOT HERE: ../shared/models/rxnmapper-albert-smiles")
     return load_model(str(REAL))
