@@ -13,6 +13,7 @@ from tdiff.draw.render import Line
 from tdiff.draw.then_and_now import Moment, draw, rows_of
 from tdiff.protocol.events import Sample
 from tdiff.protocol.metrics import METRICS
+from tdiff.tui.widgets.help import PAGE_KEYS
 from tdiff.tui.widgets.lines import Lines, clip, line_width, two_ends
 from tdiff.visible import visible_line
 from tdiff.watch.run_state import RunState
@@ -34,11 +35,7 @@ class SamplesScreen(ModalScreen[None]):
         Binding("q,escape,S,enter,ctrl+c,ctrl+q", "leave", "close", show=False),
         Binding("left,h,left_square_bracket", "middle(-1)", show=False),
         Binding("right,l,right_square_bracket", "middle(1)", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("pagedown,space", "scroll(10)", show=False),
-        Binding("pageup,b", "scroll(-10)", show=False),
-        Binding("ctrl+z", "app.suspend_process", show=False),
+        *PAGE_KEYS,
     ]
     DEFAULT_CSS = "SamplesScreen { background: $background; layout: vertical; }"
 

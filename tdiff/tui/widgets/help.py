@@ -62,16 +62,22 @@ def help_lines(changed: Mapping[str, str], *, ascii: bool, two: bool = False) ->
     return lines
 
 
+PAGE_KEYS = (
+    Binding("down,j", "scroll(1)", show=False),
+    Binding("up,k", "scroll(-1)", show=False),
+    Binding("pagedown,space", "scroll(10)", show=False),
+    Binding("pageup,b", "scroll(-10)", show=False),
+    Binding("ctrl+z", "app.suspend_process", show=False),
+)
+"""Keys of every screen of lines over the view, by its `action_scroll`."""
+
+
 class Page(ModalScreen[None]):
     """A page of lines over the view. There is one for all titles, since textual caches the drawing of every screen."""
 
     BINDINGS = [  # noqa: RUF012 - textual declares this type
         Binding("q,escape,question_mark,enter,exclamation_mark,ctrl+c,ctrl+q", "leave", "close", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("pagedown,space", "scroll(10)", show=False),
-        Binding("pageup,b", "scroll(-10)", show=False),
-        Binding("ctrl+z", "app.suspend_process", show=False),
+        *PAGE_KEYS,
     ]
     DEFAULT_CSS = """
     Page { align: center middle; }
