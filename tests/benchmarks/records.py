@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path
 
 from tdiff.protocol.events import Checkpoint, Eval, Start, Train, to_line
-from tdiff.watch.follow import Reader, Watched
+from tdiff.watch.follow import Watched
+from tdiff.watch.reader import Reader
 from tdiff.watch.run_state import RunState
 from tdiff.watch.targets import Target
 

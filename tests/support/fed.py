@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tdiff.watch.follow import Reader
+from tdiff.watch.reader import Reader
 from tdiff.watch.run_state import RunState
 
 

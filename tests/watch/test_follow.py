@@ -11,7 +11,8 @@ import pytest
 from tdiff.errors import TdiffError
 from tdiff.protocol.events import End, Train, to_line
 from tdiff.watch import follow
-from tdiff.watch.follow import Reader, Watched
+from tdiff.watch.follow import Watched
+from tdiff.watch.reader import Reader
 from tdiff.watch.sources.local import FileSource, PipeSource
 from tdiff.watch.sources.ssh import SshSource
 from tdiff.watch.targets import locate

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tdiff.watch.follow import Reader
+from tdiff.watch.reader import Reader
 from tdiff.watch.run_state import RunState
 
 STARTED = 1_790_000_000.0

@@ -5,9 +5,9 @@ This module reads nothing: it says which bytes it needs and takes them, so that 
 
 from __future__ import annotations
 
-from tdiff.watch.follow import Reader
 from tdiff.watch.formats.documents import begins
 from tdiff.watch.listing.entries import FileInfo
+from tdiff.watch.reader import Reader
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import LineSplitter
 from tdiff.watch.sources.transcode import HEAD as MARK

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tdiff.watch.follow import Reader
 from tdiff.watch.formats import detect
 from tdiff.watch.formats.base import Candidate, Decision, Format, Parser, Sink
 from tdiff.watch.formats.text import LineReader
 from tdiff.watch.formats.text_log import TextLog
+from tdiff.watch.reader import Reader
 
 
 class KeyValue(Parser):

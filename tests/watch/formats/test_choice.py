@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tdiff.errors import TdiffError
-from tdiff.watch.follow import Reader
 from tdiff.watch.formats.choice import Choice
+from tdiff.watch.reader import Reader
 
 TEXT = [f"round {n} acc=0.{n} energy {5 - n / 10}" for n in range(1, 9)]
 ROWS = [{"tick": 10 * n, "acc": n / 10, "energy": 5 - n / 10, "score": 9.0} for n in range(1, 9)]
