@@ -75,6 +75,11 @@ DECODERS: dict[str, Spec] = {
         options=("factor",),
     ),
     "first-hitting": Spec(summary="Unmask each position at its own random time, drawn once.", options=("schedule",)),
+    "fronts": Spec(
+        summary="Unmask from left to right in several parts of the text at once, one position of each a call.",
+        options=("parts",),
+        label="{parts:d} fronts",
+    ),
     "klass": Spec(
         summary="Unmask confident positions whose distribution has stopped changing (KLASS).",
         options=("threshold", "kl", "history"),
@@ -125,6 +130,8 @@ class _Fields:
     Default 0.7; klass: 0.9."""
     k: int = _setting(0, "Positions unmasked per step. [default: a tenth of the length]", flag=True)
     """topk: positions unmasked per step; 0: a tenth of the length, or of a block's."""
+    parts: int = _setting(3, "Parts of the text that are unmasked from left to right at once.")
+    """fronts: parts of the text, or of a block, that are unmasked from left to right at once."""
     factor: float = _setting(1.0, "Fast-dLLM factor f: unmask n tokens while confidence >= 1 - f / (n + 1).")
     """factor: unmask n positions together while each has a probability of at least 1 - factor / (n + 1)."""
     gamma: float = _setting(0.1, "Limit in nats on the entropies of positions unmasked together.")
@@ -218,6 +225,7 @@ class _Fields:
         within(1, 1000, "repetition-penalty", self.repetition_penalty)  # beyond it float32 underflows
         for least, name in (
             (0, "k"),
+            (1, "parts"),
             (0, "steps"),
             (0, "top_k"),
             (0, "block"),

@@ -27,6 +27,7 @@ def random_settings(name: str, draw: random.Random) -> DecodeSettings:
         decoder=name,
         threshold=draw.choice([0.0, 0.3, 0.5, 0.7, 0.9, 1.0]),
         k=draw.randint(0, 5),
+        parts=draw.randint(1, 5),
         factor=draw.choice([0.0, 0.5, 1.0, 3.0]),
         gamma=draw.choice([0.0, 0.1, 1.0, 5.0]),
         rank=draw.choice(config.RANKS[:3]),  # of few tokens the top k have all the mass, and rounding would decide

@@ -287,6 +287,13 @@ def decode(
             commit = most(masked, dict(enumerate(numbers(1))), 1)
         elif name == "autoregressive":
             commit = masked[:1]
+        elif name == "fronts":
+            free = [i for i in positions if not frozen[i]]
+            size = -(-len(free) // settings.parts)
+            parts = [free[start : start + size] for start in range(0, len(free), size)]
+            # A position that waited (no_repeat) is behind the others, which then wait for it.
+            behind = {i: place for part in parts for place, i in enumerate(part) if i in masked}
+            commit = [i for i in masked if behind[i] == min(behind.values())]
         elif name == "klass":
             commit = [i for i in masked if c[i] > settings.threshold and stable[i] >= settings.history]
             commit = commit or most(masked, c, 1)

@@ -246,6 +246,16 @@ def _leftmost(state: StepState, settings: DecodeSettings) -> Tensor:
     return state.masked & (state.masked.cumsum(-1) == 1)
 
 
+def _fronts(state: StepState, settings: DecodeSettings) -> Tensor:
+    """The leftmost masked position of each of `parts` equal parts of the maskable positions.
+
+    Except for the first of each part, tokens see the one before them, and those of one call are a part's length apart.
+    """
+    length = (state.total + settings.parts - 1).div(settings.parts, rounding_mode="floor").clamp(min=1)
+    place = (state.maskable.cumsum(-1) - 1) % length[:, None]
+    return state.masked & (place == place.masked_fill(~state.masked, place.size(-1)).amin(-1, keepdim=True))
+
+
 def _all(state: StepState, settings: DecodeSettings) -> Tensor:
     return state.masked
 
@@ -361,6 +371,7 @@ DECODERS: dict[str, Decoder] = {
     "entropy-bounded": Decoder(_entropy_bounded),
     "factor": Decoder(_factor),
     "first-hitting": Decoder(_first_hitting, follows_steps=True),
+    "fronts": Decoder(_fronts),
     "klass": Decoder(_klass, tracks_stability=True),
     "margin": Decoder(_by_margin, steps=64),
     "random": Decoder(_random, steps=64),

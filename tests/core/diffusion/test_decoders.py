@@ -104,6 +104,14 @@ def test_topk_unmasks_a_tenth_of_the_maskable_positions_by_default():
     assert step.committed.sum().item() == 3
 
 
+def test_fronts_unmask_the_next_position_of_each_part_and_of_a_shorter_last_part_while_it_has_one():
+    canvas = torch.zeros(1, 10, dtype=torch.int64)
+    canvas[0, :2] = 1  # frozen: 8 positions are left, in parts of 3, 3 and 2
+    settings = DecodeSettings(decoder="fronts")
+    steps = denoise(TableDenoiser(4, 10, 0, seed=1), canvas, settings=settings)
+    assert [step.committed[0].nonzero().flatten().tolist() for step in steps] == [[2, 5, 8], [3, 6, 9], [4, 7]]
+
+
 def test_schedule_leaves_the_rounded_scheduled_number_masked_after_each_step():
     canvas = torch.zeros(1, 24, dtype=torch.int64)
     settings = DecodeSettings(decoder="schedule", schedule="cosine", steps=6)

@@ -61,6 +61,7 @@ def cases(draw, names=ALL, max_rows=4) -> Case:
         decoder=name,
         threshold=draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
         k=draw(st.integers(0, 4)),
+        parts=draw(st.integers(1, 4)),
         # Without a number of steps, ancestral has 128, which takes long; the others that are scheduled follow suit.
         steps=draw(st.integers(1 if name in SCHEDULED else 0, 9)),
         schedule=draw(st.sampled_from(config.SCHEDULES)),
