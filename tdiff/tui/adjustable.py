@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tdiff.draw.palettes import BACKGROUNDS, PALETTES, Theme
+from tdiff.tui.looks import background_of
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.sizes import Axis
@@ -142,7 +143,7 @@ class AdjustableView(WatchView):
             self.theme, background, palette = f"ansi-{own.background}", own.background, own.palette
         else:
             self.theme = name
-            background = palette = "dark" if self.available_themes[name].dark else "light"
+            background = palette = background_of(self, name)
         before = self._theme_of_panes
         if before.palette == "traffic":
             palette = before.palette
