@@ -109,6 +109,11 @@ class RaceScreen(RaceLens):
         self._arrange(*event.size)
         self.call_after_refresh(self.draw)
 
+    def on_lane_pane_fitted(self) -> None:
+        """Draw a text for the size of its pane, which may be new."""
+        self._undrawn = True
+        self._frames.resume()
+
     def _arrange(self, width: int, height: int) -> None:
         grid = self.query_one("#lanes")
         alone = self._zoomed or width < 40 or height < 14 or not has_room(len(self.panes), width, height)

@@ -51,6 +51,9 @@ class LanePane(Pane):
             super().__init__()
             self.pane, self.position, self.dragged = pane, position, dragged
 
+    class Fitted(Message):
+        """The pane has another size, for which its texts have to be drawn."""
+
     def __init__(self, theme: Theme, *, id: str) -> None:
         super().__init__(theme, id=id, where="texts")
         self.chosen = False
@@ -65,6 +68,10 @@ class LanePane(Pane):
     def body(self) -> list[Widget]:
         """The canvas, or why there is none."""
         return [self._canvas_view, self._said, self._facts]
+
+    def on_resize(self) -> None:
+        """Its texts depend on the size."""
+        self.post_message(self.Fitted())
 
     def show(self, lane: Lane, step: int, difference: int | None, *, best: bool, alone: bool, waiting: str) -> None:
         """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not started."""
