@@ -31,4 +31,4 @@ RACE_KEYS = (
 """Every key of the screen."""
 
 LENS_KEYS = frozenset({"race_lens", "race_mark", "race_remask", "race_edit", "race_undo"})
-"""Ids of the keys whose hints come first while the lens is on; but for the first they have none otherwise."""
+"""Ids of the keys whose hints come first while the lens is on. Only the first has a hint otherwise."""

@@ -82,7 +82,7 @@ class Lane:
 
     @property
     def node(self) -> Node | None:
-        """It in the tree of its branches; None before it has begun."""
+        """It in the tree of its branches; None before it has started."""
         if self._node is None and self.recording is not None:
             self._node = Node(self.letter, self.recording)
         return self._node
@@ -120,13 +120,13 @@ class BranchLane(Lane):
         super().__init__(replace(parent.entry, label=f"branch of {parent.letter} at step {step}"), fork.name)
         self.parent: Lane = parent
         self.fork = fork
-        self._begun = parent.seconds_until(fork.step)  # seconds until it leaves its parent
+        self._leaves_at = parent.seconds_until(fork.step)  # seconds until it leaves its parent
 
     def reached(self, axis: str) -> float:
-        """How far it is on an axis; before it has begun, where it leaves its parent."""
+        """How far it is on an axis; before it has started, where it leaves its parent."""
         if self.recording is not None:
             return super().reached(axis)
-        return self._begun if axis == "seconds" else float(self.fork.parent.recording.calls(self.fork.step))
+        return self._leaves_at if axis == "seconds" else float(self.fork.parent.recording.calls(self.fork.step))
 
     def seconds(self, step: int) -> float:
         """Seconds until after a step, with those of the text that it continues."""
@@ -135,12 +135,12 @@ class BranchLane(Lane):
     def take(self, line: TraceLine, seconds: float) -> None:
         """Take in a line of its own part of the trace."""
         if isinstance(line, TraceHeader):
-            begun = Node.continuing(self.fork.parent, self.fork.step, line, self.fork.name)
-            self._node, self.recording = begun, begun.recording
+            started = Node.continuing(self.fork.parent, self.fork.step, line, self.fork.name)
+            self._node, self.recording = started, started.recording
             self._seconds = [self.parent.seconds_until(n + 1) for n in range(self.fork.step)]
             self._remasked = [self.parent.remasked(n + 1) for n in range(self.fork.step)]
-            for n in range(self.fork.step, begun.forked):
-                self._count(begun.recording.step_line(n + 1), n, self._begun)
+            for n in range(self.fork.step, started.forked):
+                self._count(started.recording.step_line(n + 1), n, self._leaves_at)
             return
         node, recording = self._node, self.recording
         if node is None or recording is None or recording.ended is not None:
@@ -148,7 +148,7 @@ class BranchLane(Lane):
         before = recording.steps
         node.take(line)
         if isinstance(line, TraceStep):
-            self._count(line, before, self._begun)
+            self._count(line, before, self._leaves_at)
         elif isinstance(line, TraceEnd) and (own := recording.steps - node.forked):
             each = line.seconds / own
-            self._seconds[node.forked :] = [self._begun + each * (n + 1) for n in range(own)]
+            self._seconds[node.forked :] = [self._leaves_at + each * (n + 1) for n in range(own)]

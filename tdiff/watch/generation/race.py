@@ -266,7 +266,7 @@ class Race:
         """
         node = lane.node
         if node is None:
-            raise TdiffError("this text has not begun: there is nothing to change")
+            raise TdiffError("this text has not started: there is nothing to change")
         if len(self.lanes) >= MAX_LANES:
             raise TdiffError(f"{MAX_LANES} texts are the most that are shown at once; u removes a branch")
         insight = Insight(node.recording)

@@ -233,7 +233,7 @@ def test_branches_continue_branches_wait_for_each_other_and_are_removed_with_wha
 
 def test_what_no_branch_can_continue_is_said_and_a_process_that_ends_ends_its_branches():
     bench = Bench("topk", "topk k=2", measures=False)
-    with pytest.raises(TdiffError, match="has not begun"):
+    with pytest.raises(TdiffError, match="has not started"):
         bench.race.fork(bench.race.lanes[0], 0, Change())
     bench = raced(measures=False)
     for _ in range(7):
