@@ -12,7 +12,7 @@ from tdiff import formatting
 from tdiff.commands.progress import progress_bar
 from tdiff.config.options import argument, option
 from tdiff.draw import render
-from tdiff.draw.palettes import BACKGROUNDS, Theme
+from tdiff.draw.palettes import BACKGROUNDS, PALETTES, Theme
 from tdiff.errors import TdiffError, unknown
 from tdiff.files import write_atomic
 
@@ -55,6 +55,9 @@ class Request:
     fps: float | None = option(None, "Steps shown in a second.", shown=f"default: {_FPS:g}")
     hold: float | None = option(None, "Seconds for which the finished text stays.", shown=f"default: {_HOLD:g}")
     theme: str = option("dark", "Background.", choices=BACKGROUNDS)
+    palette: str = option(
+        "", "Colours of confidence.", metavar="[dark|light|traffic]", shown="default: as the background"
+    )
     title: str = option("", "Text before the counters, or above the curves.")
     smooth: float | None = option(
         None,
@@ -110,6 +113,13 @@ def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
         raise TdiffError(
             f"--step N makes a still after step N, 0 or more, as {', '.join(_STILLS)}; got {request.step} and {ending}"
         )
+    if request.palette and request.palette not in PALETTES:
+        raise unknown("palette", request.palette, PALETTES)
+    if request.palette in BACKGROUNDS and request.palette != request.theme:
+        raise TdiffError(
+            f"--palette {request.palette} cannot be read on the {request.theme} background: "
+            f"choose {request.theme} or traffic, or --theme {request.palette}"
+        )
     return ending
 
 
@@ -137,7 +147,7 @@ def _exported(request: Request, ending: str) -> bytes:
 
     if ending in ("gif", "mp4", "png"):
         _check_pillow()
-    theme = Theme(palette=request.theme, background=request.theme)
+    theme = Theme(palette=request.palette or request.theme, background=request.theme)
     words = [word for word in (request.trace, request.beside) if word is not None]
     recorded = [timeline.read(Path(word), 1 if request.sample is None else request.sample) for word in words]
     fps, hold = request.fps or _FPS, request.hold or _HOLD
@@ -175,7 +185,7 @@ def _curves(request: Request, ending: str) -> bytes:
     runs = curve.read([word for word in (request.trace, request.beside) if word is not None])
     if ending == "csv":
         return curve.table(runs).encode()
-    theme = Theme(palette=request.theme, background=request.theme)
+    theme = Theme(palette=request.palette or request.theme, background=request.theme)
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
     smooth = _SMOOTH if request.smooth is None else request.smooth
     drawn = curve.frame(runs, size, theme, smooth, request.title, request.captions, request.strips)

@@ -69,7 +69,7 @@ def run(options: Options) -> None:
         print(doctor(terminal))
         return
     if options.classify:
-        _classify(options, terminal)
+        _classify(options, terminal, saved)
         return
     if options.all_runs:
         _all(options, terminal, saved)
@@ -119,7 +119,7 @@ def _all(options: Options, terminal: Terminal, saved: Preferences) -> None:
     runs_session.run(opened, options, terminal, saved)
 
 
-def _classify(options: Options, terminal: Terminal) -> None:
+def _classify(options: Options, terminal: Terminal, saved: Preferences) -> None:
     """Show predictions for texts while mask samples arrive."""
     from tdiff.commands.classify_models import no_model_error
     from tdiff.terminal import detect
@@ -139,7 +139,7 @@ def _classify(options: Options, terminal: Terminal) -> None:
 
     from tdiff.tui import classify_app
 
-    classify_app.run(options, terminal)
+    classify_app.run(options, terminal, saved)
 
 
 def _check_cursor(terminal: Terminal, instead: str) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tdiff.draw.palettes import BACKGROUNDS, PALETTES, Theme
+from tdiff.tui.looks import background_of
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.sides import Panes
 from tdiff.tui.sizes import Axis
 from tdiff.tui.view import WatchView
-from tdiff.watch.view_settings import ViewSettings
+from tdiff.watch.view_settings import Unsaved, ViewSettings
 
 OWN_THEME = "own"
 """The name of the terminal's own colours among the themes."""
@@ -34,6 +36,11 @@ class AdjustableView(WatchView):
     remember: Callable[..., None] = staticmethod(lambda **changes: None)
     """Stores settings, by the names of `ViewSettings`."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As that of `WatchView`."""
+        super().__init__(*arguments, **options)
+        self._unsaved = Unsaved(lambda **changes: self.remember(**changes))
+
     def begin_with(self, settings: ViewSettings) -> None:
         """Begin with these settings; a theme or an arrangement that does not exist is left out."""
         self.arranger.restore(settings.preset, settings.sizes)
@@ -41,6 +48,23 @@ class AdjustableView(WatchView):
             self._use_theme(settings.theme)
         if settings.palette in PALETTES:
             self.panes.set_theme(replace(self._theme_of_panes, palette=settings.palette))
+
+    def _note(self, **changes: object) -> None:
+        """Store these settings once the user changes nothing more."""
+        self._unsaved.change(self._clock(), **changes)
+
+    def _update(self) -> None:
+        super()._update()
+        self._unsaved.poll(self._clock())
+
+    def suspending(self) -> None:
+        """Store what has changed: a stopped job may never continue."""
+        self._unsaved.save()
+        super().suspending()
+
+    def on_unmount(self) -> None:
+        """Store what has changed."""
+        self._unsaved.save()
 
     # Panes
 
@@ -62,20 +86,20 @@ class AdjustableView(WatchView):
         self.say(self.arranger.use_preset(n))
         self.draw_all()
         preset = self.arranger.preset
-        self.remember(preset=preset.name if preset else "", sizes=self.arranger.sizes)
+        self._note(preset=preset.name if preset else "", sizes=self.arranger.sizes)
 
     def action_resize(self, axis: Axis, by: int) -> None:
         """Give the focused pane so many more rows or columns; fewer where negative."""
         if notice := self.arranger.grow(axis, by):
             self.say(notice)
         else:
-            self.remember(sizes=self.arranger.sizes)
+            self._note(sizes=self.arranger.sizes)
 
     def on_panes_resized(self, message: Panes.Resized) -> None:
         """Follow the mouse."""
         self.arranger.resize(message.cells)
         if message.done:
-            self.remember(sizes=self.arranger.sizes)
+            self._note(sizes=self.arranger.sizes)
 
     # Colours
 
@@ -98,7 +122,7 @@ class AdjustableView(WatchView):
         self.panes.set_theme(theme)
         self.draw_all()
         self.say(f"colours of confidence: {theme.palette}")
-        self.remember(palette=theme.palette)
+        self._note(palette=theme.palette)
 
     def action_theme(self, count: int) -> None:
         """Use the theme that is `count` further; the palette of confidence follows its background."""
@@ -111,7 +135,7 @@ class AdjustableView(WatchView):
         self._use_theme(name)
         self.draw_all()
         self.say(f"theme: {'the colours of the terminal' if name == OWN_THEME else name}")
-        self.remember(theme=name)
+        self._note(theme=name)
 
     def _use_theme(self, name: str) -> None:
         own = self.terminal.theme
@@ -119,7 +143,7 @@ class AdjustableView(WatchView):
             self.theme, background, palette = f"ansi-{own.background}", own.background, own.palette
         else:
             self.theme = name
-            background = palette = "dark" if self.available_themes[name].dark else "light"
+            background = palette = background_of(self, name)
         before = self._theme_of_panes
         if before.palette == "traffic":
             palette = before.palette

@@ -23,10 +23,11 @@ from tdiff.tui.questions import opening_key, prompt_question
 from tdiff.tui.widgets.decoder_picker import Choice
 from tdiff.tui.widgets.help import help_lines
 from tdiff.tui.widgets.question_line import Question, QuestionLine
+from tdiff.tui.widgets.renewable import RenewableScreen
 
 if TYPE_CHECKING:
     from tdiff.tui.race_screen import RaceScreen
-    from tdiff.watch.generation.race import Entry
+    from tdiff.watch.generation.lane import Entry
 
 _ALERTS = "alerts"
 """The title of the page with all alerts."""
@@ -95,8 +96,8 @@ class WatchApp(AdjustableView):
 
     def renew_page(self) -> None:
         """The list of alerts, or the screen of samples, also shows those that come while it is open."""
-        if renew := getattr(self.screen, "renew", None):
-            renew()
+        if isinstance(self.screen, RenewableScreen):
+            self.screen.renew()
         elif (
             self.screen is self._page
             and self._page.title_text == _ALERTS
@@ -339,8 +340,8 @@ class WatchApp(AdjustableView):
         from tdiff.watch.generation.recording import free_path, save
 
         path = free_path()
-        background = self.terminal.theme.background
-        theme = Theme(palette=background, background=background)
+        shown = self.canvases.pane.theme
+        theme = Theme(palette=shown.palette, background=shown.background)
         try:
             save(recording, path)
             page = html.document([recording], theme, 10.0, 3.0, timeline.footer(recording))

@@ -14,6 +14,7 @@ from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.protocol.prediction import Contribution
 from tdiff.terminal.detect import Terminal
+from tdiff.tui.looks import chosen, dress
 from tdiff.tui.session import run_view
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.tui.widgets.lines import Lines, two_ends
@@ -21,6 +22,7 @@ from tdiff.visible import visible, visible_line
 from tdiff.watch.generation.live_prediction import LivePrediction
 from tdiff.watch.generation.process import Child, command
 from tdiff.watch.options import Options
+from tdiff.watch.preferences import Preferences
 
 _FRAME = 1 / 15
 _HINTS = "n next text  p previous text  r other masks  up/down scroll  R restart  q quit"
@@ -136,7 +138,7 @@ class ClassifyApp(TerminalApp):
         self._draw()
 
 
-def run(options: Options, terminal: Terminal) -> None:
+def run(options: Options, terminal: Terminal, preferences: Preferences) -> None:
     """Show the view until the user quits; then print the prediction."""
     assert options.model is not None, "the command requires a model"
     model = options.model
@@ -146,8 +148,7 @@ def run(options: Options, terminal: Terminal) -> None:
         seed=options.seed or 0,
     )
     app = ClassifyApp(prediction, terminal)
-    if options.theme:
-        app.theme = options.theme
+    dress(app, chosen(options, preferences))
     run_view(app)
     if prediction.rounds:
         last = prediction.rounds[-1]

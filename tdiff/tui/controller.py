@@ -14,6 +14,7 @@ from tdiff.formatting import duration
 from tdiff.runs.retention import model_name
 from tdiff.tui.gallery import Entry, Gallery
 from tdiff.tui.panes.generation import GenerationPane
+from tdiff.tui.panes.lens import UNTRACED
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 from tdiff.watch.generation.branches import Change, Fork, Node, branch_request, next_name, tree
@@ -129,6 +130,8 @@ class CanvasController:
         live, recording, step = self.live, self.pane.recording, self.pane.at
         if live is None or recording is None:
             return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
+        if recording.untraced:
+            return UNTRACED
         node = self.pane.node
         if node is None or node.recording is not recording:
             node = Node("A", recording)

@@ -22,6 +22,13 @@ RACE_KEYS = (
     Key("race_count", "s", "four texts of one batch, or nine", "texts", "", "count"),
     Key("race_save", "x", "save the trace of every text", "texts", "save", "save"),
     Key("race_lens", "c", "look at a position of all texts; arrows move, h and l step", "texts", "lens", "lens"),
+    Key("race_mark", "v", "select from the cursor on, or end the selection", "texts", "select", "mark"),
+    Key("race_remask", "m", "remask the selection; the branch is beside its text", "texts", "remask", "remask"),
+    Key("race_edit", "e", "write over the selection; the branch is beside its text", "texts", "edit", "edit"),
+    Key("race_undo", "u", "remove the selected branch", "texts", "undo", "undo"),
     Key("race_suspend", "ctrl+z", "suspend, as in a shell; fg resumes", "texts", "", "app.suspend_process"),
 )
 """Every key of the screen."""
+
+LENS_KEYS = frozenset({"race_lens", "race_mark", "race_remask", "race_edit", "race_undo"})
+"""Ids of the keys whose hints come first while the lens is on. Only the first has a hint otherwise."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.screen import ModalScreen
 
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line, legend
@@ -16,6 +15,7 @@ from tdiff.protocol.messages import MAX_LANES
 from tdiff.tui.key import bindings
 from tdiff.tui.panes.lane import LanePane
 from tdiff.tui.race_keys import RACE_KEYS
+from tdiff.tui.race_lens import RaceLens
 from tdiff.tui.race_text import heading, key_hints, verdict_line
 from tdiff.tui.widgets.lines import Lines, shortened, two_ends
 from tdiff.watch.generation.race import AXES, Race
@@ -41,7 +41,7 @@ def has_room(count: int, width: int, height: int) -> bool:
     return count <= 4 or (width >= 100 and height >= 32)
 
 
-class RaceScreen(ModalScreen[None]):
+class RaceScreen(RaceLens):
     """Texts beside each other, all at the same model call or time. Keys of the app do not act here."""
 
     BINDINGS = bindings(RACE_KEYS, app=True)  # type: ignore[assignment]
@@ -67,33 +67,32 @@ class RaceScreen(ModalScreen[None]):
         `recount` makes another batch with so many texts; None: it is a race.
         """
         super().__init__()
-        self.race, self._theme = race, theme
+        self.race, self._theme, self._batch = race, theme, recount is not None
         self._changed_keys, self._ready, self._clock, self._save = changed_keys, ready, clock, save
         self._recount = recount
-        self.axis = AXES[0]
-        """What all texts are in step by."""
-        self.point = 0.0
-        """The point of the axis that is shown."""
-        self.following = True
-        """Whether the newest point is shown as it is reached."""
         self._replayed: float | None = None  # when the replay began
-        self._chosen, self._zoomed, self._note = 0, False, ""
-        self._cursor: int | None = None  # the position that the lens shows in every text
+        self._by_letter: dict[str, LanePane] = {}
+        self._branches = 0  # panes of branches so far
+        self._zoomed = False
         self._undrawn, self._drawn = True, (-1.0, "")
         self._head, self._scrub, self._verdict = Lines(id="race-head"), Lines(id="race-scrub"), Lines(id="race-verdict")
         self._legend, self._hints = Lines(id="race-legend"), Lines(id="race-hints")
-        self.panes: list[LanePane] = []
-        """A pane for each text."""
 
     def compose(self) -> ComposeResult:
         """A line above, the texts, and the lines below."""
         yield self._head
-        self.panes = [LanePane(self._theme, id=f"lane-{lane.letter}") for lane in self.race.lanes]
+        self._make_panes()
         yield Container(*self.panes, id="lanes")
         yield self._legend
         yield self._scrub
         yield self._verdict
+        yield self._ask
         yield self._hints
+
+    def _make_panes(self) -> None:
+        letters = [lane.letter for lane in self.race.lanes]
+        self._by_letter = {letter: LanePane(self._theme, id=f"lane-{letter}") for letter in letters}
+        self.panes = list(self._by_letter.values())
 
     def on_mount(self) -> None:
         """Begin, and look for what is new 30 times a second until all is complete."""
@@ -109,6 +108,11 @@ class RaceScreen(ModalScreen[None]):
         """Arrange the texts for another size."""
         self._arrange(*event.size)
         self.call_after_refresh(self.draw)
+
+    def on_lane_pane_fitted(self) -> None:
+        """Draw a text for the size of its pane, which may be new."""
+        self._undrawn = True
+        self._frames.resume()
 
     def _arrange(self, width: int, height: int) -> None:
         grid = self.query_one("#lanes")
@@ -147,67 +151,27 @@ class RaceScreen(ModalScreen[None]):
         best = [] if self.point < race.end(self.axis) else race.best
         alone = sum(pane.display for pane in self.panes) == 1
         for pane, lane in zip(self.panes, race.lanes, strict=True):
-            if not pane.display:
+            if not pane.display or not pane.is_mounted:
                 continue
             step = lane.at(self.axis, self.point)
-            difference = race.difference(lane, self.axis, self.point) if self._recount is None else None
+            difference = self.difference(lane)
             pane.lens.cursor = self._cursor
+            pane.lens.selected = self._selected if pane.chosen else frozenset()
             pane.show(lane, step, difference, best=best == [lane], alone=alone, waiting=race.state)
         state = "replay" if self._replayed is not None else "" if self.following else "paused"
-        self._head.show([heading(race, self.axis, self.point, state, width, batch=self._recount is not None)])
+        self._head.show([heading(race, self.axis, self.point, state, width, batch=self._batch)])
         end, shown = race.end(self.axis), self.point
         by_calls = self.axis == "calls"
         line = scrub_line(round(shown), round(end), race.complete, width - 1) if by_calls else None
         self._scrub.show([line or _in_seconds(shown, end, race.complete, width - 1)])
         note: Line = [(f" {self._note}", "bold")] if self._note else []
-        self._verdict.show([shortened(note or verdict_line(race, batch=self._recount is not None), width)])
+        if self._ask.display:
+            note = [(f" {self._ask.placeholder}", "")]
+        self._verdict.show([shortened(note or verdict_line(race, batch=self._batch), width)])
         self._legend.show([[(" ", ""), *legend(self._theme, max(1, width - 2))]])
-        hints = key_hints(self._changed_keys, width, ascii=self._theme.ascii, batch=self._recount is not None)
+        looking = self._cursor is not None
+        hints = key_hints(self._changed_keys, width, ascii=self._theme.ascii, batch=self._batch, looking=looking)
         self._hints.show([hints])
-
-    # The lens
-
-    def takes_key(self, pressed: str) -> bool:
-        """While the cursor is on, the arrows move it; h and l still step. Whether the key did."""
-        if self._cursor is None:
-            return False
-        pane = self.panes[self._chosen]
-        if pressed == "escape":
-            self.look_at(None)
-        elif pressed in ("left", "right"):
-            self.look_at(self._cursor + (1 if pressed == "right" else -1))
-        elif pressed in ("up", "down"):
-            self.look_at(pane.beside(self._cursor, 1 if pressed == "down" else -1))
-        else:
-            return False
-        return True
-
-    def look_at(self, position: int | None) -> None:
-        """Put the cursor on a position of every text, the nearest of the selected one; None: remove it."""
-        recording = self.race.lanes[self._chosen].recording
-        cells = recording.header.cells if recording is not None else 0
-        self._cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
-        self.draw()
-        for pane in self.panes:
-            if self._cursor is not None:
-                pane.reveal(self._cursor)
-
-    def action_lens(self) -> None:
-        """Show the cursor where a text first differs or was changed last, or remove it."""
-        lane = self.race.lanes[self._chosen]
-        if self._cursor is not None or lane.recording is None:
-            self.look_at(None)
-            return
-        difference = self.race.difference(lane, self.axis, self.point) if self._recount is None else None
-        canvas = lane.recording.canvas(lane.at(self.axis, self.point))
-        first = min(canvas.fresh, default=len(lane.recording.header.given))
-        self.look_at(first if difference is None else difference)
-
-    def on_lane_pane_looked(self, message: LanePane.Looked) -> None:
-        """Look at the position under the mouse, and select its text; the same one again removes the cursor."""
-        chosen = self.panes.index(message.pane)
-        self.action_select(chosen - self._chosen)
-        self.look_at(None if message.position == self._cursor else message.position)
 
     # Keys
 
@@ -274,6 +238,7 @@ class RaceScreen(ModalScreen[None]):
 
     def action_select(self, count: int) -> None:
         """Select another text."""
+        self.end_selection()
         self._chosen = (self._chosen + count) % len(self.panes)
         self._arrange(*self.app.size)
         self.call_after_refresh(self.draw)
@@ -281,6 +246,7 @@ class RaceScreen(ModalScreen[None]):
     def action_new(self) -> None:
         """Generate other texts from the same prompt."""
         self.race.again(self.race.row + len({lane.entry.row for lane in self.race.lanes}))
+        self.fit_panes()
         self.following, self._replayed, self.point = True, None, 0.0
         self._resume()
 
@@ -288,21 +254,39 @@ class RaceScreen(ModalScreen[None]):
         """Generate four texts instead of nine, or nine instead of four."""
         if self._recount is None:
             return
-        count = 4 if len(self.panes) > 4 else MAX_LANES
+        count = 4 if len(self.race.roots) > 4 else MAX_LANES
         if not has_room(count, *self.app.size):
             self._note = f"{count} texts need a window of 100 columns and 32 rows"
             self.draw()
             return
         self.race.close()
         self.race = self._recount(count)
+        self.end_selection()
         self._chosen, self._zoomed, self.following, self._replayed, self.point = 0, False, True, None, 0.0
         grid = self.query_one("#lanes")
         await grid.remove_children()
-        self.panes = [LanePane(self._theme, id=f"lane-{lane.letter}") for lane in self.race.lanes]
+        self._make_panes()
         await grid.mount(*self.panes)
         self._arrange(*self.app.size)
         self.race.begin()
         self._resume()
+
+    def fit_panes(self) -> None:
+        """Show a pane for each text, after texts came or went."""
+        letters = [lane.letter for lane in self.race.lanes]
+        for letter in [letter for letter in self._by_letter if letter not in letters]:
+            self._by_letter.pop(letter).remove()
+        self.panes = []
+        for letter in letters:
+            if letter not in self._by_letter:
+                self._branches += 1  # a pane that is being removed still has its id
+                self._by_letter[letter] = LanePane(self._theme, id=f"branch-{self._branches}")
+                self.query_one("#lanes").mount(self._by_letter[letter], after=self.panes[-1])
+            self.panes.append(self._by_letter[letter])
+        self._chosen = min(self._chosen, len(self.panes) - 1)
+        self._zoomed = False
+        self._arrange(*self.app.size)
+        self.call_after_refresh(self.draw)
 
     def action_save(self) -> None:
         """Save the traces."""

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from tdiff.draw.render import Line
 from tdiff.tui.key import first_name
-from tdiff.tui.race_keys import RACE_KEYS
+from tdiff.tui.race_keys import LENS_KEYS, RACE_KEYS
 from tdiff.tui.widgets.lines import shortened, two_ends
 from tdiff.visible import visible_line
 from tdiff.watch.generation.race import Race
@@ -17,7 +17,10 @@ from tdiff.watch.generation.race import Race
 def heading(race: Race, axis: str, point: float, state: str, width: int, *, batch: bool) -> Line:
     """What is compared, from which prompt and seed, and at which point."""
     header = race.header
-    words = f"{len(race.lanes)} texts of one batch" if batch else f"race of {len(race.lanes)}"
+    count = len(race.roots)
+    words = f"{count} texts of one batch" if batch else f"race of {count}"
+    if branches := len(race.lanes) - count:
+        words += f" · {branches} branch{'es' * (branches != 1)}"
     left: Line = [(" tdiff ", "bold"), (words, "bold")]
     if header is not None:
         prompt = " ".join(visible_line(header.prompt).split())
@@ -55,10 +58,12 @@ def verdict_line(race: Race, *, batch: bool) -> Line:
     return [*line, *((fact, "") for fact in facts[: 3 if batch else 4])]
 
 
-def key_hints(changed: Mapping[str, str], width: int, *, ascii: bool, batch: bool) -> Line:
-    """The most important keys, as many as fit; neighbours with one hint are together."""
+def key_hints(changed: Mapping[str, str], width: int, *, ascii: bool, batch: bool, looking: bool) -> Line:
+    """The most important keys, as many as fit; neighbours with one hint are together. `looking`: the lens is on."""
     parts: list[tuple[str, str]] = []
-    for key in RACE_KEYS:
+    keys = [key for key in RACE_KEYS if key.id in LENS_KEYS] if looking else []
+    keys += [key for key in RACE_KEYS if key.id not in LENS_KEYS or (not looking and key.action == "lens")]
+    for key in keys:
         hint = key.hint or ("four or nine" if key.id == "race_count" and batch else "")
         if not hint:
             continue

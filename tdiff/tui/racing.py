@@ -9,7 +9,8 @@ from tdiff.draw.palettes import Theme
 
 if TYPE_CHECKING:  # the first frame shows no race
     from tdiff.tui.race_screen import RaceScreen
-    from tdiff.watch.generation.race import Entry, Race
+    from tdiff.watch.generation.lane import Entry
+    from tdiff.watch.generation.race import Race
     from tdiff.watch.generation.session import Live
 
 
@@ -35,7 +36,7 @@ class Racing:
     def batch(self, live: Live, count: int, theme: Theme) -> RaceScreen:
         """The screen of so many texts of one batch, with the settings of `live`."""
         from tdiff.tui.race_screen import RaceScreen
-        from tdiff.watch.generation.race import Entry
+        from tdiff.watch.generation.lane import Entry
 
         def of(count: int) -> Race:
             settings = live.options

@@ -7,9 +7,10 @@ from dataclasses import replace
 from tdiff.errors import TdiffError
 from tdiff.terminal.detect import Terminal
 from tdiff.tui import session
+from tdiff.tui.looks import chosen, dress
 from tdiff.tui.runs_app import Choice, OpenedApp, RunsApp
 from tdiff.tui.session import run_view
-from tdiff.watch import targets, view_settings
+from tdiff.watch import targets
 from tdiff.watch.listing.here import AllRuns
 from tdiff.watch.listing.rows import Row
 from tdiff.watch.options import Options
@@ -22,9 +23,7 @@ def run(all_runs: AllRuns, options: Options, terminal: Terminal, preferences: Pr
     try:
         while True:
             app = RunsApp(all_runs, terminal, choice)
-            theme = options.theme or view_settings.load(preferences).theme or preferences.theme
-            if theme in app.available_themes:
-                app.theme = theme
+            dress(app, chosen(options, preferences))
             run_view(app)
             opened, choice.opened = choice.opened, None
             if opened is None or not _open(opened, choice, options, terminal, preferences):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.screen import ModalScreen
 
 from tdiff.draw.render import Line
 from tdiff.draw.then_and_now import Moment, draw, rows_of
@@ -15,6 +14,7 @@ from tdiff.protocol.events import Sample
 from tdiff.protocol.metrics import METRICS
 from tdiff.tui.widgets.help import PAGE_KEYS
 from tdiff.tui.widgets.lines import Lines, clip, line_width, two_ends
+from tdiff.tui.widgets.renewable import RenewableScreen
 from tdiff.visible import visible_line
 from tdiff.watch.run_state import RunState
 
@@ -28,7 +28,7 @@ class SamplesView(Lines):
     DEFAULT_CSS = "SamplesView { height: 1fr; padding: 0 1; }"
 
 
-class SamplesScreen(ModalScreen[None]):
+class SamplesScreen(RenewableScreen):
     """Up to three samples of a run over the view. New samples appear while it is open."""
 
     BINDINGS = [  # noqa: RUF012 - textual declares this type

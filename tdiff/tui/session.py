@@ -26,6 +26,7 @@ from tdiff.terminal.notify import MODES
 from tdiff.tui.app import WatchApp
 from tdiff.tui.figures import progress
 from tdiff.tui.key_table import remapped
+from tdiff.tui.looks import chosen
 from tdiff.tui.terminal_app import TerminalApp
 from tdiff.visible import visible_line
 from tdiff.watch import view_settings
@@ -93,14 +94,7 @@ def view(
 
         app.racers = entries(options.race)
     app.training.begin_with(options.smooth, options.target, options.align)
-    remembered = view_settings.load(preferences)
-    app.begin_with(
-        replace(
-            remembered,
-            theme=options.theme or remembered.theme or preferences.theme,
-            palette=options.palette or remembered.palette or preferences.palette,
-        )
-    )
+    app.begin_with(chosen(options, preferences))
     app.remember = partial(view_settings.remember, preferences)
     return app
 

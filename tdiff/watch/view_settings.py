@@ -7,7 +7,7 @@ the palette of watch.toml is changed there, it comes first again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from tdiff.files import write_atomic
 from tdiff.runs.index import state_folder
 from tdiff.watch.preferences import Preferences
 
+QUIET = 0.5
+"""Seconds without a change after which changes are stored: a key that is held down changes a size 30 times a second."""
 _HIGHEST = 10_000
 """The maximum weight of a pane."""
 
@@ -56,6 +58,32 @@ def remember(preferences: Preferences, **changes: object) -> None:
     changes |= {f"{name}_in_file": value for name, value in in_file.items() if name in changes}
     with suppress(OSError, ValueError):
         write_atomic(_file(), (json.dumps(_read() | changes, indent=1) + "\n").encode())
+
+
+class Unsaved:
+    """Changes of settings that are stored together, once the user has changed nothing for a moment."""
+
+    def __init__(self, store: Callable[..., None]) -> None:
+        """`store` stores settings by their names."""
+        self._store = store
+        self._changes: dict[str, object] = {}
+        self._newest = 0.0  # time of the newest change, in seconds
+
+    def change(self, now: float, **changes: object) -> None:
+        """Note settings that have changed."""
+        self._changes |= changes
+        self._newest = now
+
+    def poll(self, now: float) -> None:
+        """Store the changes if the newest is `QUIET` seconds ago, or the clock was set back."""
+        if not 0 <= now - self._newest < QUIET:
+            self.save()
+
+    def save(self) -> None:
+        """Store the changes now, if there are any."""
+        if self._changes:
+            changes, self._changes = self._changes, {}
+            self._store(**changes)
 
 
 def _file() -> Path:

@@ -61,9 +61,12 @@ def trace(cells: int, steps: int, *, words: bool, prompt_length: int = 16) -> It
         yield TraceStep(index=step + 1, t=0.5, calls=step + 1, cells=change)
 
 
-def record(cells: int, steps: int, *, words: bool) -> Recording:
-    """The recording of such a trace."""
-    header, *lines = trace(cells, steps, words=words)
+def record(cells: int, steps: int, *, words: bool, detail: bool = False) -> Recording:
+    """The recording of such a trace, with predictions if it is in `detail`."""
+    from tests.benchmarks.looking import detailed
+
+    written = trace(cells, steps, words=words)
+    header, *lines = detailed(written) if detail else written
     assert isinstance(header, TraceHeader)
     recording = Recording(header)
     for line in lines:
@@ -71,14 +74,18 @@ def record(cells: int, steps: int, *, words: bool) -> Recording:
     return recording
 
 
-def child(report: str, cells: int, steps: int, words: bool, rate: float, frames: int) -> None:
-    """Show a generation in a loop at `rate` frames per second until `frames` were shown; write the cost as JSON."""
+def child(report: str, cells: int, steps: int, words: bool, rate: float, frames: int, looking: str = "") -> None:
+    """Show a generation in a loop at `rate` frames per second until `frames` were shown; write the cost as JSON.
+
+    `looking`: show it in a pane, which has the lens and drafts if they are named.
+    """
     detected = detect.detect(os.environ, encoding="utf-8")
     detect.prepare(detected, os.environ)
+    from tdiff.tui.panes.generation import GenerationPane
     from tdiff.tui.terminal_app import TerminalApp
     from tdiff.tui.widgets.canvas import CanvasView
 
-    recording = record(cells, steps, words=words)
+    recording = record(cells, steps, words=words, detail=bool(looking))
     shown = [(recording.canvas(step), recording.changed(step)) for step in range(steps + 1)]
 
     class Shown(TerminalApp):
@@ -86,12 +93,20 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
 
         frame, started, spent = 0, 0.0, 0.0
 
-        def compose(self) -> Iterator[CanvasView]:
+        def compose(self) -> Iterator[CanvasView | GenerationPane]:
             self.view = CanvasView(detected.theme)
-            yield self.view
+            self.pane = GenerationPane(detected.theme)
+            yield self.pane if looking else self.view
 
         def on_mount(self) -> None:
-            self.view.show(shown[0][0])
+            if looking:
+                self.pane.show(recording, caption="", follow=False, at=0)
+                if "lens" in looking:
+                    self.pane.look_at(cells // 2)
+                if "drafts" in looking:
+                    self.pane.action_drafts()
+            else:
+                self.view.show(shown[0][0])
             self.set_timer(1.0, self.begin)  # starting is not counted
 
         def begin(self) -> None:
@@ -112,7 +127,11 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
             self.frame += 1
             canvas, changed = shown[self.frame % (steps + 1)]
             self.started = time.thread_time()
-            self.view.show(canvas, changed if self.frame % (steps + 1) else None)
+            if looking:
+                self.pane.at = self.frame % (steps + 1)
+                self.pane.draw()
+            else:
+                self.view.show(canvas, changed if self.frame % (steps + 1) else None)
 
         def post_display_hook(self) -> None:
             if self.started:
@@ -122,9 +141,19 @@ def child(report: str, cells: int, steps: int, words: bool, rate: float, frames:
 
 
 def measure(
-    screen: tuple[int, int], cells: int, steps: int, *, words: bool, rate: float = 30.0, frames: int
+    screen: tuple[int, int],
+    cells: int,
+    steps: int,
+    *,
+    words: bool,
+    rate: float = 30.0,
+    frames: int,
+    looking: str = "",
 ) -> dict[str, float]:
-    """CPU seconds and seconds of all frames, CPU seconds of drawing one, and the bytes that reached the terminal."""
+    """CPU seconds and seconds of all frames, CPU seconds of drawing one, and the bytes that reached the terminal.
+
+    `looking` is that of `child`.
+    """
     columns, lines = screen
     terminal, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -137,6 +166,7 @@ def measure(
             "words": words,
             "rate": rate,
             "frames": frames,
+            "looking": looking,
         }
         command = [sys.executable, "-m", "tests.benchmarks.canvas", "--child", json.dumps(settings)]
         running = subprocess.Popen(

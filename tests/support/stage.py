@@ -24,6 +24,7 @@ from tdiff.watch.preferences import Preferences
 from tdiff.watch.run_state import RunState
 from tdiff.watch.sources.local import Status
 from tdiff.watch.targets import Target
+from tdiff.watch.view_settings import QUIET
 from tests.support.fed import FedState
 from tests.watch.generation.test_session import Process, ready
 
@@ -178,6 +179,11 @@ class Stage:
     async def settle(self) -> None:
         self.app._update()
         await self.pilot.pause()
+
+    async def quiet(self) -> None:
+        """Let so much time pass that the view stores what has changed."""
+        self.clock.now += QUIET
+        await self.settle()
 
     async def begin(self, count: int = 9) -> int:
         """Make the model ready, with the first `count` steps of a text; the request's id."""

@@ -438,6 +438,22 @@ def test_a_sample_with_any_path_shows_its_text(path, tmp_path):
     play(scene, run_state([*run_lines(), json.dumps(sample)]), folder=tmp_path, model=False)
 
 
+def test_of_a_sample_without_a_trace_only_the_text_is_shown():
+    sample = {"kind": "sample", "time": NOW, "step": 990, "prompt": "Once", "text": "Once and again", "path": ""}
+
+    async def scene(stage: Stage) -> None:
+        text = stage.text()
+        assert "Once and again" in text
+        for unknown in ("conf ", "calls", "tok/s", "left", "τ", "commits", "order"):
+            assert unknown not in text.replace("confidence", ""), unknown
+        await stage.press("c")
+        assert "was recorded without its steps" in stage.text() and "prompt ·" not in stage.text()
+        await stage.press("m")
+        assert "this sample was recorded without its steps" in stage.rows()[-2], "nothing can continue it"
+
+    play(scene, run_state([*run_lines(), json.dumps(sample)]), size=(80, 48))
+
+
 def test_non_finite_or_huge_numbers_are_not_records():
     huge = 10**400
     lines = [

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tdiff.protocol.messages import Begin, Lanes, Measured
-from tdiff.protocol.trace import TraceEnd
+from tdiff.protocol.messages import Begin, Branch, Lanes, Measured, Refused
+from tdiff.protocol.trace import TraceEnd, TraceStep
 from tdiff.tui.race_screen import columns_of, has_room
 from tdiff.watch.generation.race import entries
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
@@ -169,6 +169,82 @@ def test_the_lens_of_a_race_shows_one_position_of_every_text(size):
         assert len(stage.app.screen_stack) == 1
 
     play(scene, run_state(run_lines()), size=size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 48)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.app._open_race(entries(["confidence", "remdm"]))
+        await stage.pilot.pause()
+        screen = stage.app.screen
+        screen.race._measures = False
+        await answer(stage, 9, done=True)
+        await stage.press("u")
+        assert "A is no branch" in stage.text()
+        await stage.press("tab", "h", "h", "c", "v", "right", "right")
+        selected = sorted(screen._selected)
+        await stage.press("m")
+        await stage.pilot.pause()
+        assert [lane.letter for lane in screen.race.lanes] == ["A", "B", "C"]
+        assert len(screen.panes) == len(screen.query("LanePane")) == 3
+        await frame(stage)
+        (request,) = [one for one in stage.process.asked if isinstance(one, Branch)]
+        chosen = [n for n, token in enumerate(request.tokens) if token < 0]
+        texts = screen.race.lanes[1].recording.canvas(7).texts
+        assert request.steps == 7 and {0, 1, 2, 3}.isdisjoint(chosen) and len(selected) == 3
+        assert set(selected) <= set(chosen)
+        given = [(n, texts[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+        step = TraceStep(index=1, t=0.2, calls=1, cells=[(n, "Q" + HOSTILE, 50, 0.4, "commit") for n in selected])
+        for line in (replace(header(), given=given), step):
+            stage.process.says += [Begin(id=request.id), line]
+        await frame(stage)
+        assert "m remask" in stage.text() and screen._cursor == selected[-1], "the lens stays"
+        await stage.press("c")
+        text = stage.text()
+        assert "race of 2 · 1 branch" in text and "C branch of B at step 7" in text
+        assert f"differs @{selected[0]}" in text and "\x1b" not in text and "\u202e" not in text
+        assert screen._chosen == 2 and screen.following
+        golden(f"race-branch-{size[0]}x{size[1]}", text)
+        await stage.press("u")
+        await stage.pilot.pause()
+        assert len(screen.panes) == len(screen.query("LanePane")) == 2 and screen._chosen == 1
+        await stage.press("q")
+        assert len(stage.app.screen_stack) == 1
+
+    play(scene, run_state(run_lines()), size=size)
+
+
+def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        stage.app._open_race(entries(["confidence", "remdm"]))
+        await stage.pilot.pause()
+        screen = stage.app.screen
+        screen.race._measures = False
+        await answer(stage, 9, done=True)
+        await stage.press("e")
+        assert len(screen._selected) == 1, "without a selection it begins one"
+        await stage.press("right", "e")
+        at = min(screen._selected)
+        assert f"text for positions {at} to {at + 1}" in stage.text()
+        await stage.press("ctrl+u", "q", "v", "enter")
+        await frame(stage)
+        (request,) = [one for one in stage.process.asked if isinstance(one, Branch)]
+        assert (request.at, request.room, request.text) == (at, 2, "qv"), "keys are text while the line is open"
+        stage.process.says.append(Refused(id=request.id, text="the text has 3 tokens, too many"))
+        screen.frame()
+        await stage.pilot.pause(0.2)  # what is drawn once the new pane has a size
+        assert "too many" in stage.text() and screen.race.complete
+        await stage.press("e", "e", "escape")
+        assert not screen._ask.display and len(screen.race.lanes) == 3
+        await stage.press("n")
+        await stage.pilot.pause()
+        assert len(screen.panes) == len(screen.race.lanes) == 2, "another row has no branches yet"
+        await stage.press("q")
+        assert len(stage.app.screen_stack) == 1
+
+    play(scene, run_state(run_lines()))
 
 
 def test_columns_follow_the_window():

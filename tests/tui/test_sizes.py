@@ -155,10 +155,13 @@ def test_the_mouse_drags_borders_between_rows_and_columns():
         assert before["generation"] == (80, 22) and before["log"] == (80, 23)
         await drag(stage, (30, 22), (30, 25), (30, 30))
         assert sizes(stage)["generation"] == (80, 30) and sizes(stage)["log"] == (80, 15)
+        await stage.quiet()
         await drag(stage, (80, 40), (99, 39))  # the left border of the right side
         assert sizes(stage)["generation"] == (99, 30) and sizes(stage)["training"] == (61, before["training"][1])
+        await stage.quiet()
         await drag(stage, (30, 31), (30, 47))
         assert sizes(stage)["log"] == (99, 5), "the minimum"
+        await stage.quiet()
         await drag(stage, (30, 10), (30, 12))
         assert sizes(stage)["log"] == (99, 5), "the text is no border"
         assert [list(change) for change in kept] == [["sizes"]] * 3
@@ -167,6 +170,37 @@ def test_the_mouse_drags_borders_between_rows_and_columns():
         }  # fmt: skip
 
     play(scene, run_state(run_lines()), size=(160, 48))
+
+
+def test_each_of_several_keys_before_the_next_frame_moves_the_border():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        kept = []
+        stage.app.remember = lambda **changes: kept.append(changes)
+        before = sizes(stage)["generation"][1]
+        for _ in range(5):
+            stage.app.action_resize("rows", 1)  # without a frame between them
+        await stage.settle()
+        assert sizes(stage)["generation"][1] == before + 5
+        await stage.press("left_parenthesis")
+        assert sizes(stage)["generation"][1] == before + 4
+        for _ in range(50):
+            stage.app.action_resize("rows", 1)
+        stage.app.action_resize("rows", -1)
+        await stage.settle()
+        assert sizes(stage)["training"][1] == 6, "it stops at the minimum of 5, from which the last key moves it back"
+        stage.app.action_resize("rows", -1)
+        stage.app.action_preset(0)
+        await stage.settle()
+        stage.app.action_resize("rows", -1)
+        await stage.settle()
+        assert sizes(stage)["generation"][1] == SHARES[80, 24][0] - 1, "from where the preset has put it"
+        assert kept == []
+        await stage.quiet()
+        assert len(kept) == 1 and kept[0]["preset"] == "text"
+        assert kept[0]["sizes"]["stacked"]["generation"] == SHARES[80, 24][0] - 1
+
+    play(scene, run_state(run_lines()))
 
 
 def test_borders_of_two_models_move_with_their_legend():

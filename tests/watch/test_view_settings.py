@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tdiff.watch.preferences import Preferences
-from tdiff.watch.view_settings import ViewSettings, load, remember
+from tdiff.watch.view_settings import QUIET, Unsaved, ViewSettings, load, remember
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,23 @@ def test_a_folder_that_cannot_be_written_is_skipped(tmp_path, monkeypatch):
     monkeypatch.setenv("TDIFF_STATE", str(tmp_path / "file"))
     remember(Preferences(), theme="nord")
     assert load(Preferences()) == ViewSettings()
+
+
+def test_changes_are_stored_together_after_a_quiet_moment_or_at_once_when_asked():
+    stored = []
+    unsaved = Unsaved(lambda **changes: stored.append(changes))
+    for n in range(20):
+        unsaved.change(n * QUIET / 2, sizes={"stacked": {"log": n}})
+        unsaved.poll(n * QUIET / 2 + QUIET / 4)
+    unsaved.change(100.0, theme="nord")
+    unsaved.poll(100.0)
+    assert stored == []
+    unsaved.poll(100.0 + QUIET)
+    unsaved.poll(200.0)
+    assert stored == [{"sizes": {"stacked": {"log": 19}}, "theme": "nord"}]
+    unsaved.change(300.0, theme="own")
+    unsaved.save()
+    unsaved.save()
+    unsaved.change(300.0, palette="dark")
+    unsaved.poll(10.0)
+    assert stored[1:] == [{"theme": "own"}, {"palette": "dark"}], "a clock that was set back delays nothing"

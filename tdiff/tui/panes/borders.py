@@ -31,6 +31,28 @@ class Held:
     """The row or column of the screen where it was taken."""
 
 
+class Requested:
+    """Cells that keys have requested and that are not drawn yet: several keys may come before the next frame."""
+
+    def __init__(self) -> None:
+        self._division: Division | None = None
+        self._shown: Sequence[int] = ()
+        self._cells: Sequence[int] = ()
+
+    def put(self, division: Division, shown: Sequence[int], cells: Sequence[int]) -> None:
+        """Note that `cells` are requested for the members of a division, which are drawn with the cells `shown`."""
+        self._division, self._shown, self._cells = division, shown, cells
+
+    def cells(self, division: Division, shown: Sequence[int]) -> Sequence[int]:
+        """The cells of a division as they will be, where it is drawn with the cells `shown`."""
+        return self._cells if division == self._division and shown == self._shown else shown
+
+    def keep(self, weights: Mapping[str, int]) -> None:
+        """Forget the request, unless the panes are about to be arranged by it."""
+        if self._division is not None and [weights.get(name) for name in self._division.members] != [*self._cells]:
+            self._division = None
+
+
 class Borders:
     """The borders of what is displayed."""
 

@@ -194,7 +194,7 @@ class GenerationPane(LookingPane):
         """Step, share unmasked, positions left, and the text, for a single line."""
         if self.recording is None:
             return self._message
-        return f"{self.readout()}  {' '.join(self.text().split())}"
+        return "  ".join(filter(None, (self.readout(), " ".join(self.text().split()))))
 
     def readout(self) -> str:
         """Step, share unmasked and positions left; where there is no text yet, what the model's process does."""
@@ -202,7 +202,7 @@ class GenerationPane(LookingPane):
 
     def _readout(self, canvas: Canvas) -> str:
         assert self.recording is not None
-        return counters(canvas, self.recording.header.steps, confidence=False)
+        return "" if self.recording.untraced else counters(canvas, self.recording.header.steps, confidence=False)
 
     def _draw_frame_texts(self) -> None:
         if not self.is_mounted:
@@ -226,15 +226,17 @@ class GenerationPane(LookingPane):
         canvas = self.canvas
         looked = self.draw_below(recording)
         if looked is not None:
-            self.frame(title, [(self._readout(canvas), "")], *looked)
+            self.frame(title, _words(self._readout(canvas)), *looked)
         elif self._of_two:
             self._frame_of_two(title, canvas)
         else:
             below: Line = [(self._message or self._caption, "")]
-            self.frame(title, [(self._readout(canvas), "")], below, [(self._speed(canvas), "")])
+            self.frame(title, _words(self._readout(canvas)), below, _words(self._speed(canvas)))
         self._scrub.show([self._steps_line(recording, self.size.width - 2)])
 
     def _steps_line(self, recording: Recording, width: int) -> Line:
+        if recording.untraced:
+            return []
         at, steps = recording.index(self.at), recording.index(recording.steps)
         if recording.ended is not None:
             return scrub_line(at, steps, True, width)
@@ -263,19 +265,25 @@ class GenerationPane(LookingPane):
         below: Line = [(message, "")] if message else []
         self._scrub.display = self.size.height > _LOW
         room_below = room - cell_len(message + speed)
-        if not self._scrub.display and self.recording is not None and room_below >= _SHORTEST:
+        has_line = self.recording is not None and not self.recording.untraced and not self._scrub.display
+        if self.recording is not None and has_line and room_below >= _SHORTEST:
             (head, style), *line, (tail, last) = self._steps_line(self.recording, room_below + 1 + (not message))
             below += [(head if message else head.lstrip(), style), *line, (tail.rstrip(), last)]
-        self.frame(title, [(readout, "")], below, [(speed, "")])
+        self.frame(title, _words(readout), below, _words(speed))
 
     def _speed(self, canvas: Canvas) -> str:
         assert self.recording is not None
+        if self.recording.untraced:
+            return ""
         ended = self.recording.ended
         seconds = ended.seconds if ended else self._seconds
         done = ended.tokens if ended else canvas.maskable - canvas.left
         rate = done / seconds if seconds > 0 else 0.0
-        speed = f"{rate:,.{0 if rate >= 10 else 1}f} tok/s" if rate else "… tok/s"
-        return f"conf {canvas.mean_confidence:.2f} · {canvas.calls} calls · {speed}"
+        parts = [f"conf {canvas.mean_confidence:.2f}"] if canvas.left < canvas.maskable else []
+        parts.append(f"{canvas.calls} call{'s' * (canvas.calls != 1)}")
+        if rate or ended is None:
+            parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} tok/s" if rate else "… tok/s")
+        return " · ".join(parts)
 
     def _draw_legend(self) -> None:
         if not self._of_two:
@@ -358,3 +366,8 @@ class GenerationPane(LookingPane):
     def action_shift(self, steps: int) -> None:
         """Raise the threshold of the decoder by one step; lower it where negative."""
         self.action_request("threshold_up" if steps > 0 else "threshold_down")
+
+
+def _words(text: str) -> Line:
+    """A text of the frame; where it is empty, the frame has no gap."""
+    return [(text, "")] if text else []

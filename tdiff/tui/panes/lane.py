@@ -18,7 +18,7 @@ from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, fold, line_width, two_ends
 from tdiff.visible import visible_line
 from tdiff.watch.generation.insight import tau
-from tdiff.watch.generation.race import Lane
+from tdiff.watch.generation.lane import Lane
 from tdiff.watch.generation.recording import Recording
 
 _TALL = 12
@@ -45,11 +45,14 @@ class LanePane(Pane):
     can_focus = False
 
     class Looked(Message):
-        """The mouse was pressed on a position."""
+        """The mouse was pressed on a position, or dragged to it."""
 
-        def __init__(self, pane: LanePane, position: int) -> None:
+        def __init__(self, pane: LanePane, position: int, dragged: bool) -> None:
             super().__init__()
-            self.pane, self.position = pane, position
+            self.pane, self.position, self.dragged = pane, position, dragged
+
+    class Fitted(Message):
+        """The pane has another size, for which its texts have to be drawn."""
 
     def __init__(self, theme: Theme, *, id: str) -> None:
         super().__init__(theme, id=id, where="texts")
@@ -65,6 +68,10 @@ class LanePane(Pane):
     def body(self) -> list[Widget]:
         """The canvas, or why there is none."""
         return [self._canvas_view, self._said, self._facts]
+
+    def on_resize(self) -> None:
+        """Its texts depend on the size."""
+        self.post_message(self.Fitted())
 
     def show(self, lane: Lane, step: int, difference: int | None, *, best: bool, alone: bool, waiting: str) -> None:
         """Show a text after a step. `alone`: it is the only one; `waiting` is said where it has not started."""
@@ -82,7 +89,7 @@ class LanePane(Pane):
             self.frame(title, [], [], [])
             return
         canvas = recording.canvas(step)
-        overlay = Overlay(cursor=self.lens.cursor, differing=difference)
+        overlay = Overlay(cursor=self.lens.cursor, selected=self.lens.selected, differing=difference)
         self._draw(recording, canvas, step, overlay)
         index, cap = canvas.index, recording.header.steps
         ended = recording.ended is not None and step >= recording.steps
@@ -137,7 +144,8 @@ class LanePane(Pane):
         seconds, done = lane.seconds(step), canvas.maskable - canvas.left
         rate = done / seconds if seconds > 0 else 0.0
         parts = [f"{canvas.calls} call{'s' * (canvas.calls != 1)}"]
-        parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate else []
+        timed = lane.parent is None or lane.ended  # the time of a branch is known at its end
+        parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate and timed else []
         parts += [f"conf {canvas.mean_confidence:.2f}"] if done else []
         if (remasked := lane.remasked(step)) and not self._facts.display:
             parts.insert(1, f"{remasked} remasked")
@@ -160,8 +168,7 @@ class LanePane(Pane):
     def on_canvas_view_pressed(self, message: CanvasView.Pressed) -> None:
         """Say which position of which text the mouse is on."""
         message.stop()
-        if not message.dragged:
-            self.post_message(self.Looked(self, message.position))
+        self.post_message(self.Looked(self, message.position, message.dragged))
 
     def _draw(self, recording: Recording, canvas: Canvas, step: int, overlay: Overlay) -> None:
         before, step_before, taken_before, overlay_before = self._drawn

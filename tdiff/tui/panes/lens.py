@@ -19,6 +19,8 @@ from tdiff.tui.widgets.lines import two_ends
 from tdiff.watch.generation.insight import Insight, Look, tau
 from tdiff.watch.generation.recording import Recording
 
+UNTRACED = "this sample was recorded without its steps"
+"""Said where nothing but the text is known."""
 NO_DETAIL = "this trace has no predictions (tdiff generate --trace FILE --detail records them)"
 """Said where a trace has none."""
 
@@ -91,6 +93,8 @@ class Lens:
         """
         width = max(1, width - 2)
         flow, looked, mapped = rows_below(height - 2, facts is not None, cells, width)
+        if recording.untraced:
+            flow = mapped = 0
         lines: list[Line] = []
         if not (flow or looked or mapped):
             return lines, False
@@ -170,7 +174,9 @@ _VALUES: dict[str, Callable[[Guess], float] | None] = {
 
 def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
     text = "" if look.token is None else insight.text(look.token)
-    if look.prompt:
+    if recording.untraced:
+        text, state = recording.header.given[look.position][1], "recorded"
+    elif look.prompt:
         text = next((text for n, text, _ in recording.header.given if n == look.position), "")
         state = "prompt"
     elif look.committed is not None:
@@ -182,6 +188,8 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
     if guess is None and not look.prompt:
         note = NO_DETAIL if not insight.detailed else "not predicted yet"
         note = "before the first step" if step == 0 and insight.detailed else note
+    elif recording.untraced:
+        note = UNTRACED
     known = () if guess is None or look.prompt else guess.alternatives
     return Facts(
         position=look.position,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_right
+from collections.abc import Callable
 
 from textual.message import Message
 
-from tdiff.draw.lens import in_a_line
+from tdiff.draw.lens import Facts, in_a_line
 from tdiff.draw.overlay import NOTHING, Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
@@ -213,18 +214,12 @@ class LookingPane(Pane):
         if not chosen:
             self.action_select()
             return None
-        first, room = min(chosen), len(chosen)
-        texts, facts = self.canvas.texts[first : first + room], self.lens.facts(self.recording, self.at)
-        value = "".join(texts)
-        if not value and facts is not None and facts.alternatives:
-            value = facts.alternatives[0][0]
+        facts = self.lens.facts(self.recording, self.at)
 
-        def answer(text: str) -> None:
-            change = Change(at=first, room=room, text=text.replace("\\n", "\n"))
+        def answer(change: Change) -> None:
             self.post_message(self.Branch(self, change))
 
-        words = f"text for position {first}" if room == 1 else f"text for positions {first} to {first + room - 1}"
-        return Question(f"{words} (\\n is a new line)", answer, value.replace("\n", "\\n"))
+        return question_of_text(chosen, self.canvas, facts, answer)
 
     def action_edit(self) -> None:
         """Write over what is selected, and continue as a branch."""
@@ -244,6 +239,25 @@ class LookingPane(Pane):
         """Show or hide the best guess of each masked position."""
         self.lens.drafts = not self.lens.drafts
         self.draw()
+
+
+def question_of_text(
+    chosen: frozenset[int], canvas: Canvas, facts: Facts | None, answer: Callable[[Change], None]
+) -> Question:
+    """Ask for the text to write over the chosen positions, which are beside each other.
+
+    The line begins with the text that is there, else with the best guess among the `facts`.
+    """
+    first, room = min(chosen), len(chosen)
+    value = "".join(canvas.texts[first : first + room])
+    if not value and facts is not None and facts.alternatives:
+        value = facts.alternatives[0][0]
+
+    def take(text: str) -> None:
+        answer(Change(at=first, room=room, text=text.replace("\\n", "\n")))
+
+    words = f"text for position {first}" if room == 1 else f"text for positions {first} to {first + room - 1}"
+    return Question(f"{words} (\\n is a new line)", take, value.replace("\n", "\\n"))
 
 
 def _same_step(recording: Recording, index: int) -> int:

@@ -19,7 +19,7 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import legend
 from tdiff.tui.layout import COLUMNS_OF_TWO, SIDES, SIDES_OF_TWO, Arrangement
 from tdiff.tui.panes.base import Pane
-from tdiff.tui.panes.borders import Border, Borders, Held
+from tdiff.tui.panes.borders import Border, Borders, Held, Requested
 from tdiff.tui.panes.generation import GenerationPane
 from tdiff.tui.panes.registry import CANVASES, PANES
 from tdiff.tui.sizes import LEAST, Axis, Weights, default_shares, divisions, groups, shares, stacked_in
@@ -51,6 +51,7 @@ class Panes(Container):
         self._stacked = [name for name in SIDES_OF_TWO["right"] if name not in COLUMNS_OF_TWO]
         self._borders = Borders((), {})
         self._held: Held | None = None
+        self._requested = Requested()
 
     def compose(self) -> ComposeResult:
         """The two sides."""
@@ -89,6 +90,7 @@ class Panes(Container):
         found = divisions(arrangement, self.two)
         self._borders = Borders(found, parts)
         chosen = default_shares(arrangement, self.two, watched)
+        self._requested.keep(weights)
         if weights:
             chosen = shares(arrangement, found, weights, self.two)
         several = len(arrangement.panes) > 1
@@ -106,7 +108,10 @@ class Panes(Container):
         if (found := self._borders.beside(name, axis)) is None:
             return None
         border, direction = found
-        return self._moved(border, self._borders.cells(border), direction * by)
+        shown = self._borders.cells(border)
+        cells = self._moved(border, self._requested.cells(border.division, shown), direction * by)
+        self._requested.put(border.division, shown, [cells[name] for name in border.division.members])
+        return cells
 
     def _moved(self, border: Border, cells: Sequence[int], by: int) -> dict[str, int]:
         """The cells beside a border that has moved; the legend of two stacked canvases has a row in the same room."""

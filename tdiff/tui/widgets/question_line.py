@@ -44,7 +44,7 @@ class QuestionLine(Input):
         self._then: Callable[[str], None] | None = None
         self._back_to: Widget | None = None
 
-    def put(self, question: Question, back_to: Widget) -> None:
+    def put(self, question: Question, back_to: Widget | None) -> None:
         """Ask a question; the focus goes to `back_to` afterwards."""
         self._then, self._back_to = question.answer, back_to
         self.value, self.placeholder = question.value, f"{question.text} · enter accepts, esc or ctrl+g cancels"

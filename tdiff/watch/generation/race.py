@@ -6,18 +6,30 @@ computed. The caller passes the time.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, assert_never
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from tdiff.config.decoding import parse_decoder
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Answer, Begin, Cancel, Cancelled, Lanes, Measure, Measured, Ready, Refused, Scores
+from tdiff.protocol.messages import (
+    MAX_LANES,
+    Answer,
+    Begin,
+    Cancel,
+    Cancelled,
+    Lanes,
+    Measure,
+    Measured,
+    Ready,
+    Refused,
+    Scores,
+)
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
-from tdiff.watch.generation.branches import first_difference
+from tdiff.watch.generation.branches import Change, Fork, branch_request, first_difference, next_name
+from tdiff.watch.generation.insight import Insight
+from tdiff.watch.generation.lane import BranchLane, Entry, Lane
 from tdiff.watch.generation.model_process import FailedProcess, ModelProcess
-from tdiff.watch.generation.recording import Recording
 
 LETTERS = "ABCDEFGHI"
 """The names of the texts."""
@@ -28,20 +40,6 @@ _IDS = 100
 """Ids of one request: those of its texts, and one that measures them."""
 _CLOSE = 1.0
 """Least difference of two distances from held-out text that says anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One text to generate."""
-
-    label: str
-    """What distinguishes it from the others."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of DecodeSettings over the model's own."""
-    model: str | None = None
-    """Another model than that of the view."""
-    row: int = 0
-    """With the seed, the key of the noise."""
 
 
 def entry(text: str) -> Entry:
@@ -66,65 +64,6 @@ def entries(texts: Sequence[str]) -> list[Entry]:
     return found
 
 
-class Lane:
-    """One text, as far as it is generated."""
-
-    def __init__(self, entry: Entry, letter: str) -> None:
-        self.entry, self.letter = entry, letter
-        self.recording: Recording | None = None
-        self.refused = ""
-        """Why there is no text; "" if there is one or will be."""
-        self._seconds: list[float] = []  # until after each step
-        self._remasked: list[int] = []  # likewise: remasked positions
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return bool(self.refused) or (self.recording is not None and self.recording.ended is not None)
-
-    def at(self, axis: str, point: float) -> int:
-        """The last step that was made by this point of an axis."""
-        if self.recording is None:
-            return 0
-        if axis == "seconds":
-            return bisect_right(self._seconds, point)
-        return bisect_right(range(1, self.recording.steps + 1), point, key=self.recording.calls)
-
-    def reached(self, axis: str) -> float:
-        """How far it is on an axis."""
-        if self.recording is None:
-            return 0.0
-        if axis == "seconds":
-            return self._seconds[-1] if self._seconds else 0.0
-        return float(self.recording.calls(self.recording.steps))
-
-    def seconds(self, step: int) -> float:
-        """Seconds until after a step; for the last one, of the whole text."""
-        if self.recording is not None and self.recording.ended is not None and step >= self.recording.steps:
-            return self.recording.ended.seconds
-        return self._seconds[min(step, len(self._seconds)) - 1] if step > 0 and self._seconds else 0.0
-
-    def remasked(self, step: int) -> int:
-        """How many positions were remasked until after a step."""
-        return self._remasked[min(step, len(self._remasked)) - 1] if step > 0 and self._remasked else 0
-
-    def take(self, line: TraceLine, seconds: float) -> None:
-        """Take in a line of its trace."""
-        if isinstance(line, TraceHeader):
-            self.recording, self._seconds, self._remasked = Recording(line), [], []
-        elif self.recording is not None:
-            before = self.recording.steps
-            self.recording.take(line)
-            if not isinstance(line, TraceStep) or self.recording.ended is not None:
-                return
-            remasked = (self._remasked[-1] if self._remasked else 0) + sum(cell[4] == "remask" for cell in line.cells)
-            if self.recording.steps == before and before:  # it was merged into the last step
-                self._seconds.pop()
-                self._remasked.pop()
-            self._seconds.append(max(seconds, self._seconds[-1] if self._seconds else 0.0))
-            self._remasked.append(remasked)
-
-
 @dataclass(slots=True)
 class _Runner:
     """The process of a model, and the texts that it generates."""
@@ -136,8 +75,12 @@ class _Runner:
     asked: bool = False
     id: int = 0
     """Of its last request."""
-    answering: int = -1
+    answering: Lane | None = None
     """The text whose lines are coming."""
+    waiting: list[BranchLane] = field(default_factory=list)
+    """Branches to request."""
+    branch: BranchLane | None = None
+    """The branch that was requested last."""
     seconds: float = 0.0
 
 
@@ -162,7 +105,8 @@ class Race:
         self._start, self._measures = start, measures
         self._prompt, self._length, self.seed, self.row = prompt, length, seed, row
         self._entries = chosen
-        self.lanes = [Lane(one, letter) for one, letter in zip(chosen, LETTERS, strict=False)]
+        self.lanes: list[Lane] = [Lane(one, letter) for one, letter in zip(chosen, LETTERS, strict=False)]
+        """The texts, each before its branches."""
         self.measured: Measured | None = None
         """How near the complete texts are to held-out text, once that is known."""
         self.why_not = ""
@@ -177,6 +121,11 @@ class Race:
     def models(self) -> int:
         """How many models generate."""
         return len({one.model for one in self._entries})
+
+    @property
+    def roots(self) -> list[Lane]:
+        """The texts that are no branches."""
+        return [lane for lane in self.lanes if lane.parent is None]
 
     @property
     def complete(self) -> bool:
@@ -216,11 +165,12 @@ class Race:
         """Generate other texts with the same entries: those of another row."""
         for runner in self._runners:
             runner.process.send(Cancel(id=runner.id))
-            runner.asked, runner.answering = False, -1
+            runner.asked, runner.answering, runner.branch, runner.waiting = False, None, None, []
         self.row, self.measured, self.why_not, self._measuring = row, None, "", []
-        fresh = [Lane(lane.entry, lane.letter) for lane in self.lanes]
+        roots = self.roots
+        fresh = [Lane(lane.entry, lane.letter) for lane in roots]
         for runner in self._runners:
-            runner.lanes = [new for new, old in zip(fresh, self.lanes, strict=True) if old in runner.lanes]
+            runner.lanes = [new for new, old in zip(fresh, roots, strict=True) if old in runner.lanes]
         self.lanes = fresh
 
     def poll(self) -> bool:
@@ -230,16 +180,21 @@ class Race:
             for answer in runner.process.take():
                 self._take(runner, answer)
                 changed = True
-            if not runner.process.alive and not all(lane.ended for lane in runner.lanes):
-                for lane in runner.lanes:
+            lanes = [lane for lane in self.lanes if lane.root in runner.lanes]
+            if not runner.process.alive and not all(lane.ended for lane in lanes):
+                for lane in lanes:
                     if not lane.ended:
                         lane.refused = f"the model's process ended: {runner.process.reason}"
                 changed = True
             if runner.ready is not None and not runner.asked:
                 self._ask(runner)
-        if self.complete and self._measures and not self._measuring and self.measured is None and not self.why_not:
-            self._measure()
-            changed = True
+        if all(lane.ended for lane in self.roots):
+            if self._measures and not self._measuring and self.measured is None and not self.why_not:
+                self._measure()
+                changed = True
+            if not self._measuring:  # another request would end it
+                for runner in self._runners:
+                    changed |= self._request_branch(runner)
         return changed
 
     def _ask(self, runner: _Runner) -> None:
@@ -253,7 +208,7 @@ class Race:
                 prompt = header.header.prompt if prompt is None else prompt
                 length = length or header.header.cells - len(header.header.given)
         self._number += 1
-        runner.asked, runner.answering, runner.id = True, -1, self._number * _IDS
+        runner.asked, runner.answering, runner.id = True, None, self._number * _IDS
         runner.process.send(
             Lanes(
                 id=runner.id,
@@ -271,10 +226,10 @@ class Race:
             case Ready():
                 runner.ready = answer
             case Begin():
-                runner.answering, runner.seconds = answer.id - runner.id - 1, answer.seconds or 0.0
+                runner.answering, runner.seconds = self._named(runner, answer.id), answer.seconds or 0.0
             case TraceHeader() | TraceStep() | TraceEnd():
-                if runner.asked and 0 <= runner.answering < len(runner.lanes):
-                    runner.lanes[runner.answering].take(answer, runner.seconds)
+                if runner.asked and runner.answering in self.lanes:
+                    runner.answering.take(answer, runner.seconds)
             case Measured():
                 if self._measuring and answer.id == self._number * _IDS and len(answer.nats) == len(self._measuring):
                     self.measured, self.finishers, self._measuring = answer, self._measuring, []
@@ -289,15 +244,71 @@ class Race:
         if self._measuring and answer.id == self._number * _IDS:
             self.why_not, self._measuring = answer.text, []
             return
-        number = None if answer.id is None or answer.id == runner.id else answer.id - runner.id - 1
-        for n, lane in enumerate(runner.lanes):
-            if not lane.ended and number in (None, n):
+        named = None if answer.id is None else self._named(runner, answer.id)
+        everyone = answer.id is None or (answer.id == runner.id and runner.branch is None)
+        for lane in (*runner.lanes, *filter(None, [runner.branch])):
+            if not lane.ended and (everyone or lane is named):
                 lane.refused = answer.text
+
+    def _named(self, runner: _Runner, identity: int) -> Lane | None:
+        """The text that an answer with this id is about."""
+        number = identity - runner.id - 1
+        if runner.branch is not None:
+            return runner.branch if identity == runner.id else None
+        return runner.lanes[number] if 0 <= number < len(runner.lanes) else None
+
+    # Branches
+
+    def fork(self, lane: Lane, step: int, change: Change) -> tuple[BranchLane, str]:
+        """Continue a text after a step and a change, as a text after it and its branches; the branch, and a notice.
+
+        Raises TdiffError where nothing can continue it.
+        """
+        node = lane.node
+        if node is None:
+            raise TdiffError("this text has not started: there is nothing to change")
+        if len(self.lanes) >= MAX_LANES:
+            raise TdiffError(f"{MAX_LANES} texts are the most that are shown at once; u removes a branch")
+        insight = Insight(node.recording)
+        insight.update()
+        request = branch_request(insight, step, change)
+        name = next_name({other.letter for other in self.lanes})
+        branch = BranchLane(lane, Fork(node, step, name, request))
+        after = self.lanes.index(lane) + 1
+        while after < len(self.lanes) and lane in _ancestors(self.lanes[after]):
+            after += 1
+        self.lanes.insert(after, branch)
+        runner = next(runner for runner in self._runners if lane.root in runner.lanes)
+        runner.waiting.append(branch)
+        waits = not all(root.ended for root in self.roots) or bool(self._measuring)
+        return branch, f"branch {name} begins when the texts of the race are complete" if waits else ""
+
+    def remove(self, branch: Lane) -> bool:
+        """Remove a branch and those that continue it; False where it is none."""
+        if branch.parent is None:
+            return False
+        gone = [lane for lane in self.lanes if lane is branch or branch in _ancestors(lane)]
+        self.lanes = [lane for lane in self.lanes if lane not in gone]
+        for runner in self._runners:
+            runner.waiting = [lane for lane in runner.waiting if lane not in gone]
+            if runner.branch in gone and not runner.branch.ended:
+                runner.process.send(Cancel(id=runner.id))
+        return True
+
+    def _request_branch(self, runner: _Runner) -> bool:
+        """Request the next branch where none is in progress; whether there was one."""
+        in_progress = runner.branch is not None and runner.branch in self.lanes and not runner.branch.ended
+        if not runner.waiting or in_progress or not runner.process.alive:
+            return False
+        self._number += 1
+        runner.branch, runner.id, runner.answering = runner.waiting.pop(0), self._number * _IDS, None
+        runner.process.send(replace(runner.branch.fork.request, id=runner.id))
+        return True
 
     # Which text reads best
 
     def _measure(self) -> None:
-        finishers = [lane for lane in self.lanes if lane.recording is not None and lane.recording.ended is not None]
+        finishers = [lane for lane in self.roots if lane.recording is not None and lane.recording.ended is not None]
         runner = next((runner for runner in self._runners if runner.process.alive), None)
         if len(finishers) < MIN_RACERS or runner is None:
             self.why_not = "fewer than two texts are complete"
@@ -318,11 +329,12 @@ class Race:
         return [lane for lane, distance in pairs if distance - least < _CLOSE]
 
     def difference(self, lane: Lane, axis: str, point: float) -> int | None:
-        """The first position at which a text differs from the first one at a point of an axis.
+        """The first position at which a text differs from the first one at a point of an axis; a branch, from the one
+        that it continues.
 
         None: there is none, or the texts are of models that may have different tokens.
         """
-        first = self.lanes[0]
+        first = lane.parent or self.lanes[0]
         if lane is first or lane.entry.model != first.entry.model or not (lane.recording and first.recording):
             return None
         canvases = (one.recording.canvas(one.at(axis, point)) for one in (first, lane) if one.recording)
@@ -353,3 +365,8 @@ class Race:
         """End the processes."""
         for runner in self._runners:
             runner.process.close()
+
+
+def _ancestors(lane: Lane) -> list[Lane]:
+    """The texts that a text continues, the nearest first."""
+    return [lane.parent, *_ancestors(lane.parent)] if lane.parent is not None else []

@@ -86,6 +86,11 @@ class Recording:
         """The number of steps so far. A trace omits steps without changes, so the model may have made more."""
         return len(self._steps)
 
+    @property
+    def untraced(self) -> bool:
+        """Whether it is a finished text of which nothing else is known."""
+        return self.ended is not None and not self._steps and not self._newest.maskable
+
     def take(self, line: TraceLine) -> None:
         """Read the next line. Lines after the end, and a second header, are ignored."""
         if self.ended is not None or isinstance(line, TraceHeader):

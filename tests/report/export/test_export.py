@@ -295,3 +295,17 @@ def test_a_trace_gets_a_name_whose_player_overwrites_nothing(here):
     (here / "trace-1.html").write_text("kept")
     (here / "trace-2.jsonl").write_text("kept")
     assert free_path().name == "trace-3.jsonl"
+
+
+def test_palette_is_that_of_the_option_and_must_be_readable(cli_fast, trace, here):
+    from tdiff.draw.palettes import styles
+    from tdiff.report.export.colours import colours, hexadecimal
+
+    assert cli_fast("export", trace, "out.html", "--theme", "light", "--palette", "traffic").returncode == 0
+    page = (here / "out.html").read_text("utf-8")
+    assert 'data-background="light"' in page
+    for shade in styles(Theme(palette="traffic", background="light")).shades:
+        assert hexadecimal(colours(shade, "light").text) in page
+    refused = cli_fast("export", trace, "out.svg", "--theme", "light", "--palette", "dark").refused()
+    assert "--palette dark cannot be read on the light background: choose light or traffic" in refused
+    assert "palette" in cli_fast("export", trace, "out.svg", "--palette", "lihgt").refused()

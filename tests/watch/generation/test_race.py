@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tdiff.commands.watch_race import with_racers
 from tdiff.errors import TdiffError
-from tdiff.protocol.messages import Begin, Cancel, Lanes, Measure, Measured, Refused
+from tdiff.protocol.messages import Begin, Branch, Cancel, Lanes, Measure, Measured, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
-from tdiff.watch.generation.race import Entry, Race, entries
+from tdiff.watch.generation.branches import Change
+from tdiff.watch.generation.lane import Entry
+from tdiff.watch.generation.race import Race, entries
 from tdiff.watch.options import Options
 from tests.watch.generation.test_session import Process, ready
 
@@ -152,3 +156,91 @@ def test_other_texts_cancel_the_request_and_lines_of_the_old_one_are_ignored():
     bench.says(ready(), of=-1)
     batch.poll()
     assert bench.processes[-1].asked[-1].rows == [2, 3, 4, 5]
+
+
+def asked(bench: Bench, kind: type, of: int = 0) -> list:
+    return [request for request in bench.processes[of].asked if isinstance(request, kind)]
+
+
+def raced(**options) -> Bench:
+    """A race of two texts of four positions, three steps each."""
+    bench = Bench("topk", "topk k=2", **options)
+    bench.says(ready())
+    for lane in (0, 1):
+        bench.lines(lane, header(), step(1, 1, "a"), seconds=0.5)
+        bench.lines(lane, step(2, 2, "b"), seconds=1.0)
+        bench.lines(lane, step(3, 3, "c"), end(), seconds=1.5)
+    return bench
+
+
+def branch_of(bench: Bench, request: Branch, *texts: str, seconds: float = 1.0) -> None:
+    """Answer a request for a branch: each of the texts is unmasked in a step of its own."""
+    given = [(n, "Oabc"[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+    masked = [n for n, token in enumerate(request.tokens) if token < 0]
+    lines = [replace(header(), given=given)]
+    lines += [step(n + 1, position, text) for n, (position, text) in enumerate(zip(masked, texts, strict=True))]
+    ended = replace(end(), model_calls=len(texts), seconds=seconds)
+    bench.says(*(part for line in [*lines, ended] for part in (Begin(id=request.id), line)))
+
+
+def test_a_branch_is_after_its_text_and_begins_once_the_race_is_measured():
+    bench = raced()
+    race = bench.race
+    first = race.lanes[0]
+    (measure,) = asked(bench, Measure)
+    branch, notice = race.fork(first, 2, Change(remask=frozenset({1})))
+    assert [lane.letter for lane in race.lanes] == ["A", "C", "B"] and branch.parent is first
+    race.poll()
+    assert asked(bench, Branch) == [] and "complete" in notice, "another request would end the measuring"
+    assert branch.reached("calls") == 2 and branch.reached("seconds") == 1.0 and not race.complete
+    bench.says(
+        Measured(id=measure.id, corpus="", distances=[0, 5], nats=[0, 0], distinct=[0, 0], words=[0, 0], real=[1] * 3)
+    )
+    (request,) = asked(bench, Branch)
+    assert [n for n, token in enumerate(request.tokens) if token < 0] == [1, 3]
+    branch_of(bench, request, "x", "y")
+    assert branch.recording.ended.text and "".join(branch.recording.canvas(99).texts) == "Oxby"
+    assert branch.recording.calls(branch.recording.steps) == 4, "two of its own after two of its parent"
+    assert [branch.seconds(n) for n in range(6)] == [0, 0.5, 1.0, 1.0, 1.5, 2.0], "a step that remasks takes no time"
+    assert branch.remasked(3) == 1 and branch.at("seconds", 1.6) == 4
+    assert race.difference(branch, "calls", 4) == 1 and race.difference(race.lanes[2], "calls", 4) is None
+    assert race.complete and not race.busy and race.best == [first], "branches are not in the race"
+    assert len(asked(bench, Measure)) == 1
+
+
+def test_branches_continue_branches_wait_for_each_other_and_are_removed_with_what_continues_them():
+    bench = raced(measures=False)
+    race = bench.race
+    one, notice = race.fork(race.lanes[1], 1, Change(at=1, room=1, text="z"))
+    two, _ = race.fork(race.lanes[0], 3, Change(remask=frozenset({2})))
+    race.poll()
+    assert notice == "" and len(asked(bench, Branch)) == 1, "a request would end the one in progress"
+    branch_of(bench, asked(bench, Branch)[0], "x", "y")
+    race.poll()
+    assert len(asked(bench, Branch)) == 2
+    three, _ = race.fork(one, one.recording.steps, Change(remask=frozenset({1})))
+    assert [lane.letter for lane in race.lanes] == ["A", "D", "B", "C", "E"] and three.root is race.lanes[2]
+    assert not race.remove(race.lanes[0]) and race.remove(one)
+    assert race.lanes == [race.lanes[0], two, race.lanes[2]]
+    bench.says(Begin(id=asked(bench, Branch)[1].id), Refused(id=asked(bench, Branch)[1].id, text="too long"))
+    assert two.refused == "too long" and race.complete
+    race.again(1)
+    assert [lane.letter for lane in race.lanes] == ["A", "B"] and race.lanes[0].recording is None
+    race.poll()
+    bench.lines(1, header(1), step(1, 1, "q"))
+    assert race.lanes[1].recording.steps == 1
+
+
+def test_what_no_branch_can_continue_is_said_and_a_process_that_ends_ends_its_branches():
+    bench = Bench("topk", "topk k=2", measures=False)
+    with pytest.raises(TdiffError, match="has not started"):
+        bench.race.fork(bench.race.lanes[0], 0, Change())
+    bench = raced(measures=False)
+    for _ in range(7):
+        bench.race.fork(bench.race.lanes[0], 1, Change(remask=frozenset({1})))
+    with pytest.raises(TdiffError, match="9 texts"):
+        bench.race.fork(bench.race.lanes[0], 1, Change())
+    bench.processes[0].reason = "killed"
+    bench.race.poll()
+    assert all("killed" in lane.refused for lane in bench.race.lanes if lane.parent) and bench.race.complete
+    assert not any(lane.refused for lane in bench.race.roots), "complete texts stay"
