@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tdiff import cli, ranks
+from tdiff.commands.train_run import check_processes
 from tdiff.core import devices
 from tdiff.core.models.transformer import Transformer
 from tdiff.core.training import processes
@@ -124,6 +125,13 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
     assert [first["train"].returncode, first["stopped"].returncode] == [0, 0]
     kinds = [event.kind for event in Run(here / "checkpoints" / "both").history()]
     assert (kinds[0], kinds.count("train"), kinds.count("end")) == ("start", 4, 1)
+    for processes_now, numbers in ((3, "2 or 4 processes"), (5, "4 processes")):
+        with pytest.raises(TdiffError) as error:
+            check_processes(Run(here / "checkpoints" / "both"), settings_of(corpus_file), processes_now)
+        assert str(error.value) == (
+            f"a step of run 'both' has 4 rows, also after a resume, which do not divide by {processes_now} processes: "
+            f"use {numbers}"
+        )
     last = Run(here / "checkpoints" / "stopped").history()[-1]
     assert last.reason == "stopped"
     rates = {event.lr for event in Run(here / "checkpoints" / "stopped").history() if event.kind == "train"}

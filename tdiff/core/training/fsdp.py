@@ -166,8 +166,18 @@ class Shards(Replica):
         self._reshard()
         return log_p
 
-    def _do_average(self) -> dict[str, Tensor]:
-        return self._gathered(self._parts if self._swapped else self._average_parts)
+    def _do_average(self) -> None:
+        """Copy the averaged weights to the network on the CPU of the first process, one at a time."""
+        copies = dict(self._copy.named_parameters()) if self._copy is not None else {}
+        for name, part in (self._parts if self._swapped else self._average_parts).items():
+            like = self._named[name]
+            shape, stride = like.shape, like.stride()
+            sharded = DTensor.from_local(
+                part, like.device_mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
+            )
+            whole = sharded.full_tensor()
+            if copies:
+                copies[name].copy_(whole)
 
     def _do_save_part(self, folder: Path) -> list[OSError | None]:
         """Write this process's rows of all tensors. Returns the error of each process, if it has one."""
@@ -197,27 +207,10 @@ class Shards(Replica):
         assert isinstance(self.network, FSDPModule), "fully_shard has made it one"
         self.network.reshard()
 
-    def _gathered(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights as a whole, on the CPU of the first process; empty in the others. One at a time is on the device."""
-        whole = {}
-        for name, part in parts.items():
-            like = self._named[name]
-            shape, stride = like.shape, like.stride()
-            sharded = DTensor.from_local(
-                part, like.device_mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
-            )
-            tensor = sharded.full_tensor()
-            if self.world.leads:
-                whole[name] = tensor.cpu().contiguous()
-        return whole
-
     def averaged(self) -> TrainableModel:
         """The averaged weights as a network on the CPU."""
         assert self._copy is not None, "the first process alone saves"
-        average = self.ask("average")
-        with torch.no_grad():
-            for name, parameter in self._copy.named_parameters():
-                parameter.copy_(average[name])
+        self.ask("average")
         return self._copy
 
     def tensors(self) -> dict[str, Tensor]:

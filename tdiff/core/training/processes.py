@@ -242,7 +242,7 @@ def _connect() -> Processes:
     if not address or not port.isdecimal():
         raise TdiffError(
             f"RANK and WORLD_SIZE name {size} processes, but MASTER_ADDR and MASTER_PORT are not set: start them with "
-            f"torchrun --nproc-per-node {size} -m tdiff ..."
+            f"torchrun --nproc-per-node {size} -m -- tdiff ..."
         )
     try:
         store, _, _ = next(rendezvous("env://", timeout=_MEET))
