@@ -160,6 +160,7 @@ def main() -> NoReturn:
             _say_of_one(error, out_of_memory_text(error))
             sys.exit(BAD_INPUT)
         if (text := _usage_error(error)) is None:
+            _note_failure()
             raise
         _say_once(text)
         sys.exit(BAD_INPUT)
@@ -211,6 +212,16 @@ def _say_of_one(error: Exception, text: str) -> None:
             return
         text = f"process {ranks.rank()} of {ranks.size()}: {text}"
     _say(f"tdiff: {text}")
+
+
+def _note_failure() -> None:
+    """Let the other processes know that this one says why it fails, so that they do not report its loss."""
+    from tdiff import ranks
+
+    if ranks.size() > 1:
+        from tdiff.core.training import processes
+
+        processes.fails_first()
 
 
 def _say(text: str) -> None:
