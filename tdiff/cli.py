@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tdiff.errors import OutOfMemory, TdiffError, is_out_of_memory, unknown
+from tdiff.errors import OutOfMemory, TdiffError, is_out_of_memory, out_of_memory_text, unknown
 
 BAD_INPUT = 2
 _FAILED = 1
@@ -139,7 +139,7 @@ def main() -> NoReturn:
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except OutOfMemory as error:
-        _say_alone(str(error))
+        _say_of_one(error, str(error))
         sys.exit(BAD_INPUT)
     except TdiffError as error:
         _say_once(error)
@@ -149,15 +149,18 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of stdout has left: there is nothing to print, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
-    except OSError as error:  # a full disk, a folder that was removed
+    except ConnectionError as error:  # another process is lost, which one of those that are left prints
         _say(f"tdiff: {error}")
+        sys.exit(_FAILED)
+    except OSError as error:  # a full disk, a folder that was removed
+        _say_of_one(error, str(error))
         sys.exit(_FAILED)
     except Exception as error:
         if is_out_of_memory(error):
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            _say_alone(f"out of memory: {reason}: use a smaller batch, length or model, or another --device")
+            _say_of_one(error, out_of_memory_text(error))
             sys.exit(BAD_INPUT)
         if (text := _usage_error(error)) is None:
+            _note_failure()
             raise
         _say_once(text)
         sys.exit(BAD_INPUT)
@@ -192,17 +195,33 @@ def _say_once(error: object) -> None:
         ranks.wait_for_the_first()
 
 
-def _say_alone(text: str) -> None:
-    """Print an error that one of several processes has by itself; only the first of them to fail prints its own."""
+def _say_of_one(error: Exception, text: str) -> None:
+    """Print an error that one of several processes has had, once.
+
+    If it has been raised in all of them, the first process prints it; else only the first one to fail prints its own.
+    """
     from tdiff import ranks
 
     if ranks.size() > 1:
         from tdiff.core.training import processes
 
+        if processes.raised_in_all(error):
+            _say_once(text)
+            return
         if not processes.fails_first():
             return
         text = f"process {ranks.rank()} of {ranks.size()}: {text}"
     _say(f"tdiff: {text}")
+
+
+def _note_failure() -> None:
+    """Let the other processes know that this one says why it fails, so that they do not report its loss."""
+    from tdiff import ranks
+
+    if ranks.size() > 1:
+        from tdiff.core.training import processes
+
+        processes.fails_first()
 
 
 def _say(text: str) -> None:

@@ -36,6 +36,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def out_of_memory_text(error: BaseException) -> str:
+    """The line about an error of Python or torch for which `is_out_of_memory` is true."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"out of memory: {reason}: use a smaller batch, length or model, or another --device"
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> TdiffError:
     """The error for a name that is not in a fixed list; it suggests the nearest one, and the list unless it is long."""
     names = sorted(known)

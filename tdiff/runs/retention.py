@@ -1,7 +1,8 @@
 """The saves of a run that are retained: the newest, some earlier ones, and the best model. No torch.
 
     model/, resume/state.safetensors    the newest save
-    earlier/STEP/                       earlier saves, whole: model/ and state.safetensors
+    resume/parts-NAME/                  the tensors of the newest state, if several processes have written them
+    earlier/STEP/                       earlier saves, whole: model/, state.safetensors and its parts
     best/                               the model with the lowest held-out bound
 
 Earlier saves are hard links to files that the newer save replaced, so setting one aside copies nothing. A save whose
@@ -23,7 +24,7 @@ from typing import Any
 from tdiff.errors import TdiffError
 from tdiff.files import sync_folder, temporary_prefix, write_atomic
 from tdiff.runs.run import Run
-from tdiff.runs.wholeness import damage, notes, weights_damage, whole_but_for_weights
+from tdiff.runs.wholeness import damage, notes, parts, parts_folders, weights_damage, whole_but_for_weights
 
 EARLIER, BEST = "earlier", "best"
 """The folders of the earlier saves and of the best model, in the run's folder."""
@@ -62,6 +63,9 @@ def set_aside(run: Run, keep_last: int, next_step: int) -> None:
     try:
         (unfinished / "model").mkdir(parents=True)
         _link(run.state, unfinished / _STATE)
+        for part in parts(run.state):
+            (unfinished / part.parent.name).mkdir(exist_ok=True)
+            _link(part, unfinished / part.parent.name / part.name)
         for path in _files(run.model):
             _link(path, unfinished / "model" / path.name)
         unfinished.rename(place)
@@ -79,6 +83,15 @@ def prune(run: Run, keep_last: int, step: int) -> None:
             _remove(_place(run, number))
     with suppress(OSError):
         (run.path / EARLIER).rmdir()  # if it is empty
+
+
+def remove_other_parts(run: Run) -> None:
+    """Remove the parts of divided states that the newest save does not have: of the one before it, or unfinished."""
+    with suppress(OSError, ValueError):  # a damaged state does not say which parts it has
+        named = {part.parent for part in parts(run.state)} if run.state.exists() else set()
+        for folder in parts_folders(run.state.parent):
+            if folder not in named:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def earlier_steps(run: Run) -> list[int]:
@@ -109,7 +122,10 @@ def recover(run: Run) -> str:
         if not damage(place / _STATE, place / "model"):
             for path in _files(place / "model"):
                 _replace(path, run.model / path.name)
+            for part in parts(place / _STATE):
+                _replace(part, run.state.parent / part.parent.name / part.name)
             _replace(place / _STATE, run.state)
+            remove_other_parts(run)
             of = "the newest save" if newest is None else f"the save of step {newest:,}"
             return f"{of} is damaged ({problem}); the save of step {step:,} replaces it"
     if whole_but_for_weights(run.state, run.model):
@@ -206,6 +222,7 @@ def _remove(place: Path) -> None:
 
 def _remove_unfinished(run: Run) -> None:
     """Remove the temporary files of saves that were interrupted, which may be large."""
+    remove_other_parts(run)
     for folder in (run.path, run.model, run.state.parent, run.path / BEST):
         names = {path.name for path in _unfinished_files(folder)}
         for name in names:

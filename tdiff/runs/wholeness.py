@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import IO, Any
 
 CHECKSUM = "crc32"
 """The note of a safetensors file that holds the checksum of its tensors."""
+PARTS, PART_COUNT = "parts", "part_count"
+"""The notes of a state whose tensors are in other files: their folder, beside the state, and how many there are."""
+_PARTS_FOLDER = re.compile(r"parts-[0-9a-z]{1,32}")
 _MAX_HEADER = 100_000_000
 _CHUNK = 1 << 24
 
@@ -36,15 +40,46 @@ def notes(path: Path) -> dict[str, str]:
         return _notes(header(file))
 
 
+def parts(state: Path) -> list[Path]:
+    """The files with the tensors of a state that several processes have written, in their order; else none.
+
+    Raises ValueError or OSError for a damaged state.
+    """
+    found = notes(state)
+    if PARTS not in found:
+        return []
+    folder, count = str(found[PARTS]), str(found.get(PART_COUNT, ""))
+    if not _PARTS_FOLDER.fullmatch(folder) or not (count.isdecimal() and len(count) < 6):
+        raise ValueError("its notes are damaged")
+    return [state.parent / folder / f"{number}.safetensors" for number in range(int(count))]
+
+
+def parts_folders(folder: Path) -> list[Path]:
+    """The folders of parts in a folder, of whole saves and of interrupted ones."""
+    return [path for path in folder.iterdir() if _PARTS_FOLDER.fullmatch(path.name) and path.is_dir()]
+
+
 def damage(state: Path, model: Path) -> str:
     """What is wrong with the files of a save, in a few words; "" if they are whole."""
-    return _damaged_tensors(state) or weights_damage(model) or _damaged_texts(model)
+    return _damaged_state(state) or weights_damage(model) or _damaged_texts(model)
 
 
 def weights_damage(model: Path) -> str:
     """What is wrong with the weights of a model, in a few words; "" if they are whole."""
     files = sorted(model.glob("*.safetensors"))
     return next(filter(None, map(_damaged_tensors, files)), "") if files else f"{model.name} has no weights"
+
+
+def _damaged_state(state: Path) -> str:
+    if problem := _damaged_tensors(state):
+        return problem
+    try:
+        files = parts(state)
+    except (OSError, ValueError) as error:
+        return f"{state.name} is damaged: {error}"
+    problems = ((file, problem) for file in files if (problem := _damaged_tensors(file)))
+    file, problem = next(problems, (state, ""))
+    return f"{file.parent.name}/{problem}" if problem else ""
 
 
 def _damaged_tensors(path: Path) -> str:
@@ -71,7 +106,7 @@ def _damaged_texts(model: Path) -> str:
 
 def whole_but_for_weights(state: Path, model: Path) -> bool:
     """Whether nothing but the weights of the model is damaged, which the state has as well."""
-    return not (_damaged_tensors(state) or _damaged_texts(model)) and bool(weights_damage(model))
+    return not (_damaged_state(state) or _damaged_texts(model)) and bool(weights_damage(model))
 
 
 def _check_tensors(path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -13,12 +14,17 @@ from pathlib import Path
 import pytest
 
 from tdiff import cli, ranks
+from tdiff.commands.train_run import check_processes
+from tdiff.core import devices
+from tdiff.core.models.transformer import Transformer
 from tdiff.core.training import processes
 from tdiff.core.training.distributed import World
 from tdiff.errors import TdiffError
 from tdiff.runs import lock
 from tdiff.runs.run import Run
 from tests.conftest import Done
+from tests.support.classifying import model as model
+from tests.support.classifying import rows_of
 from tests.support.forked import environment_of, in_processes
 from tests.support.runs import SET_TINY, settings_of, train_in
 
@@ -119,12 +125,79 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
     assert [first["train"].returncode, first["stopped"].returncode] == [0, 0]
     kinds = [event.kind for event in Run(here / "checkpoints" / "both").history()]
     assert (kinds[0], kinds.count("train"), kinds.count("end")) == ("start", 4, 1)
+    for processes_now, numbers in ((3, "2 or 4 processes"), (5, "4 processes")):
+        with pytest.raises(TdiffError) as error:
+            check_processes(Run(here / "checkpoints" / "both"), settings_of(corpus_file), processes_now)
+        assert str(error.value) == (
+            f"a step of run 'both' has 4 rows, also after a resume, which do not divide by {processes_now} processes: "
+            f"use {numbers}"
+        )
     last = Run(here / "checkpoints" / "stopped").history()[-1]
     assert last.reason == "stopped"
     rates = {event.lr for event in Run(here / "checkpoints" / "stopped").history() if event.kind == "train"}
     assert len(rates) > 1  # they follow the clock of the first process
     _, events = train_in(here / "checkpoints", "both", settings_of(corpus_file, {"train": {"steps": 6}}), resume=True)
     assert "saved by 2 processes, resumed by 1 process" in events[1].doing
+
+
+@contextlib.contextmanager
+def failing(owner: object, name: str, error: Exception):
+    """Within the block a function raises `error`."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    original = getattr(owner, name)
+    setattr(owner, name, fail)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, model, tmp_path):
+    full, memory = OSError(28, "No space left on device"), RuntimeError("MPS backend out of memory (18 GB)")
+    prompts(here / "prompts.jsonl")
+    rows_of(here / "texts.jsonl", 3)
+    train = ["train", "--data", str(corpus_file), "--device=cpu", *SET_TINY, "--steps=3"]
+    evaluate = ["eval", str(tiny_run.path), "--data", str(corpus_file), "--split=val", "--device=cpu"]
+    generate = ["generate", "--model", str(tiny_run.path), "--input=prompts.jsonl", "--output=out.jsonl"]
+    classify = ["classify", f"--model={model}", "--device=cpu", "--input=texts.jsonl", "--json"]
+
+    def work(world: World) -> dict[str, Done]:
+        stay(world)
+
+        def of(rank: int, owner: object, name: str, error: Exception, arguments: list[str]) -> Done:
+            with failing(owner, name, error) if world.rank == rank else contextlib.nullcontext():
+                return command(*arguments)
+
+        return {
+            "train, lock": of(0, Run, "locked", full, train),
+            "train, device": of(1, devices, "choose", full, train),
+            "eval, device": of(1, devices, "choose", full, evaluate),
+            "generate, device": of(0, devices, "choose", full, generate),
+            "classify, memory": of(1, Transformer, "forward", memory, classify),
+            "generate, memory": of(1, Transformer, "forward", memory, generate),
+            "classify, rows": of(1, json, "loads", MemoryError(), classify),
+        }
+
+    first, second = in_processes(2, work, tmp_path, timeout=120)
+    host = f"process 1 on {platform.node()}: "
+    space, row = "[Errno 28] No space left on device", "does not fit; free memory, or use another --device"
+    expected = {
+        "train, lock": (1, space),
+        "train, device": (1, f"{host}{space}"),
+        "eval, device": (1, f"{host}{space}"),
+        "generate, device": (1, space),
+        "classify, memory": (2, f"{host}out of memory on cpu: a window of up to 16 tokens {row}"),
+        "generate, memory": (2, f"{host}out of memory on cpu: a text of that length {row}"),
+        "classify, rows": (2, f"{host}out of memory: MemoryError: use a smaller batch, length or model, or another "),
+    }
+    for name, (code, text) in expected.items():
+        assert (first[name].returncode, second[name].returncode) == (code, code), (name, first[name], second[name])
+        assert second[name].stdout + second[name].stderr == "", name
+        assert first[name].stderr.splitlines()[-1].startswith(f"tdiff: {text}"), (name, first[name])
+        assert first[name].stderr.count("tdiff: ") == 1, (name, first[name])
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class BoundClassifier(Classifier):
         logits = []
         for n, network in enumerate(self.networks):
             rows = label == n
+            if not bool(rows.any()):  # a part of a batch may lack a class
+                continue
             with self.autocast():
                 inputs = Inputs(tokens[rows], share[rows], where[rows], attention=attention[rows])
                 logits.append(network.logits(inputs))

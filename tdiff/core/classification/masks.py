@@ -13,7 +13,7 @@ close, because much of what separates the classes is in single words, which need
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tdiff.core.diffusion import noise
 from tdiff.core.evaluation.likelihood import LOGITS
+from tdiff.core.memory import Portions
 from tdiff.core.packing import padded
 from tdiff.errors import TdiffError
 
@@ -50,6 +51,12 @@ class Scorer:
     unmaskable: Sequence[int] = ()
     """Ids that are never masked."""
     device: str | torch.device = "cpu"
+    portions: Portions = field(init=False)
+    """Divides the rows of a batch, each a window under one class, where they do not fit into memory."""
+
+    def __post_init__(self) -> None:
+        row = f"a window of up to {self.window:,} tokens"
+        object.__setattr__(self, "portions", Portions(torch.device(self.device).type, row))
 
     @property
     def positions(self) -> int:
@@ -61,9 +68,10 @@ class Scorer:
         """(C, V) float64: the nats of each token under each class with all positions masked, a mean over positions."""
         length = min(self.window, _UNCONDITIONAL_LENGTH)
         at_once = max(1, LOGITS // (self.vocabulary * _UNCONDITIONAL_LENGTH))
-        table = []
-        for first in range(0, self.classes, at_once):
-            labels = torch.arange(first, min(first + at_once, self.classes), device=self.device)
+        portions = replace(self.portions, most=at_once)
+
+        def nats_of(classes: Sequence[int]) -> Tensor:
+            labels = torch.tensor(classes, device=self.device)
             masked = torch.ones(len(labels), length, dtype=torch.bool, device=self.device)
             with torch.inference_mode():
                 logits = self.ask(
@@ -75,8 +83,9 @@ class Scorer:
                 )
                 # A token that is never proposed is never masked either; its infinity times 0 would be NaN.
                 nats = -logits.log_softmax(-1).clamp(min=_LOWEST)
-                table.append(nats.view(len(labels), length, -1).mean(1).cpu().double())
-        return torch.cat(table)
+                return nats.view(len(labels), length, -1).mean(1).cpu().double()
+
+        return torch.cat(list(portions(range(self.classes), nats_of)))
 
 
 @dataclass(slots=True)
@@ -182,28 +191,40 @@ def _score(scorer: Scorer, rows: list[_Row]) -> Iterator[tuple[Sequence[_Row], T
     nats under each class, 0 at the other positions.
     """
     rows.sort(key=lambda row: row.length)  # so that there is little padding
-    classes, device = scorer.classes, scorer.device
+    classes = scorer.classes
     for batch in _batches(rows, scorer.positions // classes):
         longest = batch[-1].length
         tokens = _stack([row.case.tokens[row.window] for row in batch], longest, scorer.mask_id)
         real = _stack([row.case.real[row.window] for row in batch], longest, False)
         maskable = _stack([row.case.maskable[row.window] for row in batch], longest, False)
         masked = _stack([row.masked for row in batch], longest, False)
-        canvas, ratio = tokens.masked_fill(masked, scorer.mask_id), (masked.sum(1) / maskable.sum(1)).float()
-        label = torch.arange(classes).repeat_interleave(len(batch))
-        with torch.inference_mode():
-            logits = scorer.ask(
-                canvas.repeat(classes, 1).to(device),
-                ratio.repeat(classes).to(device),
-                masked.repeat(classes, 1).to(device),
-                real.repeat(classes, 1).to(device),
-                label.to(device),
-            )
-            target = tokens.to(device)[masked.to(device)].repeat(classes)
-            nats = F.cross_entropy(logits, target, reduction="none").cpu().double()
+        ratio = (masked.sum(1) / maskable.sum(1)).float()
+        nats = _nats_of_masked(scorer, tokens, real, masked, ratio)
         by_position = torch.zeros(classes, *masked.shape, dtype=torch.float64)
         by_position[masked.expand(classes, -1, -1)] = nats
         yield batch, masked, by_position
+
+
+def _nats_of_masked(scorer: Scorer, tokens: Tensor, real: Tensor, masked: Tensor, ratio: Tensor) -> Tensor:
+    """(C * M,) float64: the nats of the M masked positions of rows (B, L) under each class, one class after another."""
+    rows, device = len(tokens), scorer.device
+    canvas = tokens.masked_fill(masked, scorer.mask_id)
+
+    def nats_of(pairs: Sequence[int]) -> Tensor:  # of a class and a row
+        numbers = torch.tensor(pairs)
+        label, row = numbers // rows, numbers % rows
+        with torch.inference_mode():
+            logits = scorer.ask(
+                canvas[row].to(device),
+                ratio[row].to(device),
+                masked[row].to(device),
+                real[row].to(device),
+                label.to(device),
+            )
+            target = tokens[row][masked[row]].to(device)
+            return F.cross_entropy(logits, target, reduction="none").cpu().double()
+
+    return torch.cat(list(scorer.portions(range(scorer.classes * rows), nats_of)))
 
 
 def _sample_masks(cases: Sequence[Case], counts: Mapping[int, int], seed: int) -> list[_Row]:

@@ -5,13 +5,15 @@ retains a part of every weight, along its first dimension, and with it the same 
 average and of AdamW's moments. The optimizer, clipping and the average see these parts as plain tensors.
 
 Evaluation, sampling and saving are the first process's work, and require all processes for the weights. Within `led`
-the others wait for what it asks of all: a call of the averaged network, or a weight as a whole. A saved run has the
-files of any other run, so any number of processes can resume it.
+the others wait for what it asks of all: a call of the averaged network, the averaged weights as a whole, or that each
+saves its part. Any number of processes can resume a saved run; see `saved_state`.
 """
 
 from __future__ import annotations
 
 import copy
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -27,9 +29,13 @@ from torch.distributed.tensor import DTensor, Shard
 
 from tdiff.core.models.base import Cache, Inputs, Model, ModelSpec, TrainableModel
 from tdiff.core.models.files import check_weights
+from tdiff.core.training import saved_state
 from tdiff.core.training.distributed import World
-from tdiff.core.training.replica import Replica, load_optimizer, states_of
+from tdiff.core.training.replica import Replica, load_optimizer
+from tdiff.core.training.saved_state import Named
 from tdiff.errors import TdiffError
+from tdiff.files import CannotWrite, sync_folder
+from tdiff.runs import wholeness
 from tdiff.visible import visible_line
 
 _EXCHANGE = ("gloo", "nccl")
@@ -113,7 +119,7 @@ class Shards(Replica):
 
     @contextmanager
     def led(self) -> Iterator[None]:
-        """Within the block the first process may use `average`, `averaged` and `tensors`; the others work with it."""
+        """Within the block the first process may use `average`, `averaged` and `save`; the others work with it."""
         if self._leading:
             yield
             return
@@ -160,22 +166,27 @@ class Shards(Replica):
         self._reshard()
         return log_p
 
-    def _do_average(self) -> dict[str, Tensor]:
-        return self._gathered(self._parts if self._swapped else self._average_parts)
+    def _do_average(self) -> None:
+        """Copy the averaged weights to the network on the CPU of the first process, one at a time."""
+        copies = dict(self._copy.named_parameters()) if self._copy is not None else {}
+        for name, part in (self._parts if self._swapped else self._average_parts).items():
+            like = self._named[name]
+            shape, stride = like.shape, like.stride()
+            sharded = DTensor.from_local(
+                part, like.device_mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
+            )
+            whole = sharded.full_tensor()
+            if copies:
+                copies[name].copy_(whole)
 
-    def _do_weights(self) -> dict[str, Tensor]:
-        return self._gathered(self._average_parts if self._swapped else self._parts)
-
-    def _do_moments(self, key: str) -> dict[str, Tensor]:
-        """A state of AdamW for each weight that has one."""
-        [optimizer] = self.optimizers
-        own = {name: optimizer.state.get(self._parts[name], {}) for name in self._present}
-        numbers = {name: state["step"].item() for name, state in own.items() if state}
-        steps = {name: step for part in self.world.collect(numbers) for name, step in part.items()}
-        names = [name for name in self._order() if name in steps]
-        if key == "step":
-            return {name: torch.tensor(steps[name]) for name in names}
-        return self._gathered({name: own[name][key] if own.get(name) else self._parts[name] for name in names})
+    def _do_save_part(self, folder: Path) -> list[OSError | None]:
+        """Write this process's rows of all tensors. Returns the error of each process, if it has one."""
+        error = None
+        try:
+            saved_state.write(folder / f"{self.world.rank}.safetensors", self.tensors(), {})
+        except OSError as cause:
+            error = OSError(cause.errno, cause.strerror)
+        return self.world.collect(error)
 
     def _do_end(self) -> None:
         self._swap(False)
@@ -196,52 +207,71 @@ class Shards(Replica):
         assert isinstance(self.network, FSDPModule), "fully_shard has made it one"
         self.network.reshard()
 
-    def _gathered(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights as a whole, on the CPU of the first process; empty in the others. One at a time is on the device."""
-        whole = {}
-        for name, part in parts.items():
-            like = self._named[name]
-            shape, stride = like.shape, like.stride()
-            sharded = DTensor.from_local(
-                part, like.device_mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
-            )
-            tensor = sharded.full_tensor()
-            if self.world.leads:
-                whole[name] = tensor.cpu().contiguous()
-        return whole
-
     def averaged(self) -> TrainableModel:
         """The averaged weights as a network on the CPU."""
         assert self._copy is not None, "the first process alone saves"
-        average = self.ask("average")
-        with torch.no_grad():
-            for name, parameter in self._copy.named_parameters():
-                parameter.copy_(average[name])
+        self.ask("average")
         return self._copy
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights, their average and the state of the optimizer, by name, as of an undivided run."""
-        tensors = {f"network.{name}": tensor for name, tensor in self.ask("weights").items()}
-        tensors |= {f"average.{name}": tensor for name, tensor in self.ask("average").items()}
-        number = {name: i for i, name in enumerate(self._order())}
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            tensors |= {f"optimizer.0.{number[name]}.{key}": t for name, t in self.ask("moments", key).items()}
-        return tensors
+        """This process's rows of the weights, of their average and of the optimizer's state, by name.
+
+        The name of a state has the number of its weight among all, as of an undivided run.
+        """
+        weights, averages = self._parts, self._average_parts
+        if self._swapped:
+            weights, averages = averages, weights
+        tensors = {f"network.{name}": weights[name] for name in self._present}
+        tensors |= {f"average.{name}": averages[name] for name in self._present}
+        [optimizer] = self.optimizers
+        for i, name in enumerate(self._order()):
+            # A weight without rows here has no state.
+            state: dict[str, Tensor] = optimizer.state.get(self._parts[name], {})
+            tensors |= {f"optimizer.0.{i}.{key}": value for key, value in state.items()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def save(self, path: Path, notes: Mapping[str, str]) -> None:
+        """Write the state: each process its rows, and the first one then the index that names them. See `Replica`.
+
+        Raises TdiffError if the processes do not write to the same folder.
+        """
+        folder = path.parent / f"parts-{secrets.token_hex(4)}"
+        try:
+            for number, error in enumerate(self.ask("save_part", folder)):
+                part = folder / f"{number}.safetensors"
+                if error is not None:
+                    raise CannotWrite(part, error)
+                if not part.is_file():
+                    raise TdiffError(
+                        f"process {number} has written its part of the save, but {part} is not on the machine of "
+                        "process 0: all must see the same run folder, such as one on NFS"
+                    )
+            sync_folder(path.parent)  # with the name of the folder
+            count = str(self.world.size)
+            saved_state.write(path, {}, {**notes, wholeness.PARTS: folder.name, wholeness.PART_COUNT: count})
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def load(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        """Load this process's part of saved tensors. Raises TdiffError for weights that do not fit."""
+        """Load this process's part of saved tensors, one at a time. Raises TdiffError for weights that do not fit."""
         shapes = {name: parameter.shape for name, parameter in self._named.items()}
         for prefix, parts in (("network.", self._parts), ("average.", self._average_parts)):
-            saved = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+            saved = Named(tensors, prefix)
             check_weights(shapes, saved, path)
             for name, part in parts.items():
                 part.copy_(self._own(saved[name]))
-        names = [name for name in self._order() if name in self._present]
-        states, states_by_name = states_of(tensors, 0), dict[str, dict[str, Tensor]]()
-        for i, name in enumerate(self._order()):
-            states_by_name[name] = {k: self._own(t) if t.ndim else t for k, t in states.get(i, {}).items()}
+        states = dict[int, dict[str, Tensor]]()
+        present = [name for name in self._order() if name in self._present]
+        number = {i: present.index(name) for i, name in enumerate(self._order()) if name in self._present}
+        for key in (saved := Named(tensors, "optimizer.0.")):
+            i, name = key.split(".")
+            if int(i) in number:
+                tensor = saved[key]
+                own = self._own(tensor).clone() if tensor.ndim else tensor  # a view would retain the whole
+                states.setdefault(number[int(i)], {})[name] = own
         [optimizer] = self.optimizers
-        load_optimizer(optimizer, {i: states_by_name[name] for i, name in enumerate(names) if states_by_name[name]})
+        load_optimizer(optimizer, states)
 
     def _own(self, tensor: Tensor) -> Tensor:
         """This process's part of a whole tensor, as FSDP divides it."""

@@ -23,7 +23,7 @@ from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defin
 from tdiff import ranks
 from tdiff.core.training.distributed import World
 from tdiff.core.training.lifeline import Lifeline
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, is_out_of_memory, out_of_memory_text
 
 T = TypeVar("T")
 _FAILED = 1
@@ -42,6 +42,8 @@ class Processes(World):
     """The gradients of all weights in a row, by the numbers of their elements and of the weights."""
     known: list[Exception] = field(default_factory=list)
     """Errors that all processes have raised within a block of `together`."""
+    shared: list[Exception] = field(default_factory=list)
+    """All errors so far that each process has raised, its own or that of another one."""
 
     def check_device(self, device: str) -> None:
         """Raise TdiffError if this process has no GPU of its own."""
@@ -173,7 +175,7 @@ class Processes(World):
         """
         gathered: list[tuple[str, bool] | None] = [None] * self.size
         with self._reaching():
-            dist.all_gather_object(gathered, None if error is None else (str(error), isinstance(error, TdiffError)))
+            dist.all_gather_object(gathered, None if error is None else _described(error))
         for rank, other in enumerate(gathered):
             if error is None and other is not None:
                 text, is_input = other
@@ -181,15 +183,12 @@ class Processes(World):
                 error = TdiffError(where) if is_input else OSError(where)
         if error is not None:
             self.known.append(error)
+            self.shared.append(error)
             raise error
 
-    def _is_known(self, error: BaseException | None) -> bool:
+    def _is_known(self, error: BaseException) -> bool:
         """Whether the other processes have this error, or the one that it replaces, already."""
-        while error is not None:
-            if any(error is other for other in self.known):
-                return True
-            error = error.__cause__ or error.__context__
-        return False
+        return _is_among(error, self.known)
 
     def watch(self, if_lost: str) -> None:
         """From now on, end this process if another one is lost; `if_lost` says what that means."""
@@ -243,7 +242,7 @@ def _connect() -> Processes:
     if not address or not port.isdecimal():
         raise TdiffError(
             f"RANK and WORLD_SIZE name {size} processes, but MASTER_ADDR and MASTER_PORT are not set: start them with "
-            f"torchrun --nproc-per-node {size} -m tdiff ..."
+            f"torchrun --nproc-per-node {size} -m -- tdiff ..."
         )
     try:
         store, _, _ = next(rendezvous("env://", timeout=_MEET))
@@ -257,6 +256,27 @@ def _connect() -> Processes:
     except (RuntimeError, ValueError) as error:  # DistNetworkError and DistStoreError are RuntimeErrors
         raise TdiffError(_unreachable(str(error), address, port)) from None
     return Processes(rank, size, lifeline)
+
+
+def raised_in_all(error: BaseException) -> bool:
+    """Whether each process has raised this error, or the one that it replaces: the first of them prints it."""
+    return bool(_joined) and _is_among(error, _joined[0].shared)
+
+
+def _is_among(error: BaseException | None, errors: Sequence[Exception]) -> bool:
+    """Whether the error, or one that it replaces, is one of the others."""
+    while error is not None:
+        if any(error is other for other in errors):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _described(error: Exception) -> tuple[str, bool]:
+    """The text of an error for the other processes, and whether the user can mend it."""
+    if is_out_of_memory(error):
+        return out_of_memory_text(error), True
+    return str(error) or type(error).__name__, isinstance(error, TdiffError)
 
 
 def fails_first() -> bool:

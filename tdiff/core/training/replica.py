@@ -13,7 +13,9 @@ from torch import Tensor
 
 from tdiff.core.models.base import Model, TrainableModel
 from tdiff.core.models.files import put_weights
+from tdiff.core.training import saved_state
 from tdiff.core.training.distributed import World
+from tdiff.core.training.saved_state import Named
 
 
 class Replica:
@@ -63,7 +65,7 @@ class Replica:
         return math.isfinite(float(torch.stack(torch._foreach_norm([*self.weights, *self.averages], math.inf)).sum()))
 
     def led(self) -> AbstractContextManager[None]:
-        """Within the block the first process may use `average`, `averaged` and `tensors`; the others do nothing."""
+        """Within the block the first process may use `average`, `averaged` and `save`; the others do nothing."""
         return nullcontext()
 
     def averaged(self) -> TrainableModel:
@@ -80,10 +82,17 @@ class Replica:
                 tensors |= {f"optimizer.{n}.{i}.{key}": value for key, value in values.items()}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
+    def save(self, path: Path, notes: Mapping[str, str]) -> None:
+        """Write the tensors and `notes` as the state `path`; the first process calls it within `led`.
+
+        Raises CannotWrite; the state is then as it was.
+        """
+        saved_state.write(path, self.tensors(), notes)
+
     def load(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        """Load what `tensors` returned, read from the file `path`. Raises TdiffError for weights that do not fit."""
+        """Load what `save` has written to `path`. Raises TdiffError for weights that do not fit."""
         for prefix, network in (("network.", self.network), ("average.", self._average)):
-            put_weights(network, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
+            put_weights(network, Named(tensors, prefix), path)
         for n, optimizer in enumerate(self.optimizers):
             load_optimizer(optimizer, states_of(tensors, n))
 
@@ -91,10 +100,9 @@ class Replica:
 def states_of(tensors: Mapping[str, Tensor], optimizer: int) -> dict[int, dict[str, Tensor]]:
     """The saved state of each weight of the optimizer of that number, by the number of the weight in it."""
     states: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith(f"optimizer.{optimizer}."):
-            i, name = key.split(".")[2:]
-            states.setdefault(int(i), {})[name] = tensor
+    for key, tensor in Named(tensors, f"optimizer.{optimizer}.").items():
+        i, name = key.split(".")
+        states.setdefault(int(i), {})[name] = tensor
     return states
 
 

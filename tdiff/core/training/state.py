@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from tdiff.config.settings import Settings
@@ -24,7 +22,6 @@ from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.objective import Loss, exact_loss, nelbo_loss, other_labels, sample_masks
 from tdiff.core.diffusion.schedules import schedule
 from tdiff.core.mask_indices import send
-from tdiff.core.models.files import read_tensors
 from tdiff.core.models.labels import naive_bayes
 from tdiff.core.models.origin import Origin
 from tdiff.core.training import initialize, row_dropout
@@ -33,10 +30,10 @@ from tdiff.core.training.distributed import World
 from tdiff.core.training.optim import optimizers, rate
 from tdiff.core.training.replica import Replica
 from tdiff.core.training.row_dropout import EachItsOwn, PassRows
+from tdiff.core.training.saved_state import SavedTensors
 from tdiff.corpus.corpus import Corpus
 from tdiff.errors import TdiffError
-from tdiff.files import sync_folder, write_atomic
-from tdiff.runs import retention, wholeness
+from tdiff.runs import retention
 from tdiff.runs.run import Run
 from tdiff.visible import visible_line
 
@@ -337,14 +334,11 @@ class TrainState:
         self.run.sync_events()  # first: a power cut must not leave a save whose records are missing
         retention.set_aside(self.run, keep_last, self.step)
         self.save_model(self.run.model)
-        tensors = self.replica.tensors()
         notes = {"step": str(self.step), "seconds": repr(self.elapsed), "corpus": self.data.fingerprint}
         notes |= {"temperature": repr(self.temperature), "stream": str(STREAM), "noise": str(self.noise_variant)}
         notes["processes"] = str(self.world.size)
-        contents = ((name, [t.flatten().view(torch.uint8).numpy().data]) for name, t in tensors.items())
-        notes[wholeness.CHECKSUM] = wholeness.checksum(contents)
-        write_atomic(self.run.state, save(tensors, notes))
-        sync_folder(self.run.state.parent)
+        self.replica.save(self.run.state, notes)
+        retention.remove_other_parts(self.run)
         retention.prune(self.run, keep_last, self.step)
 
     def save_model(self, folder: Path) -> None:
@@ -354,9 +348,8 @@ class TrainState:
     def load(self) -> None:
         """Load the state of the last save. Raises TdiffError where it is of another text or does not fit."""
         path = self.run.state
-        tensors = read_tensors(path)
-        with safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
+        tensors = SavedTensors(path)
+        notes = tensors.notes
         if notes.get("corpus") != self.data.fingerprint:
             raise TdiffError(
                 f"run {self.run.name!r} was trained on another text than data.sources now gives ({self.corpus.name}); "

@@ -10,7 +10,7 @@ from tdiff.core.classification.masks import ROUND, Scorer
 from tdiff.core.classification.prediction import Effort, Prediction
 from tdiff.core.classification.sequential import LEAST, decided, predict
 from tdiff.core.diffusion.objective import likelihood
-from tdiff.errors import TdiffError
+from tdiff.errors import OutOfMemory, TdiffError
 from tests.support.models import StubModel
 
 SYMBOLS, POSITIONS = 3, 4
@@ -224,6 +224,30 @@ def test_a_prediction_does_not_depend_on_the_other_texts():
     texts = [(0, 1, 2, 0), (2, 0, 1, 1), (1, 1, 1, 1)]
     together = predictions(joint, texts, draws=12)
     assert together[1] == predictions(joint, texts[1:2], draws=12, names=[1])[0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_batches_are_divided_where_they_do_not_fit_into_memory_with_the_same_predictions(most):
+    joint, texts = joints(3, seed=11), [(0, 2, 1, 1), (2, 2, 0, 1), (1, 0, 0, 2)]
+    sizes = []
+
+    class Limited(Exact):
+        def __call__(self, tokens, *arguments):
+            sizes.append(len(tokens))
+            if len(tokens) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(tokens, *arguments)
+
+    limited = predict(scorer(Limited(joint), 3), [torch.tensor(text) for text in texts], [1 / 3] * 3, Effort(draws=12))
+    final = {update.text: update.prediction for update in limited if update.final}
+    for n, whole in enumerate(predictions(joint, texts, draws=12)):
+        assert final[n].nats == pytest.approx(whole.nats)
+        assert final[n].draws == whole.draws
+    too_large = [size for size in sizes if size > most]
+    assert len(too_large) <= 5  # of the classes and of the texts each a few, and none once it is known what fits
+    with pytest.raises(OutOfMemory, match="a window of up to 4 tokens does not fit; free memory"):
+        most = 0
+        list(predict(scorer(Limited(joint), 3), [torch.tensor(texts[0])], [1 / 3] * 3, Effort()))
 
 
 def test_a_text_without_maskable_tokens_is_refused():

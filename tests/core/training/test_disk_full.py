@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from tdiff.core.models.load import load_model
+from tdiff.core.models.load import load_model, save_model
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
 from tdiff.files import CannotWrite
@@ -96,6 +97,20 @@ def test_a_write_that_the_system_refuses_names_the_file_and_the_run_resumes_as_i
     whole.train(run)
     whole.is_like(run)
     assert not list(run.path.rglob(".*"))
+
+
+def test_a_pretrained_model_that_the_system_refuses_to_write_names_the_file_and_the_one_before_stays(loaded, tmp_path):
+    model, folder = loaded["bert"], tmp_path / "model"
+    save_model(folder, model.network, model.tokenizer, model.origin)
+    before = files_of(folder)
+    with largest_file(20_000), pytest.raises(CannotWrite) as error:
+        save_model(folder, model.network, model.tokenizer, model.origin)
+    assert re.fullmatch(
+        r".*/model/model\.safetensors cannot be written: the limit for the size of a file is reached \(\d+ kB needed\)",
+        str(error.value),
+    )
+    assert files_of(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def full_at(number: int, whole: Whole, monkeypatch) -> None:

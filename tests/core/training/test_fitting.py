@@ -17,6 +17,8 @@ from tdiff.core.training.state import TrainState
 from tdiff.errors import OutOfMemory, is_out_of_memory
 from tdiff.runs.run import Run
 from tests.commands.test_several_processes import command, stay
+from tests.support.classifying import model as model
+from tests.support.classifying import rows_of
 from tests.support.forked import in_processes
 from tests.support.runs import SET_TINY
 
@@ -187,6 +189,25 @@ def test_an_evaluation_is_divided_until_it_fits_with_the_same_result(fitting_row
     assert cli_fast(*options).refused() == (
         "out of memory on cpu: a window of 32 tokens does not fit; free memory, or use another --device"
     )
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["one model", "one model a class"])
+def test_a_classification_is_divided_until_it_fits_with_the_same_predictions(
+    separate, fitting_rows, cli_fast, model, tiny_run, here
+):
+    rows_of(here / "in.jsonl", 3)
+    (here / "long.jsonl").write_text(json.dumps({"text": "the hare runs over the hill and sings " * 3}) + "\n")
+    one = [f"--model={model}", "--input=in.jsonl"]
+    several = [f"--model=a={tiny_run.path}", f"--model=b={tiny_run.path}", "--input=long.jsonl"]
+    results = []
+    for most in (1000, 3, 1):
+        fitting_rows(most)
+        done = cli_fast("classify", *(several if separate else one), "--json", "--device=cpu", "--max-draws=8")
+        assert done.returncode == 0, done.stderr
+        results.append([list(json.loads(line)["posterior"].values()) for line in done.stdout.splitlines()])
+    assert len(results[0]) == (1 if separate else 6)
+    for divided in results[1:]:
+        assert divided == [pytest.approx(posterior, abs=1e-5) for posterior in results[0]]
 
 
 def test_portions_remember_what_fits():

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
 
 from tdiff.core.models.load import load_model
 from tdiff.core.training.distributed import World
 from tdiff.core.training.loop import train
+from tdiff.core.training.saved_state import SavedTensors
 from tdiff.core.training.state import TrainState
 from tdiff.corpus import corpus as data
 from tdiff.protocol.events import Eval, Event, Sample, Train
 from tdiff.runs import run as runs
 from tdiff.runs.run import Run
+from tdiff.runs.wholeness import parts
 from tests.commands.test_several_processes import command, stay
 from tests.core.evaluation.test_causal_judge import make as make_causal
 from tests.core.training.test_finetune import settings_from
@@ -48,7 +49,7 @@ def corpus_of(settings):
 
 
 def trained(model: Path, tales: Path, folder: Path, way: dict, world: World, *layers: dict) -> dict[str, torch.Tensor]:
-    """The weights and averages of the first process after four steps."""
+    """What the processes save after four steps, in the first of them."""
     settings = settings_from(model, tales, {"train": {"lr": 1e-4}}, way, *layers)
     state = TrainState(settings, Run(folder / "none"), corpus_of(settings), world)
     for step in range(4):
@@ -57,7 +58,9 @@ def trained(model: Path, tales: Path, folder: Path, way: dict, world: World, *la
     result = {"norm": norm}
     with state.replica.led():
         if world.leads:
-            result |= state.replica.tensors()
+            path = folder / "saved" / "state.safetensors"
+            state.replica.save(path, {})
+            result |= SavedTensors(path)
     held = sum(part.numel() for part in state.weights) / sum(p.numel() for p in state.network.parameters())
     assert (held < 0.6) == (settings.train.fsdp and world.size > 1), held
     return result
@@ -115,8 +118,9 @@ def test_a_divided_run_evaluates_samples_saves_and_is_resumed_by_any_number_of_p
         assert actual == pytest.approx(expected, rel=1e-4), kind
     assert [event.step for event in together if isinstance(event, Sample)] == [3, 6]
     folders = [Run(tmp_path / name / "run") for name in ("whole", "two")]
-    before, after = (load_file(run.state) for run in folders)
+    before, after = (SavedTensors(run.state) for run in folders)
     assert before.keys() == after.keys()
+    assert [len(parts(run.state)) for run in folders] == [0, 2]
     assert (folders[1].path / "best" / "model.safetensors").exists()
     # transformers loads the exported model, a single file, and it computes what tdiff loads.
     assert [path.name for path in folders[1].model.glob("*.safetensors")] == ["model.safetensors"]
@@ -124,11 +128,16 @@ def test_a_divided_run_evaluates_samples_saves_and_is_resumed_by_any_number_of_p
     assert type(loaded).__name__ == "BertForMaskedLM"
     ours = dict(load_model(str(folders[1].path)).network.model.named_parameters())
     assert all(torch.equal(weight, ours[name]) for name, weight in loaded.named_parameters())
-    # One process continues with whole weights.
+    # Four processes continue, and then one with whole weights.
+    of_four = settings_from(zoo["bert"], tales, layer, FSDP, {"train": {"steps": 7}})
+    events, *_ = in_processes(4, lambda world: records_of(world, tmp_path / "two", of_four, resume=True), tmp_path, 300)
+    assert (events[-1].step, events[-1].reason) == (7, "finished")
+    assert "saved by 2 processes, resumed by 4 processes" in events[1].doing
     more = settings_from(zoo["bert"], tales, layer, FSDP, {"train": {"steps": 8}})
     events = records_of(World(), tmp_path / "two", more, resume=True)
     assert (events[-1].step, events[-1].reason) == (8, "finished")
-    assert "saved by 2 processes, resumed by 1 process" in events[1].doing
+    assert "saved by 4 processes, resumed by 1 process" in events[1].doing
+    assert parts(folders[1].state) == []
 
 
 def test_bad_requests_for_divided_weights_are_one_line(zoo, corpus_file, tiny_run, cli_fast, here):

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,10 @@ import torch
 from tdiff.core.models import tokenizers
 from tdiff.core.training import token_files
 from tdiff.core.training.data import TrainingSet
-from tdiff.core.training.state import TrainState
 from tdiff.core.training.token_files import open_or_make
 from tdiff.corpus import corpus as data
 from tdiff.corpus import stream
 from tdiff.errors import TdiffError
-from tdiff.runs.run import Run
 from tests.support.runs import settings_of, train_in, words
 
 
@@ -123,34 +120,3 @@ def test_a_run_on_token_files_resumes_with_the_same_weights(library, tmp_path):
     _, events = train_in(tmp_path, "run", settings, resume=True)
     assert (events[0].kind, events[-1].step) == ("resume", 6)
     assert run.state.read_bytes() != saved
-
-
-@pytest.mark.slow
-def test_memory_of_the_first_step_does_not_grow_with_the_corpus(tmp_path):
-    """10 GB of tokens, made by linking one shard 75 times."""
-    corpus_file, folder, links = tmp_path / "tale.txt", tmp_path / "tokens", 75
-    corpus_file.write_text(words(200_000))
-    settings = settings_of(corpus_file, {"data": {"token_files": str(folder)}})
-    corpus = stream.sample(settings.data.sources)
-    TrainState(settings, Run(tmp_path / "none"), corpus)
-    manifest = json.loads((folder / "tokens.json").read_text())
-    with (folder / "tokens-00000.bin").open("r+b") as file:
-        tokens = file.read()
-        copies = (1 << 27) // len(tokens) + 1
-        file.write(tokens * (copies - 1))
-    count = manifest["shards"][0] * copies
-    for n in range(1, links):
-        os.link(folder / "tokens-00000.bin", folder / f"tokens-{n:05d}.bin")
-    manifest |= {"shards": [count] * links, "training": count * links * 9 // 10}
-    (folder / "tokens.json").write_text(json.dumps(manifest))
-    assert 2 * count * links > 10e9
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    before = resident()
-    state = TrainState(settings, Run(tmp_path / "none"), corpus)
-    for step in range(5):
-        state.update(step / 5)
-    assert state.data.token_count == manifest["training"]
-    assert resident() - before < 100e6

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
 from tdiff import hub
@@ -31,6 +32,7 @@ from tdiff.core.models.hf.tokenizer import HubTokenizer
 from tdiff.core.models.labels import add_missing_bias
 from tdiff.core.models.origin import Origin, origin_unknown, read_origin
 from tdiff.errors import TdiffError
+from tdiff.files import CannotWrite
 from tdiff.hub import CONDITIONING, SIDECAR
 from tdiff.runs import retention
 
@@ -125,9 +127,23 @@ def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, dty
     """Write the model as transformers does, and beside it the files that only tdiff reads: its origin, context length
     and conditioning.
 
-    Each file is complete or absent at any moment. Without conditioning transformers reads the very same model.
+    Each file is complete or absent at any moment. Without conditioning transformers reads the very same model. Raises
+    CannotWrite, for example for a full disk.
     """
     assert isinstance(network, HFBackbone), "the spec of the network names this family"
+    try:
+        _write(folder, network, tokenizer, origin, dtype)
+    except (SafetensorError, OSError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # from Rust, without its number
+            number = int(found[1])
+        if number is None:
+            raise
+        needed = dtype.itemsize * sum(parameter.numel() for parameter in network.model.parameters())
+        raise CannotWrite(folder / "model.safetensors", OSError(number, os.strerror(number)), needed) from error
+
+
+def _write(folder: Path, network: HFBackbone, tokenizer: Tokenizer, origin: Origin, dtype: torch.dtype) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
