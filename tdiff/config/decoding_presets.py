@@ -33,7 +33,7 @@ DECODING_PRESETS: dict[str, Preset] = {
     "fast": Preset(
         "At most a quarter of a model call for each token of --length",
         {
-            "subwords": "topk k=4 temperature=0.5 no-repeat=8",
+            "subwords": "fronts parts=4 temperature=0.7 top-p=0.9 no-repeat=8",
             "characters": "topk k=4 temperature=0.7",
         },
     ),

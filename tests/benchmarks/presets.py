@@ -27,6 +27,8 @@ CANDIDATES = (
     "first-hitting temperature=0.6 top-p=0.9",
     "entropy steps=128 temperature=0.5",
     "factor factor=1 temperature=0.5",
+    "fronts parts=2 temperature=0.7 top-p=0.9",
+    "fronts parts=3 temperature=0.7 top-p=0.9",
     "entropy-bounded gamma=0.5 temperature=0.5",
     "topk k=1 block=8 temperature=0.5",
     "autoregressive temperature=0.5 top-p=0.9",

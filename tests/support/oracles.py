@@ -291,9 +291,9 @@ def decode(
             free = [i for i in positions if not frozen[i]]
             size = -(-len(free) // settings.parts)
             parts = [free[start : start + size] for start in range(0, len(free), size)]
-            # A position that waited (no_repeat) is behind the others, which then wait for it.
-            behind = {i: place for part in parts for place, i in enumerate(part) if i in masked}
-            commit = [i for i in masked if behind[i] == min(behind.values())]
+            # The other parts wait for one with a position that had to wait (no_repeat).
+            offset = {i: n for part in parts for n, i in enumerate(part) if i in masked}
+            commit = [i for i in masked if offset[i] == min(offset.values())]
         elif name == "klass":
             commit = [i for i in masked if c[i] > settings.threshold and stable[i] >= settings.history]
             commit = commit or most(masked, c, 1)

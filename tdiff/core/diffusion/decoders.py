@@ -247,13 +247,15 @@ def _leftmost(state: StepState, settings: DecodeSettings) -> Tensor:
 
 
 def _fronts(state: StepState, settings: DecodeSettings) -> Tensor:
-    """The leftmost masked position of each of `parts` equal parts of the maskable positions.
+    """The next position of each of `parts` parts of equal length, of which the last may be shorter. A part with a
+    position that had to wait (`no_repeat`) makes the others wait for it.
 
     Except for the first of each part, tokens see the one before them, and those of one call are a part's length apart.
     """
     length = (state.total + settings.parts - 1).div(settings.parts, rounding_mode="floor").clamp(min=1)
-    place = (state.maskable.cumsum(-1) - 1) % length[:, None]
-    return state.masked & (place == place.masked_fill(~state.masked, place.size(-1)).amin(-1, keepdim=True))
+    offset = (state.maskable.cumsum(-1) - 1) % length[:, None]  # of a maskable position, within its part
+    least = offset.masked_fill(~state.masked, offset.size(-1)).amin(-1, keepdim=True)
+    return state.masked & (offset == least)
 
 
 def _all(state: StepState, settings: DecodeSettings) -> Tensor:
