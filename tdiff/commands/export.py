@@ -149,7 +149,7 @@ def _exported(request: Request, ending: str) -> bytes:
         moments = [timeline.moment_at(recorded, request.step)]
     else:
         moments = timeline.moments(recorded, fps, hold)
-    drawn = list(frames.frames(recorded, moments, size, theme, request.title))
+    drawn = list(frames.frames(recorded, moments, size, theme, request.title, legend=ending != "txt"))
     if ending == "txt":
         return _plain(drawn[0])
     if ending == "svg":

@@ -295,3 +295,37 @@ def test_a_trace_gets_a_name_whose_player_overwrites_nothing(here):
     (here / "trace-1.html").write_text("kept")
     (here / "trace-2.jsonl").write_text("kept")
     assert free_path().name == "trace-3.jsonl"
+
+
+@pytest.mark.parametrize("width", [24, 33, 40, 60, 80, 100, 120])
+@pytest.mark.parametrize("count", [1, 2])
+def test_figures_of_title_and_footer_are_whole_or_absent(width, count):
+    both = [recorded(text=WORDS * 3), recorded(text=WORDS * 3, every=4, decoder="entropy")][:count]
+    panel = (width - 3 * (count - 1)) // count
+    whole = re.compile(
+        r"step \d+/\d+|\d+%|\d+ left|confidence \d\.\d\d|tale|conf ≥ 0\.7|entropy|seed 7|\d+ model calls"
+    )
+    for frame in frames.frames(both, timeline.moments(both, 10, 3, 9), Size(width, 16), THEME):
+        rows = texts(frame)
+        for row in (rows[0], *rows[-2:]):
+            if "low" in row or "new" in row:
+                continue  # the legend
+            for column in range(count):
+                at = column * (panel + 3)
+                for part in filter(None, row.ljust(width)[at : at + panel].strip().split(" · ")):
+                    assert whole.fullmatch(part) or part.endswith("…"), (row, part)
+        assert "step" in rows[0]
+
+
+def test_two_traces_at_80_columns_show_all_of_their_footers():
+    both = [recorded(), recorded(every=4)]
+    size = frames.default_size(both, THEME)
+    *_, last = frames.frames(both, timeline.moments(both, 10, 3), size, THEME)
+    below = " ".join(texts(last)[-2:])
+    assert below.count("tale · conf ≥ 0.7 · seed 7") == 2
+    assert f"{both[0].steps} model calls" in below and f"{both[1].steps} model calls" in below
+
+
+def test_plain_text_has_no_legend_of_colours(cli_fast, trace, here):
+    assert cli_fast("export", trace, "out.txt").returncode == 0
+    assert "bold" not in (here / "out.txt").read_text() and "low" not in (here / "out.txt").read_text()
