@@ -20,6 +20,7 @@ from tdiff.protocol.counters import counters
 Run = tuple[str, str]
 Line = list[Run]
 
+_FIXED_BLANK = "\u00a0"
 DEFAULT_THEME = Theme()
 """256 colours on a dark background."""
 
@@ -34,7 +35,8 @@ def style_of(confidence: float, theme: Theme = DEFAULT_THEME, fresh: bool = Fals
 
 def drawn_texts(canvas: Canvas, theme: Theme = DEFAULT_THEME, overlay: Overlay = NOTHING) -> list[str]:
     """The text to draw at each position, for `lay_out`: its token, or its draft or the glyph of a mask."""
-    mask, remask = styles(theme).mask[0], styles(theme).remask[0]
+    # A mask that is a blank with a background may begin a row, unlike the blanks of words: it is fixed until drawn.
+    mask, remask = (glyph.replace(" ", _FIXED_BLANK) for glyph in (styles(theme).mask[0], styles(theme).remask[0]))
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
@@ -58,6 +60,7 @@ def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME,
         confidence = canvas.confidence[position]
         if confidence == MASKED:
             style = remask if position in canvas.remasked else mask
+            text = text.replace(_FIXED_BLANK, " ")
         elif confidence >= GIVEN:
             style = ""
         else:
@@ -82,6 +85,7 @@ def _overlaid(canvas: Canvas, row: Sequence[Piece], theme: Theme, overlay: Overl
         shade = None if value is None or value == MASKED else min(int(value * count), count - 1)
         if confidence == MASKED:
             style = remask if position in canvas.remasked else mask
+            text = text.replace(_FIXED_BLANK, " ")
             if position in drafts:
                 style = chosen.draft if shade is None else chosen.drafts[shade]
             elif values is not None and shade is not None and position not in canvas.remasked:

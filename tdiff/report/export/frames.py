@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 
 from tdiff.draw import render
-from tdiff.draw.canvas_layout import lay_out
+from tdiff.draw.canvas_layout import CanvasLayout, lay_out
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
@@ -64,7 +64,7 @@ def default_size(recorded: Sequence[Recording], theme: Theme) -> Size:
     rest = _FRAME_ROWS + max(len(_footer_rows(recording, width)) for recording in recorded)
     recorded = [up_to_end(recording) for recording in recorded]
     rows = max(len(lay_out(render.drawn_texts(r.canvas(r.steps), theme), width).rows) for r in recorded)
-    masked = max(-(-r.header.cells // width) for r in recorded)
+    masked = max(0 if r.ended else -(-r.header.cells // width) for r in recorded)
     return Size(WIDTH, min(max(rows, masked, LEAST[1] - rest) + rest, MAX_HEIGHT))
 
 
@@ -104,11 +104,28 @@ def _panel(
 ) -> tuple[list[Line], int]:
     """The rows of one recording above the legend, and the first row of its text that they show."""
     canvas = recording.canvas(step)
-    layout = lay_out(render.drawn_texts(canvas, theme), width)
+    layout = _layout(canvas, recording, width, theme)
     start = _start(canvas, layout.row, len(layout.rows), room, start)
     text = [render.row_line(canvas, row, theme) for row in layout.rows[start : start + room]]
     text += [[] for _ in range(room - len(text))]
     return [[(_title(canvas, recording.header.steps, name, width), "bold")], [], *text, []], start
+
+
+def _layout(canvas: Canvas, recording: Recording, width: int, theme: Theme) -> CanvasLayout:
+    """The layout of a canvas in which masks have the cells of their final tokens, so that the text stays in place."""
+    texts = render.drawn_texts(canvas, theme)
+    if recording.ended is None:
+        return lay_out(texts, width)
+    masks = {n: texts[n] for n, confidence in enumerate(canvas.confidence) if confidence == MASKED}
+    final = recording.canvas(recording.steps).texts
+    layout = lay_out([final[n] or text if n in masks else text for n, text in enumerate(texts)], width)
+    for position, glyph in masks.items():
+        row, column = layout.rows[layout.row[position]], layout.column[position]
+        if final[position].startswith("\n") and column < width:  # a line feed itself has no cell
+            row.append((position, glyph))
+    for row in layout.rows:
+        row[:] = [(n, masks[n] * cell_len(text) if n in masks and text != masks[n] else text) for n, text in row]
+    return layout
 
 
 def _title(canvas: Canvas, cap: int, name: str, width: int) -> str:

@@ -118,7 +118,8 @@ def _colours(theme: Theme) -> str:
     chosen = styles(theme)
     rows = [f":root{{--text:{hexadecimal(plain.text)};--background:{hexadecimal(plain.background)}}}"]
     rows += [f".c{n}{{color:{hexadecimal(colours(s, theme.background).text)}}}" for n, s in enumerate(chosen.shades)]
-    rows.append(f".m{{color:{hexadecimal(colours(chosen.mask[1], theme.background).text)}}}")
+    mask = hexadecimal(colours(chosen.mask[1], theme.background).text)
+    rows.append(f".m{{color:{mask};background:{mask}}}")
     rows.append(f".r{{color:{hexadecimal(colours(chosen.remask[1], theme.background).text)}}}")
     return "\n".join(rows) + "\n"
 
