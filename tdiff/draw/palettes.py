@@ -22,7 +22,7 @@ BLOCK = "█"
 
 # From low confidence to high. Among 16 colours every step differs, by lightness where possible.
 _SHADES = {
-    ("dark", "dark"): ((160, 166, 208, 214, 221, 230), (1, 9, 3, 7, 11, 15)),
+    ("dark", "dark"): ((131, 166, 208, 214, 221, 230), (1, 9, 3, 7, 11, 15)),
     ("light", "light"): ((166, 160, 125, 89, 53, 17), (8, 5, 12, 1, 4, 0)),
     ("traffic", "dark"): ((196, 202, 214, 226, 154, 46), (1, 9, 3, 11, 10, 2)),
     ("traffic", "light"): ((160, 166, 130, 100, 64, 22), (9, 1, 5, 3, 6, 2)),

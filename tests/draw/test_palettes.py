@@ -41,7 +41,7 @@ def test_lightness_of_known_colours():
 @BOTH
 def test_shades_move_steadily_away_from_the_background(palette):
     away = [lightness(colour) * (1 if palette == "dark" else -1) for colour in shades(palette)]
-    assert all(b - a >= 6 for a, b in pairwise(away)), away
+    assert all(b - a >= 5 for a, b in pairwise(away)), away
 
 
 @BOTH

@@ -241,7 +241,7 @@ def test_palette_entries():
     shades = {
         palette: [style_of(n / 6 + 0.01, Theme(palette=palette)) for n in range(6)] for palette in ("dark", "light")
     }
-    assert shades["dark"] == [f"color({n})" for n in (160, 166, 208, 214, 221, 230)]
+    assert shades["dark"] == [f"color({n})" for n in (131, 166, 208, 214, 221, 230)]
     assert shades["light"] == [f"color({n})" for n in (166, 160, 125, 89, 53, 17)]
 
 

@@ -395,3 +395,20 @@ def test_rows_of_an_export_begin_neither_with_a_blank_nor_with_punctuation():
         for frame in frames.frames([recording], timeline.moments([recording], 10, 3), Size(width, 12), THEME):
             for row in texts(frame)[2:-3]:
                 assert not row or row[0] not in " ,.!", (width, texts(frame))
+
+
+@pytest.mark.parametrize("background", ["dark", "light"])
+def test_the_legend_of_the_player_has_the_colours_of_its_text(background):
+    theme = Theme(palette=background, background=background)
+    page = html.document([recorded()], theme, 10, 3, "")
+    legend = re.search(r'<p class="legend">(.*?)</p>', page)[1]
+    shown = re.findall(r'<span class="(c\d)">', legend)
+    assert shown == [f"c{n}" for n in range(len(render.styles(theme).shades))], "the script counts these elements"
+    words = re.sub("<[^>]*>", "", legend)
+    assert "new:" in words and "remasked:" in words and "masked:" in words
+    for name, style in zip(shown, render.styles(theme).shades, strict=True):
+        red, green, blue = colours(style, background).text
+        assert f".{name}{{color:#{red:02x}{green:02x}{blue:02x}}}" in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    for rule in re.findall(r"([^{}]*)\{[^{}]*opacity[^{}]*\}", style):
+        assert ".legend" not in [part.strip() for part in rule.split(",")], "a dimmed legend has other colours"
