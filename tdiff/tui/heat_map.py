@@ -8,7 +8,7 @@ from tdiff.draw.curves import ChartLayout, Curve
 from tdiff.draw.heat import HeatRow, fitting, heat_legend, heat_lines
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
-from tdiff.tui.widgets.lines import clip, two_ends
+from tdiff.tui.widgets.lines import clip, line_width, two_ends
 from tdiff.watch.run_state import RunState
 
 PREFIX = "mask/"
@@ -56,9 +56,10 @@ def small(run: RunState, width: int, theme: Theme) -> list[Line]:
     rows = [_row(run, name, lambda step: (step - first) / span, columns) for name in names]
     heading: Line = [("loss by mask ratio", "bold"), ("   over the steps", "dim")]
     legend = dimmed(heat_legend(rows, theme))
-    room = width - sum(len(text) for text, _ in heading) - 2
-    if sum(len(text) for text, _ in legend) <= room:
-        heading = two_ends(heading, legend, width)
+    for shown in (heading, heading[:1]):
+        if line_width(shown) + line_width(legend) + 2 <= width:
+            heading = two_ends(shown, legend, width)
+            break
     return [heading, *(dimmed(line) for line in heat_lines(rows, 1, LEFT, theme))]
 
 
