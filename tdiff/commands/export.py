@@ -159,7 +159,7 @@ def _exported(request: Request, ending: str) -> bytes:
         moments = [timeline.moment_at(recorded, request.step)]
     else:
         moments = timeline.moments(recorded, fps, hold)
-    drawn = list(frames.frames(recorded, moments, size, theme, request.title))
+    drawn = list(frames.frames(recorded, moments, size, theme, request.title, legend=ending != "txt"))
     if ending == "txt":
         return _plain(drawn[0])
     if ending == "svg":
@@ -178,7 +178,7 @@ def _exported(request: Request, ending: str) -> bytes:
 
 
 def _curves(request: Request, ending: str) -> bytes:
-    from tdiff.report.export import curve, frames, svg
+    from tdiff.report.export import curve, frames, lines_svg
 
     if ending == "png":
         _check_pillow()
@@ -188,14 +188,14 @@ def _curves(request: Request, ending: str) -> bytes:
     theme = Theme(palette=request.palette or request.theme, background=request.theme)
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
     smooth = _SMOOTH if request.smooth is None else request.smooth
-    drawn = curve.frame(runs, size, theme, smooth, request.title, request.captions, request.strips)
+    drawing = curve.Drawing(size, theme, smooth, request.title, request.captions, request.strips)
     if ending == "txt":
-        return _plain(drawn)
+        return _plain(curve.frame(runs, drawing))
     if ending == "svg":
-        return svg.document([drawn], size, theme.background, request.title or runs[0].name).encode()
-    from tdiff.report.export import raster
+        return lines_svg.document(curve.lines(runs, drawing), request.title or runs[0].name).encode()
+    from tdiff.report.export import lines_png
 
-    return raster.png(drawn, size, theme.background)
+    return lines_png.document(curve.lines(runs, drawing))
 
 
 def _plain(frame: Frame) -> bytes:

@@ -23,6 +23,7 @@ from tdiff.commands.generate_request import (
     print_note,
     print_notes,
     print_respelled,
+    print_unknown,
     requested_template,
     text_end,
     with_length,
@@ -95,6 +96,7 @@ def generate(request: Request) -> None:
     if written != request:
         print_respelled(model, "the prompt")
     request = written
+    print_unknown(model, request)
     template = requested_template(model, request)
     prompts = _prompts(model, request, seed, template)
     with ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from tdiff.core.diffusion.denoise import Step
     from tdiff.core.models.base import LoadedModel
     from tdiff.protocol.trace import TraceEnd
+
+_MOST_NAMED = 8
+"""Characters that a message names."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,22 @@ def print_respelled(model: LoadedModel, where: str) -> None:
     """Say that plain characters replace those of `where` that the model has no token for."""
     name = visible_line(model.name)
     print(f"{name} has no token for some characters of {where}; plain ones replace them", file=sys.stderr)
+
+
+def print_unknown(model: LoadedModel, request: Request) -> None:
+    """Name the characters of the requested texts that the vocabulary lacks: the model cannot tell them apart."""
+    unknown_id = getattr(model.tokenizer, "unknown_id", None)
+    if unknown_id is None:  # then they are refused
+        return
+    template = re.sub(r"\{\d+\}|__+", "", request.template or "")
+    text = "".join((request.prompt or "", template, request.prefix or "", request.suffix or ""))
+    found = [
+        repr(c) for c in dict.fromkeys(text) if not c.isspace() and unknown_id in model.tokenizer.encode(c).tolist()
+    ]
+    if found:
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        named = visible_line(", ".join(found[:_MOST_NAMED]))
+        print(f"{visible_line(model.name)} has no token for {named}{more}; it reads each as �", file=sys.stderr)
 
 
 def requested_template(model: LoadedModel, request: Request) -> templates.Template:

@@ -1,7 +1,8 @@
 """The layout of a canvas: its texts broken into rows of a width, without colours.
 
 A token stays on one row if it fits, a line feed begins a row, a tab is four spaces, and a character that is two cells
-wide is never split.
+wide is never split. A row that continues the one above begins without the blanks of its first token, and, where the
+word before it is one token, without punctuation.
 """
 
 from __future__ import annotations
@@ -13,6 +14,13 @@ from rich.cells import cell_len
 
 Piece = tuple[int, str]
 """(position, the part of its text in this row)."""
+
+_CLOSING = frozenset(",.;:!?)]}%'\"’”…»")
+"""What does not begin a row where its word can come along."""
+LOOKAHEAD = 2
+"""How many tokens of punctuation come along with the word before them."""
+_NEAR_END = 8
+"""Cells before the end of a row within which punctuation is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,10 @@ class CanvasLayout:
         return stale
 
 
-def lay_out(texts: Sequence[str], width: int) -> CanvasLayout:
+def lay_out(texts: Sequence[str], width: int, *, wrapped: bool = False) -> CanvasLayout:
     """Lay out the texts of all positions in rows of `width` cells, at least 1.
 
-    A row is wider only if a single character is wider.
+    A row is wider only if a single character is wider. `wrapped`: the first row continues another one.
     """
     rows: list[list[Piece]] = [[]]
     begins: list[int] = []
@@ -64,17 +72,39 @@ def lay_out(texts: Sequence[str], width: int) -> CanvasLayout:
             row = rows[-1]
             begins.append(begin)
             columns.append(start)
+            wrapped = False
             continue
-        if column + size > width:
+        room = width - column
+        if size > room or (column and size + _NEAR_END > room and size + _closing(texts, position) > room):
             row = []
             rows.append(row)
-            column = 0
+            column, wrapped = 0, True
+        if wrapped and not column and text[:1] == " ":
+            text = text.lstrip(" ")
+            size = cell_len(text)
         begins.append(len(rows) - 1)
         columns.append(column)
         if text:
             row.append((position, text))
         column += size
     return CanvasLayout(width, rows, begins, columns)
+
+
+def is_closing(text: str) -> bool:
+    """Whether a text begins with punctuation that belongs to the word before it."""
+    return text[:1] in _CLOSING
+
+
+def _closing(texts: Sequence[str], position: int) -> int:
+    """The cells of the punctuation that stays with the word of a position; 0 where it is not the whole word."""
+    if texts[position][:1] != " ":
+        return 0
+    size = 0
+    for text in texts[position + 1 : position + 1 + LOOKAHEAD]:
+        if not is_closing(text) or not text.isprintable():
+            break
+        size += cell_len(text)
+    return size if size <= _NEAR_END else 0
 
 
 def _broken(rows: list[list[Piece]], column: int, position: int, text: str, width: int) -> tuple[int, int, int]:
@@ -87,6 +117,9 @@ def _broken(rows: list[list[Piece]], column: int, position: int, text: str, widt
         if column + size > width and column:
             rows.append([])
             column = 0
+            if text[0] == " " and part.strip(" "):
+                part = part.lstrip(" ")
+                size = cell_len(part)
         begin = begin or (len(rows) - 1, column)
         row = rows[-1]
         if row and row[-1][0] == position:
@@ -108,6 +141,7 @@ def _broken(rows: list[list[Piece]], column: int, position: int, text: str, widt
         if column:  # a part longer than any row begins on a new row
             rows.append([])
             column = 0
+            line = line.lstrip(" ") if text[0] == " " else line
         for character in line:
             put(character)
     assert begin, "the text is not empty"

@@ -89,7 +89,7 @@ def _numbers(curves: Sequence[Curve]) -> list[int]:
 
 def draw_faint(curve: Curve, ends: list[int], frame: ChartLayout, dots: Dots, style: str) -> None:
     """Draw the values of a curve dim, and behind every curve that is drawn later, where there are rows enough."""
-    pen = dots.pen(_with("dim", style), ".", behind=frame.rows > _LOW)
+    pen = dots.pen(_with("dim", style), ".", behind=frame.rows > _LOW, faint=True)
     dots.strokes(*curve_strokes(curve, ends, frame, 0.0), pen)
 
 

@@ -25,28 +25,33 @@ class Dots:
         self._bits = bytearray(columns * rows)
         self._pen = bytearray(columns * rows)
         self._pens = [("", " ")]
-        self._behind = bytearray(_MOST_PENS + 1)
+        self._behind, self._faint = bytearray(_MOST_PENS + 1), bytearray(_MOST_PENS + 1)
         self._over: dict[int, dict[int, tuple[str, str]]] = {}
 
-    def pen(self, style: str, glyph: str, behind: bool = False) -> int:
-        """Add a pen: its style, its character without braille, and whether later pens replace its dots in a cell."""
+    def pen(self, style: str, glyph: str, behind: bool = False, faint: bool = False) -> int:
+        """Add a pen: its style, its character without braille, and what later pens replace in a cell that has both:
+        its dots (`behind`), or its style (`faint`).
+        """
         if len(self._pens) <= _MOST_PENS:
             self._pens.append((style, glyph))
-        self._behind[len(self._pens) - 1] = behind
+        self._behind[len(self._pens) - 1], self._faint[len(self._pens) - 1] = behind, behind or faint
         return len(self._pens) - 1
 
     def strokes(self, tops: Sequence[int], bottoms: Sequence[int], pen: int) -> None:
         """Draw a stroke in each column of dots, from its top to its bottom; none if the top is below the bottom.
 
-        In a cell with two pens the later one sets the style; the dots of both are shown unless the earlier is `behind`.
+        A cell has one style but may have the dots of two pens. If the later pen always set the style, a curve close
+        below another one would have its colour over a long stretch and seem to be missing. So two pens alternate, two
+        columns of cells each. A faint pen never sets the style of such a cell.
         """
-        width, bits, pens, behind = self.columns, self._bits, self._pen, self._behind
+        width, bits, pens, behind, faint = self.columns, self._bits, self._pen, self._behind, self._faint
         for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
             if top > bottom:
                 continue
             if self.ascii:
                 for cell in range(top * width + column, bottom * width + column + 1, width):
-                    pens[cell] = pen
+                    if not pens[cell] or faint[pens[cell]] or column & 2:
+                        pens[cell] = pen
                 continue
             reach = _REACH[column & 1]
             cell, last = (top >> 2) * width + (column >> 1), (bottom >> 2) * width + (column >> 1)
@@ -54,7 +59,8 @@ class Dots:
                 if pens[cell] != pen:
                     if behind[pens[cell]]:
                         bits[cell] = 0
-                    pens[cell] = pen
+                    if not pens[cell] or faint[pens[cell]] or column & 4:
+                        pens[cell] = pen
                 bits[cell] |= reach[top & 3][bottom & 3 if cell == last else 3]
                 cell += width
                 top = 0

@@ -38,7 +38,7 @@ def adjust_mask_widths(
             return
         begin, stop = bisect_left(layout.row, row), bisect_left(layout.row, row + 1)
         positions = range(begin - spill, stop)
-        used = _cells(texts, masks, positions)
+        used = _cells(texts, masks, positions) - _trimmed(texts, masks, row, begin - spill)
         used += _widen(masks, positions, sum(cell_len(text) for _, text in rows[row]) - used, [*near, begin])
         spill = 0
         if any(position not in masks and not texts[position].isprintable() for position in positions):
@@ -55,6 +55,13 @@ def adjust_mask_widths(
 
 def _cells(texts: Sequence[str], masks: Mapping[int, int], positions: Collection[int]) -> int:
     return sum(masks.get(position) or cell_len(texts[position]) for position in positions)
+
+
+def _trimmed(texts: Sequence[str], masks: Mapping[int, int], row: int, first: int) -> int:
+    """The blanks of the first position of a row that the layout leaves out: all, where the row continues another."""
+    if not row or first in masks or not 0 < first < len(texts) or not texts[first - 1].isprintable():
+        return 0
+    return len(texts[first]) - len(texts[first].lstrip(" "))
 
 
 def _widen(masks: MutableMapping[int, int], positions: Collection[int], change: int, near: Sequence[int]) -> int:

@@ -2,8 +2,8 @@
 
 Nothing here depends on a terminal; `tdiff.terminal.detect` finds out what a terminal supports. Styles are those that
 rich and textual both read. With 256 colours, palettes are exact entries of the xterm palette; the shades of `dark` and
-`light` stay distinct under the common colour-vision deficiencies, those of `traffic` (red for low, green for high) do
-not.
+`light` become steadily lighter and steadily darker, so that they stay distinct and in order under the common
+colour-vision deficiencies; those of `traffic` (red for low, green for high) do not.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BLOCK = "█"
 
 # From low confidence to high. Among 16 colours every step differs, by lightness where possible.
 _SHADES = {
-    ("dark", "dark"): ((166, 173, 208, 215, 223, 229), (1, 9, 3, 11, 7, 15)),
-    ("light", "light"): ((61, 241, 24, 238, 52, 234), (8, 5, 12, 1, 4, 0)),
+    ("dark", "dark"): ((131, 166, 208, 214, 221, 230), (1, 9, 3, 7, 11, 15)),
+    ("light", "light"): ((166, 160, 125, 89, 53, 17), (8, 5, 12, 1, 4, 0)),
     ("traffic", "dark"): ((196, 202, 214, 226, 154, 46), (1, 9, 3, 11, 10, 2)),
     ("traffic", "light"): ((160, 166, 130, 100, 64, 22), (9, 1, 5, 3, 6, 2)),
 }

@@ -6,6 +6,7 @@ selects them. Nothing here depends on a terminal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
@@ -16,10 +17,12 @@ from tdiff.draw.overlay import MODES, NOTHING, Overlay
 from tdiff.draw.palettes import Styles, Theme, styles
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.counters import counters
+from tdiff.protocol.detail import TOP
 
 Run = tuple[str, str]
 Line = list[Run]
 
+_FIXED_BLANK = "\u00a0"
 DEFAULT_THEME = Theme()
 """256 colours on a dark background."""
 
@@ -34,7 +37,8 @@ def style_of(confidence: float, theme: Theme = DEFAULT_THEME, fresh: bool = Fals
 
 def drawn_texts(canvas: Canvas, theme: Theme = DEFAULT_THEME, overlay: Overlay = NOTHING) -> list[str]:
     """The text to draw at each position, for `lay_out`: its token, or its draft or the glyph of a mask."""
-    mask, remask = styles(theme).mask[0], styles(theme).remask[0]
+    # A mask that is a blank with a background may begin a row, unlike the blanks of words: it is fixed until drawn.
+    mask, remask = (glyph.replace(" ", _FIXED_BLANK) for glyph in (styles(theme).mask[0], styles(theme).remask[0]))
     texts = [
         mask if confidence == MASKED else text for text, confidence in zip(canvas.texts, canvas.confidence, strict=True)
     ]
@@ -58,6 +62,7 @@ def row_line(canvas: Canvas, row: Sequence[Piece], theme: Theme = DEFAULT_THEME,
         confidence = canvas.confidence[position]
         if confidence == MASKED:
             style = remask if position in canvas.remasked else mask
+            text = text.replace(_FIXED_BLANK, " ")
         elif confidence >= GIVEN:
             style = ""
         else:
@@ -82,6 +87,7 @@ def _overlaid(canvas: Canvas, row: Sequence[Piece], theme: Theme, overlay: Overl
         shade = None if value is None or value == MASKED else min(int(value * count), count - 1)
         if confidence == MASKED:
             style = remask if position in canvas.remasked else mask
+            text = text.replace(_FIXED_BLANK, " ")
             if position in drafts:
                 style = chosen.draft if shade is None else chosen.drafts[shade]
             elif values is not None and shade is not None and position not in canvas.remasked:
@@ -117,52 +123,53 @@ def _add(line: Line, text: str, style: str) -> None:
         line.append((text, style))
 
 
-def legend(theme: Theme = DEFAULT_THEME, width: int = 80, mode: str = MODES[0]) -> Line:
-    """The meaning of colours and marks, in the longest form that fits into `width` cells: 17 to 71 cells.
+def legend(theme: Theme = DEFAULT_THEME, width: int = 80, mode: str = MODES[0], steps: int = 0) -> Line:
+    """The meaning of colours and marks, in the longest form that fits into `width` cells: at least 17.
 
-    `mode` is what the colours mean: one of `overlay.MODES`.
+    `mode` is what the colours mean: one of `overlay.MODES`; its name and its unit stay longest, and words are left out
+    whole. `steps` is the number of steps, in which the colours of steps are measured; 0 where it is not known.
     """
     chosen = styles(theme)
-    shades = chosen.shades
+    (low, high, unit), levels = _scale(mode, steps, len(chosen.shades))
     glyph, style = chosen.remask
-    lines = []
-    for low, high, new, remasked, as_share in _words(mode):
-        labels = (f"{(n + 0.5) / len(shades):.1f}" for n in range(len(shades)))
-        ramp = [
-            (f" {label[1:]}" if as_share else str(n + 1), shade)
-            for n, (label, shade) in enumerate(zip(labels, shades, strict=True))
-        ]
-        line = [(low, "dim"), *ramp, (high, "dim"), (f"  {new}: ", "dim"), ("bold", chosen.new)]
+    lines: list[Line] = []
+    for ends, new, remasked in _WORDS:
+        ramp = [(f" {level}", shade) for level, shade in zip(levels, chosen.shades, strict=True)]
+        last = " ".join(word for word in ("", high if ends else "", unit) if word)
+        line: Line = [(f"{mode} {low}".rstrip() if ends else mode, "dim"), *ramp]
+        line += [(f" {last}", "dim")] * bool(last) + [(f"  {new}: ", "dim"), ("bold", chosen.new)]
         lines.append([*line, (f"  {remasked}: ", "dim"), (glyph, style)] if remasked else line)
+    numbers = [(str(n + 1), shade) for n, shade in enumerate(chosen.shades)]
+    new_alone: Line = [("  new: ", "dim"), ("bold", chosen.new)]
+    lines += [[(f"{mode} ", "dim"), *numbers, *new_alone], [*numbers, *new_alone]]
     return next((line for line in lines if cell_len(plain([line])) <= width), lines[-1])
 
 
-# From the longest to the shortest: the words for low, for high, for new and for remasked positions; and whether levels
-# are named by their confidence or by a number.
+# From the longest to the shortest: whether the words for the ends are said, the words for new positions and for
+# remasked ones.
 _WORDS = (
-    ("confidence low", " high", "new this step", "remasked", True),
-    ("low", " high", "new this step", "remasked", True),
-    ("low", " high", "new", "remasked", True),
-    ("low ", " high", "new", "remasked", False),
-    ("", "", "new", "remasked", False),
-    ("", "", "new", "", False),
+    (True, "new this step", "remasked"),
+    (True, "new", "remasked"),
+    (False, "new", "remasked"),
+    (False, "new", ""),
 )
 
 
-_ENDS = {
-    "entropy": ("entropy high", " low", False),
-    "margin": ("margin low", " high", True),
-    "step": ("unmasked late", " early", False),
-    "rank": ("rank 8", " 1", False),
-}
-"""The words for low and high, and whether levels are shares, where the colours do not mean confidence."""
+def _scale(mode: str, steps: int, count: int) -> tuple[tuple[str, str, str], list[str]]:
+    """The words for low and for high and the unit, and what each of `count` levels stands for.
 
-
-def _words(mode: str) -> list[tuple[str, str, str, str, bool]]:
-    if mode not in _ENDS:
-        return list(_WORDS)
-    low, high, as_share = _ENDS[mode]
-    return [(low if as_share else f"{low} ", high, *rest[2:4], as_share) for rest in _WORDS[1:3]] + list(_WORDS[3:])
+    A level is named by the value in its middle, a rank by the last one that it includes.
+    """
+    middles = [(n + 0.5) / count for n in range(count)]
+    if mode == "entropy":  # shown as exp(-entropy)
+        return ("", "", "nats"), [f"{-math.log(share):.1f}".removeprefix("0") for share in middles]
+    if mode == "rank":
+        return ("", "", f"of {TOP}"), [str(min(TOP, 1 + int(TOP * (1 - n / count)))) for n in range(count)]
+    if mode == "step":
+        if not steps:
+            return ("late", "early", ""), [str(count - n) for n in range(count)]
+        return ("", "", f"of {steps}"), [str(max(1, round((1 - share) * (steps + 1)))) for share in middles]
+    return ("low", "high", ""), [f"{share:.1f}"[1:] for share in middles]
 
 
 def status(canvas: Canvas, rule: str, cap: int, seconds: float) -> str:

@@ -96,9 +96,9 @@ def _block(moments: Sequence[Moment], n: int, width: int, height: int, top: int,
     given = len(words_of(moment.prompt)) if moment.text.startswith(moment.prompt) else 0
     if given and not moment.prompt[-1].isspace():
         given -= 1  # the last word of the prompt may continue
-    title: Line = [(f"{moment.title} ", "bold")]
-    known = f"{share:.0%} as before " if before is not None else ""
-    fill = width - cell_len(moment.title) - 1 - cell_len(known)
+    heading, known = _heading(moment.title, None if before is None else share, width)
+    title: Line = [(heading, "bold")]
+    fill = width - cell_len(heading) - cell_len(known)
     if fill >= 0:
         title += [(("-" if ascii else "─") * max(0, fill - 1) + " " * (fill > 0), "dim"), (known, "dim")]
     body: list[Line] = []
@@ -110,6 +110,18 @@ def _block(moments: Sequence[Moment], n: int, width: int, height: int, top: int,
         body.append(line)
     lines = [title, *body][:height]
     return [_fitted(line, width) for line in lines] + [[(" " * width, "")] for _ in range(height - len(lines))]
+
+
+def _heading(title: str, share: float | None, width: int) -> tuple[str, str]:
+    """The title, and the share of words that are as before: it stays, and the title loses its last parts first."""
+    known = [""] if share is None else [f"{share:.0%} as before ", f"{share:.0%} same ", f"{share:.0%} "]
+    parts = title.split(" · ")
+    for count in range(len(parts), 0, -1):
+        heading = " · ".join(parts[:count]) + " "
+        for words in known:
+            if cell_len(heading) + cell_len(words) <= width:
+                return heading, words
+    return f"{title} ", ""
 
 
 def _fitted(line: Line, width: int) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,7 +16,21 @@ from tdiff.watch.generation.recording import Recording
 
 if TYPE_CHECKING:
     from tdiff.core.diffusion.denoise import Step
-    from tdiff.core.models.base import LoadedModel
+    from tdiff.core.models.base import LoadedModel, Tokenizer
+
+
+def _model_of(step: Step, model: LoadedModel | None) -> tuple[str, Tokenizer]:
+    """The name and the tokenizer of the model that made a step."""
+    from tdiff.core.models.load import loaded_as
+
+    if model is not None:
+        return model.name, model.tokenizer
+    if step.made_by is None or (found := loaded_as(step.made_by[0])) is None:
+        raise TdiffError(
+            "the tokenizer of these steps is not known, since tdiff.load_model did not load their network: "
+            "name the model, as in show(steps, model)"
+        )
+    return found
 
 
 class Player:
@@ -42,15 +57,19 @@ class Player:
         return f"Player of {self.recording.steps} steps of {self.recording.header.cells} positions"
 
 
-def show(steps: Iterable[Step], model: LoadedModel, *, row: int = 0, theme: str = "dark") -> Player:
+def show(steps: Iterable[Step], model: LoadedModel | None = None, *, row: int = 0, theme: str = "dark") -> Player:
     """Play the `steps` of `tdiff.denoise` or `tdiff.generate` in a notebook, one row of the batch.
 
-    The steps are read to their end first. Raises TdiffError if there are none.
+    The steps are read to their end first. `model` is necessary only where `load_model` did not load the network.
+    Raises TdiffError if there are no steps, or no tokenizer for them.
     """
     from tdiff.core.models.pieces import Pieces
 
-    pieces, recording, last = Pieces(model.tokenizer), None, None
+    recording, last = None, None
     for step in steps:
+        if recording is None:
+            name, tokenizer = _model_of(step, model)
+            pieces, settings = Pieces(tokenizer), step.made_by[1] if step.made_by else None
         ids = step.tokens[row].tolist()
         committed, remasked = (flags[row].nonzero()[:, 0].tolist() for flags in (step.committed, step.remasked))
         if recording is None:
@@ -59,10 +78,10 @@ def show(steps: Iterable[Step], model: LoadedModel, *, row: int = 0, theme: str 
             texts = pieces.changed(ids, given)
             header = TraceHeader(
                 version=__version__,
-                model=model.name,
-                decoder="",
-                settings={},
-                seed=0,
+                model=name,
+                decoder=settings.decoder if settings else "",
+                settings=dataclasses.asdict(settings) if settings else {},
+                seed=settings.seed if settings else 0,
                 row=row,
                 prompt="",
                 cells=len(ids),
@@ -78,7 +97,7 @@ def show(steps: Iterable[Step], model: LoadedModel, *, row: int = 0, theme: str 
         last = step
     if recording is None or last is None:
         raise TdiffError("there are no steps to show: the canvas has no masks, or the steps have been read already")
-    text = model.tokenizer.decode(last.tokens[row])
+    text = tokenizer.decode(last.tokens[row])
     calls, forced = int(last.calls[row]), int(last.forced[row])
     tokens = len(ids) - len(given)
     recording.take(TraceEnd(text=text, model_calls=calls, forced=forced, tokens=tokens, seconds=0.0))

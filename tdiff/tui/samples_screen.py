@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from textual import events
 from textual.app import ComposeResult
@@ -88,7 +88,7 @@ class SamplesScreen(RenewableScreen):
 
     def _chosen(self, run: RunState | None) -> list[Sample]:
         """The first, the middle and the newest sample, as many as there are."""
-        samples = run.samples if run is not None else []
+        samples = comparable(run.samples if run is not None else [])
         return [samples[n] for n in sorted({0, self._at(samples), len(samples) - 1})] if samples else []
 
     def _at(self, samples: list[Sample]) -> int:
@@ -104,8 +104,8 @@ class SamplesScreen(RenewableScreen):
     def action_middle(self, count: int) -> None:
         """Show another sample between the first and the newest."""
         run = self._run()
-        if run is not None and len(run.samples) > 2:
-            samples = run.samples
+        samples = comparable(run.samples if run is not None else [])
+        if len(samples) > 2:
             self._middle = samples[min(max(self._at(samples) + count, 1), len(samples) - 2)]
             self.renew()
 
@@ -113,6 +113,12 @@ class SamplesScreen(RenewableScreen):
         """Scroll all texts together."""
         self._top = max(0, self._top + rows)
         self.renew()
+
+
+def comparable(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with the prompt of the newest one, which alone can be compared with it; all, if no other has it."""
+    same = [sample for sample in samples if sample.prompt == samples[-1].prompt]
+    return same if len(same) > 1 else list(samples)
 
 
 def _title(run: RunState, sample: Sample, *, first: bool, newest: bool) -> str:

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from tdiff.draw.chart import draw
 from tdiff.draw.curves import Curve, Level, View, layout, ranges, readout
+from tdiff.draw.dots import Dots
 from tdiff.draw.render import plain
 from tdiff.draw.zoom import pan, pan_y, zoom, zoom_y
 from tdiff.series.series import Series
@@ -205,7 +206,7 @@ def test_a_curve_with_smooth_false_is_not_smoothed():
     assert readout([replace(one, smooth=True)], 1, 0.9)[0][1] > 2
 
 
-def test_the_later_curve_sets_the_style_of_a_shared_cell():
+def test_two_curves_alternate_in_the_style_of_shared_cells():
     flat = View(y0=0, y1=7)
     low, high = curve([0.0] * 9, "", "color(1)"), curve([3.0] * 9, "", "color(2)")
     both = draw([low, high], flat, 40, 3)
@@ -213,8 +214,7 @@ def test_the_later_curve_sets_the_style_of_a_shared_cell():
     assert dots(both[:-1], place.left) == dots(draw([low], flat, 40, 3)[:-1], place.left) | dots(
         draw([high], flat, 40, 3)[:-1], place.left
     )
-    assert {style for _, style in cells(both)[1][place.left :]} == {"color(2)"}
-    assert {style for _, style in cells(draw([high, low], flat, 40, 3))[1][place.left :]} == {"color(1)"}
+    assert {style for _, style in cells(both)[1][place.left :]} == {"color(1)", "color(2)"}
 
 
 def test_a_loss_that_is_not_finite_is_marked_on_the_curve():
@@ -381,11 +381,11 @@ SHOWN = {
 6++.
  | +.
 5+  +.                                                        .
- |   ++.                                                      .
-4+   ..+.                                                     .
+ |   +*.                                                      .
+4+   ..*.                                                     .
  |     .++*.                                                  .
-3+       .++++***                                             .
- |          ..+++++++++++++++++++++**++++++++++++++*+*+*+++**++*++.+. eval/loss
+3+       .+*++***                                             .
+ |          ..++++**++**++**++**++***+**++**++**++**+***++***+**++.+. eval/loss
 2+                . ...............++..............+.+.+...++..+..+.+ train/loss
  + 0 ------------------------ 20,000 ------------------------- 41,970""",
 }
@@ -407,3 +407,18 @@ def test_a_faint_curve_is_dim_and_changes_no_style_of_the_others():
     assert {style for line in alone for text, style in line if any("⠀" < c <= "⣿" for c in text)} == {""}
     shown = plain(draw([earlier, curve([1.0] * 20)], View(y0=0, y1=5), 40, 8, ascii=True, colour=False))
     assert "." in shown and "*" in shown
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+def test_of_two_curves_in_the_same_cells_neither_vanishes_over_a_long_stretch(ascii):
+    dots = Dots(40, 1, ascii=ascii)
+    rows = (0, 0) if ascii else (1, 2)
+    for row, style in zip(rows, ("red", "blue"), strict=True):
+        dots.strokes([row] * 40 * dots.across, [row] * 40 * dots.across, dots.pen(style, style[0]))
+    runs = dots.line(0)
+    assert {style for _, style in runs} == {"red", "blue"}
+    assert max(len(text) for text, _ in runs) <= 2, runs
+    faint = Dots(40, 1, ascii=ascii)
+    faint.strokes([rows[0]] * 40 * faint.across, [rows[0]] * 40 * faint.across, faint.pen("dim", ".", faint=True))
+    faint.strokes([rows[1]] * 40 * faint.across, [rows[1]] * 40 * faint.across, faint.pen("blue", "b"))
+    assert {style for _, style in faint.line(0)} == {"blue"}

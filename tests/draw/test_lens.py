@@ -102,7 +102,21 @@ def test_values_replace_the_confidence_and_positions_without_one_have_no_colour(
 def test_the_legend_names_what_the_colours_mean_and_fits(mode):
     for width in (17, 30, 47, 60, 80):
         assert cell_len(plain([legend(UTF8, width, mode)])) <= max(width, 17)
-    assert mode in plain([legend(UTF8, 80, mode)]) or mode == "step"
+        if width > 25:
+            assert plain([legend(UTF8, width, mode, 64)]).startswith(mode), "the name stays longest"
+
+
+def test_levels_of_the_legend_have_the_unit_of_what_they_mean():
+    assert plain([legend(UTF8, 44, "entropy")]).startswith("entropy 2.5 1.4 .9 .5 .3 .1 nats  new: bold")
+    assert plain([legend(UTF8, 44, "step", 64)]).startswith("step 60 49 38 27 16 5 of 64")
+    assert plain([legend(UTF8, 44, "rank")]).startswith("rank 8 7 6 5 3 2 of 8")
+    assert plain([legend(UTF8, 44, "margin")]).startswith("margin .1 .2 .4 .6 .8 .9  new: bold")
+    for mode in MODES:
+        for width in range(17, 80):  # words are whole
+            words = plain([legend(UTF8, width, mode, 64)]).replace(":", "").split()
+            assert set(filter(str.isalpha, words)) <= {
+                *MODES, "nats", "of", "low", "high", "new", "this", "step", "bold", "remasked"
+            }  # fmt: skip
 
 
 def test_an_overlay_tells_which_positions_look_different():

@@ -1,5 +1,6 @@
 """The player of a notebook."""
 
+import dataclasses
 import html
 import json
 import re
@@ -31,3 +32,20 @@ def test_player_has_the_steps_and_ends_in_the_text(decoder, tiny_run):
 def test_no_steps_are_refused(tiny_run):
     with pytest.raises(TdiffError, match="no steps to show"):
         tdiff.show(iter(()), tdiff.load_model(str(tiny_run.path)))
+
+
+def test_steps_alone_are_enough_and_the_footer_names_model_decoder_and_seed(tiny_run):
+    model = tdiff.load_model(str(tiny_run.path))
+    settings = DecodeSettings(decoder="topk", k=3, seed=5)
+    start = canvas(model, ["the "])
+    steps = list(tdiff.denoise(model.network, start, settings=settings))
+    player = tdiff.show(steps)
+    assert "".join(player.recording.canvas(player.recording.steps).texts) == model.tokenizer.decode(steps[-1].tokens[0])
+    footer = re.search(r'class="footer">(.*?)</p>', player.html())[1]
+    assert model.name in footer and "top 3" in footer and "seed 5" in footer
+    blocks = tdiff.denoise(model.network, start, settings=DecodeSettings(decoder="confidence"))
+    assert "conf" in tdiff.show(blocks).html()
+    other = [dataclasses.replace(step, made_by=None) for step in steps]
+    with pytest.raises(TdiffError, match=r"show\(steps, model\)"):
+        tdiff.show(other)
+    assert tdiff.show(other, model).recording.steps == player.recording.steps

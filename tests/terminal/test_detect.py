@@ -335,7 +335,7 @@ def test_the_doctor_shows_the_palette_in_its_colours_and_the_levels_without(colo
     elif colour == "16":
         assert codes and all(";" not in code for code in codes)
     else:
-        assert codes >= {f"38;5;{n}" for n in (166, 173, 208, 215, 223, 229)}
+        assert codes >= {f"38;5;{n}" for n in (131, 166, 208, 214, 221, 230)}
     assert "\x1b" not in doctor(detect(XTERM, color=colour), styled=False)
 
 

@@ -71,7 +71,7 @@ def test_lens_order_and_drafts_at_160x48_and_hostile_tokens_are_inert():
         assert "tau" not in stage.text() and "τ" in stage.text() and "order" in stage.text()
         await stage.press("c", "D", "o")
         text = stage.text()
-        assert "p over steps" in text and "entropy high" in text and "best guess" in text
+        assert "p over steps" in text and "entropy 2.5" in text and "best guess" in text
         golden("lens-160x48", text)
         pane = stage.app.canvases.pane
         pane.look_at(40)
@@ -82,7 +82,7 @@ def test_lens_order_and_drafts_at_160x48_and_hostile_tokens_are_inert():
         column = stage.rows()[row].index("Once")
         await stage.pilot.click(offset=(column + 6, row))
         assert pane.lens.cursor == 6, "a click looks at the position under the mouse"
-        for mode in ("margin", "unmasked late", "rank", "confidence"):
+        for mode in ("margin", " of 9 ", "rank", "confidence"):
             await stage.press("o")
             assert mode in stage.text()
 

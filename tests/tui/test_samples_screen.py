@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from tdiff.protocol.events import Sample
 from tdiff.tui.panes.details import sample_lines
+from tdiff.tui.samples_screen import comparable
 from tests.support.stage import NOW, Stage, golden, in_utc, play, run_lines, run_state  # noqa: F401
 
 TEXTS = [
@@ -99,3 +101,22 @@ def test_without_samples_a_notice_says_so():
 
     play(scene, run_state(lines()), model=False)
     play(scene, model=False)
+
+
+def test_only_samples_with_the_prompt_of_the_newest_are_compared():
+    def of(prompt: str, step: int) -> Sample:
+        return Sample(time=NOW, step=step, prompt=prompt, text=f"{prompt} {step}", path="")
+
+    mixed = [of("Once", 1), of("The King", 2), of("Once", 3), of("A fox", 4), of("Once", 5)]
+    assert [one.step for one in comparable(mixed)] == [1, 3, 5]
+    assert comparable(mixed[:4]) == mixed[:4], "the newest has a prompt of its own: there is nothing better"
+    assert comparable([]) == []
+
+
+def test_the_share_of_words_as_before_is_shown_at_120_columns():
+    async def scene(stage: Stage) -> None:
+        await stage.press("S")
+        title = stage.rows()[1]
+        assert title.count("%") == 2 and "step 600" in title and "newest · step 900" in title, title
+
+    play(scene, run_state(lines(*SAMPLES)), size=(120, 36), model=False)

@@ -149,7 +149,8 @@ def _side_by_side(latest: Step, parts: list[tuple[Tensor, Iterator[Step]]]) -> I
         for rows, step in steps:
             values = {f.name: getattr(latest, f.name) for f in fields(Step) if f.name != "index"}
             for name, value in values.items():
-                values[name] = None if value is None else value.index_copy(0, rows, getattr(step, name))
+                part = getattr(step, name)
+                values[name] = value.index_copy(0, rows, part) if isinstance(value, Tensor) else part
             latest = Step(index=index, **values)
         yield latest
 
@@ -261,6 +262,8 @@ def slide(
 
 def _paste(full: Any, part: Any, view: slice) -> Any:
     """Return a field of a Step of the full canvas from that of one window: (B, L) is pasted in, counters add up."""
+    if isinstance(part, tuple):  # what made it
+        return part
     if full is None:
         return None
     if isinstance(full, int) or full.ndim == 1:

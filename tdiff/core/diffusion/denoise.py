@@ -49,6 +49,8 @@ class Step:
     likeliest: Tensor | None = None
     """(B, L, WIDTH): what the model predicted in this step, as `alternatives.likeliest` returns it; None unless it was
     requested."""
+    made_by: tuple[Model, DecodeSettings] | None = None
+    """The network that predicted, and its settings; None for a canvas before its first step."""
 
 
 def plan(settings: DecodeSettings) -> tuple[Decoder, int]:
@@ -245,6 +247,7 @@ class _Run:
             calls=self.calls,
             forced=self.forced,
             likeliest=likeliest(self.logits, masked) if self.detail else None,
+            made_by=(self.model, self.settings),
         )
 
     def _propose(self, uniform: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -47,6 +48,9 @@ FAMILIES: dict[str, Family] = {
 _BY_TYPE = {tdiff_folder.MODEL_TYPE: "tdiff", mdlm.MODEL_TYPE: "mdlm"}
 """`model_type` of config.json -> family; all other types are architectures of Hugging Face."""
 
+_LOADED: WeakKeyDictionary[Model, tuple[str, Tokenizer]] = WeakKeyDictionary()
+"""What belongs to a network, for those who have the network alone."""
+
 
 def family_of(name: str, config: Config) -> str:
     """Return the family of the model `name` with that config. Raises TdiffError if there is none."""
@@ -70,7 +74,14 @@ def load_model(name: str, device: str = "cpu", progress: hub.Progress | None = N
     """
     folder = hub.find(name, progress)
     config = read_config(folder / "config.json")
-    return FAMILIES[family_of(name, config)].load(name, folder, config, device)
+    model = FAMILIES[family_of(name, config)].load(name, folder, config, device)
+    _LOADED[model.network] = model.name, model.tokenizer
+    return model
+
+
+def loaded_as(network: Model) -> tuple[str, Tokenizer] | None:
+    """The name and the tokenizer with which `load_model` loaded a network; None for any other network."""
+    return _LOADED.get(network)
 
 
 def save_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tdiff.draw import chart
 from tdiff.draw.canvas_layout import lay_out
@@ -16,7 +16,8 @@ from tdiff.draw.run_styles import run_styles
 from tdiff.draw.strips import Strip, draw_strip
 from tdiff.errors import TdiffError
 from tdiff.protocol.metrics import METRICS, curve_name
-from tdiff.report.export.frames import Frame, Size, fit
+from tdiff.report.export.chart_picture import Picture, picture
+from tdiff.report.export.frames import Frame, Size, fit, shortened
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 from tdiff.watch.run_state import RunState
@@ -50,41 +51,64 @@ def read(words: Sequence[str]) -> list[RunState]:
             followed.close()
 
 
-def frame(
-    runs: Sequence[RunState],
-    size: Size,
-    theme: Theme,
-    smoothing: float,
-    title: str,
-    captions: bool,
-    strips: bool = False,
-) -> Frame:
-    """The curves as on the screen: a title and the chart.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is asked of a drawing of curves."""
+
+    size: Size
+    theme: Theme
+    smoothing: float = 0.9
+    title: str = ""
+    """The name and the newest values of the runs where it is empty."""
+    captions: bool = False
+    """Whether samples of the first run are below."""
+    strips: bool = False
+    """Whether learning rate and gradient norm are below the curves."""
+
+
+def frame(runs: Sequence[RunState], drawing: Drawing) -> Frame:
+    """The curves in characters, as on the screen: a title and the chart.
 
     On request, learning rate and gradient norm are below it, and then what was generated on the way. Raises TdiffError
     where there is no room, or no record of them.
     """
-    caption_lines = _captions(runs[0], size.width) if captions else []
-    strip_curves = _strips(runs, theme) if strips else []
-    rows = size.height - 2 - len(caption_lines) - (1 + _STRIP_ROWS) * len(strip_curves)
+    size, view = drawing.size, View(smoothing=drawing.smoothing)
+    curves, strips, captions, rows = _parts(runs, drawing)
+    chart_layout = layout(curves, view, size.width, rows)
+    drawn = chart.draw(curves, view, size.width, rows, frame=chart_layout)
+    for strip in strips:
+        drawn.append([(" " * chart_layout.left + strip.label, "dim")])
+        drawn += draw_strip(replace(strip, label=""), view, chart_layout, _STRIP_ROWS, ascii=False, colour=True)
+    lines: list[Line] = [[(drawing.title or _title(runs), "bold")], [], *drawn, *captions]
+    return Frame([fit(line, size.width) for line in lines], 0.0)
+
+
+def lines(runs: Sequence[RunState], drawing: Drawing) -> Picture:
+    """As `frame`, with lines instead of characters."""
+    curves, strips, captions, _ = _parts(runs, drawing)
+    named = [(strip.label, strip.curve) for strip in strips]
+    view, background = View(smoothing=drawing.smoothing), drawing.theme.background
+    title = shortened(drawing.title or _title(runs), drawing.size.width)
+    return picture(curves, named, title, captions, view, drawing.size, background)
+
+
+def _parts(runs: Sequence[RunState], drawing: Drawing) -> tuple[list[Curve], list[Strip], list[Line], int]:
+    """The curves, the strips, the captions, and the rows that remain for the chart."""
+    size, theme = drawing.size, drawing.theme
+    captions = _captions(runs[0], size.width) if drawing.captions else []
+    strips = _strips(runs, theme) if drawing.strips else []
+    rows = size.height - 2 - len(captions) - (1 + _STRIP_ROWS) * len(strips)
     if rows < 3:
         raise TdiffError(f"--size leaves {rows} rows for the chart; it needs {3 + size.height - rows} rows in all")
     curves = []
     for number, run in reversed(list(enumerate(runs))):
         train, held_out = run_styles(number, theme)
-        for metric, style in ((_HELD_OUT, held_out), (_LOSS, train)):
+        for metric, style in ((_LOSS, train), (_HELD_OUT, held_out)):
             if (series := run.metrics.get(metric.name)) is not None:
                 name = curve_name(metric.name)
                 label = name if len(runs) == 1 else f"{chr(65 + number)} {name}"
                 curves.append(Curve(series, style, label, smooth=metric is _LOSS))
-    view = View(smoothing=smoothing)
-    chart_layout = layout(curves, view, size.width, rows)
-    drawn = chart.draw(curves, view, size.width, rows, frame=chart_layout)
-    for strip in strip_curves:
-        drawn.append([(" " * chart_layout.left + strip.label, "dim")])
-        drawn += draw_strip(replace(strip, label=""), view, chart_layout, _STRIP_ROWS, ascii=False, colour=True)
-    lines: list[Line] = [[(title or _title(runs), "bold")], [], *drawn, *caption_lines]
-    return Frame([fit(line, size.width) for line in lines], 0.0)
+    return curves, strips, captions, rows
 
 
 def table(runs: Sequence[RunState]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 
@@ -29,8 +30,9 @@ class Glyphs:
         with resources.as_file(resources.files("tdiff.report.export") / "font" / "DejaVuSansMono.ttf") as path:
             self._font = ImageFont.truetype(str(path), pixels)
             self._missing = bytes(self._font.getmask("\U0010ffff"))
-        ascent, descent = self._font.getmetrics()
-        self.width, self.height = round(self._font.getlength("M")), ascent + descent
+        self.ascent, descent = self._font.getmetrics()
+        """Pixels above the baseline."""
+        self.width, self.height = round(self._font.getlength("M")), self.ascent + descent
         """Pixels of a cell."""
         self._masks: dict[tuple[str, bool], Image.Image] = {}
 
@@ -53,9 +55,9 @@ class Glyphs:
             font = self._font
             if code > 0x2FF and bytes(font.getmask(text[0])) == self._missing:
                 font = other_font(code, self.pixels) or font
-            draw.text((0, self._font.getmetrics()[0]), text, fill=255, font=font, anchor="ls")
+            draw.text((0, self.ascent), text, fill=255, font=font, anchor="ls")
             if bold:  # a second stroke beside the first, because the font comes in one weight
-                draw.text((1, self._font.getmetrics()[0]), text, fill=255, font=font, anchor="ls")
+                draw.text((1, self.ascent), text, fill=255, font=font, anchor="ls")
         return mask
 
     def _block(self, draw: ImageDraw.ImageDraw, code: int) -> None:
@@ -77,6 +79,18 @@ class Glyphs:
             if bits >> bit & 1:
                 x, y = self.width * (column + 0.5) / 2, self.height * (row + 0.5) / 4
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+
+
+def clusters(text: str) -> Iterator[str]:
+    """The characters of a text, each with the ones without width that follow it."""
+    cluster = ""
+    for character in text:
+        if cluster and cell_len(character):
+            yield cluster
+            cluster = ""
+        cluster += character
+    if cluster:
+        yield cluster
 
 
 @lru_cache(maxsize=256)

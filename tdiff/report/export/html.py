@@ -37,7 +37,7 @@ def document(recorded: Sequence[Recording], theme: Theme, fps: float, hold: floa
 {_colours(theme)}{style}</style></head>
 <body>
 <main class="panels">{panels}</main>
-<p class="legend">confidence low {_legend(theme)} high</p>
+<p class="legend">{_legend(theme)}</p>
 <p class="controls" hidden>
 <button id="play" aria-label="Play or pause" title="space">pause</button>
 <input id="scrub" type="range" min="0" value="0" aria-label="Model calls">
@@ -118,14 +118,20 @@ def _colours(theme: Theme) -> str:
     chosen = styles(theme)
     rows = [f":root{{--text:{hexadecimal(plain.text)};--background:{hexadecimal(plain.background)}}}"]
     rows += [f".c{n}{{color:{hexadecimal(colours(s, theme.background).text)}}}" for n, s in enumerate(chosen.shades)]
-    rows.append(f".m{{color:{hexadecimal(colours(chosen.mask[1], theme.background).text)}}}")
+    mask = hexadecimal(colours(chosen.mask[1], theme.background).text)
+    rows.append(f".m{{color:{mask};background:{mask}}}")
     rows.append(f".r{{color:{hexadecimal(colours(chosen.remask[1], theme.background).text)}}}")
     return "\n".join(rows) + "\n"
 
 
 def _legend(theme: Theme) -> str:
-    shades = styles(theme).shades
-    return " ".join(f'<span class="c{n}">{(n + 0.5) / len(shades):.1f}</span>' for n in range(len(shades)))
+    """The marks of the text with their meaning, each in its own colour. Only shades are `span` elements."""
+    count = len(styles(theme).shades)
+    ramp = " ".join(f'<span class="c{n}">{f"{(n + 0.5) / count:.1f}"[1:]}</span>' for n in range(count))
+    return (
+        f'<i>confidence low</i> {ramp} <i>high</i> &nbsp;<i>new:</i> <b class="new">bold</b> &nbsp;<i>masked:</i> '
+        '<b class="m">██</b> &nbsp;<i>remasked:</i> <b class="r">▒▒</b>'
+    )
 
 
 def _safe(data: object) -> str:

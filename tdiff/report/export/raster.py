@@ -6,7 +6,7 @@ import importlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
 from tdiff.report.export.colours import RGB, THEMES, Colours, blend, colours
 from tdiff.report.export.frames import Frame, Size
-from tdiff.report.export.glyphs import Glyphs
+from tdiff.report.export.glyphs import Glyphs, clusters
 
 FONT_PIXELS = 15
 _MARGIN = 12
@@ -56,7 +56,7 @@ class Painter:
             self.used.add(look)
             width = cell_len(text) * self._glyphs.width
             self._image.paste(look.background, (x, y, x + width, y + self._glyphs.height))
-            for cluster in _clusters(text):
+            for cluster in clusters(text):
                 if not cluster.isspace():
                     mask = self._glyphs.mask(cluster, look.bold)
                     self._image.paste(look.text, (x, y), mask)
@@ -136,18 +136,6 @@ def ffmpeg() -> str:
         raise TdiffError(
             "MP4 requires the program ffmpeg, or the package imageio-ffmpeg (pip install imageio-ffmpeg)"
         ) from None
-
-
-def _clusters(text: str) -> Iterator[str]:
-    """The characters of a text, each with the ones without width that follow it."""
-    cluster = ""
-    for character in text:
-        if cluster and cell_len(character):
-            yield cluster
-            cluster = ""
-        cluster += character
-    if cluster:
-        yield cluster
 
 
 def _palette(used: Iterable[Colours], background: RGB) -> Image.Image:

@@ -14,7 +14,7 @@ from tdiff.report.export.frames import Frame, Size
 
 _CELL, _ROW, _FONT, _MARGIN = 8.4, 18, 14, 12
 """Width and height of a cell, size of the text and margin, in pixels."""
-_FAMILY = "ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"
+FAMILY = "ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"
 
 
 def document(frames: Sequence[Frame], size: Size, background: str, title: str) -> str:
@@ -35,7 +35,7 @@ def document(frames: Sequence[Frame], size: Size, background: str, title: str) -
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f"<title>{escape(title)}</title>"
-        f"<style>text{{font:{_FONT}px {_FAMILY};white-space:pre}}.b{{font-weight:bold}}{''.join(styles)}</style>"
+        f"<style>text{{font:{_FONT}px {FAMILY};white-space:pre}}.b{{font-weight:bold}}{''.join(styles)}</style>"
         f'<rect width="100%" height="100%" rx="8" fill="{hexadecimal(theme.background_color)}"/>'
         f'<g transform="translate({_MARGIN},{_MARGIN})" xml:space="preserve">{"".join(body)}</g></svg>\n'
     )

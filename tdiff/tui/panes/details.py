@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from itertools import groupby
 
 from textual.widget import Widget
@@ -11,13 +10,12 @@ from textual.widget import Widget
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.draw.then_and_now import changed, words_of
-from tdiff.protocol.metrics import value_text
+from tdiff.tui import heat_map
 from tdiff.tui.panes.base import Pane, Scene
 from tdiff.tui.widgets.lines import Lines, clip
 from tdiff.watch.alerts import Notice
 from tdiff.watch.run_state import RunState
 
-_SHADES = " ░▒▓█"
 _ROW = 400
 """Characters of a sample that a row shows at most."""
 
@@ -51,6 +49,11 @@ class DetailsPane(Pane):
         """Mark the sample that is selected."""
         self.show_scene(scene)
 
+    def set_theme(self, theme: Theme) -> None:
+        """Draw the heat map in the colours of another theme."""
+        super().set_theme(theme)
+        self._draw()
+
     def on_resize(self) -> None:
         """Draw for another width."""
         self._draw()
@@ -62,7 +65,7 @@ class DetailsPane(Pane):
         if width <= 0 or height <= 0:
             return
         run = self._run
-        first_lines = classification_lines(run) + mask_lines(run, width)
+        first_lines = classification_lines(run) + heat_map.small(run, width, self.theme)
         alerts = alert_lines(run, 3)
         room = max(0, height - len(first_lines) - (len(alerts) + 1 if alerts else 0) - 1)
         samples = sample_lines(run, self._sample, room)
@@ -83,54 +86,6 @@ def classification_lines(run: RunState) -> list[Line]:
     from tdiff.report.snapshot import classification_parts
 
     return [[("classifier ", "bold"), (" · ".join(filter(None, classification_parts(run.verdicts))), "")]]
-
-
-def mask_lines(run: RunState, width: int) -> list[Line]:
-    """Loss by mask ratio: a row for each tenth, from the highest, columns over the steps, darker for a higher loss."""
-    rows = [(name, run.metrics[name]) for name in sorted(run.metrics, reverse=True) if name.startswith("mask/")]
-    rows = [(name, series) for name, series in rows if len(series.steps)]
-    if not rows:
-        return []
-    columns = max(1, width - 16)
-    first = min(series.steps[0] for _, series in rows)
-    last = max(series.steps[-1] for _, series in rows)
-    means = [_columns(series.steps, series.mean, first, last, columns) for _, series in rows]
-    known = [value for row in means for value in row if value is not None]
-    low, high = min(known), max(known)
-    lines: list[Line] = [[("loss by mask ratio", "bold"), ("   (rows: ratio, columns: steps)", "dim")]]
-    for (name, series), row in zip(rows, means, strict=True):
-        cells = "".join(_shade(value, low, high) for value in row)
-        lines.append(
-            [
-                (f" {name.removeprefix('mask/')} ", "dim"),
-                (cells, ""),
-                (f" {value_text('train/loss', series.mean[-1]):>6}", "bold"),
-            ]
-        )
-    return lines
-
-
-def _columns(
-    steps: Sequence[float], values: Sequence[float], first: float, last: float, count: int
-) -> list[float | None]:
-    """The mean of the values in each of `count` equal parts of first..last; an empty part repeats the one before."""
-    sums, numbers = [0.0] * count, [0] * count
-    scale = count / (last - first) if last > first else 0.0
-    for step, value in zip(steps, values, strict=True):
-        column = min(count - 1, int((step - first) * scale))
-        sums[column] += value
-        numbers[column] += 1
-    means: list[float | None] = []
-    for total, n in zip(sums, numbers, strict=True):
-        means.append(total / n if n else means[-1] if means else None)
-    return means
-
-
-def _shade(value: float | None, low: float, high: float) -> str:
-    if value is None:
-        return " "
-    share = (value - low) / (high - low) if high > low else 0.5
-    return _SHADES[1:][min(3, int(share * 4))]
 
 
 def sample_lines(run: RunState, selected: int | None, rows: int) -> list[Line]:

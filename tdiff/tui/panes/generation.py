@@ -224,6 +224,8 @@ class GenerationPane(LookingPane):
             self._below.styles.height = 0
             return
         canvas = self.canvas
+        if self.lens.mode == "step":  # its legend has numbers of steps
+            self._draw_legend()
         looked = self.draw_below(recording)
         if looked is not None:
             self.frame(title, _words(self._readout(canvas)), *looked)
@@ -287,7 +289,8 @@ class GenerationPane(LookingPane):
 
     def _draw_legend(self) -> None:
         if not self._of_two:
-            self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4), self.lens.mode)]])
+            steps = self.recording.index(self.recording.steps) if self.recording is not None else 0
+            self._legend.show([[(" ", ""), *legend(self.theme, max(1, self.size.width - 4), self.lens.mode, steps)]])
 
     # Keys
 

@@ -13,7 +13,7 @@ from textual import events
 from textual.geometry import Size
 from textual.message import Message
 
-from tdiff.draw.canvas_layout import CanvasLayout, lay_out
+from tdiff.draw.canvas_layout import LOOKAHEAD, CanvasLayout, is_closing, lay_out
 from tdiff.draw.masks import WIDEST, adjust_mask_widths
 from tdiff.draw.overlay import NOTHING, Overlay
 from tdiff.draw.palettes import Theme
@@ -279,7 +279,8 @@ class CanvasView(Sparse):
         assert canvas is not None
         for position in positions:
             row, at, text = layout.row[position], layout.column[position], self._texts[position]
-            if not text.isprintable() or at + cell_len(text) > layout.width:
+            trimmed = not at and text[:1] == " "  # its row may begin without its blanks
+            if trimmed or not text.isprintable() or at + cell_len(text) > layout.width:
                 self._drop(layout.stale(layout, (position,)))  # it is drawn with other characters, or wraps
                 continue
             cells = self._drawn.get(row)
@@ -334,6 +335,8 @@ def replace_in_place(layout: CanvasLayout, position: int, old: str, new: str) ->
     """Put the new text of a position into the layout if it takes the same cells of one row; whether it does."""
     row = layout.rows[layout.row[position]]
     at = bisect_left(row, (position, ""))
+    if is_closing(old) or is_closing(new) or (old[:1] == " ") != (new[:1] == " "):
+        return False  # the word before it may move
     if at == len(row) or row[at] != (position, old):
         return False
     if not new or cell_len(new) != cell_len(old) or cell_len(new) > layout.width or "\n" in new or "\t" in new:
@@ -344,12 +347,17 @@ def replace_in_place(layout: CanvasLayout, position: int, old: str, new: str) ->
 
 def lay_out_from(before: CanvasLayout, texts: Sequence[str], first: int) -> CanvasLayout:
     """The layout of texts that differ from those of `before` from position `first` on: the rows above it stay."""
-    for row in range(before.row[first] - 1, 0, -1):
+    # A word moves with the punctuation after it, so the change may move the words just before it too.
+    for row in range(before.row[max(0, first - LOOKAHEAD)] - 1, 0, -1):
         position = bisect_left(before.row, row)
+        pieces = before.rows[row]
+        wrapped = texts[position][:1] == " " and pieces[:1] != [(position, texts[position])]
+        if wrapped and (not texts[position].isprintable() or cell_len(texts[position]) > before.width):
+            continue  # a text of several rows
         # Where an unchanged position starts a row, the rest can be laid out alone.
-        alone = not before.rows[row] or before.rows[row][0][0] >= position
+        alone = not pieces or pieces[0][0] >= position
         if before.row[position] == row and before.column[position] == 0 and alone:
-            rest = lay_out(texts[position:], before.width)
+            rest = lay_out(texts[position:], before.width, wrapped=wrapped)
             return CanvasLayout(
                 before.width,
                 before.rows[:row] + [[(n + position, text) for n, text in pieces] for pieces in rest.rows],

@@ -198,7 +198,7 @@ def test_every_decoder_repeats_itself_from_its_seed(case):
     first, again = case.run(), case.run()
     assert len(first) == len(again)
     for one, other in zip(first, again, strict=True):
-        for f in fields(Step):
+        for f in fields(Step)[:-1]:  # all but what made it
             a, b = getattr(one, f.name), getattr(other, f.name)
             assert same(a, b), f.name
 
@@ -230,7 +230,7 @@ def test_a_row_decodes_the_same_alone_as_in_a_batch(case):
             denoise(case.denoiser(), case.canvas[one], case.frozen[one], case.settings, rows=names[one]),
         )
         assert len(alone) <= len(together)
-        for f in fields(Step)[1:]:
+        for f in fields(Step)[1:-1]:
             if f.name == "likeliest":  # only on request
                 continue
             for a, b in zip(alone, together, strict=False):
@@ -478,7 +478,7 @@ def test_sliding_in_one_window_is_denoising(case):
     plain = case.run()
     assert len(slid) == len(plain)
     for one, other in zip(slid, plain, strict=True):
-        for f in fields(Step):
+        for f in fields(Step)[:-1]:
             a, b = getattr(one, f.name), getattr(other, f.name)
             assert same(a, b), f.name
 

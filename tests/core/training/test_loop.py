@@ -73,10 +73,12 @@ def test_events_are_ordered_and_parse_and_a_heartbeat_precedes_long_work(tmp_pat
         assert record.progress == pytest.approx(record.step / 6)
         assert record.tokens_per_second > 0
         assert record.eta >= 0
-    for sample in (e for e in events if isinstance(e, Sample)):
+    samples = [e for e in events if isinstance(e, Sample)]
+    assert len(samples) > 1 and len({sample.prompt for sample in samples}) == 1, "samples of a run can be compared"
+    for sample in samples:
         lines = [records.parse(line) for line in (run.path / sample.path).read_text("utf-8").splitlines()]
         assert kinds(lines)[:: len(lines) - 1] == ["trace", "text"]
-        assert lines[0].prompt == sample.prompt
+        assert lines[0].prompt == sample.prompt and lines[0].seed == 0
         assert lines[-1].text == sample.text
         assert sample.text.startswith(sample.prompt)
 

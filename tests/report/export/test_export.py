@@ -74,7 +74,7 @@ def test_first_frame_has_the_prompt_and_masks_last_the_text_and_the_counters():
     assert texts(drawn[0])[:3] == [
         "tales · step 0/" + f"{recording.steps} · 0% · {recording.steps} left",
         "",
-        "Once " + "█" * (len(WORDS) - 5),
+        "Once " + "█" * (WORDS.index("\n") - 5 + 1),  # and one for the line feed
     ]
     assert texts(drawn[-1])[2:4] == ["Once upon a time </script> there was", "a 龍 & a <fox>"]
     assert re.fullmatch(r"tales · step (\d+)/\1 · 100% · 0 left · confidence 0\.\d\d", texts(drawn[-1])[0])
@@ -309,3 +309,120 @@ def test_palette_is_that_of_the_option_and_must_be_readable(cli_fast, trace, her
     refused = cli_fast("export", trace, "out.svg", "--theme", "light", "--palette", "dark").refused()
     assert "--palette dark cannot be read on the light background: choose light or traffic" in refused
     assert "palette" in cli_fast("export", trace, "out.svg", "--palette", "lihgt").refused()
+
+
+@pytest.mark.parametrize("width", [24, 33, 40, 60, 80, 100, 120])
+@pytest.mark.parametrize("count", [1, 2])
+def test_figures_of_title_and_footer_are_whole_or_absent(width, count):
+    both = [recorded(text=WORDS * 3), recorded(text=WORDS * 3, every=4, decoder="entropy")][:count]
+    panel = (width - 3 * (count - 1)) // count
+    whole = re.compile(
+        r"step \d+/\d+|\d+%|\d+ left|confidence \d\.\d\d|tale|conf ≥ 0\.7|entropy|seed 7|\d+ model calls"
+    )
+    for frame in frames.frames(both, timeline.moments(both, 10, 3, 9), Size(width, 16), THEME):
+        rows = texts(frame)
+        for row in (rows[0], *rows[-2:]):
+            if "low" in row or "new" in row:
+                continue  # the legend
+            for column in range(count):
+                at = column * (panel + 3)
+                for part in filter(None, row.ljust(width)[at : at + panel].strip().split(" · ")):
+                    assert whole.fullmatch(part) or part.endswith("…"), (row, part)
+        assert "step" in rows[0]
+
+
+def test_two_traces_at_80_columns_show_all_of_their_footers():
+    both = [recorded(), recorded(every=4)]
+    size = frames.default_size(both, THEME)
+    *_, last = frames.frames(both, timeline.moments(both, 10, 3), size, THEME)
+    below = " ".join(texts(last)[-2:])
+    assert below.count("tale · conf ≥ 0.7 · seed 7") == 2
+    assert f"{both[0].steps} model calls" in below and f"{both[1].steps} model calls" in below
+
+
+def test_plain_text_has_no_legend_of_colours(cli_fast, trace, here):
+    assert cli_fast("export", trace, "out.txt").returncode == 0
+    assert "bold" not in (here / "out.txt").read_text() and "low" not in (here / "out.txt").read_text()
+
+
+def worded() -> Recording:
+    """A generation of words of several widths, some of them wide, with a line feed, from the right."""
+    words = [
+        "Once",
+        " upon",
+        " a",
+        " time",
+        ",",
+        " the",
+        " 龍",
+        " was",
+        ".",
+        "\n",
+        "It",
+        " slept",
+        " and",
+        " slept",
+        "!",
+    ]
+    header = TraceHeader(
+        version="1",
+        model="tale",
+        decoder="confidence",
+        settings={"decoder": "confidence"},
+        seed=1,
+        row=0,
+        prompt="Once",
+        cells=len(words),
+        given=[(0, "Once", 1)],
+    )
+    recording = Recording(header)
+    for step, position in enumerate(range(len(words) - 1, 0, -1), 1):
+        cell = (position, words[position], 1, 0.5, "commit")
+        recording.take(TraceStep(index=step, t=0.5, calls=step, cells=[cell]))
+    recording.take(TraceEnd(text="".join(words), model_calls=14, forced=0, tokens=14, seconds=1.0))
+    return recording
+
+
+@pytest.mark.parametrize("width", [24, 25, 26, 33])
+def test_a_mask_is_as_wide_as_its_final_token_and_no_text_moves(width):
+    recording = worded()
+    drawn = list(frames.frames([recording], timeline.moments([recording], 10, 3), Size(width, 12), THEME))
+    last = [list(grid(line)) for line in drawn[-1].lines[2:-3]]
+    for frame in drawn:
+        for line, final in zip(frame.lines[2:-3], last, strict=True):
+            for cell, then in zip(grid(line), final, strict=True):
+                assert cell in (then, "█"), render.plain(frame.lines)
+                assert then != " " or cell in " █"
+    assert sum(cell == "█" for line in drawn[0].lines[2:-3] for cell in grid(line)) > 30
+
+
+def grid(line):
+    """The cells of a line; a wide character has two."""
+    for text, _ in line:
+        for character in text:
+            yield from [character] * render.cell_len(character)
+
+
+def test_rows_of_an_export_begin_neither_with_a_blank_nor_with_punctuation():
+    recording = worded()
+    for width in range(24, 40):
+        for frame in frames.frames([recording], timeline.moments([recording], 10, 3), Size(width, 12), THEME):
+            for row in texts(frame)[2:-3]:
+                assert not row or row[0] not in " ,.!", (width, texts(frame))
+
+
+@pytest.mark.parametrize("background", ["dark", "light"])
+def test_the_legend_of_the_player_has_the_colours_of_its_text(background):
+    theme = Theme(palette=background, background=background)
+    page = html.document([recorded()], theme, 10, 3, "")
+    legend = re.search(r'<p class="legend">(.*?)</p>', page)[1]
+    shown = re.findall(r'<span class="(c\d)">', legend)
+    assert shown == [f"c{n}" for n in range(len(render.styles(theme).shades))], "the script counts these elements"
+    words = re.sub("<[^>]*>", "", legend)
+    assert "new:" in words and "remasked:" in words and "masked:" in words
+    for name, style in zip(shown, render.styles(theme).shades, strict=True):
+        red, green, blue = colours(style, background).text
+        assert f".{name}{{color:#{red:02x}{green:02x}{blue:02x}}}" in page
+    style = page[page.index("<style>") : page.index("</style>")]
+    for rule in re.findall(r"([^{}]*)\{[^{}]*opacity[^{}]*\}", style):
+        assert ".legend" not in [part.strip() for part in rule.split(",")], "a dimmed legend has other colours"

@@ -91,7 +91,7 @@ def test_masks_have_the_typical_width_and_keep_it_while_a_text_resolves():
         assert app.rows() == [" upon time once deep", "██████████", ""]
         app.view.show(canvas([*given, " be", None], given=4), {4})
         await settle(pilot)
-        assert app.rows() == [" upon time once deep", " be███████", ""]  # the mask takes what the word leaves
+        assert app.rows() == [" upon time once deep", "be████████", ""]  # the mask takes what the word leaves
         app.view.show(canvas([None] * 3))  # the next text: as the last one was
         await settle(pilot)
         assert app.rows() == ["███████████████", "", ""]
@@ -486,5 +486,5 @@ def test_given_text_is_plain_and_confidence_has_its_colour():
         app.view.show(shown)
         await settle(pilot)
         row = Grid(10, 1).feed(app.wrote()).cells[0]
-        assert row[0] == ("g", "") and row[1] == ("h", "1;38;5;229") and row[2][0] == "█"
+        assert row[0] == ("g", "") and row[1] == ("h", "1;38;5;230") and row[2][0] == "█"
         assert shown.confidence[0] == GIVEN

@@ -1,0 +1,10 @@
+"""Characters of a prompt that the model's vocabulary lacks are named."""
+
+
+def test_characters_without_a_token_are_named_in_one_line(cli_fast):
+    done = cli_fast("generate", "1 < 2 => <b>", "--model", "tales", "--length", "3", "--seed", "1")
+    lines = [line for line in done.stderr.splitlines() if "has no token" in line]
+    assert done.returncode == 0 and len(lines) == 1, done.stderr
+    assert "'<'" in lines[0] and "'='" in lines[0] and "'>'" in lines[0] and "'b'" not in lines[0]
+    known = cli_fast("generate", "Once upon a time, he", "--model", "tales", "--length", "3", "--seed", "1")
+    assert known.returncode == 0 and "has no token" not in known.stderr
