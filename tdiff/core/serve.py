@@ -47,7 +47,7 @@ from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.evaluation.single import Reference
+    from tdiff.core.lanes import Known
     from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
@@ -159,7 +159,7 @@ class Server:
         self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
         self._model: LoadedModel | None = None
         self._classifier: Classifier | None = None
-        self._reference: Reference | None = None  # what texts of this model are compared with
+        self._reference: Known | None = None  # what texts of this model are compared with
 
     def run(self) -> NoReturn:
         """Process requests, one after another, until the process ends."""
