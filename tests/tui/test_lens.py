@@ -108,6 +108,7 @@ def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_u
         await stage.says(TraceStep(index=1, t=0.2, calls=1, cells=cells))
         assert pane.recording is not parent and pane.node.name == "B"
         assert "A above, B from step 8 below" in stage.text() and f"first difference @{chosen[0]}" in stage.text()
+        assert pane._readout(pane.canvas).startswith("step 9/") or "step 9 " in pane._readout(pane.canvas)
         assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
         golden("branch-120x36", stage.text())
         await stage.press("u")

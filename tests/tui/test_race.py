@@ -71,6 +71,11 @@ def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named
         line = " B reads best · decided by the bound of tale: 1.31 nats/char (real text 1.24)"
         assert f"{line} · A 0.80" in stage.text() and len(line) <= 80
         assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
+        winner, other = stage.app.screen.panes[1], stage.app.screen.panes[0]
+        assert winner._frame_style and not other._frame_style, "its frame has a colour"
+        await stage.pilot.resize_terminal(42, 30)
+        assert "✓ winner" in stage.text(), "however narrow, and the figures are left out"
+        await stage.pilot.resize_terminal(100, 30)
         await stage.press("tab", "enter")
         assert [pane.display for pane in stage.app.screen.panes] == [False, True]
         await stage.press("q", "q")

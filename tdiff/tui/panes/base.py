@@ -16,7 +16,7 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
-from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends, whole_figures
 from tdiff.tui.widgets.question_line import Question
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Edge(Lines):
         inner = max(0, width - 4)
         # Both start with their most important part: the right text gives way to the first part of the left one.
         reserved = min(first_part(left) + 2, inner // 2) if left else 0
-        right = shortened(right, max(0, inner - reserved - 2))
+        right = whole_figures(right, max(0, inner - reserved - 2))
         right = [(" ", style), *right, (" ", style)] if right else []
         left = shortened(left, max(0, inner - line_width(right) - 2))
         left = [(" ", style), *left, (" ", style)] if left else []

@@ -13,7 +13,7 @@ from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.draw.steps_line import scrub_line
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.counters import counters
+from tdiff.protocol.counters import calls_text, counters
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.looking import LOOKING_KEYS, LookingPane
 from tdiff.tui.widgets.lines import Lines, line_width
@@ -202,7 +202,7 @@ class GenerationPane(LookingPane):
 
     def _readout(self, canvas: Canvas) -> str:
         assert self.recording is not None
-        return counters(canvas, self.recording.header.steps, confidence=False)
+        return counters(canvas, self.recording.total, confidence=False)
 
     def _draw_frame_texts(self) -> None:
         if not self.is_mounted:
@@ -231,7 +231,10 @@ class GenerationPane(LookingPane):
             self._frame_of_two(title, canvas)
         else:
             below: Line = [(self._message or self._caption, "")]
-            self.frame(title, [(self._readout(canvas), "")], below, [(self._speed(canvas), "")])
+            speed = self._speed(canvas, explained=True)
+            if line_width(below) + cell_len(speed) > self.size.width - 9:
+                speed = self._speed(canvas)
+            self.frame(title, [(self._readout(canvas), "")], below, [(speed, "")])
         self._scrub.show([self._steps_line(recording, self.size.width - 2)])
 
     def _steps_line(self, recording: Recording, width: int) -> Line:
@@ -268,14 +271,15 @@ class GenerationPane(LookingPane):
             below += [(head if message else head.lstrip(), style), *line, (tail.rstrip(), last)]
         self.frame(title, [(readout, "")], below, [(speed, "")])
 
-    def _speed(self, canvas: Canvas) -> str:
+    def _speed(self, canvas: Canvas, *, explained: bool = False) -> str:
         assert self.recording is not None
         ended = self.recording.ended
         seconds = ended.seconds if ended else self._seconds
         done = ended.tokens if ended else canvas.maskable - canvas.left
         rate = done / seconds if seconds > 0 else 0.0
         speed = f"{rate:,.{0 if rate >= 10 else 1}f} tok/s" if rate else "… tok/s"
-        return f"conf {canvas.mean_confidence:.2f} · {canvas.calls} calls · {speed}"
+        calls = calls_text(canvas) if explained else f"{canvas.calls} calls"
+        return f"conf {canvas.mean_confidence:.2f} · {calls} · {speed}"
 
     def _draw_legend(self) -> None:
         if not self._of_two:

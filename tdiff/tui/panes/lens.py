@@ -19,8 +19,8 @@ from tdiff.tui.widgets.lines import two_ends
 from tdiff.watch.generation.insight import Insight, Look, tau
 from tdiff.watch.generation.recording import Recording
 
-NO_DETAIL = "this trace has no predictions (tdiff generate --trace FILE --detail records them)"
-"""Said where a trace has none."""
+NO_DETAIL = "no predictions in this trace · tdiff generate --detail records them"
+"""Said where a trace has none; the first part where there is little room."""
 
 
 class Lens:
@@ -99,9 +99,9 @@ class Lens:
         if flow:
             lines.append(drawing.flow_line(insight.commits, step, tau(order), width, theme))
         if facts is not None and looked:
-            numbers = drawing.numbers(facts)
+            left, numbers = drawing.title(facts, width - 6)
             right: Line = [(" ", ""), *numbers, (" ─", "dim")] if numbers else []
-            lines.append(two_ends([("─ ", "dim"), *drawing.heading(facts), (" ", "")], right, width, "─", "dim"))
+            lines.append(two_ends([("─ ", "dim"), *left, (" ", "")], right, width, "─", "dim"))
             lines += drawing.lens_lines(facts, width, looked - 1, theme)
         if mapped:
             title: Line = [("─ ", "dim"), *drawing.order_heading(theme), (" ", "")]
@@ -174,7 +174,8 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         text = next((text for n, text, _ in recording.header.given if n == look.position), "")
         state = "prompt"
     elif look.committed is not None:
-        state = f"unmasked in step {recording.index(look.committed)}"
+        how = "forced at" if recording.by_user(look.committed) else "unmasked in"
+        state = f"{how} step {recording.index(look.committed)}"
     else:
         state = "masked"
     guess = look.guess
@@ -196,5 +197,6 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         committed=recording.index(look.committed) if look.committed is not None else None,
         best=[insight.text(token) for token in look.best],
         remasked=look.remasked,
+        step=recording.index(step),
         note=note,
     )

@@ -122,6 +122,15 @@ class Recording:
         """The model's number of a step, which also counts steps without changes; 0 before the first."""
         return self._steps[min(step, self.steps) - 1].line.index if step > 0 and self.steps else 0
 
+    @property
+    def total(self) -> int:
+        """The model's number of the last step; before that is known the most that it can be, 0 where it can be any."""
+        return self.index(self.steps) if self.ended is not None else max(0, self.header.steps)
+
+    def by_user(self, step: int) -> bool:
+        """Whether a step is not the model's: it is a change with which a branch begins."""
+        return 1 <= step <= self.steps and self.index(step) == self.index(step - 1)
+
     def calls(self, step: int) -> int:
         """Model calls until after a step; 0 before the first."""
         return self._steps[min(step, self.steps) - 1].line.calls if step > 0 and self.steps else 0
