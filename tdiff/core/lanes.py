@@ -41,7 +41,7 @@ def answer(
     lines: Iterator[Lane]
     if len(numbers) > 1 and len(set(settings.values())) == 1:
         rows = [request.rows[n] for n in numbers]
-        lines = in_a_batch(model, prompt, settings[numbers[0]], rows, request.length)
+        lines = in_a_batch(model, prompt, settings[numbers[0]], rows, request.length, detail=request.detail)
     else:
         traces = [
             narrate(model, prompt, settings[n], length=request.length, row=request.rows[n], detail=request.detail)

@@ -97,7 +97,7 @@ class Lanes:
     length: int = 0
     seed: int = 0
     detail: bool = False
-    """As in `Generate`; without effect on a batch."""
+    """As in `Generate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

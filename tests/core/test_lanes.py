@@ -74,6 +74,18 @@ def test_rows_of_a_batch_are_the_texts_that_each_row_gives_alone(bench, tiny_run
         assert changes[0] == changes[1]
 
 
+def test_rows_of_a_batch_have_the_predictions_that_each_row_has_alone(bench, tiny_run):
+    settings = [{"decoder": "topk", "k": 2}] * 2
+    said = bench.ask(Lanes(id=400, settings=settings, rows=[0, 3], length=10, prompt="the ", detail=True))
+    found = by_text(said, 400)
+    model = load_model(str(tiny_run.path))
+    for n, row in enumerate((0, 3)):
+        alone = narrate(model, "the ", model.decode_settings(settings[n], 0), length=10, row=row, detail=True)
+        steps = [line for line in alone if isinstance(line, TraceStep)]
+        assert [line.detail for line in found[n] if isinstance(line, TraceStep)] == [line.detail for line in steps]
+        assert steps[0].detail
+
+
 def test_a_cancelled_request_ends_and_too_many_texts_are_refused(bench):
     settings = [{"decoder": "topk", "k": 1}] * 2
     bench.then[len(bench.said) + 4] = [Cancel(id=200)]

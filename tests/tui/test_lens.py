@@ -111,6 +111,18 @@ def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_u
         assert pane._readout(pane.canvas).startswith("step 9/") or "step 9 " in pane._readout(pane.canvas)
         assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
         golden("branch-120x36", stage.text())
+        for size in ((80, 36), (160, 36), (60, 22), (42, 30), (60, 16)):
+            await stage.pilot.resize_terminal(*size)
+            await stage.settle()
+            rows = pane.size.height - 4
+            assert pane._canvas_view.size.height >= min(3, rows), "the branch has the room where there is little"
+            assert pane._parent_view.display is (rows >= 7)
+            if pane._rule.display:
+                rule = "".join(text for text, _ in pane._rule._lines[0])
+                assert len(rule) == pane.size.width - 2 and rule[-1] == "─" and f"@{chosen[0]} " in rule
+                assert ("above" in rule or "B from step 8 " in rule) is pane._parent_view.display, rule
+        await stage.pilot.resize_terminal(120, 36)
+        await stage.settle()
         await stage.press("u")
         assert pane.recording is parent and pane.at == 8 and "A above" not in stage.text()
         await stage.press("b")

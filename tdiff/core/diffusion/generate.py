@@ -241,7 +241,7 @@ def narrate(
                 cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
-            yield _detailed(line, writer, likeliest, committed) if writer else line
+            yield detailed(line, writer, likeliest, committed) if writer else line
     unchanged = model.tokenizer.decode(canvas_ids) if start else prompt
     text = model.tokenizer.decode(step.tokens[0]) if step else unchanged
     if until and step:
@@ -261,7 +261,7 @@ def _first_canvas(model: LoadedModel, prompt: str, length: int, template: Templa
     return (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
 
 
-def _detailed(
+def detailed(
     line: TraceStep, writer: DetailWriter, likeliest: list[list[float]], committed: Sequence[int]
 ) -> TraceStep:
     """Return the line with the predictions of its step, `likeliest` (L, WIDTH), as far as they have room."""

@@ -118,9 +118,12 @@ class GenerationPane(LookingPane):
         self._draw_legend()
 
     def on_resize(self) -> None:
-        """Draw what depends on the width."""
+        """Draw what depends on the size."""
         self._draw_legend()
-        self._draw_frame_texts()
+        if self.recording is not None and self.node is not None:
+            self.draw()  # how much a branch shows of the text that it continues
+        else:
+            self._draw_frame_texts()
 
     # What is shown
 

@@ -17,7 +17,7 @@ from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.lens import Lens
 from tdiff.tui.widgets.canvas import CanvasView
-from tdiff.tui.widgets.lines import Lines, two_ends
+from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.generation.branches import Change, Node, first_difference
 from tdiff.watch.generation.ending import up_to_end
@@ -34,6 +34,12 @@ LOOKING_KEYS = (
     Key("next_branch", "b", "the next branch", "generation"),
 )
 """The keys of a pane in which positions can be looked at."""
+
+
+_OTHER_ROWS = 4
+"""Rows of a pane besides its texts: the frame, the legend and the line of steps."""
+_ROWS_FOR_BOTH, _ROWS_FOR_RULE = 7, 3
+"""Rows from which a branch has the text that it continues above it, and a line that names that text."""
 
 
 class LookingPane(Pane):
@@ -97,7 +103,9 @@ class LookingPane(Pane):
         recording, node = self.recording, self.node
         assert recording is not None
         parent = node.parent if node is not None and node.recording is recording else None
-        self._parent_view.display = self._rule.display = parent is not None
+        rows = self.size.height - _OTHER_ROWS
+        self._parent_view.display = parent is not None and rows >= _ROWS_FOR_BOTH
+        self._rule.display = parent is not None and rows >= _ROWS_FOR_RULE
         self.lens.differing = None
         if node is not None and parent is not None:
             at = _same_step(parent.recording, recording.index(self.at))
@@ -108,11 +116,23 @@ class LookingPane(Pane):
             self._parent_view.show(above, None, marks)
             if n is not None:
                 self._parent_view.reveal(n)
-            left: Line = [("─ ", "dim"), (parent.name, "bold"), (" above, ", "dim"), (node.name, "bold")]
-            left.append((f" from step {parent.recording.index(node.step)} below ", "dim"))
-            right: Line = [] if n is None else [(f" first difference @{n} ", ""), ("─", "dim")]
-            self._rule.show([two_ends(left, right, max(1, self.size.width - 2), "─", "dim")])
+            self._rule.show([self._rule_line(parent, node, n, max(1, self.size.width - 2))])
         return self.lens.overlay(recording, canvas, self.at, self.theme)
+
+    def _rule_line(self, parent: Node, node: Node, differing: int | None, width: int) -> Line:
+        """The line above a branch: what is above and below it, and where they first differ, as much as fits whole."""
+        step = parent.recording.index(node.step)
+        left: Line = [("─ ", "dim"), (parent.name, "bold"), (" above, ", "dim"), (node.name, "bold")]
+        left.append((f" from step {step} below ", "dim"))
+        short: Line = [("─ ", "dim"), (node.name, "bold"), (f" from step {step} ", "dim")]
+        if not self._parent_view.display:
+            left = [("─ ", "dim"), (node.name, "bold"), (f" continues {parent.name} from step {step} ", "dim")]
+        found = [] if differing is None else [f" first difference @{differing} ", f" differs @{differing} "]
+        rights: list[Line] = [*([(text, ""), ("─", "dim")] for text in found), []]
+        ends: list[tuple[Line, Line]] = [(one, right) for right in rights for one in (left, short)]
+        return two_ends(
+            *next((pair for pair in ends if sum(map(line_width, pair)) <= width), ends[-1]), width, "─", "dim"
+        )
 
     def draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
         """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
