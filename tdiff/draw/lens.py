@@ -35,6 +35,8 @@ class Facts:
     """(text, probability), the likeliest first."""
     chosen: int | None = None
     """The place of its token among the alternatives, from 0; None where it is not among them."""
+    selected: int | None = None
+    """The place of the alternative that the user may force; None where none is selected."""
     entropy: float = 0.0
     """In nats."""
     margin: float = 0.0
@@ -134,12 +136,16 @@ def in_a_line(facts: Facts, width: int) -> tuple[Line, Line]:
     for tail in (f"H={facts.entropy:.2f}", ""):
         room = width - _width(head) - len(tail) - 4
         line: Line = []
-        for n, (text, p) in enumerate(facts.alternatives):
-            item = f"{_named(text)} {share(p)}  "
-            room -= cell_len(item)
+        items = [f"{_named(text)} {share(p)}" for text, p in facts.alternatives]
+        first = facts.selected or 0
+        while first and sum(cell_len(item) + 2 for item in items[first - 1 : (facts.selected or 0) + 1]) <= room:
+            first -= 1  # as many before the selected one as fit
+        for n, item in list(enumerate(items))[first:]:
+            room -= cell_len(item) + 2
             if room < 0:
                 break
-            line.append((item, "bold" if n == facts.chosen else "" if n == 0 else "dim"))
+            style = "reverse" if n == facts.selected else "bold" if n == facts.chosen else "" if n == 0 else "dim"
+            line += [(item, style), ("  ", "")]
         if line:
             return head, [*line, (tail, "dim")]
     return head, []
@@ -182,6 +188,8 @@ def _alternative(facts: Facts, n: int, width: int, theme: Theme) -> Line:
     shade = shades[min(int(p * len(shades)), len(shades) - 1)]
     mark = (">" if theme.ascii else "▸") if chosen else " "
     drawn = bar(p, max(1, width - size - 8), ascii=theme.ascii)
+    if n == facts.selected:
+        return [(f"{mark}{name} {share(p)} ", "reverse"), (drawn, shade if "color" in shade else "")]
     return [
         (f"{mark}{name} ", "bold" if chosen else ""),
         (f"{share(p)} ", ""),

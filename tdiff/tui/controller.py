@@ -126,7 +126,8 @@ class CanvasController:
 
     def fork(self, change: Change) -> str:
         """Continue the changed text that is shown as a branch; a notice, "" where it begins at once."""
-        live, recording, step = self.live, self.pane.recording, self.pane.at
+        live, recording = self.live, self.pane.recording
+        step = self.pane.at if change.step is None else change.step
         if live is None or recording is None:
             return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
         node = self.pane.node

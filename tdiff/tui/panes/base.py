@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tdiff.watch.devices.reading import Devices, RunProcesses
     from tdiff.watch.run_state import RunState
 
+Hints = Sequence[tuple[str, str]]
+"""Keys that act now, the most useful first: the id of a key or its name, and a word for what it does."""
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
 
 
@@ -121,6 +123,11 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
     def set_theme(self, theme: Theme) -> None:
         """Draw with another theme from now on."""
         self.theme = theme
+
+    @property
+    def hints(self) -> Hints:
+        """The keys that act now; nothing: those of the pane and of the view."""
+        return ()
 
     def takes_key(self, pressed: str) -> bool:
         """Act on a key before the bindings; whether it did."""

@@ -131,6 +131,8 @@ class GenerationPane(LookingPane):
         self, recording: Recording | None, *, caption: str, follow: bool, live: bool = True, at: int | None = None
     ) -> None:
         """Show a recording: at its end, or after `at` steps. `live`: a model generates it now, or did in this view."""
+        if recording is not self.recording:
+            self._tried = None
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
         self._live = live
         self.at = (recording.steps if at is None else at) if recording else 0

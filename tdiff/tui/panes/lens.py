@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from tdiff.draw import lens as drawing
 from tdiff.draw.lens import Facts
@@ -16,6 +17,7 @@ from tdiff.draw.render import Line
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.detail import TOP, Guess
 from tdiff.tui.widgets.lines import two_ends
+from tdiff.watch.generation.branches import Change
 from tdiff.watch.generation.insight import Insight, Look, tau
 from tdiff.watch.generation.recording import Recording
 
@@ -35,6 +37,8 @@ class Lens:
         """What the colours mean."""
         self.selected: frozenset[int] = frozenset()
         """The selected positions."""
+        self.alternative: int | None = None
+        """The place of the alternative that is selected; None where none is."""
         self.differing: int | None = None
         """The first position that differs from the canvas beside it."""
         self._insight: Insight | None = None
@@ -81,7 +85,24 @@ class Lens:
         if self.cursor is None or not 0 <= self.cursor < recording.header.cells:
             return None
         insight = self.insight(recording)
-        return _facts(insight, insight.look(self.cursor, step), recording, step)
+        facts = _facts(insight, insight.look(self.cursor, step), recording, step)
+        last = len(facts.alternatives) - 1
+        self.alternative = None if self.alternative is None or last < 0 else min(self.alternative, last)
+        return replace(facts, selected=self.alternative)
+
+    def forced(self, recording: Recording, step: int) -> Change | None:
+        """The change that writes the selected alternative; None where there is none, or it stands there already.
+
+        A position that is unmasked gets it in the step before it was.
+        """
+        if self.cursor is None or self.alternative is None:
+            return None
+        look = self.insight(recording).look(self.cursor, step)
+        alternatives = look.guess.alternatives if look.guess is not None and not look.prompt else ()
+        if self.alternative >= len(alternatives) or alternatives[self.alternative][0] == look.token:
+            return None
+        before = None if look.committed is None else look.committed - 1
+        return Change(force=(self.cursor, alternatives[self.alternative][0]), step=before)
 
     def below(
         self, recording: Recording, cells: int, step: int, facts: Facts | None, width: int, height: int, theme: Theme

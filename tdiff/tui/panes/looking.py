@@ -14,7 +14,7 @@ from tdiff.draw.render import Line
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.key import Key
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.base import Hints, Pane
 from tdiff.tui.panes.lens import Lens
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
@@ -34,6 +34,21 @@ LOOKING_KEYS = (
     Key("next_branch", "b", "the next branch", "generation"),
 )
 """The keys of a pane in which positions can be looked at."""
+_ARROWS = ("←→↑↓", "move")
+_LOOKING: Hints = (
+    _ARROWS,
+    ("enter", "force"),
+    ("select", "select"),
+    ("remask", "remask"),
+    ("edit", "edit"),
+    ("cursor", "off"),
+    ("drafts", "drafts"),
+    ("colour_mode", "colours"),
+    ("undo", "undo"),
+    ("next_branch", "branch"),
+)
+_SELECTING: Hints = (_ARROWS, ("remask", "remask"), ("edit", "edit"), ("select", "select nothing"), ("esc", "close"))
+_CHOOSING: Hints = (("↑↓", "alternative"), ("enter", "force it"), ("esc", "back"))
 
 
 _OTHER_ROWS = 4
@@ -70,6 +85,7 @@ class LookingPane(Pane):
         self.lens = Lens()
         """The cursor, the drafts and the meaning of the colours."""
         self._text_of: tuple[Recording, TraceEnd | None, Recording] | None = None
+        self._tried: tuple[frozenset[int], str] | None = None  # the positions and text of the last edit
         self._anchor: int | None = None  # where the selection began
         self._canvas_view = CanvasView(theme)
         self._parent_view = CanvasView(theme)
@@ -154,7 +170,15 @@ class LookingPane(Pane):
         """While the cursor is on, the arrows move it; h and l still step."""
         if self.lens.cursor is None or self.recording is None:
             return False
-        if pressed == "escape":
+        if pressed == "enter":
+            self._force()
+        elif self.lens.alternative is not None and pressed in ("up", "down"):
+            self.lens.alternative = max(0, self.lens.alternative + (1 if pressed == "down" else -1))
+            self.draw()
+        elif self.lens.alternative is not None and pressed == "escape":
+            self.lens.alternative = None
+            self.draw()
+        elif pressed == "escape":
             self.look_at(None)
         elif pressed in ("left", "right"):
             self.look_at(self.lens.cursor + (1 if pressed == "right" else -1))
@@ -164,9 +188,32 @@ class LookingPane(Pane):
             return False
         return True
 
+    def _force(self) -> None:
+        """Select the likeliest alternative that does not stand at the cursor; the selected one is forced."""
+        assert self.recording is not None
+        facts = self.lens.facts(self.recording, self.at)
+        if facts is None or not facts.alternatives:
+            return
+        if self.lens.alternative is None:
+            self.lens.alternative = 1 if facts.chosen == 0 and len(facts.alternatives) > 1 else 0
+        else:
+            change = self.lens.forced(self.recording, self.at)
+            self.lens.alternative = None
+            if change is not None:
+                self.post_message(self.Branch(self, change))
+        self.draw()
+
+    @property
+    def hints(self) -> Hints:
+        """With the cursor on, the keys of the lens; the most useful first."""
+        if self.lens.cursor is None or self.recording is None:
+            return ()
+        return _CHOOSING if self.lens.alternative is not None else _SELECTING if self._anchor is not None else _LOOKING
+
     def look_at(self, position: int | None) -> None:
         """Put the cursor on a position, the nearest of the canvas; None: remove it, and the selection."""
         cells = self.text_of.header.cells if self.recording is not None else 0
+        self.lens.alternative = None
         self.lens.cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
         if cursor is None:
             self.end_selection()
@@ -239,7 +286,15 @@ class LookingPane(Pane):
         if not value and facts is not None and facts.alternatives:
             value = facts.alternatives[0][0]
 
+        if self._tried is not None and self.lens.cursor in self._tried[0] and not self.lens.selected:
+            chosen, typed = self._tried  # it was refused: nothing of it is lost
+            self.lens.selected = chosen
+            first, room = min(chosen), len(chosen)
+            value = typed
+            self.draw()
+
         def answer(text: str) -> None:
+            self._tried = chosen, text.replace("\\n", "\n")
             change = Change(at=first, room=room, text=text.replace("\\n", "\n"))
             self.post_message(self.Branch(self, change))
 

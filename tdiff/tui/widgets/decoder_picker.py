@@ -46,6 +46,7 @@ class DecoderPicker(SearchBox[str]):
     #picker-line { height: 1; border: none; padding: 0 1; background: $background; color: $foreground; }
     #picker-line > .input--cursor { background: $background; color: $foreground; text-style: reverse; }
     """
+    HINTS = (("↑↓", "select"), ("enter", "use"), ("tab", "mark for a race"), ("esc", "close"))
     NOTHING = "no decoder has these words"
 
     def __init__(self, choose: Callable[[Choice | None], Awaitable[None]]) -> None:
