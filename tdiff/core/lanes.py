@@ -44,7 +44,9 @@ def answer(
         lines = in_a_batch(model, prompt, settings[numbers[0]], rows, request.length, detail=request.detail)
     else:
         traces = [
-            narrate(model, prompt, settings[n], length=request.length, row=request.rows[n], detail=request.detail)
+            narrate(
+                model, prompt, settings[n], length=request.length, row=request.rows[n], detail=request.detail, live=True
+            )
             for n in numbers
         ]
         lines = in_turn(traces)

@@ -365,9 +365,9 @@ def _lines(model: LoadedModel, request: Generate | Branch) -> Iterator[TraceLine
         start, settings = branch_start(
             model, request.tokens, request.frozen, settings, text=text, at=at, room=room, steps=request.steps
         )
-        return narrate(model, request.prompt, settings, row=request.row, start=start, detail=True)
+        return narrate(model, request.prompt, settings, row=request.row, start=start, detail=True, live=True)
     prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
-    return narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail)
+    return narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail, live=True)
 
 
 def _settings(request: Generate | Branch) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Facts:
     """(text, probability), the likeliest first."""
     chosen: int | None = None
     """The place of its token among the alternatives, from 0; None where it is not among them."""
+    confidence: float | None = None
+    """The probability of its token when it was unmasked; None where the model did not unmask it."""
     selected: int | None = None
     """The place of the alternative that the user may force; None where none is selected."""
     entropy: float = 0.0
@@ -125,6 +127,8 @@ def in_a_line(facts: Facts, width: int) -> tuple[Line, Line]:
         head.append((f" {_short_quoted(facts.text)}", "bold"))
     if facts.committed is not None and facts.chosen is not None:
         head.append((f" {share(facts.alternatives[facts.chosen][1])}", ""))
+    elif facts.confidence is not None:
+        head.append((f" {share(facts.confidence)}", ""))
     if not facts.note and not facts.alternatives:
         return head, [(facts.state, "dim")]
     if facts.committed is not None:
@@ -222,6 +226,9 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
         rows.append([("best guess".ljust(label), "dim"), (times if changes else "", "bold"), (path, "")])
     if facts.chosen is not None:
         rows.append([("rank".ljust(label), "dim"), (f"{facts.chosen + 1} of {len(facts.alternatives)}", "")])
+    elif facts.alternatives and facts.committed is not None:
+        p = "" if facts.confidence is None else f" · p {share(facts.confidence)}"
+        rows.append([("rank".ljust(label), "dim"), (f"> {len(facts.alternatives)}{p}", "")])
     if facts.remasked:
         rows.append([("remasked".ljust(label), "dim"), (f"{facts.remasked}" + ("x" if ascii else "×"), "")])
     return rows

@@ -80,7 +80,9 @@ def test_rows_of_a_batch_have_the_predictions_that_each_row_has_alone(bench, tin
     found = by_text(said, 400)
     model = load_model(str(tiny_run.path))
     for n, row in enumerate((0, 3)):
-        alone = narrate(model, "the ", model.decode_settings(settings[n], 0), length=10, row=row, detail=True)
+        alone = narrate(
+            model, "the ", model.decode_settings(settings[n], 0), length=10, row=row, detail=True, live=True
+        )
         steps = [line for line in alone if isinstance(line, TraceStep)]
         assert [line.detail for line in found[n] if isinstance(line, TraceStep)] == [line.detail for line in steps]
         assert steps[0].detail

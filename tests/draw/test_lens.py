@@ -88,6 +88,15 @@ def test_the_title_of_the_lens_drops_whole_figures_and_the_step_of_commitment_la
     assert all("step 37" in plain([in_a_line(facts, 70)[0]]) for facts in (FACTS, long))
 
 
+def test_a_token_that_is_no_alternative_has_its_probability_and_a_rank_beyond_them():
+    facts = replace(FACTS, text=" dragon", chosen=None, confidence=0.013)
+    assert plain([in_a_line(facts, 70)[0]]) == '@17 " dragon" .01 · step 37'
+    assert "rank           > 6 · p .01" in plain(lens_lines(facts, 100, 8, UTF8))
+    forced = replace(facts, confidence=None, state="forced at step 36")
+    assert plain([in_a_line(forced, 70)[0]]) == '@17 " dragon" · forced at step 36'
+    assert "> 6" in plain(lens_lines(forced, 100, 8, UTF8))
+
+
 def test_a_sparkline_has_the_largest_value_of_each_cell_and_blanks_where_nothing_is_known():
     assert sparkline([None, 0.0, 0.5, 1.0], 4, ascii=False) == " ▁▅█"
     assert sparkline([0.0, 1.0, 0.0, 0.0], 2, ascii=True) == "%.".replace("%", "#")

@@ -195,12 +195,13 @@ def narrate(
     start: Start | None = None,
     until: str = "",
     detail: bool = False,
+    live: bool = False,
 ) -> Iterator[TraceLine]:
     """Yield the trace of one generation while it runs: a header, a line for each step, the text.
 
     With `start` it continues from that canvas, and `prompt` is only reported. With `until`, the text is cut at its end,
     and positions after it may stay masked. With `detail` the steps have the predictions at masked positions; see
-    `protocol.detail`.
+    `protocol.detail`, which also says what `live` means.
     """
     start_time = time.perf_counter()
     canvas_ids = start.tokens if start else _first_canvas(model, prompt, length, template)
@@ -222,7 +223,7 @@ def narrate(
         given=visible_cells,
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
-    writer = DetailWriter(lambda token: pieces.of(1, token)) if detail else None
+    writer = DetailWriter(lambda token: pieces.of(1, token), live=live) if detail else None
     if writer:
         writer.earn(len(to_line(header).encode()))
     yield header

@@ -71,7 +71,7 @@ def in_a_batch(
     frozen = start[0] != mask_id
     total = int((~frozen).sum())
     pieces = [Pieces(model.tokenizer) for _ in rows]
-    writers = [DetailWriter(partial(own.of, 1)) for own in pieces]
+    writers = [DetailWriter(partial(own.of, 1), live=True) for own in pieces]
     for n, row in enumerate(rows):
         texts = pieces[n].changed(ids, [position for position, i in enumerate(ids) if i != mask_id])
         header = TraceHeader(

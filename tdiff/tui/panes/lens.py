@@ -189,6 +189,14 @@ _VALUES: dict[str, Callable[[Guess], float] | None] = {
 """The value of a masked position, by mode."""
 
 
+def _confidence(recording: Recording, look: Look) -> float | None:
+    """The probability of a token when the model unmasked it; None where it did not."""
+    if look.committed is None or recording.by_user(look.committed):
+        return None
+    cells = recording.step_line(look.committed).cells
+    return next((cell[3] for cell in cells if cell[0] == look.position), None)
+
+
 def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
     text = "" if look.token is None else insight.text(look.token)
     if look.prompt:
@@ -218,6 +226,7 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         committed=recording.index(look.committed) if look.committed is not None else None,
         best=[insight.text(token) for token in look.best],
         remasked=look.remasked,
+        confidence=_confidence(recording, look),
         step=recording.index(step),
         note=note,
     )
