@@ -157,7 +157,9 @@ class CanvasController:
         nodes = tree(node.root)
         following = nodes[(nodes.index(node) + 1) % len(nodes)]
         self._show_node(following, following.recording.steps, follow=following.recording.ended is None)
-        return " · ".join(f"[{other.name}]" if other is following else other.name for other in nodes)
+        names = [f"[{other.name}]" if other is following else other.name for other in nodes]
+        parents = [f" of {other.parent.name}" if other.parent is not None else "" for other in nodes]
+        return " · ".join(map("".join, zip(names, parents, strict=True)))
 
     def _show_node(self, node: Node, at: int, *, follow: bool = True) -> None:
         parent = node.parent

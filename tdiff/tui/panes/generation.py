@@ -229,6 +229,8 @@ class GenerationPane(LookingPane):
             self._below.styles.height = 0
             return
         canvas = self.canvas
+        if hidden := self._canvas_view.rows[0]:
+            title.append((f" · {'^' if self.theme.ascii else '↑'} {hidden} more row{'s' * (hidden != 1)}", "dim"))
         looked = self.draw_below(recording)
         if looked is not None:
             self.frame(title, [(self._readout(canvas), "")], *looked)
