@@ -156,6 +156,9 @@ def _exported(request: Request, ending: str) -> bytes:
         return html.document(recorded, theme, fps, hold, title).encode()
     size = frames.parse_size(request.size) if request.size else frames.default_size(recorded, theme)
     if request.step is not None or ending in ("png", "txt"):
+        most = max(recording.steps for recording in recorded)
+        if request.step is not None and request.step > most:
+            raise TdiffError(f"--step {request.step}: the last step of the trace is {most}")
         moments = [timeline.moment_at(recorded, request.step)]
     else:
         moments = timeline.moments(recorded, fps, hold)

@@ -11,7 +11,7 @@ from typing import Any
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.generate import default_prompt, narrate
 from tdiff.core.diffusion.together import Lane, in_a_batch, in_turn
-from tdiff.core.evaluation import single
+from tdiff.core.evaluation import own_bound, single
 from tdiff.core.models.base import LoadedModel
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import MAX_LANES, Answer, Begin, Lanes, Measure, Measured, Refused
@@ -41,10 +41,12 @@ def answer(
     lines: Iterator[Lane]
     if len(numbers) > 1 and len(set(settings.values())) == 1:
         rows = [request.rows[n] for n in numbers]
-        lines = in_a_batch(model, prompt, settings[numbers[0]], rows, request.length)
+        lines = in_a_batch(model, prompt, settings[numbers[0]], rows, request.length, detail=request.detail)
     else:
         traces = [
-            narrate(model, prompt, settings[n], length=request.length, row=request.rows[n], detail=request.detail)
+            narrate(
+                model, prompt, settings[n], length=request.length, row=request.rows[n], detail=request.detail, live=True
+            )
             for n in numbers
         ]
         lines = in_turn(traces)
@@ -54,9 +56,26 @@ def answer(
         yield
 
 
-def measured(model: LoadedModel, request: Measure, known: single.Reference | None) -> tuple[Measured, single.Reference]:
-    """The answer to a request, and what the texts were compared with. Raises TdiffError if nothing can decide."""
-    known = known or single.reference(model)
+Known = single.Reference | own_bound.OwnBound
+"""What texts are compared with: real text, or the model's bound on it."""
+
+
+def measured(model: LoadedModel, request: Measure, known: Known | None) -> tuple[Measured, Known]:
+    """The answer to a request, and what the texts were compared with. Raises TdiffError if nothing can decide.
+
+    Without the model's training text the model itself decides, by its likelihood bound.
+    """
+    known = known or _known(model)
+    if isinstance(known, own_bound.OwnBound):
+        bounds = own_bound.bounds(model, request.prompt, request.texts)
+        answer = Measured(
+            id=request.id,
+            model=known.model,
+            distances=[round(distance, 3) for distance in own_bound.distances(known.real, bounds)],
+            nats=[round(nats, 4) for nats, _ in bounds],
+            real=[round(known.real, 4)],
+        )
+        return answer, known
     found = single.measure(known, request.prompt, request.texts)
     real = known.task.summary
     answer = Measured(
@@ -69,3 +88,10 @@ def measured(model: LoadedModel, request: Measure, known: single.Reference | Non
         real=[round(real.nats.mean, 4), round(real.distinct.mean, 4), round(real.words.mean, 4)],
     )
     return answer, known
+
+
+def _known(model: LoadedModel) -> Known:
+    try:
+        return single.reference(model)
+    except TdiffError:
+        return own_bound.own_bound(model)

@@ -47,7 +47,7 @@ from tdiff.schema import MOST, convert
 
 if TYPE_CHECKING:
     from tdiff.core.classification.classifier import Classifier
-    from tdiff.core.evaluation.single import Reference
+    from tdiff.core.lanes import Known
     from tdiff.core.models.base import LoadedModel
 
 Say = Callable[[Answer | TraceLine], None]
@@ -159,7 +159,7 @@ class Server:
         self._inbox, self._say, self._device, self._sparing = inbox, say, device, sparing
         self._model: LoadedModel | None = None
         self._classifier: Classifier | None = None
-        self._reference: Reference | None = None  # what texts of this model are compared with
+        self._reference: Known | None = None  # what texts of this model are compared with
 
     def run(self) -> NoReturn:
         """Process requests, one after another, until the process ends."""
@@ -365,9 +365,9 @@ def _lines(model: LoadedModel, request: Generate | Branch) -> Iterator[TraceLine
         start, settings = branch_start(
             model, request.tokens, request.frozen, settings, text=text, at=at, room=room, steps=request.steps
         )
-        return narrate(model, request.prompt, settings, row=request.row, start=start, detail=True)
+        return narrate(model, request.prompt, settings, row=request.row, start=start, detail=True, live=True)
     prompt = default_prompt(model, request.seed, request.row) if request.prompt is None else request.prompt
-    return narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail)
+    return narrate(model, prompt, settings, length=request.length, row=request.row, detail=request.detail, live=True)
 
 
 def _settings(request: Generate | Branch) -> dict[str, Any]:

@@ -18,6 +18,8 @@ _BAR = " ▏▎▍▌▋▊▉█"
 _SHADES, _ASCII_SHADES = "░▒▓█", ".-+#"
 _NAME = 12
 """Cells of the text of an alternative, at most."""
+_LONG_NAME = 20
+"""Cells of the text of a token in a title, at most, with its quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,10 @@ class Facts:
     """(text, probability), the likeliest first."""
     chosen: int | None = None
     """The place of its token among the alternatives, from 0; None where it is not among them."""
+    confidence: float | None = None
+    """The probability of its token when it was unmasked; None where the model did not unmask it."""
+    selected: int | None = None
+    """The place of the alternative that the user may force; None where none is selected."""
     entropy: float = 0.0
     """In nats."""
     margin: float = 0.0
@@ -45,8 +51,10 @@ class Facts:
     best: Sequence[str] = ()
     """The likeliest tokens one after another."""
     remasked: int = 0
+    step: int = 0
+    """The model's number of the step that is shown."""
     note: str = ""
-    """Why there are no predictions; "" where there are."""
+    """Why there are no predictions, shorter where it ends at a middle dot; "" where there are."""
 
 
 def quoted(text: str) -> str:
@@ -80,40 +88,71 @@ def bar(value: float, width: int, *, ascii: bool) -> str:
     return "█" * full + (_BAR[rest] if rest else "") or ("▏" if value > 0 else "")
 
 
-def heading(facts: Facts) -> Line:
-    """The position, its token and its state."""
-    token: Line = [(f" {quoted(facts.text)}", "bold")] if facts.text else []
-    return [(f"@{facts.position}", "bold"), *token, (f" · {facts.state}", "dim")]
+def title(facts: Facts, width: int) -> tuple[Line, Line]:
+    """Both ends of the title of the lens, with room for `width` cells and a blank between them: the position, its token
+    and its state; entropy and margin, where there are predictions.
+
+    Figures are dropped as a whole. The step of commitment stays longest, then the token, the entropy and the margin.
+    """
+    head: Line = [(f"@{facts.position}", "bold")]
+    token: Line = [(f" {_short_quoted(facts.text)}", "bold")] if facts.text else []
+    state, step = [(f" · {facts.state}", "dim")], [(f" · {_short_state(facts)}", "dim")]
+    entropy, margin = [(f"H {facts.entropy:.2f} nats", "")], [(f" · margin {share(facts.margin)}", "")]
+    numbers = [[*entropy, *margin], entropy] if facts.alternatives else []
+    lefts = ([*head, *token, *state], [*head, *token, *step])
+    pairs = [(left, right) for right in numbers for left in lefts]
+    pairs += [(left, []) for left in ([*head, *token, *state], [*head, *token, *step], [*head, *step])]
+    fitting = (pair for pair in pairs if _width(pair[0]) + _width(pair[1]) + bool(pair[1]) <= width)
+    return next(fitting, (head, []))
 
 
-def numbers(facts: Facts) -> Line:
-    """Entropy and margin; nothing where there are no predictions."""
-    if not facts.alternatives:
-        return []
-    return [(f"H {facts.entropy:.2f} nats", ""), (f" · margin {share(facts.margin)}", "")]
+def _short_state(facts: Facts) -> str:
+    return facts.state.removeprefix("unmasked in ")
+
+
+def _short_quoted(text: str) -> str:
+    """The text of a token in quotes, its end left out where it is long."""
+    name = quoted(text)
+    return name if cell_len(name) <= _LONG_NAME else set_cell_size(name, _LONG_NAME - 2).rstrip() + '…"'
+
+
+def _width(line: Line) -> int:
+    return sum(cell_len(text) for text, _ in line)
 
 
 def in_a_line(facts: Facts, width: int) -> tuple[Line, Line]:
     """The lens in the edge of a pane with room for `width` cells: the position, and as many alternatives as fit."""
     head: Line = [(f"@{facts.position}", "bold")]
     if facts.text:
-        head.append((f" {quoted(facts.text)}", "bold"))
+        head.append((f" {_short_quoted(facts.text)}", "bold"))
     if facts.committed is not None and facts.chosen is not None:
         head.append((f" {share(facts.alternatives[facts.chosen][1])}", ""))
+    elif facts.confidence is not None:
+        head.append((f" {share(facts.confidence)}", ""))
+    if not facts.note and not facts.alternatives:
+        return head, [(facts.state, "dim")]
+    if facts.committed is not None:
+        head.append((f" · {_short_state(facts)}", "dim"))
     if facts.note:
         return head, [(facts.note, "dim")]
-    if not facts.alternatives:
-        return head, [(facts.state, "dim")]
-    tail = f"H={facts.entropy:.2f}"
-    room = width - cell_len("".join(text for text, _ in head)) - len(tail) - 4
-    line: Line = []
-    for n, (text, p) in enumerate(facts.alternatives):
-        item = f"{_named(text)} {share(p)}  "
-        room -= cell_len(item)
-        if room < 0:
-            break
-        line.append((item, "bold" if n == facts.chosen else "" if n == 0 else "dim"))
-    return head, [*line, (tail, "dim")]
+    if _width(head) > width:
+        del head[1:-1]  # the step of commitment stays
+    for tail in (f"H={facts.entropy:.2f}", ""):
+        room = width - _width(head) - len(tail) - 4
+        line: Line = []
+        items = [f"{_named(text)} {share(p)}" for text, p in facts.alternatives]
+        first = facts.selected or 0
+        while first and sum(cell_len(item) + 2 for item in items[first - 1 : (facts.selected or 0) + 1]) <= room:
+            first -= 1  # as many before the selected one as fit
+        for n, item in list(enumerate(items))[first:]:
+            room -= cell_len(item) + 2
+            if room < 0:
+                break
+            style = "reverse" if n == facts.selected else "bold" if n == facts.chosen else "" if n == 0 else "dim"
+            line += [(item, style), ("  ", "")]
+        if line:
+            return head, [*line, (tail, "dim")]
+    return head, []
 
 
 def _named(text: str) -> str:
@@ -153,6 +192,8 @@ def _alternative(facts: Facts, n: int, width: int, theme: Theme) -> Line:
     shade = shades[min(int(p * len(shades)), len(shades) - 1)]
     mark = (">" if theme.ascii else "▸") if chosen else " "
     drawn = bar(p, max(1, width - size - 8), ascii=theme.ascii)
+    if n == facts.selected:
+        return [(f"{mark}{name} {share(p)} ", "reverse"), (drawn, shade if "color" in shade else "")]
     return [
         (f"{mark}{name} ", "bold" if chosen else ""),
         (f"{share(p)} ", ""),
@@ -166,7 +207,7 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
     room = max(1, width - label)
     rows: list[Line] = []
     if any(p is not None for p in facts.path):
-        steps = f" {len(facts.path)}"
+        steps = f" {facts.step or len(facts.path)}"
         drawn = sparkline(facts.path, max(1, room - len(steps)), ascii=ascii)
         rows.append([("p over steps".ljust(label), "dim"), (drawn, ""), (steps, "dim")])
         known = [nats for nats in facts.entropies if nats is not None]
@@ -185,6 +226,9 @@ def _history(facts: Facts, width: int, ascii: bool) -> list[Line]:
         rows.append([("best guess".ljust(label), "dim"), (times if changes else "", "bold"), (path, "")])
     if facts.chosen is not None:
         rows.append([("rank".ljust(label), "dim"), (f"{facts.chosen + 1} of {len(facts.alternatives)}", "")])
+    elif facts.alternatives and facts.committed is not None:
+        p = "" if facts.confidence is None else f" · p {share(facts.confidence)}"
+        rows.append([("rank".ljust(label), "dim"), (f"> {len(facts.alternatives)}{p}", "")])
     if facts.remasked:
         rows.append([("remasked".ljust(label), "dim"), (f"{facts.remasked}" + ("x" if ascii else "×"), "")])
     return rows

@@ -16,3 +16,10 @@ def counters(canvas: Canvas, cap: int, *, confidence: bool = True) -> str:
     if confidence and canvas.left < canvas.maskable:
         parts.append(f"confidence {canvas.mean_confidence:.2f}")
     return " · ".join(parts)
+
+
+def calls_text(canvas: Canvas) -> str:
+    """The model calls so far, and how many steps made none because nothing was masked: `19 calls, 1 step without`."""
+    text = f"{canvas.calls} call{'s' * (canvas.calls != 1)}"
+    without = canvas.index - canvas.calls
+    return f"{text}, {without} step{'s' * (without != 1)} without" if without > 0 and canvas.calls else text

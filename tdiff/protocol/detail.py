@@ -1,5 +1,7 @@
 """The predictions at masked positions in a trace, packed, so that it grows at most threefold. No torch.
 
+A live text, which a view reads from a pipe, may have more bytes; the view packs it again when it saves the trace.
+
 In every step a model predicts a distribution at every masked position. Written out, they would be far larger than the
 trace: 100 steps of 256 positions have about 13,000 distributions. So the writer repeats a position only when its
 distribution has changed, starts with the positions that are unmasked in the step and those that have changed most, and
@@ -35,6 +37,8 @@ MOST_NATS = 13.0
 """The largest entropy that can be written, in nats: that of a uniform choice among 442,000 tokens."""
 FACTOR = 3
 """A trace with details has at most this many times the bytes of one without."""
+LIVE_BYTES = 4096
+"""Bytes of predictions that a step of a live text has beside those: enough for all alternatives of 150 positions."""
 _SAME = 16
 _MOST_BYTES = 1 << 22
 """Bytes of the columns of a step, at most."""
@@ -92,9 +96,9 @@ class _Packed:
 class DetailWriter:
     """Packs the predictions of one generation, step by step, in at most twice the bytes of its plain trace."""
 
-    def __init__(self, text_of: Callable[[int], str]) -> None:
-        """`text_of` returns the text of a token id."""
-        self._text_of = text_of
+    def __init__(self, text_of: Callable[[int], str], *, live: bool = False) -> None:
+        """`text_of` returns the text of a token id. `live`: the trace goes to a view, so it may have more bytes."""
+        self._text_of, self._live = text_of, live
         self._reported: dict[int, _Packed] = {}
         self._named: set[int] = set()
         self._room = 0
@@ -103,6 +107,8 @@ class DetailWriter:
     def earn(self, plain_bytes: int) -> None:
         """A line of so many bytes without details was or will be written."""
         self._room += (FACTOR - 1) * plain_bytes
+        if self._live:
+            self._room = max(self._room, LIVE_BYTES)
 
     def pack(
         self,
@@ -254,7 +260,7 @@ _NATS_OF = tuple((level / 255) ** 2 * MOST_NATS for level in range(256))
 
 
 def _packed(ids: Sequence[float], probabilities: Sequence[float], entropy: float) -> _Packed:
-    levels = bytes([int(255 * math.sqrt(p)) if p < 1 else 255 for p in probabilities[:TOP]])
+    levels = bytes([int(255 * math.sqrt(p) + 1e-9) if p < 1 else 255 for p in probabilities[:TOP]])
     number = max(1, len(levels.rstrip(b"\0")))
     nats = min(255, round(255 * math.sqrt(max(0.0, entropy) / MOST_NATS)))
     return _Packed(tuple(map(int, ids[:number])), levels[:number], nats)

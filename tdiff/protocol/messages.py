@@ -97,12 +97,15 @@ class Lanes:
     length: int = 0
     seed: int = 0
     detail: bool = False
-    """As in `Generate`; without effect on a batch."""
+    """As in `Generate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """Measure texts against the text that the model was trained on. The answer is `Measured` or `Refused`."""
+    """Measure texts against the text that the model was trained on, or against its bound on held-out text.
+
+    The answer is `Measured` or `Refused`.
+    """
 
     kind: ClassVar[str] = "measure"
     id: int
@@ -204,21 +207,27 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How near texts are to held-out text of the corpus, by `core.evaluation.quality`. Lists have an item a text."""
+    """How near texts are to held-out text: by `core.evaluation.quality`, or by a model's likelihood bound.
+
+    Lists have an item a text.
+    """
 
     kind: ClassVar[str] = "measured"
     id: int
-    corpus: str
+    corpus: str = ""
+    """The corpus whose text decides; "" if a model does."""
+    model: str = ""
+    """The model whose bound decides; "" if a corpus does."""
     distances: list[Finite]
     """From held-out text over all measures; 1 is the least that counts as a difference."""
     nats: list[Finite]
-    """Nats a character of an n-gram model of the training text."""
-    distinct: list[Share]
-    """Share of distinct 4-grams."""
-    words: list[Share]
-    """Share of words that occur in the training text."""
+    """Nats a character of an n-gram model of the training text, or of `model`."""
+    distinct: list[Share] = field(default_factory=list)
+    """Share of distinct 4-grams; empty if a model decides."""
+    words: list[Share] = field(default_factory=list)
+    """Share of words that occur in the training text; empty if a model decides."""
     real: list[Finite]
-    """The three measures of held-out text."""
+    """The measures of held-out text: the three, or only the nats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,8 +294,10 @@ def _consistent(answer: Answer | TraceLine | None) -> bool:
         case Scores():
             return len(answer.posterior) == len(answer.classes) > 1 and len(answer.interval) == 2
         case Measured():
-            count = len(answer.distances)
-            return count == len(answer.nats) == len(answer.distinct) == len(answer.words) and len(answer.real) == 3
+            count, by_model = len(answer.distances), bool(answer.model)
+            shares = len(answer.distinct), len(answer.words)
+            expected = (0, 0) if by_model else (count, count)
+            return len(answer.nats) == count and shares == expected and len(answer.real) == (1 if by_model else 3)
         case Ready() | Begin() | Cancelled() | Refused():
             return True
         case None:

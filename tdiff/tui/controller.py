@@ -127,7 +127,8 @@ class CanvasController:
 
     def fork(self, change: Change) -> str:
         """Continue the changed text that is shown as a branch; a notice, "" where it begins at once."""
-        live, recording, step = self.live, self.pane.recording, self.pane.at
+        live, recording = self.live, self.pane.recording
+        step = self.pane.at if change.step is None else change.step
         if live is None or recording is None:
             return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
         if recording.untraced:
@@ -159,7 +160,9 @@ class CanvasController:
         nodes = tree(node.root)
         following = nodes[(nodes.index(node) + 1) % len(nodes)]
         self._show_node(following, following.recording.steps, follow=following.recording.ended is None)
-        return " · ".join(f"[{other.name}]" if other is following else other.name for other in nodes)
+        names = [f"[{other.name}]" if other is following else other.name for other in nodes]
+        parents = [f" of {other.parent.name}" if other.parent is not None else "" for other in nodes]
+        return " · ".join(map("".join, zip(names, parents, strict=True)))
 
     def _show_node(self, node: Node, at: int, *, follow: bool = True) -> None:
         parent = node.parent

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from tdiff.config.decoding import DECODERS, DecodeSettings, parse_decoder
+from tdiff.config.decoding import DECODERS, FIELDS, DecodeSettings, parse_decoder
 
 _SHORTEST = 3
 """Minimum letters of a typed word that may match inside a word of the explanation."""
@@ -76,5 +77,19 @@ def options_text(decoder: str) -> str:
     return " ".join(f"{name.replace('_', '-')}={_shown(getattr(settings, name))}" for name in names)
 
 
+def zeros_text(decoder: str) -> str:
+    """What a 0 means in `options_text`; "" where none has a meaning of its own."""
+    settings = DecodeSettings(decoder=decoder)
+    meanings = []
+    for name in (*DECODERS[decoder].options, *_COMMON):
+        meaning = re.search(r"\[default: ([^\]]*)\]", _HELP[name])
+        if getattr(settings, name) == 0 and meaning:
+            meanings.append(f"{name.replace('_', '-')}: {meaning[1]}")
+    return f"0 means, {', '.join(meanings)}" if meanings else ""
+
+
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_HELP = {field.name: str(field.metadata["help"]) for field in FIELDS}

@@ -296,7 +296,9 @@ class RaceScreen(RaceLens):
 
 def _in_seconds(shown: float, end: float, ended: bool, width: int) -> Line:
     """The line of steps over a time."""
-    head, tail = f" ◀ {shown:.1f} s ", f" {end:.1f} s ▶ " if ended else " … "
-    room = max(0, width - len(head) - len(tail))
-    done = round(room * shown / end) if end else 0
-    return two_ends([(head, "dim"), ("━" * done, "")], [(tail, "dim")], width, "┄", "dim")
+    head, tail = " ◀ 0 s ", f" {end:.1f} s ▶ " if ended else " … "
+    label = f"{shown:.1f} s" if 0 < shown < end or not ended else ""
+    room = max(0, width - len(head) - len(tail) - len(label) - 1)
+    done = round(room * min(1.0, shown / end)) if end else 0
+    left: Line = [(head, "dim"), ("━" * done + "╸", ""), (label, "bold")]
+    return two_ends(left, [(tail, "dim")], width, "┄", "dim")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 
 from tdiff.draw.render import Line
+from tdiff.protocol.messages import Measured
 from tdiff.tui.key import first_name
 from tdiff.tui.race_keys import LENS_KEYS, RACE_KEYS
 from tdiff.tui.widgets.lines import shortened, two_ends
@@ -43,19 +44,26 @@ def verdict_line(race: Race, *, batch: bool) -> Line:
         return [(f" {left} of {len(race.lanes)} in progress" if race.header else f" {race.state}", "dim")]
     if race.measured is None:
         why = f" no winner: {visible_line(race.why_not)}" if race.why_not else ""
-        return [(why, "dim")]
-    found, best = race.measured, race.best
-    number = race.finishers.index(best[0])
+        return [("" if batch else why or " measuring the texts ...", "dim")]
+    best = race.best
     names = " and ".join(lane.letter for lane in best)
     line: Line = [(f" {names} reads best" if len(best) == 1 else f" {names} read alike", "bold")]
-    facts = (
-        f" · decided by n-grams of {visible_line(found.corpus)}: {found.nats[number]:.2f} nats/char"
-        f" (real text {found.real[0]:.2f})",
+    return [*line, *((fact, "") for fact in _reasons(race, race.measured, race.finishers.index(best[0])))]
+
+
+def _reasons(race: Race, found: Measured, number: int) -> list[str]:
+    """What decided, and the figures of the best text, which has that `number` among those that were measured."""
+    figures = f"{found.nats[number]:.2f} nats/char (real text {found.real[0]:.2f})"
+    if found.model:
+        pairs = zip(race.finishers, found.nats, strict=True)
+        others = [f"{lane.letter} {nats:.2f}" for n, (lane, nats) in enumerate(pairs) if n != number]
+        return [f" · decided by the bound of {visible_line(found.model)}: {figures}", f" · {', '.join(others)}"]
+    return [
+        f" · decided by n-grams of {visible_line(found.corpus)}: {figures}",
         f" · {found.distinct[number]:.0%} distinct ({found.real[1]:.0%})",
         f" · {found.words[number]:.0%} known words ({found.real[2]:.0%})",
         " · one text each: tdiff compare decides with many",
-    )
-    return [*line, *((fact, "") for fact in facts[: 3 if batch else 4])]
+    ]
 
 
 def key_hints(changed: Mapping[str, str], width: int, *, ascii: bool, batch: bool, looking: bool) -> Line:

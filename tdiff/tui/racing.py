@@ -40,7 +40,8 @@ class Racing:
 
         def of(count: int) -> Race:
             settings = live.options
-            return _race(live, [Entry(f"row {row}", settings, row=row) for row in range(count)])
+            rows = [Entry(f"row {row}", settings, row=row) for row in range(count)]
+            return _race(live, rows, measures=False)  # rows of one batch do not compete
 
         self.screen = RaceScreen(
             of(count),
@@ -66,7 +67,7 @@ class Racing:
         self._halted = False
 
 
-def _race(live: Live, chosen: Sequence[Entry]) -> Race:
+def _race(live: Live, chosen: Sequence[Entry], *, measures: bool = True) -> Race:
     """The race from the prompt of the newest text of `live`, or from that of its next one."""
     prompt, length, seed, row = live.prompt, live.length, live.seed, 0
     recording = live.recording
@@ -79,7 +80,7 @@ def _race(live: Live, chosen: Sequence[Entry]) -> Race:
         prompt, length, row = header.prompt, header.cells - len(header.given), header.row
     from tdiff.watch.generation.race import Race
 
-    return Race(live.another_process, chosen, prompt=prompt, length=length, seed=seed, row=row)
+    return Race(live.another_process, chosen, prompt=prompt, length=length, seed=seed, row=row, measures=measures)
 
 
 def save(race: Race) -> str:

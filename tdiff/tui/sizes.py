@@ -22,6 +22,10 @@ LEAST: Mapping[Axis, int] = {"rows": 5, "columns": 20}
 """Minimum rows and columns of a pane beside another one."""
 
 
+_WITHOUT_RUN = 3.0
+"""The share of the text beside or above the rest while no run is watched."""
+
+
 @dataclass(frozen=True, slots=True)
 class Division:
     """Panes, or groups of panes, that share the rows or the columns of one part of the window."""
@@ -51,6 +55,7 @@ class Preset:
             names = {"log" if now.only_curves else CANVASES[0], "training"}
             if self.everything:
                 names |= set(NAMES) - {CANVASES[0]} - (set() if now.gpus else {"gpus"})
+                names -= set() if now.watched else {"log", "details"}  # they have nothing to show
         return {name: name in names for name in NAMES}
 
     def sizes(self) -> dict[str, dict[str, int]]:
@@ -139,11 +144,14 @@ Shares = Mapping[tuple[str, Axis], float]
 def default_shares(arrangement: Arrangement, two: bool, watched: bool) -> Shares:
     """The shares where the user has resized nothing.
 
-    Panes that are stacked have the same number of rows, but curves that come first have more. Below two canvases, the
+    Panes that are stacked have the same number of rows, but curves that come first have more. Where no run is
+    `watched`, the text has nearly all the room. Below two canvases, the
     others have half as much where they are stacked, or no run is `watched`.
     """
     if two:
         return {("left", "rows"): 1.0 if arrangement.side_by_side and watched else 2.0}
+    if not watched and not arrangement.curves_first and CANVASES[0] in arrangement.panes:
+        return {("left", "columns" if arrangement.side_by_side else "rows"): _WITHOUT_RUN}
     first = {"training": 2.0} if arrangement.curves_first else {}
     found: dict[tuple[str, Axis], float] = {(name, "rows"): share for name, share in first.items()}
     if not arrangement.side_by_side:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tdiff.draw.render import Line
 from tdiff.terminal.detect import Terminal
@@ -12,9 +13,11 @@ from tdiff.tui.canvases import Canvases
 from tdiff.tui.key import first_name
 from tdiff.tui.key_table import RESTART
 from tdiff.tui.layout import Arrangement
+from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.training import TrainingPane
 from tdiff.tui.widgets.lines import Lines
-from tdiff.tui.widgets.question_line import QuestionLine
+from tdiff.tui.widgets.question_line import ASKING, KEYS_OF_ASKING, QuestionLine
+from tdiff.tui.widgets.search_box import SearchBox
 from tdiff.visible import visible_line
 from tdiff.watch.follow import Watched
 
@@ -41,6 +44,8 @@ class StatusLines:
         self.top, self.bottom, self.hints = Lines(id="top"), Lines(id="bottom"), Lines(id="hints")
         self.summary = Lines(id="summary")
         self.ask = QuestionLine(id="ask")
+        self.boxes: Sequence[SearchBox[Any]] = ()
+        """The boxes that may lie over the panes."""
         self._note, self._noted = "", 0.0
         self.news: Sequence[str] = ()
         """What happened while the user was away."""
@@ -71,9 +76,16 @@ class StatusLines:
         self.summary.show([self._in_a_line(now, width)])
         # What does not fit into the line above replaces the hints.
         pane = self._arranger.focused
-        hints = status_text.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
-        self.hints.show([overflow or hints])
+        self.hints.show([overflow or self._hints(pane, width, ascii)])
         self._canvases.describe(now, runs)
+
+    def _hints(self, pane: Pane | None, width: int, ascii: bool) -> Line:
+        """The keys that act now: those of a question, of a box over the panes, of what a pane does, or of a pane."""
+        box = next((box for box in self.boxes if box.display), None)
+        own = ASKING if self.ask.display else box.HINTS if box is not None else pane.hints if pane is not None else ()
+        if own:
+            return status_text.own_hints(own, self._changed_keys, width, ascii=ascii)
+        return status_text.hints(pane.where if pane else "", self._changed_keys, width, ascii=ascii)
 
     def _in_a_line(self, now: float, width: int) -> Line:
         """A pane that has no room, in a line."""
@@ -93,7 +105,8 @@ class StatusLines:
     def _message(self) -> Line:
         """What precedes the newest alert: a question, a notice, a process that has ended, the news."""
         if self.ask.display:
-            return [(f" {self.ask.placeholder}", "")]
+            words = self.ask.placeholder
+            return [(f" {words.partition(KEYS_OF_ASKING)[0] if self.hints.display else words}", "")]
         if self._note and self._clock() - self._noted < _NOTE_SECONDS:
             return [(f" {self._note}", "")]
         controllers = self._canvases.controllers

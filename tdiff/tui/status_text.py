@@ -13,6 +13,7 @@ from tdiff.tui.figures import figures, flow, progress
 from tdiff.tui.key import first_name
 from tdiff.tui.key_table import KEYS
 from tdiff.tui.layout import MIN_COLUMNS, MIN_ROWS
+from tdiff.tui.panes.base import Hints
 from tdiff.tui.panes.details import alert_lines
 from tdiff.tui.widgets.lines import clip, line_width, two_ends, wrapped
 from tdiff.visible import visible_line
@@ -116,6 +117,24 @@ def below(message: Line, runs: Sequence[RunState], width: int) -> tuple[Line, Li
         return two_ends(clip([(f" {note}", "")], width - line_width(right) - 1), right, width), []
     first, rest = wrapped(message, width - line_width(right) - 1)
     return two_ends(first, right, width), clip([(" ", ""), *rest], width) if rest else []
+
+
+def own_hints(keys: Hints, changed: Mapping[str, str], width: int, *, ascii: bool) -> Line:
+    """These keys instead of those of a pane and the view, as many as fit."""
+    line: Line = []
+    for name, does in keys:
+        key = next((key for key in KEYS if key.id == name), None)
+        shown = first_name(key, changed, ascii=ascii) if key else arrows(name) if ascii else name
+        item: Line = [(f" {shown} ", "bold"), (f"{does} ", "dim")]
+        if line_width([*line, *item]) > width:
+            break
+        line += item
+    return two_ends(line, [], width)
+
+
+def arrows(name: str) -> str:
+    """A name of keys in ASCII."""
+    return name.translate(dict.fromkeys(map(ord, "←→↑↓"))) or "arrows"
 
 
 def hints(where: str, changed: Mapping[str, str], width: int, *, ascii: bool) -> Line:

@@ -100,6 +100,7 @@ class WatchView(TerminalApp):
         )
         self.palette = CommandPalette(self._names_of, self.run_command)
         self.picker = DecoderPicker(self.use_choice)
+        self.lines.boxes = (self.picker, self.palette)
         self._page = Page()
         self.racing = Racing(preferences.keys, lambda: self.attached.now() and self._pacer.ready(), clock)
         self._pacer = Pacer(self)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.cells import cell_len
 
 from tdiff.draw.lens import (
     Facts,
     flow_line,
-    heading,
     in_a_line,
     lens_lines,
-    numbers,
     order_heading,
     order_lines,
     share,
     sparkline,
+    title,
 )
 from tdiff.draw.overlay import MODES, Overlay, draft_text
 from tdiff.draw.palettes import PALETTES, Theme, styles
@@ -44,12 +45,12 @@ UTF8, ASCII, NONE = Theme(), Theme(glyphs="ascii", utf8=False), Theme(colour="no
 def test_the_lens_shows_alternatives_and_history_at_every_width():
     text = []
     for width, theme in ((40, UTF8), (78, UTF8), (118, UTF8), (78, ASCII)):
-        rows = [[*heading(FACTS), (" ", ""), *numbers(FACTS)], *lens_lines(FACTS, width, 8, theme)]
+        rows = [[*title(FACTS, width)[0], (" ", ""), *title(FACTS, width)[1]], *lens_lines(FACTS, width, 8, theme)]
         assert all(cell_len(plain([row])) <= width for row in rows[1:])
         if theme is ASCII:
             assert plain(rows[1:]).isascii()
         text += [f"-- {width} {theme.glyphs}", plain(rows)]
-    text += ["-- masked", plain([heading(MASKED), *lens_lines(MASKED, 78, 2, UTF8)])]
+    text += ["-- masked", plain([title(MASKED, 78)[0], *lens_lines(MASKED, 78, 2, UTF8)])]
     for width in (24, 40, 70):
         head, rest = in_a_line(FACTS, width)
         assert cell_len(plain([[*head, *rest]])) <= max(width, 24)
@@ -63,6 +64,37 @@ def test_the_lens_shows_alternatives_and_history_at_every_width():
     text += [plain([flow_line([3, 2, 1, 2], 3, 0.34, 40, ASCII)]), plain(order_lines(order, 4, 6, 2, UTF8))]
     text += [plain(order_lines(order, 4, 6, 2, ASCII)), plain(order_lines(order, 4, 3, 1, UTF8))]
     golden("lens", "\n".join(line.rstrip() for line in "\n".join(text).splitlines()) + "\n")
+
+
+def test_the_title_of_the_lens_drops_whole_figures_and_the_step_of_commitment_last():
+    seen = []
+    for width in range(60, 2, -1):
+        left, right = (plain([line]) for line in title(FACTS, width))
+        text = f"{left} {right}".rstrip()
+        assert cell_len(text) <= width or text == "@17"
+        if text not in seen:
+            seen.append(text)
+    assert seen == [
+        '@17 " girl" · unmasked in step 37 H 1.31 nats · margin .41',
+        '@17 " girl" · step 37 H 1.31 nats · margin .41',
+        '@17 " girl" · unmasked in step 37 H 1.31 nats',
+        '@17 " girl" · step 37 H 1.31 nats',
+        '@17 " girl" · step 37',
+        "@17 · step 37",
+        "@17",
+    ]
+    long = replace(FACTS, text="incomprehensibilities" * 3)
+    assert all("step 37" in plain([title(long, width)[0]]) for width in range(33, 80))
+    assert all("step 37" in plain([in_a_line(facts, 70)[0]]) for facts in (FACTS, long))
+
+
+def test_a_token_that_is_no_alternative_has_its_probability_and_a_rank_beyond_them():
+    facts = replace(FACTS, text=" dragon", chosen=None, confidence=0.013)
+    assert plain([in_a_line(facts, 70)[0]]) == '@17 " dragon" .01 · step 37'
+    assert "rank           > 6 · p .01" in plain(lens_lines(facts, 100, 8, UTF8))
+    forced = replace(facts, confidence=None, state="forced at step 36")
+    assert plain([in_a_line(forced, 70)[0]]) == '@17 " dragon" · forced at step 36'
+    assert "> 6" in plain(lens_lines(forced, 100, 8, UTF8))
 
 
 def test_a_sparkline_has_the_largest_value_of_each_cell_and_blanks_where_nothing_is_known():

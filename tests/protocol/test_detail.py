@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from tdiff.protocol.detail import FACTOR, TOP, DetailReader, DetailWriter
 from tdiff.protocol.events import parse, to_line
-from tdiff.protocol.trace import TraceStep
+from tdiff.protocol.trace import TraceHeader, TraceStep
+from tdiff.watch.generation.recording import packed_again
 
 FEW = settings(derandomize=True, deadline=None, max_examples=12, database=None)
 
@@ -69,6 +71,41 @@ def test_every_prefix_of_a_trace_with_details_has_at_most_three_times_the_bytes(
             assert 0 <= guess.margin <= guess.confidence
             assert all(named[token] == f"tök{token}" for token in shown), "every token has a text"
         masked = [position for position in masked if position not in committed]
+
+
+def detailed_trace(positions: int, *, live: bool) -> list:
+    """A header and steps of a text of which two positions are unmasked in each; all predictions change every time."""
+    rng = random.Random(3)
+    writer = DetailWriter(lambda token: f"tok{token}", live=live)
+    known = {"version": "1", "model": "m", "decoder": "d", "settings": {}, "seed": 0, "row": 0, "prompt": ""}
+    lines: list = [TraceHeader(cells=positions, given=[], **known)]
+    writer.earn(len(to_line(lines[0]).encode()))
+    for index, first in enumerate(range(0, positions, 2), 1):
+        line = plain_step(index, [first, first + 1])
+        writer.earn(len(to_line(line).encode()))
+        predictions = {n: distribution(rng, 40) for n in range(first, positions)}
+        detail, tokens = writer.pack(predictions, {first, first + 1})
+        lines.append(replace(line, detail=detail or None, tokens=tokens or None))
+    return lines
+
+
+def test_a_live_text_has_all_alternatives_of_every_masked_position_and_a_saved_trace_keeps_to_its_bytes():
+    live = detailed_trace(110, live=True)
+    reader = DetailReader(110)
+    for line in live[1:]:
+        found = dict(reader.unpack(line.detail))
+        assert set(found) == set(range(2 * line.index - 2, 110))
+        assert {len(guess.alternatives) for guess in found.values()} == {TOP}
+    saved = list(packed_again(live))
+    plain = [replace(line, detail=None, tokens=None) if isinstance(line, TraceStep) else line for line in live]
+    size = [sum(len(to_line(line).encode()) for line in lines) for lines in (plain, live, saved)]
+    assert size[0] < size[2] <= FACTOR * size[0] < size[1]
+    assert [line.cells for line in saved] == [line.cells for line in plain]
+
+
+def test_packing_again_changes_no_probability_that_fits():
+    limited = detailed_trace(2, live=False)
+    assert [line.detail for line in packed_again(limited) if isinstance(line, TraceStep)] == [limited[1].detail]
 
 
 def test_positions_that_are_unmasked_are_reported_first_and_unchanged_ones_not_at_all():

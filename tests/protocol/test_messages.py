@@ -82,14 +82,16 @@ def measures(draw) -> Measured:
     def numbers(of, size=count):
         return draw(st.lists(of, min_size=size, max_size=size))
 
+    model = draw(TEXT)
     return Measured(
         id=draw(WHOLE),
         corpus=draw(TEXT),
+        model=model,
         distances=numbers(FLOATS),
         nats=numbers(FLOATS),
-        distinct=numbers(SHARES),
-        words=numbers(SHARES),
-        real=numbers(FLOATS, 3),
+        distinct=numbers(SHARES, 0 if model else count),
+        words=numbers(SHARES, 0 if model else count),
+        real=numbers(FLOATS, 1 if model else 3),
     )
 
 

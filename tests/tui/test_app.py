@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Generate
 from tdiff.tui.key_table import remapped
-from tdiff.tui.widgets.lines import shortened
+from tdiff.tui.widgets.lines import shortened, whole_figures
 from tests.support.stage import (
     NOW,
     Source,
@@ -515,6 +515,12 @@ def test_a_text_in_a_frame_is_shortened_part_by_part():
     widths = [30, 22, 21, 12, 11, 6, 4]
     texts = ["".join(text for text, _ in shortened(line, width)) for width in widths]
     assert texts == ["step 9 · 37% · 61 left"] * 2 + ["step 9 · 37%"] * 2 + ["step 9"] * 2 + ["step"]
+
+
+def test_a_figure_at_the_right_end_of_a_frame_is_never_cut_to_another_number():
+    line = [("step 10/64 · 37%", "")]
+    texts = ["".join(text for text, _ in whole_figures(line, width)) for width in (16, 10, 9, 5, 4, 0)]
+    assert texts == ["step 10/64 · 37%", "step 10/64", "10/64", "10/64", "", ""]
 
 
 FOREIGN = ["step,loss,val_loss", *(f"{n},{3 - n / 50:.3f},{3.2 - n / 50:.3f}" for n in range(1, 60))]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tdiff.config.decoding import DECODERS, parse_decoder
-from tdiff.tui.decoder_search import matching, options_text, typed
+from tdiff.tui.decoder_search import matching, options_text, typed, zeros_text
 from tdiff.tui.widgets.decoder_picker import DecoderPicker
 from tests.support.stage import Stage, play, run_lines, run_state
 
@@ -41,13 +41,27 @@ async def opened(stage: Stage) -> DecoderPicker:
 def test_each_decoder_has_a_line_and_an_invalid_option_is_refused_in_the_box():
     async def scene(stage: Stage) -> None:
         await opened(stage)
-        assert all(f" {name} " in stage.text() for name in DECODERS)
+        assert [name for name in DECODERS if f" {name} " not in stage.text()] == []
         assert "> confidence" in stage.text() and "threshold=0.7" in stage.text(), "the one in use is selected"
         stage.app.picker._line.value = "factor threshold=3"
         await stage.press("enter")
         assert stage.app.picker.display and "threshold" in stage.text() and stage.live.settings.decoder == "confidence"
         await stage.press("escape")
         assert not stage.app.picker.display and stage.app.focused.id == "generation"
+
+    play(scene, run_state(run_lines()))
+
+
+def test_at_80_columns_the_words_that_distinguish_decoders_are_shown_and_a_0_is_explained():
+    async def scene(stage: Stage) -> None:
+        picker = await opened(stage)
+        text = stage.text()
+        for words in ("lowest entropy first (Dream)", "largest lead over the second token first", "in random order"):
+            assert words in text
+        picker._line.value = "topk"
+        await stage.settle()
+        assert "k=0" in stage.text() and "0 means, k:" in stage.text()
+        assert zeros_text("topk") == "0 means, k: a tenth of the length, steps: by decoder, block: one block"
 
     play(scene, run_state(run_lines()))
 

@@ -108,8 +108,21 @@ def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_u
         await stage.says(TraceStep(index=1, t=0.2, calls=1, cells=cells))
         assert pane.recording is not parent and pane.node.name == "B"
         assert "A above, B from step 8 below" in stage.text() and f"first difference @{chosen[0]}" in stage.text()
+        assert pane._readout(pane.canvas).startswith("step 9/") or "step 9 " in pane._readout(pane.canvas)
         assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
         golden("branch-120x36", stage.text())
+        for size in ((80, 36), (160, 36), (60, 22), (42, 30), (60, 16)):
+            await stage.pilot.resize_terminal(*size)
+            await stage.settle()
+            rows = pane.size.height - 4
+            assert pane._canvas_view.size.height >= min(3, rows), "the branch has the room where there is little"
+            assert pane._parent_view.display is (rows >= 7)
+            if pane._rule.display:
+                rule = "".join(text for text, _ in pane._rule._lines[0])
+                assert len(rule) == pane.size.width - 2 and rule[-1] == "─" and f"@{chosen[0]} " in rule
+                assert ("above" in rule or "B from step 8 " in rule) is pane._parent_view.display, rule
+        await stage.pilot.resize_terminal(120, 36)
+        await stage.settle()
         await stage.press("u")
         assert pane.recording is parent and pane.at == 8 and "A above" not in stage.text()
         await stage.press("b")
@@ -136,5 +149,70 @@ def test_an_edit_asks_for_the_text_and_a_refusal_is_said():
         assert (request.room, request.text) == (2, "Hi") and request.at == min(pane.lens.cursor, pane.lens.cursor - 1)
         await stage.says(Refused(id=request.id, text="the text has 2 tokens, too many"))
         assert "too many" in stage.text() and pane.node.name == "A"
+        assert not pane.lens.selected
+        await stage.press("e")
+        assert stage.app.lines.ask.value == "Hi" and len(pane.lens.selected) == 2, "nothing that was typed is lost"
+        assert "enter accept" in stage.rows()[-1] and "zoom" not in stage.rows()[-1]
+        await stage.press("escape", "escape")
+        assert pane.lens.cursor is None and "space pause" in stage.rows()[-1]
+
+    play(scene)
+
+
+def test_enter_forces_an_alternative_in_the_step_before_its_position_was_unmasked():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        await stage.says(TraceEnd(text=TEXT, model_calls=9, forced=0, tokens=96, seconds=1.0))
+        pane = stage.app.canvases.pane
+        await stage.press("space", "c")
+        hints = stage.rows()[-1]
+        assert "enter force  v select  m remask  e edit  c off  D drafts  o colours" in hints and "zoom" not in hints
+        insight = pane.lens.insight(pane.recording)
+        at, committed = next((n, k) for n in range(4, 90) if (k := insight.committed(n, pane.at)) and k > 2)
+        pane.look_at(at)
+        facts = pane.lens.facts(pane.recording, pane.at)
+        await stage.press("enter")
+        other = pane.lens.alternative
+        assert other == (1 if facts.chosen == 0 else 0) and "enter force it" in stage.rows()[-1]
+        wanted = facts.alternatives[other]
+        await stage.press("down", "down", "down")
+        assert pane.lens.cursor == at and pane.lens.alternative == 1, "the arrows go through the alternatives"
+        await stage.press(*["up"] * (1 - other))
+        await stage.press("enter")
+        (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
+        assert request.tokens[at] == _IDS[wanted[0]] and at in request.frozen and request.steps == committed - 1
+        now = {n: (n, TEXT[n], token) for n, token in enumerate(request.tokens) if token >= 0} | {
+            at: (at, wanted[0], request.tokens[at])
+        }
+        await stage.says(Begin(id=request.id), replace(header(), given=list(now.values())))
+        pane.look_at(at)
+        await stage.settle()
+        assert pane.lens.facts(pane.recording, pane.at).state == f"forced at step {committed - 1}"
+        assert f"forced at step {committed - 1}" in stage.text()
+        await stage.press("escape")
+        assert pane.lens.cursor is None
+
+    play(scene)
+
+
+def test_the_picker_of_decoders_names_its_own_keys():
+    async def scene(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("d")
+        stage.app.lines.draw(0.0)
+        await stage.settle()
+        assert stage.rows()[-1].split() == [
+            "↑↓",
+            "select",
+            "enter",
+            "use",
+            "tab",
+            "mark",
+            "for",
+            "a",
+            "race",
+            "esc",
+            "close",
+        ]
 
     play(scene)

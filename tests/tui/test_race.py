@@ -65,7 +65,17 @@ def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named
         await frame(stage)
         assert "B reads best · decided by n-grams of tale: 1.50 nats/char (real text 1.50)" in stage.text()
         golden("race-100x30", stage.text())
+        by_model = {"model": "tale", "distances": [3.0, 0.0], "nats": [0.8, 1.31], "real": [1.24]}
+        stage.app.screen.race.measured = Measured(id=measure.id, **by_model)
+        stage.app.screen.draw()
+        line = " B reads best · decided by the bound of tale: 1.31 nats/char (real text 1.24)"
+        assert f"{line} · A 0.80" in stage.text() and len(line) <= 80
         assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
+        winner, other = stage.app.screen.panes[1], stage.app.screen.panes[0]
+        assert winner._frame_style and not other._frame_style, "its frame has a colour"
+        await stage.pilot.resize_terminal(42, 30)
+        assert "✓ winner" in stage.text(), "however narrow, and the figures are left out"
+        await stage.pilot.resize_terminal(100, 30)
         await stage.press("tab", "enter")
         assert [pane.display for pane in stage.app.screen.panes] == [False, True]
         await stage.press("q", "q")
@@ -106,6 +116,9 @@ def test_a_batch_has_four_texts_or_nine_where_there_is_room():
         (request,) = [one for one in stage.process.asked if isinstance(one, Lanes)]
         assert request.rows == [0, 1, 2, 3] and request.prompt == "Once" and request.length == len(TEXT) - 4
         golden("texts-80x24", stage.text())
+        await answer(stage, 9, done=True)
+        assert stage.app.screen.race.complete and not stage.app.screen.race.busy, "rows of a batch do not compete"
+        assert "winner" not in stage.text() and "reads best" not in stage.text()
         await stage.press("s")
         assert "9 texts need a window of 100 columns and 32 rows" in stage.text()
 

@@ -235,3 +235,14 @@ def test_another_pane_joins_panes_that_were_resized():
         assert set(stage.app.arranger.sizes) == {kind_of()}
 
     play(scene, run_state(run_lines()))
+
+
+def test_without_a_run_the_text_has_the_room_and_the_last_preset_shows_no_empty_log():
+    alone = arrange(80, 24, ["generation", "training"], "generation", False)
+    assert default_shares(alone, False, False) == {("left", "rows"): 3.0}
+    assert default_shares(arrange(120, 36, ["generation", "training"], "generation", False), False, False) == {
+        ("left", "columns"): 3.0
+    }
+    everything = PRESETS[3]
+    assert not everything.wanted(Situation(80, 24, watched=False))["log"]
+    assert everything.wanted(Situation(80, 24, watched=True))["log"]

@@ -195,12 +195,13 @@ def narrate(
     start: Start | None = None,
     until: str = "",
     detail: bool = False,
+    live: bool = False,
 ) -> Iterator[TraceLine]:
     """Yield the trace of one generation while it runs: a header, a line for each step, the text.
 
     With `start` it continues from that canvas, and `prompt` is only reported. With `until`, the text is cut at its end,
     and positions after it may stay masked. With `detail` the steps have the predictions at masked positions; see
-    `protocol.detail`.
+    `protocol.detail`, which also says what `live` means.
     """
     start_time = time.perf_counter()
     canvas_ids = start.tokens if start else _first_canvas(model, prompt, length, template)
@@ -222,7 +223,7 @@ def narrate(
         given=visible_cells,
         steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
     )
-    writer = DetailWriter(lambda token: pieces.of(1, token)) if detail else None
+    writer = DetailWriter(lambda token: pieces.of(1, token), live=live) if detail else None
     if writer:
         writer.earn(len(to_line(header).encode()))
     yield header
@@ -241,7 +242,7 @@ def narrate(
                 cells=[(i, texts[i], ids[i], round(confidence[i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces.of(i, ids[i]), ids[i], 0.0, "remask") for i in remasked],
             )
-            yield _detailed(line, writer, likeliest, committed) if writer else line
+            yield detailed(line, writer, likeliest, committed) if writer else line
     unchanged = model.tokenizer.decode(canvas_ids) if start else prompt
     text = model.tokenizer.decode(step.tokens[0]) if step else unchanged
     if until and step:
@@ -261,7 +262,7 @@ def _first_canvas(model: LoadedModel, prompt: str, length: int, template: Templa
     return (template_canvas(model, template) if template else canvas(model, [prompt], length))[0]
 
 
-def _detailed(
+def detailed(
     line: TraceStep, writer: DetailWriter, likeliest: list[list[float]], committed: Sequence[int]
 ) -> TraceStep:
     """Return the line with the predictions of its step, `likeliest` (L, WIDTH), as far as they have room."""

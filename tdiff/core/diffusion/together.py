@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from tdiff import __version__
 from tdiff.config.decoding import DecodeSettings
 from tdiff.core.diffusion.blocks import most_steps
 from tdiff.core.diffusion.denoise import Step
-from tdiff.core.diffusion.generate import canvas, generation_metadata, overlap, resolve
+from tdiff.core.diffusion.generate import canvas, detailed, generation_metadata, overlap, resolve
 from tdiff.core.models.base import LoadedModel
 from tdiff.core.models.pieces import Pieces
+from tdiff.protocol.detail import DetailWriter
+from tdiff.protocol.events import to_line
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceLine, TraceStep
 
 Lane = tuple[int, TraceLine, float]
@@ -49,11 +52,18 @@ def _ended(line: TraceEnd, seconds: float) -> TraceEnd:
 
 
 def in_a_batch(
-    model: LoadedModel, prompt: str, settings: DecodeSettings, rows: Sequence[int], length: int = 0
+    model: LoadedModel,
+    prompt: str,
+    settings: DecodeSettings,
+    rows: Sequence[int],
+    length: int = 0,
+    *,
+    detail: bool = False,
 ) -> Iterator[Lane]:
     """Yield the traces of texts that continue one prompt as rows of one batch, with these row numbers for the noise.
 
-    A step's lines follow one another. The seconds are those of the batch. Raises TdiffError as `canvas` does.
+    A step's lines follow one another. With `detail` the steps have the predictions at masked positions. The seconds
+    are those of the batch. Raises TdiffError as `canvas` does.
     """
     start_time = time.perf_counter()
     start = canvas(model, [prompt] * len(rows), length)
@@ -61,6 +71,7 @@ def in_a_batch(
     frozen = start[0] != mask_id
     total = int((~frozen).sum())
     pieces = [Pieces(model.tokenizer) for _ in rows]
+    writers = [DetailWriter(partial(own.of, 1), live=True) for own in pieces]
     for n, row in enumerate(rows):
         texts = pieces[n].changed(ids, [position for position, i in enumerate(ids) if i != mask_id])
         header = TraceHeader(
@@ -75,12 +86,14 @@ def in_a_batch(
             given=[(position, texts[position], ids[position]) for position in sorted(texts)],
             steps=most_steps(settings, frozen, model.spec.context, overlap(model)),
         )
+        writers[n].earn(len(to_line(header).encode()))
         yield n, header, 0.0
     left, step = [total] * len(rows), None
-    for step in resolve(model, start, settings, rows):
+    for step in resolve(model, start, settings, rows, detail=detail):
         seconds = time.perf_counter() - start_time
         all_tokens, calls = step.tokens.tolist(), step.calls.tolist()
         confidence, committed, remasked = step.confidence.tolist(), step.committed.tolist(), step.remasked.tolist()
+        likeliest = step.likeliest.tolist() if step.likeliest is not None else None
         for n in range(len(rows)):
             tokens = all_tokens[n]
             unmasked = [position for position, flag in enumerate(committed[n]) if flag]
@@ -96,7 +109,7 @@ def in_a_batch(
                 cells=[(i, texts[i], tokens[i], round(confidence[n][i], 4), "commit") for i in sorted(texts)]
                 + [(i, pieces[n].of(i, tokens[i]), tokens[i], 0.0, "remask") for i in masked],
             )
-            yield n, line, seconds
+            yield n, detailed(line, writers[n], likeliest[n], unmasked) if likeliest else line, seconds
     seconds = round(time.perf_counter() - start_time, 4)
     for n in range(len(rows)):
         yield n, _end_of_row(model, step, n, prompt, total, seconds), seconds

@@ -16,13 +16,15 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.tui.key import Key
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
-from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends
+from tdiff.tui.widgets.lines import Lines, first_part, line_width, shortened, two_ends, whole_figures
 from tdiff.tui.widgets.question_line import Question
 
 if TYPE_CHECKING:
     from tdiff.watch.devices.reading import Devices, RunProcesses
     from tdiff.watch.run_state import RunState
 
+Hints = Sequence[tuple[str, str]]
+"""Keys that act now, the most useful first: the id of a key or its name, and a word for what it does."""
 _CORNERS = {True: ("╭─", "─╮"), False: ("╰─", "─╯")}
 
 
@@ -45,7 +47,7 @@ class Edge(Lines):
         inner = max(0, width - 4)
         # Both start with their most important part: the right text gives way to the first part of the left one.
         reserved = min(first_part(left) + 2, inner // 2) if left else 0
-        right = shortened(right, max(0, inner - reserved - 2))
+        right = whole_figures(right, max(0, inner - reserved - 2))
         right = [(" ", style), *right, (" ", style)] if right else []
         left = shortened(left, max(0, inner - line_width(right) - 2))
         left = [(" ", style), *left, (" ", style)] if left else []
@@ -121,6 +123,11 @@ class Pane(Vertical, metaclass=AbstractWidgetMeta):
     def set_theme(self, theme: Theme) -> None:
         """Draw with another theme from now on."""
         self.theme = theme
+
+    @property
+    def hints(self) -> Hints:
+        """The keys that act now; nothing: those of the pane and of the view."""
+        return ()
 
     def takes_key(self, pressed: str) -> bool:
         """Act on a key before the bindings; whether it did."""

@@ -13,7 +13,7 @@ from tdiff.draw.palettes import PALETTES, Theme
 from tdiff.draw.render import Line, legend
 from tdiff.draw.steps_line import scrub_line
 from tdiff.protocol.canvas import Canvas
-from tdiff.protocol.counters import counters
+from tdiff.protocol.counters import calls_text, counters
 from tdiff.tui.key import Key, bindings
 from tdiff.tui.panes.looking import LOOKING_KEYS, LookingPane
 from tdiff.tui.widgets.lines import Lines, line_width
@@ -118,9 +118,12 @@ class GenerationPane(LookingPane):
         self._draw_legend()
 
     def on_resize(self) -> None:
-        """Draw what depends on the width."""
+        """Draw what depends on the size."""
         self._draw_legend()
-        self._draw_frame_texts()
+        if self.recording is not None and self.node is not None:
+            self.draw()  # how much a branch shows of the text that it continues
+        else:
+            self._draw_frame_texts()
 
     # What is shown
 
@@ -128,6 +131,8 @@ class GenerationPane(LookingPane):
         self, recording: Recording | None, *, caption: str, follow: bool, live: bool = True, at: int | None = None
     ) -> None:
         """Show a recording: at its end, or after `at` steps. `live`: a model generates it now, or did in this view."""
+        if recording is not self.recording:
+            self._tried = None
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
         self._live = live
         self.at = (recording.steps if at is None else at) if recording else 0
@@ -202,7 +207,7 @@ class GenerationPane(LookingPane):
 
     def _readout(self, canvas: Canvas) -> str:
         assert self.recording is not None
-        return "" if self.recording.untraced else counters(canvas, self.recording.header.steps, confidence=False)
+        return "" if self.recording.untraced else counters(canvas, self.recording.total, confidence=False)
 
     def _draw_frame_texts(self) -> None:
         if not self.is_mounted:
@@ -226,6 +231,8 @@ class GenerationPane(LookingPane):
         canvas = self.canvas
         if self.lens.mode == "step":  # its legend has numbers of steps
             self._draw_legend()
+        if hidden := self._canvas_view.rows[0]:
+            title.append((f" · {'^' if self.theme.ascii else '↑'} {hidden} more row{'s' * (hidden != 1)}", "dim"))
         looked = self.draw_below(recording)
         if looked is not None:
             self.frame(title, _words(self._readout(canvas)), *looked)
@@ -233,7 +240,10 @@ class GenerationPane(LookingPane):
             self._frame_of_two(title, canvas)
         else:
             below: Line = [(self._message or self._caption, "")]
-            self.frame(title, _words(self._readout(canvas)), below, _words(self._speed(canvas)))
+            speed = self._speed(canvas, explained=True)
+            if line_width(below) + cell_len(speed) > self.size.width - 9:
+                speed = self._speed(canvas)
+            self.frame(title, _words(self._readout(canvas)), below, _words(speed))
         self._scrub.show([self._steps_line(recording, self.size.width - 2)])
 
     def _steps_line(self, recording: Recording, width: int) -> Line:
@@ -273,7 +283,7 @@ class GenerationPane(LookingPane):
             below += [(head if message else head.lstrip(), style), *line, (tail.rstrip(), last)]
         self.frame(title, _words(readout), below, _words(speed))
 
-    def _speed(self, canvas: Canvas) -> str:
+    def _speed(self, canvas: Canvas, *, explained: bool = False) -> str:
         assert self.recording is not None
         if self.recording.untraced:
             return ""
@@ -282,7 +292,7 @@ class GenerationPane(LookingPane):
         done = ended.tokens if ended else canvas.maskable - canvas.left
         rate = done / seconds if seconds > 0 else 0.0
         parts = [f"conf {canvas.mean_confidence:.2f}"] if canvas.left < canvas.maskable else []
-        parts.append(f"{canvas.calls} call{'s' * (canvas.calls != 1)}")
+        parts.append(calls_text(canvas) if explained else f"{canvas.calls} call{'s' * (canvas.calls != 1)}")
         if rate or ended is None:
             parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} tok/s" if rate else "… tok/s")
         return " · ".join(parts)

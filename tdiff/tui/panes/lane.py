@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rich.cells import cell_len
+from rich.style import Style
+from textual.color import Color
 from textual.message import Message
 from textual.widget import Widget
 
@@ -12,6 +14,7 @@ from tdiff.draw.overlay import Overlay
 from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import Canvas
+from tdiff.protocol.counters import calls_text
 from tdiff.tui.panes.base import Pane
 from tdiff.tui.panes.lens import Lens
 from tdiff.tui.widgets.canvas import CanvasView
@@ -60,6 +63,7 @@ class LanePane(Pane):
         """Whether the user has selected it."""
         self._canvas_view = CanvasView(theme)
         self._said, self._facts = Lines(id="said"), Lines(id="facts")
+        self._frame_style = ""  # of the winner
         self.lens = Lens()
         """The cursor, and what is known about its position."""
         self._drawn: tuple[Recording | None, int, int, Overlay] = _NOTHING_DRAWN
@@ -79,9 +83,10 @@ class LanePane(Pane):
         said = lane.refused or (waiting if recording is None else "")
         self._said.display, self._canvas_view.display = bool(said), not said
         mark = "▸" if self.chosen and not alone else ""
-        title: Line = [(f"{mark}{lane.letter} ", "bold"), (self._title(lane), "bold" if self.chosen else "")]
-        if best:
-            title = [*title, (" ", ""), ("reads best", "reverse")]
+        # What is at the beginning is never cut.
+        winner: Line = [("✓ winner", "reverse"), (" · ", "")] if best else []
+        title: Line = [(f"{mark}{lane.letter} ", "bold"), *winner, (self._title(lane), "bold" if self.chosen else "")]
+        self._mark(best)
         if recording is None or said:
             style = "" if lane.refused else "dim"
             self._said.show(fold([(visible_line(said), style)], max(1, self.size.width - 4)))
@@ -91,12 +96,13 @@ class LanePane(Pane):
         canvas = recording.canvas(step)
         overlay = Overlay(cursor=self.lens.cursor, selected=self.lens.selected, differing=difference)
         self._draw(recording, canvas, step, overlay)
-        index, cap = canvas.index, recording.header.steps
+        index, cap = canvas.index, recording.total
         ended = recording.ended is not None and step >= recording.steps
         done = "done" if ended else f"{canvas.revealed:.0%}"
         readout = f"{done} · step {index}/{cap}" if cap else f"{done} · step {index}"
-        room = self.size.width - 9  # the frame, and blanks around both texts
-        readout = readout if line_width(title) + cell_len(readout) <= room else done
+        room = self.size.width - 9 - line_width(title)  # without the frame, and blanks around both texts
+        shorter = [readout, readout.replace("step ", ""), done]
+        readout = next((text for text in shorter if cell_len(text) <= room), done)
         differs = self._difference(difference, canvas)
         facts = self.lens.facts(recording, step)
         if facts is None:
@@ -143,7 +149,7 @@ class LanePane(Pane):
     def _numbers(self, lane: Lane, canvas: Canvas, step: int) -> Line:
         seconds, done = lane.seconds(step), canvas.maskable - canvas.left
         rate = done / seconds if seconds > 0 else 0.0
-        parts = [f"{canvas.calls} call{'s' * (canvas.calls != 1)}"]
+        parts = [calls_text(canvas)]
         timed = lane.parent is None or lane.ended  # the time of a branch is known at its end
         parts += [f"{rate:,.{0 if rate >= 10 else 1}f} tok/s"] if rate and timed else []
         parts += [f"conf {canvas.mean_confidence:.2f}"] if done else []
@@ -184,8 +190,20 @@ class LanePane(Pane):
                 changed.update(recording.changed(n))
         self._canvas_view.show(canvas, changed, overlay)
 
+    def _mark(self, best: bool) -> None:
+        """Draw the frame in green where the text is the winner."""
+        green = 2 if self.theme.colour == "16" else 71 if self.theme.background == "dark" else 28
+        self._frame_style = f"color({green})" if best and self.theme.colour != "none" else ""
+        colour = Style.parse(self._frame_style).color if self._frame_style else None
+        body = self.query_one("#body")
+        for side in ("border_left", "border_right"):
+            if colour is None:
+                body.styles.clear_rule(side)
+            else:
+                setattr(body.styles, side, ("round", Color.from_rich_color(colour)))
+
     def _draw_frame(self) -> None:
         title, readout, below, below_right = self._titles
-        style = "" if self.chosen else "dim"
+        style = self._frame_style or ("" if self.chosen else "dim")
         self._upper.put(title, readout, style)
         self._lower.put(below, below_right, style)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from tdiff.draw import lens as drawing
 from tdiff.draw.lens import Facts
@@ -16,13 +17,14 @@ from tdiff.draw.render import Line
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.detail import TOP, Guess
 from tdiff.tui.widgets.lines import two_ends
+from tdiff.watch.generation.branches import Change
 from tdiff.watch.generation.insight import Insight, Look, tau
 from tdiff.watch.generation.recording import Recording
 
 UNTRACED = "this sample was recorded without its steps"
 """Said where nothing but the text is known."""
-NO_DETAIL = "this trace has no predictions (tdiff generate --trace FILE --detail records them)"
-"""Said where a trace has none."""
+NO_DETAIL = "no predictions in this trace · tdiff generate --detail records them"
+"""Said where a trace has none; the first part where there is little room."""
 
 
 class Lens:
@@ -37,6 +39,8 @@ class Lens:
         """What the colours mean."""
         self.selected: frozenset[int] = frozenset()
         """The selected positions."""
+        self.alternative: int | None = None
+        """The place of the alternative that is selected; None where none is."""
         self.differing: int | None = None
         """The first position that differs from the canvas beside it."""
         self._insight: Insight | None = None
@@ -83,7 +87,24 @@ class Lens:
         if self.cursor is None or not 0 <= self.cursor < recording.header.cells:
             return None
         insight = self.insight(recording)
-        return _facts(insight, insight.look(self.cursor, step), recording, step)
+        facts = _facts(insight, insight.look(self.cursor, step), recording, step)
+        last = len(facts.alternatives) - 1
+        self.alternative = None if self.alternative is None or last < 0 else min(self.alternative, last)
+        return replace(facts, selected=self.alternative)
+
+    def forced(self, recording: Recording, step: int) -> Change | None:
+        """The change that writes the selected alternative; None where there is none, or it stands there already.
+
+        A position that is unmasked gets it in the step before it was.
+        """
+        if self.cursor is None or self.alternative is None:
+            return None
+        look = self.insight(recording).look(self.cursor, step)
+        alternatives = look.guess.alternatives if look.guess is not None and not look.prompt else ()
+        if self.alternative >= len(alternatives) or alternatives[self.alternative][0] == look.token:
+            return None
+        before = None if look.committed is None else look.committed - 1
+        return Change(force=(self.cursor, alternatives[self.alternative][0]), step=before)
 
     def below(
         self, recording: Recording, cells: int, step: int, facts: Facts | None, width: int, height: int, theme: Theme
@@ -103,9 +124,9 @@ class Lens:
         if flow:
             lines.append(drawing.flow_line(insight.commits, step, tau(order), width, theme))
         if facts is not None and looked:
-            numbers = drawing.numbers(facts)
+            left, numbers = drawing.title(facts, width - 6)
             right: Line = [(" ", ""), *numbers, (" ─", "dim")] if numbers else []
-            lines.append(two_ends([("─ ", "dim"), *drawing.heading(facts), (" ", "")], right, width, "─", "dim"))
+            lines.append(two_ends([("─ ", "dim"), *left, (" ", "")], right, width, "─", "dim"))
             lines += drawing.lens_lines(facts, width, looked - 1, theme)
         if mapped:
             title: Line = [("─ ", "dim"), *drawing.order_heading(theme), (" ", "")]
@@ -172,6 +193,14 @@ _VALUES: dict[str, Callable[[Guess], float] | None] = {
 """The value of a masked position, by mode."""
 
 
+def _confidence(recording: Recording, look: Look) -> float | None:
+    """The probability of a token when the model unmasked it; None where it did not."""
+    if look.committed is None or recording.by_user(look.committed):
+        return None
+    cells = recording.step_line(look.committed).cells
+    return next((cell[3] for cell in cells if cell[0] == look.position), None)
+
+
 def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
     text = "" if look.token is None else insight.text(look.token)
     if recording.untraced:
@@ -180,7 +209,8 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         text = next((text for n, text, _ in recording.header.given if n == look.position), "")
         state = "prompt"
     elif look.committed is not None:
-        state = f"unmasked in step {recording.index(look.committed)}"
+        how = "forced at" if recording.by_user(look.committed) else "unmasked in"
+        state = f"{how} step {recording.index(look.committed)}"
     else:
         state = "masked"
     guess = look.guess
@@ -204,5 +234,7 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         committed=recording.index(look.committed) if look.committed is not None else None,
         best=[insight.text(token) for token in look.best],
         remasked=look.remasked,
+        confidence=_confidence(recording, look),
+        step=recording.index(step),
         note=note,
     )

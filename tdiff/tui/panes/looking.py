@@ -15,10 +15,10 @@ from tdiff.draw.render import Line
 from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.key import Key
-from tdiff.tui.panes.base import Pane
+from tdiff.tui.panes.base import Hints, Pane
 from tdiff.tui.panes.lens import Lens
 from tdiff.tui.widgets.canvas import CanvasView
-from tdiff.tui.widgets.lines import Lines, two_ends
+from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 from tdiff.tui.widgets.question_line import Question
 from tdiff.watch.generation.branches import Change, Node, first_difference
 from tdiff.watch.generation.ending import up_to_end
@@ -35,6 +35,27 @@ LOOKING_KEYS = (
     Key("next_branch", "b", "the next branch", "generation"),
 )
 """The keys of a pane in which positions can be looked at."""
+_ARROWS = ("←→↑↓", "move")
+_LOOKING: Hints = (
+    _ARROWS,
+    ("enter", "force"),
+    ("select", "select"),
+    ("remask", "remask"),
+    ("edit", "edit"),
+    ("cursor", "off"),
+    ("drafts", "drafts"),
+    ("colour_mode", "colours"),
+    ("undo", "undo"),
+    ("next_branch", "branch"),
+)
+_SELECTING: Hints = (_ARROWS, ("remask", "remask"), ("edit", "edit"), ("select", "select nothing"), ("esc", "close"))
+_CHOOSING: Hints = (("↑↓", "alternative"), ("enter", "force it"), ("esc", "back"))
+
+
+_OTHER_ROWS = 4
+"""Rows of a pane besides its texts: the frame, the legend and the line of steps."""
+_ROWS_FOR_BOTH, _ROWS_FOR_RULE = 7, 3
+"""Rows from which a branch has the text that it continues above it, and a line that names that text."""
 
 
 class LookingPane(Pane):
@@ -65,6 +86,7 @@ class LookingPane(Pane):
         self.lens = Lens()
         """The cursor, the drafts and the meaning of the colours."""
         self._text_of: tuple[Recording, TraceEnd | None, Recording] | None = None
+        self._tried: tuple[frozenset[int], str] | None = None  # the positions and text of the last edit
         self._anchor: int | None = None  # where the selection began
         self._canvas_view = CanvasView(theme)
         self._parent_view = CanvasView(theme)
@@ -98,7 +120,9 @@ class LookingPane(Pane):
         recording, node = self.recording, self.node
         assert recording is not None
         parent = node.parent if node is not None and node.recording is recording else None
-        self._parent_view.display = self._rule.display = parent is not None
+        rows = self.size.height - _OTHER_ROWS
+        self._parent_view.display = parent is not None and rows >= _ROWS_FOR_BOTH
+        self._rule.display = parent is not None and rows >= _ROWS_FOR_RULE
         self.lens.differing = None
         if node is not None and parent is not None:
             at = _same_step(parent.recording, recording.index(self.at))
@@ -109,11 +133,23 @@ class LookingPane(Pane):
             self._parent_view.show(above, None, marks)
             if n is not None:
                 self._parent_view.reveal(n)
-            left: Line = [("─ ", "dim"), (parent.name, "bold"), (" above, ", "dim"), (node.name, "bold")]
-            left.append((f" from step {parent.recording.index(node.step)} below ", "dim"))
-            right: Line = [] if n is None else [(f" first difference @{n} ", ""), ("─", "dim")]
-            self._rule.show([two_ends(left, right, max(1, self.size.width - 2), "─", "dim")])
+            self._rule.show([self._rule_line(parent, node, n, max(1, self.size.width - 2))])
         return self.lens.overlay(recording, canvas, self.at, self.theme)
+
+    def _rule_line(self, parent: Node, node: Node, differing: int | None, width: int) -> Line:
+        """The line above a branch: what is above and below it, and where they first differ, as much as fits whole."""
+        step = parent.recording.index(node.step)
+        left: Line = [("─ ", "dim"), (parent.name, "bold"), (" above, ", "dim"), (node.name, "bold")]
+        left.append((f" from step {step} below ", "dim"))
+        short: Line = [("─ ", "dim"), (node.name, "bold"), (f" from step {step} ", "dim")]
+        if not self._parent_view.display:
+            left = [("─ ", "dim"), (node.name, "bold"), (f" continues {parent.name} from step {step} ", "dim")]
+        found = [] if differing is None else [f" first difference @{differing} ", f" differs @{differing} "]
+        rights: list[Line] = [*([(text, ""), ("─", "dim")] for text in found), []]
+        ends: list[tuple[Line, Line]] = [(one, right) for right in rights for one in (left, short)]
+        return two_ends(
+            *next((pair for pair in ends if sum(map(line_width, pair)) <= width), ends[-1]), width, "─", "dim"
+        )
 
     def draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
         """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
@@ -135,7 +171,15 @@ class LookingPane(Pane):
         """While the cursor is on, the arrows move it; h and l still step."""
         if self.lens.cursor is None or self.recording is None:
             return False
-        if pressed == "escape":
+        if pressed == "enter":
+            self._force()
+        elif self.lens.alternative is not None and pressed in ("up", "down"):
+            self.lens.alternative = max(0, self.lens.alternative + (1 if pressed == "down" else -1))
+            self.draw()
+        elif self.lens.alternative is not None and pressed == "escape":
+            self.lens.alternative = None
+            self.draw()
+        elif pressed == "escape":
             self.look_at(None)
         elif pressed in ("left", "right"):
             self.look_at(self.lens.cursor + (1 if pressed == "right" else -1))
@@ -145,9 +189,32 @@ class LookingPane(Pane):
             return False
         return True
 
+    def _force(self) -> None:
+        """Select the likeliest alternative that does not stand at the cursor; the selected one is forced."""
+        assert self.recording is not None
+        facts = self.lens.facts(self.recording, self.at)
+        if facts is None or not facts.alternatives:
+            return
+        if self.lens.alternative is None:
+            self.lens.alternative = 1 if facts.chosen == 0 and len(facts.alternatives) > 1 else 0
+        else:
+            change = self.lens.forced(self.recording, self.at)
+            self.lens.alternative = None
+            if change is not None:
+                self.post_message(self.Branch(self, change))
+        self.draw()
+
+    @property
+    def hints(self) -> Hints:
+        """With the cursor on, the keys of the lens; the most useful first."""
+        if self.lens.cursor is None or self.recording is None:
+            return ()
+        return _CHOOSING if self.lens.alternative is not None else _SELECTING if self._anchor is not None else _LOOKING
+
     def look_at(self, position: int | None) -> None:
         """Put the cursor on a position, the nearest of the canvas; None: remove it, and the selection."""
         cells = self.text_of.header.cells if self.recording is not None else 0
+        self.lens.alternative = None
         self.lens.cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
         if cursor is None:
             self.end_selection()
@@ -216,10 +283,17 @@ class LookingPane(Pane):
             return None
         facts = self.lens.facts(self.recording, self.at)
 
+        typed = ""
+        if self._tried is not None and self.lens.cursor in self._tried[0] and not self.lens.selected:
+            chosen, typed = self._tried  # it was refused: nothing of it is lost
+            self.lens.selected = chosen
+            self.draw()
+
         def answer(change: Change) -> None:
+            self._tried = chosen, change.text
             self.post_message(self.Branch(self, change))
 
-        return question_of_text(chosen, self.canvas, facts, answer)
+        return question_of_text(chosen, self.canvas, facts, answer, typed)
 
     def action_edit(self) -> None:
         """Write over what is selected, and continue as a branch."""
@@ -242,14 +316,15 @@ class LookingPane(Pane):
 
 
 def question_of_text(
-    chosen: frozenset[int], canvas: Canvas, facts: Facts | None, answer: Callable[[Change], None]
+    chosen: frozenset[int], canvas: Canvas, facts: Facts | None, answer: Callable[[Change], None], typed: str = ""
 ) -> Question:
     """Ask for the text to write over the chosen positions, which are beside each other.
 
-    The line begins with the text that is there, else with the best guess among the `facts`.
+    The line begins with what was `typed` before, else with the text that is there, else with the best guess among the
+    `facts`.
     """
     first, room = min(chosen), len(chosen)
-    value = "".join(canvas.texts[first : first + room])
+    value = typed or "".join(canvas.texts[first : first + room])
     if not value and facts is not None and facts.alternatives:
         value = facts.alternatives[0][0]
 

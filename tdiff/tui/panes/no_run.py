@@ -6,6 +6,9 @@ from tdiff.draw.render import Line
 from tdiff.tui.widgets.lines import fold
 
 _NO_RUN = "No run in this folder yet. In another window:"
+_SHORT = "No run in this folder yet: tdiff train --run mine starts one"
+_ROWS_FOR_COMMANDS, _COLUMNS_FOR_COMMANDS = 7, 40
+"""Rows and columns from which all commands are shown."""
 _COMMANDS = (
     ("tdiff train --run mine", "a run on Tiny Shakespeare"),
     ("tdiff watch", "watch the newest run"),
@@ -16,6 +19,8 @@ _COMMANDS = (
 
 def no_run_lines(width: int, height: int) -> list[Line]:
     """Commands, and what each does beside or below it, in lines of `width` cells; the words where `height` allows."""
+    if height < _ROWS_FOR_COMMANDS or width < _COLUMNS_FOR_COMMANDS:
+        return fold([(f" {_SHORT}", "")], width)[:height]
     in_columns = [f"   {command:<30}{does}" for command, does in _COMMANDS]
     below = [line for command, does in _COMMANDS for line in (f"   {command}", f"     {does}")]
     commands = in_columns if max(map(len, in_columns)) <= width else below

@@ -14,7 +14,7 @@ from textual.widgets import Input
 from tdiff.config.decoding import DECODERS
 from tdiff.draw.render import Line
 from tdiff.errors import TdiffError
-from tdiff.tui.decoder_search import matching, options_text, typed
+from tdiff.tui.decoder_search import matching, options_text, typed, zeros_text
 from tdiff.tui.widgets.lines import Lines, fold
 from tdiff.tui.widgets.search_box import SearchBox, SearchLine
 
@@ -24,6 +24,7 @@ _ABOUT_ROWS = 4
 """Rows below the list: the whole explanation of the selected decoder, and its options."""
 _OTHER_ROWS = 4
 """Rows of the box besides decoders and explanation: its edges, the line of text, and the line of marks."""
+_COMMON_WORDS = "Unmask the scheduled number of positions, "
 _NAME = 17
 """Cells of a name, and blanks around it."""
 
@@ -46,6 +47,7 @@ class DecoderPicker(SearchBox[str]):
     #picker-line { height: 1; border: none; padding: 0 1; background: $background; color: $foreground; }
     #picker-line > .input--cursor { background: $background; color: $foreground; text-style: reverse; }
     """
+    HINTS = (("↑↓", "select"), ("enter", "use"), ("tab", "mark for a race"), ("esc", "close"))
     NOTHING = "no decoder has these words"
 
     def __init__(self, choose: Callable[[Choice | None], Awaitable[None]]) -> None:
@@ -152,7 +154,7 @@ class DecoderPicker(SearchBox[str]):
     def row(self, entry: str, width: int, style: str) -> Line:
         """A decoder, with a sign for one that is in use or marked, and its summary."""
         sign = "+" if entry in (text.split()[0] for text in self.marked) else ">" if entry == self._current else " "
-        summary = _cut(DECODERS[entry].summary, max(0, width - _NAME - 3))
+        summary = _cut(DECODERS[entry].summary, max(0, width - _NAME - 4))
         row: Line = [(f" {sign} {entry:<{_NAME - 1}}", f"bold {style}".strip()), (summary, style)]
         gap = width - sum(cell_len(text) for text, _ in row)
         return [*row, (" " * max(0, gap), style)]
@@ -173,11 +175,15 @@ class DecoderPicker(SearchBox[str]):
             return []
         name = self._matches[self._selected]
         about = fold([(f" {DECODERS[name].summary}", "")], width)
-        return (about + fold([(f" {options_text(name)}", "dim")], width))[:_ABOUT_ROWS]
+        words = " · ".join(filter(None, (options_text(name), zeros_text(name))))
+        return (about + fold([(f" {words}", "dim")], width))[:_ABOUT_ROWS]
 
 
 def _cut(text: str, width: int) -> str:
     """The text in at most `width` cells, cut after a word."""
+    if cell_len(text) <= width:
+        return text
+    text = text.replace(_COMMON_WORDS, "Scheduled, ")  # what distinguishes the decoders comes last
     if cell_len(text) <= width:
         return text
     return f"{set_cell_size(text, max(0, width - 2)).rpartition(' ')[0].rstrip(',')} …"

@@ -57,6 +57,16 @@ def shortened(line: Line, width: int) -> Line:
     return clip(line, fitting[-1] if fitting else width)
 
 
+def whole_figures(line: Line, width: int) -> Line:
+    """As `shortened`, but where not even the first part fits, only its last words that do: no number is cut."""
+    if first_part(line) <= width:
+        return shortened(line, width)
+    words = "".join(run for run, _ in line).partition(" · ")[0].split()
+    while words and cell_len(" ".join(words)) > width:
+        words.pop(0)
+    return [(" ".join(words), line[0][1])] if words else []
+
+
 def first_part(line: Line) -> int:
     """Width in cells of the part before the first middle dot."""
     return cell_len("".join(run for run, _ in line).partition(" · ")[0])

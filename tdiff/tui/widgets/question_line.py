@@ -13,6 +13,11 @@ from textual.widgets import Input
 
 from tdiff.errors import TdiffError
 
+ASKING = (("enter", "accept"), ("esc", "cancel"), ("←→", "move"), ("ctrl+u", "delete to the beginning"))
+"""The keys while a question is open, and what they do."""
+KEYS_OF_ASKING = " · enter accepts, esc or ctrl+g cancels"
+"""The same in words behind a question."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -47,7 +52,7 @@ class QuestionLine(Input):
     def put(self, question: Question, back_to: Widget | None) -> None:
         """Ask a question; the focus goes to `back_to` afterwards."""
         self._then, self._back_to = question.answer, back_to
-        self.value, self.placeholder = question.value, f"{question.text} · enter accepts, esc or ctrl+g cancels"
+        self.value, self.placeholder = question.value, question.text + KEYS_OF_ASKING
         self.display = True
         self.screen.set_focus(self)
 

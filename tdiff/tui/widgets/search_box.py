@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from textual import events
 from textual.binding import Binding
@@ -13,7 +13,7 @@ from textual.widgets import Input
 from tdiff.draw.render import Line
 from tdiff.tui.widgets.lines import Lines
 
-MAX_ROWS = 14
+MAX_ROWS = 15
 """Maximum number of entries that are shown at once."""
 T = TypeVar("T")
 
@@ -51,6 +51,8 @@ class SearchBox(Vertical, Generic[T]):
     SearchBox { layer: above; dock: top; max-width: 100%; height: auto; border: round $foreground;
         background: $background; padding: 0 1; }
     """
+    HINTS: ClassVar[tuple[tuple[str, str], ...]] = (("↑↓", "select"), ("enter", "run"), ("esc", "close"))
+    """The keys while it is displayed, and what they do."""
     NOTHING = ""
     """What the list says where no entry has the words."""
 

@@ -35,6 +35,10 @@ class Change:
     room: int = 0
     """The positions that `text` has; 0: there is no text."""
     text: str = ""
+    force: tuple[int, int] | None = None
+    """A position, and the id of the token to write there."""
+    step: int | None = None
+    """The step to continue from; None: the one that is shown."""
 
 
 def branch_request(insight: Insight, step: int, change: Change) -> Branch:
@@ -51,6 +55,10 @@ def branch_request(insight: Insight, step: int, change: Change) -> Branch:
     for position in change.remask:
         tokens[position] = None
     given = [position for position, _, _ in header.given]
+    if change.force is not None:
+        position, token = change.force
+        tokens[position] = token
+        given = sorted({*given, position})
     settings = {name: value for name, value in header.settings.items() if name in _SETTINGS}
     from tdiff.protocol.messages import Branch
 

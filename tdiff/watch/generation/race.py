@@ -108,12 +108,13 @@ class Race:
         self.lanes: list[Lane] = [Lane(one, letter) for one, letter in zip(chosen, LETTERS, strict=False)]
         """The texts, each before its branches."""
         self.measured: Measured | None = None
-        """How near the complete texts are to held-out text, once that is known."""
+        """How near the complete texts are to held-out text, and who decided that, once it is known."""
         self.why_not = ""
         """Why nothing decides which text reads best."""
         self.finishers: list[Lane] = []
         """The texts that were measured, in the order of `measured`."""
         self._measuring: list[Lane] = []
+        self._judges: list[_Runner] = []  # those that can be asked for a measurement, the next one last
         self._runners: list[_Runner] = []
         self._number = 0
 
@@ -233,6 +234,7 @@ class Race:
             case Measured():
                 if self._measuring and answer.id == self._number * _IDS and len(answer.nats) == len(self._measuring):
                     self.measured, self.finishers, self._measuring = answer, self._measuring, []
+                    self.why_not = ""
             case Refused():
                 self._refuse(runner, answer)
             case Cancelled() | Scores():
@@ -242,7 +244,8 @@ class Race:
 
     def _refuse(self, runner: _Runner, answer: Refused) -> None:
         if self._measuring and answer.id == self._number * _IDS:
-            self.why_not, self._measuring = answer.text, []
+            self.why_not = self.why_not or answer.text
+            self._ask_judge()
             return
         named = None if answer.id is None else self._named(runner, answer.id)
         everyone = answer.id is None or (answer.id == runner.id and runner.branch is None)
@@ -308,16 +311,26 @@ class Race:
     # Which text reads best
 
     def _measure(self) -> None:
-        finishers = [lane for lane in self.roots if lane.recording is not None and lane.recording.ended is not None]
-        runner = next((runner for runner in self._runners if runner.process.alive), None)
-        if len(finishers) < MIN_RACERS or runner is None:
-            self.why_not = "fewer than two texts are complete"
+        self._measuring = [
+            lane for lane in self.roots if lane.recording is not None and lane.recording.ended is not None
+        ]
+        if len(self._measuring) < MIN_RACERS:
+            self.why_not, self._measuring = "fewer than two texts are complete", []
+            return
+        self._judges = self._runners[::-1]
+        self._ask_judge()
+
+    def _ask_judge(self) -> None:
+        """Ask the first model for a measurement of all texts, or the next one that has not refused that."""
+        while self._judges and not self._judges[-1].process.alive:
+            self._judges.pop()
+        if not self._judges:
+            self.why_not, self._measuring = self.why_not or "no model's process is left", []
             return
         self._number += 1
-        self._measuring = finishers
-        texts = [lane.recording.ended.text for lane in finishers if lane.recording and lane.recording.ended]
-        header = self.header
-        runner.process.send(Measure(id=self._number * _IDS, prompt=header.prompt if header else "", texts=texts))
+        texts = [lane.recording.ended.text for lane in self._measuring if lane.recording and lane.recording.ended]
+        prompt = header.prompt if (header := self.header) else ""
+        self._judges.pop().process.send(Measure(id=self._number * _IDS, prompt=prompt, texts=texts))
 
     @property
     def best(self) -> list[Lane]:

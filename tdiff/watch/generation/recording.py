@@ -15,6 +15,7 @@ from tdiff.files import write_atomic
 from tdiff.patterns import lazy
 from tdiff.protocol import events
 from tdiff.protocol.canvas import MASKED, Canvas
+from tdiff.protocol.detail import DetailReader, DetailWriter
 from tdiff.protocol.trace import Cell, TraceEnd, TraceHeader, TraceLine, TraceStep
 from tdiff.schema import LARGEST
 from tdiff.visible import visible
@@ -126,6 +127,15 @@ class Recording:
     def index(self, step: int) -> int:
         """The model's number of a step, which also counts steps without changes; 0 before the first."""
         return self._steps[min(step, self.steps) - 1].line.index if step > 0 and self.steps else 0
+
+    @property
+    def total(self) -> int:
+        """The model's number of the last step; before that is known the most that it can be, 0 where it can be any."""
+        return self.index(self.steps) if self.ended is not None else max(0, self.header.steps)
+
+    def by_user(self, step: int) -> bool:
+        """Whether a step is not the model's: it is a change with which a branch begins."""
+        return 1 <= step <= self.steps and self.index(step) == self.index(step - 1)
 
     def calls(self, step: int) -> int:
         """Model calls until after a step; 0 before the first."""
@@ -256,5 +266,32 @@ def free_path() -> Path:
 
 
 def save(recording: Recording, path: Path) -> None:
-    """Write the trace of a recording to a file, atomically. Raises OSError."""
-    write_atomic(path, "".join(map(events.to_line, recording.lines())).encode())
+    """Write the trace of a recording to a file, atomically, with at most `detail.FACTOR` times its plain bytes.
+
+    Raises OSError.
+    """
+    write_atomic(path, "".join(map(events.to_line, packed_again(recording.lines()))).encode())
+
+
+def packed_again(lines: Iterable[TraceLine]) -> Iterator[TraceLine]:
+    """The lines of a trace with its predictions within the bytes that a file may have."""
+    texts: dict[int, str] = {}
+    writer = DetailWriter(lambda token: texts.get(token, ""))
+    reader = DetailReader(MAX_CELLS)
+    for line in lines:
+        if not isinstance(line, TraceStep):
+            writer.earn(len(events.to_line(line).encode()))
+            yield line
+            continue
+        texts.update(line.tokens or ())
+        plain = dataclasses.replace(line, detail=None, tokens=None)
+        writer.earn(len(events.to_line(plain).encode()))
+        if not line.detail:
+            yield line
+            continue
+        predictions = {
+            position: ([token for token, _ in guess.alternatives], [p for _, p in guess.alternatives], guess.entropy)
+            for position, guess in reader.unpack(line.detail)
+        }
+        detail, tokens = writer.pack(predictions, {cell[0] for cell in line.cells if cell[4] == "commit"})
+        yield dataclasses.replace(plain, detail=detail or None, tokens=tokens or None)

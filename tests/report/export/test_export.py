@@ -208,6 +208,7 @@ def test_formats_without_pixels_need_no_pillow(ending, cli_fast, trace, here, mo
         (("other.txt", "out.svg"), "has no loss to draw"),
         (("trace.jsonl", "out.svg", "--sample", "2"), "holds 1 generation; got --sample 2"),
         (("trace.jsonl", "out.gif", "--step", "3"), "--step N makes a still"),
+        (("trace.jsonl", "out.txt", "--step", "999"), "--step 999: the last step of the trace is"),
         (("trace.jsonl", "out.svg", "--fps", "0"), "--fps must be 0.1 to 60; got 0"),
         (
             ("trace.jsonl", "out.svg", "--captions", "--smooth", "0"),

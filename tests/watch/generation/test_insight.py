@@ -146,6 +146,13 @@ def test_a_branch_can_change_its_prompt():
     assert node.recording.canvas(6).texts[:3] == ["z", "", "t5"]
 
 
+def test_a_forced_token_is_in_the_request_and_no_decoder_may_change_it():
+    insight = Insight(story().recording)
+    insight.update()
+    request = branch_request(insight, 3, Change(force=(2, 9)))
+    assert request.tokens[2] == 9 and request.frozen == [0, 1, 2] and not request.text
+
+
 def test_a_branch_takes_the_decoding_settings_of_its_text_and_refuses_guidance():
     header = TraceHeader(
         cells=2, given=[], settings={"k": 3, "preset": "fast", "until": "story", "length": 9, "seed": 1}, **HEADER

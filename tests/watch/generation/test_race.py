@@ -140,6 +140,25 @@ def test_without_a_corpus_the_reason_is_reported_and_a_dead_process_ends_its_tex
     assert all("killed" in lane.refused for lane in bench.race.lanes) and bench.race.complete
 
 
+def test_where_the_first_model_cannot_decide_the_next_one_does():
+    for last in ("tale has no bound", ""):
+        bench = Bench("topk", "model=tale")
+        bench.says(ready())
+        bench.says(ready(), of=1)
+        bench.lines(0, header(), step(1, 1, "a"), end("Oabc"))
+        bench.lines(0, header(), step(1, 1, "z"), end("Ozzz"), of=1)
+        bench.says(Refused(id=bench.processes[0].asked[-1].id, text="no token"))
+        assert bench.race.busy, "the other model is asked"
+        measure = bench.processes[1].asked[-1]
+        assert isinstance(measure, Measure) and measure.texts == ["Oabc", "Ozzz"]
+        if last:
+            bench.says(Refused(id=measure.id, text=last), of=1)
+            assert bench.race.why_not == "no token" and not bench.race.busy
+        else:
+            bench.says(Measured(id=measure.id, model="tale", distances=[3, 1], nats=[1.5, 1.3], real=[1.2]), of=1)
+            assert [lane.letter for lane in bench.race.best] == ["B"] and not bench.race.why_not
+
+
 def test_other_texts_cancel_the_request_and_lines_of_the_old_one_are_ignored():
     bench = Bench("topk", "remdm")
     bench.says(ready())

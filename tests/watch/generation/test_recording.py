@@ -41,6 +41,20 @@ def taken(first: TraceHeader, *lines) -> Recording:
     return recording
 
 
+def test_a_finished_trace_knows_its_last_step_and_an_unfinished_one_its_most_steps():
+    recording = taken(header(3), step(1, (0, "a", 0.5)), step(4, (1, "b", 0.5)))
+    assert recording.total == 0, "it can be any"
+    recording.take(END)
+    assert recording.total == 4
+    assert taken(replace(header(3), steps=64), step(1, (0, "a", 0.5))).total == 64
+
+
+def test_a_step_of_the_model_advances_its_number_and_a_change_of_the_user_does_not():
+    recording = taken(header(3), step(1, (0, "a", 0.5)), step(1, (1, "b", 1.0)), step(2, (2, "c", 0.5)))
+    assert [recording.by_user(n) for n in range(5)] == [False, False, True, False, False]
+    assert taken(header(3), step(0, (1, "b", 1.0))).by_user(1), "also before the first step"
+
+
 def replayed(first: TraceHeader, steps: list[TraceStep], end: TraceEnd | None, k: int) -> Canvas:
     """The canvas after step k the slow way: from the start, believing only what can be true."""
     cells = max(first.cells, 0)
