@@ -101,6 +101,13 @@ class World:
         """
         return nullcontext()
 
+    def failure(self, error: Exception | None) -> Exception | None:
+        """The `error` of this process or, if it has none, that of another one; None if none has any.
+
+        All processes call this at once, and raise what they get.
+        """
+        return error
+
     def lost(self, error: RuntimeError) -> NoReturn:
         """End this process after an exchange that failed with `error`."""
         raise error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,9 +24,17 @@ from tdiff import ranks
 from tdiff.core.training.distributed import World
 from tdiff.core.training.lifeline import Lifeline
 from tdiff.errors import TdiffError, is_out_of_memory, out_of_memory_text
+from tdiff.files import CannotWrite
 
 T = TypeVar("T")
 _FAILED = 1
+_KINDS: dict[str, Callable[[str], Exception]] = {
+    "input": TdiffError,
+    "write": CannotWrite.elsewhere,
+    "machine": OSError,
+}
+"""What an error of another process is raised as, with its text: it is one that the user can mend, a file that could not
+be written, or another failure."""
 _MEET = timedelta(minutes=5)
 """How long the processes wait for one another at the start."""
 _FOREVER = timedelta(days=30)
@@ -168,23 +176,24 @@ class Processes(World):
             self._raise_in_all(error)
         self._raise_in_all(None)
 
+    def failure(self, error: Exception | None) -> Exception | None:
+        """See `World.failure`."""
+        for rank, other in enumerate(self.collect(None if error is None else _described(error))):
+            if error is None and other is not None:
+                text, kind = other
+                error = _KINDS[kind](f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}")
+        if error is not None:
+            self.known.append(error)
+            self.shared.append(error)
+        return error
+
     def _raise_in_all(self, error: Exception | None) -> None:
         """Raise the `error` of this process or, if it has none, that of another one. All processes call this at once.
 
         It is the only exchange within `together`, so a process that failed meets the others wherever they are in it.
         """
-        gathered: list[tuple[str, bool] | None] = [None] * self.size
-        with self._reaching():
-            dist.all_gather_object(gathered, None if error is None else _described(error))
-        for rank, other in enumerate(gathered):
-            if error is None and other is not None:
-                text, is_input = other
-                where = f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}"
-                error = TdiffError(where) if is_input else OSError(where)
-        if error is not None:
-            self.known.append(error)
-            self.shared.append(error)
-            raise error
+        if (failure := self.failure(error)) is not None:
+            raise failure
 
     def _is_known(self, error: BaseException) -> bool:
         """Whether the other processes have this error, or the one that it replaces, already."""
@@ -272,11 +281,12 @@ def _is_among(error: BaseException | None, errors: Sequence[Exception]) -> bool:
     return False
 
 
-def _described(error: Exception) -> tuple[str, bool]:
-    """The text of an error for the other processes, and whether the user can mend it."""
+def _described(error: Exception) -> tuple[str, str]:
+    """The text of an error for the other processes, and which of `_KINDS` it is."""
     if is_out_of_memory(error):
-        return out_of_memory_text(error), True
-    return str(error) or type(error).__name__, isinstance(error, TdiffError)
+        return out_of_memory_text(error), "input"
+    kind = "input" if isinstance(error, TdiffError) else "write" if isinstance(error, CannotWrite) else "machine"
+    return str(error) or type(error).__name__, kind
 
 
 def fails_first() -> bool:

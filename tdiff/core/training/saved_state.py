@@ -31,6 +31,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -
     sync_folder(path.parent)
 
 
+def names(path: Path, folder: Path) -> bool:
+    """Whether the index `path` names the parts in `folder`, or cannot be read although it exists."""
+    try:
+        return folder in {part.parent for part in wholeness.parts(path)}
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
 class SavedTensors(Mapping[str, Tensor]):
     """The tensors of a saved state by name, each read when it is asked for, on the CPU."""
 
