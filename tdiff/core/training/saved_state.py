@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, is_out_of_memory
 from tdiff.files import sync_folder, write_atomic
 from tdiff.runs import wholeness
 
@@ -49,6 +49,7 @@ class SavedTensors(Mapping[str, Tensor]):
         self.path = path
         self._files: dict[str, list[Any]] = {}
         """For each tensor, the open files that have its rows, in their order."""
+        file = path
         try:
             for file in (path, *wholeness.parts(path)):
                 opened = safe_open(file, "pt")
@@ -57,11 +58,13 @@ class SavedTensors(Mapping[str, Tensor]):
                     self._files.setdefault(name, []).append(opened)
             self.notes = wholeness.notes(path)
         except FileNotFoundError as error:
+            if file != path:
+                raise self._damaged(f"{file.parent.name}/{file.name} is missing") from None
             raise TdiffError(f"the saved state {str(error.filename or path)!r} does not exist") from None
         except (SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from None
 
-    def _damaged(self, error: Exception) -> TdiffError:
+    def _damaged(self, error: object) -> TdiffError:
         reason = str(error).partition("\n")[0]
         return TdiffError(f"the saved state {str(self.path)!r} is damaged ({reason})")
 
@@ -80,6 +83,8 @@ class SavedTensors(Mapping[str, Tensor]):
             rows: list[Tensor] = [file.get_tensor(name) for file in files]
             return rows[0] if len(rows) == 1 or not rows[0].ndim else torch.cat(rows)
         except (SafetensorError, OSError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise self._damaged(error) from None
 
 

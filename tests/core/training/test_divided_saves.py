@@ -260,3 +260,31 @@ def test_notes_that_name_other_files_are_damage(notes, tmp_path):
     assert damage(tmp_path / "state.safetensors", tmp_path) == "state.safetensors is damaged: its notes are damaged"
     with pytest.raises(TdiffError, match=r"is damaged \(its notes are damaged\)"):
         SavedTensors(tmp_path / "state.safetensors")
+
+
+def of_parts(folder: Path, count: int) -> Path:
+    """A state of two rows in each of its parts."""
+    for number in range(count):
+        saved_state.write(folder / "parts-0a" / f"{number}.safetensors", {"network.a": torch.ones(2, 3)}, {})
+    saved_state.write(folder / "state.safetensors", {}, {"parts": "parts-0a", "part_count": str(count)})
+    return folder / "state.safetensors"
+
+
+def test_too_little_memory_for_a_tensor_is_no_damage(tmp_path, monkeypatch):
+    tensors = SavedTensors(of_parts(tmp_path, 2))
+    message = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 24 bytes"
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="can't allocate memory"):
+        patched.setattr(torch, "cat", lambda rows: (_ for _ in ()).throw(RuntimeError(message)))
+        tensors["network.a"]
+    assert tensors["network.a"].shape == (4, 3)
+
+
+def test_a_part_that_is_missing_is_named(tmp_path):
+    state = of_parts(tmp_path, 2)
+    (tmp_path / "parts-0a" / "1.safetensors").unlink()
+    with pytest.raises(TdiffError) as error:
+        SavedTensors(state)
+    assert str(error.value) == f"the saved state {str(state)!r} is damaged (parts-0a/1.safetensors is missing)"
+    state.unlink()
+    with pytest.raises(TdiffError, match=r"state\.safetensors' does not exist"):
+        SavedTensors(state)
