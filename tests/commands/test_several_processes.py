@@ -189,6 +189,7 @@ def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, mo
         return {
             "train, lock": of(0, Run, "locked", full, train),
             "train, device": of(1, devices, "choose", full, train),
+            "train, connection": of(1, devices, "choose", ConnectionError("the server has refused"), train),
             "eval, device": of(1, devices, "choose", full, evaluate),
             "generate, device": of(0, devices, "choose", full, generate),
             "classify, memory": of(1, Transformer, "forward", memory, classify),
@@ -202,6 +203,7 @@ def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, mo
     expected = {
         "train, lock": (1, space),
         "train, device": (1, f"{host}{space}"),
+        "train, connection": (1, f"{host}the server has refused"),
         "eval, device": (1, f"{host}{space}"),
         "generate, device": (1, space),
         "classify, memory": (2, f"{host}out of memory on cpu: a window of up to 16 tokens {row}"),
