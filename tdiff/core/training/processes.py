@@ -48,10 +48,8 @@ class Processes(World):
     lifeline: Lifeline | None = None
     buffers: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """The gradients of all weights in a row, by the numbers of their elements and of the weights."""
-    known: list[Exception] = field(default_factory=list)
-    """Errors that all processes have raised within a block of `together`."""
     shared: list[Exception] = field(default_factory=list)
-    """All errors so far that each process has raised, its own or that of another one."""
+    """The errors so far that each process has raised, its own or that of another one."""
 
     def check_device(self, device: str) -> None:
         """Raise TdiffError if this process has no GPU of its own."""
@@ -147,14 +145,14 @@ class Processes(World):
 
     @contextmanager
     def _together(self) -> Iterator[None]:
+        before = len(self.shared)
         try:
             yield
         except Exception as error:
-            if not self._is_known(error):
+            # One of an earlier block may be the context of this error, of which the others do not know.
+            if not _is_among(error, self.shared[before:]):
                 self._raise_in_all(error)
             raise
-        finally:
-            self.known.clear()
         self._raise_in_all(None)
 
     def in_turn(self) -> AbstractContextManager[None]:
@@ -183,7 +181,6 @@ class Processes(World):
                 text, kind = other
                 error = _KINDS[kind](f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}")
         if error is not None:
-            self.known.append(error)
             self.shared.append(error)
         return error
 
@@ -194,10 +191,6 @@ class Processes(World):
         """
         if (failure := self.failure(error)) is not None:
             raise failure
-
-    def _is_known(self, error: BaseException) -> bool:
-        """Whether the other processes have this error, or the one that it replaces, already."""
-        return _is_among(error, self.known)
 
     def watch(self, if_lost: str) -> None:
         """From now on, end this process if another one is lost; `if_lost` says what that means."""
