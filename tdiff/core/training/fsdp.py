@@ -28,7 +28,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, Shard
 
 from tdiff.core.models.base import Cache, Inputs, Model, ModelSpec, TrainableModel
-from tdiff.core.models.files import check_weights
+from tdiff.core.models.files import checked_weights
 from tdiff.core.training import saved_state
 from tdiff.core.training.distributed import World
 from tdiff.core.training.replica import Replica, load_optimizer
@@ -273,21 +273,20 @@ class Shards(Replica):
         """Load this process's part of saved tensors, one at a time. Raises TdiffError for weights that do not fit."""
         shapes = {name: parameter.shape for name, parameter in self._named.items()}
         for prefix, parts in (("network.", self._parts), ("average.", self._average_parts)):
-            saved = Named(tensors, prefix)
-            check_weights(shapes, saved, path)
-            for name, part in parts.items():
-                part.copy_(self._own(saved[name]))
-        states = dict[int, dict[str, Tensor]]()
-        present = [name for name in self._order() if name in self._present]
-        number = {i: present.index(name) for i, name in enumerate(self._order()) if name in self._present}
-        for key in (saved := Named(tensors, "optimizer.0.")):
-            i, name = key.split(".")
-            if int(i) in number:
-                tensor = saved[key]
-                own = self._own(tensor).clone() if tensor.ndim else tensor  # a view would retain the whole
-                states.setdefault(number[int(i)], {})[name] = own
+            for name, tensor in checked_weights(shapes, Named(tensors, prefix), path):
+                parts[name].copy_(self._own(tensor))
+        present = [i for i, name in enumerate(self._order()) if name in self._present]
+        own_numbers = {i: own for own, i in enumerate(present)}
+        """Of a weight among all, its number among those that this process has a part of."""
         [optimizer] = self.optimizers
-        load_optimizer(optimizer, states)
+        load_optimizer(
+            optimizer,
+            (
+                (own_numbers[i], state, self._own(values) if values.ndim else values)
+                for i, state, values in saved_state.optimizer_states(tensors, 0)
+                if i in own_numbers
+            ),
+        )
 
     def _own(self, tensor: Tensor) -> Tensor:
         """This process's part of a whole tensor, as FSDP divides it."""

@@ -105,3 +105,10 @@ class Named(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[f"{self._prefix}{name}"]
+
+
+def optimizer_states(tensors: Mapping[str, Tensor], optimizer: int) -> Iterator[tuple[int, str, Tensor]]:
+    """The saved states of the optimizer of that number: the number of a weight in it, the state's name, its values."""
+    for key, values in Named(tensors, f"optimizer.{optimizer}.").items():
+        weight, _, state = key.partition(".")
+        yield int(weight), state, values

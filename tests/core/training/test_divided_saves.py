@@ -1,5 +1,6 @@
 """The saves of divided weights: whole or absent, and the same tensors for any number of processes."""
 
+import gc
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -85,6 +86,32 @@ def again(world: World, settings, run: Run) -> None:
     state = TrainState(settings, run, corpus_of(settings), world)
     state.load()
     state.save()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not show the files that are mapped")
+def test_each_tensor_is_read_once_and_no_file_stays_mapped(saved, settings, tmp_path):
+    names = sorted(SavedTensors(saved.state))
+
+    def work(world: World) -> tuple[list[str], list[str]]:
+        read, read_tensor = list[str](), SavedTensors.__getitem__
+
+        def reading(tensors: SavedTensors, name: str) -> torch.Tensor:
+            read.append(name)
+            return read_tensor(tensors, name)
+
+        state = TrainState(settings, saved, corpus_of(settings), world)
+        with replaced(SavedTensors, "__getitem__", reading):
+            state.load()
+        gc.collect()
+        mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(saved.path) in line]
+        if world.size > 1:
+            state.save()
+        return sorted(read), mapped
+
+    assert work(World()) == (names, [])
+    again(World(), settings, saved)  # as one file
+    assert work(World()) == (names, [])
+    assert in_processes(3, work, tmp_path, timeout=120) == [(names, [])] * 3
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def test_an_error_while_one_of_an_earlier_block_is_handled_is_raised_in_all(tmp_
         except TdiffError:
             with pytest.raises(TdiffError) as raised, world.together():
                 if world.rank == 1:
-                    raise TdiffError("second")
+                    raise TdiffError("second") from None
         return str(raised.value).rpartition(": ")[2], raised_in_all(raised.value)
 
     assert in_processes(2, work, tmp_path, timeout=20) == [("second", True)] * 2
