@@ -149,8 +149,11 @@ def main() -> NoReturn:
     except BrokenPipeError:  # the reader of stdout has left: there is nothing to print, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
-    except ConnectionError as error:  # another process is lost, which one of those that are left prints
-        _say(f"tdiff: {error}")
+    except ConnectionError as error:
+        if _is_shared(error):
+            _say_once(error)
+        else:  # another process is lost, which one of those that are left prints
+            _say(f"tdiff: {error}")
         sys.exit(_FAILED)
     except OSError as error:  # a full disk, a folder that was removed
         _say_of_one(error, str(error))
@@ -205,13 +208,24 @@ def _say_of_one(error: Exception, text: str) -> None:
     if ranks.size() > 1:
         from tdiff.core.training import processes
 
-        if processes.raised_in_all(error):
+        if _is_shared(error):
             _say_once(text)
             return
         if not processes.fails_first():
             return
         text = f"process {ranks.rank()} of {ranks.size()}: {text}"
     _say(f"tdiff: {text}")
+
+
+def _is_shared(error: Exception) -> bool:
+    """Whether all processes that torchrun started have raised the error."""
+    from tdiff import ranks
+
+    if ranks.size() == 1:
+        return False
+    from tdiff.core.training import processes
+
+    return processes.raised_in_all(error)
 
 
 def _note_failure() -> None:

@@ -27,6 +27,13 @@ class CannotWrite(OSError):
         super().__init__(cause.errno, cause.strerror, str(path))
         self._text = f"{path} cannot be written: {_reason(path, cause, needed)}"
 
+    @classmethod
+    def elsewhere(cls, text: str) -> CannotWrite:
+        """The error of another process, by its text."""
+        error = cls(Path(), OSError(text))
+        error._text = text
+        return error
+
     def __str__(self) -> str:
         return self._text
 

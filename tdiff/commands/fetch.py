@@ -58,7 +58,8 @@ def run(request: Request) -> None:
             with Link(address) as link, progress_bar(f"fetching {visible_line(name)}", of_bytes=True) as progress:
                 connected = True
                 files = _chosen(link, source, whole=request.whole)
-                came += _fetch(link, source, files, target, url, progress)
+                files, new = _fetch(link, source, files, target, url, progress, whole=request.whole)
+                came += new
             break
         except ConnectionLost as lost:
             if not connected:
@@ -110,9 +111,19 @@ def _chosen(link: Link, source: str, *, whole: bool) -> list[tuple[str, int]]:
 
 
 def _fetch(
-    link: Link, source: str, files: list[tuple[str, int]], target: Path, url: str, progress: copy.Progress | None
-) -> int:
-    """Bring the files into a hidden folder beside `target`, and replace what changes when all are right."""
+    link: Link,
+    source: str,
+    files: list[tuple[str, int]],
+    target: Path,
+    url: str,
+    progress: copy.Progress | None,
+    *,
+    whole: bool,
+) -> tuple[list[tuple[str, int]], int]:
+    """Bring the files into a hidden folder beside `target`, and replace what changes when all are right.
+
+    Returns the files that have come, of those that the run has by then, and how many bytes.
+    """
     part = target.parent / f".{target.name}.part"
     part.mkdir(parents=True, exist_ok=True)
     if target.exists():  # unchanged files are not read again
@@ -121,11 +132,11 @@ def _fetch(
             if not new.exists() and old.is_file() and old.stat().st_size <= count:
                 new.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(old, new)
-    came = copy.download(link, source, files, part, progress)
+    files, came = copy.download_listed(link, source, lambda: _chosen(link, source, whole=whole), part, progress)
     write_atomic(part / _MARK, json.dumps({"from": url}).encode())
     if not target.exists():
         part.rename(target)
-        return came
+        return files, came
     for entry in sorted(part.iterdir()):
         old = target / entry.name
         if old.is_dir() and not old.is_symlink():
@@ -137,7 +148,7 @@ def _fetch(
         else:
             entry.replace(old)
     part.rmdir()
-    return came
+    return files, came
 
 
 def _say(text: str) -> None:

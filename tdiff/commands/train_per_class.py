@@ -66,8 +66,11 @@ def resume(folder: Path) -> None:
     """Resume with the classes that are not finished."""
     from tdiff.core.training import processes
 
-    with processes.join().together():
+    world = processes.join()
+    with world.together():
         per_class = PerClassRun.read(folder)
+        train = Settings.of([per_class.settings]).train
+        world.passes(train.batch_size, train.accumulate, resumed=folder.name)
         corpus = train_run.corpus_of(Settings.of([per_class.settings]))
         if corpus.classes != per_class.classes:
             raise TdiffError(

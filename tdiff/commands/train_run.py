@@ -101,7 +101,7 @@ def resume(name: str, changes: dict[str, Any] | None = None) -> None:
             changed = Settings.of([settings.as_layer(), {"train": changes}])
             _check_rows(folder, settings, changed)
             settings = changed
-        check_processes(folder, settings, world.size)
+        world.passes(settings.train.batch_size, settings.train.accumulate, resumed=folder.name)
         last = next((r for r in reversed(folder.history()) if not isinstance(r, (Eval, Heartbeat))), None)
         new_end = settings.train.budget != folder.settings().train.budget
         if isinstance(last, End) and last.reason == "finished" and not new_end:
@@ -125,20 +125,6 @@ def _check_rows(folder: Run, saved: Settings, changed: Settings) -> None:
     raise TdiffError(
         f"a step of run {folder.name!r} has {before:,} rows (--batch-size x --accumulate), also after a resume; got "
         f"{after:,}: use --batch-size {nearest} --accumulate {before // nearest}"
-    )
-
-
-def check_processes(folder: Run, settings: Settings, size: int) -> None:
-    """Raise TdiffError if the rows of a step, which a resume cannot change, do not divide among the processes."""
-    rows = settings.train.batch_size * settings.train.accumulate
-    if rows % size == 0:
-        return
-    fewer = max(n for n in range(1, size) if rows % n == 0)
-    more = next((n for n in range(size, rows + 1) if rows % n == 0), 0)
-    numbers = f"{fewer} or {more} processes" if more else f"{fewer} process{'es' * (fewer != 1)}"
-    raise TdiffError(
-        f"a step of run {folder.name!r} has {rows:,} rows, also after a resume, which do not divide by {size} "
-        f"processes: use {numbers}"
     )
 
 

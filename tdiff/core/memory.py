@@ -47,12 +47,13 @@ class Portions:
     most: int = 0
     """The rows that fit at once, as far as it is known; 0: no batch was too large yet."""
 
-    def __call__(self, rows: Sequence[R], work: Callable[[Sequence[R]], T]) -> Iterator[T]:
-        """Yield what `work` returns for each portion of `rows`, in their order.
+    def __call__(self, rows: Sequence[R], work: Callable[[Sequence[R]], T], at_once: int = 0) -> Iterator[T]:
+        """Yield what `work` returns for each portion of `rows`, in their order; of at most `at_once` if that is not 0.
 
         Raises OutOfMemory if a single row does not fit.
         """
-        done, size = 0, min(len(rows), self.most or len(rows))
+        limit = min(len(rows), at_once or len(rows))
+        done, size = 0, min(limit, self.most or limit)
         while done < len(rows):
             portion, results = rows[done : done + size], list[T]()
             if ran_out(partial(_append, results, work, portion), self.device):
@@ -62,8 +63,8 @@ class Portions:
                     )
                 size = len(portion) // 2
                 continue
-            if size < min(len(rows), self.most or len(rows)):
-                self.say(f"out of memory on {self.device}: {len(rows):,} {self.rows} at once do not fit, {size:,} do")
+            if size < min(limit, self.most or limit):
+                self.say(f"out of memory on {self.device}: {limit:,} {self.rows} at once do not fit, {size:,} do")
                 self.most = size
             yield results[0]
             done += len(portion)

@@ -11,6 +11,7 @@ import io
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tdiff.errors import TdiffError
@@ -105,13 +106,38 @@ def _archive(part: str, files: list[File]) -> tuple[tuple[str, bytes, dict[str, 
     return ("unpack", out.getvalue(), {"path": part}), sum(file.size for file in files)
 
 
+def download_listed(
+    link: Link, source: str, listed: Callable[[], list[tuple[str, int]]], target: Path, progress: Progress | None = None
+) -> tuple[list[tuple[str, int]], int]:
+    """As `download`, of the files that `listed()` names. Returns those that have come, and the number of bytes.
+
+    A run that trains meanwhile removes files. Those that have vanished are removed here too, and if they were a part of
+    the training state, all that is new or changed comes as well. Raises TdiffError if that happens again and again.
+    """
+    names, came = listed(), 0
+    for _ in range(_ATTEMPTS):
+        came += download(link, source, names, target, progress)
+        now = listed()
+        vanished = {name for name, _ in names} - {name for name, _ in now}
+        for name in vanished:
+            path = target / _safe(name)
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()  # if it is empty
+        if not any("/resume/parts-" in f"/{name}" for name in vanished):
+            return [(name, size) for name, size in names if name not in vanished], came
+        names = now
+    raise TdiffError("the run saves more often than its state can be read; fetch again in a moment")
+
+
 def download(
     link: Link, source: str, names: list[tuple[str, int]], target: Path, progress: Progress | None = None
 ) -> int:
     """Bring files of the folder `source` into the folder `target`; what is there already is not read again.
 
     Returns the number of bytes that came. A file that changes meanwhile, as those of a run that trains do, is read
-    again. Raises ConnectionLost, after which another call continues, and TdiffError if a checksum stays wrong.
+    again, and one that has vanished is left out. Raises ConnectionLost, after which another call continues, and
+    TdiffError if a checksum stays wrong.
     """
     total, done, came = sum(size for _, size in names), 0, 0
     for name, _ in names:
@@ -120,6 +146,9 @@ def download(
         for attempt in range(_ATTEMPTS):
             answer = link.ask("digest", path=f"{source}/{name}")
             sha, size = str(answer["sha256"]), int(answer["bytes"])
+            if not sha:
+                path.unlink(missing_ok=True)
+                break
             present = path.stat().st_size if path.exists() else 0
             if present > size or attempt or (present == size and _checksum(path) != sha):
                 present = 0
@@ -136,7 +165,7 @@ def download(
                     came += len(data)
                     if progress:
                         progress(min(done + present, total), total)
-            if sha and _checksum(path) == sha:
+            if _checksum(path) == sha:
                 break
         else:
             raise TdiffError(f"{visible_line(name)} changes while it is read; fetch again in a moment")

@@ -32,7 +32,7 @@ from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
 from tdiff.core import devices
-from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.bound import BoundClassifier, portions_of
 from tdiff.core.classification.prediction import Effort
 from tdiff.core.diffusion import noise
 from tdiff.core.diffusion.capture import capture
@@ -235,6 +235,7 @@ def classifying(bench: Bench) -> None:
             priors=(0.5, 0.5),
             tokenizer=Tokenizer(),
             networks=(network,),
+            portions=portions_of((network,), device),
             device=device,
             bfloat16=bfloat16,
         )

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from tdiff import cli, ranks
-from tdiff.commands.train_run import check_processes
 from tdiff.core import devices
 from tdiff.core.models.transformer import Transformer
 from tdiff.core.training import processes
 from tdiff.core.training.distributed import World
 from tdiff.errors import TdiffError
 from tdiff.runs import lock
+from tdiff.runs.per_class import PerClassRun
 from tdiff.runs.run import Run
 from tests.conftest import Done
 from tests.support.classifying import model as model
@@ -125,19 +125,34 @@ def test_two_processes_train_generate_evaluate_and_report_errors_once(here, tiny
     assert [first["train"].returncode, first["stopped"].returncode] == [0, 0]
     kinds = [event.kind for event in Run(here / "checkpoints" / "both").history()]
     assert (kinds[0], kinds.count("train"), kinds.count("end")) == ("start", 4, 1)
-    for processes_now, numbers in ((3, "2 or 4 processes"), (5, "4 processes")):
-        with pytest.raises(TdiffError) as error:
-            check_processes(Run(here / "checkpoints" / "both"), settings_of(corpus_file), processes_now)
-        assert str(error.value) == (
-            f"a step of run 'both' has 4 rows, also after a resume, which do not divide by {processes_now} processes: "
-            f"use {numbers}"
-        )
     last = Run(here / "checkpoints" / "stopped").history()[-1]
     assert last.reason == "stopped"
     rates = {event.lr for event in Run(here / "checkpoints" / "stopped").history() if event.kind == "train"}
     assert len(rates) > 1  # they follow the clock of the first process
     _, events = train_in(here / "checkpoints", "both", settings_of(corpus_file, {"train": {"steps": 6}}), resume=True)
     assert "saved by 2 processes, resumed by 1 process" in events[1].doing
+
+
+def test_a_resume_in_processes_that_do_not_divide_the_rows_of_a_step_names_numbers_that_do(here, tiny_run, tmp_path):
+    checkpoints = here / "checkpoints"
+    shutil.copytree(tiny_run.path, checkpoints / "used")
+    settings = tiny_run.settings()
+    shared = {"classes": ("bad", "good"), "runs": ("bad", "good"), "counts": (5, 5), "settings": settings.as_layer()}
+    (checkpoints / "kinds").mkdir()
+    PerClassRun(**shared).write(checkpoints / "kinds")
+    assert settings.train.batch_size * settings.train.accumulate == 4
+
+    def work(world: World) -> list[Done]:
+        stay(world)
+        return [command("train", "--resume=used", "--steps=99"), command("train", "--resume=kinds")]
+
+    first, *others = in_processes(3, work, tmp_path)
+    assert [done.refused() for done in first] == [
+        f"a step of run {name!r} has 4 rows, also after a resume, which do not divide by 3 processes: "
+        "use 2 or 4 processes"
+        for name in ("used", "kinds")
+    ]
+    assert {done.stdout + done.stderr for rank in others for done in rank} == {""}
 
 
 @contextlib.contextmanager
@@ -174,6 +189,7 @@ def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, mo
         return {
             "train, lock": of(0, Run, "locked", full, train),
             "train, device": of(1, devices, "choose", full, train),
+            "train, connection": of(1, devices, "choose", ConnectionError("the server has refused"), train),
             "eval, device": of(1, devices, "choose", full, evaluate),
             "generate, device": of(0, devices, "choose", full, generate),
             "classify, memory": of(1, Transformer, "forward", memory, classify),
@@ -187,6 +203,7 @@ def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, mo
     expected = {
         "train, lock": (1, space),
         "train, device": (1, f"{host}{space}"),
+        "train, connection": (1, f"{host}the server has refused"),
         "eval, device": (1, f"{host}{space}"),
         "generate, device": (1, space),
         "classify, memory": (2, f"{host}out of memory on cpu: a window of up to 16 tokens {row}"),
@@ -244,6 +261,14 @@ def test_rows_that_do_not_divide_are_refused_with_the_nearest_numbers(batch, acc
     with pytest.raises(TdiffError) as error:
         World(0, size).passes(batch, accumulate)
     assert str(error.value) == expected
+
+
+def test_rows_of_a_resumed_run_with_more_processes_than_rows_are_refused_with_fewer_processes():
+    with pytest.raises(TdiffError) as error:
+        World(0, 5).passes(4, 1, resumed="both")
+    assert str(error.value) == (
+        "a step of run 'both' has 4 rows, also after a resume, which do not divide by 5 processes: use 4 processes"
+    )
 
 
 def test_a_port_that_is_in_use_is_refused_with_the_options_that_choose_another(here, corpus_file, monkeypatch):

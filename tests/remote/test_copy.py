@@ -62,6 +62,36 @@ def test_a_copy_continues_after_a_break_and_comes_back_the_same_whatever_the_nam
     assert (back / "large.txt").read_bytes() == large
 
 
+def test_a_state_that_is_saved_again_while_it_comes_is_that_of_the_later_save(link, tmp_path):
+    run = tmp_path / "the place's $HOME" / "run"
+
+    def save(name: str) -> None:
+        (run / "resume" / f"parts-{name}").mkdir(parents=True)
+        (run / "resume" / f"parts-{name}" / "0.safetensors").write_text(f"rows of {name}")
+        (run / "resume" / "state.safetensors").write_text(name)
+        for other in (run / "resume").glob("parts-*"):
+            if other.name != f"parts-{name}":
+                shutil.rmtree(other)
+
+    later = ["b"]
+
+    def listed() -> list[tuple[str, int]]:
+        files = sorted((name, size) for name, size in link.ask("files", path="run")["files"])
+        if later:
+            save(later.pop())  # before any of these files is read
+        return files
+
+    save("a")
+    files, _ = copy.download_listed(link, "run", listed, tmp_path / "back")
+    assert [name for name, _ in files] == ["resume/parts-b/0.safetensors", "resume/state.safetensors"]
+    assert (tmp_path / "back/resume/state.safetensors").read_text() == "b"
+    assert [path.name for path in sorted((tmp_path / "back/resume").iterdir())] == ["parts-b", "state.safetensors"]
+
+    names = [*files, ("earlier/1/state.safetensors", 5)]  # another one has been removed
+    assert copy.download(link, "run", names, tmp_path / "back") == 0
+    assert not (tmp_path / "back/earlier/1/state.safetensors").exists()
+
+
 def test_a_file_that_arrives_damaged_is_copied_again_by_the_next_attempt(link, source, monkeypatch):
     monkeypatch.setattr(rsync.shutil, "which", lambda _: None)
     _, files = collected(source)

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tdiff.config.decoding import DECODERS, DecodeSettings
 from tdiff.config.presets import PRESETS
 from tdiff.config.settings import Settings
-from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.bound import BoundClassifier, portions_of
 from tdiff.core.classification.prediction import Effort
 from tdiff.core.diffusion.blocks import in_blocks
 from tdiff.core.diffusion.denoise import denoise
@@ -219,6 +219,7 @@ def weighed():
         priors=(0.5, 0.5),
         tokenizer=Tokenizer(),
         networks=(net,),
+        portions=portions_of((net,), pretended.NAME),
         device=pretended.NAME,
     )
     texts = [torch.arange(n) % (VOCABULARY - 1) for n in (5, 12, 30)]

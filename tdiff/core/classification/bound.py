@@ -13,7 +13,8 @@ from tdiff.core.classification import sequential
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.classification.masks import Scorer
 from tdiff.core.classification.prediction import Effort, Progress
-from tdiff.core.models.base import Inputs
+from tdiff.core.memory import Portions
+from tdiff.core.models.base import Inputs, Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class BoundClassifier(Classifier):
     """One class-conditional masked model, or one masked model of each class."""
 
     method: ClassVar[str] = "bound"
+    portions: Portions
+    """Divides batches that do not fit into memory; what is known to fit holds for all texts. See `portions_of`."""
 
     @property
     def together(self) -> int:
@@ -38,6 +41,7 @@ class BoundClassifier(Classifier):
             window=self.window,
             mask_id=self.networks[0].spec.mask_id,
             vocabulary=self.networks[0].spec.vocab_size,
+            portions=self.portions,
             unmaskable=self.unscored(),
             device=self.device,
         )
@@ -61,3 +65,9 @@ class BoundClassifier(Classifier):
                 inputs = Inputs(tokens[rows], share[rows], where[rows], attention=attention[rows])
                 logits.append(network.logits(inputs))
         return torch.cat(logits)
+
+
+def portions_of(networks: Sequence[Model], device: str) -> Portions:
+    """The `portions` of a classifier with these networks."""
+    window = min(network.spec.context for network in networks)
+    return Portions(torch.device(device).type, f"a window of up to {window:,} tokens")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from tdiff.core.classification.bound import BoundClassifier
+from tdiff.core.classification.bound import BoundClassifier, portions_of
 from tdiff.core.classification.causal import CausalClassifier
 from tdiff.core.classification.classifier import Classifier
 from tdiff.core.models.base import LoadedModel
@@ -30,6 +31,7 @@ def from_model(model: LoadedModel, device: str, bfloat16: bool = False) -> Bound
         temperature=origin.temperature,
         tokenizer=model.tokenizer,
         networks=(model.network,),
+        portions=portions_of((model.network,), device),
         device=device,
         bfloat16=bfloat16,
     )
@@ -68,14 +70,17 @@ def from_models(
         if not model.spec.pads:
             raise TdiffError(f"the model of {label!r} ignores the padding mask, so it cannot score texts in batches")
     weights = counts or [1] * len(models)
-    kind = CausalClassifier if first_model.spec.causal else BoundClassifier
+    networks = tuple(model.network for model in models.values())
+    kind: Callable[..., Classifier] = CausalClassifier
+    if not first_model.spec.causal:
+        kind = partial(BoundClassifier, portions=portions_of(networks, device))
     return kind(
         name=name or " + ".join(model.name for model in models.values()),
         classes=tuple(models),
         priors=tuple(count / sum(weights) for count in weights),
         temperature=temperature,
         tokenizer=first_model.tokenizer,
-        networks=tuple(model.network for model in models.values()),
+        networks=networks,
         device=device,
         bfloat16=bfloat16,
     )

@@ -13,7 +13,7 @@ close, because much of what separates the classes is in single words, which need
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -48,15 +48,11 @@ class Scorer:
     mask_id: int
     vocabulary: int
     """The size of the logits of `ask`; it limits how many rows are scored at once."""
+    portions: Portions
+    """Divides the rows of a batch, each a window under one class, where they do not fit into memory."""
     unmaskable: Sequence[int] = ()
     """Ids that are never masked."""
     device: str | torch.device = "cpu"
-    portions: Portions = field(init=False)
-    """Divides the rows of a batch, each a window under one class, where they do not fit into memory."""
-
-    def __post_init__(self) -> None:
-        row = f"a window of up to {self.window:,} tokens"
-        object.__setattr__(self, "portions", Portions(torch.device(self.device).type, row))
 
     @property
     def positions(self) -> int:
@@ -68,7 +64,6 @@ class Scorer:
         """(C, V) float64: the nats of each token under each class with all positions masked, a mean over positions."""
         length = min(self.window, _UNCONDITIONAL_LENGTH)
         at_once = max(1, LOGITS // (self.vocabulary * _UNCONDITIONAL_LENGTH))
-        portions = replace(self.portions, most=at_once)
 
         def nats_of(classes: Sequence[int]) -> Tensor:
             labels = torch.tensor(classes, device=self.device)
@@ -85,7 +80,7 @@ class Scorer:
                 nats = -logits.log_softmax(-1).clamp(min=_LOWEST)
                 return nats.view(len(labels), length, -1).mean(1).cpu().double()
 
-        return torch.cat(list(portions(range(self.classes), nats_of)))
+        return torch.cat(list(self.portions(range(self.classes), nats_of, at_once)))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +54,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy `tensors`, read from the file `path`, into the parameters of the network, converted to their dtype.
 
-    A parameter that two modules share occurs once. Raises TdiffError as `check_weights`.
+    A parameter that two modules share occurs once. Raises TdiffError as `checked_weights`; some are copied then.
     """
     parameters = dict(network.named_parameters())
-    check_weights({name: parameter.shape for name, parameter in parameters.items()}, tensors, path)
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
     with torch.no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in checked_weights(shapes, tensors, path):
             parameters[name].copy_(tensor)
 
 
-def check_weights(shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise TdiffError naming the first of `tensors`, read from the file `path`, that is missing, unknown, of another
-    shape than in `shapes`, or not finite.
+def checked_weights(
+    shapes: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], path: Path
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield `tensors`, read from the file `path`, by name; each is asked for once, since it may be on the disk.
+
+    Raises TdiffError naming the first that is missing or unknown, before all others, or of another shape than in
+    `shapes`, or not finite.
     """
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in tensors:
             raise TdiffError(f"weights {str(path)!r} lack {name}, which config.json requires")
         if name not in shapes:
             raise TdiffError(f"weights {str(path)!r} hold {name}, which config.json does not describe")
-        if shapes[name] != tensors[name].shape:
+    for name in sorted(shapes):
+        tensor = tensors[name]
+        if shapes[name] != tensor.shape:
             raise TdiffError(
-                f"weights {str(path)!r}: {name} has shape {tuple(tensors[name].shape)}; "
+                f"weights {str(path)!r}: {name} has shape {tuple(tensor.shape)}; "
                 f"config.json requires {tuple(shapes[name])}"
             )
-        if not bool(torch.isfinite(tensors[name]).all()):
+        if not bool(torch.isfinite(tensor).all()):
             raise TdiffError(f"weights {str(path)!r}: {name} holds numbers that are not finite")
+        yield name, tensor

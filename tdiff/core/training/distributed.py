@@ -37,15 +37,16 @@ class World:
         """Whether this process writes to disk and evaluates."""
         return self.rank == 0
 
-    def passes(self, batch_size: int, accumulate: int) -> int:
+    def passes(self, batch_size: int, accumulate: int, resumed: str = "") -> int:
         """The forward passes of this process for a step of `accumulate` batches, of at most `batch_size` rows over all
         processes.
 
-        Raises TdiffError if the rows of the step do not divide among the processes.
+        Raises TdiffError if the rows of the step do not divide among the processes; `resumed` names a run that is
+        resumed, whose rows cannot change.
         """
         rows = batch_size * accumulate
         if rows % self.size:
-            raise TdiffError(_indivisible(batch_size, accumulate, self.size))
+            raise TdiffError(_indivisible(batch_size, accumulate, self.size, resumed))
         own, at_once = rows // self.size, -(-batch_size // self.size)
         return next(passes for passes in range(1, own + 1) if own % passes == 0 and own // passes <= at_once)
 
@@ -101,6 +102,13 @@ class World:
         """
         return nullcontext()
 
+    def failure(self, error: Exception | None) -> Exception | None:
+        """The `error` of this process or, if it has none, that of another one; None if none has any.
+
+        All processes call this at once, and raise what they get.
+        """
+        return error
+
     def lost(self, error: RuntimeError) -> NoReturn:
         """End this process after an exchange that failed with `error`."""
         raise error
@@ -109,14 +117,21 @@ class World:
         """From now on, end this process if another one is lost; `if_lost` says what that means."""
 
 
-def _indivisible(batch_size: int, accumulate: int, size: int) -> str:
+def _indivisible(batch_size: int, accumulate: int, size: int, resumed: str) -> str:
     """The error for rows that do not divide among the processes, with the nearest numbers that do."""
     rows, what = batch_size * accumulate, f"train.batch_size {batch_size:,}"
+    fewer = max(n for n in range(1, size) if rows % n == 0)
+    fewer_processes = f"{fewer} process{'es' * (fewer != 1)}"
+    if resumed:
+        more = next((n for n in range(size, rows + 1) if rows % n == 0), 0)
+        return (
+            f"a step of run {resumed!r} has {rows:,} rows, also after a resume, which do not divide by {size} "
+            f"processes: use {f'{fewer} or {more} processes' if more else fewer_processes}"
+        )
     if accumulate > 1:
         what += f" x train.accumulate {accumulate:,} = {rows:,} rows"
     lower, upper = batch_size // size * size, -(-batch_size // size) * size
     sizes = f"{lower:,} or {upper:,}" if lower else f"{upper:,}"
-    fewer = max(n for n in range(1, size) if rows % n == 0)
     rule = f"{size} processes require at least {size} rows" if rows < size else f"does not divide by {size} processes"
     joint = ": " if rows < size else " "
-    return f"{what}{joint}{rule}; use a train.batch_size of {sizes}, or {fewer} process{'es' * (fewer != 1)}"
+    return f"{what}{joint}{rule}; use a train.batch_size of {sizes}, or {fewer_processes}"

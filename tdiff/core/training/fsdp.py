@@ -28,13 +28,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, Shard
 
 from tdiff.core.models.base import Cache, Inputs, Model, ModelSpec, TrainableModel
-from tdiff.core.models.files import check_weights
+from tdiff.core.models.files import checked_weights
 from tdiff.core.training import saved_state
 from tdiff.core.training.distributed import World
 from tdiff.core.training.replica import Replica, load_optimizer
 from tdiff.core.training.saved_state import Named
 from tdiff.errors import TdiffError
-from tdiff.files import CannotWrite, sync_folder
+from tdiff.files import sync_folder
 from tdiff.runs import wholeness
 from tdiff.visible import visible_line
 
@@ -56,6 +56,8 @@ class Shards(Replica):
             raise TdiffError("train.fsdp requires GPUs with CUDA, or CPUs: leave it out, or use --device cpu")
         self.world, self.device = world, device
         self._leading = self._swapped = False
+        self._failure: Exception | None = None
+        """The error of a save, which all processes raise: the first at once, the others when they leave `led`."""
         self._copy = copy.deepcopy(network).requires_grad_(False).eval() if world.leads else None
         """On the CPU of the first process: it receives the averaged weights that are saved."""
         mesh = init_device_mesh(device, (world.size,))
@@ -128,6 +130,8 @@ class Shards(Replica):
             while (request := self.world.agreed(none)) is not None:
                 self._do(*request)
             self._do("end")
+            if self._failure is not None:
+                raise self._failure
             yield
             return
         self._leading = True
@@ -179,14 +183,30 @@ class Shards(Replica):
             if copies:
                 copies[name].copy_(whole)
 
-    def _do_save_part(self, folder: Path) -> list[OSError | None]:
-        """Write this process's rows of all tensors. Returns the error of each process, if it has one."""
-        error = None
-        try:
-            saved_state.write(folder / f"{self.world.rank}.safetensors", self.tensors(), {})
-        except OSError as cause:
-            error = OSError(cause.errno, cause.strerror)
-        return self.world.collect(error)
+    def _do_save_part(self, folder: Path) -> None:
+        """Write this process's rows of all tensors. An error in any process is then the `_failure` of all."""
+        for work in (self._write_part, self._check_parts):
+            error: Exception | None = None
+            try:
+                work(folder)
+            except Exception as cause:  # of any kind: the others wait for this process
+                error = cause
+            self._failure = self.world.failure(error)
+            if self._failure is not None:
+                shutil.rmtree(folder, ignore_errors=True)  # by each, since they may have different folders
+                return
+
+    def _write_part(self, folder: Path) -> None:
+        saved_state.write(_part(folder, self.world.rank), self.tensors(), {})
+
+    def _check_parts(self, folder: Path) -> None:
+        """Raise TdiffError in the first process if it does not see the parts of all."""
+        for number in range(self.world.size) if self.world.leads else ():
+            if not (part := _part(folder, number)).is_file():
+                raise TdiffError(
+                    f"process {number} has written its part of the save, but {part} is not on the machine of "
+                    "process 0: all must see the same run folder, such as one on NFS"
+                )
 
     def _do_end(self) -> None:
         self._swap(False)
@@ -233,45 +253,40 @@ class Shards(Replica):
     def save(self, path: Path, notes: Mapping[str, str]) -> None:
         """Write the state: each process its rows, and the first one then the index that names them. See `Replica`.
 
-        Raises TdiffError if the processes do not write to the same folder.
+        Raises TdiffError if the processes do not write to the same folder. An error of the parts is raised in all
+        processes, which leave `led`; one of the index in the first alone.
         """
         folder = path.parent / f"parts-{secrets.token_hex(4)}"
+        self.ask("save_part", folder)
+        if self._failure is not None:
+            raise self._failure
         try:
-            for number, error in enumerate(self.ask("save_part", folder)):
-                part = folder / f"{number}.safetensors"
-                if error is not None:
-                    raise CannotWrite(part, error)
-                if not part.is_file():
-                    raise TdiffError(
-                        f"process {number} has written its part of the save, but {part} is not on the machine of "
-                        "process 0: all must see the same run folder, such as one on NFS"
-                    )
             sync_folder(path.parent)  # with the name of the folder
             count = str(self.world.size)
             saved_state.write(path, {}, {**notes, wholeness.PARTS: folder.name, wholeness.PART_COUNT: count})
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+        except Exception:  # an interrupt leaves the parts to the resume
+            if not saved_state.names(path, folder):  # else the save counts already
+                shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def load(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Load this process's part of saved tensors, one at a time. Raises TdiffError for weights that do not fit."""
         shapes = {name: parameter.shape for name, parameter in self._named.items()}
         for prefix, parts in (("network.", self._parts), ("average.", self._average_parts)):
-            saved = Named(tensors, prefix)
-            check_weights(shapes, saved, path)
-            for name, part in parts.items():
-                part.copy_(self._own(saved[name]))
-        states = dict[int, dict[str, Tensor]]()
-        present = [name for name in self._order() if name in self._present]
-        number = {i: present.index(name) for i, name in enumerate(self._order()) if name in self._present}
-        for key in (saved := Named(tensors, "optimizer.0.")):
-            i, name = key.split(".")
-            if int(i) in number:
-                tensor = saved[key]
-                own = self._own(tensor).clone() if tensor.ndim else tensor  # a view would retain the whole
-                states.setdefault(number[int(i)], {})[name] = own
+            for name, tensor in checked_weights(shapes, Named(tensors, prefix), path):
+                parts[name].copy_(self._own(tensor))
+        present = [i for i, name in enumerate(self._order()) if name in self._present]
+        own_numbers = {i: own for own, i in enumerate(present)}
+        """Of a weight among all, its number among those that this process has a part of."""
         [optimizer] = self.optimizers
-        load_optimizer(optimizer, states)
+        load_optimizer(
+            optimizer,
+            (
+                (own_numbers[i], state, self._own(values) if values.ndim else values)
+                for i, state, values in saved_state.optimizer_states(tensors, 0)
+                if i in own_numbers
+            ),
+        )
 
     def _own(self, tensor: Tensor) -> Tensor:
         """This process's part of a whole tensor, as FSDP divides it."""
@@ -319,6 +334,11 @@ def _blocks(network: nn.Module) -> Sequence[nn.Module]:
     lists = [list(module) for module in network.modules() if isinstance(module, nn.ModuleList)]
     blocks = max(lists, key=len, default=[])
     return blocks if len(blocks) > 1 else ()
+
+
+def _part(folder: Path, rank: int) -> Path:
+    """The file of a process in a folder of parts."""
+    return folder / f"{rank}.safetensors"
 
 
 def _sharded(tensor: Tensor) -> DTensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,9 +24,17 @@ from tdiff import ranks
 from tdiff.core.training.distributed import World
 from tdiff.core.training.lifeline import Lifeline
 from tdiff.errors import TdiffError, is_out_of_memory, out_of_memory_text
+from tdiff.files import CannotWrite
 
 T = TypeVar("T")
 _FAILED = 1
+_KINDS: dict[str, Callable[[str], Exception]] = {
+    "input": TdiffError,
+    "write": CannotWrite.elsewhere,
+    "machine": OSError,
+}
+"""What an error of another process is raised as, with its text: it is one that the user can mend, a file that could not
+be written, or another failure."""
 _MEET = timedelta(minutes=5)
 """How long the processes wait for one another at the start."""
 _FOREVER = timedelta(days=30)
@@ -40,10 +48,8 @@ class Processes(World):
     lifeline: Lifeline | None = None
     buffers: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """The gradients of all weights in a row, by the numbers of their elements and of the weights."""
-    known: list[Exception] = field(default_factory=list)
-    """Errors that all processes have raised within a block of `together`."""
     shared: list[Exception] = field(default_factory=list)
-    """All errors so far that each process has raised, its own or that of another one."""
+    """The errors so far that each process has raised, its own or that of another one."""
 
     def check_device(self, device: str) -> None:
         """Raise TdiffError if this process has no GPU of its own."""
@@ -139,14 +145,14 @@ class Processes(World):
 
     @contextmanager
     def _together(self) -> Iterator[None]:
+        before = len(self.shared)
         try:
             yield
         except Exception as error:
-            if not self._is_known(error):
+            # One of an earlier block may be the context of this error, of which the others do not know.
+            if not _is_among(error, self.shared[before:]):
                 self._raise_in_all(error)
             raise
-        finally:
-            self.known.clear()
         self._raise_in_all(None)
 
     def in_turn(self) -> AbstractContextManager[None]:
@@ -168,27 +174,23 @@ class Processes(World):
             self._raise_in_all(error)
         self._raise_in_all(None)
 
+    def failure(self, error: Exception | None) -> Exception | None:
+        """See `World.failure`."""
+        for rank, other in enumerate(self.collect(None if error is None else _described(error))):
+            if error is None and other is not None:
+                text, kind = other
+                error = _KINDS[kind](f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}")
+        if error is not None:
+            self.shared.append(error)
+        return error
+
     def _raise_in_all(self, error: Exception | None) -> None:
         """Raise the `error` of this process or, if it has none, that of another one. All processes call this at once.
 
         It is the only exchange within `together`, so a process that failed meets the others wherever they are in it.
         """
-        gathered: list[tuple[str, bool] | None] = [None] * self.size
-        with self._reaching():
-            dist.all_gather_object(gathered, None if error is None else _described(error))
-        for rank, other in enumerate(gathered):
-            if error is None and other is not None:
-                text, is_input = other
-                where = f"process {rank} on {self.lifeline.host(rank) if self.lifeline else '?'}: {text}"
-                error = TdiffError(where) if is_input else OSError(where)
-        if error is not None:
-            self.known.append(error)
-            self.shared.append(error)
-            raise error
-
-    def _is_known(self, error: BaseException) -> bool:
-        """Whether the other processes have this error, or the one that it replaces, already."""
-        return _is_among(error, self.known)
+        if (failure := self.failure(error)) is not None:
+            raise failure
 
     def watch(self, if_lost: str) -> None:
         """From now on, end this process if another one is lost; `if_lost` says what that means."""
@@ -272,11 +274,12 @@ def _is_among(error: BaseException | None, errors: Sequence[Exception]) -> bool:
     return False
 
 
-def _described(error: Exception) -> tuple[str, bool]:
-    """The text of an error for the other processes, and whether the user can mend it."""
+def _described(error: Exception) -> tuple[str, str]:
+    """The text of an error for the other processes, and which of `_KINDS` it is."""
     if is_out_of_memory(error):
-        return out_of_memory_text(error), True
-    return str(error) or type(error).__name__, isinstance(error, TdiffError)
+        return out_of_memory_text(error), "input"
+    kind = "input" if isinstance(error, TdiffError) else "write" if isinstance(error, CannotWrite) else "machine"
+    return str(error) or type(error).__name__, kind
 
 
 def fails_first() -> bool:

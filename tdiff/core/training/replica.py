@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -94,18 +94,14 @@ class Replica:
         for prefix, network in (("network.", self.network), ("average.", self._average)):
             put_weights(network, Named(tensors, prefix), path)
         for n, optimizer in enumerate(self.optimizers):
-            load_optimizer(optimizer, states_of(tensors, n))
+            load_optimizer(optimizer, saved_state.optimizer_states(tensors, n))
 
 
-def states_of(tensors: Mapping[str, Tensor], optimizer: int) -> dict[int, dict[str, Tensor]]:
-    """The saved state of each weight of the optimizer of that number, by the number of the weight in it."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in Named(tensors, f"optimizer.{optimizer}.").items():
-        i, name = key.split(".")
-        states.setdefault(int(i), {})[name] = tensor
-    return states
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, states: dict[int, dict[str, Tensor]]) -> None:
-    """Replace the state of each weight, by its number in the optimizer; learning rates stay."""
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+def load_optimizer(optimizer: torch.optim.Optimizer, states: Iterable[tuple[int, str, Tensor]]) -> None:
+    """Replace the states of all weights; learning rates stay. `states` has the number of a weight in the optimizer, the
+    name of a state of it, and its values, which are copied: they may be a part of others, or mapped from a file.
+    """
+    by_weight: dict[int, dict[str, Tensor]] = {}
+    for weight, state, values in states:
+        by_weight.setdefault(weight, {})[state] = values.clone()
+    optimizer.load_state_dict({"state": by_weight, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tdiff.errors import TdiffError
+from tdiff.errors import TdiffError, is_out_of_memory
 from tdiff.files import sync_folder, write_atomic
 from tdiff.runs import wholeness
 
@@ -31,6 +31,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -
     sync_folder(path.parent)
 
 
+def names(path: Path, folder: Path) -> bool:
+    """Whether the index `path` names the parts in `folder`, or cannot be read although it exists."""
+    try:
+        return folder in {part.parent for part in wholeness.parts(path)}
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
 class SavedTensors(Mapping[str, Tensor]):
     """The tensors of a saved state by name, each read when it is asked for, on the CPU."""
 
@@ -39,6 +49,7 @@ class SavedTensors(Mapping[str, Tensor]):
         self.path = path
         self._files: dict[str, list[Any]] = {}
         """For each tensor, the open files that have its rows, in their order."""
+        file = path
         try:
             for file in (path, *wholeness.parts(path)):
                 opened = safe_open(file, "pt")
@@ -47,11 +58,13 @@ class SavedTensors(Mapping[str, Tensor]):
                     self._files.setdefault(name, []).append(opened)
             self.notes = wholeness.notes(path)
         except FileNotFoundError as error:
+            if file != path:
+                raise self._damaged(f"{file.parent.name}/{file.name} is missing") from None
             raise TdiffError(f"the saved state {str(error.filename or path)!r} does not exist") from None
         except (SafetensorError, OSError, ValueError) as error:
             raise self._damaged(error) from None
 
-    def _damaged(self, error: Exception) -> TdiffError:
+    def _damaged(self, error: object) -> TdiffError:
         reason = str(error).partition("\n")[0]
         return TdiffError(f"the saved state {str(self.path)!r} is damaged ({reason})")
 
@@ -70,6 +83,8 @@ class SavedTensors(Mapping[str, Tensor]):
             rows: list[Tensor] = [file.get_tensor(name) for file in files]
             return rows[0] if len(rows) == 1 or not rows[0].ndim else torch.cat(rows)
         except (SafetensorError, OSError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise self._damaged(error) from None
 
 
@@ -90,3 +105,10 @@ class Named(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[f"{self._prefix}{name}"]
+
+
+def optimizer_states(tensors: Mapping[str, Tensor], optimizer: int) -> Iterator[tuple[int, str, Tensor]]:
+    """The saved states of the optimizer of that number: the number of a weight in it, the state's name, its values."""
+    for key, values in Named(tensors, f"optimizer.{optimizer}.").items():
+        weight, _, state = key.partition(".")
+        yield int(weight), state, values

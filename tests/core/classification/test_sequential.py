@@ -10,6 +10,7 @@ from tdiff.core.classification.masks import ROUND, Scorer
 from tdiff.core.classification.prediction import Effort, Prediction
 from tdiff.core.classification.sequential import LEAST, decided, predict
 from tdiff.core.diffusion.objective import likelihood
+from tdiff.core.memory import Portions
 from tdiff.errors import OutOfMemory, TdiffError
 from tests.support.models import StubModel
 
@@ -55,7 +56,8 @@ class Exact:
 
 
 def scorer(ask, classes: int, unmaskable=()) -> Scorer:
-    return Scorer(ask, classes=classes, window=POSITIONS, mask_id=MASK, vocabulary=1, unmaskable=unmaskable)
+    portions = Portions("cpu", f"a window of up to {POSITIONS} tokens")
+    return Scorer(ask, classes, POSITIONS, MASK, vocabulary=1, portions=portions, unmaskable=unmaskable)
 
 
 def predictions(

@@ -8,9 +8,11 @@ import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from tdiff.core.models.hf import load as hf_load
 from tdiff.core.models.load import load_model, save_model
 from tdiff.corpus import corpus as data
 from tdiff.errors import TdiffError
@@ -111,6 +113,43 @@ def test_a_pretrained_model_that_the_system_refuses_to_write_names_the_file_and_
     )
     assert files_of(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_another_file_of_a_pretrained_model_that_cannot_be_written_is_named_without_the_size_of_the_weights(
+    loaded, tmp_path, monkeypatch
+):
+    model, folder = loaded["bert"], tmp_path / "model"
+
+    def error() -> str:
+        with pytest.raises(CannotWrite) as raised:
+            save_model(folder, model.network, model.tokenizer, model.origin)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        return str(raised.value)
+
+    (folder / "config.json").mkdir(parents=True)
+    assert error() == f"{folder}/config.json cannot be written: Is a directory"
+    (folder / "config.json").rmdir()
+
+    def full(name: str | None):
+        def save(_: object, scratch: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(scratch / name)] if name else []))
+
+        return save
+
+    for name, named in (("tokenizer.json", folder / "tokenizer.json"), (None, folder)):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(model.tokenizer), "save", full(name))
+            assert error() == f"{named} cannot be written: no space is left on its disk"
+
+    def refuse(dir: Path, prefix: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir / f"{prefix}abc"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hf_load, "TemporaryDirectory", refuse)
+        assert error() == (
+            f"{folder} cannot be written: the folder {tmp_path} is read-only or belongs to another user "
+            "(Permission denied)"
+        )
 
 
 def full_at(number: int, whole: Whole, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tdiff.core.training.distributed import World
+from tdiff.core.training.processes import raised_in_all
 from tdiff.errors import TdiffError
 from tests.support.forked import in_processes
 
@@ -55,3 +56,17 @@ def test_processes_that_wait_for_a_turn_do_not_enter_it_after_an_error(tmp_path)
         return entered
 
     assert in_processes(2, work, tmp_path, timeout=20) == [True, False]
+
+
+def test_an_error_while_one_of_an_earlier_block_is_handled_is_raised_in_all(tmp_path):
+    def work(world: World) -> tuple[str, bool]:
+        try:
+            with world.together():
+                raise TdiffError(f"first of {world.rank}")
+        except TdiffError:
+            with pytest.raises(TdiffError) as raised, world.together():
+                if world.rank == 1:
+                    raise TdiffError("second") from None
+        return str(raised.value).rpartition(": ")[2], raised_in_all(raised.value)
+
+    assert in_processes(2, work, tmp_path, timeout=20) == [("second", True)] * 2

@@ -133,14 +133,26 @@ def save(folder: Path, network: Model, tokenizer: Tokenizer, origin: Origin, dty
     assert isinstance(network, HFBackbone), "the spec of the network names this family"
     try:
         _write(folder, network, tokenizer, origin, dtype)
+    except CannotWrite:
+        raise
     except (SafetensorError, OSError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # from Rust, without its number
-            number = int(found[1])
-        if number is None:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise CannotWrite(_target(error.filename2 or error.filename, folder), error) from error
+        if not (found := re.search(r"\(os error (\d+)\)", str(error))):
             raise
+        number = int(found[1])  # of the weights, which Rust writes
         needed = dtype.itemsize * sum(parameter.numel() for parameter in network.model.parameters())
         raise CannotWrite(folder / "model.safetensors", OSError(number, os.strerror(number)), needed) from error
+
+
+def _target(name: object, folder: Path) -> Path:
+    """The file in `folder` that is first written as `name`, which an OSError has; the folder if it names no file."""
+    if not isinstance(name, (str, os.PathLike)):  # as when the disk is full in the middle of a file
+        return folder
+    path, parent = Path(name).absolute(), folder.parent.absolute()
+    if path.is_relative_to(parent) and (parts := path.relative_to(parent).parts) and parts[0].startswith(_SCRATCH):
+        return folder.joinpath(*parts[1:])
+    return Path(name)
 
 
 def _write(folder: Path, network: HFBackbone, tokenizer: Tokenizer, origin: Origin, dtype: torch.dtype) -> None:
