@@ -133,6 +133,8 @@ class CanvasController:
             return "no model is here to continue this text; tdiff watch --model NAME TRACE opens a trace with one"
         if recording.untraced:
             return UNTRACED
+        if refusal := live.why_not_continued(recording):
+            return refusal
         node = self.pane.node
         if node is None or node.recording is not recording:
             node = Node("A", recording)

@@ -47,17 +47,19 @@ def verdict_line(race: Race, *, batch: bool) -> Line:
         return [("" if batch else why or " measuring the texts ...", "dim")]
     best = race.best
     names = " and ".join(lane.letter for lane in best)
-    line: Line = [(f" {names} reads best" if len(best) == 1 else f" {names} read alike", "bold")]
+    nearest = "is nearest to real text" if race.measured.model else "reads best"  # a bound says nothing of sense
+    line: Line = [(f" {names} {nearest}" if len(best) == 1 else f" {names} read alike", "bold")]
     return [*line, *((fact, "") for fact in _reasons(race, race.measured, race.finishers.index(best[0])))]
 
 
 def _reasons(race: Race, found: Measured, number: int) -> list[str]:
     """What decided, and the figures of the best text, which has that `number` among those that were measured."""
-    figures = f"{found.nats[number]:.2f} nats/char (real text {found.real[0]:.2f})"
     if found.model:
         pairs = zip(race.finishers, found.nats, strict=True)
         others = [f"{lane.letter} {nats:.2f}" for n, (lane, nats) in enumerate(pairs) if n != number]
-        return [f" · decided by the bound of {visible_line(found.model)}: {figures}", f" · {', '.join(others)}"]
+        figures = f"{found.nats[number]:.2f} nats/char ({found.real[0]:.2f})"
+        return [f" by the bound of {visible_line(found.model)}: {figures}", f" · {', '.join(others)}"]
+    figures = f"{found.nats[number]:.2f} nats/char (real text {found.real[0]:.2f})"
     return [
         f" · decided by n-grams of {visible_line(found.corpus)}: {figures}",
         f" · {found.distinct[number]:.0%} distinct ({found.real[1]:.0%})",
@@ -72,7 +74,8 @@ def key_hints(changed: Mapping[str, str], width: int, *, ascii: bool, batch: boo
     keys = [key for key in RACE_KEYS if key.id in LENS_KEYS] if looking else []
     keys += [key for key in RACE_KEYS if key.id not in LENS_KEYS or (not looking and key.action == "lens")]
     for key in keys:
-        hint = key.hint or ("four or nine" if key.id == "race_count" and batch else "")
+        hint = "lens off" if looking and key.action == "lens" else key.hint
+        hint = hint or ("four or nine" if key.id == "race_count" and batch else "")
         if not hint:
             continue
         name = first_name(key, changed, ascii=ascii)

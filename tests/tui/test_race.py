@@ -68,7 +68,7 @@ def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named
         by_model = {"model": "tale", "distances": [3.0, 0.0], "nats": [0.8, 1.31], "real": [1.24]}
         stage.app.screen.race.measured = Measured(id=measure.id, **by_model)
         stage.app.screen.draw()
-        line = " B reads best · decided by the bound of tale: 1.31 nats/char (real text 1.24)"
+        line = " B is nearest to real text by the bound of tale: 1.31 nats/char (1.24)"
         assert f"{line} · A 0.80" in stage.text() and len(line) <= 80
         assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
         winner, other = stage.app.screen.panes[1], stage.app.screen.panes[0]

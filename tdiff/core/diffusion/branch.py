@@ -49,7 +49,8 @@ def branch_start(
     if room:
         ids = model.tokenizer.encode(text, "the text", inside=at > 0)
         if len(ids) > room:
-            raise TdiffError(f"the text has {len(ids)} tokens, and {room} positions are selected: select as many")
+            selected = f"{room} position{'s are' if room > 1 else ' is'} selected"
+            raise TdiffError(f"the text has {len(ids)} tokens, and {selected}: select as many")
         canvas[at : at + room] = mask_id
         canvas[at : at + len(ids)] = ids
         fixed[at : at + len(ids)] = True

@@ -128,15 +128,17 @@ class LanePane(Pane):
         self._facts.styles.height = rows
         width = max(1, width - 2)
         numbers = f" {lane.remasked(step)} remasked · {lane.seconds(step):.1f} s "
+        room = width - cell_len(numbers) - 1
+        right = next((line for line in (differs, differs[:1]) if line_width(line) <= room), [])
         if rows == 1:
-            self._facts.show([two_ends([(numbers, "dim")], [*differs[:1], (" ", "")], width)])
+            self._facts.show([two_ends([(numbers, "dim")], [*right, (" ", "")], width)])
             return
         insight = self.lens.insight(recording)
         near = step if recording.ended is not None else step - step % _STEPS_OF_ORDER
         if self._order[:2] != (recording, near):
             self._order = recording, near, tau(insight.order(step))
         flow = flow_line(insight.commits, step, self._order[2], width, self.theme)
-        self._facts.show([flow, two_ends([(numbers, "dim")], [*differs, (" ", "")], width)])
+        self._facts.show([flow, two_ends([(numbers, "dim")], [*right, (" ", "")], width)])
 
     def _title(self, lane: Lane) -> str:
         header = lane.recording.header if lane.recording is not None else None

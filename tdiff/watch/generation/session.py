@@ -253,6 +253,12 @@ class Live:
 
     # What the user changes
 
+    def why_not_continued(self, recording: Recording) -> str:
+        """Why the model cannot continue a text; "" if it can, or while the model is unknown."""
+        if self.ready is None or recording.header.model == self.ready.model:
+            return ""
+        return f"{recording.header.model} wrote this text; {self.ready.model} cannot continue it"
+
     def fork(self, fork: Fork) -> None:
         """Generate a branch once the text in progress is complete. Afterwards no text begins until `new_text`."""
         self._fork = fork
@@ -333,10 +339,8 @@ class Live:
     def _request_branch(self, fork: Fork, now: float) -> None:
         assert self._process is not None and self.ready is not None
         self._fork = None
-        wrote = fork.parent.recording.header.model
-        if wrote != self.ready.model:
-            self._timer.due = _FOREVER
-            self.message, self._message_came = f"{wrote} wrote this text; {self.ready.model} cannot continue it", now
+        if refusal := self.why_not_continued(fork.parent.recording):
+            self.message, self._message_came = refusal, now
             return
         self._count += 1
         self._running, self.complete = self._count, False

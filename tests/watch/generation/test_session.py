@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tdiff.config.decoding import DecodeSettings
@@ -9,6 +11,7 @@ from tdiff.errors import TdiffError
 from tdiff.protocol.messages import Begin, Branch, Cancel, Cancelled, Generate, Load, Ready, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
 from tdiff.watch.generation.branches import Fork, Node
+from tdiff.watch.generation.recording import Recording
 from tdiff.watch.generation.session import Live
 
 
@@ -395,6 +398,19 @@ def test_a_refused_text_leaves_the_branch_that_waits_and_a_refused_branch_is_not
     asked = len(stage.process.asked)
     stage.live.poll(90.0)
     assert len(stage.process.asked) == asked and stage.live.message == "no room"
+
+
+def test_a_branch_of_another_models_text_is_refused_and_the_next_text_begins_as_usual():
+    stage = Stage(every=5.0)
+    start_generation(stage)
+    stage.says(END, now=1.0)
+    of_other = replace(stage.live.recordings[0].header, model="other")
+    request = Branch(id=0, tokens=[1, -1], frozen=[], prompt="", seed=7, row=0, settings={})
+    stage.live.fork(Fork(Node("A", Recording(of_other)), 0, "B", request))
+    stage.live.poll(2.0)
+    assert stage.live.message == f"other wrote this text; {stage.live.ready.model} cannot continue it"
+    stage.live.poll(7.0)
+    assert isinstance(stage.process.asked[-1], Generate)
 
 
 def test_a_second_branch_waits_for_the_header_of_the_first_and_a_restart_requests_a_branch_again():
