@@ -50,7 +50,7 @@ def test_ten_decoding_options_are_listed_and_all_work(cli_fast):
     listed = set(re.findall(r"^  --([\w-]+)", cli_fast("generate", "--help").stdout, re.M))
     names = {f.name for f in FIELDS}
     assert {name for name in names if name.replace("_", "-") in listed} == FLAGS
-    values = {"rank": "margin", "remask": "loop", "k": "3", "history": "3", "repetition_span": "2"}
+    values = {"rank": "margin", "remask": "loop", "k": "3", "parts": "2", "history": "3", "repetition_span": "2"}
     for name in names - FLAGS:
         asked = requested(f"--{name.replace('_', '-')}={values.get(name, '0.3' if name != 't_on' else '0.6')}")
         assert list(asked.options) == [name], name
