@@ -297,8 +297,10 @@ def test_sigterm_ends_a_suspended_view_and_its_model(place):
     assert soon(lambda: pty.read() and children(pty.pid), 30)
     models = children(pty.pid)
     [view, *_] = [pid for pid in descendants(pty.pid) if " watch" in arguments(pid)]
+    before = len(pty.written)
     pty.send(b"\x1a")
     assert soon(lambda: pty.read() and stopped(view) and all(map(stopped, models)))
+    pty.until(b"Stopped", before)  # until the shell has its terminal again, it may discard what is typed
     pty.send(b"kill %1\n")
     assert soon(lambda: pty.read() and not alive(view) and not any(map(alive, models)), GONE)
     # Twice: the shell may not have reaped the job yet, and then refuses once because of "stopped jobs".
