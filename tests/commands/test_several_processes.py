@@ -26,6 +26,7 @@ from tests.conftest import Done
 from tests.support.classifying import model as model
 from tests.support.classifying import rows_of
 from tests.support.forked import environment_of, in_processes
+from tests.support.replaced import failing
 from tests.support.runs import SET_TINY, settings_of, train_in
 
 
@@ -153,21 +154,6 @@ def test_a_resume_in_processes_that_do_not_divide_the_rows_of_a_step_names_numbe
         for name in ("used", "kinds")
     ]
     assert {done.stdout + done.stderr for rank in others for done in rank} == {""}
-
-
-@contextlib.contextmanager
-def failing(owner: object, name: str, error: Exception):
-    """Within the block a function raises `error`."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    original = getattr(owner, name)
-    setattr(owner, name, fail)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def test_an_error_of_one_process_is_printed_once(here, tiny_run, corpus_file, model, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from tdiff.protocol.messages import Begin, Branch, Lanes, Measured, Refused
 from tdiff.protocol.trace import TraceEnd, TraceStep
-from tdiff.tui.race_screen import columns_of, has_room
+from tdiff.tui.race_screen import RaceScreen, columns_of, has_room
 from tdiff.watch.generation.race import entries
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 from tests.tui.test_lens import detailed
@@ -40,6 +40,17 @@ async def frame(stage: Stage) -> None:
     screen.frame()
     screen.draw()
     await stage.pilot.pause()
+
+
+async def raced(stage: Stage) -> RaceScreen:
+    """The screen of a complete race of two decoders, which nothing judges."""
+    await stage.begin()
+    stage.app._open_race(entries(["confidence", "remdm"]))
+    await stage.pilot.pause()
+    screen = stage.app.screen
+    screen.race._measures = False
+    await answer(stage, 9, done=True)
+    return screen
 
 
 def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named():
@@ -187,12 +198,7 @@ def test_the_lens_of_a_race_shows_one_position_of_every_text(size):
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 48)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
     async def scene(stage: Stage) -> None:
-        await stage.begin()
-        stage.app._open_race(entries(["confidence", "remdm"]))
-        await stage.pilot.pause()
-        screen = stage.app.screen
-        screen.race._measures = False
-        await answer(stage, 9, done=True)
+        screen = await raced(stage)
         await stage.press("u")
         assert "A is no branch" in stage.text()
         await stage.press("tab", "h", "h", "c", "v", "right", "right")
@@ -230,12 +236,7 @@ def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
 
 def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
     async def scene(stage: Stage) -> None:
-        await stage.begin()
-        stage.app._open_race(entries(["confidence", "remdm"]))
-        await stage.pilot.pause()
-        screen = stage.app.screen
-        screen.race._measures = False
-        await answer(stage, 9, done=True)
+        screen = await raced(stage)
         await stage.press("e")
         assert len(screen._selected) == 1, "without a selection it begins one"
         await stage.press("right", "e")

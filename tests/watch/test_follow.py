@@ -340,6 +340,8 @@ def test_unfinished_last_line_waits_for_its_end(tmp_path, watch):
     ],
 )
 def test_real_logs_have_the_expected_state(tmp_path, watch, name, age, state, val, reason):
+    # These logs lie beside the project, not in it. The states themselves are tested in test_run_lifecycle, and logs of
+    # every kind that are in the project in formats/test_whole_logs, everywhere; these are the two together.
     if not (LOGS / name).exists():
         pytest.skip(f"THE LOGS ARE MISSING: {LOGS} is not there")
     log = rested(tmp_path / name, (LOGS / name).read_text(), age=age)

@@ -2,8 +2,8 @@
 
 import gc
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from tests.core.training.test_finetune import settings_from
 from tests.core.training.test_fsdp import FSDP, corpus_of
 from tests.support.classifying import uneven_texts
 from tests.support.forked import in_processes
+from tests.support.replaced import replaced
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +113,6 @@ def test_each_tensor_is_read_once_and_no_file_stays_mapped(saved, settings, tmp_
     again(World(), settings, saved)  # as one file
     assert work(World()) == (names, [])
     assert in_processes(3, work, tmp_path, timeout=120) == [(names, [])] * 3
-
-
-@contextmanager
-def replaced(owner: object, name: str, value: object) -> Iterator[None]:
-    """Within the block an attribute is another one, in this process."""
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 FULL = OSError(28, "No space left on device")
