@@ -60,38 +60,44 @@ Known = single.Reference | own_bound.OwnBound
 """What texts are compared with: real text, or the model's bound on it."""
 
 
-def measured(model: LoadedModel, request: Measure, known: Known | None) -> tuple[Measured, Known]:
-    """The answer to a request, and what the texts were compared with. Raises TdiffError if nothing can decide.
+def known(model: LoadedModel) -> Known:
+    """What texts of a model are compared with: its training text, or where that is not here, its bound on real text.
 
-    Without the model's training text the model itself decides, by its likelihood bound.
+    Raises TdiffError if there is neither.
     """
-    known = known or _known(model)
-    if isinstance(known, own_bound.OwnBound):
-        bounds = own_bound.bounds(model, request.prompt, request.texts)
-        answer = Measured(
-            id=request.id,
-            model=known.model,
-            distances=[round(distance, 3) for distance in own_bound.distances(known.real, bounds)],
-            nats=[round(nats, 4) for nats, _ in bounds],
-            real=[round(known.real, 4)],
-        )
-        return answer, known
-    found = single.measure(known, request.prompt, request.texts)
-    real = known.task.summary
-    answer = Measured(
-        id=request.id,
-        corpus=known.corpus,
-        distances=[round(distance, 3) for _, distance in found],
-        nats=[round(quality.nats, 4) for quality, _ in found],
-        distinct=[round(quality.distinct, 4) for quality, _ in found],
-        words=[round(quality.words, 4) for quality, _ in found],
-        real=[round(real.nats.mean, 4), round(real.distinct.mean, 4), round(real.words.mean, 4)],
-    )
-    return answer, known
-
-
-def _known(model: LoadedModel) -> Known:
     try:
         return single.reference(model)
-    except TdiffError:
+    except TdiffError:  # it is not here, it has changed, or it is too short
         return own_bound.own_bound(model)
+
+
+def measure(model: LoadedModel, request: Measure, reference: Known, say: Say) -> Iterator[None]:
+    """Say how near the texts of a request are to what they are compared with; yields in between, to be stopped there.
+
+    Raises TdiffError if nothing can decide.
+    """
+    if isinstance(reference, own_bound.OwnBound):
+        bounds = yield from own_bound.bounds(model, request.prompt, request.texts)
+        say(
+            Measured(
+                id=request.id,
+                model=reference.model,
+                distances=[round(distance, 3) for distance in own_bound.distances(reference.real, bounds)],
+                nats=[round(nats, 4) for nats, _ in bounds],
+                real=[round(reference.real, 4)],
+            )
+        )
+        return
+    found = single.measure(reference, request.prompt, request.texts)
+    real = reference.task.summary
+    say(
+        Measured(
+            id=request.id,
+            corpus=reference.corpus,
+            distances=[round(distance, 3) for _, distance in found],
+            nats=[round(quality.nats, 4) for quality, _ in found],
+            distinct=[round(quality.distinct, 4) for quality, _ in found],
+            words=[round(quality.words, 4) for quality, _ in found],
+            real=[round(real.nats.mean, 4), round(real.distinct.mean, 4), round(real.words.mean, 4)],
+        )
+    )

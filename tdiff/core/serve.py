@@ -299,11 +299,12 @@ class Server:
         from tdiff.core import lanes
 
         if isinstance(request, Measure):
-            answer, self._reference = lanes.measured(self._model, request, self._reference)
-            self._say(answer)
-            return
+            self._reference = self._reference or lanes.known(self._model)
+            work = lanes.measure(self._model, request, self._reference, self._say)
+        else:
+            work = lanes.answer(self._model, request, checked, self._say)
         start_time, start_cpu = time.perf_counter(), time.thread_time()
-        for _ in lanes.answer(self._model, request, checked, self._say):
+        for _ in work:
             used = time.perf_counter() - start_time, time.thread_time() - start_cpu
             if self._inbox.overtaken(request.id, within=pause(*used) if self._sparing else 0.0):
                 self._say(Cancelled(id=request.id))

@@ -113,6 +113,16 @@ def without_corpus(tiny_run, tmp_path, monkeypatch):
     return config.parents[1]
 
 
+def bounds_of(model, prompt: str, texts: list[str]) -> list[tuple[float, float]]:
+    """What the model's own bound measures, to its end."""
+    work = own_bound.bounds(model, prompt, texts)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
 def test_without_the_corpus_the_model_decides_by_its_own_bound_on_real_text(tiny_run, tmp_path, monkeypatch):
     run = without_corpus(tiny_run, tmp_path, monkeypatch)
     bench = Bench(run)
@@ -122,10 +132,16 @@ def test_without_the_corpus_the_model_decides_by_its_own_bound_on_real_text(tiny
     assert isinstance(answer, Measured), answer
     assert (answer.model, answer.corpus, answer.words) == (bench.server._model.name, "", [])
     assert answer.real == [pytest.approx(real, abs=1e-4)]
-    found = own_bound.bounds(bench.server._model, "the ", texts)
+    found = bounds_of(bench.server._model, "the ", texts)
     assert answer.nats == pytest.approx([nats for nats, _ in found], abs=1e-4)
     least = max(own_bound.LEAST_DIFFERENCE, *(half for _, half in found))
     assert answer.distances == pytest.approx([abs(nats - real) / least for nats in answer.nats], abs=2e-3)
+
+
+def test_a_measurement_by_a_bound_ends_when_another_request_comes(tiny_run, tmp_path, monkeypatch):
+    bench = Bench(without_corpus(tiny_run, tmp_path, monkeypatch))
+    said = bench.ask(Measure(id=5, prompt="", texts=["the wolf runs over the hill "] * 3), Cancel(id=5))
+    assert said == [Cancelled(id=5)]
 
 
 def test_what_reads_best_is_nearest_to_real_text_and_not_the_lowest_bound():
@@ -136,18 +152,18 @@ def test_what_reads_best_is_nearest_to_real_text_and_not_the_lowest_bound():
 
 def test_the_prompt_is_not_scored_and_a_text_longer_than_the_context_is(tiny_run):
     model = load_model(str(tiny_run.path))
-    [(alone, _), (together, _)] = own_bound.bounds(model, "hhwwhhww", ["hhwwhhww the wolf", "hhwwhhww the wolf"])
+    [(alone, _), (together, _)] = bounds_of(model, "hhwwhhww", ["hhwwhhww the wolf", "hhwwhhww the wolf"])
     assert alone == together
-    [(whole, _)] = own_bound.bounds(model, "", ["hhwwhhww the wolf"])
+    [(whole, _)] = bounds_of(model, "", ["hhwwhhww the wolf"])
     assert whole > alone, "the prompt is less likely than what follows it"
-    [(long, half)] = own_bound.bounds(model, "the ", ["the wolf runs over the hill " * 4])
+    [(long, half)] = bounds_of(model, "the ", ["the wolf runs over the hill " * 4])
     assert 0 < long < 6 and half > 0
 
 
 def test_a_text_that_the_vocabulary_cannot_express_is_refused_in_one_short_line(tiny_run):
     model = load_model(str(tiny_run.path))
     with pytest.raises(TdiffError, match=r"^tiny has no token for a character of a text$"):
-        own_bound.bounds(model, "", ["the 😀"])
+        bounds_of(model, "", ["the 😀"])
 
 
 def test_without_corpus_and_bound_one_short_line_says_so(tiny_run, tmp_path, monkeypatch):

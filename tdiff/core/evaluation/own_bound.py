@@ -6,7 +6,7 @@ The lowest bound is not the best one: common phrases and loops have it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,17 +35,23 @@ def own_bound(model: LoadedModel) -> OwnBound:
     """The bound in the record of a model. Raises TdiffError if it has none."""
     real = facts(model.path).bound
     if real is None:
-        raise TdiffError("no training text here, and no bound in the model's record")
+        raise TdiffError("no usable training text here, and no bound in the model's record")
     return OwnBound(model.name, real)
 
 
-def bounds(model: LoadedModel, prompt: str, texts: Sequence[str], *, seed: int = 0) -> list[tuple[float, float]]:
+def bounds(
+    model: LoadedModel, prompt: str, texts: Sequence[str], *, seed: int = 0
+) -> Generator[None, None, list[tuple[float, float]]]:
     """For each text, which begins with `prompt`: the likelihood bound of what follows the prompt, in nats a character,
     and half of its 95% interval. The prompt is visible to the model and not scored.
 
-    Raises TdiffError for a text that the vocabulary cannot express, or without a token that the model can score.
+    It yields after each window, to be stopped there, and returns the bounds at its end. Raises TdiffError for a text that the vocabulary cannot express, or without a token that the model can score.
     """
-    return [_bound(model, prompt, text, seed) for text in texts]
+    found = []
+    for text in texts:
+        bound = yield from _bound(model, prompt, text, seed)
+        found.append(bound)
+    return found
 
 
 def distances(real: float, found: Sequence[tuple[float, float]]) -> list[float]:
@@ -54,7 +60,7 @@ def distances(real: float, found: Sequence[tuple[float, float]]) -> list[float]:
     return [abs(nats - real) / least for nats, _ in found]
 
 
-def _bound(model: LoadedModel, prompt: str, text: str, seed: int) -> tuple[float, float]:
+def _bound(model: LoadedModel, prompt: str, text: str, seed: int) -> Generator[None, None, tuple[float, float]]:
     network, spec = model.network, model.spec
     try:
         ids = model.tokenizer.encode(text)
@@ -77,6 +83,7 @@ def _bound(model: LoadedModel, prompt: str, text: str, seed: int) -> tuple[float
         nats += float(result.nats.sum())
         variance += ((result.interval_95[1] - result.nats_per_token) * result.tokens) ** 2
         chars += int(model.tokenizer.lengths[row[maskable]].sum())
+        yield
     if not chars:
         raise TdiffError("a text has no token that the model can score")
     return nats / chars, math.sqrt(variance) / chars

@@ -131,7 +131,7 @@ class Node:
     @property
     def forked(self) -> int:
         """Steps of the recording before the model went on: those of the parent, and the change."""
-        return self.step + (self.parent is not None and self.recording.steps > self.step)
+        return self.step + (self.parent is not None and self.recording.by_user(self.step + 1))
 
     def take(self, line: TraceStep | TraceEnd) -> None:
         """Read the next line of the model."""

@@ -120,7 +120,11 @@ class BranchLane(Lane):
         super().__init__(replace(parent.entry, label=f"branch of {parent.letter} at step {step}"), fork.name)
         self.parent: Lane = parent
         self.fork = fork
-        self._leaves_at = parent.seconds_until(fork.step)  # seconds until it leaves its parent
+
+    @property
+    def _leaves_at(self) -> float:
+        """Seconds until it leaves its parent; those of a branch are known at its end."""
+        return self.parent.seconds_until(self.fork.step)
 
     def reached(self, axis: str) -> float:
         """How far it is on an axis; before it has started, where it leaves its parent."""

@@ -115,6 +115,9 @@ class Race:
         """The texts that were measured, in the order of `measured`."""
         self._measuring: list[Lane] = []
         self._judges: list[_Runner] = []  # those that can be asked for a measurement, the next one last
+        self._judge: _Runner | None = None  # the one that measures
+        self._measurement = 0  # the id of its request
+        self._refusal = ""  # why the first of them could not decide
         self._runners: list[_Runner] = []
         self._number = 0
 
@@ -167,7 +170,8 @@ class Race:
         for runner in self._runners:
             runner.process.send(Cancel(id=runner.id))
             runner.asked, runner.answering, runner.branch, runner.waiting = False, None, None, []
-        self.row, self.measured, self.why_not, self._measuring = row, None, "", []
+        self.row, self.measured, self.why_not = row, None, ""
+        self._measuring, self._judge = [], None
         roots = self.roots
         fresh = [Lane(lane.entry, lane.letter) for lane in roots]
         for runner in self._runners:
@@ -189,6 +193,10 @@ class Race:
                 changed = True
             if runner.ready is not None and not runner.asked:
                 self._ask(runner)
+        if self._judge is not None and not self._judge.process.alive:
+            self._refusal = self._refusal or f"the model's process ended: {self._judge.process.reason}"
+            self._ask_judge()
+            changed = True
         if all(lane.ended for lane in self.roots):
             if self._measures and not self._measuring and self.measured is None and not self.why_not:
                 self._measure()
@@ -232,9 +240,9 @@ class Race:
                 if runner.asked and runner.answering in self.lanes:
                     runner.answering.take(answer, runner.seconds)
             case Measured():
-                if self._measuring and answer.id == self._number * _IDS and len(answer.nats) == len(self._measuring):
-                    self.measured, self.finishers, self._measuring = answer, self._measuring, []
-                    self.why_not = ""
+                if self._is_measurement(runner, answer.id) and len(answer.nats) == len(self._measuring):
+                    self.measured, self.finishers = answer, self._measuring
+                    self._measuring, self._judge = [], None
             case Refused():
                 self._refuse(runner, answer)
             case Cancelled() | Scores():
@@ -243,10 +251,12 @@ class Race:
                 assert_never(answer)
 
     def _refuse(self, runner: _Runner, answer: Refused) -> None:
-        if self._measuring and answer.id == self._number * _IDS:
-            self.why_not = self.why_not or answer.text
+        if self._is_measurement(runner, answer.id):
+            self._refusal = self._refusal or answer.text
             self._ask_judge()
             return
+        if answer.id is not None and not runner.asked:
+            return  # of a text that is no longer shown
         named = None if answer.id is None else self._named(runner, answer.id)
         everyone = answer.id is None or (answer.id == runner.id and runner.branch is None)
         for lane in (*runner.lanes, *filter(None, [runner.branch])):
@@ -310,7 +320,12 @@ class Race:
 
     # Which text reads best
 
+    def _is_measurement(self, runner: _Runner, identity: int | None) -> bool:
+        """Whether an answer with this id is that of the judge."""
+        return runner is self._judge and identity == self._measurement
+
     def _measure(self) -> None:
+        self._refusal = ""
         self._measuring = [
             lane for lane in self.roots if lane.recording is not None and lane.recording.ended is not None
         ]
@@ -325,12 +340,14 @@ class Race:
         while self._judges and not self._judges[-1].process.alive:
             self._judges.pop()
         if not self._judges:
-            self.why_not, self._measuring = self.why_not or "no model's process is left", []
+            self.why_not = self._refusal or "no model's process is left"
+            self._measuring, self._judge = [], None
             return
         self._number += 1
+        self._judge, self._measurement = self._judges.pop(), self._number * _IDS
         texts = [lane.recording.ended.text for lane in self._measuring if lane.recording and lane.recording.ended]
         prompt = header.prompt if (header := self.header) else ""
-        self._judges.pop().process.send(Measure(id=self._number * _IDS, prompt=prompt, texts=texts))
+        self._judge.process.send(Measure(id=self._measurement, prompt=prompt, texts=texts))
 
     @property
     def best(self) -> list[Lane]:

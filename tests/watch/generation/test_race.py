@@ -148,7 +148,7 @@ def test_where_the_first_model_cannot_decide_the_next_one_does():
         bench.lines(0, header(), step(1, 1, "a"), end("Oabc"))
         bench.lines(0, header(), step(1, 1, "z"), end("Ozzz"), of=1)
         bench.says(Refused(id=bench.processes[0].asked[-1].id, text="no token"))
-        assert bench.race.busy, "the other model is asked"
+        assert bench.race.busy and not bench.race.why_not, "the other model is asked"
         measure = bench.processes[1].asked[-1]
         assert isinstance(measure, Measure) and measure.texts == ["Oabc", "Ozzz"]
         if last:
@@ -157,6 +157,33 @@ def test_where_the_first_model_cannot_decide_the_next_one_does():
         else:
             bench.says(Measured(id=measure.id, model="tale", distances=[3, 1], nats=[1.5, 1.3], real=[1.2]), of=1)
             assert [lane.letter for lane in bench.race.best] == ["B"] and not bench.race.why_not
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_judge_that_ends_is_followed_by_the_next_one_or_by_its_reason(others):
+    bench = Bench("topk", "model=tale" if others else "remdm")
+    for of in range(1 + others):
+        bench.says(ready(), of=of)
+    for lane in (0, 1):
+        of = lane if others else 0
+        bench.lines(0 if others else lane, header(), step(1, 1, "a"), end(), of=of)
+    assert isinstance(bench.processes[0].asked[-1], Measure)
+    bench.processes[0].reason = "killed"
+    bench.race.poll()
+    if others:
+        assert isinstance(bench.processes[1].asked[-1], Measure) and bench.race.busy and not bench.race.why_not
+    else:
+        assert bench.race.why_not == "the model's process ended: killed" and not bench.race.busy
+
+
+def test_a_refusal_of_a_branch_that_is_no_longer_shown_refuses_no_new_text():
+    bench = raced(measures=False)
+    bench.race.fork(bench.race.lanes[0], 1, Change(remask=frozenset({1})))
+    bench.race.poll()
+    (request,) = asked(bench, Branch)
+    bench.race.again(1)
+    bench.says(Refused(id=request.id, text="late"))
+    assert [lane.refused for lane in bench.race.lanes] == ["", ""]
 
 
 def test_other_texts_cancel_the_request_and_lines_of_the_old_one_are_ignored():
@@ -225,6 +252,33 @@ def test_a_branch_is_after_its_text_and_begins_once_the_race_is_measured():
     assert race.difference(branch, "calls", 4) == 1 and race.difference(race.lanes[2], "calls", 4) is None
     assert race.complete and not race.busy and race.best == [first], "branches are not in the race"
     assert len(asked(bench, Measure)) == 1
+
+
+def test_a_branch_of_a_branch_in_progress_leaves_it_when_its_time_is_known():
+    bench = raced(measures=False)
+    race = bench.race
+    one, _ = race.fork(race.lanes[0], 1, Change(remask=frozenset({1})))
+    race.poll()
+    (request,) = asked(bench, Branch)
+    given = [(n, "Oabc"[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+    for line in (replace(header(), given=given), step(1, 1, "x")):
+        bench.says(Begin(id=request.id), line)
+    two, _ = race.fork(one, one.recording.steps, Change(at=1, room=1, text="y"))
+    for line in (step(2, 2, "y"), step(3, 3, "z"), replace(end(), seconds=6.0)):
+        bench.says(Begin(id=request.id), line)
+    race.poll()
+    branch_of(bench, asked(bench, Branch)[1], *["w"] * sum(t < 0 for t in asked(bench, Branch)[1].tokens))
+    times = [two.seconds(n) for n in range(two.recording.steps + 1)]
+    assert times == sorted(times) and two.reached("seconds") == times[-1] == one.seconds(two.fork.step) + 1.0
+
+
+def test_a_branch_that_changes_nothing_times_its_own_first_step():
+    bench = raced(measures=False)
+    branch, _ = bench.race.fork(bench.race.lanes[0], 1, Change(remask=frozenset({2})))  # masked there already
+    bench.race.poll()
+    (request,) = asked(bench, Branch)
+    branch_of(bench, request, "x", "y", seconds=2.0)
+    assert branch.node.forked == 1 and [branch.seconds(n) for n in range(4)] == [0, 0.5, 1.5, 2.5]
 
 
 def test_branches_continue_branches_wait_for_each_other_and_are_removed_with_what_continues_them():
