@@ -55,8 +55,8 @@ class Request:
     fps: float | None = option(None, "Steps shown in a second.", shown=f"default: {_FPS:g}")
     hold: float | None = option(None, "Seconds for which the finished text stays.", shown=f"default: {_HOLD:g}")
     theme: str = option("dark", "Background.", choices=BACKGROUNDS)
-    palette: str = option(
-        "", "Colours of confidence.", metavar="[dark|light|traffic]", shown="default: as the background"
+    palette: str | None = option(
+        None, "Colours of confidence.", choices=tuple(PALETTES), shown="default: as the background"
     )
     title: str = option("", "Text before the counters, or above the curves.")
     smooth: float | None = option(
@@ -113,8 +113,6 @@ def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
         raise TdiffError(
             f"--step N makes a still after step N, 0 or more, as {', '.join(_STILLS)}; got {request.step} and {ending}"
         )
-    if request.palette and request.palette not in PALETTES:
-        raise unknown("palette", request.palette, PALETTES)
     if request.palette in BACKGROUNDS and request.palette != request.theme:
         raise TdiffError(
             f"--palette {request.palette} cannot be read on the {request.theme} background: "
@@ -126,7 +124,7 @@ def _check(request: Request, out: Path, formats: tuple[str, ...]) -> str:
 def _check_effects(request: Request, ending: str, draws: bool) -> None:
     """Raise TdiffError for options that change nothing in this file."""
     if draws:
-        useless, what = ["step", "fps", "hold", "sample"], "the curves of a run"
+        useless, what = ["step", "fps", "hold", "sample", "palette"], "the curves of a run"
         if ending == "csv":
             useless, what = [*useless, "size", "smooth", "captions", "strips"], "a table of values"
     else:
@@ -135,6 +133,8 @@ def _check_effects(request: Request, ending: str, draws: bool) -> None:
             useless, what = [*useless, "size"], "a player of a generation"
         elif request.step is not None or ending in ("png", "txt"):
             useless, what = [*useless, "fps", "hold"], "a still"
+        if ending == "txt" and request.palette:
+            useless, what = ["palette"], "plain text"
     values = {name: getattr(request, name) for name in useless}
     given = [f"--{name}" for name, value in values.items() if value is not None and value is not False]
     if given:
@@ -188,7 +188,7 @@ def _curves(request: Request, ending: str) -> bytes:
     runs = curve.read([word for word in (request.trace, request.beside) if word is not None])
     if ending == "csv":
         return curve.table(runs).encode()
-    theme = Theme(palette=request.palette or request.theme, background=request.theme)
+    theme = Theme(palette=request.theme, background=request.theme)
     size = frames.parse_size(request.size) if request.size else frames.Size(frames.WIDTH, frames.MAX_HEIGHT)
     smooth = _SMOOTH if request.smooth is None else request.smooth
     drawing = curve.Drawing(size, theme, smooth, request.title, request.captions, request.strips)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -176,8 +175,9 @@ def print_unknown(model: LoadedModel, request: Request) -> None:
     unknown_id = getattr(model.tokenizer, "unknown_id", None)
     if unknown_id is None:  # then they are refused
         return
-    template = re.sub(r"\{\d+\}|__+", "", request.template or "")
-    text = "".join((request.prompt or "", template, request.prefix or "", request.suffix or ""))
+    given: list[str | int | None] = [request.prompt, request.prefix, request.suffix]
+    given += templates.parse(request.template) if request.template is not None else ()
+    text = "".join(part for part in given if isinstance(part, str))  # without gaps
     found = [
         repr(c) for c in dict.fromkeys(text) if not c.isspace() and unknown_id in model.tokenizer.encode(c).tolist()
     ]

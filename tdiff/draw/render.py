@@ -168,7 +168,7 @@ def _scale(mode: str, steps: int, count: int) -> tuple[tuple[str, str, str], lis
     if mode == "step":
         if not steps:
             return ("late", "early", ""), [str(count - n) for n in range(count)]
-        return ("", "", f"of {steps}"), [str(max(1, round((1 - share) * (steps + 1)))) for share in middles]
+        return ("", "", f"of {steps}"), [str(min(steps, max(1, round((1 - share) * (steps + 1))))) for share in middles]
     return ("low", "high", ""), [f"{share:.1f}"[1:] for share in middles]
 
 

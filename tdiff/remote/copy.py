@@ -111,8 +111,9 @@ def download_listed(
 ) -> tuple[list[tuple[str, int]], int]:
     """As `download`, of the files that `listed()` names. Returns those that have come, and the number of bytes.
 
-    A run that trains meanwhile removes files. Those that have vanished are removed here too, and if they were a part of
-    the training state, all that is new or changed comes as well. Raises TdiffError if that happens again and again.
+    A run that trains meanwhile removes files. Those that have vanished are removed here too, with the folders that they
+    leave empty. If the training state has other parts than before, all that is new or changed comes as well. Raises
+    TdiffError if that happens again and again.
     """
     names, came = listed(), 0
     for _ in range(_ATTEMPTS):
@@ -122,12 +123,18 @@ def download_listed(
         for name in vanished:
             path = target / _safe(name)
             path.unlink(missing_ok=True)
-            with suppress(OSError):
-                path.parent.rmdir()  # if it is empty
-        if not any("/resume/parts-" in f"/{name}" for name in vanished):
+            with suppress(OSError):  # until one is not empty
+                for folder in path.relative_to(target).parents[:-1]:
+                    (target / folder).rmdir()
+        if _parts(names) == _parts(now):
             return [(name, size) for name, size in names if name not in vanished], came
         names = now
     raise TdiffError("the run saves more often than its state can be read; fetch again in a moment")
+
+
+def _parts(names: list[tuple[str, int]]) -> set[str]:
+    """The parts of training states among the files."""
+    return {name for name, _ in names if "/resume/parts-" in f"/{name}"}
 
 
 def download(

@@ -138,6 +138,13 @@ def test_the_legend_names_what_the_colours_mean_and_fits(mode):
             assert plain([legend(UTF8, width, mode, 64)]).startswith(mode), "the name stays longest"
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 12])
+def test_the_legend_of_steps_names_only_steps_that_exist(steps):
+    text = plain([legend(UTF8, 60, "step", steps)])
+    named = [int(word) for word in text.partition(" of ")[0].split()[1:]]
+    assert named and set(named) <= set(range(1, steps + 1)) and text.split(" of ")[1].split()[0] == str(steps)
+
+
 def test_levels_of_the_legend_have_the_unit_of_what_they_mean():
     assert plain([legend(UTF8, 44, "entropy")]).startswith("entropy 2.5 1.4 .9 .5 .3 .1 nats  new: bold")
     assert plain([legend(UTF8, 44, "step", 64)]).startswith("step 60 49 38 27 16 5 of 64")

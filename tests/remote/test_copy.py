@@ -92,6 +92,31 @@ def test_a_state_that_is_saved_again_while_it_comes_is_that_of_the_later_save(li
     assert not (tmp_path / "back/earlier/1/state.safetensors").exists()
 
 
+def test_parts_that_appear_while_a_state_comes_are_brought_too_and_no_empty_folder_stays(link, tmp_path):
+    run, back = tmp_path / "the place's $HOME" / "run", tmp_path / "back"
+    for name in ("resume/state.safetensors", "earlier/00000005/state.safetensors", "earlier/00000005/more/x"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    lists = 0
+
+    def listed() -> list[tuple[str, int]]:
+        nonlocal lists
+        found = [(str(path.relative_to(run)), path.stat().st_size) for path in sorted(run.rglob("*")) if path.is_file()]
+        lists += 1
+        if lists == 1:  # the first divided save completes, and the earlier one goes
+            (run / "resume" / "parts-0a").mkdir()
+            (run / "resume" / "parts-0a" / "0.safetensors").write_text("a part")
+            (run / "resume" / "state.safetensors").write_text("an index")
+        if lists == 2:
+            shutil.rmtree(run / "earlier")
+        return found
+
+    copy.download_listed(link, "run", listed, back)
+    assert (back / "resume" / "parts-0a" / "0.safetensors").read_text() == "a part"
+    assert (back / "resume" / "state.safetensors").read_text() == "an index"
+    assert not (back / "earlier").exists()
+
+
 def test_a_file_that_arrives_damaged_is_copied_again_by_the_next_attempt(link, source, monkeypatch):
     monkeypatch.setattr(rsync.shutil, "which", lambda _: None)
     _, files = collected(source)

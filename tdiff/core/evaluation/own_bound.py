@@ -45,7 +45,8 @@ def bounds(
     """For each text, which begins with `prompt`: the likelihood bound of what follows the prompt, in nats a character,
     and half of its 95% interval. The prompt is visible to the model and not scored.
 
-    It yields after each window, to be stopped there, and returns the bounds at its end. Raises TdiffError for a text that the vocabulary cannot express, or without a token that the model can score.
+    It yields after each window, to be stopped there, and returns the bounds at its end. Raises TdiffError for a text
+    that the vocabulary cannot express, or without a token that the model can score.
     """
     found = []
     for text in texts:

@@ -125,6 +125,7 @@ class Shards(Replica):
         if self._leading:
             yield
             return
+        self._failure = None
         if not self.world.leads:
             none: tuple[Any, ...] | None = None
             while (request := self.world.agreed(none)) is not None:

@@ -310,6 +310,7 @@ def test_palette_is_that_of_the_option_and_must_be_readable(cli_fast, trace, her
     refused = cli_fast("export", trace, "out.svg", "--theme", "light", "--palette", "dark").refused()
     assert "--palette dark cannot be read on the light background: choose light or traffic" in refused
     assert "palette" in cli_fast("export", trace, "out.svg", "--palette", "lihgt").refused()
+    assert "--palette has no effect" in cli_fast("export", trace, "out.txt", "--palette", "traffic").refused()
 
 
 @pytest.mark.parametrize("width", [24, 33, 40, 60, 80, 100, 120])
