@@ -318,8 +318,10 @@ def test_silence_of_a_host_that_cannot_be_reached_is_no_stall(local):
                 time.sleep(0.01)
 
         until(lambda: watched.status().current and watched.run_state.format)
-        write(log, ["step 20/900 loss 2.8"])
-        until(lambda: watched.run_state.step == 20)
+        for step in (20, 21):  # two arrivals, so that it has a pace: what was there at first may come in pieces
+            write(log, [f"step {step}/900 loss 2.8"])
+            until(lambda step=step: watched.run_state.step == step)
+        assert watched.run_state.timing.gap
         working = fake.read_text()
         fake.write_text("#!/bin/sh\nexit 255\n")
         os.killpg(watched.source._process.pid, signal.SIGKILL)
