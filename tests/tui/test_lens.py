@@ -172,11 +172,11 @@ def test_enter_forces_an_alternative_in_the_step_before_its_position_was_unmaske
         pane.look_at(at)
         facts = pane.lens.facts(pane.recording, pane.at)
         await stage.press("enter")
-        other = pane.lens.alternative
-        assert other == (1 if facts.chosen == 0 else 0) and "enter force it" in stage.rows()[-1]
+        other = 1 if facts.chosen == 0 else 0
         wanted = facts.alternatives[other]
+        assert selected_text(pane) == wanted[0] and "enter force it" in stage.rows()[-1]
         await stage.press("down", "down", "down")
-        assert pane.lens.cursor == at and pane.lens.alternative == 1, "the arrows go through the alternatives"
+        assert pane.lens.cursor == at and selected_text(pane) == facts.alternatives[1][0], "the arrows select"
         await stage.press(*["up"] * (1 - other))
         await stage.press("enter")
         (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
@@ -191,6 +191,37 @@ def test_enter_forces_an_alternative_in_the_step_before_its_position_was_unmaske
         assert f"forced at step {committed - 1}" in stage.text()
         await stage.press("escape")
         assert pane.lens.cursor is None
+
+    play(scene)
+
+
+def selected_text(pane) -> str | None:
+    """The text of the selected alternative as it is drawn at this step; None where none is."""
+    facts = pane.lens.facts(pane.recording, pane.at)
+    return None if facts.selected is None else facts.alternatives[facts.selected][0]
+
+
+def test_the_selected_alternative_stays_the_same_token_while_the_predictions_change():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 3)
+        pane = stage.app.canvases.pane
+        at = next(n for n in range(60, 96) if TEXT[n] not in "e" and n % 3 == 2)
+        pane.look_at(at)
+        await stage.press("enter")
+        assert pane.lens.facts(pane.recording, 3).selected == 0 and selected_text(pane) == "e"
+        await stage.says(*detailed(9)[1][3:])
+        assert pane.at == 9 and pane.lens.facts(pane.recording, 9).alternatives[0][0] == TEXT[at]
+        assert pane.lens.facts(pane.recording, 9).selected == 1 and selected_text(pane) == "e"
+        pane.lens.facts(pane.recording, 0)
+        assert selected_text(pane) == "e", "asking about another step changes nothing"
+        await stage.press("home")
+        assert pane.lens.alternative is None and "enter force it" not in stage.rows()[-1], "it is not predicted there"
+        await stage.press("end")
+        assert selected_text(pane) is None
+        await stage.press("enter", "down", "enter")
+        await stage.says(TraceEnd(text=TEXT, model_calls=9, forced=0, tokens=96, seconds=1.0))
+        (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
+        assert request.tokens[at] == _IDS["e"]
 
     play(scene)
 

@@ -153,6 +153,7 @@ class LookingPane(Pane):
 
     def draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
         """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
+        self.lens.drop_unlisted(recording, self.at)
         facts = self.lens.facts(recording, self.at)
         width, height = self.size
         if self._parent_view.display:
@@ -174,7 +175,7 @@ class LookingPane(Pane):
         if pressed == "enter":
             self._force()
         elif self.lens.alternative is not None and pressed in ("up", "down"):
-            self.lens.alternative = max(0, self.lens.alternative + (1 if pressed == "down" else -1))
+            self.lens.move_alternative(self.recording, self.at, 1 if pressed == "down" else -1)
             self.draw()
         elif self.lens.alternative is not None and pressed == "escape":
             self.lens.alternative = None
@@ -196,7 +197,7 @@ class LookingPane(Pane):
         if facts is None or not facts.alternatives:
             return
         if self.lens.alternative is None:
-            self.lens.alternative = 1 if facts.chosen == 0 and len(facts.alternatives) > 1 else 0
+            self.lens.select_alternative(self.recording, self.at, 1 if facts.chosen == 0 else 0)
         else:
             change = self.lens.forced(self.recording, self.at)
             self.lens.alternative = None
