@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.style import Style
 
 from tdiff.protocol.messages import Begin, Branch, Lanes, Measured, Refused
 from tdiff.protocol.trace import TraceEnd, TraceStep
@@ -53,6 +54,15 @@ async def raced(stage: Stage) -> RaceScreen:
     return screen
 
 
+def frame_colours(stage: Stage, pane) -> set:
+    """The colours of the frame of a pane as it is drawn: of its corners, and of the middle of its sides."""
+    region, rows = pane.region, stage.strips()
+    columns, lines = (region.x, region.right - 1), (region.y, region.y + region.height // 2, region.bottom - 1)
+    cells = [[segment.style for segment in rows[y] for _ in range(segment.cell_length)] for y in lines]
+    colours = [row[x].color for row in cells for x in columns]
+    return {colour.get_truecolor() if colour is not None else None for colour in colours}
+
+
 def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named():
     async def scene(stage: Stage) -> None:
         await stage.begin()
@@ -83,7 +93,13 @@ def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named
         assert f"{line} · A 0.80" in stage.text() and len(line) <= 80
         assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
         winner, other = stage.app.screen.panes[1], stage.app.screen.panes[0]
-        assert winner._frame_style and not other._frame_style, "its frame has a colour"
+        green = {Style.parse("color(71)").color.get_truecolor()}
+        assert frame_colours(stage, winner) == green, "all four sides of its frame are green"
+        assert green.isdisjoint(frame_colours(stage, other))
+        await stage.press("left")
+        assert green.isdisjoint(frame_colours(stage, winner)), "no text has won before the end"
+        await stage.press("end")
+        assert frame_colours(stage, winner) == green
         await stage.pilot.resize_terminal(42, 30)
         assert "✓ winner" in stage.text(), "however narrow, and the figures are left out"
         await stage.pilot.resize_terminal(100, 30)
