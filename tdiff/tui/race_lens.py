@@ -34,6 +34,7 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
         """A pane for each text."""
         self._batch = False  # whether the texts are of one batch
         self._chosen, self._note = 0, ""
+        self._zoomed = False  # whether the selected text is shown alone
         self._cursor: int | None = None  # the position that the lens shows in every text
         self._anchor: int | None = None  # where the selection in the selected text began
         self._selected: frozenset[int] = frozenset()
@@ -184,6 +185,7 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
             self.say(str(why))
             return
         self.end_selection()
+        self._zoomed = False
         self.fit_panes()
         self.action_select(self.race.lanes.index(branch) - self._chosen)
         self.action_live()
@@ -196,5 +198,7 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
             self.say(f"{lane.letter} is no branch: v selects positions, then m remasks and e edits them")
             return
         self.race.remove(lane)
+        self.point = min(self.point, self.race.end(self.axis))
+        self._zoomed = False
         self.fit_panes()
         self.action_select(self.race.lanes.index(lane.parent) - self._chosen)

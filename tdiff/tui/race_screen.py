@@ -73,7 +73,6 @@ class RaceScreen(RaceLens):
         self._replayed: float | None = None  # when the replay began
         self._by_letter: dict[str, LanePane] = {}
         self._branches = 0  # panes of branches so far
-        self._zoomed = False
         self._undrawn, self._drawn = True, (-1.0, "")
         self._head, self._scrub, self._verdict = Lines(id="race-head"), Lines(id="race-scrub"), Lines(id="race-verdict")
         self._legend, self._hints = Lines(id="race-legend"), Lines(id="race-hints")
@@ -245,7 +244,10 @@ class RaceScreen(RaceLens):
 
     def action_new(self) -> None:
         """Generate other texts from the same prompt."""
+        chosen = self.race.roots.index(self._lane.root)
         self.race.again(self.race.row + len({lane.entry.row for lane in self.race.lanes}))
+        self.end_selection()
+        self._chosen = chosen
         self.fit_panes()
         self.following, self._replayed, self.point = True, None, 0.0
         self._resume()
@@ -284,7 +286,6 @@ class RaceScreen(RaceLens):
                 self.query_one("#lanes").mount(self._by_letter[letter], after=self.panes[-1])
             self.panes.append(self._by_letter[letter])
         self._chosen = min(self._chosen, len(self.panes) - 1)
-        self._zoomed = False
         self._arrange(*self.app.size)
         self.call_after_refresh(self.draw)
 

@@ -277,6 +277,53 @@ def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
     play(scene, run_state(run_lines()))
 
 
+async def branched(stage: Stage, calls: int) -> RaceScreen:
+    """A race of two texts with a branch of the first, which is selected and complete after so many more calls."""
+    screen = await raced(stage)
+    await stage.press("c", "v", "right", "m")
+    await frame(stage)
+    (request,) = [one for one in stage.process.asked if isinstance(one, Branch)]
+    texts = screen.race.lanes[0].recording.canvas(9).texts
+    given = [(n, texts[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+    (first, *_) = [n for n, token in enumerate(request.tokens) if token < 0]
+    made = [TraceStep(index=n + 1, t=0.2, calls=n + 1, cells=[(first, "Q", 50, 0.4, "commit")]) for n in range(calls)]
+    end = TraceEnd(text=TEXT, model_calls=calls, forced=0, tokens=96, seconds=0.5)
+    stage.process.says += [Begin(id=request.id), replace(header(), given=given), *made, end]
+    await frame(stage)
+    assert [lane.letter for lane in screen.race.lanes] == ["A", "C", "B"] and screen._chosen == 1
+    return screen
+
+
+def test_other_texts_keep_the_zoom_and_select_the_root_of_a_branch_and_no_positions():
+    async def scene(stage: Stage) -> None:
+        screen = await branched(stage, 1)
+        await stage.press("enter", "v", "right", "right")
+        assert len(screen._selected) == 3
+        await stage.press("n")
+        await stage.pilot.pause()
+        assert screen.race.lanes[screen._chosen].letter == "A", "the text that the branch continued"
+        assert [pane.display for pane in screen.panes] == [True, False], "it is still shown alone"
+        assert not screen._selected and screen._anchor is None, "m remasks no positions of the former text"
+        await stage.press("escape", "q", "tab", "enter", "n")
+        await stage.pilot.pause()
+        assert screen._chosen == 1 and [pane.display for pane in screen.panes] == [False, True]
+
+    play(scene, run_state(run_lines()), size=(120, 36))
+
+
+def test_removing_the_longest_text_of_a_paused_race_returns_to_the_end_of_the_others():
+    async def scene(stage: Stage) -> None:
+        screen = await branched(stage, 5)
+        await stage.press("space")
+        assert screen.point == screen.race.end("calls") == 14 and "call 14" in stage.text()
+        await stage.press("enter", "u")
+        await stage.pilot.pause()
+        assert screen.point == 9 and "call 9" in stage.text() and "call 14" not in stage.text()
+        assert [pane.display for pane in screen.panes] == [True, True], "without its branch it is not alone"
+
+    play(scene, run_state(run_lines()), size=(120, 36))
+
+
 def test_columns_follow_the_window():
     assert [columns_of(count, 80, 24) for count in (2, 3, 4, 9)] == [1, 1, 2, 3]
     assert [columns_of(count, 160, 48) for count in (2, 3, 4, 9)] == [2, 3, 2, 3]
