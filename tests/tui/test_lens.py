@@ -226,6 +226,35 @@ def test_the_selected_alternative_stays_the_same_token_while_the_predictions_cha
     play(scene)
 
 
+def test_enter_says_why_nothing_is_forced():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        pane = stage.app.canvases.pane
+        pane.look_at(1)
+        await stage.press("enter")
+        assert "no predictions here: this is a position of the prompt" in stage.text()
+        insight = pane.lens.insight(pane.recording)
+        pane.look_at(next(n for n in range(4, 90) if insight.look(n, 9).rank == 1))
+        token = pane.canvas.texts[pane.lens.cursor]
+        await stage.press("enter", "up")
+        assert selected_text(pane) == token and "no predictions" not in stage.text()
+        await stage.press("enter")
+        assert "that token stands there already" in stage.text() and "enter force it" in stage.rows()[-1]
+        await stage.press("home", "enter")
+        assert "no predictions here: before the first step" in stage.text()
+        assert not any(isinstance(request, Branch) for request in stage.process.asked)
+
+    async def without_predictions(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("c")
+        assert "records them" not in stage.rows()[-2]
+        await stage.press("enter")
+        assert "no predictions in this trace · tdiff generate --detail records them" in stage.rows()[-2]
+
+    play(scene)
+    play(without_predictions)
+
+
 def test_the_picker_of_decoders_names_its_own_keys():
     async def scene(stage: Stage) -> None:
         await stage.begin()

@@ -16,7 +16,7 @@ from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Hints, Pane
-from tdiff.tui.panes.lens import Lens
+from tdiff.tui.panes.lens import NO_DETAIL, Lens
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 from tdiff.tui.widgets.question_line import Question
@@ -74,6 +74,13 @@ class LookingPane(Pane):
         def __init__(self, pane: LookingPane, undo: bool) -> None:
             super().__init__()
             self.pane, self.undo = pane, undo
+
+    class Refused(Message):
+        """A key cannot do here what it does elsewhere; `why` says the reason."""
+
+        def __init__(self, why: str) -> None:
+            super().__init__()
+            self.why = why
 
     def __init__(self, theme: Theme, *, id: str, where: str = "") -> None:
         super().__init__(theme, id=id, where=where)
@@ -194,15 +201,18 @@ class LookingPane(Pane):
         """Select the likeliest alternative that does not stand at the cursor; the selected one is forced."""
         assert self.recording is not None
         facts = self.lens.facts(self.recording, self.at)
-        if facts is None or not facts.alternatives:
+        if facts is None:
             return
-        if self.lens.alternative is None:
+        if not facts.alternatives:
+            why = f"no predictions here: {facts.note or 'this is a position of the prompt'}"
+            self.post_message(self.Refused(NO_DETAIL if facts.note == NO_DETAIL else why))
+        elif self.lens.alternative is None:
             self.lens.select_alternative(self.recording, self.at, 1 if facts.chosen == 0 else 0)
+        elif (change := self.lens.forced(self.recording, self.at)) is None:
+            self.post_message(self.Refused("that token stands there already; the arrows select another one"))
         else:
-            change = self.lens.forced(self.recording, self.at)
             self.lens.alternative = None
-            if change is not None:
-                self.post_message(self.Branch(self, change))
+            self.post_message(self.Branch(self, change))
         self.draw()
 
     @property
