@@ -166,11 +166,6 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
         """The question is answered, or the user has left it."""
         self.call_after_refresh(self.draw)
 
-    def on_question_line_refused(self, message: QuestionLine.Refused) -> None:
-        """Say why an answer is not accepted."""
-        message.stop()
-        self.say(message.why)
-
     def say(self, text: str) -> None:
         """Show a notice until the next key that moves."""
         self._note = text
