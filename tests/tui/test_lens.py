@@ -7,6 +7,8 @@ from dataclasses import replace
 from tdiff.protocol.detail import DetailWriter
 from tdiff.protocol.messages import Begin, Branch, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tdiff.tui.panes.lens import Lens
+from tdiff.watch.generation.recording import Recording
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 
 HOSTILE = "\x1b[31m\x07\u202e"
@@ -108,7 +110,7 @@ def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_u
         await stage.says(TraceStep(index=1, t=0.2, calls=1, cells=cells))
         assert pane.recording is not parent and pane.node.name == "B"
         assert "A above, B from step 8 below" in stage.text() and f"first difference @{chosen[0]}" in stage.text()
-        assert pane._readout(pane.canvas).startswith("step 9/") or "step 9 " in pane._readout(pane.canvas)
+        assert "step 9 · 35% · 63 left" in stage.text(), "counted from the first step of what it continues"
         assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
         golden("branch-120x36", stage.text())
         for size in ((80, 36), (160, 36), (60, 22), (42, 30), (60, 16)):
@@ -253,6 +255,16 @@ def test_enter_says_why_nothing_is_forced():
 
     play(scene)
     play(without_predictions)
+
+
+def test_an_untraced_text_is_looked_at_by_position_in_whatever_order_it_is_given():
+    recording = Recording(replace(header(), cells=3, given=[(2, "c", 3), (0, "a", 1), (1, "b", 2)]))
+    recording.take(TraceEnd(text="abc", model_calls=0, forced=0, tokens=0, seconds=0.0))
+    assert recording.untraced
+    lens = Lens()
+    for lens.cursor, text in enumerate("abc"):
+        facts = lens.facts(recording, 0)
+        assert (facts.text, facts.state) == (text, "recorded")
 
 
 def test_the_picker_of_decoders_names_its_own_keys():

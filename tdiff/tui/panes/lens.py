@@ -235,11 +235,9 @@ def _alternatives(look: Look) -> Sequence[tuple[int, float]]:
 
 def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
     text = "" if look.token is None else insight.text(look.token)
-    if recording.untraced:
-        text, state = recording.header.given[look.position][1], "recorded"
-    elif look.prompt:
+    if recording.untraced or look.prompt:
         text = next((text for n, text, _ in recording.header.given if n == look.position), "")
-        state = "prompt"
+        state = "recorded" if recording.untraced else "prompt"
     elif look.committed is not None:
         how = "forced at" if recording.by_user(look.committed) else "unmasked in"
         state = f"{how} step {recording.index(look.committed)}"
