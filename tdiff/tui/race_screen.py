@@ -17,6 +17,7 @@ from tdiff.tui.panes.lane import LanePane
 from tdiff.tui.race_keys import RACE_KEYS
 from tdiff.tui.race_lens import RaceLens
 from tdiff.tui.race_text import heading, key_hints, verdict_line
+from tdiff.tui.selection import Selection
 from tdiff.tui.widgets.lines import Lines, shortened, two_ends
 from tdiff.watch.generation.race import AXES, Race
 
@@ -154,8 +155,7 @@ class RaceScreen(RaceLens):
                 continue
             step = lane.at(self.axis, self.point)
             difference = self.difference(lane)
-            pane.lens.cursor = self._cursor
-            pane.lens.selected = self._selected if pane.chosen else frozenset()
+            pane.lens.selection = self.selection if pane.chosen else Selection(self.selection.cursor)
             pane.show(lane, step, difference, best=best == [lane], alone=alone, waiting=race.state)
         state = "replay" if self._replayed is not None else "" if self.following else "paused"
         self._head.show([heading(race, self.axis, self.point, state, width, batch=self._batch)])
@@ -168,7 +168,7 @@ class RaceScreen(RaceLens):
             note = [(f" {self._ask.placeholder}", "")]
         self._verdict.show([shortened(note or verdict_line(race, batch=self._batch), width)])
         self._legend.show([[(" ", ""), *legend(self._theme, max(1, width - 2))]])
-        looking = self._cursor is not None
+        looking = self.selection.cursor is not None
         hints = key_hints(self._changed_keys, width, ascii=self._theme.ascii, batch=self._batch, looking=looking)
         self._hints.show([hints])
 

@@ -262,7 +262,7 @@ def test_an_untraced_text_is_looked_at_by_position_in_whatever_order_it_is_given
     recording.take(TraceEnd(text="abc", model_calls=0, forced=0, tokens=0, seconds=0.0))
     assert recording.untraced
     lens = Lens()
-    for lens.cursor, text in enumerate("abc"):
+    for lens.selection.cursor, text in enumerate("abc"):
         facts = lens.facts(recording, 0)
         assert (facts.text, facts.state) == (text, "recorded")
 

@@ -188,23 +188,23 @@ def test_the_lens_of_a_race_shows_one_position_of_every_text(size):
         await detailed_race(stage, 9)
         screen = stage.app.screen
         await stage.press("c")
-        at = screen._cursor
+        at = screen.selection.cursor
         assert stage.text().count(f"@{at} ") == 2, "both texts say what was predicted there"
         golden(f"race-lens-{size[0]}x{size[1]}", stage.text())
         await stage.press("right", "down", "up", "left", "left")
-        assert screen._cursor == at - 1 and screen.following, "the arrows move the cursor"
+        assert screen.selection.cursor == at - 1 and screen.following, "the arrows move the cursor"
         await stage.press("h")
-        assert screen.point == 8 and screen._cursor == at - 1, "h steps"
+        assert screen.point == 8 and screen.selection.cursor == at - 1, "h steps"
         await stage.press("enter")
         assert f"@{at - 1} " in stage.text() and "alternatives" not in stage.text()
         await stage.press("escape")
-        assert screen._cursor is None and screen._zoomed, "esc removes the cursor first"
+        assert screen.selection.cursor is None and screen._zoomed, "esc removes the cursor first"
         await stage.press("q", "left")
         assert screen.point == 7, "without a cursor the arrows step again"
         first = screen.panes[1]._canvas_view.region
         await stage.pilot.click(offset=(first.x + 8, first.y))
         await stage.settle()
-        assert screen._cursor is not None and screen._chosen == 1
+        assert screen.selection.cursor is not None and screen._chosen == 1
         await stage.press("q", "q")
         assert len(stage.app.screen_stack) == 1
 
@@ -218,7 +218,7 @@ def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
         await stage.press("u")
         assert "A is no branch" in stage.text()
         await stage.press("tab", "h", "h", "c", "v", "right", "right")
-        selected = sorted(screen._selected)
+        selected = sorted(screen.selection.selected)
         await stage.press("m")
         await stage.pilot.pause()
         assert [lane.letter for lane in screen.race.lanes] == ["A", "B", "C"]
@@ -234,7 +234,7 @@ def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
         for line in (replace(header(), given=given), step):
             stage.process.says += [Begin(id=request.id), line]
         await frame(stage)
-        assert "m remask" in stage.text() and screen._cursor == selected[-1], "the lens stays"
+        assert "m remask" in stage.text() and screen.selection.cursor == selected[-1], "the lens stays"
         await stage.press("c")
         text = stage.text()
         assert "race of 2 · 1 branch" in text and "C branch of B at step 7" in text
@@ -254,9 +254,9 @@ def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
     async def scene(stage: Stage) -> None:
         screen = await raced(stage)
         await stage.press("e")
-        assert len(screen._selected) == 1, "without a selection it begins one"
+        assert len(screen.selection.selected) == 1, "without a selection it begins one"
         await stage.press("right", "e")
-        at = min(screen._selected)
+        at = min(screen.selection.selected)
         assert f"text for positions {at} to {at + 1}" in stage.text()
         await stage.press("ctrl+u", "q", "v", "enter")
         await frame(stage)
@@ -298,12 +298,14 @@ def test_other_texts_keep_the_zoom_and_select_the_root_of_a_branch_and_no_positi
     async def scene(stage: Stage) -> None:
         screen = await branched(stage, 1)
         await stage.press("enter", "v", "right", "right")
-        assert len(screen._selected) == 3
+        assert len(screen.selection.selected) == 3
         await stage.press("n")
         await stage.pilot.pause()
         assert screen.race.lanes[screen._chosen].letter == "A", "the text that the branch continued"
         assert [pane.display for pane in screen.panes] == [True, False], "it is still shown alone"
-        assert not screen._selected and screen._anchor is None, "m remasks no positions of the former text"
+        assert not screen.selection.selected and screen.selection.anchor is None, (
+            "m remasks no positions of the former text"
+        )
         await stage.press("escape", "q", "tab", "enter", "n")
         await stage.pilot.pause()
         assert screen._chosen == 1 and [pane.display for pane in screen.panes] == [False, True]

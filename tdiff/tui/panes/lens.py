@@ -16,6 +16,7 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.detail import TOP, Guess
+from tdiff.tui.selection import Selection
 from tdiff.tui.widgets.lines import two_ends
 from tdiff.watch.generation.branches import Change
 from tdiff.watch.generation.insight import Insight, Look, tau
@@ -31,14 +32,12 @@ class Lens:
     """What a generation pane shows about positions, beside the text."""
 
     def __init__(self) -> None:
-        self.cursor: int | None = None
-        """The position of the cursor; None: it is off."""
+        self.selection = Selection()
+        """The cursor, and the selected positions."""
         self.drafts = False
         """Whether masked positions show their best guess."""
         self.mode = MODES[0]
         """What the colours mean."""
-        self.selected: frozenset[int] = frozenset()
-        """The selected positions."""
         self.alternative: tuple[int, int] | None = None
         """The position and the token id of the alternative that is selected; None where none is.
 
@@ -47,6 +46,16 @@ class Lens:
         self.differing: int | None = None
         """The first position that differs from the canvas beside it."""
         self._insight: Insight | None = None
+
+    @property
+    def cursor(self) -> int | None:
+        """The position of the cursor; None: it is off."""
+        return self.selection.cursor
+
+    @property
+    def selected(self) -> frozenset[int]:
+        """The selected positions."""
+        return self.selection.selected
 
     @property
     def plain(self) -> bool:
