@@ -40,6 +40,10 @@ _MARKS = {
     "dark": (("bold color(16) on color(231)", "color(16) on color(110)"), ("bold reverse", "reverse underline")),
     "light": (("bold color(231) on color(16)", "color(231) on color(67)"), ("bold reverse", "reverse underline")),
 }
+# The frame of the text that wins a race, by the background: an entry of the palette, and one of 16 colours.
+_WINNERS = {"dark": (71, 2), "light": (28, 2)}
+WINNERS = tuple(sorted({f"color({n})" for entries in _WINNERS.values() for n in entries}))
+"""Every style, but none, that `winner_style` returns."""
 # (a mask, a remasked position), as entries of the palette: a muted grey, and a blue that is no shade of confidence.
 _MASKS = {"dark": ((240, 75), (8, 12)), "light": ((250, 33), (8, 12))}
 # A character such as # covers less than a block, so its grey is closer to that of text.
@@ -141,6 +145,11 @@ def styles(theme: Theme) -> Styles:
         selected=selected,
         bare=frozenset(fresh if depth else ()),
     )
+
+
+def winner_style(theme: Theme) -> str:
+    """The style of the frame of the text that wins a race; "" without colours."""
+    return "" if theme.colour == "none" else f"color({_WINNERS[theme.background][theme.colour == '16']})"
 
 
 def _mask(glyphs: str, colour: int) -> tuple[str, str]:

@@ -263,6 +263,10 @@ class WatchApp(AdjustableView):
         if self.models.started:
             self._frames.resume()
 
+    def on_looking_pane_refused(self, message: LookingPane.Refused) -> None:
+        """Say why a key does nothing."""
+        self.say(message.why)
+
     def on_looking_pane_walk(self, message: LookingPane.Walk) -> None:
         """Go back from a branch, or to the next one."""
         self.say(self.canvases.of(message.pane).walk(undo=message.undo))

@@ -55,15 +55,15 @@ def small(run: RunState, width: int, theme: Theme) -> list[Line]:
     span = last - first or 1.0
     rows = [_row(run, name, lambda step: (step - first) / span, columns) for name in names]
     heading: Line = [("loss by mask ratio", "bold"), ("   over the steps", "dim")]
-    legend = dimmed(heat_legend(rows, theme))
+    legend = _dimmed(heat_legend(rows, theme))
     for shown in (heading, heading[:1]):
         if line_width(shown) + line_width(legend) + 2 <= width:
             heading = two_ends(shown, legend, width)
             break
-    return [heading, *(dimmed(line) for line in heat_lines(rows, 1, LEFT, theme))]
+    return [heading, *(_dimmed(line) for line in heat_lines(rows, 1, LEFT, theme))]
 
 
-def dimmed(line: Line) -> Line:
+def _dimmed(line: Line) -> Line:
     """The line with its colours dim."""
     return [(text, f"dim {style}" if style.startswith("color") else style) for text, style in line]
 

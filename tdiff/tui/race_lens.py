@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from tdiff.errors import TdiffError
 from tdiff.tui.panes.lane import LanePane
 from tdiff.tui.panes.looking import question_of_text
+from tdiff.tui.selection import Selection
 from tdiff.tui.widgets.abstract import AbstractWidgetMeta
 from tdiff.tui.widgets.question_line import QuestionLine
 from tdiff.watch.generation.branches import Change
@@ -34,9 +35,9 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
         """A pane for each text."""
         self._batch = False  # whether the texts are of one batch
         self._chosen, self._note = 0, ""
-        self._cursor: int | None = None  # the position that the lens shows in every text
-        self._anchor: int | None = None  # where the selection in the selected text began
-        self._selected: frozenset[int] = frozenset()
+        self._zoomed = False  # whether the selected text is shown alone
+        self.selection = Selection()
+        """The cursor, which is in every text, and the selected positions of the selected text."""
         self._ask = QuestionLine(id="race-ask")
 
     @abstractmethod
@@ -68,15 +69,15 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
 
     def takes_key(self, pressed: str) -> bool:
         """While the cursor is on, the arrows move it; h and l still step. Whether the key did."""
-        if self._cursor is None or self._ask.display:
+        if self.selection.cursor is None or self._ask.display:
             return False
         pane = self.panes[self._chosen]
         if pressed == "escape":
             self.look_at(None)
         elif pressed in ("left", "right"):
-            self.look_at(self._cursor + (1 if pressed == "right" else -1))
+            self.look_at(self.selection.cursor + (1 if pressed == "right" else -1))
         elif pressed in ("up", "down"):
-            self.look_at(pane.beside(self._cursor, 1 if pressed == "down" else -1))
+            self.look_at(pane.beside(self.selection.cursor, 1 if pressed == "down" else -1))
         else:
             return False
         return True
@@ -85,20 +86,16 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
         """Put the cursor on a position of every text, the nearest of the selected one; None: remove it."""
         recording = self._lane.recording
         cells = recording.header.cells if recording is not None else 0
-        self._cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
-        if cursor is None:
-            self.end_selection()
-        elif self._anchor is not None:
-            self._selected = frozenset(range(min(self._anchor, cursor), max(self._anchor, cursor) + 1))
+        self.selection.move(position, cells)
         self.draw()
         for pane in self.panes:
-            if self._cursor is not None:
-                pane.reveal(self._cursor)
+            if self.selection.cursor is not None:
+                pane.reveal(self.selection.cursor)
 
     def action_lens(self) -> None:
         """Show the cursor where a text first differs or was changed last, or remove it."""
         lane = self._lane
-        if self._cursor is not None or lane.recording is None:
+        if self.selection.cursor is not None or lane.recording is None:
             self.look_at(None)
             return
         difference = self.difference(lane)
@@ -113,10 +110,10 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
         """
         chosen = self.panes.index(message.pane)
         if message.dragged and chosen == self._chosen:
-            self._anchor = self._cursor if self._anchor is None else self._anchor
+            self.selection.begin()
             self.look_at(message.position)
         elif not message.dragged:
-            same = message.position == self._cursor and chosen == self._chosen
+            same = message.position == self.selection.cursor and chosen == self._chosen
             self.action_select(chosen - self._chosen)
             self.look_at(None if same else message.position)
 
@@ -124,51 +121,40 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
 
     def action_mark(self) -> None:
         """Begin a selection at the cursor, or end it."""
-        if self._anchor is not None:
+        if self.selection.anchor is not None:
             self.end_selection()
         else:
-            if self._cursor is None:
+            if self.selection.cursor is None:
                 self.action_lens()
-            self._anchor = self._cursor
-            self._selected = frozenset() if self._cursor is None else frozenset({self._cursor})
+            self.selection.begin()
         self.draw()
 
     def end_selection(self) -> None:
         """Select nothing."""
-        self._anchor, self._selected = None, frozenset()
-
-    @property
-    def _positions(self) -> frozenset[int]:
-        """The selected positions, or the one of the cursor."""
-        return self._selected or (frozenset() if self._cursor is None else frozenset({self._cursor}))
+        self.selection.end()
 
     def action_remask(self) -> None:
         """Remask what is selected in the selected text, and continue as a branch beside it."""
-        if self._positions:
-            self._fork(Change(remask=self._positions))
+        if self.selection.positions:
+            self._fork(Change(remask=self.selection.positions))
         else:
             self.action_mark()
 
     def action_edit(self) -> None:
         """Write over what is selected in the selected text, and continue as a branch beside it."""
         lane = self._lane
-        if not self._positions or lane.recording is None:
+        if not self.selection.positions or lane.recording is None:
             self.action_mark()
             return
         step = lane.at(self.axis, self.point)
         facts = self.panes[self._chosen].lens.facts(lane.recording, step)
         canvas = lane.recording.canvas(step)
-        self._ask.put(question_of_text(self._positions, canvas, facts, self._fork), None)
+        self._ask.put(question_of_text(self.selection.positions, canvas, facts, self._fork), None)
         self.draw()
 
     def on_input_blurred(self) -> None:
         """The question is answered, or the user has left it."""
         self.call_after_refresh(self.draw)
-
-    def on_question_line_refused(self, message: QuestionLine.Refused) -> None:
-        """Say why an answer is not accepted."""
-        message.stop()
-        self.say(message.why)
 
     def say(self, text: str) -> None:
         """Show a notice until the next key that moves."""
@@ -184,6 +170,7 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
             self.say(str(why))
             return
         self.end_selection()
+        self._zoomed = False
         self.fit_panes()
         self.action_select(self.race.lanes.index(branch) - self._chosen)
         self.action_live()
@@ -196,5 +183,7 @@ class RaceLens(ModalScreen[None], metaclass=AbstractWidgetMeta):
             self.say(f"{lane.letter} is no branch: v selects positions, then m remasks and e edits them")
             return
         self.race.remove(lane)
+        self.point = min(self.point, self.race.end(self.axis))
+        self._zoomed = False
         self.fit_panes()
         self.action_select(self.race.lanes.index(lane.parent) - self._chosen)

@@ -17,6 +17,7 @@ from tdiff.tui.panes.lane import LanePane
 from tdiff.tui.race_keys import RACE_KEYS
 from tdiff.tui.race_lens import RaceLens
 from tdiff.tui.race_text import heading, key_hints, verdict_line
+from tdiff.tui.selection import Selection
 from tdiff.tui.widgets.lines import Lines, shortened, two_ends
 from tdiff.watch.generation.race import AXES, Race
 
@@ -73,7 +74,6 @@ class RaceScreen(RaceLens):
         self._replayed: float | None = None  # when the replay began
         self._by_letter: dict[str, LanePane] = {}
         self._branches = 0  # panes of branches so far
-        self._zoomed = False
         self._undrawn, self._drawn = True, (-1.0, "")
         self._head, self._scrub, self._verdict = Lines(id="race-head"), Lines(id="race-scrub"), Lines(id="race-verdict")
         self._legend, self._hints = Lines(id="race-legend"), Lines(id="race-hints")
@@ -155,8 +155,7 @@ class RaceScreen(RaceLens):
                 continue
             step = lane.at(self.axis, self.point)
             difference = self.difference(lane)
-            pane.lens.cursor = self._cursor
-            pane.lens.selected = self._selected if pane.chosen else frozenset()
+            pane.lens.selection = self.selection if pane.chosen else Selection(self.selection.cursor)
             pane.show(lane, step, difference, best=best == [lane], alone=alone, waiting=race.state)
         state = "replay" if self._replayed is not None else "" if self.following else "paused"
         self._head.show([heading(race, self.axis, self.point, state, width, batch=self._batch)])
@@ -169,7 +168,7 @@ class RaceScreen(RaceLens):
             note = [(f" {self._ask.placeholder}", "")]
         self._verdict.show([shortened(note or verdict_line(race, batch=self._batch), width)])
         self._legend.show([[(" ", ""), *legend(self._theme, max(1, width - 2))]])
-        looking = self._cursor is not None
+        looking = self.selection.cursor is not None
         hints = key_hints(self._changed_keys, width, ascii=self._theme.ascii, batch=self._batch, looking=looking)
         self._hints.show([hints])
 
@@ -245,7 +244,10 @@ class RaceScreen(RaceLens):
 
     def action_new(self) -> None:
         """Generate other texts from the same prompt."""
+        chosen = self.race.roots.index(self._lane.root)
         self.race.again(self.race.row + len({lane.entry.row for lane in self.race.lanes}))
+        self.end_selection()
+        self._chosen = chosen
         self.fit_panes()
         self.following, self._replayed, self.point = True, None, 0.0
         self._resume()
@@ -284,7 +286,6 @@ class RaceScreen(RaceLens):
                 self.query_one("#lanes").mount(self._by_letter[letter], after=self.panes[-1])
             self.panes.append(self._by_letter[letter])
         self._chosen = min(self._chosen, len(self.panes) - 1)
-        self._zoomed = False
         self._arrange(*self.app.size)
         self.call_after_refresh(self.draw)
 

@@ -78,7 +78,9 @@ class SamplesScreen(RenewableScreen):
         self._top = min(self._top, max(0, rows_of(moments, width) - 1))
         self._view.show(draw(moments, width, height, self._top, ascii=self._ascii))
         left: Line = [(" then and now ", "bold"), (f" {visible_line(run.name)}", "")]
-        right: Line = [(f"{len(run.samples)} samples · bold: new words ", "dim")]
+        count, every = len(comparable(run.samples)), len(run.samples)
+        counted = f"{count} samples" if count == every else f"{count} of {every} samples have this prompt"
+        right: Line = [(f"{counted} · bold: new words ", "dim")]
         right = right if line_width([*left, *right]) < size.width else []
         self._head.show([two_ends(left, right, size.width)])
         arrows = ("left/right", "up/down") if self._ascii else ("← →", "↑ ↓")

@@ -124,7 +124,7 @@ def own_hints(keys: Hints, changed: Mapping[str, str], width: int, *, ascii: boo
     line: Line = []
     for name, does in keys:
         key = next((key for key in KEYS if key.id == name), None)
-        shown = first_name(key, changed, ascii=ascii) if key else arrows(name) if ascii else name
+        shown = first_name(key, changed, ascii=ascii) if key else _arrows(name) if ascii else name
         item: Line = [(f" {shown} ", "bold"), (f"{does} ", "dim")]
         if line_width([*line, *item]) > width:
             break
@@ -132,7 +132,7 @@ def own_hints(keys: Hints, changed: Mapping[str, str], width: int, *, ascii: boo
     return two_ends(line, [], width)
 
 
-def arrows(name: str) -> str:
+def _arrows(name: str) -> str:
     """A name of keys in ASCII."""
     return name.translate(dict.fromkeys(map(ord, "←→↑↓"))) or "arrows"
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from tdiff.protocol.detail import DetailWriter
 from tdiff.protocol.messages import Begin, Branch, Refused
 from tdiff.protocol.trace import TraceEnd, TraceHeader, TraceStep
+from tdiff.tui.panes.lens import Lens
+from tdiff.watch.generation.recording import Recording
 from tests.support.stage import TEXT, Stage, golden, header, in_utc, play, run_lines, run_state, steps  # noqa: F401
 
 HOSTILE = "\x1b[31m\x07\u202e"
@@ -108,7 +110,7 @@ def test_a_selection_is_remasked_and_continues_as_a_branch_beside_its_text_and_u
         await stage.says(TraceStep(index=1, t=0.2, calls=1, cells=cells))
         assert pane.recording is not parent and pane.node.name == "B"
         assert "A above, B from step 8 below" in stage.text() and f"first difference @{chosen[0]}" in stage.text()
-        assert pane._readout(pane.canvas).startswith("step 9/") or "step 9 " in pane._readout(pane.canvas)
+        assert "step 9 · 35% · 63 left" in stage.text(), "counted from the first step of what it continues"
         assert "Z" in "".join(pane.canvas.texts) and "Z" not in "".join(parent.canvas(parent.steps).texts)
         golden("branch-120x36", stage.text())
         for size in ((80, 36), (160, 36), (60, 22), (42, 30), (60, 16)):
@@ -172,11 +174,11 @@ def test_enter_forces_an_alternative_in_the_step_before_its_position_was_unmaske
         pane.look_at(at)
         facts = pane.lens.facts(pane.recording, pane.at)
         await stage.press("enter")
-        other = pane.lens.alternative
-        assert other == (1 if facts.chosen == 0 else 0) and "enter force it" in stage.rows()[-1]
+        other = 1 if facts.chosen == 0 else 0
         wanted = facts.alternatives[other]
+        assert selected_text(pane) == wanted[0] and "enter force it" in stage.rows()[-1]
         await stage.press("down", "down", "down")
-        assert pane.lens.cursor == at and pane.lens.alternative == 1, "the arrows go through the alternatives"
+        assert pane.lens.cursor == at and selected_text(pane) == facts.alternatives[1][0], "the arrows select"
         await stage.press(*["up"] * (1 - other))
         await stage.press("enter")
         (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
@@ -193,6 +195,76 @@ def test_enter_forces_an_alternative_in_the_step_before_its_position_was_unmaske
         assert pane.lens.cursor is None
 
     play(scene)
+
+
+def selected_text(pane) -> str | None:
+    """The text of the selected alternative as it is drawn at this step; None where none is."""
+    facts = pane.lens.facts(pane.recording, pane.at)
+    return None if facts.selected is None else facts.alternatives[facts.selected][0]
+
+
+def test_the_selected_alternative_stays_the_same_token_while_the_predictions_change():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 3)
+        pane = stage.app.canvases.pane
+        at = next(n for n in range(60, 96) if TEXT[n] not in "e" and n % 3 == 2)
+        pane.look_at(at)
+        await stage.press("enter")
+        assert pane.lens.facts(pane.recording, 3).selected == 0 and selected_text(pane) == "e"
+        await stage.says(*detailed(9)[1][3:])
+        assert pane.at == 9 and pane.lens.facts(pane.recording, 9).alternatives[0][0] == TEXT[at]
+        assert pane.lens.facts(pane.recording, 9).selected == 1 and selected_text(pane) == "e"
+        pane.lens.facts(pane.recording, 0)
+        assert selected_text(pane) == "e", "asking about another step changes nothing"
+        await stage.press("home")
+        assert pane.lens.alternative is None and "enter force it" not in stage.rows()[-1], "it is not predicted there"
+        await stage.press("end")
+        assert selected_text(pane) is None
+        await stage.press("enter", "down", "enter")
+        await stage.says(TraceEnd(text=TEXT, model_calls=9, forced=0, tokens=96, seconds=1.0))
+        (request,) = [request for request in stage.process.asked if isinstance(request, Branch)]
+        assert request.tokens[at] == _IDS["e"]
+
+    play(scene)
+
+
+def test_enter_says_why_nothing_is_forced():
+    async def scene(stage: Stage) -> None:
+        await begin(stage, 9)
+        pane = stage.app.canvases.pane
+        pane.look_at(1)
+        await stage.press("enter")
+        assert "no predictions here: this is a position of the prompt" in stage.text()
+        insight = pane.lens.insight(pane.recording)
+        pane.look_at(next(n for n in range(4, 90) if insight.look(n, 9).rank == 1))
+        token = pane.canvas.texts[pane.lens.cursor]
+        await stage.press("enter", "up")
+        assert selected_text(pane) == token and "no predictions" not in stage.text()
+        await stage.press("enter")
+        assert "that token stands there already" in stage.text() and "enter force it" in stage.rows()[-1]
+        await stage.press("home", "enter")
+        assert "no predictions here: before the first step" in stage.text()
+        assert not any(isinstance(request, Branch) for request in stage.process.asked)
+
+    async def without_predictions(stage: Stage) -> None:
+        await stage.begin()
+        await stage.press("c")
+        assert "records them" not in stage.rows()[-2]
+        await stage.press("enter")
+        assert "no predictions in this trace · tdiff generate --detail records them" in stage.rows()[-2]
+
+    play(scene)
+    play(without_predictions)
+
+
+def test_an_untraced_text_is_looked_at_by_position_in_whatever_order_it_is_given():
+    recording = Recording(replace(header(), cells=3, given=[(2, "c", 3), (0, "a", 1), (1, "b", 2)]))
+    recording.take(TraceEnd(text="abc", model_calls=0, forced=0, tokens=0, seconds=0.0))
+    assert recording.untraced
+    lens = Lens()
+    for lens.selection.cursor, text in enumerate("abc"):
+        facts = lens.facts(recording, 0)
+        assert (facts.text, facts.state) == (text, "recorded")
 
 
 def test_the_picker_of_decoders_names_its_own_keys():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.style import Style
 
 from tdiff.protocol.messages import Begin, Branch, Lanes, Measured, Refused
 from tdiff.protocol.trace import TraceEnd, TraceStep
@@ -53,6 +54,15 @@ async def raced(stage: Stage) -> RaceScreen:
     return screen
 
 
+def frame_colours(stage: Stage, pane) -> set:
+    """The colours of the frame of a pane as it is drawn: of its corners, and of the middle of its sides."""
+    region, rows = pane.region, stage.strips()
+    columns, lines = (region.x, region.right - 1), (region.y, region.y + region.height // 2, region.bottom - 1)
+    cells = [[segment.style for segment in rows[y] for _ in range(segment.cell_length)] for y in lines]
+    colours = [row[x].color for row in cells for x in columns]
+    return {colour.get_truecolor() if colour is not None else None for colour in colours}
+
+
 def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named():
     async def scene(stage: Stage) -> None:
         await stage.begin()
@@ -83,7 +93,13 @@ def test_settings_that_are_marked_race_beside_each_other_and_the_winner_is_named
         assert f"{line} · A 0.80" in stage.text() and len(line) <= 80
         assert not stage.app.screen._frames._active.is_set(), "a complete race costs nothing"
         winner, other = stage.app.screen.panes[1], stage.app.screen.panes[0]
-        assert winner._frame_style and not other._frame_style, "its frame has a colour"
+        green = {Style.parse("color(71)").color.get_truecolor()}
+        assert frame_colours(stage, winner) == green, "all four sides of its frame are green"
+        assert green.isdisjoint(frame_colours(stage, other))
+        await stage.press("left")
+        assert green.isdisjoint(frame_colours(stage, winner)), "no text has won before the end"
+        await stage.press("end")
+        assert frame_colours(stage, winner) == green
         await stage.pilot.resize_terminal(42, 30)
         assert "✓ winner" in stage.text(), "however narrow, and the figures are left out"
         await stage.pilot.resize_terminal(100, 30)
@@ -172,23 +188,23 @@ def test_the_lens_of_a_race_shows_one_position_of_every_text(size):
         await detailed_race(stage, 9)
         screen = stage.app.screen
         await stage.press("c")
-        at = screen._cursor
+        at = screen.selection.cursor
         assert stage.text().count(f"@{at} ") == 2, "both texts say what was predicted there"
         golden(f"race-lens-{size[0]}x{size[1]}", stage.text())
         await stage.press("right", "down", "up", "left", "left")
-        assert screen._cursor == at - 1 and screen.following, "the arrows move the cursor"
+        assert screen.selection.cursor == at - 1 and screen.following, "the arrows move the cursor"
         await stage.press("h")
-        assert screen.point == 8 and screen._cursor == at - 1, "h steps"
+        assert screen.point == 8 and screen.selection.cursor == at - 1, "h steps"
         await stage.press("enter")
         assert f"@{at - 1} " in stage.text() and "alternatives" not in stage.text()
         await stage.press("escape")
-        assert screen._cursor is None and screen._zoomed, "esc removes the cursor first"
+        assert screen.selection.cursor is None and screen._zoomed, "esc removes the cursor first"
         await stage.press("q", "left")
         assert screen.point == 7, "without a cursor the arrows step again"
         first = screen.panes[1]._canvas_view.region
         await stage.pilot.click(offset=(first.x + 8, first.y))
         await stage.settle()
-        assert screen._cursor is not None and screen._chosen == 1
+        assert screen.selection.cursor is not None and screen._chosen == 1
         await stage.press("q", "q")
         assert len(stage.app.screen_stack) == 1
 
@@ -202,7 +218,7 @@ def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
         await stage.press("u")
         assert "A is no branch" in stage.text()
         await stage.press("tab", "h", "h", "c", "v", "right", "right")
-        selected = sorted(screen._selected)
+        selected = sorted(screen.selection.selected)
         await stage.press("m")
         await stage.pilot.pause()
         assert [lane.letter for lane in screen.race.lanes] == ["A", "B", "C"]
@@ -218,7 +234,7 @@ def test_a_text_of_a_race_is_changed_and_its_branch_is_beside_it(size):
         for line in (replace(header(), given=given), step):
             stage.process.says += [Begin(id=request.id), line]
         await frame(stage)
-        assert "m remask" in stage.text() and screen._cursor == selected[-1], "the lens stays"
+        assert "m remask" in stage.text() and screen.selection.cursor == selected[-1], "the lens stays"
         await stage.press("c")
         text = stage.text()
         assert "race of 2 · 1 branch" in text and "C branch of B at step 7" in text
@@ -238,9 +254,9 @@ def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
     async def scene(stage: Stage) -> None:
         screen = await raced(stage)
         await stage.press("e")
-        assert len(screen._selected) == 1, "without a selection it begins one"
+        assert len(screen.selection.selected) == 1, "without a selection it begins one"
         await stage.press("right", "e")
-        at = min(screen._selected)
+        at = min(screen.selection.selected)
         assert f"text for positions {at} to {at + 1}" in stage.text()
         await stage.press("ctrl+u", "q", "v", "enter")
         await frame(stage)
@@ -259,6 +275,55 @@ def test_an_edit_in_a_race_asks_for_the_text_and_a_refusal_is_in_its_pane():
         assert len(stage.app.screen_stack) == 1
 
     play(scene, run_state(run_lines()))
+
+
+async def branched(stage: Stage, calls: int) -> RaceScreen:
+    """A race of two texts with a branch of the first, which is selected and complete after so many more calls."""
+    screen = await raced(stage)
+    await stage.press("c", "v", "right", "m")
+    await frame(stage)
+    (request,) = [one for one in stage.process.asked if isinstance(one, Branch)]
+    texts = screen.race.lanes[0].recording.canvas(9).texts
+    given = [(n, texts[n], token) for n, token in enumerate(request.tokens) if token >= 0]
+    (first, *_) = [n for n, token in enumerate(request.tokens) if token < 0]
+    made = [TraceStep(index=n + 1, t=0.2, calls=n + 1, cells=[(first, "Q", 50, 0.4, "commit")]) for n in range(calls)]
+    end = TraceEnd(text=TEXT, model_calls=calls, forced=0, tokens=96, seconds=0.5)
+    stage.process.says += [Begin(id=request.id), replace(header(), given=given), *made, end]
+    await frame(stage)
+    assert [lane.letter for lane in screen.race.lanes] == ["A", "C", "B"] and screen._chosen == 1
+    return screen
+
+
+def test_other_texts_keep_the_zoom_and_select_the_root_of_a_branch_and_no_positions():
+    async def scene(stage: Stage) -> None:
+        screen = await branched(stage, 1)
+        await stage.press("enter", "v", "right", "right")
+        assert len(screen.selection.selected) == 3
+        await stage.press("n")
+        await stage.pilot.pause()
+        assert screen.race.lanes[screen._chosen].letter == "A", "the text that the branch continued"
+        assert [pane.display for pane in screen.panes] == [True, False], "it is still shown alone"
+        assert not screen.selection.selected and screen.selection.anchor is None, (
+            "m remasks no positions of the former text"
+        )
+        await stage.press("escape", "q", "tab", "enter", "n")
+        await stage.pilot.pause()
+        assert screen._chosen == 1 and [pane.display for pane in screen.panes] == [False, True]
+
+    play(scene, run_state(run_lines()), size=(120, 36))
+
+
+def test_removing_the_longest_text_of_a_paused_race_returns_to_the_end_of_the_others():
+    async def scene(stage: Stage) -> None:
+        screen = await branched(stage, 5)
+        await stage.press("space")
+        assert screen.point == screen.race.end("calls") == 14 and "call 14" in stage.text()
+        await stage.press("enter", "u")
+        await stage.pilot.pause()
+        assert screen.point == 9 and "call 9" in stage.text() and "call 14" not in stage.text()
+        assert [pane.display for pane in screen.panes] == [True, True], "without its branch it is not alone"
+
+    play(scene, run_state(run_lines()), size=(120, 36))
 
 
 def test_columns_follow_the_window():

@@ -68,6 +68,17 @@ def test_arrows_change_the_middle_and_new_samples_appear():
     play(scene, story, model=False)
 
 
+def test_the_head_counts_the_samples_that_the_arrows_go_through():
+    other = sample(450, "A fox").replace('"Once upon"', '"A"')
+    story = run_state([*lines(*SAMPLES[:2]), other, *(sample(*one) for one in SAMPLES[2:])])
+
+    async def scene(stage: Stage) -> None:
+        await stage.press("S")
+        assert "4 of 5 samples have this prompt · bold: new words" in stage.rows()[0]
+
+    play(scene, story, model=False)
+
+
 def test_the_sample_that_is_shown_is_the_middle_one():
     async def scene(stage: Stage) -> None:
         await stage.press("left_square_bracket", "left_square_bracket", "left_square_bracket", "S")

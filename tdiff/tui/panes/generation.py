@@ -132,7 +132,7 @@ class GenerationPane(LookingPane):
     ) -> None:
         """Show a recording: at its end, or after `at` steps. `live`: a model generates it now, or did in this view."""
         if recording is not self.recording:
-            self._tried = None
+            self._tried = self.lens.alternative = None
         self.recording, self._caption, self.following, self._replayed = recording, caption, follow, None
         self._live = live
         self.at = (recording.steps if at is None else at) if recording else 0

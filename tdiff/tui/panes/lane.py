@@ -11,7 +11,7 @@ from textual.widget import Widget
 from tdiff.config.decoding import label
 from tdiff.draw.lens import flow_line, in_a_line
 from tdiff.draw.overlay import Overlay
-from tdiff.draw.palettes import Theme
+from tdiff.draw.palettes import WINNERS, Theme, winner_style
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import Canvas
 from tdiff.protocol.counters import calls_text
@@ -37,6 +37,17 @@ _STEPS_OF_ORDER = 8
 _NOTHING_DRAWN = (None, 0, 0, Overlay())
 
 
+def _class_of(style: str) -> str:
+    """The CSS class of a frame of one of the styles of a winner."""
+    return f"-winner-{style.removeprefix('color(').removesuffix(')')}"
+
+
+def _winner_rule(style: str) -> str:
+    colour = Color.from_rich_color(Style.parse(style).color).hex
+    sides = " ".join(f"border-{side}: round {colour};" for side in ("left", "right"))
+    return f"LanePane.{_class_of(style)} > #body {{ {sides} }}\n"
+
+
 class LanePane(Pane):
     """A text after one of its steps."""
 
@@ -44,7 +55,7 @@ class LanePane(Pane):
     LanePane { height: 1fr; width: 1fr; }
     LanePane #said { height: 1fr; padding: 0 1; display: none; }
     LanePane #facts { height: 2; display: none; }
-    """
+    """ + "".join(map(_winner_rule, WINNERS))
     can_focus = False
 
     class Looked(Message):
@@ -63,7 +74,7 @@ class LanePane(Pane):
         """Whether the user has selected it."""
         self._canvas_view = CanvasView(theme)
         self._said, self._facts = Lines(id="said"), Lines(id="facts")
-        self._frame_style = ""  # of the winner
+        self._best = False  # whether it is drawn as the winner
         self.lens = Lens()
         """The cursor, and what is known about its position."""
         self._drawn: tuple[Recording | None, int, int, Overlay] = _NOTHING_DRAWN
@@ -193,19 +204,15 @@ class LanePane(Pane):
         self._canvas_view.show(canvas, changed, overlay)
 
     def _mark(self, best: bool) -> None:
-        """Draw the frame in green where the text is the winner."""
-        green = 2 if self.theme.colour == "16" else 71 if self.theme.background == "dark" else 28
-        self._frame_style = f"color({green})" if best and self.theme.colour != "none" else ""
-        colour = Style.parse(self._frame_style).color if self._frame_style else None
-        body = self.query_one("#body")
-        for side in ("border_left", "border_right"):
-            if colour is None:
-                body.styles.clear_rule(side)
-            else:
-                setattr(body.styles, side, ("round", Color.from_rich_color(colour)))
+        """Draw the frame in green where the text is the winner; `_draw_frame` draws its upper and lower edge."""
+        if best == self._best:
+            return
+        self._best = best
+        if style := winner_style(self.theme):
+            self.set_class(best, _class_of(style))
 
     def _draw_frame(self) -> None:
         title, readout, below, below_right = self._titles
-        style = self._frame_style or ("" if self.chosen else "dim")
+        style = (winner_style(self.theme) if self._best else "") or ("" if self.chosen else "dim")
         self._upper.put(title, readout, style)
         self._lower.put(below, below_right, style)

@@ -6,7 +6,7 @@ It computes what is drawn over the canvas and below it; the pane draws it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tdiff.draw import lens as drawing
@@ -16,6 +16,7 @@ from tdiff.draw.palettes import Theme
 from tdiff.draw.render import Line
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.detail import TOP, Guess
+from tdiff.tui.selection import Selection
 from tdiff.tui.widgets.lines import two_ends
 from tdiff.watch.generation.branches import Change
 from tdiff.watch.generation.insight import Insight, Look, tau
@@ -31,19 +32,30 @@ class Lens:
     """What a generation pane shows about positions, beside the text."""
 
     def __init__(self) -> None:
-        self.cursor: int | None = None
-        """The position of the cursor; None: it is off."""
+        self.selection = Selection()
+        """The cursor, and the selected positions."""
         self.drafts = False
         """Whether masked positions show their best guess."""
         self.mode = MODES[0]
         """What the colours mean."""
-        self.selected: frozenset[int] = frozenset()
-        """The selected positions."""
-        self.alternative: int | None = None
-        """The place of the alternative that is selected; None where none is."""
+        self.alternative: tuple[int, int] | None = None
+        """The position and the token id of the alternative that is selected; None where none is.
+
+        Its place among the alternatives changes with each prediction.
+        """
         self.differing: int | None = None
         """The first position that differs from the canvas beside it."""
         self._insight: Insight | None = None
+
+    @property
+    def cursor(self) -> int | None:
+        """The position of the cursor; None: it is off."""
+        return self.selection.cursor
+
+    @property
+    def selected(self) -> frozenset[int]:
+        """The selected positions."""
+        return self.selection.selected
 
     @property
     def plain(self) -> bool:
@@ -86,11 +98,31 @@ class Lens:
         """What is known about the position of the cursor; None without a cursor."""
         if self.cursor is None or not 0 <= self.cursor < recording.header.cells:
             return None
-        insight = self.insight(recording)
-        facts = _facts(insight, insight.look(self.cursor, step), recording, step)
-        last = len(facts.alternatives) - 1
-        self.alternative = None if self.alternative is None or last < 0 else min(self.alternative, last)
-        return replace(facts, selected=self.alternative)
+        look = self.insight(recording).look(self.cursor, step)
+        return replace(_facts(self.insight(recording), look, recording, step), selected=self._place(look))
+
+    # The alternative to force
+
+    def select_alternative(self, recording: Recording, step: int, place: int) -> None:
+        """Select the alternative at a place among those of the cursor's position, or at the nearest one."""
+        if self.cursor is None or not (known := _alternatives(self.insight(recording).look(self.cursor, step))):
+            return
+        self.alternative = self.cursor, known[min(max(place, 0), len(known) - 1)][0]
+
+    def move_alternative(self, recording: Recording, step: int, count: int) -> None:
+        """Select the alternative so many places below the selected one; above where negative."""
+        if self.cursor is None:
+            return
+        place = self._place(self.insight(recording).look(self.cursor, step))
+        if place is not None:
+            self.select_alternative(recording, step, place + count)
+
+    def drop_unlisted(self, recording: Recording, step: int) -> None:
+        """Select no alternative where the newest prediction at the cursor no longer has the selected one."""
+        if self.alternative is None or self.cursor is None:
+            return
+        if self._place(self.insight(recording).look(self.cursor, step)) is None:
+            self.alternative = None
 
     def forced(self, recording: Recording, step: int) -> Change | None:
         """The change that writes the selected alternative; None where there is none, or it stands there already.
@@ -100,11 +132,15 @@ class Lens:
         if self.cursor is None or self.alternative is None:
             return None
         look = self.insight(recording).look(self.cursor, step)
-        alternatives = look.guess.alternatives if look.guess is not None and not look.prompt else ()
-        if self.alternative >= len(alternatives) or alternatives[self.alternative][0] == look.token:
+        if self._place(look) is None or self.alternative[1] == look.token:
             return None
         before = None if look.committed is None else look.committed - 1
-        return Change(force=(self.cursor, alternatives[self.alternative][0]), step=before)
+        return Change(force=self.alternative, step=before)
+
+    def _place(self, look: Look) -> int | None:
+        """The place of the selected alternative in a prediction; None where it does not have it."""
+        ids = [(look.position, token) for token, _ in _alternatives(look)]
+        return ids.index(self.alternative) if self.alternative in ids else None
 
     def below(
         self, recording: Recording, cells: int, step: int, facts: Facts | None, width: int, height: int, theme: Theme
@@ -201,13 +237,16 @@ def _confidence(recording: Recording, look: Look) -> float | None:
     return next((cell[3] for cell in cells if cell[0] == look.position), None)
 
 
+def _alternatives(look: Look) -> Sequence[tuple[int, float]]:
+    """The token ids and probabilities that can be forced at a position; none where it belongs to the prompt."""
+    return () if look.guess is None or look.prompt else look.guess.alternatives
+
+
 def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Facts:
     text = "" if look.token is None else insight.text(look.token)
-    if recording.untraced:
-        text, state = recording.header.given[look.position][1], "recorded"
-    elif look.prompt:
+    if recording.untraced or look.prompt:
         text = next((text for n, text, _ in recording.header.given if n == look.position), "")
-        state = "prompt"
+        state = "recorded" if recording.untraced else "prompt"
     elif look.committed is not None:
         how = "forced at" if recording.by_user(look.committed) else "unmasked in"
         state = f"{how} step {recording.index(look.committed)}"
@@ -220,7 +259,7 @@ def _facts(insight: Insight, look: Look, recording: Recording, step: int) -> Fac
         note = "before the first step" if step == 0 and insight.detailed else note
     elif recording.untraced:
         note = UNTRACED
-    known = () if guess is None or look.prompt else guess.alternatives
+    known = _alternatives(look)
     return Facts(
         position=look.position,
         text=text,

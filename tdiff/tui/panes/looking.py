@@ -16,7 +16,7 @@ from tdiff.protocol.canvas import MASKED, Canvas
 from tdiff.protocol.trace import TraceEnd
 from tdiff.tui.key import Key
 from tdiff.tui.panes.base import Hints, Pane
-from tdiff.tui.panes.lens import Lens
+from tdiff.tui.panes.lens import NO_DETAIL, Lens
 from tdiff.tui.widgets.canvas import CanvasView
 from tdiff.tui.widgets.lines import Lines, line_width, two_ends
 from tdiff.tui.widgets.question_line import Question
@@ -75,6 +75,13 @@ class LookingPane(Pane):
             super().__init__()
             self.pane, self.undo = pane, undo
 
+    class Refused(Message):
+        """A key cannot do here what it does elsewhere; `why` says the reason."""
+
+        def __init__(self, why: str) -> None:
+            super().__init__()
+            self.why = why
+
     def __init__(self, theme: Theme, *, id: str, where: str = "") -> None:
         super().__init__(theme, id=id, where=where)
         self.recording: Recording | None = None
@@ -87,7 +94,6 @@ class LookingPane(Pane):
         """The cursor, the drafts and the meaning of the colours."""
         self._text_of: tuple[Recording, TraceEnd | None, Recording] | None = None
         self._tried: tuple[frozenset[int], str] | None = None  # the positions and text of the last edit
-        self._anchor: int | None = None  # where the selection began
         self._canvas_view = CanvasView(theme)
         self._parent_view = CanvasView(theme)
         self._rule = Lines(id="rule")
@@ -153,6 +159,7 @@ class LookingPane(Pane):
 
     def draw_below(self, recording: Recording) -> tuple[Line, Line] | None:
         """Draw what has room below the line of steps; the lens as the lower edge of the frame, where it has no room."""
+        self.lens.drop_unlisted(recording, self.at)
         facts = self.lens.facts(recording, self.at)
         width, height = self.size
         if self._parent_view.display:
@@ -174,7 +181,7 @@ class LookingPane(Pane):
         if pressed == "enter":
             self._force()
         elif self.lens.alternative is not None and pressed in ("up", "down"):
-            self.lens.alternative = max(0, self.lens.alternative + (1 if pressed == "down" else -1))
+            self.lens.move_alternative(self.recording, self.at, 1 if pressed == "down" else -1)
             self.draw()
         elif self.lens.alternative is not None and pressed == "escape":
             self.lens.alternative = None
@@ -193,15 +200,18 @@ class LookingPane(Pane):
         """Select the likeliest alternative that does not stand at the cursor; the selected one is forced."""
         assert self.recording is not None
         facts = self.lens.facts(self.recording, self.at)
-        if facts is None or not facts.alternatives:
+        if facts is None:
             return
-        if self.lens.alternative is None:
-            self.lens.alternative = 1 if facts.chosen == 0 and len(facts.alternatives) > 1 else 0
+        if not facts.alternatives:
+            why = f"no predictions here: {facts.note or 'this is a position of the prompt'}"
+            self.post_message(self.Refused(NO_DETAIL if facts.note == NO_DETAIL else why))
+        elif self.lens.alternative is None:
+            self.lens.select_alternative(self.recording, self.at, 1 if facts.chosen == 0 else 0)
+        elif (change := self.lens.forced(self.recording, self.at)) is None:
+            self.post_message(self.Refused("that token stands there already; the arrows select another one"))
         else:
-            change = self.lens.forced(self.recording, self.at)
             self.lens.alternative = None
-            if change is not None:
-                self.post_message(self.Branch(self, change))
+            self.post_message(self.Branch(self, change))
         self.draw()
 
     @property
@@ -209,19 +219,17 @@ class LookingPane(Pane):
         """With the cursor on, the keys of the lens; the most useful first."""
         if self.lens.cursor is None or self.recording is None:
             return ()
-        return _CHOOSING if self.lens.alternative is not None else _SELECTING if self._anchor is not None else _LOOKING
+        if self.lens.alternative is not None:
+            return _CHOOSING
+        return _SELECTING if self.lens.selection.anchor is not None else _LOOKING
 
     def look_at(self, position: int | None) -> None:
         """Put the cursor on a position, the nearest of the canvas; None: remove it, and the selection."""
         cells = self.text_of.header.cells if self.recording is not None else 0
         self.lens.alternative = None
-        self.lens.cursor = cursor = None if position is None or not cells else min(max(position, 0), cells - 1)
-        if cursor is None:
-            self.end_selection()
-        else:
-            if self._anchor is not None:
-                self.lens.selected = frozenset(range(min(self._anchor, cursor), max(self._anchor, cursor) + 1))
-            self._canvas_view.reveal(cursor)
+        self.lens.selection.move(position, cells)
+        if self.lens.cursor is not None:
+            self._canvas_view.reveal(self.lens.cursor)
         self.draw()
 
     def action_cursor(self) -> None:
@@ -237,7 +245,7 @@ class LookingPane(Pane):
         """Look at the position under the mouse, the same one again removes the cursor; dragging selects."""
         message.stop()
         if message.dragged:
-            self._anchor = self.lens.cursor if self._anchor is None else self._anchor
+            self.lens.selection.begin()
             self.look_at(message.position)
         else:
             self.end_selection()
@@ -245,37 +253,30 @@ class LookingPane(Pane):
 
     def action_select(self) -> None:
         """Begin a selection at the cursor, or end it."""
-        if self._anchor is not None:
+        if self.lens.selection.anchor is not None:
             self.end_selection()
         else:
             if self.lens.cursor is None:
                 self.action_cursor()
-            self._anchor = self.lens.cursor
-            self.lens.selected = self._chosen
+            self.lens.selection.begin()
         self.draw()
 
     def end_selection(self) -> None:
         """Select nothing."""
-        self._anchor, self.lens.selected = None, frozenset()
+        self.lens.selection.end()
 
     # Branches
 
-    @property
-    def _chosen(self) -> frozenset[int]:
-        """The selected positions, or the one of the cursor."""
-        cursor = self.lens.cursor
-        return self.lens.selected or (frozenset() if cursor is None else frozenset({cursor}))
-
     def action_remask(self) -> None:
         """Remask what is selected, and continue as a branch."""
-        if self._chosen:
-            self.post_message(self.Branch(self, Change(remask=self._chosen)))
+        if chosen := self.lens.selection.positions:
+            self.post_message(self.Branch(self, Change(remask=chosen)))
         else:
             self.action_select()
 
     def question(self, key_id: str) -> Question | None:
         """The text to write over what is selected."""
-        chosen = self._chosen
+        chosen = self.lens.selection.positions
         if key_id != "edit" or self.recording is None:
             return None
         if not chosen:
@@ -286,7 +287,7 @@ class LookingPane(Pane):
         typed = ""
         if self._tried is not None and self.lens.cursor in self._tried[0] and not self.lens.selected:
             chosen, typed = self._tried  # it was refused: nothing of it is lost
-            self.lens.selected = chosen
+            self.lens.selection.selected = chosen
             self.draw()
 
         def answer(change: Change) -> None:
