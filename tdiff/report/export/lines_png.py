@@ -10,8 +10,9 @@ from itertools import pairwise
 from PIL import Image, ImageDraw
 from rich.cells import cell_len
 
-from tdiff.report.export.chart_picture import FONT, Picture
+from tdiff.report.export.chart_picture import Picture
 from tdiff.report.export.glyphs import Glyphs, clusters
+from tdiff.report.export.measures import FONT
 
 _SCALE = 2
 """Pixels of the PNG for one of the picture."""
