@@ -35,7 +35,7 @@ def test_bands_show_the_same_as_a_picture_drawn_whole(picture, rows):
     assert whole.size == (400, 240) and len(whole.getcolors(1 << 16)) > 50
     banded = pixels(lines_png.document(picture, most_fine=rows * 9 * 400))
     counts = chops.difference(whole, banded).convert("L").histogram()
-    # A coordinate that is whole but for floating point may be rounded to the next of the three by three fine pixels.
+    # Floating point may round a coordinate to the next of the three by three fine pixels.
     assert not any(counts[3 * 255 // 9 :]) and sum(counts[1:]) < 0.002 * sum(counts)
 
 
