@@ -45,15 +45,19 @@ class Portions:
     say: Callable[[str], None] = lambda text: None
     """Prints a message to the user."""
     most: int = 0
-    """The rows that fit at once, as far as it is known; 0: no batch was too large yet."""
+    """The positions that fit at once, as far as it is known; 0: no batch was too large yet."""
 
-    def __call__(self, rows: Sequence[R], work: Callable[[Sequence[R]], T], at_once: int = 0) -> Iterator[T]:
+    def __call__(
+        self, rows: Sequence[R], work: Callable[[Sequence[R]], T], at_once: int = 0, row_length: int = 1
+    ) -> Iterator[T]:
         """Yield what `work` returns for each portion of `rows`, in their order; of at most `at_once` if that is not 0.
 
-        Raises OutOfMemory if a single row does not fit.
+        `row_length` is the number of positions of each row, at least 1. A caller whose rows are all of one length may
+        leave it out. Raises OutOfMemory if a single row does not fit.
         """
         limit = min(len(rows), at_once or len(rows))
-        done, size = 0, min(limit, self.most or limit)
+        fitting = min(limit, max(1, self.most // row_length)) if self.most else limit
+        done, size = 0, fitting
         while done < len(rows):
             portion, results = rows[done : done + size], list[T]()
             if ran_out(partial(_append, results, work, portion), self.device):
@@ -63,8 +67,8 @@ class Portions:
                     )
                 size = len(portion) // 2
                 continue
-            if size < min(limit, self.most or limit):
+            if size < fitting:
                 self.say(f"out of memory on {self.device}: {limit:,} {self.rows} at once do not fit, {size:,} do")
-                self.most = size
+                self.most, fitting = size * row_length, size
             yield results[0]
             done += len(portion)

@@ -144,5 +144,5 @@ def _broken(rows: list[list[Piece]], column: int, position: int, text: str, widt
             line = line.lstrip(" ") if text[0] == " " else line
         for character in line:
             put(character)
-    assert begin, "the text is not empty"
+    begin = begin or (len(rows) - 1, column)  # blanks that are left out begin where the next text does
     return *begin, column

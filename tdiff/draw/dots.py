@@ -42,15 +42,17 @@ class Dots:
 
         A cell has one style but may have the dots of two pens. If the later pen always set the style, a curve close
         below another one would have its colour over a long stretch and seem to be missing. So two pens alternate, two
-        columns of cells each. A faint pen never sets the style of such a cell.
+        columns of cells each. A faint pen does not set the style of a cell that has the dots of one that is not faint,
+        whichever is drawn first.
         """
         width, bits, pens, behind, faint = self.columns, self._bits, self._pen, self._behind, self._faint
+        alternates = not faint[pen]
         for column, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
             if top > bottom:
                 continue
             if self.ascii:
                 for cell in range(top * width + column, bottom * width + column + 1, width):
-                    if not pens[cell] or faint[pens[cell]] or column & 2:
+                    if not pens[cell] or faint[pens[cell]] or (alternates and column & 2):
                         pens[cell] = pen
                 continue
             reach = _REACH[column & 1]
@@ -59,7 +61,7 @@ class Dots:
                 if pens[cell] != pen:
                     if behind[pens[cell]]:
                         bits[cell] = 0
-                    if not pens[cell] or faint[pens[cell]] or column & 4:
+                    if not pens[cell] or faint[pens[cell]] or (alternates and column & 4):
                         pens[cell] = pen
                 bits[cell] |= reach[top & 3][bottom & 3 if cell == last else 3]
                 cell += width

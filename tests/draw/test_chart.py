@@ -418,7 +418,12 @@ def test_of_two_curves_in_the_same_cells_neither_vanishes_over_a_long_stretch(as
     runs = dots.line(0)
     assert {style for _, style in runs} == {"red", "blue"}
     assert max(len(text) for text, _ in runs) <= 2, runs
-    faint = Dots(40, 1, ascii=ascii)
-    faint.strokes([rows[0]] * 40 * faint.across, [rows[0]] * 40 * faint.across, faint.pen("dim", ".", faint=True))
-    faint.strokes([rows[1]] * 40 * faint.across, [rows[1]] * 40 * faint.across, faint.pen("blue", "b"))
-    assert {style for _, style in faint.line(0)} == {"blue"}
+
+
+@pytest.mark.parametrize("order", [("dim", "blue"), ("blue", "dim")])
+@pytest.mark.parametrize("ascii", [False, True])
+def test_a_faint_pen_never_sets_the_style_of_a_cell_that_has_another_pen(ascii, order):
+    dots = Dots(40, 1, ascii=ascii)
+    for row, style in zip((0, 0) if ascii else (1, 2), order, strict=True):
+        dots.strokes([row] * 40 * dots.across, [row] * 40 * dots.across, dots.pen(style, "*", faint=style == "dim"))
+    assert {style for _, style in dots.line(0)} == {"blue"}

@@ -23,7 +23,7 @@ class BoundClassifier(Classifier):
 
     method: ClassVar[str] = "bound"
     portions: Portions
-    """Divides batches that do not fit into memory; what is known to fit holds for all texts. See `portions_of`."""
+    """Divides batches that do not fit into memory; the positions known to fit hold for all texts. See `portions_of`."""
 
     @property
     def together(self) -> int:

@@ -80,7 +80,7 @@ class Scorer:
                 nats = -logits.log_softmax(-1).clamp(min=_LOWEST)
                 return nats.view(len(labels), length, -1).mean(1).cpu().double()
 
-        return torch.cat(list(self.portions(range(self.classes), nats_of, at_once)))
+        return torch.cat(list(self.portions(range(self.classes), nats_of, at_once, length)))
 
 
 @dataclass(slots=True)
@@ -219,7 +219,7 @@ def _nats_of_masked(scorer: Scorer, tokens: Tensor, real: Tensor, masked: Tensor
             target = tokens[row][masked[row]].to(device)
             return F.cross_entropy(logits, target, reduction="none").cpu().double()
 
-    return torch.cat(list(scorer.portions(range(scorer.classes * rows), nats_of)))
+    return torch.cat(list(scorer.portions(range(scorer.classes * rows), nats_of, row_length=tokens.size(1))))
 
 
 def _sample_masks(cases: Sequence[Case], counts: Mapping[int, int], seed: int) -> list[_Row]:

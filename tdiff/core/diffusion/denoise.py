@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class Step:
     likeliest: Tensor | None = None
     """(B, L, WIDTH): what the model predicted in this step, as `alternatives.likeliest` returns it; None unless it was
     requested."""
-    made_by: tuple[Model, DecodeSettings] | None = None
+    made_by: tuple[Model, DecodeSettings] | None = field(default=None, compare=False)
     """The network that predicted, and its settings; None for a canvas before its first step."""
 
 

@@ -19,9 +19,10 @@ from tdiff.draw.curves import Curve, View, ranges
 from tdiff.draw.render import Line
 from tdiff.report.export.colours import RGB, THEMES, blend, colours
 from tdiff.report.export.frames import Size
+from tdiff.report.export.measures import BASELINE, MARGIN, ROW
 
-CELL, ROW, FONT, MARGIN = 8.5, 18, 14, 12
-"""Width and height of a character's cell, size of the text, and margin."""
+CELL = 8.5
+"""Width of a character's cell."""
 _LINE, _THIN, _HAIR = 1.8, 0.9, 1.0
 """Widths of a curve, of its values behind the smoothed curve, and of axes."""
 _DOT_RADIUS, _MOST_DOTS = 2.4, 60
@@ -81,38 +82,45 @@ def picture(
     strips: Sequence[tuple[str, Curve]],
     title: str,
     below: Sequence[Line],
-    view: View,
+    *,
     size: Size,
+    strip_rows: int,
+    smoothing: float,
     background: str,
 ) -> Picture:
-    """The chart under its title, the strips with their names, and the lines of text below."""
+    """The chart under its title, the strips with their names, and the lines of text below.
+
+    `size` is in cells, and `strip_rows` are the rows of a strip without the row of its name.
+    """
+    view = View(smoothing=smoothing)
     theme = THEMES[background]
     plain = colours("", background)
     drawn = Picture(round(size.width * CELL) + 2 * MARGIN, size.height * ROW + 2 * MARGIN, plain.background)
     faint = blend(plain.text, plain.background, 0.45)
-    drawn.labels.append(Label(MARGIN, MARGIN + 13, title, _rgb(theme.foreground_color), bold=True))
+    drawn.labels.append(Label(MARGIN, MARGIN + BASELINE, title, _rgb(theme.foreground_color), bold=True))
     x0, x1, y0, y1 = ranges(curves, view)
-    x, y = Scale(x0, x1, view.log_x), Scale(y0, y1, view.log_y)
+    x, y = Scale(x0, x1), Scale(y0, y1)
     names = [curve.label for curve in curves] if len(curves) > 1 else []
-    bottom = MARGIN + (size.height - len(below) - 3 * len(strips)) * ROW
+    strip_height = (1 + strip_rows) * ROW
+    bottom = MARGIN + (size.height - len(below)) * ROW - strip_height * len(strips)
     height = bottom - ROW - 8 - (MARGIN + 2 * ROW)
     values = _y_ticks(y, height)
     left = MARGIN + CELL * (max(map(len, tick_labels(y, values)), default=0) + 1)
     right = drawn.width - MARGIN - (CELL * (max(map(cell_len, names), default=0) + 1) if names else 0)
     area = Area(left, right, MARGIN + 2 * ROW, bottom - ROW - 8, x, y)
-    _axes(drawn, area, values, view, faint)
+    _axes(drawn, area, values, faint)
     for curve in curves:
-        _curve(drawn, area, curve, view, background)
-    _names(drawn, area, curves if names else [], view, background)
+        _curve(drawn, area, curve, smoothing, background)
+    _names(drawn, area, curves if names else [], smoothing, background)
     for number, (name, curve) in enumerate(strips):
-        top = bottom + 3 * ROW * number
-        drawn.labels.append(Label(left, top + 13, name, faint))
-        _, _, low, high = ranges([curve], replace(view, x0=x0, x1=x1, y0=None, y1=None, log_y=False, levels=()))
-        own = Area(left, right, top + ROW + 4, top + 3 * ROW - 6, x, Scale(low, high))
+        top = bottom + strip_height * number
+        drawn.labels.append(Label(left, top + BASELINE, name, faint))
+        _, _, low, high = ranges([curve], replace(view, x0=x0, x1=x1))
+        own = Area(left, right, top + ROW + 4, top + strip_height - 6, x, Scale(low, high))
         drawn.strokes.append(Stroke([(own.left, own.top), (own.left, own.bottom)], faint, _HAIR))
-        _curve(drawn, own, replace(curve, smooth=False, label=""), view, background)
+        _curve(drawn, own, replace(curve, smooth=False, label=""), 0.0, background)
     for number, line in enumerate(below):
-        at = MARGIN + (size.height - len(below) + number) * ROW + 13
+        at = MARGIN + (size.height - len(below) + number) * ROW + BASELINE
         column = 0
         for text, style in line:
             drawn.labels.append(Label(MARGIN + column * CELL, at, text, colours(style, background).text))
@@ -150,7 +158,7 @@ def _y_ticks(y: Scale, height: float) -> list[float]:
     return values
 
 
-def _axes(drawn: Picture, area: Area, values: Sequence[float], view: View, faint: RGB) -> None:
+def _axes(drawn: Picture, area: Area, values: Sequence[float], faint: RGB) -> None:
     grid = blend(faint, drawn.background, 0.72)
     for value, text in zip(values, tick_labels(area.y, values), strict=True):
         at = area.down(value)
@@ -158,21 +166,21 @@ def _axes(drawn: Picture, area: Area, values: Sequence[float], view: View, faint
         drawn.labels.append(Label(area.left - CELL, at + 5, text, faint, "end"))
     corner = [(area.left, area.top), (area.left, area.bottom), (area.right, area.bottom)]
     drawn.strokes.append(Stroke(corner, faint, _HAIR))
-    marks = ticks(area.x, _X_APART / (area.right - area.left), view.axis)
+    marks = ticks(area.x, _X_APART / (area.right - area.left))
     apart = min((b - a for a, b in pairwise(marks)), default=area.x.high - area.x.low)
     for value in marks:
-        at, text = area.across(value), x_label(value, view.axis, value if area.x.log else apart)
+        at, text = area.across(value), x_label(value, "step", apart)
         drawn.strokes.append(Stroke([(at, area.bottom), (at, area.bottom + 4)], faint, _HAIR))
         half = CELL * len(text) / 2
         at = min(max(at, area.left + half - CELL), area.right - half + CELL)
         drawn.labels.append(Label(at, area.bottom + 18, text, faint, "middle"))
 
 
-def _curve(drawn: Picture, area: Area, curve: Curve, view: View, background: str) -> None:
+def _curve(drawn: Picture, area: Area, curve: Curve, smoothing: float, background: str) -> None:
     """The values of a curve; where it is smoothed, thin behind the smoothed ones."""
     colour = colours(curve.style, background).text
-    weight = view.smoothing if curve.smooth else 0.0
-    if weight and view.ghost:
+    weight = smoothing if curve.smooth else 0.0
+    if weight:
         pale = blend(colour, drawn.background, 0.6)
         drawn.strokes += [Stroke(points, pale, _THIN) for points in paths(curve, area, 0.0)]
     parts = paths(curve, area, weight)
@@ -220,11 +228,11 @@ def _extremes(column: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [column[n] for n in sorted({0, ys.index(min(ys)), ys.index(max(ys)), len(column) - 1})]
 
 
-def _names(drawn: Picture, area: Area, curves: Sequence[Curve], view: View, background: str) -> None:
+def _names(drawn: Picture, area: Area, curves: Sequence[Curve], smoothing: float, background: str) -> None:
     """The name of each curve beside its end; names that would overlap are moved apart."""
     ends = []
     for curve in curves:
-        parts = paths(curve, area, view.smoothing if curve.smooth else 0.0)
+        parts = paths(curve, area, smoothing if curve.smooth else 0.0)
         if parts:
             ends.append((parts[-1][-1][1], curve))
     ends.sort(key=lambda end: end[0])

@@ -87,9 +87,17 @@ def lines(runs: Sequence[RunState], drawing: Drawing) -> Picture:
     """As `frame`, with lines instead of characters."""
     curves, strips, captions, _ = _parts(runs, drawing)
     named = [(strip.label, strip.curve) for strip in strips]
-    view, background = View(smoothing=drawing.smoothing), drawing.theme.background
     title = shortened(drawing.title or _title(runs), drawing.size.width)
-    return picture(curves, named, title, captions, view, drawing.size, background)
+    return picture(
+        curves,
+        named,
+        title,
+        captions,
+        size=drawing.size,
+        strip_rows=_STRIP_ROWS,
+        smoothing=drawing.smoothing,
+        background=drawing.theme.background,
+    )
 
 
 def _parts(runs: Sequence[RunState], drawing: Drawing) -> tuple[list[Curve], list[Strip], list[Line], int]:

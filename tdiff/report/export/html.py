@@ -11,7 +11,10 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from tdiff.draw.palettes import Theme, styles
+from rich.cells import cell_len
+
+from tdiff.draw.palettes import BLOCK, Theme, styles
+from tdiff.patterns import lazy
 from tdiff.protocol.canvas import GIVEN, MASKED, Canvas
 from tdiff.protocol.counters import counters
 from tdiff.protocol.detail import Guess
@@ -21,6 +24,8 @@ from tdiff.visible import visible
 from tdiff.watch.generation.ending import up_to_end
 from tdiff.watch.generation.insight import Insight
 from tdiff.watch.generation.recording import Recording
+
+_WORD = lazy(r"\S+")
 
 
 def document(recorded: Sequence[Recording], theme: Theme, fps: float, hold: float, title: str) -> str:
@@ -76,7 +81,8 @@ def _class(confidence: float, theme: Theme) -> str:
 def _data(recording: Recording) -> dict[str, Any]:
     """What the script needs of a recording: the counters of each step, and its changes.
 
-    Predictions are [position, entropy, token, probability, ...]; a token is its place in `tokens`.
+    Predictions are [position, entropy, token, probability, ...]; a token is its place in `tokens`. `masks` is what each
+    position shows while it is masked.
     """
     shown = up_to_end(recording)
     header, canvas = shown.header, Canvas.begin(shown.header)
@@ -102,7 +108,17 @@ def _data(recording: Recording) -> dict[str, Any]:
         steps.append(step)
     given = [[position, visible(text)] for position, text, _ in header.given]
     tokens = [insight.text(token) for token in places]
-    return {"cells": header.cells, "given": given, "begin": begin, "steps": steps, "tokens": tokens}
+    masks = [mask_of(text) for text in canvas.texts]
+    return {"cells": header.cells, "given": given, "begin": begin, "steps": steps, "tokens": tokens, "masks": masks}
+
+
+def mask_of(text: str) -> str:
+    """The mask of a position that ends with this text: as many cells, so that nothing moves while it resolves.
+
+    It keeps blanks and line feeds, and has a block before a line feed at its beginning. An empty text is one block.
+    """
+    shape = _WORD.sub(lambda word: BLOCK * cell_len(word[0]), text or BLOCK)
+    return BLOCK + shape if shape.startswith("\n") else shape
 
 
 def _alternatives(guess: Guess, places: dict[int, int]) -> Iterator[float]:

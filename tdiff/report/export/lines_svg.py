@@ -6,8 +6,9 @@ from html import escape
 
 from rich.cells import cell_len
 
-from tdiff.report.export.chart_picture import CELL, FONT, Picture
+from tdiff.report.export.chart_picture import CELL, Picture
 from tdiff.report.export.colours import hexadecimal
+from tdiff.report.export.measures import FONT
 from tdiff.report.export.svg import FAMILY
 
 

@@ -19,9 +19,9 @@ from tdiff.errors import TdiffError
 from tdiff.report.export.colours import RGB, THEMES, Colours, blend, colours
 from tdiff.report.export.frames import Frame, Size
 from tdiff.report.export.glyphs import Glyphs, clusters
+from tdiff.report.export.measures import MARGIN
 
 FONT_PIXELS = 15
-_MARGIN = 12
 _LEVELS = 5
 """Colours of a GIF between a text's colour and its background, for smooth edges."""
 Progress = Callable[[int, int], None]
@@ -34,7 +34,7 @@ class Painter:
     def __init__(self, size: Size, background: str, pixels: int = FONT_PIXELS) -> None:
         self._glyphs, self._background = Glyphs(pixels), background
         width, height = size.width * self._glyphs.width, size.height * self._glyphs.height
-        self._image = Image.new("RGB", (width + 2 * _MARGIN, height + 2 * _MARGIN), THEMES[background].background_color)
+        self._image = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), THEMES[background].background_color)
         self._shown: list[Line | None] = [None] * size.height
         self.pixels = self._image.size
         """Width and height of the pictures."""
@@ -50,7 +50,7 @@ class Painter:
         return self._image
 
     def _paint_row(self, row: int, line: Line) -> None:
-        x, y = _MARGIN, _MARGIN + row * self._glyphs.height
+        x, y = MARGIN, MARGIN + row * self._glyphs.height
         for text, style in line:
             look = colours(style, self._background)
             self.used.add(look)

@@ -11,15 +11,16 @@ from tdiff.draw.palettes import BLOCK
 from tdiff.draw.render import Line
 from tdiff.report.export.colours import THEMES, colours, hexadecimal
 from tdiff.report.export.frames import Frame, Size
+from tdiff.report.export.measures import BASELINE, FONT, MARGIN, ROW
 
-_CELL, _ROW, _FONT, _MARGIN = 8.4, 18, 14, 12
-"""Width and height of a cell, size of the text and margin, in pixels."""
+_CELL = 8.4
+"""Width of a cell in pixels."""
 FAMILY = "ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"
 
 
 def document(frames: Sequence[Frame], size: Size, background: str, title: str) -> str:
     """The SVG of one frame, or of several with their times, in an endless loop."""
-    width, height = round(size.width * _CELL + 2 * _MARGIN), size.height * _ROW + 2 * _MARGIN
+    width, height = round(size.width * _CELL + 2 * MARGIN), size.height * ROW + 2 * MARGIN
     theme = THEMES[background]
     total = sum(frame.seconds for frame in frames)
     styles, body = [], []
@@ -35,9 +36,9 @@ def document(frames: Sequence[Frame], size: Size, background: str, title: str) -
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f"<title>{escape(title)}</title>"
-        f"<style>text{{font:{_FONT}px {FAMILY};white-space:pre}}.b{{font-weight:bold}}{''.join(styles)}</style>"
+        f"<style>text{{font:{FONT}px {FAMILY};white-space:pre}}.b{{font-weight:bold}}{''.join(styles)}</style>"
         f'<rect width="100%" height="100%" rx="8" fill="{hexadecimal(theme.background_color)}"/>'
-        f'<g transform="translate({_MARGIN},{_MARGIN})" xml:space="preserve">{"".join(body)}</g></svg>\n'
+        f'<g transform="translate({MARGIN},{MARGIN})" xml:space="preserve">{"".join(body)}</g></svg>\n'
     )
 
 
@@ -70,8 +71,8 @@ def _row(line: Line, row: int, background: str) -> str:
     parts, cell = [], 0
     for text, style in line:
         size, look = cell_len(text), colours(style, background)
-        x, y, width = f"{cell * _CELL:.4g}", row * _ROW, f"{size * _CELL:.4g}"
-        box = f'x="{x}" y="{y}" width="{width}" height="{_ROW}"'
+        x, y, width = f"{cell * _CELL:.4g}", row * ROW, f"{size * _CELL:.4g}"
+        box = f'x="{x}" y="{y}" width="{width}" height="{ROW}"'
         cell += size
         if set(text) == {BLOCK} and size:
             parts.append(f'<rect {box} fill="{hexadecimal(look.text)}"/>')
@@ -83,7 +84,7 @@ def _row(line: Line, row: int, background: str) -> str:
             line_below = ' text-decoration="underline"' if look.underline else ""
             # textLength keeps the cells apart by the same distance in every font.
             parts.append(
-                f'<text x="{x}" y="{y + 13}" textLength="{width}" lengthAdjust="spacingAndGlyphs" '
+                f'<text x="{x}" y="{y + BASELINE}" textLength="{width}" lengthAdjust="spacingAndGlyphs" '
                 f'fill="{hexadecimal(look.text)}"{bold}{line_below}>{escape(text)}</text>'
             )
     return "".join(parts)

@@ -72,3 +72,45 @@ def test_portions_have_at_most_the_rows_of_a_call_and_remember_what_fits():
     assert sizes == [2] * 4
     assert [len(rows) for rows in portions(range(3), work, 1)] == [1] * 3
     assert portions.most == 2
+
+
+def test_what_fits_is_remembered_in_positions_so_that_long_rows_do_not_limit_short_ones():
+    portions, calls = Portions("cpu", "a row"), []
+
+    def limited(length):
+        def work(rows):
+            calls.append(len(rows))
+            if len(rows) * length > 8 * 1024:
+                raise MemoryError
+
+        return work
+
+    deque(portions(range(32), limited(1024), row_length=1024), maxlen=0)
+    assert calls == [32, 16, 8, 8, 8, 8] and portions.most == 8 * 1024
+    calls.clear()
+    deque(portions(range(512), limited(16), row_length=16), maxlen=0)
+    assert calls == [512]
+    calls.clear()
+    deque(portions(range(2), limited(9000 // 2), row_length=9000), maxlen=0)
+    assert calls == [1, 1], "a row longer than all that fits is tried alone"
+
+
+def test_a_long_text_does_not_divide_the_batches_of_short_ones(model, monkeypatch):
+    classifier = from_model(load_model(str(model)), "cpu")
+    logits, sizes, limit = Transformer.logits, [], []
+
+    def limited(network, inputs, *rest):
+        sizes.append(inputs.tokens.size(0))
+        if limit and inputs.tokens.numel() > limit[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(network, inputs, *rest)
+
+    monkeypatch.setattr(Transformer, "logits", limited)
+    short, long = classifier.encode("good day"), classifier.encode("good day " * 40)
+    deque(classifier.predict([short], Effort(draws=2)), maxlen=0)
+    largest = max(sizes)
+    limit.append(2 * classifier.window)  # two windows of the long text
+    deque(classifier.predict([long], Effort(draws=2)), maxlen=0)
+    sizes.clear()
+    deque(classifier.predict([short], Effort(draws=2)), maxlen=0)
+    assert max(sizes) == largest > 1

@@ -8,11 +8,14 @@ from xml.etree import ElementTree
 import pytest
 
 from tdiff.draw import render
+from tdiff.draw.curves import Curve
 from tdiff.draw.palettes import Theme
 from tdiff.errors import TdiffError
 from tdiff.report.export import curve
+from tdiff.report.export.chart_picture import picture
 from tdiff.report.export.curve import Drawing
 from tdiff.report.export.frames import Size
+from tdiff.report.export.measures import ROW
 from tests.support.paths import ROOT
 
 
@@ -141,3 +144,25 @@ def test_a_curve_has_a_gap_where_its_value_was_not_finite(cli_fast, here):
     parts = [points for paths in paths_of(here / "out.svg").values() for points in paths if len(points) > 10]
     assert [len(points) for points in parts] == [19, 20]
     assert "✗" in (here / "out.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_each_strip_of_a_picture_has_its_rows_and_one_for_its_name(log, rows):
+    [run] = curve.read([log])
+    series = run.metrics["train/loss"]
+    strips = [(name, Curve(series, "dim", "")) for name in ("one", "two")]
+    drawn = picture(
+        [Curve(series, "red", "train")],
+        strips,
+        "title",
+        [[("below", "")]],
+        size=Size(80, 30),
+        strip_rows=rows,
+        smoothing=0.0,
+        background="dark",
+    )
+    one, two, below = (
+        next(label.y for label in drawn.labels if label.text == text) for text in ("one", "two", "below")
+    )
+    assert two - one == below - two == (1 + rows) * ROW
+    assert max(y for stroke in drawn.strokes for _, y in stroke.points) < below - ROW / 2

@@ -22,9 +22,8 @@
   // One player for each recording: it shows the state after a number of model calls.
   const players = data.recordings.map((recording, number) => {
     const spans = [...sections[number].querySelectorAll(".canvas span")];
-    // A mask has the shape of its final token, which is in the page, so that the text stays in place while it resolves.
-    const wide = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\u{1f300}-\u{1faff}]/gu;
-    const shapes = spans.map((span) => span.textContent.replace(/^\n/, "█\n").replace(wide, "██").replace(/\S/gu, "█"));
+    // A mask is as wide as its final token, so that the text stays in place while it resolves.
+    const masks = recording.masks;
     const counters = sections[number].querySelector(".counters");
     const known = new Map(recording.given);
     const confidence = new Array(recording.cells), texts = new Array(recording.cells), since = new Array(recording.cells);
@@ -45,7 +44,7 @@
 
     function draw(position, mark) {
       const value = confidence[position], span = spans[position];
-      span.textContent = value === masked ? (mark === "r" ? shapes[position].replaceAll("█", "▒") : shapes[position]) : texts[position];
+      span.textContent = value === masked ? (mark === "r" ? masks[position].replaceAll("█", "▒") : masks[position]) : texts[position];
       const shade = value === given ? "g" : shadeOf(value);
       span.className = value === masked ? (mark === "r" ? "r" : "m") : mark === "new" ? shade + " new" : shade;
     }
